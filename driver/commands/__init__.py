@@ -1,0 +1,1 @@
+"""The commands of the root command, one concern a module."""

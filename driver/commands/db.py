@@ -1,0 +1,188 @@
+"""`oceanrecords db`: the embedded server, and the way to whichever server is in use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.parse
+from typing import Annotated, Any
+
+import typer
+from psycopg import conninfo
+
+from driver import state
+from driver.commands.options import JsonOption
+from driver.connection import Target, connect_to, describe, readable_version, resolve
+from driver.errors import UserError
+from driver.output import console, emit, print_json
+from driver.server import DATABASE, SUPERUSER, EmbeddedServer, embedded_binaries
+
+app = typer.Typer(
+    help="The embedded server: start, stop, look, connect.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.command(epilog="Example: oceanrecords db start && oceanrecords migrate")
+def start(as_json: JsonOption = False) -> None:
+    """Start the embedded server, setting it up the first time."""
+    server = EmbeddedServer()
+    waiting = "Starting PostgreSQL" if server.exists() else "Setting up PostgreSQL"
+    if as_json:
+        started = server.start()
+        print_json({"started": started, "running": True, "home": server.home, "port": server.port})
+        return
+    with console.status(f"{waiting} in {server.home} …"):
+        started = server.start()
+    console.print(
+        f"[ok]●[/] PostgreSQL {'started' if started else 'runs already'} on port {server.port}, "
+        f"[quiet]data in {server.folder}[/]",
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: oceanrecords db stop")
+def stop(as_json: JsonOption = False) -> None:
+    """Stop the embedded server. What it holds stays."""
+    server = EmbeddedServer()
+    if as_json:
+        print_json({"stopped": server.stop(), "running": False, "home": server.home})
+        return
+    with console.status("Stopping PostgreSQL …"):
+        stopped = server.stop()
+    said = "stopped" if stopped else "was not running"
+    console.print(
+        f"[quiet]○[/] PostgreSQL {said}, [quiet]data in {server.folder}[/]", soft_wrap=True
+    )
+
+
+@app.command(epilog="Example: oceanrecords db status --json")
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show which server the commands use, and whether it answers.
+
+    Exit status 1 when it does not.
+    """
+    given = state.of(context)
+    server = EmbeddedServer()
+    try:
+        target = resolve(given.dsn)
+    except UserError:
+        if given.dsn or os.environ.get("OCEANRECORDS_DSN"):
+            raise
+        emit(
+            {"running": False, "origin": "embedded server", "home": str(server.home)},
+            as_json=as_json,
+            render=_render_stopped,
+        )
+        raise typer.Exit(1) from None
+    with connect_to(target) as connection:
+        row = connection.execute(
+            "SELECT pg_postmaster_start_time(), pg_database_size(current_database()), "
+            "current_database(), current_user"
+        ).fetchone()
+        version = readable_version(connection.info.server_version)
+    since, size, database, role = row or (None, 0, "", "")
+    answer = {
+        "running": True,
+        "origin": target.origin,
+        "version": version,
+        "place": describe(target),
+        "database": database,
+        "role": role,
+        "started_at": since,
+        "size_bytes": size,
+        "home": str(server.home) if target.embedded else None,
+    }
+    emit(answer, as_json=as_json, render=_render_running)
+
+
+def _render_stopped(answer: dict[str, Any]) -> None:
+    console.print(
+        f"[quiet]○[/] The embedded server in {answer['home']} does not run", soft_wrap=True
+    )
+    console.print("  [quiet]start it with[/] oceanrecords db start")
+
+
+def _render_running(answer: dict[str, Any]) -> None:
+    console.print(f"[ok]●[/] PostgreSQL {answer['version']} answers [quiet]({answer['origin']})[/]")
+    since = answer["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    for label, value in (
+        ("database", answer["place"]),
+        ("role", answer["role"]),
+        ("size", f"{answer['size_bytes'] / 2**20:,.0f} MiB"),
+        ("running since", since),
+        ("home", answer["home"]),
+    ):
+        if value:
+            console.print(f"  [quiet]{label:<14}[/]{value}", soft_wrap=True)
+
+
+@app.command(epilog='Example: psql "$(oceanrecords db url)"')
+def url(
+    context: typer.Context,
+    tcp: Annotated[
+        bool,
+        typer.Option(
+            "--tcp",
+            help="For programs that cannot use a socket: over TCP, with the password in the URL.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the database's URL, for other programs.
+
+    A URL given by --dsn or OCEANRECORDS_DSN is printed without its password.
+    """
+    target = resolve(state.of(context).dsn)
+    if tcp and not target.embedded:
+        raise UserError("--tcp is for the embedded server only.", exit_code=2)
+    if tcp:
+        server = EmbeddedServer()
+        secret = urllib.parse.quote(server.password(), safe="")
+        answer = f"postgresql://{SUPERUSER}:{secret}@127.0.0.1:{server.port}/{DATABASE}"
+    else:
+        answer = _url(target)
+    emit(
+        {"url": answer, "origin": target.origin},
+        as_json=as_json,
+        render=lambda data: console.file.write(data["url"] + "\n") and None,
+    )
+
+
+def _url(target: Target) -> str:
+    """Return a target as a URL without its password."""
+    with connect_to(target) as connection:
+        host, port = connection.info.host, connection.info.port
+        user, database = connection.info.user, connection.info.dbname
+    given = conninfo.conninfo_to_dict(target.conninfo) if target.conninfo else {}
+    spoken_for = {"host", "hostaddr", "port", "user", "dbname", "password"}
+    settings = {key: str(value) for key, value in given.items() if key not in spoken_for}
+    quoted = urllib.parse.quote
+    if host.startswith("/"):
+        netloc = f"{quoted(user, safe='')}@"
+        settings = {"host": host, "port": str(port), **settings}
+    else:
+        name = f"[{host}]" if ":" in host else host
+        netloc = f"{quoted(user, safe='')}@{name}:{port}"
+    query = urllib.parse.urlencode(settings, safe="/", quote_via=urllib.parse.quote)
+    return f"postgresql://{netloc}/{quoted(database, safe='')}{'?' + query if query else ''}"
+
+
+@app.command(
+    epilog="Example: oceanrecords db psql -c 'SELECT count(*) FROM dwh.fact_order'",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def psql(context: typer.Context) -> None:
+    """Open psql on the database. Further arguments go to psql."""
+    target = resolve(state.of(context).dsn)
+    program = shutil.which("psql") or str(embedded_binaries() / "psql")
+    environment = dict(os.environ)
+    settings = conninfo.conninfo_to_dict(target.conninfo) if target.conninfo else {}
+    secret = settings.pop("password", None)
+    if secret:  # not among the arguments, where everybody on the machine could read it
+        environment["PGPASSWORD"] = str(secret)
+    arguments = [program]
+    if settings:
+        arguments += ["-d", conninfo.make_conninfo("", **settings)]
+    os.execve(program, [*arguments, *context.args], environment)  # noqa: S606

@@ -1,0 +1,235 @@
+"""`oceanrecords doctor`: is everything there that the warehouse needs, and what to do if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import psycopg
+import typer
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import (
+    NEWEST_VERSION,
+    OLDEST_VERSION,
+    Target,
+    connect_to,
+    describe,
+    readable_version,
+    resolve,
+)
+from driver.errors import UserError, from_database
+from driver.migrate import Migrator
+from driver.output import console, emit
+
+EXAMPLES = "Examples: oceanrecords doctor · oceanrecords doctor --json"
+
+Verdict = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        check: what was looked at.
+        status: 'ok', 'warning' (works without), or 'failed' (does not work without).
+        message: what was found.
+        remedy: what to do about it; empty when all is well.
+    """
+
+    check: str
+    status: Verdict
+    message: str
+    remedy: str = ""
+
+
+def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Check the server, the rights, the extensions, the migrations and the age of the data.
+
+    Exit status 1 when something is missing that the warehouse cannot do without.
+    """
+    findings = list(examine(state.of(context).dsn))
+    emit([asdict(one) for one in findings], as_json=as_json, render=_render)
+    if any(one.status == "failed" for one in findings):
+        raise typer.Exit(1)
+
+
+def examine(dsn: str | None) -> Iterator[Finding]:
+    """Yield the findings; the later checks are left out when the server cannot be reached.
+
+    Parameters:
+        dsn: the value of `--dsn`.
+    """
+    try:
+        target = resolve(dsn)
+        connection = connect_to(target)
+    except UserError as error:
+        yield Finding("server", "failed", error.message, error.hint or "")
+        return
+    with connection:
+        for check in _CHECKS:
+            try:
+                yield from check(connection, target)
+            except psycopg.Error as error:
+                told = from_database(error)
+                yield Finding(
+                    check.__name__.strip("_").replace("_", " "),
+                    "failed",
+                    told.message,
+                    told.hint or "",
+                )
+
+
+def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+    version = connection.info.server_version
+    yield Finding("server", "ok", f"{describe(target)} answers ({target.origin})")
+    known = OLDEST_VERSION <= version // 10000 <= NEWEST_VERSION
+    yield Finding(
+        "version",
+        "ok" if known else "warning",
+        f"PostgreSQL {readable_version(version)}",
+        "" if known else f"Tested on PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} only.",
+    )
+    if _value(connection, "SELECT pg_is_in_recovery()"):
+        yield Finding(
+            "writable", "failed", "The server is a standby.", "Name the primary with --dsn."
+        )
+
+
+def _rights(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    role, database, may = _row(
+        connection,
+        "SELECT current_user, current_database(), has_database_privilege(current_database(), 'CREATE')",
+    )
+    yield Finding(
+        "rights",
+        "ok" if may else "failed",
+        f"role {role} may {'' if may else 'not '}create schemas in {database}",
+        "" if may else f'GRANT CREATE ON DATABASE "{database}" TO "{role}";',
+    )
+
+
+def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+    installed, available = _extension(connection, "btree_gist")
+    if installed or available:
+        yield Finding("btree_gist", "ok", f"{'installed' if installed else 'available'}")
+    else:
+        yield Finding(
+            "btree_gist",
+            "failed",
+            "The extension is not on the server.",
+            "Install PostgreSQL's contrib package, such as postgresql-contrib.",
+        )
+    installed, available = _extension(connection, "pg_cron")
+    if installed:
+        yield Finding("pg_cron", "ok", "installed")
+    elif target.embedded:
+        yield Finding(
+            "pg_cron",
+            "ok",
+            "not part of the embedded server; `oceanrecords run --every 1m` does its work",
+        )
+    elif available:
+        yield Finding(
+            "pg_cron",
+            "warning",
+            "available, not installed in this database",
+            "Optional, for runs on a schedule: shared_preload_libraries = 'pg_cron', "
+            "cron.database_name, restart, CREATE EXTENSION pg_cron. "
+            "Or `oceanrecords run --every 1m`.",
+        )
+    else:
+        yield Finding(
+            "pg_cron",
+            "warning",
+            "not on the server",
+            "Optional, for runs on a schedule: install its package, such as postgresql-15-cron. "
+            "Or `oceanrecords run --every 1m`.",
+        )
+
+
+def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+    states = Migrator(target).states()
+    pending = [one.name for one in states if one.applied_at is None]
+    if not pending:
+        yield Finding("migrations", "ok", f"all {len(states)} applied")
+    else:
+        yield Finding(
+            "migrations",
+            "failed",
+            f"{len(pending)} of {len(states)} pending, from {pending[0]}",
+            "oceanrecords migrate",
+        )
+
+
+def _freshness(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    if not _value(connection, "SELECT to_regclass('etl.run') IS NOT NULL"):
+        return
+    status, ended, age = _row(
+        connection,
+        "SELECT status, ended_at, clock_timestamp() - ended_at FROM etl.run "
+        "WHERE ended_at IS NOT NULL ORDER BY run_id DESC LIMIT 1",
+    )
+    if status is None:
+        yield Finding("last run", "warning", "nothing has been loaded yet", "oceanrecords run")
+        return
+    told = f"{status} {output.seconds(age)} ago"
+    if status == "succeeded":
+        yield Finding("last run", "ok", told)
+    else:
+        yield Finding(
+            "last run", "warning", told, "See `oceanrecords status`, then `oceanrecords run`."
+        )
+
+
+_CHECKS: tuple[Callable[[psycopg.Connection, Target], Iterator[Finding]], ...] = (
+    _server,
+    _rights,
+    _extensions,
+    _migrations,
+    _freshness,
+)
+
+
+def _extension(connection: psycopg.Connection, name: str) -> tuple[bool, bool]:
+    """Return whether an extension is installed here, and whether it could be."""
+    installed, available = _row(
+        connection,
+        "SELECT count(installed_version) > 0, count(*) > 0 FROM pg_available_extensions WHERE name = %s",
+        name,
+    )
+    return bool(installed), bool(available)
+
+
+def _row(connection: psycopg.Connection, query: str, *parameters: Any) -> tuple[Any, ...]:
+    cursor = connection.execute(query.encode(), parameters or None)
+    row = cursor.fetchone()
+    return row if row is not None else (None,) * len(cursor.description or ())
+
+
+def _value(connection: psycopg.Connection, query: str) -> Any:
+    return _row(connection, query)[0]
+
+
+_MARKS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
+
+
+def _render(answer: list[dict[str, Any]]) -> None:
+    width = max(len(one["check"]) for one in answer) + 2
+    for one in answer:
+        mark, style = _MARKS[one["status"]]
+        line = Text(f"{mark} ", style=style)
+        line.append(f"{one['check']:<{width}}", style="default")
+        line.append(one["message"], style="default")
+        console.print(line, soft_wrap=True)
+        if one["remedy"]:
+            console.print(Text(" " * (width + 2) + one["remedy"], style="quiet"), soft_wrap=True)
+    failed = sum(one["status"] == "failed" for one in answer)
+    if failed:
+        console.print(f"\n[bad]{failed} thing{'s' if failed != 1 else ''} to repair first[/]")
+    else:
+        console.print("\n[ok]Ready[/]")

