@@ -1,0 +1,236 @@
+"""The suite runs on real PostgreSQL servers; this file brings them up. How to write a test:
+
+    def test_something(database):              # once on each server that was chosen
+        database.execute("INSERT INTO …")
+        assert database.value("SELECT count(*) FROM dwh.fact_order") == 0
+
+Fixtures
+    database        `Database`: a fresh migrated database (`.dsn`, `.connect()`, `.rows()`, `.value()`, `.execute()`)
+    empty_database  `Database`: an empty one
+    new_database    function, returns one more migrated database (or `migrated=False`)
+    connection      psycopg connection (autocommit) to `database`
+    server          `RunningServer`: the server in use (`.name`, `.dsn()`); shared, never stop it
+    own_server      function, returns a server of the test's own, to stop, kill and configure:
+                    `own_server()`, `own_server(wal_level="replica")`; it is of the kind in use
+    cli             function, runs `oceanrecords ARGUMENTS…` on `database`, returns the finished process
+    oceanrecords    the same, without a database chosen
+
+Everything that uses one of them runs on each chosen server: `pytest --server embedded|debian|all`
+(default: embedded; OCEANRECORDS_TEST_SERVER names another default). `@pytest.mark.server("debian")`
+binds a test to one server, for example because only Debian's has pg_cron, pgtap and plpgsql_check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
+
+from driver.connection import Target
+from driver.migrate import Migrator
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer, Servers, why_not_debian
+
+KINDS = ("embedded", "debian")
+_ENVIRONMENT = ("OCEANRECORDS_", "PG")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        choices=[*KINDS, "all"],
+        default=os.environ.get("OCEANRECORDS_TEST_SERVER", "embedded"),
+        help="PostgreSQL server(s) to run the tests on",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The environment of whoever runs the tests must not choose their database.
+    for name in list(os.environ):
+        if name.startswith(_ENVIRONMENT) and not name.startswith("OCEANRECORDS_TEST_"):
+            del os.environ[name]
+    chosen = config.getoption("--server")
+    reason = why_not_debian() if chosen in ("debian", "all") else None
+    if reason and (chosen == "debian" or os.environ.get("CI") == "true"):
+        raise pytest.UsageError(f"Debian's server cannot be used: {reason}")
+    kinds = list(KINDS) if chosen == "all" else [chosen]
+    if reason:
+        kinds.remove("debian")
+    config.stash[_KINDS] = kinds
+    config.stash[_LEFT_OUT] = reason
+    # So that a terminated session takes its servers along.
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+_KINDS = pytest.StashKey[list[str]]()
+_LEFT_OUT = pytest.StashKey[str | None]()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    reason = config.stash[_LEFT_OUT]
+    left_out = f" (without debian: {reason})" if reason else ""
+    return f"PostgreSQL servers: {', '.join(config.stash[_KINDS])}{left_out}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" not in metafunc.fixturenames:
+        return
+    kinds = metafunc.config.stash[_KINDS]
+    marker = metafunc.definition.get_closest_marker("server")
+    if marker is not None:
+        wanted = [kind for kind in kinds if kind in marker.args]
+        if not wanted:
+            reason = f"needs the server {' or '.join(marker.args)}"
+            parameters = [pytest.param(marker.args[0], marks=pytest.mark.skip(reason=reason))]
+            metafunc.parametrize("server", parameters, indirect=True, scope="session")
+            return
+        kinds = wanted
+    metafunc.parametrize("server", kinds, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """All servers of this session."""
+    with contextlib.closing(Servers()) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def embedded_server(servers: Servers) -> RunningServer:
+    return servers.get("embedded")
+
+
+@pytest.fixture(scope="session")
+def debian_server(servers: Servers) -> RunningServer:
+    return servers.get("debian")
+
+
+def migrate_database(**settings: Any) -> None:
+    """Migrate a database: the loader of pytest-postgresql's template."""
+    settings.pop("autocommit", None)
+    dsn = psycopg.conninfo.make_conninfo("", **settings)
+    Migrator(Target(dsn, "tests")).apply()
+
+
+# pytest-postgresql keeps a migrated template on each server, from which every test's database is copied.
+embedded_template = factories.postgresql_noproc(
+    depends_on="embedded_server", dbname="warehouse", load=[migrate_database]
+)
+debian_template = factories.postgresql_noproc(
+    depends_on="debian_server", dbname="warehouse", load=[migrate_database]
+)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> RunningServer:
+    """The server in use."""
+    started: RunningServer = request.getfixturevalue(f"{request.param}_server")
+    return started
+
+
+@pytest.fixture
+def template(server: RunningServer, request: pytest.FixtureRequest) -> str:
+    """Name of the migrated template on the server in use."""
+    executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
+    return executor.template_dbname
+
+
+@pytest.fixture
+def database(server: RunningServer, template: str) -> Iterator[Database]:
+    """A fresh migrated database."""
+    with temporary_database(server, template) as made:
+        yield made
+
+
+@pytest.fixture
+def empty_database(server: RunningServer) -> Iterator[Database]:
+    """A database with nothing in it."""
+    with temporary_database(server, None) as made:
+        yield made
+
+
+@pytest.fixture
+def new_database(
+    server: RunningServer, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Database]]:
+    """Makes further databases: `new_database()`, `new_database(migrated=False)`."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*, migrated: bool = True) -> Database:
+            source = request.getfixturevalue("template") if migrated else None
+            return stack.enter_context(temporary_database(server, source))
+
+        yield make
+
+
+@pytest.fixture
+def connection(database: Database) -> psycopg.Connection[Any]:
+    """An autocommit connection to `database`."""
+    return database.connect()
+
+
+@pytest.fixture
+def own_server(server: RunningServer, servers: Servers) -> Iterator[Callable[..., RunningServer]]:
+    """Makes a server of the test's own, of the kind in use."""
+    made: list[RunningServer] = []
+
+    def make(**settings: str | int) -> RunningServer:
+        made.append(servers.create(server.name, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop("immediate")
+
+
+Finished = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def oceanrecords(tmp_path: Path) -> Callable[..., Finished]:
+    """Runs the program in a folder of the test's own: `oceanrecords("db", "status", env={…})`."""
+
+    def run(
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 120,
+    ) -> Finished:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("oceanrecords")), *arguments],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"COLUMNS": "160", "NO_COLOR": "1"} | (env or {}),
+            cwd=cwd or tmp_path,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cli(oceanrecords: Callable[..., Finished], database: Database) -> Callable[..., Finished]:
+    """Runs the program on `database`: `cli("run", "--json")`."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> Finished:
+        return oceanrecords(
+            *arguments, env={"OCEANRECORDS_DSN": database.dsn} | (env or {}), **options
+        )
+
+    return run
