@@ -1,0 +1,63 @@
+# `make help` tells what there is. Every target makes what it needs, and a second call does not make it again.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	$(name) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(name))))
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## Show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: demo
+demo: $(VENV)/.installed ## From nothing to a loaded warehouse, on a PostgreSQL of its own
+	@$(BIN)/oceanrecords demo $(DEMO_ARGS)
+
+.PHONY: install
+install: $(VENV)/.installed ## The virtual environment, with the program in it
+
+.PHONY: test
+test: $(VENV)/.installed-test server-packages lint ## Everything: style, types, and the tests on both servers
+	$(BIN)/pytest --server all $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed-test ## Style of Python and SQL, and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --disable-progress-bar migrations plpgsql
+
+.PHONY: format
+format: $(VENV)/.installed-test ## Put Python into the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: server-packages
+server-packages: ## Debian's PostgreSQL 15 for the tests, where apt and the rights are there
+	@bash tests/support/server-packages.sh
+
+.PHONY: clean
+clean: ## Remove what was built; the database in .oceanrecords stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer, with its venv module, is needed and was not found." >&2; \
+		echo "On Debian and Ubuntu: apt-get install python3 python3-venv" >&2; \
+		exit 1; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $(VENV)/.installed $@
