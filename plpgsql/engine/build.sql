@@ -1,0 +1,372 @@
+-- From catalog rows to tables and tasks: what a new source table, dimension or fact needs, made from its description.
+
+/*
+Creates schema.table with the columns of a query when it is missing, or anew when its columns no longer fit and p_replace
+allows it.
+Parameters: p_schema, p_table, name of the table; p_query, SELECT that shapes it; p_unlogged, whether it may be lost in a crash;
+            p_replace, whether a table of another shape is dropped (it must then hold nothing that is needed).
+Returns:    whether the table was created.
+*/
+CREATE OR REPLACE FUNCTION etl._ensure_table(
+    p_schema name,
+    p_table name,
+    p_query text,
+    p_unlogged boolean,
+    p_replace boolean
+) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $_ensure_table$
+DECLARE
+    v_name text := format('%I.%I', p_schema, p_table);
+    v_found regclass := to_regclass(v_name);
+    v_same boolean;
+BEGIN
+    IF v_found IS NOT NULL THEN
+        IF NOT p_replace THEN
+            RETURN false;
+        END IF;
+        EXECUTE format('CREATE TEMPORARY TABLE _shape ON COMMIT DROP AS %s WITH NO DATA', p_query);
+        SELECT NOT EXISTS (
+            (SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped
+            EXCEPT
+            SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0)
+            UNION ALL
+            (SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0
+            EXCEPT
+            SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped)
+        )
+        INTO v_same;
+        DROP TABLE pg_temp._shape;
+        IF v_same THEN
+            RETURN false;
+        END IF;
+        EXECUTE format('DROP TABLE %s', v_name);
+    END IF;
+    EXECUTE format('CREATE %s TABLE %s AS %s WITH NO DATA', CASE WHEN p_unlogged THEN 'UNLOGGED' ELSE '' END, v_name, p_query);
+    RETURN true;
+END
+$_ensure_table$;
+COMMENT ON FUNCTION etl._ensure_table(name, name, text, boolean, boolean) IS 'Creates a table in the shape of a query where it is missing or no longer fits.';
+
+/*
+Refuses a catalog that the engine could not work with, naming the first thing that is wrong.
+Errors: ET003.
+*/
+CREATE OR REPLACE FUNCTION etl._check_catalog()
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_check_catalog$
+DECLARE
+    r_fault record;
+BEGIN
+    FOR r_fault IN
+        WITH wanted (object, relation, columns, needed_for) AS (
+            SELECT s.source_table, format('source.%I', s.source_table), s.key_columns || coalesce(s.change_column, s.key_columns[1]), 'its key and its change column'
+            FROM etl.source_table AS s
+            UNION ALL
+            SELECT 'tombstones', 'source.tombstones', '{table_name,row_key,deleted_at,row_xid}', 'delete detection by tombstone'
+            WHERE EXISTS (SELECT FROM etl.source_table AS s WHERE s.delete_detection = 'tombstone')
+            UNION ALL
+            SELECT 'extraction_point', 'source.extraction_point', '{snapshot,system_identifier,read_at}', 'every extraction'
+            WHERE EXISTS (SELECT FROM etl.source_table)
+            UNION ALL
+            SELECT d.dimension, d.transform_view::text, d.business_key || '{effective_at,deleted_at}'::name[], 'a transformation view'
+            FROM etl.dimension AS d
+            WHERE d.transform_view IS NOT NULL
+            UNION ALL
+            SELECT d.dimension, d.dimension_table::text,
+                d.surrogate_key || d.business_key
+                || CASE WHEN d.transform_view IS NULL THEN '{}' ELSE '{valid_from,valid_to,is_current,run_id}' END::name[],
+                'a dimension table'
+            FROM etl.dimension AS d
+            UNION ALL
+            SELECT d.dimension, d.history_view::text, d.business_key || 'valid_from'::name, 'a history view'
+            FROM etl.dimension AS d
+            WHERE d.history_view IS NOT NULL
+            UNION ALL
+            SELECT a.dimension, r.relation, ARRAY[a.attribute], 'the attribute'
+            FROM etl.dimension_attribute AS a
+            JOIN etl.dimension AS d USING (dimension)
+            CROSS JOIN LATERAL (VALUES (d.transform_view::text), (d.dimension_table::text)) AS r (relation)
+            UNION ALL
+            SELECT f.fact, f.transform_view::text, f.business_key || f.measures || 'deleted_at'::name, 'a transformation view'
+            FROM etl.fact AS f
+            UNION ALL
+            SELECT f.fact, f.fact_table::text, f.business_key || f.measures || '{is_deleted,run_id}'::name[], 'a fact table'
+            FROM etl.fact AS f
+            UNION ALL
+            SELECT k.fact, f.transform_view::text, k.lookup_columns || coalesce(k.as_of_column, k.lookup_columns[1]), 'the key ' || k.key_column
+            FROM etl.fact_dimension AS k
+            JOIN etl.fact AS f USING (fact)
+            UNION ALL
+            SELECT k.fact, f.fact_table::text, ARRAY[k.key_column], 'the dimension ' || k.dimension
+            FROM etl.fact_dimension AS k
+            JOIN etl.fact AS f USING (fact)
+        )
+        SELECT w.object, w.relation, c.name AS column_name, w.needed_for, to_regclass(w.relation) IS NULL AS is_missing
+        FROM wanted AS w
+        CROSS JOIN LATERAL unnest(w.columns) AS c (name)
+        WHERE to_regclass(w.relation) IS NULL
+            OR etl._column_type(to_regclass(w.relation), c.name) IS NULL
+        LIMIT 1
+    LOOP
+        IF r_fault.is_missing THEN
+            RAISE EXCEPTION 'catalog of "%": there is no relation %', r_fault.object, r_fault.relation
+                USING ERRCODE = 'ET003', HINT = 'Create it, or correct the catalog row, then call etl.build() again.';
+        END IF;
+        RAISE EXCEPTION 'catalog of "%": % has no column "%"', r_fault.object, r_fault.relation, r_fault.column_name
+            USING ERRCODE = 'ET003',
+                DETAIL = format('The column is needed for %s.', r_fault.needed_for),
+                HINT = 'Add it to the relation, or correct the catalog row, then call etl.build() again.';
+    END LOOP;
+
+    FOR r_fault IN
+        SELECT p.object, p.source_table
+        FROM etl.dependency AS p
+        WHERE NOT EXISTS (SELECT FROM etl.dimension AS d WHERE d.dimension = p.object)
+            AND NOT EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = p.object)
+        LIMIT 1
+    LOOP
+        RAISE EXCEPTION 'catalog: "%" depends on source table "%", but is neither a dimension nor a fact', r_fault.object, r_fault.source_table
+            USING ERRCODE = 'ET003', HINT = 'Correct the row of etl.dependency, or add the object.';
+    END LOOP;
+
+    FOR r_fault IN
+        SELECT k.fact, k.key_column, k.lookup_columns, d.dimension, d.business_key
+        FROM etl.fact_dimension AS k
+        JOIN etl.dimension AS d USING (dimension)
+        WHERE cardinality(k.lookup_columns) <> cardinality(d.business_key)
+        LIMIT 1
+    LOOP
+        RAISE EXCEPTION 'catalog of "%": key "%" looks up % by %, which has the business key %',
+            r_fault.fact, r_fault.key_column, r_fault.dimension, r_fault.lookup_columns, r_fault.business_key
+            USING ERRCODE = 'ET003', HINT = 'Name one lookup column for each column of the business key, in its order.';
+    END LOOP;
+END
+$_check_catalog$;
+COMMENT ON FUNCTION etl._check_catalog() IS 'Raises ET003 with the first fault of the catalog.';
+
+/*
+Brings tables and tasks in line with the catalog: delta and stage for each source table, key and decision table for each
+dimension and fact, tasks and their edges. Call it after every change of the catalog; a second call changes nothing.
+Writes:  delta.*, stage.*, work.*_key, work.*_decision (structure), etl.load_state, etl.task, etl.task_edge.
+Errors:  ET003 when the catalog does not fit the relations that it names.
+*/
+CREATE OR REPLACE PROCEDURE etl.build()
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $build$
+DECLARE
+    r_source etl.source_table;
+    r_object record;
+    v_columns name[];
+BEGIN
+    PERFORM etl._check_catalog();
+
+    FOR r_source IN
+        SELECT *
+        FROM etl.source_table
+    LOOP
+        v_columns := etl._source_columns(r_source.source_table);
+        IF etl._ensure_table(
+            'stage', r_source.source_table,
+            format('SELECT %s, NULL::bigint AS batch_id, NULL::timestamptz AS deleted_at FROM source.%I', etl._list(v_columns), r_source.source_table),
+            p_unlogged => false, p_replace => false
+        ) THEN
+            EXECUTE format('ALTER TABLE stage.%I ALTER batch_id SET NOT NULL, ADD PRIMARY KEY (%s)', r_source.source_table, etl._list(r_source.key_columns));
+            EXECUTE format('ALTER TABLE stage.%I SET (fillfactor = 90)', r_source.source_table);
+            EXECUTE format('COMMENT ON TABLE stage.%I IS %L', r_source.source_table, 'Mirror of source.' || r_source.source_table);
+            EXECUTE format('COMMENT ON COLUMN stage.%I.batch_id IS %L', r_source.source_table, 'Batch that last wrote the row.');
+            EXECUTE format('COMMENT ON COLUMN stage.%I.deleted_at IS %L', r_source.source_table, 'When the row was deleted in the source; NULL while it is there.');
+        END IF;
+        IF etl._ensure_table(
+            'delta', r_source.source_table,
+            format('SELECT NULL::bigint AS batch_id, NULL::text AS operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),
+            p_unlogged => true, p_replace => true
+        ) THEN
+            EXECUTE format('COMMENT ON TABLE delta.%I IS %L', r_source.source_table, 'Rows of source.' || r_source.source_table || ' that the latest batch extracted.');
+            EXECUTE format('COMMENT ON COLUMN delta.%I.batch_id IS %L', r_source.source_table, 'Batch.');
+            EXECUTE format('COMMENT ON COLUMN delta.%I.operation IS %L', r_source.source_table, 'upsert, delete, or before: the row as stage held it until this batch.');
+            EXECUTE format('COMMENT ON COLUMN delta.%I.deleted_at IS %L', r_source.source_table, 'When the row was deleted in the source.');
+        END IF;
+    END LOOP;
+
+    FOR r_object IN
+        SELECT dimension AS object, dimension_table AS target, business_key, '' AS extra_columns
+        FROM etl.dimension
+        WHERE transform_view IS NOT NULL
+        UNION ALL
+        SELECT f.fact, f.fact_table, f.business_key,
+            -- Lookup columns travel with the decision, for the queue.
+            coalesce((
+                SELECT string_agg(DISTINCT format(', %I.%I', 'v', c.name), '')
+                FROM etl.fact_dimension AS k
+                CROSS JOIN LATERAL unnest(k.lookup_columns) AS c (name)
+                WHERE k.fact = f.fact
+                    AND c.name <> ALL (etl._columns(f.fact_table))
+            ), '')
+        FROM etl.fact AS f
+    LOOP
+        IF etl._ensure_table(
+            'work', r_object.object || '_key',
+            format('SELECT %s FROM %s', etl._list(r_object.business_key), r_object.target),
+            p_unlogged => false, p_replace => false
+        ) THEN
+            EXECUTE format('ALTER TABLE work.%I ADD PRIMARY KEY (%s)', r_object.object || '_key', etl._list(r_object.business_key));
+            EXECUTE format('COMMENT ON TABLE work.%I IS %L', r_object.object || '_key', 'Business keys of ' || r_object.object || ' that wait for a load.');
+        END IF;
+        IF etl._ensure_table(
+            'work', r_object.object || '_decision',
+            format(
+                'SELECT NULL::text AS operation, t.*%s FROM %s AS t%s',
+                r_object.extra_columns,
+                r_object.target,
+                CASE WHEN r_object.extra_columns <> '' THEN format(', %s AS v', (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = r_object.object)) ELSE '' END
+            ),
+            p_unlogged => true, p_replace => true
+        ) THEN
+            EXECUTE format(
+                'COMMENT ON TABLE work.%I IS %L', r_object.object || '_decision',
+                'What the last load of ' || r_object.object || ' decided for each row: insert, update, delete or unchanged.'
+            );
+            EXECUTE format('COMMENT ON COLUMN work.%I.operation IS %L', r_object.object || '_decision', 'insert, update, delete or unchanged.');
+        END IF;
+    END LOOP;
+
+    INSERT INTO etl.load_state (object)
+    SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
+    UNION ALL
+    SELECT fact FROM etl.fact
+    ON CONFLICT DO NOTHING;
+
+    PERFORM etl._build_tasks();
+    PERFORM etl._comment_mirrors();
+END
+$build$;
+COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';
+
+CREATE OR REPLACE FUNCTION etl._source_columns(p_source_table name)
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_source_columns$
+    -- A transaction id serves extraction only; the mirror has no use for it.
+    SELECT etl._without(
+        etl._columns(to_regclass(format('source.%I', s.source_table))),
+        CASE WHEN s.change_detection = 'snapshot' THEN ARRAY[s.change_column] ELSE '{}' END
+    )
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+$_source_columns$;
+COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that the mirror takes.';
+
+/*
+Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the
+stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
+facts that its table refers to succeeded.
+Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
+*/
+CREATE OR REPLACE FUNCTION etl._build_tasks()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_build_tasks$
+BEGIN
+    WITH wanted AS (
+        SELECT k.kind || ':' || s.source_table AS task, k.kind, s.source_table AS object, k.position
+        FROM etl.source_table AS s
+        CROSS JOIN (VALUES ('extract', 100), ('stage', 200)) AS k (kind, position)
+        UNION ALL
+        SELECT 'dimension:' || d.dimension, 'dimension', d.dimension, 300
+        FROM etl.dimension AS d
+        WHERE d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT 'fact:' || f.fact, 'fact', f.fact, 400
+        FROM etl.fact AS f
+    ),
+    removed AS (
+        DELETE FROM etl.task AS t
+        WHERE NOT EXISTS (SELECT FROM wanted AS w WHERE w.task = t.task)
+    )
+    INSERT INTO etl.task (task, kind, object, position)
+    SELECT w.task, w.kind, w.object, w.position + row_number() OVER (PARTITION BY w.kind ORDER BY w.object)
+    FROM wanted AS w
+    ON CONFLICT (task) DO UPDATE
+    SET position = excluded.position
+    WHERE etl.task.position <> excluded.position;
+
+    WITH wanted AS (
+        SELECT 'stage:' || s.source_table AS task, 'extract:' || s.source_table AS predecessor, 'success' AS wait_for
+        FROM etl.source_table AS s
+        UNION ALL
+        SELECT t.task, 'stage:' || p.source_table, 'success'
+        FROM etl.dependency AS p
+        JOIN etl.task AS t ON t.object = p.object AND t.kind IN ('dimension', 'fact')
+        UNION
+        SELECT 'fact:' || k.fact, t.task, 'end'
+        FROM etl.fact_dimension AS k
+        JOIN etl.task AS t ON t.kind = 'dimension' AND t.object = k.dimension
+        UNION
+        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success'
+        FROM etl.fact AS f
+        JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
+        JOIN etl.fact AS referenced ON referenced.fact_table = c.confrelid AND referenced.fact <> f.fact
+    ),
+    removed AS (
+        DELETE FROM etl.task_edge AS e
+        WHERE NOT EXISTS (SELECT FROM wanted AS w WHERE w.task = e.task AND w.predecessor = e.predecessor)
+    )
+    INSERT INTO etl.task_edge (task, predecessor, wait_for)
+    SELECT w.task, w.predecessor, w.wait_for
+    FROM wanted AS w
+    ON CONFLICT (task, predecessor) DO NOTHING;
+END
+$_build_tasks$;
+COMMENT ON FUNCTION etl._build_tasks() IS 'Derives tasks and their edges from the catalog.';
+
+/*
+Carries the source's column comments over to the tables that the engine made from them.
+Writes: comments of delta.*, stage.*, work.*_key and work.*_decision.
+*/
+CREATE OR REPLACE FUNCTION etl._comment_mirrors()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_comment_mirrors$
+DECLARE
+    r_column record;
+BEGIN
+    FOR r_column IN
+        WITH mirror (origin, copy) AS (
+            SELECT to_regclass(format('source.%I', s.source_table)), to_regclass(format('%I.%I', m.schema_name, s.source_table))
+            FROM etl.source_table AS s
+            CROSS JOIN (VALUES ('delta'), ('stage')) AS m (schema_name)
+            UNION ALL
+            SELECT o.target, to_regclass(format('work.%I', o.object || m.suffix))
+            FROM (
+                SELECT dimension, dimension_table FROM etl.dimension WHERE transform_view IS NOT NULL
+                UNION ALL
+                SELECT fact, fact_table FROM etl.fact
+            ) AS o (object, target)
+            CROSS JOIN (VALUES ('_key'), ('_decision')) AS m (suffix)
+            UNION ALL
+            SELECT f.transform_view, to_regclass(format('work.%I', f.fact || '_decision'))
+            FROM etl.fact AS f
+        )
+        SELECT m.copy, c.attname, col_description(m.origin, o.attnum) AS comment
+        FROM mirror AS m
+        JOIN pg_attribute AS c ON c.attrelid = m.copy AND c.attnum > 0 AND NOT c.attisdropped
+        JOIN pg_attribute AS o ON o.attrelid = m.origin AND o.attname = c.attname AND NOT o.attisdropped
+        WHERE col_description(m.copy, c.attnum) IS NULL
+            AND col_description(m.origin, o.attnum) IS NOT NULL
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', r_column.copy, r_column.attname, r_column.comment);
+    END LOOP;
+END
+$_comment_mirrors$;
+COMMENT ON FUNCTION etl._comment_mirrors() IS 'Carries column comments over to the tables that the engine made.';

@@ -1,0 +1,366 @@
+-- stage -> dimension: slowly changing dimensions of type 0, 1 and 2, attribute by attribute, for the pending keys alone.
+--
+-- One algorithm for every case. For each pending key the timeline is put together again from what is known:
+--   * the versions that the dimension holds,
+--   * the member as the transformation view gives it now, from its effective_at on (absent from then on when it is deleted),
+--   * the source's log of some attributes, where a history view reads one; it alone decides on those attributes.
+-- All moments of change are lined up, values are carried forward, equal neighbours become one version, valid_to is the next
+-- version's valid_from. So several changes of a key in one batch, changes that arrive late, a deleted member that comes back,
+-- all end in the timeline that they would have made one by one. A version once written keeps its surrogate key for ever.
+-- Validity is half-open, [valid_from, valid_to): what happens at the very moment of a change belongs to the new version. The
+-- first version reaches back to -infinity, for facts older than the source's memory of the member.
+
+CREATE OR REPLACE FUNCTION etl._dimension_sql(p_dimension name)
+RETURNS TABLE (title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_dimension_sql$
+DECLARE
+    r_dimension etl.dimension;
+    v_kept name[];      -- type 0
+    v_overwritten name[];  -- type 1
+    v_tracked name[];   -- type 2
+    v_logged name[] := '{}';  -- type 2, told by the history view
+    v_bk name[];
+    v_all name[];
+    v_key_table text;
+    v_decision text;
+    v_log text := '';
+    r_role record;
+BEGIN
+    SELECT *
+    INTO STRICT r_dimension
+    FROM etl.dimension AS d
+    WHERE d.dimension = p_dimension;
+    SELECT
+        coalesce(array_agg(a.attribute ORDER BY c.attnum) FILTER (WHERE a.scd_type = 0), '{}'),
+        coalesce(array_agg(a.attribute ORDER BY c.attnum) FILTER (WHERE a.scd_type = 1), '{}'),
+        coalesce(array_agg(a.attribute ORDER BY c.attnum) FILTER (WHERE a.scd_type = 2), '{}')
+    INTO v_kept, v_overwritten, v_tracked
+    FROM etl.dimension_attribute AS a
+    JOIN pg_attribute AS c ON c.attrelid = r_dimension.dimension_table AND c.attname = a.attribute
+    WHERE a.dimension = p_dimension;
+    v_bk := r_dimension.business_key;
+    v_all := v_kept || v_overwritten || v_tracked;
+    v_key_table := format('work.%I', p_dimension || '_key');
+    v_decision := format('work.%I', p_dimension || '_decision');
+    IF r_dimension.history_view IS NOT NULL THEN
+        v_logged := etl._without(etl._columns(r_dimension.history_view), v_bk || 'valid_from'::name);
+        v_log := format(
+            $sql$
+log AS MATERIALIZED (
+    SELECT %1$s, h.valid_from AS at, %2$s
+    FROM %3$s AS k
+    JOIN %4$s AS h ON %5$s
+),$sql$,
+            etl._list(v_bk, 'k.%1$I'), etl._list(v_logged, 'h.%1$I'), v_key_table, r_dimension.history_view, etl._match(v_bk, 'h', 'k')
+        );
+    END IF;
+
+    title := 'decide: timelines of the pending members';
+    statement := format(
+        $sql$INSERT INTO %1$s (operation, %2$I, %3$s, %4$s, valid_from, valid_to, is_current, run_id)
+WITH source_state AS MATERIALIZED (
+    SELECT v.*
+    FROM %5$s AS k
+    JOIN %6$s AS v ON %7$s
+),
+known AS MATERIALIZED (
+    SELECT d.*
+    FROM %5$s AS k
+    JOIN %8$s AS d ON %9$s
+),
+latest AS (
+    SELECT DISTINCT ON (%10$s) n.*
+    FROM known AS n
+    ORDER BY %10$s, n.valid_from DESC
+),%11$s
+states AS MATERIALIZED (
+    -- At one moment the source's word comes before the version that starts then, and that before the end of another.
+    SELECT DISTINCT ON (%12$s, e.at) e.*
+    FROM (
+        SELECT %10$s, n.valid_from AS at, 1 AS precedence, n.%2$I AS version_key, false AS is_absent%13$s
+        FROM known AS n
+        UNION ALL
+        SELECT %10$s, n.valid_to, 0, NULL, true%14$s
+        FROM known AS n
+        WHERE n.valid_to < 'infinity'
+        UNION ALL
+        SELECT
+            %15$s,
+            greatest(
+                coalesce(v.deleted_at, v.effective_at, $2),
+                CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
+            ),
+            2,
+            NULL,
+            (v.effective_at IS NULL OR v.deleted_at IS NOT NULL)%16$s
+        FROM %5$s AS k
+        LEFT JOIN source_state AS v ON %7$s
+        LEFT JOIN latest AS l ON %17$s
+    ) AS e
+    ORDER BY %12$s, e.at, e.precedence DESC
+),
+%18$s
+marked AS (
+    SELECT c.*, (
+        lag(c.is_absent) OVER moment IS DISTINCT FROM c.is_absent%19$s
+    ) AS starts_run
+    FROM carried AS c
+    WINDOW moment AS (PARTITION BY %20$s ORDER BY c.at)
+),
+numbered AS (
+    SELECT m.*, count(*) FILTER (WHERE m.starts_run) OVER (PARTITION BY %21$s ORDER BY m.at) AS run_number
+    FROM marked AS m
+),
+matched AS (
+    -- Two versions that were written never become one: facts may point at either.
+    SELECT r.*, greatest(count(r.version_key) OVER (PARTITION BY %22$s, r.run_number ORDER BY r.at), 1) AS known_number
+    FROM numbered AS r
+),
+version AS (
+    SELECT %23$s, min(t.at) AS at, max(t.version_key) AS version_key, t.is_absent%24$s
+    FROM matched AS t
+    GROUP BY %23$s, t.run_number, t.known_number, t.is_absent%24$s
+),
+timeline AS (
+    SELECT w.*,
+        CASE WHEN row_number() OVER moment = 1 THEN '-infinity' ELSE w.at END AS valid_from,
+        coalesce(lead(w.at) OVER moment, 'infinity') AS valid_to
+    FROM version AS w
+    WINDOW moment AS (PARTITION BY %25$s ORDER BY w.at)
+),
+wanted AS (
+    SELECT t.version_key, %23$s, t.valid_from, t.valid_to%26$s
+    FROM timeline AS t
+    LEFT JOIN source_state AS v ON %27$s
+    LEFT JOIN latest AS l ON %28$s
+    WHERE NOT t.is_absent
+)
+SELECT
+    CASE
+        WHEN n.%2$I IS NULL THEN 'insert'
+        WHEN (n.valid_from, n.valid_to) <> (w.valid_from, w.valid_to) OR %29$s THEN 'update'
+        ELSE 'unchanged'
+    END,
+    n.%2$I, %25$s, %30$s, w.valid_from, w.valid_to, w.valid_to = 'infinity', $1
+FROM wanted AS w
+LEFT JOIN known AS n ON n.%2$I = w.version_key$sql$,
+        v_decision,                                            -- 1
+        r_dimension.surrogate_key,                             -- 2
+        etl._list(v_bk),                                       -- 3
+        etl._list(v_all),                                      -- 4
+        v_key_table,                                           -- 5
+        r_dimension.transform_view,                            -- 6
+        etl._match(v_bk, 'v', 'k'),                            -- 7
+        r_dimension.dimension_table,                           -- 8
+        etl._match(v_bk, 'd', 'k'),                            -- 9
+        etl._list(v_bk, 'n.%1$I'),                             -- 10
+        v_log,                                                 -- 11
+        etl._list(v_bk, 'e.%1$I'),                             -- 12
+        etl._list(v_tracked, ', n.%1$I', ''),                  -- 13
+        repeat(', NULL', cardinality(v_tracked)),              -- 14
+        etl._list(v_bk, 'k.%1$I'),                             -- 15
+        etl._list(v_tracked, ', v.%1$I', ''),                  -- 16
+        etl._match(v_bk, 'l', 'k'),                            -- 17
+        etl._carry_sql(v_bk, v_tracked, v_logged),             -- 18
+        etl._list(v_tracked, E'\n        OR lag(c.%1$I) OVER moment IS DISTINCT FROM c.%1$I', ''),  -- 19
+        etl._list(v_bk, 'c.%1$I'),                             -- 20
+        etl._list(v_bk, 'm.%1$I'),                             -- 21
+        etl._list(v_bk, 'r.%1$I'),                             -- 22
+        etl._list(v_bk, 't.%1$I'),                             -- 23
+        etl._list(v_tracked, ', t.%1$I', ''),                  -- 24
+        etl._list(v_bk, 'w.%1$I'),                             -- 25
+        etl._list(v_kept, format(E',\n        CASE WHEN l.%I IS NOT NULL THEN l.%%1$I ELSE v.%%1$I END AS %%1$I', r_dimension.surrogate_key), '')
+            || etl._list(v_overwritten, E',\n        CASE WHEN v.effective_at IS NOT NULL AND v.deleted_at IS NULL THEN v.%1$I ELSE l.%1$I END AS %1$I', '')
+            || etl._list(v_tracked, ', t.%1$I', ''),           -- 26
+        etl._match(v_bk, 'v', 't'),                            -- 27
+        etl._match(v_bk, 'l', 't'),                            -- 28
+        etl._differs(v_all, 'n', 'w'),                         -- 29
+        etl._list(v_all, 'w.%1$I')                             -- 30
+    );
+    RETURN NEXT;
+
+    -- The end of a version moved forward: facts after it belong to a later version.
+    FOR r_role IN
+        SELECT f.fact, f.fact_table, f.business_key, k.key_column, k.as_of_column
+        FROM etl.fact_dimension AS k
+        JOIN etl.fact AS f USING (fact)
+        WHERE k.dimension = p_dimension
+            AND k.as_of_column IS NOT NULL
+        ORDER BY f.fact, k.key_column
+    LOOP
+        title := format('requeue: %s of a version that ends earlier now', r_role.fact);
+        statement := format(
+            $sql$INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension, dimension_key, is_ready, run_id)
+SELECT %1$L, %2$s, %3$L, %4$L, %5$s, true, $1
+FROM %6$s AS w
+JOIN %7$s AS d ON d.%8$I = w.%8$I
+JOIN %9$s AS f ON f.%10$I = w.%8$I AND f.%11$I >= w.valid_to
+WHERE w.operation = 'update'
+    AND w.valid_to < d.valid_to
+ON CONFLICT (fact, fact_key, key_column) DO UPDATE
+SET is_ready = true$sql$,
+            r_role.fact, etl._json_key(r_role.business_key, 'f'), r_role.key_column, p_dimension, etl._json_key(v_bk, 'w'),
+            v_decision, r_dimension.dimension_table, r_dimension.surrogate_key, r_role.fact_table, r_role.key_column, r_role.as_of_column
+        );
+        RETURN NEXT;
+    END LOOP;
+
+    title := 'update: close versions, overwrite attributes';
+    statement := format(
+        $sql$UPDATE %1$s AS d
+SET valid_from = w.valid_from,
+    valid_to = w.valid_to,
+    is_current = w.is_current,
+    run_id = w.run_id%2$s
+FROM %3$s AS w
+WHERE w.operation = 'update'
+    AND d.%4$I = w.%4$I$sql$,
+        r_dimension.dimension_table, etl._list(v_all, E',\n    %1$I = w.%1$I', ''), v_decision, r_dimension.surrogate_key
+    );
+    RETURN NEXT;
+
+    title := 'insert: new members and new versions';
+    statement := format(
+        $sql$INSERT INTO %1$s (%2$s, %3$s, valid_from, valid_to, is_current, run_id)
+SELECT %4$s, %5$s, w.valid_from, w.valid_to, w.is_current, w.run_id
+FROM %6$s AS w
+WHERE w.operation = 'insert'$sql$,
+        r_dimension.dimension_table, etl._list(v_bk), etl._list(v_all), etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), v_decision
+    );
+    RETURN NEXT;
+
+    title := 'ready: facts that waited for these members';
+    statement := format(
+        $sql$UPDATE etl.reprocessing_queue AS q
+SET is_ready = true
+FROM (SELECT DISTINCT %1$s AS dimension_key FROM %2$s AS w) AS m
+WHERE q.dimension = %3$L
+    AND q.dimension_key = m.dimension_key
+    AND NOT q.is_ready$sql$,
+        etl._json_key(v_bk, 'w'), v_decision, p_dimension
+    );
+    RETURN NEXT;
+END
+$_dimension_sql$;
+COMMENT ON FUNCTION etl._dimension_sql(name) IS 'Statements that load the pending keys of a dimension. $1 run, $2 moment at which a member without a trace counts as gone.';
+
+/*
+The part of a dimension's timeline that carries values forward to every moment of change, as common table expressions that end
+in "carried". Without a log each state carries all values itself. With one, a moment of the log takes the other
+attributes from the state before it, and every moment takes the logged attributes from the log; what lies before the first
+word of either takes that first word.
+*/
+CREATE OR REPLACE FUNCTION etl._carry_sql(p_business_key name[], p_tracked name[], p_logged name[])
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_carry_sql$
+    SELECT CASE
+        WHEN cardinality(p_logged) = 0 THEN 'carried AS (
+    SELECT *
+    FROM states
+),'
+        ELSE format(
+            $sql$moments AS (
+    SELECT %1$s, s.at FROM states AS s
+    UNION
+    SELECT %2$s, g.at FROM log AS g
+),
+aligned AS (
+    SELECT %3$s, b.at, s.version_key, s.is_absent, s.at IS NULL AS is_log_only%4$s%5$s,
+        g.at IS NULL AS is_state_only,
+        greatest(count(s.at) OVER moment, 1) AS state_number,
+        greatest(count(g.at) OVER moment, 1) AS log_number
+    FROM moments AS b
+    LEFT JOIN states AS s ON %6$s AND s.at = b.at
+    LEFT JOIN log AS g ON %7$s AND g.at = b.at
+    WINDOW moment AS (PARTITION BY %3$s ORDER BY b.at)
+),
+filled AS (
+    SELECT %8$s, a.at, a.version_key,
+        first_value(a.is_absent) OVER last_state AS is_absent%9$s
+    FROM aligned AS a
+    WINDOW
+        last_state AS (PARTITION BY %8$s, a.state_number ORDER BY a.is_log_only),
+        last_log AS (PARTITION BY %8$s, a.log_number ORDER BY a.is_state_only)
+),
+carried AS (
+    SELECT %10$s, f.at, f.version_key, f.is_absent%11$s
+    FROM filled AS f
+),$sql$,
+            etl._list(p_business_key, 's.%1$I'),
+            etl._list(p_business_key, 'g.%1$I'),
+            etl._list(p_business_key, 'b.%1$I'),
+            etl._list(p_tracked, ', s.%1$I', ''),
+            etl._list(p_logged, ', g.%1$I AS logged_%1$s', ''),
+            etl._match(p_business_key, 's', 'b'),
+            etl._match(p_business_key, 'g', 'b'),
+            etl._list(p_business_key, 'a.%1$I'),
+            etl._list(etl._without(p_tracked, p_logged), E',\n        first_value(a.%1$I) OVER last_state AS %1$I', '')
+                || etl._list(p_logged, E',\n        coalesce(first_value(a.logged_%1$s) OVER last_log, first_value(a.%1$I) OVER last_state) AS %1$I', ''),
+            etl._list(p_business_key, 'f.%1$I'),
+            etl._list(p_tracked, E',\n        CASE WHEN NOT f.is_absent THEN f.%1$I END AS %1$I', '')
+        )
+    END
+$_carry_sql$;
+COMMENT ON FUNCTION etl._carry_sql(name[], name[], name[]) IS 'Common table expressions that carry the tracked attributes forward to every moment of change.';
+
+/*
+Loads a dimension: its pending keys, or all of them when a reload was asked for.
+Parameters: p_dimension, the dimension; p_run_id, the writing run.
+Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed).
+Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._load_dimension(p_dimension name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_load_dimension$
+DECLARE
+    r_dimension etl.dimension;
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0);
+    v_rows bigint;
+    v_rebuild text[];
+    v_is_bulk boolean;
+BEGIN
+    SELECT *
+    INTO STRICT r_dimension
+    FROM etl.dimension AS d
+    WHERE d.dimension = p_dimension;
+
+    r_result.rows_read := etl._begin_load(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
+    IF r_result.rows_read > 0 THEN
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_bulk;
+        IF v_is_bulk THEN
+            v_rebuild := etl._begin_bulk(r_dimension.dimension_table);
+        END IF;
+        FOR r_statement IN
+            SELECT *
+            FROM etl._dimension_sql(p_dimension)
+        LOOP
+            EXECUTE r_statement.statement USING p_run_id, clock_timestamp();
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            CASE split_part(r_statement.title, ':', 1)
+                WHEN 'decide' THEN PERFORM etl._analyze_decision(p_dimension, v_rows);
+                WHEN 'requeue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
+                WHEN 'update' THEN r_result.rows_updated := v_rows;
+                WHEN 'insert' THEN r_result.rows_inserted := v_rows;
+                ELSE NULL;
+            END CASE;
+        END LOOP;
+        IF v_is_bulk THEN
+            PERFORM etl._finish_bulk(r_dimension.dimension_table, v_rebuild);
+        END IF;
+        -- The constraint against overlaps is deferred, so that versions may change places within a load; what it says must be known here.
+        SET CONSTRAINTS ALL IMMEDIATE;
+    END IF;
+    PERFORM etl._finish_load(p_dimension, p_run_id);
+    RETURN r_result;
+END
+$_load_dimension$;
+COMMENT ON FUNCTION etl._load_dimension(name, bigint) IS 'Loads the pending keys of a dimension, or all of them when a reload was asked for.';

@@ -1,0 +1,246 @@
+-- source -> delta: the rows that changed since the watermark, all tables of a batch on one snapshot of the source.
+--
+-- The exact watermark. A time of change (updated_at > last) loses rows whose transaction commits late. Here each source row
+-- carries the id of the transaction that wrote it (xid8), and the watermark is a snapshot of the source: the set of transactions
+-- that the mirror contains. A batch is what the present snapshot sees and that one did not. The range on the id makes it an
+-- index scan; the visibility test makes it exact.
+
+CREATE OR REPLACE FUNCTION etl._extraction_sql(
+    p_source_table name,
+    p_mode text
+) RETURNS TABLE (title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_extraction_sql$
+DECLARE
+    r_source etl.source_table;
+    v_columns name[];
+    v_changed text;
+    v_key_type text;
+BEGIN
+    SELECT *
+    INTO STRICT r_source
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table;
+    v_columns := etl._without(etl._columns(format('stage.%I', p_source_table)::regclass), '{batch_id,deleted_at}');
+
+    IF p_mode = 'bulk' THEN
+        title := 'rows straight into the empty stage table';
+        statement := format(
+            $sql$INSERT INTO stage.%1$I (%2$s, batch_id)
+SELECT %2$s, $1
+FROM source.%1$I$sql$,
+            p_source_table, etl._list(v_columns)
+        );
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    v_changed := CASE
+        WHEN p_mode = 'all' OR r_source.change_detection = 'comparison' THEN ''
+        WHEN r_source.change_detection = 'snapshot' THEN format(
+            E'\nWHERE s.%1$I >= pg_snapshot_xmin($2)\n    AND NOT pg_visible_in_snapshot(s.%1$I, $2)', r_source.change_column
+        )
+        ELSE format(E'\nWHERE s.%1$I >= $3 - interval %2$L\n    AND s.%1$I < $4', r_source.change_column, r_source.lookback)
+    END;
+    title := 'changed rows into delta';
+    statement := format(
+        $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s)
+SELECT $1, 'upsert', %3$s
+FROM source.%1$I AS s%4$s$sql$,
+        p_source_table, etl._list(v_columns), etl._list(v_columns, 's.%1$I'), v_changed
+    );
+    RETURN NEXT;
+
+    IF r_source.delete_detection = 'comparison' OR (p_mode = 'all' AND r_source.delete_detection <> 'none') THEN
+        title := 'keys that are gone from the source';
+        statement := format(
+            $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s, deleted_at)
+SELECT $1, 'delete', %3$s, $4
+FROM stage.%1$I AS m
+WHERE m.deleted_at IS NULL
+    AND NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %4$s)$sql$,
+            p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'm.%1$I'),
+            etl._match(r_source.key_columns, 's', 'm')
+        );
+        RETURN NEXT;
+    ELSIF r_source.delete_detection = 'tombstone' THEN
+        -- A row deleted and inserted again under its key is alive: the live row wins.
+        SELECT string_agg(format('(t.row_key ->> %L)::%s AS %I', c.name, etl._column_type(format('stage.%I', p_source_table)::regclass, c.name), c.name), ', ' ORDER BY c.position)
+        INTO v_key_type
+        FROM unnest(r_source.key_columns) WITH ORDINALITY AS c (name, position);
+        title := 'tombstones of deleted rows';
+        statement := format(
+            $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s, deleted_at)
+SELECT $1, 'delete', %3$s, max(d.deleted_at)
+FROM (
+    SELECT %4$s, t.deleted_at
+    FROM source.tombstones AS t
+    WHERE t.table_name = %5$L
+        AND t.row_xid >= pg_snapshot_xmin($2)
+        AND NOT pg_visible_in_snapshot(t.row_xid, $2)
+) AS d
+WHERE NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %6$s)
+GROUP BY %3$s$sql$,
+            p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'd.%1$I'), v_key_type, p_source_table,
+            etl._match(r_source.key_columns, 's', 'd')
+        );
+        RETURN NEXT;
+    END IF;
+END
+$_extraction_sql$;
+COMMENT ON FUNCTION etl._extraction_sql(name, text) IS 'Statements that extract a source table: mode changed (since the watermark), all (anew, beside what stage holds) or bulk (into an empty stage table). $1 batch, $2 last snapshot, $3 last moment, $4 this moment.';
+
+/*
+The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the
+batch are read on the snapshot that is noted here.
+Parameters: p_run_id, the run.
+Returns:    the batch.
+Writes:     etl.batch.
+Errors:     ET004 when the transaction is not REPEATABLE READ.
+*/
+CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
+RETURNS etl.batch
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_this_batch$
+DECLARE
+    r_batch etl.batch;
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION 'a batch must be extracted on one snapshot, this transaction is %', current_setting('transaction_isolation')
+            USING ERRCODE = 'ET004', HINT = 'Run the engine by CALL etl.run(), which sets the isolation level itself.';
+    END IF;
+    SELECT b.*
+    INTO r_batch
+    FROM etl.batch AS b
+    WHERE b.batch_id = nullif(current_setting('etl.batch_id', true), '')::bigint;
+    IF NOT FOUND THEN
+        INSERT INTO etl.batch (run_id, snapshot, system_identifier, read_at)
+        SELECT p_run_id, p.snapshot, p.system_identifier, p.read_at
+        FROM source.extraction_point AS p
+        RETURNING * INTO r_batch;
+        PERFORM set_config('etl.batch_id', r_batch.batch_id::text, true);
+    END IF;
+    RETURN r_batch;
+END
+$_this_batch$;
+COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, opened when there is none yet.';
+
+/*
+Extracts one source table into delta, or, when neither it nor its mirror has been filled yet, straight into stage.
+Parameters: p_source_table, the table; p_run_id, the run.
+Returns:    rows extracted.
+Writes:     delta.<table> or stage.<table>, etl.extraction; for a bulk load also etl.watermark and etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._extract(p_source_table name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_extract$
+DECLARE
+    r_batch etl.batch := etl._this_batch(p_run_id);
+    r_watermark etl.watermark;
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0);
+    v_mode text := 'changed';
+    v_mirrored boolean;
+    v_until timestamptz;
+    v_rows bigint;
+    v_rebuild text[];
+BEGIN
+    SELECT *
+    INTO r_watermark
+    FROM etl.watermark AS w
+    WHERE w.source_table = p_source_table;
+
+    IF NOT FOUND
+        -- Transaction ids of another database system mean nothing here; nor do those of a source that went back in time.
+        OR r_watermark.system_identifier <> r_batch.system_identifier
+        OR pg_snapshot_xmax(r_batch.snapshot) < pg_snapshot_xmin(r_watermark.snapshot)
+    THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM stage.%I)', p_source_table) INTO v_mirrored;
+        v_mode := CASE WHEN v_mirrored THEN 'all' ELSE 'bulk' END;
+    END IF;
+
+    v_until := etl._complete_until(p_source_table, r_batch.read_at);
+    IF v_mode = 'bulk' THEN
+        v_rebuild := etl._begin_bulk(format('stage.%I', p_source_table)::regclass);
+    END IF;
+    FOR r_statement IN
+        SELECT *
+        FROM etl._extraction_sql(p_source_table, v_mode)
+    LOOP
+        EXECUTE r_statement.statement
+        USING r_batch.batch_id, r_watermark.snapshot, r_watermark.read_at, v_until;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        r_result.rows_read := r_result.rows_read + v_rows;
+    END LOOP;
+
+    IF v_mode = 'bulk' THEN
+        PERFORM etl._finish_bulk(format('stage.%I', p_source_table)::regclass, v_rebuild);
+        r_result.rows_inserted := r_result.rows_read;
+        PERFORM etl._move_watermark(p_source_table, r_batch, v_until);
+        UPDATE etl.load_state AS l
+        SET needs_reload = true
+        FROM etl.dependency AS p
+        WHERE p.source_table = p_source_table
+            AND l.object = p.object
+            AND NOT l.needs_reload;
+    ELSIF r_result.rows_read > 0 THEN
+        EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING r_batch.batch_id;
+        EXECUTE format('ANALYZE delta.%I', p_source_table);
+    END IF;
+
+    INSERT INTO etl.extraction (batch_id, source_table, rows_extracted, complete_until, is_bulk)
+    VALUES (r_batch.batch_id, p_source_table, r_result.rows_read, v_until, v_mode = 'bulk');
+    RETURN r_result;
+END
+$_extract$;
+COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts the changes of one source table into delta, or all of it into an empty stage table.';
+
+/*
+Moment up to which the changes of a source table are complete. For a table watched by time of change it is held back to the
+start of the oldest transaction that is still open, which may yet commit rows with an earlier time.
+Parameters: p_source_table, the table; p_read_at, moment of the batch.
+Returns:    the moment.
+*/
+CREATE OR REPLACE FUNCTION etl._complete_until(p_source_table name, p_read_at timestamptz)
+RETURNS timestamptz
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_complete_until$
+    SELECT CASE
+        WHEN s.change_detection = 'timestamp' THEN least(p_read_at, (
+            SELECT min(a.xact_start)
+            FROM pg_stat_activity AS a
+            WHERE a.datname = current_database()
+        ))
+        ELSE p_read_at
+    END
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+$_complete_until$;
+COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Moment up to which the changes of a source table are complete.';
+
+/*
+Notes that stage holds all that the source had committed when a batch was read.
+Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, moment up to which changes are complete.
+Writes:     etl.watermark.
+*/
+CREATE OR REPLACE FUNCTION etl._move_watermark(p_source_table name, p_batch etl.batch, p_complete_until timestamptz)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_move_watermark$
+    INSERT INTO etl.watermark (source_table, snapshot, system_identifier, read_at, batch_id)
+    VALUES (p_source_table, p_batch.snapshot, p_batch.system_identifier, p_complete_until, p_batch.batch_id)
+    ON CONFLICT (source_table) DO UPDATE
+    SET snapshot = excluded.snapshot,
+        system_identifier = excluded.system_identifier,
+        read_at = excluded.read_at,
+        batch_id = excluded.batch_id
+$_move_watermark$;
+COMMENT ON FUNCTION etl._move_watermark(name, etl.batch, timestamptz) IS 'Moves the watermark of a source table to a batch.';

@@ -1,0 +1,399 @@
+-- stage -> fact: surrogate keys resolved as of the event, rows inserted or updated only where they differ, unresolved keys queued.
+--
+-- The pending keys drive everything: changed source rows put them there when stage is merged, members that arrive late when
+-- their dimension is loaded. The fact table itself is only touched at those keys, by its primary key.
+-- A key is unknown (-1) when its member is not there, or when the member has changes that its dimension failed to load: the
+-- version that is there may be the wrong one. Either way the row is queued, and the load of the member makes it ready.
+--
+-- Looking a version up: a plain join on the business key with a condition on the validity. For few keys that becomes an index
+-- scan, for many a hash join, as the planner sees fit. LATERAL ... ORDER BY valid_from DESC LIMIT 1 was as fast for few keys and
+-- two to three times slower in bulk, a GiST index on the range slower everywhere.
+
+CREATE OR REPLACE FUNCTION etl._fact_sql(p_fact name, p_is_bulk boolean DEFAULT false, p_doubtful name[] DEFAULT '{}')
+RETURNS TABLE (title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fact_sql$
+DECLARE
+    r_fact etl.fact;
+    r_role record;
+    v_bk name[];
+    v_keys name[] := '{}';
+    v_plain name[];      -- neither business key nor surrogate key nor measure
+    v_lookups name[];    -- business keys of dimensions that are not in the fact table
+    v_all name[];
+    v_key_table text;
+    v_decision text;
+    v_key_values text := '';
+    v_joins text := '';
+    v_measures text;
+    v_unresolved text := '';
+    v_select text;
+BEGIN
+    SELECT *
+    INTO STRICT r_fact
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact;
+    v_bk := r_fact.business_key;
+    v_key_table := format('work.%I', p_fact || '_key');
+    v_decision := format('work.%I', p_fact || '_decision');
+
+    FOR r_role IN
+        SELECT k.*, d.dimension_table, d.surrogate_key, d.business_key, row_number() OVER (ORDER BY k.key_column) AS number
+        FROM etl.fact_dimension AS k
+        JOIN etl.dimension AS d USING (dimension)
+        WHERE k.fact = p_fact
+        ORDER BY k.key_column
+    LOOP
+        v_keys := v_keys || r_role.key_column;
+        v_joins := v_joins || format(
+            E'\n    LEFT JOIN %s AS d%s\n        ON %s%s',
+            r_role.dimension_table, r_role.number,
+            etl._match_pairs(r_role.business_key, 'd' || r_role.number, r_role.lookup_columns, 'v'),
+            CASE WHEN r_role.as_of_column IS NOT NULL
+                THEN format(' AND v.%1$I >= d%2$s.valid_from AND v.%1$I < d%2$s.valid_to', r_role.as_of_column, r_role.number)
+                ELSE ''
+            END
+        );
+        IF r_role.dimension = ANY (p_doubtful) THEN
+            v_joins := v_joins || format(
+                E'\n    LEFT JOIN work.%I AS p%s\n        ON %s',
+                r_role.dimension || '_key', r_role.number,
+                etl._match_pairs(r_role.business_key, 'p' || r_role.number, r_role.lookup_columns, 'v')
+            );
+        END IF;
+        v_key_values := v_key_values || format(
+            E',\n        CASE WHEN (%1$s) IS NULL THEN %2$s WHEN %3$s THEN -1 ELSE d%4$s.%5$I END AS %6$I',
+            etl._list(r_role.lookup_columns, 'v.%1$I'),
+            r_role.null_key,
+            format('d%s.%I IS NULL', r_role.number, r_role.surrogate_key)
+                || CASE WHEN r_role.dimension = ANY (p_doubtful)
+                    THEN format(' OR p%s.%I IS NOT NULL', r_role.number, r_role.business_key[1])
+                    ELSE ''
+                END,
+            r_role.number, r_role.surrogate_key, r_role.key_column
+        );
+        v_unresolved := v_unresolved || format(
+            E'\n        WHEN %1$L THEN w.%2$I = -1 AND (%3$s) IS NOT NULL',
+            r_role.key_column, r_role.key_column, etl._list(r_role.lookup_columns, 'w.%1$I')
+        );
+    END LOOP;
+
+    v_plain := etl._without(etl._columns(r_fact.fact_table), v_bk || v_keys || r_fact.measures || '{is_deleted,run_id}'::name[]);
+    v_all := v_plain || v_keys || r_fact.measures || 'is_deleted'::name;
+    v_lookups := etl._without(etl._columns(format('%s', v_decision)::regclass), 'operation'::name || etl._columns(r_fact.fact_table));
+    -- A deleted row must leave every sum: a measure becomes 0, or NULL where the table allows it, lest averages count it.
+    SELECT string_agg(format(
+        E',\n        CASE WHEN v.deleted_at IS NULL THEN v.%1$I%2$s END AS %1$I',
+        a.attname,
+        CASE WHEN a.attnotnull THEN ' ELSE ' || CASE t.typcategory WHEN 'B' THEN 'false' ELSE '0' END ELSE '' END
+    ), '' ORDER BY array_position(r_fact.measures, a.attname))
+    INTO v_measures
+    FROM pg_attribute AS a
+    JOIN pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = r_fact.fact_table
+        AND a.attname = ANY (r_fact.measures);
+
+    v_select := format(
+        $sql$SELECT %1$s%2$s%3$s%4$s,
+        v.deleted_at IS NOT NULL AS is_deleted%5$s
+    FROM %6$s%7$s$sql$,
+        etl._list(v_bk, 'v.%1$I'), etl._list(v_plain, ', v.%1$I', ''), v_key_values, coalesce(v_measures, ''),
+        etl._list(v_lookups, ', v.%1$I', ''),
+        CASE WHEN p_is_bulk
+            THEN format('%s AS v', r_fact.transform_view)
+            ELSE format(E'%s AS k\n    JOIN %s AS v ON %s', v_key_table, r_fact.transform_view, etl._match(v_bk, 'v', 'k'))
+        END,
+        v_joins
+    );
+
+    IF p_is_bulk THEN
+        title := 'insert: all rows into the empty table';
+        statement := format(
+            $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
+SELECT %4$s, %5$s, $1
+FROM (
+    %6$s
+) AS w
+WHERE NOT w.is_deleted$sql$,
+            r_fact.fact_table, etl._list(v_bk), etl._list(v_all), etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), v_select
+        );
+        RETURN NEXT;
+        title := 'unresolved: rows with an unknown key are looked at once more, and queued';
+        statement := format(
+            $sql$INSERT INTO %1$s (%2$s)
+SELECT %2$s
+FROM %3$s
+WHERE -1 IN (%4$s)$sql$,
+            v_key_table, etl._list(v_bk), r_fact.fact_table, coalesce(nullif(etl._list(v_keys), ''), '0')
+        );
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    title := 'decide: rows of the pending keys';
+    statement := format(
+        $sql$INSERT INTO %1$s (operation, %2$s, %3$s, run_id%4$s)
+SELECT
+    CASE
+        WHEN f.run_id IS NULL THEN 'insert'
+        WHEN w.is_deleted AND NOT f.is_deleted THEN 'delete'
+        WHEN %5$s THEN 'update'
+        ELSE 'unchanged'
+    END,
+    %6$s, %7$s, $1%8$s
+FROM (
+    %9$s
+) AS w
+LEFT JOIN %10$s AS f ON %11$s
+WHERE NOT w.is_deleted
+    OR f.run_id IS NOT NULL$sql$,
+        v_decision, etl._list(v_bk), etl._list(v_all), etl._list(v_lookups, ', %1$I', ''),
+        etl._differs(v_all, 'f', 'w'),
+        etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), etl._list(v_lookups, ', w.%1$I', ''),
+        v_select, r_fact.fact_table, etl._match(v_bk, 'f', 'w')
+    );
+    RETURN NEXT;
+
+    title := 'gone: rows that the transformation no longer gives';
+    statement := format(
+        $sql$INSERT INTO %1$s (operation, %2$s, %3$s%4$s, is_deleted, run_id)
+SELECT 'delete', %5$s, %6$s%7$s, true, $1
+FROM %8$s AS k
+JOIN %9$s AS f ON %10$s
+WHERE NOT f.is_deleted
+    AND NOT EXISTS (SELECT FROM %1$s AS w WHERE %11$s)$sql$,
+        v_decision, etl._list(v_bk), etl._list(v_plain || v_keys), etl._list(r_fact.measures, ', %1$I', ''),
+        etl._list(v_bk, 'f.%1$I'), etl._list(v_plain || v_keys, 'f.%1$I'),
+        (SELECT coalesce(string_agg(
+            CASE WHEN NOT a.attnotnull THEN ', NULL' WHEN t.typcategory = 'B' THEN ', false' ELSE ', 0' END,
+            '' ORDER BY array_position(r_fact.measures, a.attname)), '')
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = r_fact.fact_table AND a.attname = ANY (r_fact.measures)),
+        v_key_table, r_fact.fact_table, etl._match(v_bk, 'f', 'k'), etl._match(v_bk, 'w', 'f')
+    );
+    RETURN NEXT;
+
+    title := 'update: rows that differ';
+    statement := format(
+        $sql$UPDATE %1$s AS f
+SET run_id = w.run_id%2$s
+FROM %3$s AS w
+WHERE w.operation IN ('update', 'delete')
+    AND %4$s$sql$,
+        r_fact.fact_table, etl._list(v_all, E',\n    %1$I = w.%1$I', ''), v_decision, etl._match(v_bk, 'f', 'w')
+    );
+    RETURN NEXT;
+
+    title := 'insert: rows that are new';
+    statement := format(
+        $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
+SELECT %4$s, %5$s, w.run_id
+FROM %6$s AS w
+WHERE w.operation = 'insert'$sql$,
+        r_fact.fact_table, etl._list(v_bk), etl._list(v_all), etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), v_decision
+    );
+    RETURN NEXT;
+
+    IF v_unresolved <> '' THEN
+        title := 'resolved: rows that need not wait any more';
+        statement := format(
+            $sql$DELETE FROM etl.reprocessing_queue AS q
+USING %1$s AS w
+WHERE q.fact = %2$L
+    AND q.fact_key = %3$s
+    AND (w.is_deleted OR NOT CASE q.key_column%4$s
+        ELSE false
+    END)$sql$,
+            v_decision, p_fact, etl._json_key(v_bk, 'w'), v_unresolved
+        );
+        RETURN NEXT;
+    END IF;
+
+    FOR r_role IN
+        SELECT k.*, d.business_key
+        FROM etl.fact_dimension AS k
+        JOIN etl.dimension AS d USING (dimension)
+        WHERE k.fact = p_fact
+        ORDER BY k.key_column
+    LOOP
+        title := format('queue: rows whose %s is unknown', r_role.key_column);
+        statement := format(
+            $sql$INSERT INTO etl.reprocessing_queue AS q (fact, fact_key, key_column, dimension, dimension_key, run_id)
+SELECT %1$L, %2$s, %3$L, %4$L, %5$s, $1
+FROM %6$s AS w
+WHERE w.%7$I = -1
+    AND (%8$s) IS NOT NULL
+    AND NOT w.is_deleted
+ON CONFLICT (fact, fact_key, key_column) DO UPDATE
+SET dimension_key = excluded.dimension_key,
+    is_ready = false,
+    attempts = q.attempts + 1,
+    tried_at = excluded.tried_at$sql$,
+            p_fact, etl._json_key(v_bk, 'w'), r_role.key_column, r_role.dimension,
+            etl._json_key(r_role.business_key, 'w', r_role.lookup_columns), v_decision, r_role.key_column,
+            etl._list(r_role.lookup_columns, 'w.%1$I')
+        );
+        RETURN NEXT;
+    END LOOP;
+END
+$_fact_sql$;
+COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[]) IS 'Statements that load a fact: its pending keys, or everything into an empty table (bulk); doubtful dimensions are those with pending members. $1 run.';
+
+CREATE OR REPLACE FUNCTION etl._match_pairs(p_left_columns name[], p_left text, p_right_columns name[], p_right text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_match_pairs$
+    SELECT string_agg(format('%s.%I = %s.%I', p_left, l.name, p_right, r.name), ' AND ' ORDER BY l.position)
+    FROM unnest(p_left_columns) WITH ORDINALITY AS l (name, position)
+    JOIN unnest(p_right_columns) WITH ORDINALITY AS r (name, position) USING (position)
+$_match_pairs$;
+COMMENT ON FUNCTION etl._match_pairs(name[], text, name[], text) IS 'Condition that columns of two rows agree pair by pair.';
+
+/*
+Dimensions of a fact with members whose changes wait: their load failed, or did not happen.
+Parameters: p_fact, the fact.
+Returns:    names of the dimensions.
+*/
+CREATE OR REPLACE FUNCTION etl._doubtful_dimensions(p_fact name)
+RETURNS name[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_doubtful_dimensions$
+DECLARE
+    v_dimension name;
+    v_doubtful name[] := '{}';
+    v_pending boolean;
+BEGIN
+    FOR v_dimension IN
+        SELECT DISTINCT k.dimension
+        FROM etl.fact_dimension AS k
+        JOIN etl.dimension AS d USING (dimension)
+        WHERE k.fact = p_fact
+            AND d.transform_view IS NOT NULL
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM work.%I)', v_dimension || '_key') INTO v_pending;
+        IF v_pending THEN
+            v_doubtful := v_doubtful || v_dimension;
+        END IF;
+    END LOOP;
+    RETURN v_doubtful;
+END
+$_doubtful_dimensions$;
+COMMENT ON FUNCTION etl._doubtful_dimensions(name) IS 'Dimensions of a fact with members whose changes are not loaded.';
+
+/*
+Adds the facts whose queue entries are ready to the pending keys.
+Parameters: p_fact, the fact; p_business_key, its business key.
+Writes:     work.<fact>_key.
+*/
+CREATE OR REPLACE FUNCTION etl._take_ready(p_fact name, p_fact_table regclass, p_business_key name[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_take_ready$
+BEGIN
+    EXECUTE format(
+        $sql$INSERT INTO work.%1$I (%2$s)
+SELECT DISTINCT %3$s
+FROM etl.reprocessing_queue AS q
+WHERE q.fact = $1
+    AND q.is_ready
+ON CONFLICT DO NOTHING$sql$,
+        p_fact || '_key',
+        etl._list(p_business_key),
+        (
+            SELECT string_agg(format('(q.fact_key ->> %L)::%s', c.name, etl._column_type(p_fact_table, c.name)), ', ' ORDER BY c.position)
+            FROM unnest(p_business_key) WITH ORDINALITY AS c (name, position)
+        )
+    )
+    USING p_fact;
+END
+$_take_ready$;
+COMMENT ON FUNCTION etl._take_ready(name, regclass, name[]) IS 'Adds the facts whose queue entries are ready to the pending keys.';
+
+/*
+Loads a fact: its pending keys and the queue entries that are ready, or everything when the table is empty or a reload was
+asked for.
+Parameters: p_fact, the fact; p_run_id, the writing run.
+Returns:    rows read (pending keys), inserted, updated, deleted (marked), queued.
+Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, etl.reprocessing_queue, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._load_fact(p_fact name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_load_fact$
+DECLARE
+    r_fact etl.fact;
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0);
+    v_doubtful name[];
+    v_is_bulk boolean;
+    v_is_queued boolean;
+    v_rebuild text[];
+    v_rows bigint;
+BEGIN
+    SELECT *
+    INTO STRICT r_fact
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact;
+
+    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_bulk;
+    IF v_is_bulk AND (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_fact) THEN
+        v_doubtful := etl._doubtful_dimensions(p_fact);
+        PERFORM etl._empty(format('work.%I', p_fact || '_key')::regclass);
+        v_rebuild := etl._begin_bulk(r_fact.fact_table);
+        FOR r_statement IN
+            SELECT *
+            FROM etl._fact_sql(p_fact, p_is_bulk => true, p_doubtful => v_doubtful)
+        LOOP
+            EXECUTE r_statement.statement USING p_run_id;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            IF r_statement.title LIKE 'insert:%' THEN
+                r_result.rows_read := v_rows;
+                r_result.rows_inserted := v_rows;
+            END IF;
+        END LOOP;
+        PERFORM etl._finish_bulk(r_fact.fact_table, v_rebuild);
+        UPDATE etl.load_state AS l
+        SET needs_reload = false
+        WHERE l.object = p_fact;
+    ELSE
+        PERFORM etl._take_ready(p_fact, r_fact.fact_table, r_fact.business_key);
+    END IF;
+
+    v_rows := etl._begin_load(p_fact, r_fact.business_key, r_fact.fact_table, r_fact.transform_view);
+    IF v_rows > 0 THEN
+        r_result.rows_read := greatest(r_result.rows_read, v_rows);
+        v_doubtful := coalesce(v_doubtful, etl._doubtful_dimensions(p_fact));
+        v_is_queued := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
+        FOR r_statement IN
+            SELECT *
+            FROM etl._fact_sql(p_fact, p_doubtful => v_doubtful)
+        LOOP
+            CONTINUE WHEN r_statement.title LIKE 'resolved:%' AND NOT v_is_queued;
+            EXECUTE r_statement.statement USING p_run_id;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            CASE split_part(r_statement.title, ':', 1)
+                WHEN 'decide' THEN PERFORM etl._analyze_decision(p_fact, v_rows);
+                WHEN 'insert' THEN r_result.rows_inserted := r_result.rows_inserted + v_rows;
+                WHEN 'update' THEN r_result.rows_updated := r_result.rows_updated + v_rows;
+                WHEN 'queue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
+                ELSE NULL;
+            END CASE;
+        END LOOP;
+        EXECUTE format('SELECT count(*) FROM work.%I WHERE operation = ''delete''', p_fact || '_decision') INTO v_rows;
+        r_result.rows_deleted := v_rows;
+        r_result.rows_updated := r_result.rows_updated - v_rows;
+    END IF;
+    PERFORM etl._finish_load(p_fact, p_run_id);
+    RETURN r_result;
+END
+$_load_fact$;
+COMMENT ON FUNCTION etl._load_fact(name, bigint) IS 'Loads the pending keys of a fact and the queue entries that are ready, or everything when it is empty.';

@@ -1,0 +1,86 @@
+-- What loading a dimension and loading a fact have in common: pending keys before, watermark after.
+
+/*
+Readies a load: for a reload all keys become pending; the decisions of the last load are cleared.
+Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
+Returns:    number of pending keys.
+Writes:     work.<object>_key, work.<object>_decision.
+*/
+CREATE OR REPLACE FUNCTION etl._begin_load(
+    p_object name,
+    p_business_key name[],
+    p_table regclass,
+    p_view regclass
+) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_begin_load$
+DECLARE
+    v_keys regclass := format('work.%I', p_object || '_key')::regclass;
+    v_count bigint;
+BEGIN
+    IF (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_object) THEN
+        -- Keys of the table as well: a member that the view no longer gives is gone.
+        EXECUTE format(
+            $sql$INSERT INTO %1$s (%2$s)
+SELECT DISTINCT %2$s
+FROM (
+    SELECT %2$s FROM %3$s
+    UNION ALL
+    SELECT %2$s FROM %4$s
+) AS k
+WHERE (%2$s) IS NOT NULL
+ON CONFLICT DO NOTHING$sql$,
+            v_keys, etl._list(p_business_key), p_view, p_table
+        );
+    END IF;
+    EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_count;
+    IF v_count > 0 THEN
+        PERFORM etl._empty(format('work.%I', p_object || '_decision')::regclass);
+        IF v_count > 1000 THEN
+            EXECUTE format('ANALYZE %s', v_keys);
+        END IF;
+    END IF;
+    RETURN v_count;
+END
+$_begin_load$;
+COMMENT ON FUNCTION etl._begin_load(name, name[], regclass, regclass) IS 'Readies a load and returns the number of pending keys.';
+
+/*
+Ends a load: nothing is pending any more, and the watermark stands at the last batch.
+Parameters: p_object, dimension or fact; p_run_id, the run.
+Writes:     work.<object>_key, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._finish_load(p_object name, p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_finish_load$
+BEGIN
+    PERFORM etl._empty(format('work.%I', p_object || '_key')::regclass);
+    UPDATE etl.load_state AS l
+    SET needs_reload = false,
+        loaded_batch_id = (SELECT max(b.batch_id) FROM etl.batch AS b),
+        loaded_at = clock_timestamp()
+    WHERE l.object = p_object;
+END
+$_finish_load$;
+COMMENT ON FUNCTION etl._finish_load(name, bigint) IS 'Clears the pending keys of an object and moves its watermark.';
+
+/*
+Tells the planner about decisions when there are enough of them to matter.
+Parameters: p_object, dimension or fact; p_rows, decisions written.
+Writes:     statistics of work.<object>_decision.
+*/
+CREATE OR REPLACE FUNCTION etl._analyze_decision(p_object name, p_rows bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_analyze_decision$
+BEGIN
+    IF p_rows > 1000 THEN
+        EXECUTE format('ANALYZE work.%I', p_object || '_decision');
+    END IF;
+END
+$_analyze_decision$;
+COMMENT ON FUNCTION etl._analyze_decision(name, bigint) IS 'Analyses a decision table that is large.';

@@ -1,0 +1,581 @@
+-- Runs and the workers that share them. Nothing else schedules: a task is a row of etl.task_run, a worker claims one that is
+-- free to start, works on it in one transaction, and goes on until the run has no more.
+--
+-- Who is alive is told by advisory locks, which end with their session, never by times or process ids:
+--   * every worker holds a shared lock on its run: a run marked as running that nobody holds has died, and is resumed;
+--   * the worker that claimed a task holds a lock on it: a task marked as running that nobody holds is taken over.
+-- Locks are taken before the claim is committed, so that whoever sees the claim sees the lock. A worker with nothing to do waits for
+-- the lock of a running task, thus for that task's end, and not for the clock.
+--
+-- The orchestrating procedures commit, so they can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
+
+CREATE OR REPLACE FUNCTION etl._lock_class(p_kind text)
+RETURNS integer
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_lock_class$
+    -- First keys of the project's advisory locks: arbitrary numbers that other users of the database are unlikely to take.
+    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 END
+$_lock_class$;
+COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run and on a task.';
+
+CREATE OR REPLACE FUNCTION etl._lock_number(p_id bigint)
+RETURNS integer
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_lock_number$
+    SELECT (p_id % 2147483647)::integer
+$_lock_number$;
+COMMENT ON FUNCTION etl._lock_number(bigint) IS 'Second key of an advisory lock.';
+
+CREATE OR REPLACE FUNCTION etl._is_held(p_kind text, p_id bigint)
+RETURNS boolean
+LANGUAGE sql
+VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $_is_held$
+    -- A session whose CALL was cancelled keeps its locks but does nothing: only one that is executing counts.
+    SELECT EXISTS (
+        SELECT
+        FROM pg_locks AS l
+        LEFT JOIN pg_stat_activity AS a USING (pid)
+        WHERE l.locktype = 'advisory'
+            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+            AND l.classid = etl._lock_class(p_kind)::oid
+            AND l.objid = etl._lock_number(p_id)::oid
+            AND l.objsubid = 2
+            AND l.granted
+            AND coalesce(a.state, 'active') = 'active'
+            AND (p_kind <> 'run' OR l.pid <> pg_backend_pid())
+    )
+$_is_held$;
+COMMENT ON FUNCTION etl._is_held(text, bigint) IS 'Whether a session that is at work holds the advisory lock on a run (another session) or a task.';
+
+/*
+Starts a run, or takes up the last one when it died. Whoever gets the run's number works on it with CALL etl.work(number).
+Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
+            dimensions, facts, or 'all') that are rebuilt; p_origin, who asks.
+Returns:    the run.
+Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state.
+Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
+*/
+CREATE OR REPLACE FUNCTION etl.start_run(
+    p_only text[] DEFAULT NULL,
+    p_full_refresh text[] DEFAULT NULL,
+    p_origin text DEFAULT 'sql'
+) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $start_run$
+DECLARE
+    r_run etl.run;
+BEGIN
+    PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
+    SELECT *
+    INTO r_run
+    FROM etl.run AS r
+    WHERE r.status = 'running';
+
+    IF FOUND AND etl._is_held('run', r_run.run_id) THEN
+        RAISE EXCEPTION 'run % is at work since %', r_run.run_id, date_trunc('second', r_run.started_at)
+            USING ERRCODE = 'ET001', HINT = format('Wait for its end, or join it as one more worker: CALL etl.work(%s).', r_run.run_id);
+    END IF;
+
+    PERFORM etl._check_names(p_only, p_full_refresh);
+    IF r_run.run_id IS NOT NULL THEN
+        IF p_only IS NULL AND p_full_refresh IS NULL THEN
+            PERFORM etl._resume_run(r_run.run_id);
+            RETURN r_run.run_id;
+        END IF;
+        -- Another kind of run is wanted: the dead one is closed with what it has done; what it left is still pending.
+        PERFORM etl._abandon_run(r_run.run_id);
+    END IF;
+
+    PERFORM etl._request_refresh(p_full_refresh);
+    INSERT INTO etl.run (origin, only_tasks, full_refresh)
+    VALUES (p_origin, p_only, p_full_refresh)
+    RETURNING * INTO r_run;
+    INSERT INTO etl.task_run (run_id, task, kind, object, position, max_attempts)
+    SELECT r_run.run_id, t.task, t.kind, t.object, t.position, t.max_attempts
+    FROM etl.task AS t
+    WHERE t.is_enabled
+        AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only));
+    RETURN r_run.run_id;
+END
+$start_run$;
+COMMENT ON FUNCTION etl.start_run(text[], text[], text) IS 'Starts a run, or takes up the last one when it died; returns its number. Error ET001 when a run is live.';
+
+CREATE OR REPLACE FUNCTION etl._check_names(p_only text[], p_full_refresh text[])
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_check_names$
+DECLARE
+    v_name text;
+BEGIN
+    FOREACH v_name IN ARRAY coalesce(p_only, '{}') || coalesce(p_full_refresh, '{}')
+    LOOP
+        IF NOT EXISTS (SELECT FROM etl.task AS t WHERE v_name IN (t.task, t.object))
+            AND NOT (v_name = 'all' AND v_name = ANY (p_full_refresh))
+        THEN
+            RAISE EXCEPTION 'there is no task or object "%"', v_name
+                USING ERRCODE = 'ET002', HINT = 'SELECT task, object FROM etl.task lists them.';
+        END IF;
+    END LOOP;
+END
+$_check_names$;
+COMMENT ON FUNCTION etl._check_names(text[], text[]) IS 'Raises ET002 when a name is neither a task nor an object.';
+
+/*
+Asks for the rebuilding of objects: a source table is extracted anew and compared with its mirror, a dimension or fact goes
+over all its keys. Surrogate keys stay. What was asked for stays asked for until a load has succeeded.
+Parameters: p_objects, names of source tables, dimensions, facts, or 'all'.
+Writes:     etl.watermark, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._request_refresh(p_objects text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_request_refresh$
+BEGIN
+    DELETE FROM etl.watermark AS w
+    WHERE w.source_table = ANY (p_objects)
+        OR 'all' = ANY (p_objects);
+    UPDATE etl.load_state AS l
+    SET needs_reload = true
+    WHERE l.object = ANY (p_objects)
+        OR 'all' = ANY (p_objects);
+END
+$_request_refresh$;
+COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Asks for the rebuilding of objects by the next load.';
+
+/*
+Makes the unfinished tasks of a dead run ready to start. When a source table has not reached stage, all are extracted again on
+a new snapshot, so that tables of one batch do not tear; those that have arrived bring only what is new since.
+Parameters: p_run_id, the run.
+Writes:     etl.run, etl.task_run.
+*/
+CREATE OR REPLACE FUNCTION etl._resume_run(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_resume_run$
+BEGIN
+    UPDATE etl.run AS r
+    SET resumed = r.resumed + 1
+    WHERE r.run_id = p_run_id;
+
+    UPDATE etl.task_run AS t
+    SET status = 'pending',
+        attempts = 0,
+        task_run_id = DEFAULT,
+        worker_pid = NULL
+    WHERE t.run_id = p_run_id
+        AND (
+            t.status = 'running'
+            OR (
+                t.kind IN ('extract', 'stage')
+                AND EXISTS (
+                    SELECT
+                    FROM etl.task_run AS s
+                    WHERE s.run_id = p_run_id
+                        AND s.kind = 'stage'
+                        AND s.status NOT IN ('succeeded', 'skipped')
+                )
+            )
+        );
+END
+$_resume_run$;
+COMMENT ON FUNCTION etl._resume_run(bigint) IS 'Makes the unfinished tasks of a dead run ready to start.';
+
+CREATE OR REPLACE FUNCTION etl._abandon_run(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_abandon_run$
+BEGIN
+    UPDATE etl.task_run AS t
+    SET status = 'skipped',
+        message = 'The run died and was not taken up again.',
+        ended_at = clock_timestamp()
+    WHERE t.run_id = p_run_id
+        AND t.status IN ('pending', 'running');
+    PERFORM etl._end_run(p_run_id);
+END
+$_abandon_run$;
+COMMENT ON FUNCTION etl._abandon_run(bigint) IS 'Closes a dead run with what it has done.';
+
+/*
+Claims the next task of a run that is free to start. Extractions are claimed all at once: they share a snapshot.
+Parameters: p_run_id, the run.
+Returns:    the claimed tasks; none when nothing can start at present.
+Writes:     etl.task_run. Takes a session lock on each claimed task.
+*/
+CREATE OR REPLACE FUNCTION etl._claim(p_run_id bigint)
+RETURNS SETOF etl.task_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_claim$
+DECLARE
+    r_task etl.task_run;
+    v_extracting boolean;
+BEGIN
+    PERFORM etl._take_over(p_run_id);
+    PERFORM etl._skip_blocked(p_run_id);
+    v_extracting := EXISTS (
+        SELECT
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.status = 'pending'
+            AND t.kind = 'extract'
+    );
+
+    FOR r_task IN
+        SELECT t.*
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.status = 'pending'
+            AND (t.kind = 'extract') = v_extracting
+            AND NOT EXISTS (
+                SELECT
+                FROM etl.task_edge AS e
+                JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
+                WHERE e.task = t.task
+                    AND p.status IN ('pending', 'running')
+            )
+        ORDER BY t.position
+        LIMIT CASE WHEN v_extracting THEN NULL ELSE 1 END
+        FOR UPDATE OF t SKIP LOCKED
+    LOOP
+        PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+        UPDATE etl.task_run AS t
+        SET status = 'running',
+            attempts = t.attempts + 1,
+            worker_pid = pg_backend_pid(),
+            started_at = clock_timestamp(),
+            ended_at = NULL
+        WHERE t.run_id = r_task.run_id
+            AND t.task = r_task.task
+        RETURNING t.* INTO r_task;
+        PERFORM etl._notify(r_task);
+        RETURN NEXT r_task;
+    END LOOP;
+END
+$_claim$;
+COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions.';
+
+CREATE OR REPLACE FUNCTION etl._take_over(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_take_over$
+DECLARE
+    r_task etl.task_run;
+BEGIN
+    FOR r_task IN
+        SELECT t.*
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.status = 'running'
+            AND NOT etl._is_held('task', t.task_run_id)
+        FOR UPDATE SKIP LOCKED
+    LOOP
+        UPDATE etl.task_run AS t
+        SET status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
+            task_run_id = DEFAULT,
+            sqlstate = '57P01',
+            message = format('The worker with process id %s died while it held the task.', t.worker_pid),
+            ended_at = clock_timestamp()
+        WHERE t.run_id = r_task.run_id
+            AND t.task = r_task.task;
+    END LOOP;
+END
+$_take_over$;
+COMMENT ON FUNCTION etl._take_over(bigint) IS 'Frees the tasks whose workers died.';
+
+CREATE OR REPLACE FUNCTION etl._skip_blocked(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_skip_blocked$
+BEGIN
+    LOOP
+        UPDATE etl.task_run AS t
+        SET status = 'skipped',
+            started_at = NULL,
+            ended_at = clock_timestamp(),
+            message = format('%s did not succeed.', b.predecessor)
+        FROM (
+            SELECT DISTINCT ON (e.task) e.task, e.predecessor
+            FROM etl.task_edge AS e
+            JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
+            WHERE e.wait_for = 'success'
+                AND p.status IN ('failed', 'skipped')
+            ORDER BY e.task, e.predecessor
+        ) AS b
+        WHERE t.run_id = p_run_id
+            AND t.task = b.task
+            AND t.status = 'pending';
+        EXIT WHEN NOT FOUND;
+    END LOOP;
+END
+$_skip_blocked$;
+COMMENT ON FUNCTION etl._skip_blocked(bigint) IS 'Skips the tasks whose predecessors had to succeed and did not.';
+
+CREATE OR REPLACE FUNCTION etl._notify(p_task etl.task_run)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_notify$
+    SELECT pg_notify('etl_progress', jsonb_build_object(
+        'run_id', p_task.run_id,
+        'task', p_task.task,
+        'kind', p_task.kind,
+        'status', p_task.status,
+        'rows_read', p_task.rows_read,
+        'rows_inserted', p_task.rows_inserted,
+        'rows_updated', p_task.rows_updated,
+        'rows_deleted', p_task.rows_deleted,
+        'rows_queued', p_task.rows_queued,
+        'seconds', round(extract(epoch FROM p_task.ended_at - p_task.started_at), 3),
+        'message', left(p_task.message, 500)
+    )::text)
+$_notify$;
+COMMENT ON FUNCTION etl._notify(etl.task_run) IS 'Tells listeners on channel etl_progress about a task.';
+
+/*
+Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
+committed together. A failure is undone and noted; it never reaches the caller.
+Parameters: p_task, the claimed task.
+Writes:     what the task writes, etl.task_run.
+Returns:    whether the worker may go on: false when it was told to stop (SQLSTATE 57014, by a person or by statement_timeout).
+*/
+CREATE OR REPLACE FUNCTION etl._perform(p_task etl.task_run)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_perform$
+DECLARE
+    r_task etl.task_run := p_task;
+    r_result etl.load_result;
+    v_going_on boolean := true;
+BEGIN
+    -- Extractions are claimed together and done one after the other: the clock starts here.
+    r_task.started_at := clock_timestamp();
+    BEGIN
+        r_result := CASE p_task.kind
+            WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
+            WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
+            WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
+            WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
+        END;
+        r_task.status := 'succeeded';
+        r_task.rows_read := r_result.rows_read;
+        r_task.rows_inserted := r_result.rows_inserted;
+        r_task.rows_updated := r_result.rows_updated;
+        r_task.rows_deleted := r_result.rows_deleted;
+        r_task.rows_queued := r_result.rows_queued;
+    EXCEPTION
+        WHEN query_canceled OR OTHERS THEN
+            GET STACKED DIAGNOSTICS
+                r_task.sqlstate = RETURNED_SQLSTATE,
+                r_task.message = MESSAGE_TEXT,
+                r_task.detail = PG_EXCEPTION_DETAIL,
+                r_task.hint = PG_EXCEPTION_HINT,
+                r_task.context = PG_EXCEPTION_CONTEXT;
+            v_going_on := r_task.sqlstate <> '57014';
+            r_task.status := CASE
+                WHEN NOT v_going_on THEN 'pending'
+                -- Serialization and deadlock, resources, lock not available, connection, system error.
+                WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|58)' THEN 'pending'
+                ELSE 'failed'
+            END;
+    END;
+    r_task.ended_at := clock_timestamp();
+    UPDATE etl.task_run AS t
+    SET status = r_task.status,
+        started_at = r_task.started_at,
+        ended_at = r_task.ended_at,
+        rows_read = r_task.rows_read,
+        rows_inserted = r_task.rows_inserted,
+        rows_updated = r_task.rows_updated,
+        rows_deleted = r_task.rows_deleted,
+        rows_queued = r_task.rows_queued,
+        sqlstate = r_task.sqlstate,
+        message = r_task.message,
+        detail = nullif(r_task.detail, ''),
+        hint = nullif(r_task.hint, ''),
+        context = r_task.context
+    WHERE t.run_id = r_task.run_id
+        AND t.task = r_task.task;
+    PERFORM etl._notify(r_task);
+    RETURN v_going_on;
+END
+$_perform$;
+COMMENT ON FUNCTION etl._perform(etl.task_run) IS 'Does what a claimed task is for and notes the outcome.';
+
+/*
+Ends a run when none of its tasks is left.
+Parameters: p_run_id, the run.
+Returns:    whether the run has ended.
+Writes:     etl.run.
+*/
+CREATE OR REPLACE FUNCTION etl._end_run(p_run_id bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_end_run$
+DECLARE
+    r_run etl.run;
+BEGIN
+    IF EXISTS (SELECT FROM etl.task_run AS t WHERE t.run_id = p_run_id AND t.status IN ('pending', 'running')) THEN
+        RETURN false;
+    END IF;
+    UPDATE etl.run AS r
+    SET status = (
+            SELECT CASE
+                WHEN bool_and(t.status = 'succeeded') IS NOT FALSE THEN 'succeeded'
+                WHEN bool_or(t.status = 'succeeded') THEN 'partial'
+                ELSE 'failed'
+            END
+            FROM etl.task_run AS t
+            WHERE t.run_id = p_run_id
+        ),
+        ended_at = clock_timestamp()
+    WHERE r.run_id = p_run_id
+        AND r.status = 'running'
+    RETURNING r.* INTO r_run;
+    IF FOUND THEN
+        PERFORM pg_notify('etl_progress', jsonb_build_object(
+            'run_id', p_run_id,
+            'task', NULL,
+            'status', r_run.status,
+            'seconds', round(extract(epoch FROM r_run.ended_at - r_run.started_at), 3)
+        )::text);
+    END IF;
+    RETURN true;
+END
+$_end_run$;
+COMMENT ON FUNCTION etl._end_run(bigint) IS 'Ends a run when none of its tasks is left.';
+
+/*
+Waits until a running task of the run has ended or its worker has died, at most a second: another task may end sooner.
+Parameters: p_run_id, the run.
+*/
+CREATE OR REPLACE FUNCTION etl._await_progress(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $_await_progress$
+DECLARE
+    v_task_run_id bigint;
+BEGIN
+    SELECT t.task_run_id
+    INTO v_task_run_id
+    FROM etl.task_run AS t
+    WHERE t.run_id = p_run_id
+        AND t.status = 'running'
+    ORDER BY t.started_at
+    LIMIT 1;
+    PERFORM pg_advisory_xact_lock_shared(etl._lock_class('task'), etl._lock_number(v_task_run_id));
+EXCEPTION
+    WHEN lock_not_available THEN
+        NULL;
+END
+$_await_progress$;
+COMMENT ON FUNCTION etl._await_progress(bigint) IS 'Waits until a running task of the run has ended, at most a second.';
+
+/*
+Works on a run until it ends. Any number of sessions may do so at once; call it outside a transaction block.
+Parameters: p_run_id, the run; by default the one that is running.
+Errors:     ET006 when no run is running.
+*/
+CREATE OR REPLACE PROCEDURE etl.work(p_run_id bigint DEFAULT NULL)
+LANGUAGE plpgsql
+AS $work$
+DECLARE
+    v_run_id bigint := p_run_id;
+    v_tasks etl.task_run[];
+    r_task etl.task_run;
+    v_going_on boolean := true;
+BEGIN
+    IF v_run_id IS NULL THEN
+        SELECT r.run_id
+        INTO v_run_id
+        FROM etl.run AS r
+        WHERE r.status = 'running';
+    END IF;
+    IF v_run_id IS NULL OR NOT EXISTS (SELECT FROM etl.run AS r WHERE r.run_id = v_run_id) THEN
+        RAISE EXCEPTION 'there is no run to work on'
+            USING ERRCODE = 'ET006', HINT = 'CALL etl.run() starts one.';
+    END IF;
+    PERFORM pg_catalog.pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(v_run_id));
+
+    WHILE v_going_on LOOP
+        -- A crash may lose the last moments of what is committed from here on, but never part of a transaction: data and
+        -- watermark are lost together, and done again. Waiting for the disk at each task would buy nothing.
+        PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
+        SELECT pg_catalog.array_agg(t)
+        INTO v_tasks
+        FROM etl._claim(v_run_id) AS t;
+        IF v_tasks IS NULL THEN
+            EXIT WHEN etl._end_run(v_run_id);
+            COMMIT;
+            PERFORM etl._await_progress(v_run_id);
+            COMMIT;
+            CONTINUE;
+        END IF;
+        IF v_tasks[1].kind = 'extract' THEN
+            -- Nothing may come between these two: even the evaluation of a condition would take a snapshot.
+            COMMIT;
+            SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+        ELSE
+            COMMIT;
+        END IF;
+        PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
+        FOREACH r_task IN ARRAY v_tasks
+        LOOP
+            v_going_on := etl._perform(r_task) AND v_going_on;
+        END LOOP;
+        COMMIT;
+        FOREACH r_task IN ARRAY v_tasks
+        LOOP
+            PERFORM pg_catalog.pg_advisory_unlock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+        END LOOP;
+    END LOOP;
+    COMMIT;
+    PERFORM pg_catalog.pg_advisory_unlock_shared(etl._lock_class('run'), etl._lock_number(v_run_id));
+
+    IF NOT v_going_on THEN
+        RAISE EXCEPTION 'run % was stopped while it worked on %', v_run_id, r_task.task
+            USING ERRCODE = '57014', HINT = 'What it has finished stays; the next run goes on from there.';
+    END IF;
+END
+$work$;
+COMMENT ON PROCEDURE etl.work(bigint) IS 'Works on a run until it ends, beside any other worker.';
+
+/*
+Starts a run, or takes up the last one when it died, and works on it until it ends. Call it outside a transaction block.
+Parameters: as those of etl.start_run.
+Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
+*/
+CREATE OR REPLACE PROCEDURE etl.run(
+    p_only text[] DEFAULT NULL,
+    p_full_refresh text[] DEFAULT NULL,
+    p_origin text DEFAULT 'sql'
+)
+LANGUAGE plpgsql
+AS $run$
+DECLARE
+    v_run_id bigint;
+BEGIN
+    v_run_id := etl.start_run(p_only, p_full_refresh, p_origin);
+    COMMIT;
+    CALL etl.work(v_run_id);
+END
+$run$;
+COMMENT ON PROCEDURE etl.run(text[], text[], text) IS 'Starts a run, or takes up the last one when it died, and works on it until it ends.';

@@ -1,0 +1,105 @@
+-- Building blocks of generated SQL. The engine's statements differ from object to object only in lists of columns; these
+-- functions write the lists, and quote every name.
+
+CREATE OR REPLACE FUNCTION etl._list(
+    p_columns name[],
+    p_format text DEFAULT '%1$I',
+    p_separator text DEFAULT ', '
+) RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_list$
+    SELECT coalesce(string_agg(format(p_format, c.name), p_separator ORDER BY c.position), '')
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+$_list$;
+COMMENT ON FUNCTION etl._list(name[], text, text) IS 'Columns as SQL text, each written by a format (%1$I is the quoted name), joined by a separator.';
+
+CREATE OR REPLACE FUNCTION etl._match(
+    p_columns name[],
+    p_left text,
+    p_right text
+) RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_match$
+    SELECT etl._list(p_columns, p_left || '.%1$I = ' || p_right || '.%1$I', ' AND ')
+$_match$;
+COMMENT ON FUNCTION etl._match(name[], text, text) IS 'Condition that two rows (their aliases) agree in the columns, none of them NULL.';
+
+CREATE OR REPLACE FUNCTION etl._differs(
+    p_columns name[],
+    p_left text,
+    p_right text
+) RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_differs$
+    -- Row-wise, not by hash: telling NULL from '' comes free, and md5 of the row measured three times slower.
+    SELECT CASE
+        WHEN cardinality(p_columns) = 0 THEN 'false'
+        ELSE format(
+            '(%s) IS DISTINCT FROM (%s)',
+            etl._list(p_columns, p_left || '.%1$I'),
+            etl._list(p_columns, p_right || '.%1$I')
+        )
+    END
+$_differs$;
+COMMENT ON FUNCTION etl._differs(name[], text, text) IS 'Condition that two rows (their aliases) differ in any of the columns.';
+
+CREATE OR REPLACE FUNCTION etl._json_key(
+    p_names name[],
+    p_alias text,
+    p_columns name[] DEFAULT NULL
+) RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_json_key$
+    SELECT format('jsonb_build_object(%s)', string_agg(format('%L, %s.%I', n.name, p_alias, c.name), ', ' ORDER BY n.position))
+    FROM unnest(p_names) WITH ORDINALITY AS n (name, position)
+    JOIN unnest(coalesce(p_columns, p_names)) WITH ORDINALITY AS c (name, position) USING (position)
+$_json_key$;
+COMMENT ON FUNCTION etl._json_key(name[], text, name[]) IS 'Expression that packs a business key into jsonb: names, alias of the row, its columns where they are named otherwise.';
+
+CREATE OR REPLACE FUNCTION etl._columns(p_relation regclass)
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_columns$
+    SELECT coalesce(array_agg(a.attname ORDER BY a.attnum), '{}')
+    FROM pg_attribute AS a
+    WHERE a.attrelid = p_relation
+        AND a.attnum > 0
+        AND NOT a.attisdropped
+$_columns$;
+COMMENT ON FUNCTION etl._columns(regclass) IS 'Columns of a relation in their order.';
+
+CREATE OR REPLACE FUNCTION etl._column_type(p_relation regclass, p_column name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_column_type$
+    SELECT format_type(a.atttypid, a.atttypmod)
+    FROM pg_attribute AS a
+    WHERE a.attrelid = p_relation
+        AND a.attname = p_column
+        AND NOT a.attisdropped
+$_column_type$;
+COMMENT ON FUNCTION etl._column_type(regclass, name) IS 'SQL type of a column, NULL where there is none of that name.';
+
+CREATE OR REPLACE FUNCTION etl._without(p_columns name[], p_removed name[])
+RETURNS name[]
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_without$
+    SELECT coalesce(array_agg(c.name ORDER BY c.position), '{}')
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+    WHERE c.name <> ALL (p_removed)
+$_without$;
+COMMENT ON FUNCTION etl._without(name[], name[]) IS 'The columns without some of them.';

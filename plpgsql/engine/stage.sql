@@ -1,0 +1,197 @@
+-- delta -> stage: insert or update is decided here, and each change is turned into the keys of the dimensions and facts that
+-- it touches. Mirror, pending keys and watermark move in one transaction: after a failure all of it is still to do.
+--
+-- Why keys, and why here: a change is seen as it was and as it is at this moment only. A line that moves from one order to
+-- another touches both, and once the mirror is overwritten nobody knows the first. With the keys pending in a table, a dimension
+-- that fails for ten runs loses nothing, its next load costs what changed, and delta need not outlive its batch.
+
+CREATE OR REPLACE FUNCTION etl._stage_sql(p_source_table name)
+RETURNS TABLE (title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_stage_sql$
+DECLARE
+    v_key name[];
+    v_columns name[];
+    v_values name[];
+    r_dependency record;
+BEGIN
+    SELECT s.key_columns
+    INTO STRICT v_key
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table;
+    v_columns := etl._without(etl._columns(format('stage.%I', p_source_table)::regclass), '{batch_id,deleted_at}');
+    v_values := etl._without(v_columns, v_key);
+
+    title := 'before: rows as the mirror holds them';
+    statement := format(
+        $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s, deleted_at)
+SELECT $1, 'before', %3$s, m.deleted_at
+FROM delta.%1$I AS d
+JOIN stage.%1$I AS m ON %4$s
+WHERE d.batch_id = $1
+    AND d.operation <> 'before'$sql$,
+        p_source_table, etl._list(v_columns), etl._list(v_columns, 'm.%1$I'), etl._match(v_key, 'm', 'd')
+    );
+    RETURN NEXT;
+
+    title := 'delete: mark rows that are gone';
+    statement := format(
+        $sql$UPDATE stage.%1$I AS m
+SET deleted_at = d.deleted_at,
+    batch_id = $1
+FROM delta.%1$I AS d
+WHERE d.batch_id = $1
+    AND d.operation = 'delete'
+    AND m.deleted_at IS NULL
+    AND %2$s$sql$,
+        p_source_table, etl._match(v_key, 'm', 'd')
+    );
+    RETURN NEXT;
+
+    title := 'update: rows that differ';
+    statement := format(
+        $sql$UPDATE stage.%1$I AS m
+SET batch_id = $1,
+    deleted_at = NULL%2$s
+FROM delta.%1$I AS d
+WHERE d.batch_id = $1
+    AND d.operation = 'upsert'
+    AND %3$s
+    AND (m.deleted_at IS NOT NULL OR %4$s)$sql$,
+        p_source_table, etl._list(v_values, E',\n    %1$I = d.%1$I', ''), etl._match(v_key, 'm', 'd'), etl._differs(v_values, 'm', 'd')
+    );
+    RETURN NEXT;
+
+    title := 'insert: rows that are new';
+    statement := format(
+        $sql$INSERT INTO stage.%1$I (%2$s, batch_id)
+SELECT %3$s, $1
+FROM delta.%1$I AS d
+WHERE d.batch_id = $1
+    AND d.operation = 'upsert'
+    AND NOT EXISTS (
+        SELECT
+        FROM delta.%1$I AS b
+        WHERE b.batch_id = $1
+            AND b.operation = 'before'
+            AND %4$s
+    )$sql$,
+        p_source_table, etl._list(v_columns), etl._list(v_columns, 'd.%1$I'), etl._match(v_key, 'b', 'd')
+    );
+    RETURN NEXT;
+
+    FOR r_dependency IN
+        SELECT p.object, p.key_query, p.watched_columns, o.business_key
+        FROM etl.dependency AS p
+        JOIN (
+            SELECT dimension, business_key FROM etl.dimension
+            UNION ALL
+            SELECT fact, business_key FROM etl.fact
+        ) AS o (object, business_key) ON o.object = p.object
+        WHERE p.source_table = p_source_table
+        ORDER BY p.object
+    LOOP
+        title := 'keys of ' || r_dependency.object || ' that this touches';
+        statement := format(
+            $sql$INSERT INTO work.%1$I (%2$s)
+WITH changed AS (
+    SELECT c.*
+    FROM delta.%3$I AS c
+    WHERE c.batch_id = $1%4$s
+)
+SELECT DISTINCT %5$s
+FROM (
+    %6$s
+) AS k (%2$s)
+WHERE (%5$s) IS NOT NULL
+ON CONFLICT DO NOTHING$sql$,
+            r_dependency.object || '_key',
+            etl._list(r_dependency.business_key),
+            p_source_table,
+            CASE
+                WHEN r_dependency.watched_columns IS NULL THEN ''
+                -- The other image of the same row agrees in all that is watched: nothing to do for this object.
+                ELSE format(
+                    E'\n        AND NOT EXISTS (\n            SELECT\n            FROM delta.%I AS o\n            WHERE o.batch_id = $1\n                AND (o.operation = ''before'') <> (c.operation = ''before'')\n                AND o.operation <> ''delete''\n                AND c.operation <> ''delete''\n                AND %s\n                AND NOT %s\n        )',
+                    p_source_table, etl._match(v_key, 'o', 'c'), etl._differs(r_dependency.watched_columns || '{deleted_at}'::name[], 'o', 'c')
+                )
+            END,
+            etl._list(r_dependency.business_key, 'k.%1$I'),
+            r_dependency.key_query
+        );
+        RETURN NEXT;
+    END LOOP;
+END
+$_stage_sql$;
+COMMENT ON FUNCTION etl._stage_sql(name) IS 'Statements that merge the delta of a source table into stage. $1 batch.';
+
+/*
+Merges what the run extracted of a source table into its mirror.
+Parameters: p_source_table, the table; p_run_id, the run whose latest batch is merged.
+Returns:    rows read, inserted, updated, deleted.
+Writes:     stage.<table>, delta.<table> (images before the change), work.<object>_key, etl.watermark.
+Errors:     ET005 when delta no longer holds what was extracted (a crash emptied it): the run must extract again.
+*/
+CREATE OR REPLACE FUNCTION etl._stage(p_source_table name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_stage$
+DECLARE
+    r_batch etl.batch;
+    r_extraction etl.extraction;
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0);
+    v_rows bigint;
+BEGIN
+    SELECT b.*
+    INTO r_batch
+    FROM etl.batch AS b
+    WHERE b.run_id = p_run_id
+    ORDER BY b.batch_id DESC
+    LIMIT 1;
+    SELECT e.*
+    INTO r_extraction
+    FROM etl.extraction AS e
+    WHERE e.batch_id = r_batch.batch_id
+        AND e.source_table = p_source_table;
+
+    IF r_extraction.batch_id IS NULL OR r_extraction.is_bulk THEN
+        -- Nothing extracted by this run, or it is in stage already.
+        RETURN r_result;
+    END IF;
+    r_result.rows_read := r_extraction.rows_extracted;
+
+    IF r_extraction.rows_extracted > 0 THEN
+        EXECUTE format('SELECT count(*) FROM delta.%I WHERE batch_id = $1 AND operation <> ''before''', p_source_table)
+        INTO v_rows
+        USING r_batch.batch_id;
+        IF v_rows <> r_extraction.rows_extracted THEN
+            RAISE EXCEPTION 'delta.% holds % of the % rows of batch %', p_source_table, v_rows, r_extraction.rows_extracted, r_batch.batch_id
+                USING ERRCODE = 'ET005',
+                    DETAIL = 'The table is unlogged: a crash of the server empties it.',
+                    HINT = 'The watermark has not moved; the next run extracts the rows again.';
+        END IF;
+
+        FOR r_statement IN
+            SELECT *
+            FROM etl._stage_sql(p_source_table)
+        LOOP
+            EXECUTE r_statement.statement USING r_batch.batch_id;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            CASE split_part(r_statement.title, ':', 1)
+                WHEN 'insert' THEN r_result.rows_inserted := v_rows;
+                WHEN 'update' THEN r_result.rows_updated := v_rows;
+                WHEN 'delete' THEN r_result.rows_deleted := v_rows;
+                ELSE NULL;
+            END CASE;
+        END LOOP;
+    END IF;
+
+    PERFORM etl._move_watermark(p_source_table, r_batch, r_extraction.complete_until);
+    RETURN r_result;
+END
+$_stage$;
+COMMENT ON FUNCTION etl._stage(name, bigint) IS 'Merges what a run extracted of a source table into its mirror, and notes the keys that this touches.';

@@ -1,0 +1,3 @@
+-- All of the business is in the catalog now: tables and tasks follow from it.
+
+CALL etl.build();
