@@ -125,6 +125,34 @@ COMMENT ON COLUMN etl.fact_dimension.lookup_columns IS 'Columns of the fact''s v
 COMMENT ON COLUMN etl.fact_dimension.as_of_column IS 'Column of the fact''s view with the moment whose version is wanted; NULL where the dimension has no versions.';
 COMMENT ON COLUMN etl.fact_dimension.null_key IS 'Key when the fact has no business key for this dimension.';
 
+-- Catalog: aggregates -------------------------------------------------------------------------------------------------
+
+CREATE TABLE etl.aggregate (
+    aggregate name PRIMARY KEY,
+    aggregate_table regclass NOT NULL UNIQUE,
+    contribution_view regclass NOT NULL,
+    contribution_key name[] NOT NULL CHECK (cardinality(contribution_key) > 0),
+    group_key name[] NOT NULL CHECK (cardinality(group_key) > 0),
+    measures name[] NOT NULL CHECK (cardinality(measures) > 0)
+);
+COMMENT ON TABLE etl.aggregate IS 'Aggregates of facts that the engine keeps by adding and subtracting what changed.';
+COMMENT ON COLUMN etl.aggregate.aggregate IS 'Name of the aggregate; also the name of its difference table in schema work.';
+COMMENT ON COLUMN etl.aggregate.aggregate_table IS 'Table of the aggregate.';
+COMMENT ON COLUMN etl.aggregate.contribution_view IS 'View that gives what each fact row contributes: contribution key, group key, measures. A group may only depend on facts and on what a dimension''s version never changes.';
+COMMENT ON COLUMN etl.aggregate.contribution_key IS 'Columns, of the view and of its facts, by which contributions are found.';
+COMMENT ON COLUMN etl.aggregate.group_key IS 'Columns that identify a row of the aggregate.';
+COMMENT ON COLUMN etl.aggregate.measures IS 'Additive measures.';
+
+CREATE TABLE etl.aggregate_fact (
+    aggregate name NOT NULL REFERENCES etl.aggregate ON DELETE CASCADE,
+    fact name NOT NULL REFERENCES etl.fact ON DELETE CASCADE,
+    PRIMARY KEY (aggregate, fact)
+);
+COMMENT ON TABLE etl.aggregate_fact IS 'Facts whose changes touch an aggregate.';
+COMMENT ON COLUMN etl.aggregate_fact.aggregate IS 'Aggregate.';
+COMMENT ON COLUMN etl.aggregate_fact.fact IS 'Fact.';
+CREATE INDEX aggregate_fact_fact ON etl.aggregate_fact (fact);
+
 CREATE TABLE etl.dependency (
     object name NOT NULL,
     source_table name NOT NULL REFERENCES etl.source_table ON DELETE CASCADE,
@@ -142,7 +170,7 @@ COMMENT ON COLUMN etl.dependency.watched_columns IS 'Where given, only changes t
 
 CREATE TABLE etl.task (
     task text PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('extract', 'stage', 'dimension', 'fact')),
+    kind text NOT NULL CHECK (kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate')),
     object name NOT NULL,
     position integer NOT NULL,
     max_attempts integer NOT NULL DEFAULT 3 CHECK (max_attempts > 0),
@@ -151,8 +179,8 @@ CREATE TABLE etl.task (
 );
 COMMENT ON TABLE etl.task IS 'Tasks of a run.';
 COMMENT ON COLUMN etl.task.task IS 'Name: kind and object.';
-COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension or a fact.';
-COMMENT ON COLUMN etl.task.object IS 'Source table, dimension or fact.';
+COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension, a fact or an aggregate.';
+COMMENT ON COLUMN etl.task.object IS 'Source table, dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.task.position IS 'Among tasks that could start, the lowest position does.';
 COMMENT ON COLUMN etl.task.max_attempts IS 'How often the task is tried in one run when it fails in a way that trying again may mend (deadlock, lock timeout, lack of resources).';
 COMMENT ON COLUMN etl.task.is_enabled IS 'Whether runs include the task.';
@@ -292,8 +320,8 @@ CREATE TABLE etl.load_state (
     loaded_batch_id bigint,
     loaded_at timestamptz
 );
-COMMENT ON TABLE etl.load_state IS 'How far each dimension and fact is loaded. Its pending keys are in work.<object>_key.';
-COMMENT ON COLUMN etl.load_state.object IS 'Dimension or fact.';
+COMMENT ON TABLE etl.load_state IS 'How far each dimension, fact and aggregate is loaded. What is pending is in work.<object>_key, or work.<aggregate>_difference.';
+COMMENT ON COLUMN etl.load_state.object IS 'Dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.load_state.needs_reload IS 'Whether the next load goes over all keys instead of the pending ones.';
 COMMENT ON COLUMN etl.load_state.loaded_batch_id IS 'Watermark: batch up to which the object is loaded.';
 COMMENT ON COLUMN etl.load_state.loaded_at IS 'When it was last loaded.';

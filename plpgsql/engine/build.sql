@@ -106,6 +106,17 @@ BEGIN
             SELECT k.fact, f.fact_table::text, ARRAY[k.key_column], 'the dimension ' || k.dimension
             FROM etl.fact_dimension AS k
             JOIN etl.fact AS f USING (fact)
+            UNION ALL
+            SELECT a.aggregate, a.contribution_view::text, a.contribution_key || a.group_key || a.measures, 'a contribution view'
+            FROM etl.aggregate AS a
+            UNION ALL
+            SELECT a.aggregate, a.aggregate_table::text, a.group_key || a.measures || 'run_id'::name, 'an aggregate table'
+            FROM etl.aggregate AS a
+            UNION ALL
+            SELECT a.aggregate, f.fact_table::text, a.contribution_key, 'its contributions'
+            FROM etl.aggregate AS a
+            JOIN etl.aggregate_fact AS l USING (aggregate)
+            JOIN etl.fact AS f USING (fact)
         )
         SELECT w.object, w.relation, c.name AS column_name, w.needed_for, to_regclass(w.relation) IS NULL AS is_missing
         FROM wanted AS w
@@ -152,7 +163,7 @@ COMMENT ON FUNCTION etl._check_catalog() IS 'Raises ET003 with the first fault o
 
 /*
 Brings tables and tasks in line with the catalog: delta and stage for each source table, key and decision table for each
-dimension and fact, tasks and their edges. Call it after every change of the catalog; a second call changes nothing.
+dimension and fact, difference table for each aggregate, tasks and their edges. Call it after every change of the catalog; a second call changes nothing.
 Writes:  delta.*, stage.*, work.*_key, work.*_decision (structure), etl.load_state, etl.task, etl.task_edge.
 Errors:  ET003 when the catalog does not fit the relations that it names.
 */
@@ -237,10 +248,28 @@ BEGIN
         END IF;
     END LOOP;
 
+    FOR r_object IN
+        SELECT *
+        FROM etl.aggregate
+    LOOP
+        IF etl._ensure_table(
+            'work', r_object.aggregate || '_difference',
+            format('SELECT %s FROM %s', etl._list(r_object.group_key || r_object.measures), r_object.aggregate_table),
+            p_unlogged => false, p_replace => false
+        ) THEN
+            EXECUTE format(
+                'COMMENT ON TABLE work.%I IS %L', r_object.aggregate || '_difference',
+                'What changed facts add to ' || r_object.aggregate || ' and take from it, until its next load.'
+            );
+        END IF;
+    END LOOP;
+
     INSERT INTO etl.load_state (object)
     SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
     UNION ALL
     SELECT fact FROM etl.fact
+    UNION ALL
+    SELECT aggregate FROM etl.aggregate
     ON CONFLICT DO NOTHING;
 
     PERFORM etl._build_tasks();
@@ -288,6 +317,9 @@ BEGIN
         UNION ALL
         SELECT 'fact:' || f.fact, 'fact', f.fact, 400
         FROM etl.fact AS f
+        UNION ALL
+        SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate, 500
+        FROM etl.aggregate AS a
     ),
     removed AS (
         DELETE FROM etl.task AS t
@@ -316,6 +348,9 @@ BEGIN
         FROM etl.fact AS f
         JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
         JOIN etl.fact AS referenced ON referenced.fact_table = c.confrelid AND referenced.fact <> f.fact
+        UNION
+        SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end'
+        FROM etl.aggregate_fact AS l
     ),
     removed AS (
         DELETE FROM etl.task_edge AS e
@@ -357,6 +392,9 @@ BEGIN
             UNION ALL
             SELECT f.transform_view, to_regclass(format('work.%I', f.fact || '_decision'))
             FROM etl.fact AS f
+            UNION ALL
+            SELECT a.aggregate_table, to_regclass(format('work.%I', a.aggregate || '_difference'))
+            FROM etl.aggregate AS a
         )
         SELECT m.copy, c.attname, col_description(m.origin, o.attnum) AS comment
         FROM mirror AS m

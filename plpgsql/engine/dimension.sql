@@ -359,7 +359,7 @@ BEGIN
         -- The constraint against overlaps is deferred, so that versions may change places within a load; what it says must be known here.
         SET CONSTRAINTS ALL IMMEDIATE;
     END IF;
-    PERFORM etl._finish_load(p_dimension, p_run_id);
+    PERFORM etl._finish_load(p_dimension);
     RETURN r_result;
 END
 $_load_dimension$;

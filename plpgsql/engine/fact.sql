@@ -9,7 +9,12 @@
 -- scan, for many a hash join, as the planner sees fit. LATERAL ... ORDER BY valid_from DESC LIMIT 1 was as fast for few keys and
 -- two to three times slower in bulk, a GiST index on the range slower everywhere.
 
-CREATE OR REPLACE FUNCTION etl._fact_sql(p_fact name, p_is_bulk boolean DEFAULT false, p_doubtful name[] DEFAULT '{}')
+CREATE OR REPLACE FUNCTION etl._fact_sql(
+    p_fact name,
+    p_is_bulk boolean DEFAULT false,
+    p_doubtful name[] DEFAULT '{}',
+    p_aggregates name[] DEFAULT NULL
+)
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql
 STABLE
@@ -176,6 +181,8 @@ WHERE NOT f.is_deleted
     );
     RETURN NEXT;
 
+    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'subtract');
+
     title := 'update: rows that differ';
     statement := format(
         $sql$UPDATE %1$s AS f
@@ -196,6 +203,8 @@ WHERE w.operation = 'insert'$sql$,
         r_fact.fact_table, etl._list(v_bk), etl._list(v_all), etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), v_decision
     );
     RETURN NEXT;
+
+    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'add');
 
     IF v_unresolved <> '' THEN
         title := 'resolved: rows that need not wait any more';
@@ -240,7 +249,7 @@ SET dimension_key = excluded.dimension_key,
     END LOOP;
 END
 $_fact_sql$;
-COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[]) IS 'Statements that load a fact: its pending keys, or everything into an empty table (bulk); doubtful dimensions are those with pending members. $1 run.';
+COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[], name[]) IS 'Statements that load a fact: its pending keys, or everything into an empty table (bulk). Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
 
 CREATE OR REPLACE FUNCTION etl._match_pairs(p_left_columns name[], p_left text, p_right_columns name[], p_right text)
 RETURNS text
@@ -322,7 +331,8 @@ Loads a fact: its pending keys and the queue entries that are ready, or everythi
 asked for.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows read (pending keys), inserted, updated, deleted (marked), queued.
-Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, etl.reprocessing_queue, etl.load_state.
+Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue,
+            etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._load_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -334,6 +344,7 @@ DECLARE
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0);
     v_doubtful name[];
+    v_aggregates name[];
     v_is_bulk boolean;
     v_is_queued boolean;
     v_rebuild text[];
@@ -362,8 +373,9 @@ BEGIN
         END LOOP;
         PERFORM etl._finish_bulk(r_fact.fact_table, v_rebuild);
         UPDATE etl.load_state AS l
-        SET needs_reload = false
-        WHERE l.object = p_fact;
+        SET needs_reload = l.object <> p_fact
+        WHERE l.object = p_fact
+            OR l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = p_fact);
     ELSE
         PERFORM etl._take_ready(p_fact, r_fact.fact_table, r_fact.business_key);
     END IF;
@@ -372,10 +384,11 @@ BEGIN
     IF v_rows > 0 THEN
         r_result.rows_read := greatest(r_result.rows_read, v_rows);
         v_doubtful := coalesce(v_doubtful, etl._doubtful_dimensions(p_fact));
+        v_aggregates := etl._lock_aggregates(p_fact);
         v_is_queued := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
         FOR r_statement IN
             SELECT *
-            FROM etl._fact_sql(p_fact, p_doubtful => v_doubtful)
+            FROM etl._fact_sql(p_fact, p_doubtful => v_doubtful, p_aggregates => v_aggregates)
         LOOP
             CONTINUE WHEN r_statement.title LIKE 'resolved:%' AND NOT v_is_queued;
             EXECUTE r_statement.statement USING p_run_id;
@@ -392,7 +405,7 @@ BEGIN
         r_result.rows_deleted := v_rows;
         r_result.rows_updated := r_result.rows_updated - v_rows;
     END IF;
-    PERFORM etl._finish_load(p_fact, p_run_id);
+    PERFORM etl._finish_load(p_fact);
     RETURN r_result;
 END
 $_load_fact$;

@@ -47,25 +47,39 @@ $_begin_load$;
 COMMENT ON FUNCTION etl._begin_load(name, name[], regclass, regclass) IS 'Readies a load and returns the number of pending keys.';
 
 /*
-Ends a load: nothing is pending any more, and the watermark stands at the last batch.
-Parameters: p_object, dimension or fact; p_run_id, the run.
+Ends a load of pending keys: none is left, and the watermark moves.
+Parameters: p_object, dimension or fact.
 Writes:     work.<object>_key, etl.load_state.
 */
-CREATE OR REPLACE FUNCTION etl._finish_load(p_object name, p_run_id bigint)
+CREATE OR REPLACE FUNCTION etl._finish_load(p_object name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_finish_load$
 BEGIN
     PERFORM etl._empty(format('work.%I', p_object || '_key')::regclass);
+    PERFORM etl._move_load_state(p_object);
+END
+$_finish_load$;
+COMMENT ON FUNCTION etl._finish_load(name) IS 'Clears the pending keys of an object and moves its watermark.';
+
+/*
+Moves the watermark of an object to the latest batch: whatever that brought to stage is in the object now.
+Parameters: p_object, dimension, fact or aggregate.
+Writes:     etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._move_load_state(p_object name)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_move_load_state$
     UPDATE etl.load_state AS l
     SET needs_reload = false,
         loaded_batch_id = (SELECT max(b.batch_id) FROM etl.batch AS b),
         loaded_at = clock_timestamp()
-    WHERE l.object = p_object;
-END
-$_finish_load$;
-COMMENT ON FUNCTION etl._finish_load(name, bigint) IS 'Clears the pending keys of an object and moves its watermark.';
+    WHERE l.object = p_object
+$_move_load_state$;
+COMMENT ON FUNCTION etl._move_load_state(name) IS 'Moves the watermark of an object to the latest batch.';
 
 /*
 Tells the planner about decisions when there are enough of them to matter.

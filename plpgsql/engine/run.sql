@@ -16,9 +16,9 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_lock_class$
     -- First keys of the project's advisory locks: arbitrary numbers that other users of the database are unlikely to take.
-    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 END
+    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 WHEN 'aggregate' THEN 7254604 END
 $_lock_class$;
-COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run and on a task.';
+COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run, on a task, on an aggregate.';
 
 CREATE OR REPLACE FUNCTION etl._lock_number(p_id bigint)
 RETURNS integer
@@ -56,7 +56,7 @@ COMMENT ON FUNCTION etl._is_held(text, bigint) IS 'Whether a session that is at 
 /*
 Starts a run, or takes up the last one when it died. Whoever gets the run's number works on it with CALL etl.work(number).
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
-            dimensions, facts, or 'all') that are rebuilt; p_origin, who asks.
+            dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
 Returns:    the run.
 Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state.
 Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
@@ -132,7 +132,7 @@ COMMENT ON FUNCTION etl._check_names(text[], text[]) IS 'Raises ET002 when a nam
 /*
 Asks for the rebuilding of objects: a source table is extracted anew and compared with its mirror, a dimension or fact goes
 over all its keys. Surrogate keys stay. What was asked for stays asked for until a load has succeeded.
-Parameters: p_objects, names of source tables, dimensions, facts, or 'all'.
+Parameters: p_objects, names of source tables, dimensions, facts, aggregates, or 'all'.
 Writes:     etl.watermark, etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._request_refresh(p_objects text[])
@@ -371,6 +371,7 @@ BEGIN
             WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
             WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
+            WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
         END;
         r_task.status := 'succeeded';
         r_task.rows_read := r_result.rows_read;

@@ -111,10 +111,10 @@ SELECT
     clock_timestamp() - b.read_at,
     b.read_at IS NULL OR clock_timestamp() - b.read_at > etl.get_setting('stale_after')::interval
 FROM etl.load_state AS l
-JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact')
+JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
 LEFT JOIN etl.batch AS b ON b.batch_id = l.loaded_batch_id;
-COMMENT ON VIEW etl.watermark_status IS 'How far each source table has reached stage, and each dimension and fact is loaded.';
-COMMENT ON COLUMN etl.watermark_status.kind IS 'source table, dimension or fact.';
+COMMENT ON VIEW etl.watermark_status IS 'How far each source table has reached stage, and each dimension, fact and aggregate is loaded.';
+COMMENT ON COLUMN etl.watermark_status.kind IS 'source table, dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.watermark_status.object IS 'Its name.';
 COMMENT ON COLUMN etl.watermark_status.batch_id IS 'Watermark: last batch that it contains.';
 COMMENT ON COLUMN etl.watermark_status.complete_until IS 'Moment of the source up to which it is complete.';
@@ -199,6 +199,8 @@ BEGIN
             SELECT e.title, e.statement FROM etl._dimension_sql(r_task.object) AS e WHERE r_task.kind = 'dimension'
             UNION ALL
             SELECT e.title, e.statement FROM etl._fact_sql(r_task.object) AS e WHERE r_task.kind = 'fact'
+            UNION ALL
+            SELECT e.title, e.statement FROM etl._aggregate_sql(r_task.object) AS e WHERE r_task.kind = 'aggregate'
         LOOP
             step := step + 1;
             title := r_task.task || ' - ' || r_statement.title;

@@ -1,0 +1,209 @@
+-- fact -> aggregate: sums kept by difference. When a fact's rows change, what they contributed before is subtracted and what they
+-- contribute now is added, in the transaction that changes them; the aggregate's own task then applies the differences. So the cost
+-- follows the change, not the size of a month, and a failed aggregate keeps its differences for the next run.
+--
+-- Why the contributions may look at several facts: each load subtracts and adds for the keys that it changes, with the other
+-- facts as they are. One load after the other, the differences telescope to the present state. A lock makes sure that it is one
+-- after the other. What never changes under a fact row (type 0 and 2 attributes of its version) may be part of the group.
+
+CREATE OR REPLACE FUNCTION etl._difference_sql(p_fact name, p_aggregates name[], p_verb text)
+RETURNS TABLE (title text, statement text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_difference_sql$
+    SELECT
+        format('%s: contributions to %s as they are %s the change', p_verb, a.aggregate, CASE p_verb WHEN 'add' THEN 'after' ELSE 'before' END),
+        format(
+            $sql$INSERT INTO work.%1$I (%2$s, %3$s)
+SELECT %4$s, %5$s
+FROM (
+    SELECT DISTINCT %6$s
+    FROM work.%7$I AS w
+    WHERE w.operation <> 'unchanged'
+) AS k
+JOIN %8$s AS c ON %9$s
+GROUP BY %4$s$sql$,
+            a.aggregate || '_difference',
+            etl._list(a.group_key),
+            etl._list(a.measures),
+            etl._list(a.group_key, 'c.%1$I'),
+            etl._list(a.measures, CASE p_verb WHEN 'add' THEN 'sum(c.%1$I)' ELSE '-sum(c.%1$I)' END),
+            etl._list(a.contribution_key, 'w.%1$I'),
+            p_fact || '_decision',
+            a.contribution_view,
+            etl._match(a.contribution_key, 'c', 'k')
+        )
+    FROM etl.aggregate AS a
+    JOIN etl.aggregate_fact AS l USING (aggregate)
+    WHERE l.fact = p_fact
+        AND (p_aggregates IS NULL OR a.aggregate = ANY (p_aggregates))
+    ORDER BY a.aggregate
+$_difference_sql$;
+COMMENT ON FUNCTION etl._difference_sql(name, name[], text) IS 'Statements that note what the decided rows of a fact contribute to its aggregates, to be subtracted or added.';
+
+/*
+Aggregates of a fact that take differences: not those that will be built anew anyway. Locks them until the end of the
+transaction, so that loads of facts that share one do not overlap.
+Parameters: p_fact, the fact.
+Returns:    names of the aggregates.
+*/
+CREATE OR REPLACE FUNCTION etl._lock_aggregates(p_fact name)
+RETURNS name[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_lock_aggregates$
+DECLARE
+    v_aggregate name;
+    v_aggregates name[] := '{}';
+BEGIN
+    FOR v_aggregate IN
+        SELECT l.aggregate
+        FROM etl.aggregate_fact AS l
+        JOIN etl.load_state AS s ON s.object = l.aggregate
+        WHERE l.fact = p_fact
+            AND NOT s.needs_reload
+        ORDER BY l.aggregate
+    LOOP
+        PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(v_aggregate::text));
+        v_aggregates := v_aggregates || v_aggregate;
+    END LOOP;
+    RETURN v_aggregates;
+END
+$_lock_aggregates$;
+COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks and returns the aggregates of a fact that take differences.';
+
+CREATE OR REPLACE FUNCTION etl._aggregate_sql(p_aggregate name, p_is_reload boolean DEFAULT false)
+RETURNS TABLE (title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_aggregate_sql$
+DECLARE
+    r_aggregate etl.aggregate;
+    v_difference text;
+    v_changes text;
+BEGIN
+    SELECT *
+    INTO STRICT r_aggregate
+    FROM etl.aggregate AS a
+    WHERE a.aggregate = p_aggregate;
+    v_difference := format('work.%I', p_aggregate || '_difference');
+
+    IF p_is_reload THEN
+        title := 'clear: the aggregate is built anew';
+        statement := format('DELETE FROM %s', r_aggregate.aggregate_table);
+        RETURN NEXT;
+        title := 'insert: sums of all contributions';
+        statement := format(
+            $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
+SELECT %4$s, %5$s, $1
+FROM %6$s AS c
+GROUP BY %4$s
+HAVING %7$s$sql$,
+            r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
+            etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
+            r_aggregate.contribution_view, etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
+        );
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    v_changes := format(
+        $sql$(
+    SELECT %1$s, %2$s
+    FROM %3$s AS c
+    GROUP BY %1$s
+    HAVING %4$s
+) AS d$sql$,
+        etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'), v_difference,
+        etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
+    );
+    title := 'insert: groups that are new';
+    statement := format(
+        $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
+SELECT %4$s, %5$s, $1
+FROM (
+    SELECT DISTINCT %2$s
+    FROM %6$s
+) AS d
+WHERE NOT EXISTS (SELECT FROM %1$s AS a WHERE %7$s)$sql$,
+        r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
+        etl._list(r_aggregate.group_key, 'd.%1$I'), etl._list(r_aggregate.measures, '0'), v_difference,
+        etl._match(r_aggregate.group_key, 'a', 'd')
+    );
+    RETURN NEXT;
+    title := 'update: groups that changed';
+    statement := format(
+        $sql$UPDATE %1$s AS a
+SET run_id = $1%2$s
+FROM %3$s
+WHERE %4$s$sql$,
+        r_aggregate.aggregate_table, etl._list(r_aggregate.measures, E',\n    %1$I = a.%1$I + d.%1$I', ''), v_changes,
+        etl._match(r_aggregate.group_key, 'a', 'd')
+    );
+    RETURN NEXT;
+    title := 'delete: groups that nothing contributes to any more';
+    statement := format(
+        $sql$DELETE FROM %1$s AS a
+USING %2$s AS d
+WHERE %3$s
+    AND %4$s$sql$,
+        r_aggregate.aggregate_table, v_difference, etl._match(r_aggregate.group_key, 'a', 'd'),
+        etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND ')
+    );
+    RETURN NEXT;
+END
+$_aggregate_sql$;
+COMMENT ON FUNCTION etl._aggregate_sql(name, boolean) IS 'Statements that apply the differences to an aggregate, or build it anew. $1 run.';
+
+/*
+Loads an aggregate: applies what its facts have added and subtracted since its last load, or sums everything up anew when
+a reload was asked for.
+Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
+Returns:    rows read (differences), inserted, updated, deleted (groups).
+Writes:     the aggregate's table, work.<aggregate>_difference, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._load_aggregate(p_aggregate name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_load_aggregate$
+DECLARE
+    r_result etl.load_result := (0, 0, 0, 0, 0);
+    r_statement record;
+    v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
+    v_is_reload boolean;
+    v_rows bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(p_aggregate::text));
+    SELECT l.needs_reload
+    INTO v_is_reload
+    FROM etl.load_state AS l
+    WHERE l.object = p_aggregate;
+    EXECUTE format('SELECT count(*) FROM %s', v_difference) INTO r_result.rows_read;
+
+    IF v_is_reload OR r_result.rows_read > 0 THEN
+        FOR r_statement IN
+            SELECT *
+            FROM etl._aggregate_sql(p_aggregate, v_is_reload)
+        LOOP
+            EXECUTE r_statement.statement USING p_run_id;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            CASE split_part(r_statement.title, ':', 1)
+                WHEN 'insert' THEN r_result.rows_inserted := v_rows;
+                WHEN 'update' THEN r_result.rows_updated := v_rows;
+                WHEN 'delete' THEN r_result.rows_deleted := v_rows;
+                ELSE NULL;
+            END CASE;
+        END LOOP;
+        PERFORM etl._empty(v_difference);
+        IF v_is_reload THEN
+            EXECUTE format('ANALYZE %s', (SELECT a.aggregate_table FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate));
+        END IF;
+    END IF;
+    PERFORM etl._move_load_state(p_aggregate);
+    RETURN r_result;
+END
+$_load_aggregate$;
+COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Applies what facts have added to an aggregate and taken from it, or builds it anew.';
