@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Annotated, Any
 
-import click
 import psycopg
 import typer
 from typer.core import TyperGroup
 
 from driver import __version__
-from driver.commands import db, doctor, migrate
+from driver import resources
+from driver.commands import db, doctor, migrate, run, status
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error
 from driver.state import State
@@ -23,7 +24,7 @@ class RootGroup(TyperGroup):
     OCEANRECORDS_DEBUG=1 shows it all the same.
     """
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # Typer's own click, or click itself
         """Run the command, and turn what it raises into a message and an exit status."""
         try:
             return super().invoke(ctx)
@@ -38,10 +39,10 @@ class RootGroup(TyperGroup):
         except KeyboardInterrupt as error:
             error_console.print("interrupted", style="warn")
             raise typer.Exit(EXIT_INTERRUPTED) from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except BrokenPipeError:
             raise
         except Exception as error:
-            if type(error).__module__.startswith(("typer.", "click.")):
+            if _belongs_to_click(error):
                 raise
             _maybe_debug()
             print_error(
@@ -51,6 +52,11 @@ class RootGroup(TyperGroup):
                 )
             )
             raise typer.Exit(1) from error
+
+
+def _belongs_to_click(error: Exception) -> bool:
+    """Tell usage errors and exits, which Typer shows itself, whether or not it brings its own click."""
+    return any(base.__module__.split(".")[0] in ("typer", "click") for base in type(error).__mro__)
 
 
 def _maybe_debug() -> None:
@@ -100,6 +106,27 @@ def root(
 app.add_typer(db.app, name="db", rich_help_panel="Set up")
 app.command("migrate", rich_help_panel="Set up", epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel="Set up", epilog=doctor.EXAMPLES)(doctor.doctor)
+
+app.command("run", rich_help_panel="Load", epilog=run.EXAMPLES)(run.run)
+app.command("status", rich_help_panel="Look", epilog=status.STATUS_EXAMPLES)(status.status)
+app.command("queue", rich_help_panel="Look", epilog=status.QUEUE_EXAMPLES)(status.queue)
+app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
+app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)
+
+# The other packages' commands; each is one module that defines `app`.
+for _name, _module, _panel in (
+    ("simulate", "simulator.cli", "Operational system"),
+    ("metabase", "metabase.cli", "Dashboard"),
+    ("dashboard", "metabase.preview_cli", "Dashboard"),
+):
+    if (
+        not resources.directory("driver")
+        .with_name(_module.split(".")[0])
+        .joinpath(f"{_module.split('.')[1]}.py")
+        .exists()
+    ):
+        continue
+    app.add_typer(importlib.import_module(_module).app, name=_name, rich_help_panel=_panel)
 
 
 def main() -> None:

@@ -314,7 +314,12 @@ def _failed(error: psycopg.Error, path: Path) -> UserError:
         if start >= 0:
             start -= len(statement) - len(statement.lstrip())
             return sqlfile.located(error, path, text, max(start, 0))
-    return from_database(error, context=path.name)
+    # A hook notes which file it was at ("while installing plpgsql/engine/run.sql").
+    place = (getattr(error, "__notes__", None) or [path.name])[-1].removeprefix("while installing ")
+    position = error.diag.statement_position
+    if position and isinstance(statement, str):
+        place = f"{place}, line {statement.count(chr(10), 0, int(position) - 1) + 1}"
+    return from_database(error, context=place)
 
 
 def _applied(connection: psycopg.Connection) -> dict[str, datetime]:

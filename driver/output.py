@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -29,8 +31,22 @@ _THEME = Theme(
     }
 )
 
-console = Console(theme=_THEME, highlight=False)
-error_console = Console(theme=_THEME, highlight=False, stderr=True)
+# What goes into a file or a pipe is not cut to the width of a terminal that is not there.
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+def _console(stream: IO[str], *, stderr: bool) -> Console:
+    free = not stream.isatty() and not os.environ.get("COLUMNS")
+    return Console(
+        theme=_THEME,
+        highlight=False,
+        stderr=stderr,
+        width=_WIDTH_WITHOUT_TERMINAL if free else None,
+    )
+
+
+console = _console(sys.stdout, stderr=False)
+error_console = _console(sys.stderr, stderr=True)
 
 Answer = TypeVar("Answer")
 
@@ -83,13 +99,16 @@ def _json_value(value: Any) -> Any:
     return str(value)
 
 
-def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
+def table(
+    *columns: str, title: str | None = None, right: Sequence[str] = (), wrap: Sequence[str] = ()
+) -> Table:
     """Return an empty table in the house's style.
 
     Parameters:
         columns: the headings.
         title: a line above, left-aligned.
         right: the headings whose columns hold numbers.
+        wrap: the headings whose columns may take several lines; the others are cut when space is scarce.
     """
     result = Table(
         box=box.SIMPLE_HEAD,
@@ -97,18 +116,28 @@ def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) ->
         title_justify="left",
         title_style="title",
         header_style="quiet",
+        border_style="quiet",
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         show_edge=False,
     )
     for column in columns:
         numeric = column in right
-        result.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        result.add_column(
+            column, justify="right" if numeric else "left", no_wrap=column not in wrap
+        )
     return result
 
 
 def status(word: str | None) -> Text:
     """Return a status word in its colour."""
     return Text(word or "", style=_STATUS_STYLE.get(word or "", ""))
+
+
+def mark(word: str) -> Text:
+    """Return a status as one sign in its colour."""
+    sign = {"succeeded": "✓", "failed": "✗", "running": "…", "skipped": "-", "pending": "·"}
+    return Text(sign.get(word, "?"), style=_STATUS_STYLE.get(word, ""))
 
 
 def number(value: int | Decimal | None, *, zero: str = "·") -> str:
@@ -142,10 +171,13 @@ def seconds(value: float | Decimal | timedelta | None) -> str:
 
 
 def moment(value: datetime | None) -> str:
-    """Return a moment in the local time zone, to the second."""
+    """Return a moment in the local time zone: '14:03:22' today, '2026-03-01 14:03' before."""
     if value is None:
         return ""
-    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = value.astimezone()
+    if local.date() == datetime.now().astimezone().date():
+        return local.strftime("%H:%M:%S")
+    return local.strftime("%Y-%m-%d %H:%M")
 
 
 def print_error(error: UserError) -> None:

@@ -146,7 +146,7 @@ def url(
     emit(
         {"url": answer, "origin": target.origin},
         as_json=as_json,
-        render=lambda data: console.file.write(data["url"] + "\n") and None,
+        render=lambda data: print(data["url"]),
     )
 
 

@@ -169,7 +169,7 @@ def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Fin
 def _freshness(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
     if not _value(connection, "SELECT to_regclass('etl.run') IS NOT NULL"):
         return
-    status, ended, age = _row(
+    status, _ended, age = _row(
         connection,
         "SELECT status, ended_at, clock_timestamp() - ended_at FROM etl.run "
         "WHERE ended_at IS NOT NULL ORDER BY run_id DESC LIMIT 1",

@@ -97,7 +97,9 @@ def migrate(
 
 
 def _render_list(answer: list[dict[str, Any]]) -> None:
-    table = output.table("migration", "status", "applied at", "can be undone", "what it does")
+    table = output.table(
+        "migration", "status", "applied", "undo", "what it does", wrap=("what it does",)
+    )
     for one in answer:
         table.add_row(
             one["migration"],
