@@ -14,6 +14,7 @@ BEGIN
 END;
 $refuse_to_lose_business$;
 
+DROP VIEW oceanrecords.extraction_columns;
 DROP VIEW oceanrecords.extraction_point;
 DROP TABLE
     oceanrecords.order_lines,

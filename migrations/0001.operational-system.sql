@@ -646,3 +646,19 @@ INNER JOIN oceanrecords.order_statuses AS f
     ON f.code = m.from_code
 INNER JOIN oceanrecords.order_statuses AS t
     ON t.code = m.to_code;
+
+CREATE VIEW oceanrecords.extraction_columns AS
+SELECT
+    c.relname::text AS table_name,
+    a.attname::text AS column_name,
+    format_type(a.atttypid, a.atttypmod) AS data_type
+FROM pg_class AS c
+JOIN pg_attribute AS a ON a.attrelid = c.oid
+WHERE c.relnamespace = 'oceanrecords'::regnamespace
+    AND c.relkind = 'r'
+    AND a.attnum > 0
+    AND NOT a.attisdropped;
+COMMENT ON VIEW oceanrecords.extraction_columns IS 'Columns of the tables, so that a reader notices when their structure changes.';
+COMMENT ON COLUMN oceanrecords.extraction_columns.table_name IS 'Table.';
+COMMENT ON COLUMN oceanrecords.extraction_columns.column_name IS 'Column.';
+COMMENT ON COLUMN oceanrecords.extraction_columns.data_type IS 'SQL type, as format_type writes it.';

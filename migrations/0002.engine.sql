@@ -240,6 +240,7 @@ CREATE TABLE etl.task_run (
     rows_updated bigint NOT NULL DEFAULT 0,
     rows_deleted bigint NOT NULL DEFAULT 0,
     rows_queued bigint NOT NULL DEFAULT 0,
+    rows_quarantined bigint NOT NULL DEFAULT 0,
     sqlstate text,
     message text,
     detail text,
@@ -265,6 +266,7 @@ COMMENT ON COLUMN etl.task_run.rows_inserted IS 'Rows inserted.';
 COMMENT ON COLUMN etl.task_run.rows_updated IS 'Rows updated.';
 COMMENT ON COLUMN etl.task_run.rows_deleted IS 'Rows marked as deleted.';
 COMMENT ON COLUMN etl.task_run.rows_queued IS 'Rows queued for reprocessing.';
+COMMENT ON COLUMN etl.task_run.rows_quarantined IS 'Rows that could not be loaded and went to quarantine.';
 COMMENT ON COLUMN etl.task_run.sqlstate IS 'Error code of the last failed attempt.';
 COMMENT ON COLUMN etl.task_run.message IS 'Error message of the last failed attempt, or why the task was skipped.';
 COMMENT ON COLUMN etl.task_run.detail IS 'Detail of the error.';
@@ -308,9 +310,10 @@ CREATE TYPE etl.load_result AS (
     rows_inserted bigint,
     rows_updated bigint,
     rows_deleted bigint,
-    rows_queued bigint
+    rows_queued bigint,
+    rows_quarantined bigint
 );
-COMMENT ON TYPE etl.load_result IS 'Rows that a task read, inserted, updated, marked as deleted, and queued.';
+COMMENT ON TYPE etl.load_result IS 'Rows that a task read, inserted, updated, marked as deleted, queued, and put into quarantine.';
 
 -- State of the objects ------------------------------------------------------------------------------------------------
 
@@ -352,3 +355,47 @@ COMMENT ON COLUMN etl.reprocessing_queue.tried_at IS 'When the key was last look
 COMMENT ON COLUMN etl.reprocessing_queue.run_id IS 'Run that queued it.';
 CREATE INDEX reprocessing_queue_member ON etl.reprocessing_queue (dimension, dimension_key) WHERE NOT is_ready;
 CREATE INDEX reprocessing_queue_ready ON etl.reprocessing_queue (fact) WHERE is_ready;
+
+-- Rows that cannot be loaded ------------------------------------------------------------------------------------------
+
+CREATE TABLE etl.quarantine (
+    object name NOT NULL,
+    row_key jsonb NOT NULL,
+    sqlstate text NOT NULL,
+    reason text NOT NULL,
+    original_row jsonb,
+    attempts integer NOT NULL DEFAULT 1,
+    is_retried boolean NOT NULL DEFAULT false,
+    quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tried_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    run_id bigint NOT NULL,
+    PRIMARY KEY (object, row_key)
+);
+COMMENT ON TABLE etl.quarantine IS 'Rows that cannot be loaded. They are tried again when they change in the source, or by etl.retry_quarantine.';
+COMMENT ON COLUMN etl.quarantine.object IS 'Source table, dimension or fact that the row was meant for.';
+COMMENT ON COLUMN etl.quarantine.row_key IS 'Key of the row; the whole row where its key is not usable.';
+COMMENT ON COLUMN etl.quarantine.sqlstate IS 'Error code.';
+COMMENT ON COLUMN etl.quarantine.reason IS 'Why it cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine.original_row IS 'The row as the source gave it.';
+COMMENT ON COLUMN etl.quarantine.attempts IS 'How often it was tried.';
+COMMENT ON COLUMN etl.quarantine.is_retried IS 'Set while a load tries the row again.';
+COMMENT ON COLUMN etl.quarantine.quarantined_at IS 'When it was first put here.';
+COMMENT ON COLUMN etl.quarantine.tried_at IS 'When it was last tried.';
+COMMENT ON COLUMN etl.quarantine.run_id IS 'Run that last tried it.';
+
+CREATE TABLE etl.schema_drift (
+    source_table name NOT NULL REFERENCES etl.source_table ON DELETE CASCADE,
+    column_name name NOT NULL,
+    drift text NOT NULL CHECK (drift IN ('added', 'dropped', 'retyped')),
+    expected_type text,
+    found_type text,
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source_table, column_name)
+);
+COMMENT ON TABLE etl.schema_drift IS 'Columns of the source that are no longer what the mirror was built for. An added one is only reported; a dropped or retyped one stops its table.';
+COMMENT ON COLUMN etl.schema_drift.source_table IS 'Source table.';
+COMMENT ON COLUMN etl.schema_drift.column_name IS 'Column.';
+COMMENT ON COLUMN etl.schema_drift.drift IS 'added, dropped or retyped.';
+COMMENT ON COLUMN etl.schema_drift.expected_type IS 'Type that the mirror has.';
+COMMENT ON COLUMN etl.schema_drift.found_type IS 'Type that the source has.';
+COMMENT ON COLUMN etl.schema_drift.found_at IS 'When it was first seen.';

@@ -265,3 +265,14 @@ COMMENT ON VIEW source.extraction_point IS 'What the present transaction sees of
 COMMENT ON COLUMN source.extraction_point.snapshot IS 'Transactions that it sees.';
 COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system of the transaction ids.';
 COMMENT ON COLUMN source.extraction_point.read_at IS 'Present moment.';
+
+CREATE VIEW source.columns AS
+SELECT
+    table_name,
+    column_name,
+    data_type
+FROM oceanrecords.extraction_columns;
+COMMENT ON VIEW source.columns IS 'Columns that the operational tables have, told so that a change of their structure is noticed.';
+COMMENT ON COLUMN source.columns.table_name IS 'Table.';
+COMMENT ON COLUMN source.columns.column_name IS 'Column.';
+COMMENT ON COLUMN source.columns.data_type IS 'SQL type.';

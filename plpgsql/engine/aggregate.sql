@@ -170,7 +170,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_load_aggregate$
 DECLARE
-    r_result etl.load_result := (0, 0, 0, 0, 0);
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     r_statement record;
     v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
     v_is_reload boolean;

@@ -194,6 +194,7 @@ BEGIN
             EXECUTE format('COMMENT ON COLUMN stage.%I.batch_id IS %L', r_source.source_table, 'Batch that last wrote the row.');
             EXECUTE format('COMMENT ON COLUMN stage.%I.deleted_at IS %L', r_source.source_table, 'When the row was deleted in the source; NULL while it is there.');
         END IF;
+        PERFORM etl._follow_columns(r_source.source_table, v_columns);
         IF etl._ensure_table(
             'delta', r_source.source_table,
             format('SELECT NULL::bigint AS batch_id, NULL::text AS operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),

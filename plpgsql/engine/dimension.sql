@@ -310,10 +310,50 @@ $_carry_sql$;
 COMMENT ON FUNCTION etl._carry_sql(name[], name[], name[]) IS 'Common table expressions that carry the tracked attributes forward to every moment of change.';
 
 /*
+Runs the statements of a dimension over its pending keys, all or nothing.
+Parameters: p_dimension, the dimension; p_run_id, the writing run.
+Returns:    rows inserted and updated (versions), queued (facts to be reprocessed).
+Writes:     the dimension's table, work.<dimension>_decision, etl.reprocessing_queue.
+*/
+CREATE OR REPLACE FUNCTION etl._apply_dimension(p_dimension name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_apply_dimension$
+DECLARE
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_rows bigint;
+BEGIN
+    PERFORM etl._empty(format('work.%I', p_dimension || '_decision')::regclass);
+    -- Versions may change places within a load, so the constraint against overlaps waits; its verdict belongs to this load.
+    SET CONSTRAINTS ALL DEFERRED;
+    FOR r_statement IN
+        SELECT *
+        FROM etl._dimension_sql(p_dimension)
+    LOOP
+        EXECUTE r_statement.statement USING p_run_id, clock_timestamp();
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        CASE split_part(r_statement.title, ':', 1)
+            WHEN 'decide' THEN PERFORM etl._analyze_decision(p_dimension, v_rows);
+            WHEN 'requeue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
+            WHEN 'update' THEN r_result.rows_updated := v_rows;
+            WHEN 'insert' THEN r_result.rows_inserted := v_rows;
+            ELSE NULL;
+        END CASE;
+    END LOOP;
+    SET CONSTRAINTS ALL IMMEDIATE;
+    RETURN r_result;
+END
+$_apply_dimension$;
+COMMENT ON FUNCTION etl._apply_dimension(name, bigint) IS 'Runs the statements of a dimension over its pending keys.';
+
+/*
 Loads a dimension: its pending keys, or all of them when a reload was asked for.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
-Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed).
-Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.load_state.
+Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed), quarantined.
+Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.quarantine,
+            etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._load_dimension(p_dimension name, p_run_id bigint)
 RETURNS etl.load_result
@@ -322,9 +362,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_load_dimension$
 DECLARE
     r_dimension etl.dimension;
-    r_statement record;
-    r_result etl.load_result := (0, 0, 0, 0, 0);
-    v_rows bigint;
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_pending bigint;
     v_rebuild text[];
     v_is_bulk boolean;
 BEGIN
@@ -333,31 +372,17 @@ BEGIN
     FROM etl.dimension AS d
     WHERE d.dimension = p_dimension;
 
-    r_result.rows_read := etl._begin_load(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
-    IF r_result.rows_read > 0 THEN
+    v_pending := etl._begin_load(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
+    IF v_pending > 0 THEN
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_bulk;
         IF v_is_bulk THEN
             v_rebuild := etl._begin_bulk(r_dimension.dimension_table);
         END IF;
-        FOR r_statement IN
-            SELECT *
-            FROM etl._dimension_sql(p_dimension)
-        LOOP
-            EXECUTE r_statement.statement USING p_run_id, clock_timestamp();
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            CASE split_part(r_statement.title, ':', 1)
-                WHEN 'decide' THEN PERFORM etl._analyze_decision(p_dimension, v_rows);
-                WHEN 'requeue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
-                WHEN 'update' THEN r_result.rows_updated := v_rows;
-                WHEN 'insert' THEN r_result.rows_inserted := v_rows;
-                ELSE NULL;
-            END CASE;
-        END LOOP;
+        r_result := etl._apply_isolating('dimension', p_dimension, r_dimension.business_key, p_run_id);
         IF v_is_bulk THEN
             PERFORM etl._finish_bulk(r_dimension.dimension_table, v_rebuild);
         END IF;
-        -- The constraint against overlaps is deferred, so that versions may change places within a load; what it says must be known here.
-        SET CONSTRAINTS ALL IMMEDIATE;
+        r_result.rows_read := v_pending;
     END IF;
     PERFORM etl._finish_load(p_dimension);
     RETURN r_result;

@@ -17,7 +17,6 @@ DECLARE
     r_source etl.source_table;
     v_columns name[];
     v_changed text;
-    v_key_type text;
 BEGIN
     SELECT *
     INTO STRICT r_source
@@ -67,9 +66,6 @@ WHERE m.deleted_at IS NULL
         RETURN NEXT;
     ELSIF r_source.delete_detection = 'tombstone' THEN
         -- A row deleted and inserted again under its key is alive: the live row wins.
-        SELECT string_agg(format('(t.row_key ->> %L)::%s AS %I', c.name, etl._column_type(format('stage.%I', p_source_table)::regclass, c.name), c.name), ', ' ORDER BY c.position)
-        INTO v_key_type
-        FROM unnest(r_source.key_columns) WITH ORDINALITY AS c (name, position);
         title := 'tombstones of deleted rows';
         statement := format(
             $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s, deleted_at)
@@ -80,10 +76,11 @@ FROM (
     WHERE t.table_name = %5$L
         AND t.row_xid >= pg_snapshot_xmin($2)
         AND NOT pg_visible_in_snapshot(t.row_xid, $2)
-) AS d
+) AS d (%2$s, deleted_at)
 WHERE NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %6$s)
 GROUP BY %3$s$sql$,
-            p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'd.%1$I'), v_key_type, p_source_table,
+            p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'd.%1$I'),
+            etl._from_json(r_source.key_columns, 't.row_key', format('stage.%I', p_source_table)::regclass), p_source_table,
             etl._match(r_source.key_columns, 's', 'd')
         );
         RETURN NEXT;
@@ -97,7 +94,7 @@ The batch of this transaction, opened when there is none yet. The transaction mu
 batch are read on the snapshot that is noted here.
 Parameters: p_run_id, the run.
 Returns:    the batch.
-Writes:     etl.batch.
+Writes:     etl.batch, etl.schema_drift.
 Errors:     ET004 when the transaction is not REPEATABLE READ.
 */
 CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
@@ -122,6 +119,7 @@ BEGIN
         FROM source.extraction_point AS p
         RETURNING * INTO r_batch;
         PERFORM set_config('etl.batch_id', r_batch.batch_id::text, true);
+        PERFORM etl._note_drift();
     END IF;
     RETURN r_batch;
 END
@@ -131,8 +129,9 @@ COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, o
 /*
 Extracts one source table into delta, or, when neither it nor its mirror has been filled yet, straight into stage.
 Parameters: p_source_table, the table; p_run_id, the run.
-Returns:    rows extracted.
+Returns:    rows read, for a bulk load inserted.
 Writes:     delta.<table> or stage.<table>, etl.extraction; for a bulk load also etl.watermark and etl.load_state.
+Errors:     ET007 when a column of the table was dropped or retyped.
 */
 CREATE OR REPLACE FUNCTION etl._extract(p_source_table name, p_run_id bigint)
 RETURNS etl.load_result
@@ -142,14 +141,12 @@ AS $_extract$
 DECLARE
     r_batch etl.batch := etl._this_batch(p_run_id);
     r_watermark etl.watermark;
-    r_statement record;
-    r_result etl.load_result := (0, 0, 0, 0, 0);
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_mode text := 'changed';
     v_mirrored boolean;
     v_until timestamptz;
-    v_rows bigint;
-    v_rebuild text[];
 BEGIN
+    PERFORM etl._check_drift(p_source_table);
     SELECT *
     INTO r_watermark
     FROM etl.watermark AS w
@@ -163,34 +160,21 @@ BEGIN
         EXECUTE format('SELECT EXISTS (SELECT FROM stage.%I)', p_source_table) INTO v_mirrored;
         v_mode := CASE WHEN v_mirrored THEN 'all' ELSE 'bulk' END;
     END IF;
-
     v_until := etl._complete_until(p_source_table, r_batch.read_at);
-    IF v_mode = 'bulk' THEN
-        v_rebuild := etl._begin_bulk(format('stage.%I', p_source_table)::regclass);
-    END IF;
-    FOR r_statement IN
-        SELECT *
-        FROM etl._extraction_sql(p_source_table, v_mode)
-    LOOP
-        EXECUTE r_statement.statement
-        USING r_batch.batch_id, r_watermark.snapshot, r_watermark.read_at, v_until;
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
-        r_result.rows_read := r_result.rows_read + v_rows;
-    END LOOP;
 
     IF v_mode = 'bulk' THEN
-        PERFORM etl._finish_bulk(format('stage.%I', p_source_table)::regclass, v_rebuild);
-        r_result.rows_inserted := r_result.rows_read;
-        PERFORM etl._move_watermark(p_source_table, r_batch, v_until);
-        UPDATE etl.load_state AS l
-        SET needs_reload = true
-        FROM etl.dependency AS p
-        WHERE p.source_table = p_source_table
-            AND l.object = p.object
-            AND NOT l.needs_reload;
-    ELSIF r_result.rows_read > 0 THEN
-        EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING r_batch.batch_id;
-        EXECUTE format('ANALYZE delta.%I', p_source_table);
+        BEGIN
+            r_result.rows_read := etl._extract_bulk(p_source_table, r_batch.batch_id);
+            r_result.rows_inserted := r_result.rows_read;
+            PERFORM etl._move_watermark(p_source_table, r_batch, v_until);
+        EXCEPTION
+            WHEN unique_violation OR not_null_violation THEN
+                -- A row without a usable key: by way of delta it is found and put into quarantine.
+                v_mode := 'all';
+        END;
+    END IF;
+    IF v_mode <> 'bulk' THEN
+        r_result.rows_read := etl._extract_delta(p_source_table, v_mode, r_batch.batch_id, r_watermark, v_until);
     END IF;
 
     INSERT INTO etl.extraction (batch_id, source_table, rows_extracted, complete_until, is_bulk)
@@ -199,6 +183,77 @@ BEGIN
 END
 $_extract$;
 COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts the changes of one source table into delta, or all of it into an empty stage table.';
+
+/*
+Fills an empty stage table straight from the source, its key built after the rows. What depends on it is to be loaded anew.
+Parameters: p_source_table, the table; p_batch_id, the batch.
+Returns:    number of rows.
+Writes:     stage.<table>, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._extract_bulk(p_source_table name, p_batch_id bigint)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_extract_bulk$
+DECLARE
+    v_stage regclass := format('stage.%I', p_source_table)::regclass;
+    v_rebuild text[];
+    v_rows bigint;
+BEGIN
+    v_rebuild := etl._begin_bulk(v_stage);
+    EXECUTE (SELECT e.statement FROM etl._extraction_sql(p_source_table, 'bulk') AS e) USING p_batch_id;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    PERFORM etl._finish_bulk(v_stage, v_rebuild);
+    UPDATE etl.load_state AS l
+    SET needs_reload = true
+    FROM etl.dependency AS p
+    WHERE p.source_table = p_source_table
+        AND l.object = p.object
+        AND NOT l.needs_reload;
+    RETURN v_rows;
+END
+$_extract_bulk$;
+COMMENT ON FUNCTION etl._extract_bulk(name, bigint) IS 'Fills an empty stage table straight from the source.';
+
+/*
+Extracts the changes of a source table into delta, where the last batch that brought any is replaced.
+Parameters: p_source_table, the table; p_mode, changed or all; p_batch_id, the batch; p_watermark, the last watermark;
+            p_until, moment up to which the changes are complete.
+Returns:    number of rows.
+Writes:     delta.<table>.
+*/
+CREATE OR REPLACE FUNCTION etl._extract_delta(
+    p_source_table name,
+    p_mode text,
+    p_batch_id bigint,
+    p_watermark etl.watermark,
+    p_until timestamptz
+) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_extract_delta$
+DECLARE
+    r_statement record;
+    v_rows bigint;
+    v_total bigint := 0;
+BEGIN
+    FOR r_statement IN
+        SELECT *
+        FROM etl._extraction_sql(p_source_table, p_mode)
+    LOOP
+        EXECUTE r_statement.statement
+        USING p_batch_id, p_watermark.snapshot, p_watermark.read_at, p_until;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_total := v_total + v_rows;
+    END LOOP;
+    IF v_total > 0 THEN
+        EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch_id;
+        EXECUTE format('ANALYZE delta.%I', p_source_table);
+    END IF;
+    RETURN v_total;
+END
+$_extract_delta$;
+COMMENT ON FUNCTION etl._extract_delta(name, text, bigint, etl.watermark, timestamptz) IS 'Extracts the changes of a source table into delta.';
 
 /*
 Moment up to which the changes of a source table are complete. For a table watched by time of change it is held back to the

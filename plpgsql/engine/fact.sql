@@ -316,10 +316,7 @@ WHERE q.fact = $1
 ON CONFLICT DO NOTHING$sql$,
         p_fact || '_key',
         etl._list(p_business_key),
-        (
-            SELECT string_agg(format('(q.fact_key ->> %L)::%s', c.name, etl._column_type(p_fact_table, c.name)), ', ' ORDER BY c.position)
-            FROM unnest(p_business_key) WITH ORDINALITY AS c (name, position)
-        )
+        etl._from_json(p_business_key, 'q.fact_key', p_fact_table)
     )
     USING p_fact;
 END
@@ -327,12 +324,98 @@ $_take_ready$;
 COMMENT ON FUNCTION etl._take_ready(name, regclass, name[]) IS 'Adds the facts whose queue entries are ready to the pending keys.';
 
 /*
+Runs the statements of a fact over its pending keys, all or nothing.
+Parameters: p_fact, the fact; p_run_id, the writing run.
+Returns:    rows inserted, updated, deleted (marked), queued.
+Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue.
+*/
+CREATE OR REPLACE FUNCTION etl._apply_fact(p_fact name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_apply_fact$
+DECLARE
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_is_queued boolean := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
+    v_rows bigint;
+BEGIN
+    PERFORM etl._empty(format('work.%I', p_fact || '_decision')::regclass);
+    FOR r_statement IN
+        SELECT *
+        FROM etl._fact_sql(
+            p_fact,
+            p_doubtful => etl._doubtful_dimensions(p_fact),
+            p_aggregates => etl._lock_aggregates(p_fact)
+        )
+    LOOP
+        CONTINUE WHEN r_statement.title LIKE 'resolved:%' AND NOT v_is_queued;
+        EXECUTE r_statement.statement USING p_run_id;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        CASE split_part(r_statement.title, ':', 1)
+            WHEN 'decide' THEN PERFORM etl._analyze_decision(p_fact, v_rows);
+            WHEN 'insert' THEN r_result.rows_inserted := v_rows;
+            WHEN 'update' THEN r_result.rows_updated := v_rows;
+            WHEN 'queue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
+            ELSE NULL;
+        END CASE;
+    END LOOP;
+    EXECUTE format('SELECT count(*) FROM work.%I WHERE operation = ''delete''', p_fact || '_decision') INTO r_result.rows_deleted;
+    r_result.rows_updated := r_result.rows_updated - r_result.rows_deleted;
+    RETURN r_result;
+END
+$_apply_fact$;
+COMMENT ON FUNCTION etl._apply_fact(name, bigint) IS 'Runs the statements of a fact over its pending keys.';
+
+/*
+Fills an empty fact table with everything there is, indexes and foreign keys built after the rows. Rows with unknown keys become
+pending, so that the ordinary way looks at them once more and queues them.
+Parameters: p_fact, the fact; p_run_id, the writing run.
+Returns:    rows read and inserted.
+Writes:     the fact's table, work.<fact>_key, etl.load_state (its aggregates are to be built anew).
+*/
+CREATE OR REPLACE FUNCTION etl._fill_fact(p_fact name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_fill_fact$
+DECLARE
+    v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
+    v_rebuild text[];
+    r_statement record;
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_rows bigint;
+BEGIN
+    PERFORM etl._empty(format('work.%I', p_fact || '_key')::regclass);
+    v_rebuild := etl._begin_bulk(v_table);
+    FOR r_statement IN
+        SELECT *
+        FROM etl._fact_sql(p_fact, p_is_bulk => true, p_doubtful => etl._doubtful_dimensions(p_fact))
+    LOOP
+        EXECUTE r_statement.statement USING p_run_id;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        IF r_statement.title LIKE 'insert:%' THEN
+            r_result.rows_read := v_rows;
+            r_result.rows_inserted := v_rows;
+        END IF;
+    END LOOP;
+    PERFORM etl._finish_bulk(v_table, v_rebuild);
+    UPDATE etl.load_state AS l
+    SET needs_reload = l.object <> p_fact
+    WHERE l.object = p_fact
+        OR l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = p_fact);
+    RETURN r_result;
+END
+$_fill_fact$;
+COMMENT ON FUNCTION etl._fill_fact(name, bigint) IS 'Fills an empty fact table with everything there is.';
+
+/*
 Loads a fact: its pending keys and the queue entries that are ready, or everything when the table is empty or a reload was
 asked for.
 Parameters: p_fact, the fact; p_run_id, the writing run.
-Returns:    rows read (pending keys), inserted, updated, deleted (marked), queued.
+Returns:    rows read (pending keys), inserted, updated, deleted (marked), queued, quarantined.
 Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue,
-            etl.load_state.
+            etl.quarantine, etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._load_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -341,72 +424,62 @@ SET search_path = pg_catalog, pg_temp
 AS $_load_fact$
 DECLARE
     r_fact etl.fact;
-    r_statement record;
-    r_result etl.load_result := (0, 0, 0, 0, 0);
-    v_doubtful name[];
-    v_aggregates name[];
-    v_is_bulk boolean;
-    v_is_queued boolean;
-    v_rebuild text[];
-    v_rows bigint;
+    r_filled etl.load_result := (0, 0, 0, 0, 0, 0);
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_is_empty boolean;
+    v_pending bigint;
 BEGIN
     SELECT *
     INTO STRICT r_fact
     FROM etl.fact AS f
     WHERE f.fact = p_fact;
 
-    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_bulk;
-    IF v_is_bulk AND (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_fact) THEN
-        v_doubtful := etl._doubtful_dimensions(p_fact);
-        PERFORM etl._empty(format('work.%I', p_fact || '_key')::regclass);
-        v_rebuild := etl._begin_bulk(r_fact.fact_table);
-        FOR r_statement IN
-            SELECT *
-            FROM etl._fact_sql(p_fact, p_is_bulk => true, p_doubtful => v_doubtful)
-        LOOP
-            EXECUTE r_statement.statement USING p_run_id;
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            IF r_statement.title LIKE 'insert:%' THEN
-                r_result.rows_read := v_rows;
-                r_result.rows_inserted := v_rows;
-            END IF;
-        END LOOP;
-        PERFORM etl._finish_bulk(r_fact.fact_table, v_rebuild);
-        UPDATE etl.load_state AS l
-        SET needs_reload = l.object <> p_fact
-        WHERE l.object = p_fact
-            OR l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = p_fact);
-    ELSE
-        PERFORM etl._take_ready(p_fact, r_fact.fact_table, r_fact.business_key);
+    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
+    IF v_is_empty AND (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_fact) THEN
+        BEGIN
+            r_filled := etl._fill_fact(p_fact, p_run_id);
+        EXCEPTION
+            WHEN data_exception OR integrity_constraint_violation THEN
+                -- Some row is bad. The ordinary way, which follows, finds out which.
+                r_filled := (0, 0, 0, 0, 0, 0);
+        END;
     END IF;
 
-    v_rows := etl._begin_load(p_fact, r_fact.business_key, r_fact.fact_table, r_fact.transform_view);
-    IF v_rows > 0 THEN
-        r_result.rows_read := greatest(r_result.rows_read, v_rows);
-        v_doubtful := coalesce(v_doubtful, etl._doubtful_dimensions(p_fact));
-        v_aggregates := etl._lock_aggregates(p_fact);
-        v_is_queued := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
-        FOR r_statement IN
-            SELECT *
-            FROM etl._fact_sql(p_fact, p_doubtful => v_doubtful, p_aggregates => v_aggregates)
-        LOOP
-            CONTINUE WHEN r_statement.title LIKE 'resolved:%' AND NOT v_is_queued;
-            EXECUTE r_statement.statement USING p_run_id;
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            CASE split_part(r_statement.title, ':', 1)
-                WHEN 'decide' THEN PERFORM etl._analyze_decision(p_fact, v_rows);
-                WHEN 'insert' THEN r_result.rows_inserted := r_result.rows_inserted + v_rows;
-                WHEN 'update' THEN r_result.rows_updated := r_result.rows_updated + v_rows;
-                WHEN 'queue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
-                ELSE NULL;
-            END CASE;
-        END LOOP;
-        EXECUTE format('SELECT count(*) FROM work.%I WHERE operation = ''delete''', p_fact || '_decision') INTO v_rows;
-        r_result.rows_deleted := v_rows;
-        r_result.rows_updated := r_result.rows_updated - v_rows;
+    PERFORM etl._take_ready(p_fact, r_fact.fact_table, r_fact.business_key);
+    v_pending := etl._begin_load(p_fact, r_fact.business_key, r_fact.fact_table, r_fact.transform_view);
+    IF v_pending > 0 THEN
+        r_result := etl._apply_isolating('fact', p_fact, r_fact.business_key, p_run_id);
     END IF;
+    r_result.rows_read := greatest(r_filled.rows_read, v_pending);
+    r_result.rows_inserted := r_filled.rows_inserted + r_result.rows_inserted;
     PERFORM etl._finish_load(p_fact);
     RETURN r_result;
 END
 $_load_fact$;
 COMMENT ON FUNCTION etl._load_fact(name, bigint) IS 'Loads the pending keys of a fact and the queue entries that are ready, or everything when it is empty.';
+
+/*
+Asks that queued facts be looked up again by the next run, though their members have not been loaded since.
+Parameters: p_fact, the fact (all by default).
+Returns:    number of entries.
+Writes:     etl.reprocessing_queue.
+Errors:     ET002 when there is no such fact.
+*/
+CREATE OR REPLACE FUNCTION etl.retry_queue(p_fact name DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $retry_queue$
+DECLARE
+    v_count bigint;
+BEGIN
+    PERFORM etl._check_names(ARRAY[p_fact::text], NULL) WHERE p_fact IS NOT NULL;
+    UPDATE etl.reprocessing_queue AS q
+    SET is_ready = true
+    WHERE NOT q.is_ready
+        AND (p_fact IS NULL OR q.fact = p_fact);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
+$retry_queue$;
+COMMENT ON FUNCTION etl.retry_queue(name) IS 'Asks that queued facts be looked up again by the next run; returns the number of entries.';

@@ -1,10 +1,10 @@
 -- What loading a dimension and loading a fact have in common: pending keys before, watermark after.
 
 /*
-Readies a load: for a reload all keys become pending; the decisions of the last load are cleared.
+Readies a load: for a reload all keys become pending.
 Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
 Returns:    number of pending keys.
-Writes:     work.<object>_key, work.<object>_decision.
+Writes:     work.<object>_key.
 */
 CREATE OR REPLACE FUNCTION etl._begin_load(
     p_object name,
@@ -35,11 +35,8 @@ ON CONFLICT DO NOTHING$sql$,
         );
     END IF;
     EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_count;
-    IF v_count > 0 THEN
-        PERFORM etl._empty(format('work.%I', p_object || '_decision')::regclass);
-        IF v_count > 1000 THEN
-            EXECUTE format('ANALYZE %s', v_keys);
-        END IF;
+    IF v_count > 1000 THEN
+        EXECUTE format('ANALYZE %s', v_keys);
     END IF;
     RETURN v_count;
 END

@@ -340,6 +340,7 @@ AS $_notify$
         'rows_updated', p_task.rows_updated,
         'rows_deleted', p_task.rows_deleted,
         'rows_queued', p_task.rows_queued,
+        'rows_quarantined', p_task.rows_quarantined,
         'seconds', round(extract(epoch FROM p_task.ended_at - p_task.started_at), 3),
         'message', left(p_task.message, 500)
     )::text)
@@ -379,6 +380,7 @@ BEGIN
         r_task.rows_updated := r_result.rows_updated;
         r_task.rows_deleted := r_result.rows_deleted;
         r_task.rows_queued := r_result.rows_queued;
+        r_task.rows_quarantined := r_result.rows_quarantined;
     EXCEPTION
         WHEN query_canceled OR OTHERS THEN
             GET STACKED DIAGNOSTICS
@@ -405,6 +407,7 @@ BEGIN
         rows_updated = r_task.rows_updated,
         rows_deleted = r_task.rows_deleted,
         rows_queued = r_task.rows_queued,
+        rows_quarantined = r_task.rows_quarantined,
         sqlstate = r_task.sqlstate,
         message = r_task.message,
         detail = nullif(r_task.detail, ''),

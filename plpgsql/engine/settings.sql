@@ -5,7 +5,8 @@ VALUES
     ('time_zone', 'UTC', 'Time zone of the business: it decides on which date a moment falls.'),
     ('stale_after', '15 minutes', 'Age from which the warehouse counts as stale (interval).'),
     ('runs_kept', '30 days', 'How long the history of runs is kept (interval).'),
-    ('queue_old_after', '7 days', 'Age from which an entry of the reprocessing queue is reported as old (interval).')
+    ('queue_old_after', '7 days', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
+    ('quarantine_limit', '1000', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.')
 ON CONFLICT (name) DO UPDATE
 SET description = excluded.description
 WHERE etl.setting.description <> excluded.description;

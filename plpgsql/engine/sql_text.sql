@@ -103,3 +103,14 @@ AS $_without$
     WHERE c.name <> ALL (p_removed)
 $_without$;
 COMMENT ON FUNCTION etl._without(name[], name[]) IS 'The columns without some of them.';
+
+CREATE OR REPLACE FUNCTION etl._from_json(p_columns name[], p_key text, p_relation regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_from_json$
+    SELECT string_agg(format('(%s ->> %L)::%s', p_key, c.name, etl._column_type(p_relation, c.name)), ', ' ORDER BY c.position)
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+$_from_json$;
+COMMENT ON FUNCTION etl._from_json(name[], text, regclass) IS 'Expressions that unpack a business key from jsonb, in the types of a relation.';

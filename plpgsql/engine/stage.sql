@@ -130,8 +130,8 @@ COMMENT ON FUNCTION etl._stage_sql(name) IS 'Statements that merge the delta of 
 /*
 Merges what the run extracted of a source table into its mirror.
 Parameters: p_source_table, the table; p_run_id, the run whose latest batch is merged.
-Returns:    rows read, inserted, updated, deleted.
-Writes:     stage.<table>, delta.<table> (images before the change), work.<object>_key, etl.watermark.
+Returns:    rows read, inserted, updated, deleted, quarantined.
+Writes:     stage.<table>, delta.<table> (images before the change), work.<object>_key, etl.watermark, etl.quarantine.
 Errors:     ET005 when delta no longer holds what was extracted (a crash emptied it): the run must extract again.
 */
 CREATE OR REPLACE FUNCTION etl._stage(p_source_table name, p_run_id bigint)
@@ -143,7 +143,8 @@ DECLARE
     r_batch etl.batch;
     r_extraction etl.extraction;
     r_statement record;
-    r_result etl.load_result := (0, 0, 0, 0, 0);
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_key name[];
     v_rows bigint;
 BEGIN
     SELECT b.*
@@ -174,6 +175,12 @@ BEGIN
                     DETAIL = 'The table is unlogged: a crash of the server empties it.',
                     HINT = 'The watermark has not moved; the next run extracts the rows again.';
         END IF;
+
+        SELECT s.key_columns
+        INTO v_key
+        FROM etl.source_table AS s
+        WHERE s.source_table = p_source_table;
+        r_result.rows_quarantined := etl._quarantine_delta(p_source_table, v_key, r_batch.batch_id, p_run_id);
 
         FOR r_statement IN
             SELECT *

@@ -16,7 +16,8 @@ SELECT
     t.failed,
     t.skipped,
     t.rows_written,
-    t.rows_queued
+    t.rows_queued,
+    t.rows_quarantined
 FROM etl.run AS r
 CROSS JOIN LATERAL (
     SELECT
@@ -25,7 +26,8 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE s.status = 'failed') AS failed,
         count(*) FILTER (WHERE s.status = 'skipped') AS skipped,
         coalesce(sum(s.rows_inserted + s.rows_updated + s.rows_deleted) FILTER (WHERE s.kind NOT IN ('extract', 'stage')), 0)::bigint AS rows_written,
-        coalesce(sum(s.rows_queued), 0)::bigint AS rows_queued
+        coalesce(sum(s.rows_queued), 0)::bigint AS rows_queued,
+        coalesce(sum(s.rows_quarantined), 0)::bigint AS rows_quarantined
     FROM etl.task_run AS s
     WHERE s.run_id = r.run_id
 ) AS t;
@@ -45,6 +47,7 @@ COMMENT ON COLUMN etl.run_status.failed IS 'Tasks that failed.';
 COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because a predecessor did not succeed.';
 COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions and facts.';
 COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
+COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
 
 CREATE OR REPLACE VIEW etl.task_status AS
 SELECT
@@ -62,6 +65,7 @@ SELECT
     t.rows_updated,
     t.rows_deleted,
     t.rows_queued,
+    t.rows_quarantined,
     t.sqlstate,
     t.message,
     t.detail,
@@ -85,6 +89,7 @@ COMMENT ON COLUMN etl.task_status.rows_inserted IS 'Rows inserted.';
 COMMENT ON COLUMN etl.task_status.rows_updated IS 'Rows updated.';
 COMMENT ON COLUMN etl.task_status.rows_deleted IS 'Rows marked as deleted.';
 COMMENT ON COLUMN etl.task_status.rows_queued IS 'Rows queued for reprocessing.';
+COMMENT ON COLUMN etl.task_status.rows_quarantined IS 'Rows that could not be loaded and went to quarantine.';
 COMMENT ON COLUMN etl.task_status.sqlstate IS 'Error code of the last failed attempt.';
 COMMENT ON COLUMN etl.task_status.message IS 'Error message, or why the task was skipped.';
 COMMENT ON COLUMN etl.task_status.detail IS 'Detail of the error.';
@@ -167,6 +172,22 @@ COMMENT ON COLUMN etl.queue_entry.queued_at IS 'When it was first queued.';
 COMMENT ON COLUMN etl.queue_entry.tried_at IS 'When the key was last looked up.';
 COMMENT ON COLUMN etl.queue_entry.age IS 'Time since it was first queued.';
 COMMENT ON COLUMN etl.queue_entry.run_id IS 'Run that queued it.';
+
+CREATE OR REPLACE VIEW etl.quarantine_status AS
+SELECT
+    q.object,
+    count(*) AS row_count,
+    min(q.quarantined_at) AS oldest,
+    clock_timestamp() - min(q.quarantined_at) AS age,
+    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason
+FROM etl.quarantine AS q
+GROUP BY q.object;
+COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
+COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fact.';
+COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
+COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
+COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
+COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
 
 /*
 The SQL that the task of an object runs, in its order.
