@@ -65,7 +65,9 @@ def resolve(dsn: str | None = None) -> Target:
 
 def _checked(dsn: str, origin: str) -> str:
     try:
-        conninfo.conninfo_to_dict(dsn)
+        ports = str(conninfo.conninfo_to_dict(dsn).get("port") or "")
+        if ports.strip("0123456789,"):
+            raise psycopg.ProgrammingError("invalid port")
     except psycopg.Error as error:
         # libpq's own message quotes parts of the string, which may be parts of a password.
         raise UserError(

@@ -57,7 +57,14 @@ class Cluster:
     data: Path
     user: str | None = None
 
-    def run(self, program: str, arguments: Sequence[str], *, timeout: float = 120) -> str:
+    def run(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        timeout: float = 120,
+        folder: Path = Path("/"),
+    ) -> str:
         """Run one of the server's programs as the server's user, and return what it printed.
 
         Raises:
@@ -78,7 +85,7 @@ class Cluster:
                     stdin=subprocess.DEVNULL,
                     stdout=captured,
                     stderr=subprocess.STDOUT,
-                    cwd="/",
+                    cwd=folder,
                     env=environment,
                     timeout=timeout,
                     check=False,
@@ -151,6 +158,9 @@ class Cluster:
     def start(self, log: Path) -> None:
         """Start the server and wait until it takes connections.
 
+        Parameters:
+            log: the file in the data directory that takes what the server says while it starts.
+
         Raises:
             UserError: if it does not come up, with the end of its log.
         """
@@ -158,10 +168,13 @@ class Cluster:
         # A start of its own log each time: what is in it is about this start.
         _write(log, "", self.user, 0o600)
         try:
+            # pg_ctl hands the path to a shell, in double quotes.
+            data = "." if set(str(self.data)) & set('"$`\\') else str(self.data)
             self.run(
                 "pg_ctl",
-                ["start", "-w", f"-t{_START_TIMEOUT_SECONDS}", f"-D{self.data}", f"-l{log}"],
+                ["start", "-w", f"-t{_START_TIMEOUT_SECONDS}", f"-D{data}", f"-l{log.name}"],
                 timeout=_START_TIMEOUT_SECONDS + 30,
+                folder=self.data,
             )
         except UserError as error:
             raise UserError(

@@ -1,0 +1,250 @@
+"""`oceanrecords run` and what is said about runs: exit status, progress, interruption, a second run beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Finished
+from tests.support.database import Database
+
+PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
+
+BREAK_DIM_STATUS = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $refuse$
+BEGIN
+    RAISE EXCEPTION 'not today' USING DETAIL = 'a test', HINT = 'try tomorrow';
+END
+$refuse$;
+CREATE TRIGGER refuse BEFORE INSERT ON dwh.dim_status FOR EACH ROW EXECUTE FUNCTION public.refuse();
+"""
+
+
+def test_a_run_loads_and_a_second_one_finds_nothing_new(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    first = cli("run")
+    assert first.returncode == 0, first.stderr
+    assert re.search(r"✓ dim_status +6 new", first.stdout)
+    assert re.search(r"Run 1 succeeded: \d+ tasks, [\d,]+ rows written", first.stdout)
+    assert database.value("SELECT count(*) FROM dwh.dim_status WHERE status_key > 0") == 6
+    second = json.loads(cli("run", "--json").stdout)
+    assert (second["status"], second["rows_written"]) == ("succeeded", 0)
+
+
+def test_several_workers_share_one_run(cli: Callable[..., Finished], database: Database) -> None:
+    finished = cli("run", "--workers", "3", "--json")
+    assert finished.returncode == 0, finished.stderr
+    answer = json.loads(finished.stdout)
+    assert {task["status"] for task in answer["task_runs"]} == {"succeeded"}
+    assert answer["tasks"] == len(answer["task_runs"])
+    assert database.value("SELECT count(*) FROM etl.run") == 1
+
+
+def test_a_partial_run_exits_with_3_and_says_what_failed(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    database.execute(BREAK_DIM_STATUS)
+    finished = cli("run")
+    assert finished.returncode == 3
+    assert re.search(r"✗ dim_status +not today", finished.stdout)
+    assert "Run 1 partial" in finished.stdout
+    status = cli("status")
+    assert status.returncode == 0
+    for word in ("dim_status", "failed: not today", "a test", "try tomorrow", "P0001"):
+        assert word in status.stdout
+    database.execute("DROP TRIGGER refuse ON dwh.dim_status")
+    assert cli("run").returncode == 0
+
+
+def test_a_failed_run_exits_with_1(cli: Callable[..., Finished], database: Database) -> None:
+    database.execute(BREAK_DIM_STATUS)
+    assert cli("run").returncode == 3
+    finished = cli("run", "--only", "dim_status")
+    assert finished.returncode == 1
+    assert "failed" in finished.stdout
+
+
+def test_only_and_full_refresh_confine_the_run(cli: Callable[..., Finished]) -> None:
+    assert cli("run").returncode == 0
+    only = json.loads(cli("run", "--only", "dim_status", "--json").stdout)
+    assert [task["object"] for task in only["task_runs"]] == ["dim_status"]
+    refresh = json.loads(cli("run", "--full-refresh", "dim_payment", "--json").stdout)
+    assert refresh["full_refresh"] == ["dim_payment"]
+    everything = json.loads(cli("run", "--full-refresh", "--json").stdout)
+    assert everything["full_refresh"] == ["all"]
+
+
+def test_an_unknown_task_is_named(cli: Callable[..., Finished]) -> None:
+    finished = cli("run", "--only", "dim_nonsense")
+    assert finished.returncode == 1
+    assert "dim_nonsense" in finished.stderr
+    assert "ET002" in finished.stderr
+
+
+@pytest.fixture
+def blocked_run(database: Database) -> tuple[subprocess.Popen[str], psycopg.Connection[Any]]:
+    """A run that waits for a table which the test has locked, and the connection that holds the lock."""
+    holder = database.connect(autocommit=False)
+    holder.execute("LOCK TABLE dwh.dim_status IN ACCESS EXCLUSIVE MODE")
+    process = subprocess.Popen(
+        [PROGRAM, "--dsn", database.dsn, "run", "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    # The lock's waiter shows up in pg_locks: this asks again only when there is none yet.
+    with psycopg.connect(database.dsn, autocommit=True) as watcher:
+        while not _waits(watcher):
+            assert process.poll() is None, process.communicate()
+    return process, holder
+
+
+def _waits(watcher: psycopg.Connection[Any]) -> bool:
+    row = watcher.execute(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dwh.dim_status'::regclass"
+    ).fetchone()
+    return bool(row and row[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_its_backends_and_can_be_continued(
+    blocked_run: tuple[subprocess.Popen[str], psycopg.Connection[Any]],
+    number: signal.Signals,
+    database: Database,
+    cli: Callable[..., Finished],
+) -> None:
+    process, holder = blocked_run
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Run 1 was interrupted" in stderr
+    assert "goes on from there" in stderr
+    assert "Traceback" not in stderr
+    left = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'oceanrecords worker%'"
+    )
+    while database.value(left + " AND datname = current_database()"):
+        pass  # a backend whose client has gone needs a moment to notice
+    holder.rollback()
+    assert database.value("SELECT status FROM etl.run_status") == "interrupted"
+    finished = cli("run", "--json")
+    assert finished.returncode == 0, finished.stderr
+    answer = json.loads(finished.stdout)
+    assert (answer["run_id"], answer["status"]) == (1, "succeeded")
+
+
+def test_a_second_run_beside_a_live_one_is_refused(
+    blocked_run: tuple[subprocess.Popen[str], psycopg.Connection[Any]],
+    cli: Callable[..., Finished],
+) -> None:
+    process, holder = blocked_run
+    finished = cli("run")
+    assert finished.returncode == 1
+    assert "run 1 is at work" in finished.stderr
+    assert "ET001" in finished.stderr
+    holder.rollback()
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Run 1 succeeded" in stdout
+
+
+def test_a_lost_server_is_told_without_a_traceback(
+    blocked_run: tuple[subprocess.Popen[str], psycopg.Connection[Any]],
+    database: Database,
+) -> None:
+    process, holder = blocked_run
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name LIKE 'oceanrecords %' AND datname = current_database()"
+    )
+    _, stderr = process.communicate(timeout=60)
+    holder.rollback()
+    assert process.returncode == 1
+    assert "Run 1 was cut off" in stderr
+    assert "goes on from there" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_every_runs_again_until_it_is_stopped(database: Database) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "--dsn", database.dsn, "run", "--every", "1s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert [f"Run {number} succeeded" in line for number, line in enumerate(lines, 1)] == [True] * 3
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_progress_on_a_terminal_ends_with_the_same_words(database: Database) -> None:
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        [PROGRAM, "--dsn", database.dsn, "run"],
+        stdin=subprocess.DEVNULL,
+        stdout=side,
+        stderr=side,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30"},
+    )
+    os.close(side)
+    shown = b""
+    while select.select([main], [], [], 60)[0]:
+        try:
+            piece = os.read(main, 65536)
+        except OSError:  # the terminal's other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(main)
+    assert process.wait(30) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "Run 1 succeeded" in text
+    assert "✓ dim_status" in text
+
+
+def test_status_before_the_first_run_says_what_to_do(cli: Callable[..., Finished]) -> None:
+    finished = cli("status")
+    assert finished.returncode == 0
+    assert "oceanrecords run" in finished.stdout
+
+
+def test_status_tells_runs_tasks_watermarks_and_queue(cli: Callable[..., Finished]) -> None:
+    assert cli("run").returncode == 0
+    answer = json.loads(cli("status", "--json").stdout)
+    assert answer["runs"][0]["status"] == "succeeded"
+    assert {task["kind"] for task in answer["tasks"]} >= {"extract", "stage", "dimension", "fact"}
+    assert all(one["lag"] is not None for one in answer["watermarks"])
+    assert answer["queue"] == []
+    shown = cli("status", env={"COLUMNS": "80"}).stdout
+    for word in ("Runs", "Tasks of run 1", "Watermarks", "Reprocessing queue"):
+        assert word in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_sql_prints_what_the_task_runs(cli: Callable[..., Finished]) -> None:
+    finished = cli("sql", "dim_product")
+    assert finished.returncode == 0
+    assert finished.stdout.startswith("-- 1. ")
+    assert "dwh.dim_product" in finished.stdout
