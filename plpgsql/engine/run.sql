@@ -518,6 +518,9 @@ BEGIN
             USING ERRCODE = 'ET006', HINT = 'CALL etl.run() starts one.';
     END IF;
     PERFORM pg_catalog.pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(v_run_id));
+    -- Somebody who found the run dead a moment ago is still making it ready: let that end first.
+    PERFORM pg_catalog.pg_advisory_xact_lock_shared(etl._lock_class('start'), 0);
+    COMMIT;
 
     WHILE v_going_on LOOP
         -- A crash may lose the last moments of what is committed from here on, but never part of a transaction: data and
