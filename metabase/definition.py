@@ -1,0 +1,643 @@
+"""The dashboard's definition: `dashboard.yaml` and a .sql file a question, read and validated.
+
+dashboard = load()                      # the one that travels with the program
+for question in dashboard.tiles: …      # those with a place on the grid
+compile(question.sql, {"from": …})      # see metabase.questions
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jsonschema
+import yaml
+
+from driver.errors import UserError
+from metabase import questions as template
+
+GRID_COLUMNS = 24
+FOLDER = Path(__file__).parent
+FILE = "dashboard.yaml"
+
+Display = Literal["table", "line", "bar", "area", "row"]
+Format = Literal[
+    "text",
+    "number",
+    "money",
+    "percent",
+    "points",
+    "hours",
+    "date",
+    "month",
+    "quarter",
+    "boolean",
+    "sparkline",
+]
+FilterType = Literal["date", "text"]
+CHARTS = ("line", "bar", "area", "row")
+
+_Made = TypeVar("_Made")
+
+_DECIMALS: dict[str, int] = {
+    "number": 0,
+    "money": 0,
+    "percent": 1,
+    "points": 2,
+    "hours": 1,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a definition.
+
+    Attributes:
+        file: file that has it, as the reader would name it.
+        question: key of the question, or None when it is the dashboard's.
+        key: key within it, such as 'position.width'.
+        message: what is wrong, without the place.
+        hint: the way out.
+    """
+
+    file: str
+    question: str | None
+    key: str | None
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        place = [self.file]
+        if self.question:
+            place.append(f"question {self.question}")
+        if self.key:
+            place.append(self.key)
+        return f"{', '.join(place)}: {self.message}"
+
+
+class DefinitionError(UserError):
+    """A definition that must not be sent anywhere.
+
+    Parameters:
+        problems: all that was found, at least one.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        first, *others = self.problems
+        detail = "; ".join(str(problem) for problem in others) or None
+        super().__init__(str(first), first.hint, detail=detail and f"also: {detail}")
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place on the grid of 24 columns, in its units.
+
+    Attributes:
+        row: from the top, from 0.
+        column: from the left, from 0.
+        width: columns.
+        height: rows.
+    """
+
+    row: int
+    column: int
+    width: int
+    height: int
+
+    def overlaps(self, other: Position) -> bool:
+        """Tell whether two places share a cell."""
+        return (
+            self.column < other.column + other.width
+            and other.column < self.column + self.width
+            and self.row < other.row + other.height
+            and other.row < self.row + self.height
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a question's answer, and how it is shown.
+
+    Attributes:
+        name: name in the answer.
+        title: heading.
+        format: what the values are; percent and points are in hundredths already (12.5 is 12.5 %).
+        decimals: digits after the point.
+        hidden: not shown in a table.
+        bar: a small bar is drawn beside the number in a table.
+    """
+
+    name: str
+    title: str
+    format: Format
+    decimals: int
+    hidden: bool = False
+    bar: bool = False
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A horizontal line in a chart."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    Attributes:
+        key: stays when the name changes; also the name of its file.
+        name: title.
+        description: what it shows, for the reader.
+        display: how it is shown.
+        sql: its SQL, with `{{variables}}` and `[[optional clauses]]`.
+        file: the file of the SQL.
+        columns: the columns it returns, by name, in the order to show.
+        position: place on the grid; None for a question that only feeds a filter.
+        x: column along the axis, of a chart.
+        y: columns that are drawn, of a chart.
+        goal: a line to compare with.
+        filters: filter's key by variable.
+        visualization: settings for Metabase beyond those derived; None removes a derived one.
+    """
+
+    key: str
+    name: str
+    description: str
+    display: Display
+    sql: str
+    file: Path
+    columns: Mapping[str, Column]
+    position: Position | None = None
+    x: str | None = None
+    y: tuple[str, ...] = ()
+    goal: Goal | None = None
+    filters: Mapping[str, str] = field(default_factory=dict)
+    visualization: Mapping[str, Any] = field(default_factory=dict)
+
+    def values(self, filter_values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the variables, given those of the dashboard's filters."""
+        return {tag: filter_values.get(key) for tag, key in self.filters.items()}
+
+    def compile(self, filter_values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return statement and parameters for psycopg, given the values of the filters."""
+        return template.compile(self.sql, self.values(filter_values))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the values come from that a filter offers: a question, and a column of its answer."""
+
+    question: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter above the dashboard.
+
+    Attributes:
+        key: what questions map their variables to.
+        name: label.
+        type: 'date' (one day) or 'text'.
+        source: the question whose values are offered; None for a free entry.
+    """
+
+    key: str
+    name: str
+    type: FilterType
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The folder in Metabase that holds it all."""
+
+    key: str
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """The whole definition.
+
+    Attributes:
+        key: stays when the name changes.
+        name: title.
+        description: what it is for.
+        currency: ISO 4217 code of all amounts.
+        group: the users that may look at it.
+        collection: where it lives.
+        filters: by key, in the order to show.
+        questions: by key.
+        folder: where the definition was read from.
+    """
+
+    key: str
+    name: str
+    description: str
+    currency: str
+    group: str
+    collection: Collection
+    filters: Mapping[str, Filter]
+    questions: Mapping[str, Question]
+    folder: Path
+
+    @property
+    def tiles(self) -> tuple[tuple[Question, Position], ...]:
+        """The questions that have a place on the grid, with it, from top left to bottom right."""
+        placed = [(one, one.position) for one in self.questions.values() if one.position]
+        return tuple(sorted(placed, key=lambda pair: (pair[1].row, pair[1].column)))
+
+    def filters_of(self, question: Question) -> tuple[Filter, ...]:
+        """Return the filters that change a question's answer."""
+        used = set(question.filters.values())
+        return tuple(one for key, one in self.filters.items() if key in used)
+
+
+def load(folder: Path | None = None) -> Dashboard:
+    """Read a definition and validate it, as far as that needs no database.
+
+    Parameters:
+        folder: holds `dashboard.yaml` and `questions/`; None for the one that travels with the
+            program.
+
+    Returns:
+        The definition; `metabase.warehouse.check_questions` then asks the database for its columns.
+
+    Raises:
+        DefinitionError: with everything that is wrong, each with file, question and key.
+        UserError: if a file cannot be read.
+    """
+    folder = folder or FOLDER
+    path = folder / FILE
+    raw = _read_yaml(path)
+    label = _label(path)
+    problems = [_schema_problem(label, error) for error in _validator().iter_errors(raw)]
+    if problems:
+        raise DefinitionError(problems)
+    dashboard = _build(raw, folder)
+    problems = list(_problems(dashboard, label))
+    if problems:
+        raise DefinitionError(problems)
+    return dashboard
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML, and refuses a key that stands twice, of which one would vanish without a word."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key '{key}' stands there twice", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        # A subclass of SafeLoader: it makes plain values only.
+        return yaml.load(_read(path), Loader=_Loader)  # noqa: S506
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{_label(path)}{line}: {error.problem or 'this is not YAML'}.",
+            "Check the indentation and the quotes there.",
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{_label(path)} is not YAML.", detail=str(error)) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{_label(path)} does not exist.", "Name the folder that has it with --definition."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{_label(path)} cannot be read: {error}.") from error
+
+
+def _label(path: Path) -> str:
+    """Name a file as people know it: from the folder that holds the definition."""
+    base = path.parent if path.name == FILE else path.parent.parent
+    return f"{base.name}/{path.relative_to(base)}"
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads((FOLDER / "definition.schema.json").read_text(encoding="utf-8"))
+    return jsonschema.Draft202012Validator(schema)
+
+
+def _schema_problem(label: str, error: jsonschema.ValidationError) -> Problem:
+    path = [str(part) for part in error.absolute_path]
+    question = path[1] if len(path) > 1 and path[0] == "questions" else None
+    key = ".".join(path[2:] if question else path) or None
+    return Problem(label, question, key, _sentence(error), _schema_hint(error))
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    value = json.dumps(error.instance, ensure_ascii=False, default=str)
+    shown = value if len(value) <= 60 else f"{value[:57]}…"
+    rule: Any = error.validator_value
+    instance: Any = error.instance
+    if error.validator == "additionalProperties":
+        unknown = [key for key in instance if key not in _properties(error)]
+        return f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown))}"
+    if error.validator == "required":
+        missing = [key for key in rule if key not in instance]
+        return f"{', '.join(missing)} is missing"
+    if error.validator == "enum":
+        return f"{shown} is none of {', '.join(rule)}"
+    if error.validator == "type":
+        return f"{shown} is not of type {rule}"
+    if error.validator == "pattern":
+        return f"{shown} is not of the form {rule}"
+    return error.message
+
+
+def _schema_hint(error: jsonschema.ValidationError) -> str:
+    properties = _properties(error)
+    if error.validator in ("additionalProperties", "required") and properties:
+        return f"Keys there are: {', '.join(properties)}."
+    return "metabase/definition.schema.json says what may stand there."
+
+
+def _properties(error: jsonschema.ValidationError) -> Mapping[str, Any]:
+    schema = error.schema
+    return schema.get("properties", {}) if isinstance(schema, Mapping) else {}
+
+
+def _build(raw: Mapping[str, Any], folder: Path) -> Dashboard:
+    filters = {
+        key: Filter(key, one["name"], one["type"], _optional(Source, one.get("values")))
+        for key, one in raw["filters"].items()
+    }
+    return Dashboard(
+        key=raw["key"],
+        name=raw["name"],
+        description=raw["description"].strip(),
+        currency=raw["currency"],
+        group=raw["group"],
+        collection=Collection(
+            raw["collection"]["key"],
+            raw["collection"]["name"],
+            raw["collection"]["description"].strip(),
+        ),
+        filters=filters,
+        questions={key: _question(key, one, folder) for key, one in raw["questions"].items()},
+        folder=folder,
+    )
+
+
+def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
+    path = folder / "questions" / f"{key}.sql"
+    return Question(
+        key=key,
+        name=raw["name"],
+        description=raw["description"].strip(),
+        display=raw["display"],
+        sql=_read(path).strip(),
+        file=path,
+        columns={
+            name: Column(
+                name,
+                one["title"],
+                one["format"],
+                one.get("decimals", _DECIMALS.get(one["format"], 0)),
+                one.get("hidden", False),
+                one.get("bar", False),
+            )
+            for name, one in raw["columns"].items()
+        },
+        position=_optional(Position, raw.get("position")),
+        x=raw.get("x"),
+        y=tuple(raw.get("y", ())),
+        goal=_optional(Goal, raw.get("goal")),
+        filters=dict(raw.get("filters", {})),
+        visualization=dict(raw.get("visualization", {})),
+    )
+
+
+def _optional(make: Callable[..., _Made], raw: Mapping[str, Any] | None) -> _Made | None:
+    return None if raw is None else make(**raw)
+
+
+# -- validating -----------------------------------------------------------------------------------
+
+
+def _problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
+    for question in dashboard.questions.values():
+        yield from _sql_problems(question, dashboard)
+        yield from _chart_problems(question, label)
+    yield from _grid_problems(dashboard, label)
+    yield from _filter_problems(dashboard, label)
+    yield from _file_problems(dashboard)
+    names: dict[str, str] = {}
+    for question in dashboard.questions.values():
+        other = names.setdefault(question.name.casefold(), question.key)
+        if other != question.key:
+            yield Problem(
+                label,
+                question.key,
+                "name",
+                f"question {other} is called '{question.name}' too",
+                "Give one of them another name.",
+            )
+
+
+def _sql_problems(question: Question, dashboard: Dashboard) -> Iterable[Problem]:
+    label = _label(question.file)
+    if not question.sql:
+        yield Problem(label, question.key, None, "the file is empty", "Write a SELECT there.")
+        return
+    try:
+        tags = template.tags(question.sql)
+    except template.TemplateError as error:
+        yield Problem(
+            label,
+            question.key,
+            f"line {error.line}",
+            error.message,
+            "Variables are written {{name}}, optional clauses [[AND column = {{name}}]].",
+        )
+        return
+    if question.sql.rstrip().endswith(";"):
+        yield Problem(
+            label,
+            question.key,
+            None,
+            "the statement ends with a semicolon",
+            "Remove it: Metabase puts the statement into others.",
+        )
+    for tag in tags:
+        if tag not in question.filters:
+            yield Problem(
+                label,
+                question.key,
+                "filters",
+                f"the variable {{{{{tag}}}}} is mapped to no filter",
+                f"Add '{tag}: FILTER' to the question's filters; filters are: "
+                f"{', '.join(dashboard.filters) or 'none'}.",
+            )
+    for tag in template.required_tags(question.sql):
+        yield Problem(
+            label,
+            question.key,
+            None,
+            f"the variable {{{{{tag}}}}} stands outside of an optional clause",
+            f"Filters may be empty: write [[AND … {{{{{tag}}}}}]].",
+        )
+
+
+def _chart_problems(question: Question, label: str) -> Iterable[Problem]:
+    def problem(key: str, message: str, hint: str) -> Problem:
+        return Problem(label, question.key, key, message, hint)
+
+    columns = ", ".join(question.columns)
+    if question.display in CHARTS:
+        for key, value in (("x", question.x), ("y", question.y)):
+            if not value:
+                yield problem(
+                    key,
+                    f"a {question.display} chart needs it",
+                    f"Name what to draw, of the columns {columns}.",
+                )
+        for key, names in (("x", (question.x,) if question.x else ()), ("y", question.y)):
+            for name in names:
+                if name not in question.columns:
+                    yield problem(
+                        key, f"'{name}' is none of the columns", f"Columns are: {columns}."
+                    )
+    else:
+        for key, given in (("x", question.x), ("y", question.y), ("goal", question.goal)):
+            if given:
+                yield problem(
+                    key, f"a {question.display} has none", "Remove it, or choose another display."
+                )
+        if all(column.hidden for column in question.columns.values()):
+            yield problem("columns", "all columns are hidden", "Show one of them.")
+
+
+def _grid_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
+    tiles = dashboard.tiles
+    for number, (question, position) in enumerate(tiles):
+        right = position.column + position.width
+        if right > GRID_COLUMNS:
+            yield Problem(
+                label,
+                question.key,
+                "position",
+                f"column {position.column} and width {position.width} reach column {right} "
+                f"of a grid that has {GRID_COLUMNS}",
+                "Make it narrower, or move it to the left.",
+            )
+        for other, other_position in tiles[number + 1 :]:
+            if position.overlaps(other_position):
+                yield Problem(
+                    label,
+                    other.key,
+                    "position",
+                    f"it overlaps question {question.key}",
+                    f"Question {question.key} ends before row {position.row + position.height} "
+                    f"and column {right}.",
+                )
+
+
+def _filter_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
+    used = set()
+    for question in dashboard.questions.values():
+        try:
+            tags = template.tags(question.sql)
+        except template.TemplateError:
+            continue
+        for tag, key in question.filters.items():
+            used.add(key)
+            if key not in dashboard.filters:
+                yield Problem(
+                    label,
+                    question.key,
+                    f"filters.{tag}",
+                    f"there is no filter '{key}'",
+                    f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
+                )
+            if tag not in tags:
+                yield Problem(
+                    label,
+                    question.key,
+                    f"filters.{tag}",
+                    f"its SQL has no variable {{{{{tag}}}}}",
+                    f"Use it in {_label(question.file)}, or remove the mapping.",
+                )
+    for key, one in dashboard.filters.items():
+        if key not in used:
+            yield Problem(
+                label,
+                None,
+                f"filters.{key}",
+                "no question uses this filter",
+                "Map a variable of a question to it, or remove it.",
+            )
+        if one.source:
+            yield from _source_problems(dashboard, label, one, one.source)
+
+
+def _source_problems(
+    dashboard: Dashboard, label: str, one: Filter, source: Source
+) -> Iterable[Problem]:
+    place = f"filters.{one.key}.values"
+    question = dashboard.questions.get(source.question)
+    if one.type == "date":
+        yield Problem(
+            label, None, place, "a date is picked from a calendar", "Remove it, or use type: text."
+        )
+    if question is None:
+        yield Problem(
+            label,
+            None,
+            f"{place}.question",
+            f"there is no question '{source.question}'",
+            f"Questions are: {', '.join(dashboard.questions)}.",
+        )
+    elif source.column not in question.columns:
+        yield Problem(
+            label,
+            None,
+            f"{place}.column",
+            f"question {question.key} has no column '{source.column}'",
+            f"Its columns are: {', '.join(question.columns)}.",
+        )
+
+
+def _file_problems(dashboard: Dashboard) -> Iterable[Problem]:
+    for path in sorted((dashboard.folder / "questions").glob("*.sql")):
+        if path.stem not in dashboard.questions:
+            yield Problem(
+                _label(path),
+                None,
+                None,
+                "no question of the dashboard has this file",
+                f"Add a question '{path.stem}' to {FILE}, or remove the file.",
+            )

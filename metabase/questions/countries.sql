@@ -1,0 +1,3 @@
+SELECT DISTINCT country
+FROM kpi.product_monthly
+ORDER BY country

@@ -1,0 +1,11 @@
+SELECT
+    kpi,
+    unit,
+    month_to_date,
+    monthly_average,
+    growth_percent,
+    trend,
+    is_up_good
+FROM kpi.overview
+WHERE TRUE
+    [[AND country IN ({{country}})]]

@@ -1,0 +1,8 @@
+SELECT
+    month_start,
+    lost_deviation_points
+FROM kpi.month
+WHERE TRUE
+    [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
+    [[AND month_start <= {{to}}::date]]
+ORDER BY month_start

@@ -1,0 +1,8 @@
+SELECT
+    quarter_name,
+    sales
+FROM kpi.quarter
+WHERE TRUE
+    [[AND quarter_start >= date_trunc('quarter', {{from}}::date)::date]]
+    [[AND quarter_start <= {{to}}::date]]
+ORDER BY quarter_start

@@ -1,0 +1,13 @@
+SELECT
+    product_subtype,
+    sum(quantity) AS quantity,
+    sum(sales) AS sales
+FROM kpi.product_monthly
+WHERE TRUE
+    [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
+    [[AND month_start <= {{to}}::date]]
+    [[AND country IN ({{country}})]]
+    [[AND product_type IN ({{product_type}})]]
+GROUP BY product_subtype
+ORDER BY sales DESC, product_subtype
+LIMIT 10
