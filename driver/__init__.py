@@ -1,4 +1,4 @@
-"""The command line of the OceanRecords warehouse: connects, calls procedures, renders their answers."""
+"""The command line of the OceanRecords warehouse: connects, calls procedures, renders answers."""
 
 from __future__ import annotations
 

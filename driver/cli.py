@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from typing import Annotated, Any
 
@@ -11,7 +11,6 @@ import typer
 from typer.core import TyperGroup
 
 from driver import __version__
-from driver import resources
 from driver.commands import db, doctor, migrate, run, status
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error
@@ -55,7 +54,7 @@ class RootGroup(TyperGroup):
 
 
 def _belongs_to_click(error: Exception) -> bool:
-    """Tell usage errors and exits, which Typer shows itself, whether or not it brings its own click."""
+    """Tell usage errors and exits, which Typer (or the click it uses) shows itself."""
     return any(base.__module__.split(".")[0] in ("typer", "click") for base in type(error).__mro__)
 
 
@@ -119,12 +118,7 @@ for _name, _module, _panel in (
     ("metabase", "metabase.cli", "Dashboard"),
     ("dashboard", "metabase.preview_cli", "Dashboard"),
 ):
-    if (
-        not resources.directory("driver")
-        .with_name(_module.split(".")[0])
-        .joinpath(f"{_module.split('.')[1]}.py")
-        .exists()
-    ):
+    if importlib.util.find_spec(_module) is None:
         continue
     app.add_typer(importlib.import_module(_module).app, name=_name, rich_help_panel=_panel)
 

@@ -23,7 +23,8 @@ class Target:
     """The database that the commands work on.
 
     Attributes:
-        conninfo: libpq connection string; empty when libpq's own variables say it all. May hold a password.
+        conninfo: libpq connection string, perhaps with a password; empty when libpq's own
+            variables say it all.
         origin: what chose it, for people.
         embedded: whether it is the embedded server.
     """
@@ -37,7 +38,7 @@ class Target:
 
 
 def resolve(dsn: str | None = None) -> Target:
-    """Choose the database: `--dsn`, OCEANRECORDS_DSN, libpq's PG* variables, else the embedded server.
+    """Choose the database: `--dsn`, OCEANRECORDS_DSN, libpq's PG* variables, the embedded server.
 
     Parameters:
         dsn: the value of `--dsn`, or None.
@@ -146,7 +147,8 @@ def connect_to(
     if version // 10000 < OLDEST_VERSION:
         connection.close()
         raise UserError(
-            f"The server of {describe(target)} is PostgreSQL {readable_version(version)}, which is too old.",
+            f"The server of {describe(target)} is PostgreSQL {readable_version(version)}, "
+            "which is too old.",
             f"The warehouse needs PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION}.",
         )
     return connection

@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130
 class UserError(Exception):
     """A failure that a person can understand and act upon.
 
-    The command line prints it as one sentence, with the detail and the hint dimmed below, and exits.
+    The command line prints it as one sentence, with detail and hint dimmed below, and exits.
 
     Parameters:
         message: one sentence that names the object and says what is wrong.
@@ -79,8 +79,5 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
     if hint is None and diag.sqlstate in _ADVICE:
         hint = _ADVICE[diag.sqlstate].hint
     if diag.sqlstate is None and isinstance(error, psycopg.OperationalError):
-        hint = (
-            hint
-            or "The connection was lost; `oceanrecords db status` tells whether the server is there."
-        )
+        hint = hint or "The connection was lost; see `oceanrecords db status`."
     return UserError(first_line, hint, detail=diag.message_detail, code=diag.sqlstate)

@@ -1,7 +1,7 @@
 """Applies the migrations with yoyo over psycopg 3.
 
-yoyo's own tables live in the schema `yoyo`. A session-level advisory lock, which a killed process cannot
-leave behind, keeps two migrations of one database apart.
+yoyo's own tables live in the schema `yoyo`. A session-level advisory lock, which a killed process
+cannot leave behind, keeps two migrations of one database apart.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
 
     Parameters:
         target: the database.
-        bookkeeping: work in the schema of yoyo's tables; migrations themselves see the role's own search path.
+        bookkeeping: work in the schema of yoyo's tables; migrations themselves see the role's own
+            search path.
     """
 
     def __init__(self, target: Target, *, bookkeeping: bool) -> None:
@@ -156,7 +157,7 @@ class Migrator:
     ) -> list[str]:
         """Apply what is pending, then install the routines, even if nothing was pending.
 
-        The routines are left alone when `until` stops before the last migration: they need all of them.
+        The routines need all migrations: they are left alone when `until` stops before the last.
 
         Parameters:
             until: the last migration to apply, named in full or by its beginning; None for all.
@@ -167,7 +168,8 @@ class Migrator:
             The names of the migrations applied.
 
         Raises:
-            UserError: naming the migration that failed, the file and the line. That migration leaves no trace.
+            UserError: naming the migration that failed, the file and the line; that migration
+                leaves no trace.
         """
         migrations = list(self._in_order())
         if until is not None:
@@ -261,7 +263,8 @@ class Migrator:
                 stack.callback(backend.connection.close)
                 backend.init_database()
                 backend.ensure_internal_schema_updated()
-                # yoyo's own lock is a row, which a killed process leaves behind; ours proves that nobody needs it.
+                # yoyo's own lock is a row, which a killed process leaves behind; that ours is held
+                # proves that nobody needs it.
                 backend.break_lock()
                 stack.enter_context(backend.lock())
             except yoyo_exceptions.LockTimeout as error:

@@ -108,7 +108,7 @@ def table(
         columns: the headings.
         title: a line above, left-aligned.
         right: the headings whose columns hold numbers.
-        wrap: the headings whose columns may take several lines; the others are cut when space is scarce.
+        wrap: the headings whose columns may take several lines; others are cut if space is scarce.
     """
     result = Table(
         box=box.SIMPLE_HEAD,

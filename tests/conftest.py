@@ -5,14 +5,15 @@
         assert database.value("SELECT count(*) FROM dwh.fact_order") == 0
 
 Fixtures
-    database        `Database`: a fresh migrated database (`.dsn`, `.connect()`, `.rows()`, `.value()`, `.execute()`)
+    database        `Database`: a fresh migrated database
+                    (`.dsn`, `.connect()`, `.rows()`, `.value()`, `.execute()`)
     empty_database  `Database`: an empty one
     new_database    function, returns one more migrated database (or `migrated=False`)
     connection      psycopg connection (autocommit) to `database`
     server          `RunningServer`: the server in use (`.name`, `.dsn()`); shared, never stop it
     own_server      function, returns a server of the test's own, to stop, kill and configure:
                     `own_server()`, `own_server(wal_level="replica")`; it is of the kind in use
-    cli             function, runs `oceanrecords ARGUMENTS…` on `database`, returns the finished process
+    cli             function, runs `oceanrecords ARGUMENTS…` on `database`, returns the process
     oceanrecords    the same, without a database chosen
 
 Everything that uses one of them runs on each chosen server: `pytest --server embedded|debian|all`
@@ -45,6 +46,10 @@ KINDS = ("embedded", "debian")
 _ENVIRONMENT = ("OCEANRECORDS_", "PG")
 
 
+_KINDS = pytest.StashKey[list[str]]()
+_LEFT_OUT = pytest.StashKey[str | None]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--server",
@@ -63,17 +68,13 @@ def pytest_configure(config: pytest.Config) -> None:
     reason = why_not_debian() if chosen in ("debian", "all") else None
     if reason and (chosen == "debian" or os.environ.get("CI") == "true"):
         raise pytest.UsageError(f"Debian's server cannot be used: {reason}")
-    kinds = list(KINDS) if chosen == "all" else [chosen]
+    kinds: list[str] = list(KINDS) if chosen == "all" else [str(chosen)]
     if reason:
         kinds.remove("debian")
     config.stash[_KINDS] = kinds
     config.stash[_LEFT_OUT] = reason
     # So that a terminated session takes its servers along.
     signal.signal(signal.SIGTERM, _interrupt)
-
-
-_KINDS = pytest.StashKey[list[str]]()
-_LEFT_OUT = pytest.StashKey[str | None]()
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -126,7 +127,7 @@ def migrate_database(**settings: Any) -> None:
     Migrator(Target(dsn, "tests")).apply()
 
 
-# pytest-postgresql keeps a migrated template on each server, from which every test's database is copied.
+# pytest-postgresql keeps a migrated template on each server; tests' databases are copies of it.
 embedded_template = factories.postgresql_noproc(
     depends_on="embedded_server", dbname="warehouse", load=[migrate_database]
 )

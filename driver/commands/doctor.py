@@ -103,7 +103,8 @@ def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]
 def _rights(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
     role, database, may = _row(
         connection,
-        "SELECT current_user, current_database(), has_database_privilege(current_database(), 'CREATE')",
+        "SELECT current_user, current_database(), "
+        "has_database_privilege(current_database(), 'CREATE')",
     )
     yield Finding(
         "rights",
@@ -199,7 +200,8 @@ def _extension(connection: psycopg.Connection, name: str) -> tuple[bool, bool]:
     """Return whether an extension is installed here, and whether it could be."""
     installed, available = _row(
         connection,
-        "SELECT count(installed_version) > 0, count(*) > 0 FROM pg_available_extensions WHERE name = %s",
+        "SELECT count(installed_version) > 0, count(*) > 0 FROM pg_available_extensions "
+        "WHERE name = %s",
         name,
     )
     return bool(installed), bool(available)

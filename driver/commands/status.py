@@ -1,4 +1,4 @@
-"""`oceanrecords status`, `queue`, `sql` and `kpi`: what ran, what waits, what runs, what came out."""
+"""`oceanrecords status`, `queue`, `sql` and `kpi`: what ran, what waits, what came out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: help, usage errors, completion, errors without tracebacks."""
+"""The command line as a stranger meets it: help, usage, completion, errors without tracebacks."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_the_password_is_in_no_description() -> None:
 
 @contextmanager
 def server_of_version(version: str) -> Iterator[int]:
-    """Listen as a PostgreSQL server that accepts every login and announces a version; yields its port."""
+    """Listen as a PostgreSQL server that announces a version to everybody; yields its port."""
 
     def message(kind: bytes, body: bytes) -> bytes:
         return kind + struct.pack("!I", len(body) + 4) + body

@@ -1,4 +1,4 @@
-"""The embedded server's life: set up once, started and stopped many times, killed, and started again."""
+"""The embedded server's life: set up once, started and stopped often, killed, started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: in order, all or nothing, one program at a time, with errors that point at the line."""
+"""Migrations: in order, all or nothing, one at a time, with errors that point at the line."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def test_a_failure_names_file_and_line_and_leaves_no_trace(
     migrator: Migrator, empty_database: Database, folder: Path
 ) -> None:
     (folder / "0002.two.sql").write_text(
-        "-- The second.\n\nCREATE TABLE two (a int);\n\nCREATE TABLE other (\n    a int,\n    b no_such_type\n);\n"
+        "-- The second.\n\nCREATE TABLE two (a int);\n\n"
+        "CREATE TABLE other (\n    a int,\n    b no_such_type\n);\n"
     )
     fresh = Migrator(migrator.target, folder)
     with pytest.raises(UserError) as caught:
@@ -217,6 +218,7 @@ def test_yoyos_tables_stay_out_of_the_way(database: Database) -> None:
     assert found == [{"schema": "yoyo"}]
     with psycopg.connect(database.dsn) as connection:
         row = connection.execute(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+            "SELECT count(*) FROM pg_class "
+            "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
         ).fetchone()
     assert row == (0,)

@@ -1,4 +1,4 @@
-"""`oceanrecords run` and what is said about runs: exit status, progress, interruption, a second run beside it."""
+"""`oceanrecords run`: exit status, progress, interruption, a second run beside it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_an_unknown_task_is_named(cli: Callable[..., Finished]) -> None:
 
 @pytest.fixture
 def blocked_run(database: Database) -> tuple[subprocess.Popen[str], psycopg.Connection[Any]]:
-    """A run that waits for a table which the test has locked, and the connection that holds the lock."""
+    """A run that waits for a table which the test has locked, and the lock's connection."""
+    listener = database.connect()
+    listener.execute("LISTEN etl_progress")
     holder = database.connect(autocommit=False)
     holder.execute("LOCK TABLE dwh.dim_status IN ACCESS EXCLUSIVE MODE")
     process = subprocess.Popen(
@@ -107,18 +109,11 @@ def blocked_run(database: Database) -> tuple[subprocess.Popen[str], psycopg.Conn
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    # The lock's waiter shows up in pg_locks: this asks again only when there is none yet.
-    with psycopg.connect(database.dsn, autocommit=True) as watcher:
-        while not _waits(watcher):
-            assert process.poll() is None, process.communicate()
-    return process, holder
-
-
-def _waits(watcher: psycopg.Connection[Any]) -> bool:
-    row = watcher.execute(
-        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dwh.dim_status'::regclass"
-    ).fetchone()
-    return bool(row and row[0])
+    for notification in listener.notifies(timeout=60):
+        event = json.loads(notification.payload)
+        if (event["task"], event["status"]) == ("dimension:dim_status", "running"):
+            return process, holder
+    pytest.fail(f"the run did not come to the locked table: {process.poll()}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -135,11 +130,12 @@ def test_an_interrupted_run_stops_its_backends_and_can_be_continued(
     assert "Run 1 was interrupted" in stderr
     assert "goes on from there" in stderr
     assert "Traceback" not in stderr
-    left = (
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'oceanrecords worker%'"
+    # The workers' backends hold this lock; it is free when they are gone.
+    database.execute(
+        "SET lock_timeout = '20s'; "
+        "SELECT pg_advisory_lock(etl._lock_class('run'), etl._lock_number(1)), "
+        "pg_advisory_unlock_all()"
     )
-    while database.value(left + " AND datname = current_database()"):
-        pass  # a backend whose client has gone needs a moment to notice
     holder.rollback()
     assert database.value("SELECT status FROM etl.run_status") == "interrupted"
     finished = cli("run", "--json")

@@ -55,7 +55,7 @@ class Database:
             connection.execute(query.encode(), parameters or None)
 
     def close(self) -> None:
-        """Close what `connect` opened, and undo prepared transactions, which would keep the database."""
+        """Close what `connect` opened; undo prepared transactions, which keep the database."""
         for connection in self._connections:
             connection.close()
         self._connections.clear()

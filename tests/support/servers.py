@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers for the tests, each in a folder of its own that goes when the tests end."""
+"""Real PostgreSQL servers for the tests, each in a folder that goes when the tests end."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def create_server(
 
 
 class Servers:
-    """The servers of one test session: each started when it is first asked for, all stopped at the end.
+    """The servers of one test session: started when first asked for, stopped at the end.
 
     What an earlier session left behind when it was killed is stopped and removed first.
     """
