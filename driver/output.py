@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -35,18 +34,22 @@ _THEME = Theme(
 _WIDTH_WITHOUT_TERMINAL = 200
 
 
-def _console(stream: IO[str], *, stderr: bool) -> Console:
-    free = not stream.isatty() and not os.environ.get("COLUMNS")
+def _console(*, stderr: bool) -> Console:
     return Console(
         theme=_THEME,
         highlight=False,
         stderr=stderr,
-        width=_WIDTH_WITHOUT_TERMINAL if free else None,
+        width=None if _has_terminal() else _WIDTH_WITHOUT_TERMINAL,
     )
 
 
-console = _console(sys.stdout, stderr=False)
-error_console = _console(sys.stderr, stderr=True)
+def _has_terminal() -> bool:
+    """Tell whether anybody looks: `… | less` has a terminal still, a cron job has none."""
+    return bool(os.environ.get("COLUMNS")) or any(os.isatty(number) for number in range(3))
+
+
+console = _console(stderr=False)
+error_console = _console(stderr=True)
 
 Answer = TypeVar("Answer")
 

@@ -16,7 +16,7 @@ from driver import output
 from driver.run import Event
 
 # Kinds with many small tasks, told in one line when the last of them is done.
-_GROUPED = {"extract": "extracted", "stage": "staged"}
+_GROUPED = {"extract": ("extracted", "extracting"), "stage": ("staged", "staging")}
 _NAME_WIDTH = 24
 
 
@@ -94,7 +94,7 @@ class Progress:
             self._print(line)
         if event.kind in _GROUPED and self._to_do[event.kind] == 0 and not self._brief:
             took = time.monotonic() - self._group_start[event.kind]
-            line = self._line("✓", "ok", _GROUPED[event.kind], _rows(self._rows[event.kind]))
+            line = self._line("✓", "ok", _GROUPED[event.kind][0], _rows(self._rows[event.kind]))
             line.append(f"  {output.seconds(took)}", style="dim")
             self._print(line)
 
@@ -107,15 +107,21 @@ class Progress:
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
+    def _at_work(self) -> list[tuple[str, float]]:
+        """Return what runs and since when; tasks of a grouped kind are one entry."""
+        entries: dict[str, float] = {}
+        for task, since in list(self._running.items()):
+            kind, _, name = task.rpartition(":")
+            label = _GROUPED[kind][1] if kind in _GROUPED else name
+            entries[label] = min(since, entries.get(label, since))
+        return list(entries.items())
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the live area: what runs, and how far the run is."""
         now = time.monotonic()
-        for task, since in list(self._running.items())[:8]:
+        for name, since in self._at_work():
             self._spinner.update(
-                text=Text.assemble(
-                    f"{task.partition(chr(58))[2] or task:<{_NAME_WIDTH}}",
-                    (output.seconds(now - since), "dim"),
-                )
+                text=Text.assemble(f"{name:<{_NAME_WIDTH}}", (output.seconds(now - since), "dim"))
             )
             yield self._spinner.render(console.get_time())
         if self._total:

@@ -29,6 +29,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,15 @@ KINDS = ("embedded", "debian")
 _ENVIRONMENT = ("OCEANRECORDS_", "PG")
 
 
-_KINDS = pytest.StashKey[list[str]]()
-_LEFT_OUT = pytest.StashKey[str | None]()
+@dataclass(frozen=True)
+class Choice:
+    """The servers chosen for this session, and why Debian's is not among them if asked for."""
+
+    kinds: tuple[str, ...]
+    left_out: str | None
+
+
+_CHOICE = pytest.StashKey[Choice]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,11 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
     reason = why_not_debian() if chosen in ("debian", "all") else None
     if reason and (chosen == "debian" or os.environ.get("CI") == "true"):
         raise pytest.UsageError(f"Debian's server cannot be used: {reason}")
-    kinds: list[str] = list(KINDS) if chosen == "all" else [str(chosen)]
-    if reason:
-        kinds.remove("debian")
-    config.stash[_KINDS] = kinds
-    config.stash[_LEFT_OUT] = reason
+    wanted = KINDS if chosen == "all" else (str(chosen),)
+    kinds = tuple(kind for kind in wanted if kind == "embedded" or not reason)
+    config.stash[_CHOICE] = Choice(kinds, reason)
     # So that a terminated session takes its servers along.
     signal.signal(signal.SIGTERM, _interrupt)
 
@@ -82,18 +88,18 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    reason = config.stash[_LEFT_OUT]
-    left_out = f" (without debian: {reason})" if reason else ""
-    return f"PostgreSQL servers: {', '.join(config.stash[_KINDS])}{left_out}"
+    choice = config.stash[_CHOICE]
+    left_out = f" (without debian: {choice.left_out})" if choice.left_out else ""
+    return f"PostgreSQL servers: {', '.join(choice.kinds)}{left_out}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" not in metafunc.fixturenames:
         return
-    kinds = metafunc.config.stash[_KINDS]
+    kinds = metafunc.config.stash[_CHOICE].kinds
     marker = metafunc.definition.get_closest_marker("server")
     if marker is not None:
-        wanted = [kind for kind in kinds if kind in marker.args]
+        wanted = tuple(kind for kind in kinds if kind in marker.args)
         if not wanted:
             reason = f"needs the server {' or '.join(marker.args)}"
             parameters = [pytest.param(marker.args[0], marks=pytest.mark.skip(reason=reason))]
