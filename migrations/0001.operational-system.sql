@@ -260,8 +260,8 @@ CREATE TABLE oceanrecords.orders (
         CHECK ((refunded_at IS NOT NULL) = (order_status_id = 6)),
     CONSTRAINT orders_moments_are_finite
         CHECK (
-            isfinite(LEAST(ordered_at, paid_at, shipped_at, delivered_at, cancelled_at, refunded_at))
-            AND isfinite(GREATEST(ordered_at, paid_at, shipped_at, delivered_at, cancelled_at, refunded_at))
+            isfinite(least(ordered_at, paid_at, shipped_at, delivered_at, cancelled_at, refunded_at))
+            AND isfinite(greatest(ordered_at, paid_at, shipped_at, delivered_at, cancelled_at, refunded_at))
         ),
     CONSTRAINT orders_paid_after_ordered CHECK (paid_at >= ordered_at),
     CONSTRAINT orders_shipped_after_paid CHECK (shipped_at >= paid_at),
@@ -490,7 +490,7 @@ BEGIN
         INSERT INTO oceanrecords.product_prices (product_id, valid_from, price)
         SELECT
             NEW.product_id,
-            GREATEST(oceanrecords.business_time(), max(p.valid_from) + interval '1 microsecond'),
+            greatest(oceanrecords.business_time(), max(p.valid_from) + interval '1 microsecond'),
             NEW.price
         FROM oceanrecords.product_prices AS p
         WHERE p.product_id = NEW.product_id;

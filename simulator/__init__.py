@@ -1,0 +1,1 @@
+"""The simulator: seeds the operational system with history and plays the business on."""
