@@ -4,10 +4,11 @@ yoyo runs this hook after each upgrade. Everything in ``plpgsql/`` is idempotent
 rows), so it is simply run again, in the order that ``plpgsql/install.txt`` gives.
 """
 
-from importlib.resources import files
 from typing import Any
 
 from yoyo import step
+
+from driver import resources
 
 
 def install(connection: Any) -> None:
@@ -15,7 +16,7 @@ def install(connection: Any) -> None:
 
     Writes routines, views and catalog rows in the schemas etl, work and kpi. An error names the file.
     """
-    root = files("plpgsql")
+    root = resources.plpgsql()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL client_min_messages = warning")
         for line in root.joinpath("install.txt").read_text(encoding="utf-8").splitlines():

@@ -1,0 +1,263 @@
+"""One bad row never stops the others: it goes to quarantine, and comes back when it is good."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.warehouse.play import Play
+
+UNLOADABLE = (
+    "UPDATE oceanrecords.order_lines SET quantity = %s, unit_price = %s WHERE order_id = %s"
+)
+
+
+@pytest.fixture
+def careless(trading: Play) -> Play:
+    """A shop whose operational system has lost its bounds on quantities and prices."""
+    trading.shop.connection.execute(
+        """
+        DO $drop_checks$
+        DECLARE
+            r_check record;
+        BEGIN
+            FOR r_check IN
+                SELECT conname FROM pg_constraint
+                WHERE conrelid = 'oceanrecords.order_lines'::regclass AND contype = 'c'
+            LOOP
+                EXECUTE format('ALTER TABLE oceanrecords.order_lines DROP CONSTRAINT %I', r_check.conname);
+            END LOOP;
+        END
+        $drop_checks$
+        """
+    )
+    return trading
+
+
+def place_orders(play: Play, number: int) -> list[int]:
+    return [play.shop.order(play.customer, play.address, {play.product: 1}) for _ in range(number)]
+
+
+def test_an_amount_out_of_range_is_isolated(careless: Play) -> None:
+    """Of many changed orders the one whose total does not fit is set aside, with its row; the others are loaded."""
+    orders = place_orders(careless, 20)
+    bad = orders[7]
+    careless.shop.connection.execute(UNLOADABLE, [2_000_000_000, "9999999.99", bad])
+
+    careless.run()
+
+    assert careless.rows(
+        "SELECT order_id FROM dwh.fact_order WHERE order_id = ANY(%s)", orders
+    ) == [(order,) for order in orders if order != bad]
+    entry = careless.row("SELECT * FROM etl.quarantine WHERE object = 'fact_order'")
+    assert entry["row_key"] == {"order_id": bad}
+    assert entry["sqlstate"] == "22003"
+    assert "overflow" in entry["reason"]
+    assert entry["original_row"]["customer_id"] == careless.customer
+    assert (
+        careless.value(
+            "SELECT rows_quarantined FROM etl.task_status WHERE task = 'fact:fact_order'"
+        )
+        == 1
+    )
+    assert (
+        careless.value("SELECT row_count FROM etl.quarantine_status WHERE object = 'fact_order'")
+        == 1
+    )
+
+
+def test_a_row_leaves_quarantine_when_it_was_corrected(careless: Play) -> None:
+    """A correction in the source makes the row pending again; once loaded, it is out of quarantine."""
+    bad = place_orders(careless, 2)[1]
+    careless.shop.connection.execute(UNLOADABLE, [2_000_000_000, "9999999.99", bad])
+    careless.run()
+    careless.shop.connection.execute(UNLOADABLE, [3, "7.50", bad])
+
+    careless.run()
+
+    assert careless.rows("SELECT * FROM etl.quarantine") == []
+    assert (
+        str(careless.value("SELECT gross_amount FROM dwh.fact_order WHERE order_id = %s", bad))
+        == "22.50"
+    )
+    careless.assert_right()
+
+
+def test_a_row_that_stays_bad_counts_its_attempts(careless: Play) -> None:
+    """Every vain attempt is counted, on one entry."""
+    bad = place_orders(careless, 1)[0]
+    careless.shop.connection.execute(UNLOADABLE, [2_000_000_000, "9999999.99", bad])
+    careless.run()
+    assert careless.value("SELECT etl.retry_quarantine('fact_order')") == 1
+
+    careless.run()
+
+    assert careless.value("SELECT attempts FROM etl.quarantine WHERE object = 'fact_order'") == 2
+
+
+def test_retry_on_request_loads_what_has_become_loadable(careless: Play) -> None:
+    """When the table was widened instead of the row corrected, asking for a retry is enough."""
+    bad = place_orders(careless, 1)[0]
+    careless.shop.connection.execute(UNLOADABLE, [2_000_000, "9999999.99", bad])
+    careless.run()
+    assert (
+        careless.value("SELECT count(*) FROM etl.quarantine WHERE object LIKE 'fact_order%%'") >= 1
+    )
+    careless.loader.execute(
+        "ALTER TABLE dwh.fact_order ALTER gross_amount TYPE numeric(30, 2);"
+        "ALTER TABLE dwh.fact_order_line ALTER amount TYPE numeric(30, 2);"
+        "ALTER TABLE work.fact_order_decision ALTER gross_amount TYPE numeric(30, 2);"
+        "ALTER TABLE work.fact_order_line_decision ALTER amount TYPE numeric(30, 2)"
+    )
+    careless.loader.execute("SELECT etl.retry_quarantine()")
+
+    careless.run()
+
+    assert careless.rows("SELECT * FROM etl.quarantine") == []
+    careless.assert_right()
+
+
+def test_a_bad_row_does_not_stop_the_first_load(play: Play) -> None:
+    """The bulk load of an empty warehouse finds its bad row, too."""
+    play.open()
+    play.shop.connection.execute(
+        "ALTER TABLE dwh.fact_order ADD CONSTRAINT small CHECK (quantity < 1000)"
+    )
+    orders = place_orders(play, 5)
+    play.shop.update("order_lines", {"order_id": orders[2]}, quantity=1000)
+
+    play.run()
+
+    assert play.value("SELECT count(*) FROM dwh.fact_order") == len(orders) + len(play.orders) - 1
+    entry = play.row("SELECT * FROM etl.quarantine WHERE object = 'fact_order'")
+    assert entry["row_key"] == {"order_id": orders[2]}
+    assert entry["sqlstate"] == "23514"
+
+
+def test_a_bad_member_is_isolated(trading: Play) -> None:
+    """A member that the dimension's table refuses is set aside; its facts wait in the queue and are repaired with it."""
+    trading.loader.execute(
+        "ALTER TABLE dwh.dim_product ADD CONSTRAINT short_name CHECK (length(product_name) < 30)"
+    )
+    bad = trading.shop.product(
+        trading.subtype, trading.supplier, name="An unbearably long name of a record"
+    )
+    good = trading.shop.product(trading.subtype, trading.supplier)
+    order = trading.shop.order(trading.customer, trading.address, {bad: 1, good: 1})
+    trading.run()
+
+    assert trading.value("SELECT row_key FROM etl.quarantine") == {"product_id": bad}
+    assert trading.rows(
+        "SELECT p.product_id FROM dwh.fact_order_line AS l JOIN dwh.dim_product AS p USING (product_key)"
+        " WHERE l.order_id = %s ORDER BY l.line_number",
+        order,
+    ) == [(None,), (good,)]
+
+    trading.shop.update("products", {"product_id": bad}, name="Short")
+    trading.run()
+    assert trading.rows("SELECT * FROM etl.quarantine") == []
+    trading.assert_right()
+
+
+def test_too_many_bad_rows_fail_the_load(trading: Play) -> None:
+    """Above the limit it is not the rows that are at fault: the task fails, nothing is set aside, nothing is lost."""
+    trading.loader.execute("UPDATE etl.setting SET value = '3' WHERE name = 'quarantine_limit'")
+    trading.loader.execute(
+        "ALTER TABLE dwh.fact_order ADD CONSTRAINT impossible CHECK (order_id < 0) NOT VALID"
+    )
+    place_orders(trading, 8)
+
+    trading.run(expect="partial")
+
+    failure = trading.row("SELECT * FROM etl.task_status WHERE task = 'fact:fact_order'")
+    assert (failure["status"], failure["sqlstate"]) == ("failed", "ET008")
+    assert "more than 3 rows of fact_order" in failure["message"]
+    assert trading.rows("SELECT * FROM etl.quarantine") == []
+    trading.loader.execute("ALTER TABLE dwh.fact_order DROP CONSTRAINT impossible")
+    trading.run()
+    trading.assert_right()
+
+
+def test_an_error_that_is_not_of_the_data_fails_the_task(trading: Play) -> None:
+    """A missing table is nobody's bad row."""
+    place_orders(trading, 2)
+    trading.loader.execute("ALTER TABLE work.country RENAME TO nowhere")
+    trading.loader.execute("DROP VIEW work.dim_supplier CASCADE")
+    trading.shop.supplier()
+
+    trading.run(expect="partial")
+
+    assert trading.rows("SELECT * FROM etl.quarantine") == []
+    assert (
+        trading.value("SELECT status FROM etl.task_status WHERE task = 'dimension:dim_supplier'")
+        == "failed"
+    )
+
+
+KEYLESS = """
+    DROP VIEW source.suppliers CASCADE;
+    CREATE TABLE public.keyless AS SELECT * FROM oceanrecords.suppliers;
+    CREATE VIEW source.suppliers AS SELECT * FROM public.keyless;
+"""
+NEW = "INSERT INTO public.keyless VALUES (%s, %s, 'DE', now(), now(), pg_current_xact_id())"
+
+
+def test_rows_without_a_usable_key_are_set_aside(trading: Play) -> None:
+    """A source without constraints: rows with a NULL key or a key that others share wait outside, the rest is mirrored."""
+    trading.loader.execute(KEYLESS.encode())
+    for key, name in [(None, "Nameless"), (901, "Twin A"), (901, "Twin B"), (902, "Only child")]:
+        trading.loader.execute(NEW.encode(), [key, name])
+
+    trading.run()
+
+    assert trading.rows("SELECT supplier_id FROM stage.suppliers WHERE supplier_id > 900") == [
+        (902,)
+    ]
+    entries = trading.rows(
+        "SELECT sqlstate, reason, original_row FROM etl.quarantine WHERE object = 'suppliers' ORDER BY sqlstate"
+    )
+    assert [entry[0] for entry in entries] == ["23502", "23505"]
+    assert entries[0][2]["name"] == "Nameless"
+    assert {twin["name"] for twin in entries[1][2]} == {"Twin A", "Twin B"}
+
+    trading.loader.execute("DELETE FROM public.keyless WHERE name = 'Twin B'")
+    trading.loader.execute("SELECT etl.retry_quarantine('suppliers')")
+    trading.run()
+    assert trading.rows("SELECT name FROM stage.suppliers WHERE supplier_id = 901") == [("Twin A",)]
+
+
+def test_rows_without_a_usable_key_do_not_stop_the_first_load(play: Play) -> None:
+    """The first load, which goes straight into stage, finds them as well."""
+    play.loader.execute(KEYLESS.encode())
+    for key, name in [(None, "Nameless"), (1, "Twin A"), (1, "Twin B"), (2, "Only child")]:
+        play.loader.execute(NEW.encode(), [key, name])
+
+    play.run()
+
+    assert play.rows("SELECT supplier_id FROM stage.suppliers") == [(2,)]
+    assert play.value("SELECT count(*) FROM etl.quarantine WHERE object = 'suppliers'") == 2
+
+
+def test_a_date_outside_the_calendar_is_unknown_and_reported(trading: Play) -> None:
+    """An order of the year 1999 is loaded with the Unknown date, and the queue says what it waits for."""
+    order = trading.shop.order(
+        trading.customer, trading.address, {trading.product: 1}, ordered_at="1999-12-31 12:00+00"
+    )
+    trading.run()
+
+    assert (
+        trading.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", order)
+        == -1
+    )
+    assert trading.value(
+        "SELECT dimension_key FROM etl.queue_entry WHERE fact = 'fact_order' AND dimension = 'dim_date'"
+    ) == {"full_date": "1999-12-31"}
+    trading.loader.execute(
+        "INSERT INTO dwh.dim_date (date_key, full_date, day_name, month_name, quarter_name)"
+        " VALUES (19991231, '1999-12-31', 'Friday', 'December', '1999 Q4')"
+    )
+    assert trading.value("SELECT etl.retry_queue('fact_order')") == 1
+    trading.run()
+    assert (
+        trading.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", order)
+        == 19991231
+    )
