@@ -1,0 +1,72 @@
+"""Injecting faults at a chosen point, and waiting for conditions instead of for time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+PATIENCE = 20.0  # seconds
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Wait until a condition is true and return its value; `what` is said when it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} seconds for {what}"
+        time.sleep(0.005)
+    return value
+
+
+def wait_until_blocked(watcher: psycopg.Connection[Any], blocked: psycopg.Connection[Any]) -> None:
+    """Wait until a connection waits for a lock."""
+    pid = blocked.info.backend_pid
+
+    def is_blocked() -> bool:
+        row = watcher.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
+            [pid],
+        ).fetchone()
+        return row is not None and row[0] == 1
+
+    wait_for(is_blocked, f"backend {pid} to wait for a lock")
+
+
+class Background:
+    """A call in a thread of its own; `error` is what it raised."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.error: BaseException | None = None
+        self._call = call
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._call()
+        except BaseException as error:
+            self.error = error
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self) -> BaseException | None:
+        """Wait for the end; return what was raised."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), f"did not end within {PATIENCE:.0f} seconds"
+        return self.error
+
+
+@contextmanager
+def background(call: Callable[[], Any]) -> Iterator[Background]:
+    """Run a call beside the block; after the block it must end, and must not have raised."""
+    work = Background(call)
+    yield work
+    error = work.join()
+    if error is not None:
+        raise error
