@@ -17,6 +17,7 @@ DECLARE
     r_source etl.source_table;
     v_columns name[];
     v_changed text;
+    v_present text;
 BEGIN
     SELECT *
     INTO STRICT r_source
@@ -41,7 +42,8 @@ FROM source.%1$I$sql$,
         WHEN r_source.change_detection = 'snapshot' THEN format(
             E'\nWHERE s.%1$I >= pg_snapshot_xmin($2)\n    AND NOT pg_visible_in_snapshot(s.%1$I, $2)', r_source.change_column
         )
-        ELSE format(E'\nWHERE s.%1$I >= $3 - interval %2$L\n    AND s.%1$I < $4', r_source.change_column, r_source.lookback)
+        -- The lookback is off $3 already: moment - interval in the condition would keep it from being sent to another server.
+        ELSE format(E'\nWHERE s.%1$I >= $3\n    AND s.%1$I < $4', r_source.change_column)
     END;
     title := 'changed rows into delta';
     statement := format(
@@ -52,6 +54,16 @@ FROM source.%1$I AS s%4$s$sql$,
     );
     RETURN NEXT;
 
+    -- Rows that are there now. Where delta holds all of them, or all that could have come back under a deleted key, they are not
+    -- asked for again, which would move the keys of the whole table when the source is another server. By snapshot it does: a row
+    -- under a key that was deleted since the watermark was written after that, thus since the watermark too.
+    v_present := CASE
+        WHEN p_mode = 'all' OR r_source.change_detection = 'comparison'
+            OR (r_source.change_detection = 'snapshot' AND r_source.delete_detection = 'tombstone')
+            THEN format('SELECT FROM delta.%I AS s WHERE s.batch_id = $1 AND s.operation = ''upsert'' AND ', p_source_table)
+        ELSE format('SELECT FROM source.%I AS s WHERE ', p_source_table)
+    END;
+
     IF r_source.delete_detection = 'comparison' OR (p_mode = 'all' AND r_source.delete_detection <> 'none') THEN
         title := 'keys that are gone from the source';
         statement := format(
@@ -59,9 +71,9 @@ FROM source.%1$I AS s%4$s$sql$,
 SELECT $1, 'delete', %3$s, $4
 FROM stage.%1$I AS m
 WHERE m.deleted_at IS NULL
-    AND NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %4$s)$sql$,
+    AND NOT EXISTS (%5$s%4$s)$sql$,
             p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'm.%1$I'),
-            etl._match(r_source.key_columns, 's', 'm')
+            etl._match(r_source.key_columns, 's', 'm'), v_present
         );
         RETURN NEXT;
     ELSIF r_source.delete_detection = 'tombstone' THEN
@@ -77,17 +89,17 @@ FROM (
         AND t.row_xid >= pg_snapshot_xmin($2)
         AND NOT pg_visible_in_snapshot(t.row_xid, $2)
 ) AS d (%2$s, deleted_at)
-WHERE NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %6$s)
+WHERE NOT EXISTS (%7$s%6$s)
 GROUP BY %3$s$sql$,
             p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'd.%1$I'),
             etl._from_json(r_source.key_columns, 't.row_key', format('stage.%I', p_source_table)::regclass), p_source_table,
-            etl._match(r_source.key_columns, 's', 'd')
+            etl._match(r_source.key_columns, 's', 'd'), v_present
         );
         RETURN NEXT;
     END IF;
 END
 $_extraction_sql$;
-COMMENT ON FUNCTION etl._extraction_sql(name, text) IS 'Statements that extract a source table: mode changed (since the watermark), all (anew, beside what stage holds) or bulk (into an empty stage table). $1 batch, $2 last snapshot, $3 last moment, $4 this moment.';
+COMMENT ON FUNCTION etl._extraction_sql(name, text) IS 'Statements that extract a source table: mode changed (since the watermark), all (anew, beside what stage holds) or bulk (into an empty stage table). $1 batch, $2 last snapshot, $3 moment from which changes are read (the last one, less the lookback), $4 moment up to which.';
 
 /*
 The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the
@@ -95,7 +107,8 @@ batch are read on the snapshot that is noted here.
 Parameters: p_run_id, the run.
 Returns:    the batch.
 Writes:     etl.batch, etl.schema_drift.
-Errors:     ET004 when the transaction is not REPEATABLE READ.
+Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was
+            opened, as what is read from now on would be of another snapshot.
 */
 CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
 RETURNS etl.batch
@@ -108,6 +121,10 @@ BEGIN
     IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
         RAISE EXCEPTION 'a batch must be extracted on one snapshot, this transaction is %', current_setting('transaction_isolation')
             USING ERRCODE = 'ET004', HINT = 'Run the engine by CALL etl.run(), which sets the isolation level itself.';
+    END IF;
+    IF current_setting('etl.source_lost', true) <> '' THEN
+        RAISE EXCEPTION 'the connection to the source was lost while this batch was extracted'
+            USING ERRCODE = '08003', HINT = 'The batch is extracted again, all of it on a new snapshot.';
     END IF;
     SELECT b.*
     INTO r_batch
@@ -125,6 +142,62 @@ BEGIN
 END
 $_this_batch$;
 COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, opened when there is none yet.';
+
+/*
+Notes that an extraction failed because the connection to the source was lost: for the rest of the transaction nothing may be
+read from there, as a new connection would give another snapshot.
+Parameters: p_sqlstate, error code of the failure; others than those of a lost connection are of no matter here.
+*/
+CREATE OR REPLACE FUNCTION etl._note_source_lost(p_sqlstate text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_note_source_lost$
+BEGIN
+    IF p_sqlstate ~ '^(08|57P0|HV00N)' AND coalesce(current_setting('etl.source_lost', true), '') = '' THEN
+        PERFORM set_config('etl.source_lost', p_sqlstate, true);
+    END IF;
+END
+$_note_source_lost$;
+COMMENT ON FUNCTION etl._note_source_lost(text) IS 'Notes that the connection to the source was lost in this transaction.';
+
+/*
+Ends the extractions of a transaction. When one of them is to be tried again, all of them are: the tables of a batch are read on
+one snapshot, and stage takes the latest batch only.
+Parameters: p_tasks, the extractions that were claimed together.
+Writes:     etl.task_run.
+*/
+CREATE OR REPLACE FUNCTION etl._end_batch(p_tasks etl.task_run[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_end_batch$
+BEGIN
+    -- 08001 never got a connection.
+    IF current_setting('etl.source_lost', true) NOT IN ('', '08001') THEN
+        BEGIN
+            -- postgres_fdw lets go of a broken connection when it is asked for it once more; otherwise the COMMIT would fail.
+            PERFORM FROM source.extraction_point;
+        EXCEPTION
+            WHEN OTHERS THEN
+                NULL;
+        END;
+    END IF;
+    UPDATE etl.task_run AS t
+    SET status = 'pending'
+    FROM unnest(p_tasks) AS c
+    WHERE t.run_id = c.run_id
+        AND t.task = c.task
+        AND t.status = 'succeeded'
+        AND EXISTS (
+            SELECT
+            FROM etl.task_run AS p
+            JOIN unnest(p_tasks) AS o ON o.run_id = p.run_id AND o.task = p.task
+            WHERE p.status = 'pending'
+        );
+END
+$_end_batch$;
+COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: when one of them is to be tried again, all of them are.';
 
 /*
 Extracts one source table into delta, or, when neither it nor its mirror has been filled yet, straight into stage.
@@ -234,6 +307,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_extract_delta$
 DECLARE
     r_statement record;
+    v_from timestamptz := p_watermark.read_at - (SELECT s.lookback FROM etl.source_table AS s WHERE s.source_table = p_source_table);
     v_rows bigint;
     v_total bigint := 0;
 BEGIN
@@ -242,14 +316,15 @@ BEGIN
         FROM etl._extraction_sql(p_source_table, p_mode)
     LOOP
         EXECUTE r_statement.statement
-        USING p_batch_id, p_watermark.snapshot, p_watermark.read_at, p_until;
+        USING p_batch_id, p_watermark.snapshot, v_from, p_until;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         v_total := v_total + v_rows;
+        IF v_rows > 0 THEN
+            -- Already now: the statement for deleted rows looks for their keys here.
+            EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch_id;
+            EXECUTE format('ANALYZE delta.%I', p_source_table);
+        END IF;
     END LOOP;
-    IF v_total > 0 THEN
-        EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch_id;
-        EXECUTE format('ANALYZE delta.%I', p_source_table);
-    END IF;
     RETURN v_total;
 END
 $_extract_delta$;
@@ -258,25 +333,33 @@ COMMENT ON FUNCTION etl._extract_delta(name, text, bigint, etl.watermark, timest
 /*
 Moment up to which the changes of a source table are complete. For a table watched by time of change it is held back to the
 start of the oldest transaction that is still open, which may yet commit rows with an earlier time.
+The source tells that start in source.extraction_point (oldest_transaction_started_at) where it can. Otherwise it is looked up
+on this server, or, when the source is another one, the lookback is all there is.
 Parameters: p_source_table, the table; p_read_at, moment of the batch.
-Returns:    the moment.
+Returns:    the moment, by the source's clock.
 */
 CREATE OR REPLACE FUNCTION etl._complete_until(p_source_table name, p_read_at timestamptz)
 RETURNS timestamptz
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_complete_until$
-    SELECT CASE
-        WHEN s.change_detection = 'timestamp' THEN least(p_read_at, (
-            SELECT min(a.xact_start)
-            FROM pg_stat_activity AS a
-            WHERE a.datname = current_database()
-        ))
-        ELSE p_read_at
-    END
-    FROM etl.source_table AS s
-    WHERE s.source_table = p_source_table
+DECLARE
+    v_oldest timestamptz;
+BEGIN
+    IF NOT EXISTS (SELECT FROM etl.source_table AS s WHERE s.source_table = p_source_table AND s.change_detection = 'timestamp') THEN
+        RETURN p_read_at;
+    END IF;
+    IF etl._column_type('source.extraction_point'::regclass, 'oldest_transaction_started_at') IS NOT NULL THEN
+        EXECUTE 'SELECT p.oldest_transaction_started_at FROM source.extraction_point AS p' INTO v_oldest;
+    ELSIF NOT EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass) THEN
+        SELECT min(a.xact_start)
+        INTO v_oldest
+        FROM pg_stat_activity AS a
+        WHERE a.datname = current_database();
+    END IF;
+    RETURN least(p_read_at, v_oldest);
+END
 $_complete_until$;
 COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Moment up to which the changes of a source table are complete.';
 

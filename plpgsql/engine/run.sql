@@ -392,10 +392,14 @@ BEGIN
             v_going_on := r_task.sqlstate <> '57014';
             r_task.status := CASE
                 WHEN NOT v_going_on THEN 'pending'
-                -- Serialization and deadlock, resources, lock not available, connection, system error.
-                WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|58)' THEN 'pending'
+                -- Serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source that is
+                -- another server: shut down, crashed, starting), system error.
+                WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
+            IF p_task.kind = 'extract' THEN
+                PERFORM etl._note_source_lost(r_task.sqlstate);
+            END IF;
     END;
     r_task.ended_at := clock_timestamp();
     UPDATE etl.task_run AS t
@@ -548,6 +552,9 @@ BEGIN
         LOOP
             v_going_on := etl._perform(r_task) AND v_going_on;
         END LOOP;
+        IF v_tasks[1].kind = 'extract' THEN
+            PERFORM etl._end_batch(v_tasks);
+        END IF;
         COMMIT;
         FOREACH r_task IN ARRAY v_tasks
         LOOP
