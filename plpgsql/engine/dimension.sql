@@ -251,7 +251,8 @@ COMMENT ON FUNCTION etl._dimension_sql(name) IS 'Statements that load the pendin
 The part of a dimension's timeline that carries values forward to every moment of change, as common table expressions that end
 in "carried". Without a log each state carries all values itself. With one, a moment of the log takes the other
 attributes from the state before it, and every moment takes the logged attributes from the log; what lies before the first
-word of either takes that first word.
+word of either takes that first word. A member that was deleted and came back has several lives, and the log of one says nothing
+of another: a source that deletes a member forgets its log, the dimension does not.
 */
 CREATE OR REPLACE FUNCTION etl._carry_sql(p_business_key name[], p_tracked name[], p_logged name[])
 RETURNS text
@@ -274,19 +275,23 @@ aligned AS (
     SELECT %3$s, b.at, s.version_key, s.is_absent, s.at IS NULL AS is_log_only%4$s%5$s,
         g.at IS NULL AS is_state_only,
         greatest(count(s.at) OVER moment, 1) AS state_number,
-        greatest(count(g.at) OVER moment, 1) AS log_number
+        count(*) FILTER (WHERE s.is_absent) OVER moment AS life
     FROM moments AS b
     LEFT JOIN states AS s ON %6$s AND s.at = b.at
     LEFT JOIN log AS g ON %7$s AND g.at = b.at
     WINDOW moment AS (PARTITION BY %3$s ORDER BY b.at)
 ),
+counted AS (
+    SELECT a.*, greatest(count(*) FILTER (WHERE NOT a.is_state_only) OVER (PARTITION BY %8$s, a.life ORDER BY a.at), 1) AS log_number
+    FROM aligned AS a
+),
 filled AS (
     SELECT %8$s, a.at, a.version_key,
         first_value(a.is_absent) OVER last_state AS is_absent%9$s
-    FROM aligned AS a
+    FROM counted AS a
     WINDOW
         last_state AS (PARTITION BY %8$s, a.state_number ORDER BY a.is_log_only),
-        last_log AS (PARTITION BY %8$s, a.log_number ORDER BY a.is_state_only)
+        last_log AS (PARTITION BY %8$s, a.life, a.log_number ORDER BY a.is_state_only)
 ),
 carried AS (
     SELECT %10$s, f.at, f.version_key, f.is_absent%11$s
@@ -349,6 +354,54 @@ $_apply_dimension$;
 COMMENT ON FUNCTION etl._apply_dimension(name, bigint) IS 'Runs the statements of a dimension over its pending keys.';
 
 /*
+Fills an empty dimension whose members have no past: one version each, without building timelines, constraints and indexes
+after the rows.
+Parameters: p_dimension, the dimension; p_run_id, the writing run.
+Returns:    rows read and inserted.
+Writes:     the dimension's table, etl.reprocessing_queue, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._fill_dimension(p_dimension etl.dimension, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_fill_dimension$
+DECLARE
+    v_columns name[];
+    v_rebuild text[];
+    v_rows bigint;
+    r_result etl.load_result;
+BEGIN
+    SELECT p_dimension.business_key || array_agg(a.attribute)
+    INTO v_columns
+    FROM etl.dimension_attribute AS a
+    WHERE a.dimension = p_dimension.dimension;
+
+    v_rebuild := etl._begin_bulk(p_dimension.dimension_table);
+    EXECUTE format(
+        $sql$INSERT INTO %1$s (%2$s, valid_from, valid_to, is_current, run_id)
+SELECT %3$s, '-infinity', 'infinity', true, $1
+FROM %4$s AS v
+WHERE v.deleted_at IS NULL
+    AND (%5$s) IS NOT NULL$sql$,
+        p_dimension.dimension_table, etl._list(v_columns), etl._list(v_columns, 'v.%1$I'), p_dimension.transform_view,
+        etl._list(p_dimension.business_key, 'v.%1$I')
+    )
+    USING p_run_id;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    PERFORM etl._finish_bulk(p_dimension.dimension_table, v_rebuild);
+
+    UPDATE etl.reprocessing_queue AS q
+    SET is_ready = true
+    WHERE q.dimension = p_dimension.dimension
+        AND NOT q.is_ready;
+    PERFORM etl._finish_load(p_dimension.dimension);
+    r_result := (v_rows, v_rows, 0, 0, 0, 0);
+    RETURN r_result;
+END
+$_fill_dimension$;
+COMMENT ON FUNCTION etl._fill_dimension(etl.dimension, bigint) IS 'Fills an empty dimension whose members have no past.';
+
+/*
 Loads a dimension: its pending keys, or all of them when a reload was asked for.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
 Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed), quarantined.
@@ -365,21 +418,31 @@ DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_pending bigint;
     v_rebuild text[];
-    v_is_bulk boolean;
+    v_is_empty boolean;
 BEGIN
     SELECT *
     INTO STRICT r_dimension
     FROM etl.dimension AS d
     WHERE d.dimension = p_dimension;
 
+    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
+    IF v_is_empty AND r_dimension.history_view IS NULL AND (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_dimension) THEN
+        BEGIN
+            RETURN etl._fill_dimension(r_dimension, p_run_id);
+        EXCEPTION
+            WHEN data_exception OR integrity_constraint_violation THEN
+                -- Some row is bad. The ordinary way, which follows, finds out which.
+                NULL;
+        END;
+    END IF;
+
     v_pending := etl._begin_load(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
     IF v_pending > 0 THEN
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_bulk;
-        IF v_is_bulk THEN
+        IF v_is_empty THEN
             v_rebuild := etl._begin_bulk(r_dimension.dimension_table);
         END IF;
         r_result := etl._apply_isolating('dimension', p_dimension, r_dimension.business_key, p_run_id);
-        IF v_is_bulk THEN
+        IF v_is_empty THEN
             PERFORM etl._finish_bulk(r_dimension.dimension_table, v_rebuild);
         END IF;
         r_result.rows_read := v_pending;
