@@ -263,6 +263,11 @@ class Dashboard:
         return tuple(one for key, one in self.filters.items() if key in used)
 
 
+def default_decimals(format_: str) -> int:
+    """Return the digits after the point of a format that does not say."""
+    return _DECIMALS.get(format_, 0)
+
+
 def load(folder: Path | None = None) -> Dashboard:
     """Read a definition and validate it, as far as that needs no database.
 
@@ -426,7 +431,7 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
                 name,
                 one["title"],
                 one["format"],
-                one.get("decimals", _DECIMALS.get(one["format"], 0)),
+                one.get("decimals", default_decimals(one["format"])),
                 one.get("hidden", False),
                 one.get("bar", False),
             )

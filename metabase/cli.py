@@ -1,0 +1,484 @@
+"""`oceanrecords metabase`: plan, provision, status and export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import connect
+from driver.errors import UserError
+from driver.output import console, emit
+from metabase import export as exporter
+from metabase import warehouse as warehouses
+from metabase.client import Client, Credentials, read_secret
+from metabase.definition import Dashboard, load
+from metabase.provisioner import Change, Options, Provisioner, Report, new_password
+from metabase.warehouse import DEFAULT_ROLE, Warehouse
+
+app = typer.Typer(
+    name="metabase",
+    help="Bring a Metabase server to the dashboard's definition.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="METABASE_URL says where, METABASE_API_KEY (or METABASE_USER and _PASSWORD) who.",
+)
+
+_DATABASE_NAME = "OceanRecords warehouse"
+_SIGNS = {"create": "+", "update": "~", "restore": "↺", "archive": "-"}
+_STYLES = {"create": "ok", "update": "warn", "restore": "warn", "archive": "bad"}
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="METABASE_URL", metavar="URL", help="Address of the server."),
+]
+User = Annotated[
+    str | None,
+    typer.Option("--user", envvar="METABASE_USER", metavar="EMAIL", help="Its administrator."),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        envvar="METABASE_PASSWORD_FILE",
+        help="File with the administrator's password; otherwise METABASE_PASSWORD, or a prompt.",
+    ),
+]
+Definition = Annotated[
+    Path | None,
+    typer.Option("--definition", metavar="DIR", help="Folder with dashboard.yaml and questions/."),
+]
+DatabaseName = Annotated[
+    str, typer.Option("--database-name", help="What Metabase calls the warehouse.")
+]
+WarehouseHost = Annotated[
+    str | None,
+    typer.Option(
+        "--warehouse-host",
+        envvar="METABASE_WAREHOUSE_HOST",
+        help="The warehouse's host as Metabase sees it. [default: as seen from here]",
+    ),
+]
+WarehousePort = Annotated[
+    int | None,
+    typer.Option(
+        "--warehouse-port",
+        envvar="METABASE_WAREHOUSE_PORT",
+        min=1,
+        max=65535,
+        help="Its port as Metabase sees it. [default: as seen from here]",
+    ),
+]
+WarehouseUser = Annotated[
+    str,
+    typer.Option(
+        "--warehouse-user",
+        envvar="METABASE_WAREHOUSE_USER",
+        help="The read-only login that Metabase uses.",
+    ),
+]
+WarehousePasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--warehouse-password-file",
+        envvar="METABASE_WAREHOUSE_PASSWORD_FILE",
+        help="File with its password; otherwise METABASE_WAREHOUSE_PASSWORD, or a prompt.",
+    ),
+]
+WarehouseSsl = Annotated[
+    bool, typer.Option("--warehouse-ssl", help="Let Metabase demand encryption.")
+]
+CreateRole = Annotated[
+    bool,
+    typer.Option(
+        "--create-role",
+        help="Make the read-only login in the warehouse if it is missing. Without a password "
+        "given, it gets one that only Metabase knows.",
+    ),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Archive questions that the definition no longer has.")
+]
+Adopt = Annotated[
+    bool, typer.Option("--adopt", help="Take over a collection or dashboard of the same name.")
+]
+ResetPassword = Annotated[
+    bool, typer.Option("--reset-password", help="Send the warehouse's password to Metabase again.")
+]
+Wait = Annotated[
+    float,
+    typer.Option("--wait", min=0, metavar="SECONDS", help="Patience with its start and its sync."),
+]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a command was told about the server and the warehouse."""
+
+    url: str | None
+    user: str | None
+    password_file: Path | None
+    definition: Path | None
+    warehouse: Warehouse
+    given_host: str | None
+    given_port: int | None
+    create_role: bool = False
+    password_file_of_role: Path | None = None
+
+
+@app.command(epilog="Example: oceanrecords metabase plan --create-role")
+def plan(
+    context: typer.Context,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    definition: Definition = None,
+    database_name: DatabaseName = _DATABASE_NAME,
+    warehouse_host: WarehouseHost = None,
+    warehouse_port: WarehousePort = None,
+    warehouse_user: WarehouseUser = DEFAULT_ROLE,
+    warehouse_ssl: WarehouseSsl = False,
+    create_role: CreateRole = False,
+    prune: Prune = False,
+    adopt: Adopt = False,
+    reset_password: ResetPassword = False,
+    wait: Wait = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what `provision` would change; nothing is written."""
+    target = _Target(
+        url,
+        user,
+        password_file,
+        definition,
+        _named(database_name, warehouse_user, warehouse_ssl),
+        warehouse_host,
+        warehouse_port,
+        create_role,
+    )
+    options = Options(prune=prune, adopt=adopt, reset_password=reset_password, wait_seconds=wait)
+    with _prepared(context, target) as (connection, dashboard, warehouse):
+        role = _plan_role(connection, warehouse.user, create_role)
+        client, credentials = _server(target)
+        report = Provisioner(client, credentials, dashboard, warehouse, options=options).plan()
+    emit(_as_dict(report, role), as_json=as_json, render=lambda _: _show(report, role, done=False))
+
+
+@app.command(epilog="Example: oceanrecords metabase provision --create-role")
+def provision(
+    context: typer.Context,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    definition: Definition = None,
+    database_name: DatabaseName = _DATABASE_NAME,
+    warehouse_host: WarehouseHost = None,
+    warehouse_port: WarehousePort = None,
+    warehouse_user: WarehouseUser = DEFAULT_ROLE,
+    warehouse_password_file: WarehousePasswordFile = None,
+    warehouse_ssl: WarehouseSsl = False,
+    create_role: CreateRole = False,
+    prune: Prune = False,
+    adopt: Adopt = False,
+    reset_password: ResetPassword = False,
+    wait: Wait = 180,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Run every question at the end.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the server to the definition; a second call changes nothing."""
+    target = _Target(
+        url,
+        user,
+        password_file,
+        definition,
+        _named(database_name, warehouse_user, warehouse_ssl),
+        warehouse_host,
+        warehouse_port,
+        create_role,
+        warehouse_password_file,
+    )
+    options = Options(prune=prune, adopt=adopt, reset_password=reset_password, wait_seconds=wait)
+    with _prepared(context, target) as (connection, dashboard, warehouse):
+        client, credentials = _server(target)
+        role = _plan_role(connection, warehouse.user, create_role)
+        if create_role:
+            warehouses.create_role(connection, warehouse.user)
+            warehouses.check_questions(connection, dashboard, warehouse.user)
+        provisioner = Provisioner(
+            client,
+            credentials,
+            dashboard,
+            warehouse,
+            password=lambda: _role_password(connection, target),
+            options=options,
+            progress=None if as_json else _show_change,
+        )
+        report = provisioner.provision()
+        if check:
+            provisioner.check()
+    emit(_as_dict(report, role), as_json=as_json, render=lambda _: _show(report, role, done=True))
+    _complain(report)
+
+
+@app.command(epilog="Example: oceanrecords metabase status --json")
+def status(
+    context: typer.Context,
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    definition: Definition = None,
+    database_name: DatabaseName = _DATABASE_NAME,
+    warehouse_host: WarehouseHost = None,
+    warehouse_port: WarehousePort = None,
+    warehouse_user: WarehouseUser = DEFAULT_ROLE,
+    warehouse_ssl: WarehouseSsl = False,
+    wait: Wait = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the server, whether it is as defined, and whether each question answers."""
+    target = _Target(
+        url,
+        user,
+        password_file,
+        definition,
+        _named(database_name, warehouse_user, warehouse_ssl),
+        warehouse_host,
+        warehouse_port,
+    )
+    with _prepared(context, target, check=False) as (_, dashboard, warehouse):
+        client, credentials = _server(target)
+        provisioner = Provisioner(
+            client, credentials, dashboard, warehouse, options=Options(wait_seconds=wait)
+        )
+        report = provisioner.plan()
+        provisioner.check()
+    emit(
+        _as_dict(report, None),
+        as_json=as_json,
+        render=lambda _: _show_status(report, dashboard),
+    )
+    _complain(report)
+
+
+@app.command(epilog="Example: oceanrecords metabase export --out my-dashboard")
+def export(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
+    url: Url = None,
+    user: User = None,
+    password_file: PasswordFile = None,
+    definition: Definition = None,
+    database_name: DatabaseName = _DATABASE_NAME,
+    warehouse_host: WarehouseHost = None,
+    warehouse_port: WarehousePort = None,
+    warehouse_user: WarehouseUser = DEFAULT_ROLE,
+    warehouse_ssl: WarehouseSsl = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    wait: Wait = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what the server has as a definition, to keep what was changed there by hand."""
+    target = _Target(
+        url,
+        user,
+        password_file,
+        definition,
+        _named(database_name, warehouse_user, warehouse_ssl),
+        warehouse_host,
+        warehouse_port,
+    )
+    with _prepared(context, target, check=False) as (_, dashboard, warehouse):
+        client, credentials = _server(target)
+        report = Provisioner(
+            client, credentials, dashboard, warehouse, options=Options(wait_seconds=wait)
+        ).plan()
+        read = exporter.read(client, dashboard, report.ids)
+        files = exporter.write(read.dashboard, out, force=force)
+
+    def render(_: object) -> None:
+        for warning in read.warnings:
+            console.print(f"! {warning}", style="warn")
+        console.print(f"Wrote {len(files)} files to {out}", style="ok")
+
+    emit({"files": files, "warnings": read.warnings}, as_json=as_json, render=render)
+
+
+# -- preparing ------------------------------------------------------------------------------------
+
+
+def _named(name: str, user: str, ssl: bool) -> Warehouse:
+    return Warehouse(name, host="", port=0, database="", user=user, ssl=ssl)
+
+
+@contextmanager
+def _prepared(
+    context: typer.Context, target: _Target, *, check: bool = True
+) -> Iterator[tuple[psycopg.Connection[Any], Dashboard, Warehouse]]:
+    """Read and check the definition, and find out where the warehouse is."""
+    dashboard = load(target.definition)
+    with connect(state.of(context).dsn, application_name="oceanrecords metabase") as connection:
+        info = connection.info
+        warehouse = replace(
+            target.warehouse,
+            host=target.given_host or _network_host(info),
+            port=target.given_port or info.port,
+            database=info.dbname,
+        )
+        if check:
+            known = warehouses.role_state(connection, warehouse.user)
+            if not target.create_role:
+                warehouses.check_role(connection, warehouse.user)
+            as_role = warehouse.user if known.exists and not known.faults else None
+            warehouses.check_questions(connection, dashboard, as_role)
+        yield connection, dashboard, warehouse
+
+
+def _network_host(info: psycopg.ConnectionInfo) -> str:
+    """Return the host of a connection; a socket's folder is of no use to another program."""
+    host = info.host or "localhost"
+    return "localhost" if host.startswith(("/", "@")) else host
+
+
+def _server(target: _Target) -> tuple[Client, Credentials]:
+    if not target.url:
+        raise UserError(
+            "It is not said which Metabase to use.",
+            "Set METABASE_URL, or add --url http://localhost:3000",
+        )
+    credentials = Credentials.from_environment(
+        user=target.user, password_file=target.password_file, prompt=_prompt()
+    )
+    return Client(target.url, credentials), credentials
+
+
+def _prompt() -> Any:
+    if not sys.stdin.isatty():
+        return None
+    return lambda text: typer.prompt(text, hide_input=True, err=True)
+
+
+def _plan_role(connection: psycopg.Connection[Any], role: str, create: bool) -> str | None:
+    """Return what is to be done about the login, or None."""
+    if not create:
+        return None
+    known = warehouses.role_state(connection, role)
+    if not known.exists:
+        return f"create role {role}"
+    return f"grant role {role} what it lacks" if known.faults else None
+
+
+def _role_password(connection: psycopg.Connection[Any], target: _Target) -> str:
+    """Return the password of the warehouse's login; with --create-role it becomes its password."""
+    role = target.warehouse.user
+    password = os.environ.get("METABASE_WAREHOUSE_PASSWORD")
+    if target.password_file_of_role:
+        password = read_secret(target.password_file_of_role)
+    if target.create_role:
+        password = password or new_password()
+        warehouses.set_password(connection, role, password)
+        return password
+    prompt = _prompt()
+    if not password and prompt:
+        password = prompt(f"Password of {role} in the warehouse")
+    if not password:
+        raise UserError(
+            f"The password of {role} is needed, with which Metabase reads the warehouse.",
+            "Set METABASE_WAREHOUSE_PASSWORD, name a file with --warehouse-password-file, or add "
+            "--create-role, which gives it one that only Metabase knows.",
+        )
+    return password
+
+
+# -- showing --------------------------------------------------------------------------------------
+
+
+def _as_dict(report: Report, role: str | None) -> dict[str, Any]:
+    return {
+        "url": report.url,
+        "version": report.version,
+        "dashboard_url": report.dashboard_url,
+        "role": role,
+        "in_sync": not report.changes and role is None,
+        "changes": [asdict(change) for change in report.changes],
+        "warnings": report.warnings,
+        "ids": report.ids,
+        "questions": report.checked,
+    }
+
+
+def _show_change(change: Change) -> None:
+    line = Text(f"{_SIGNS[change.action]} ", style=_STYLES[change.action])
+    line.append(f"{change.kind:<12}", style="quiet")
+    line.append(change.name, style="default")
+    if change.details:
+        line.append(f"  {', '.join(change.details)}", style="quiet")
+    console.print(line, soft_wrap=True)
+
+
+def _show(report: Report, role: str | None, *, done: bool) -> None:
+    if role:
+        console.print(f"{'done: ' if done else '+ '}{role}", style="ok")
+    if not done:
+        for change in report.changes:
+            _show_change(change)
+    for warning in report.warnings:
+        console.print(f"! {warning}", style="warn", soft_wrap=True)
+    count = len(report.changes)
+    changes = f"{count} change{'' if count == 1 else 's'}"
+    where = f"Metabase {report.version or ''} at {report.url}"
+    if not count:
+        console.print(f"{where} is as defined; nothing to do.", style="ok")
+    elif done:
+        console.print(f"{where}: {changes} made.", style="ok")
+    else:
+        console.print(f"{where}: {changes} to make. Do it: oceanrecords metabase provision")
+    if done:
+        _show_checked(report)
+    if report.dashboard_url:
+        console.print(f"Dashboard: {report.dashboard_url}", soft_wrap=True)
+
+
+def _show_checked(report: Report) -> None:
+    good = sum(isinstance(rows, int) for rows in report.checked.values())
+    if report.checked:
+        console.print(f"{good} of {len(report.checked)} questions answer.")
+
+
+def _show_status(report: Report, dashboard: Dashboard) -> None:
+    table = output.table("Question", "On the server", "Rows", right=["Rows"])
+    changed = {change.name: change.action for change in report.changes if change.kind == "question"}
+    for key, question in dashboard.questions.items():
+        number = report.ids.get(f"question/{key}")
+        answer = report.checked.get(key)
+        mark = changed.get(question.name)
+        where = f"id {number}" if number else "missing"
+        shown = str(answer) if isinstance(answer, int) else "fails" if answer else ""
+        table.add_row(question.name, f"{where}, differs" if mark and number else where, shown)
+    console.print(table)
+    _show(report, None, done=False)
+
+
+def _complain(report: Report) -> None:
+    """End with an error if a question does not answer."""
+    bad = {key: words for key, words in report.checked.items() if isinstance(words, str)}
+    if bad:
+        key, words = next(iter(bad.items()))
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise UserError(
+            f"Question {key}{more} does not answer in Metabase.",
+            "If the login's password has changed, add --reset-password to provision.",
+            detail=words,
+        )

@@ -1,0 +1,443 @@
+"""Speaks to a Metabase server: `metabase-api`'s raw requests, with errors that can be acted upon.
+
+Of `metabase-api` 3.6 the requests themselves are used (`get`, `post`, `put` with 'raw'), and how it
+presents a key or a session. Not used are its helpers, which print, hide errors behind `False` and
+call addresses that newer servers no longer have; its constructor, which asks for database 1 without
+a timeout; and its check of the session before each request, which doubles their number: here a
+session that has ended is renewed when a request says so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import requests
+from metabase_api import Metabase_API
+
+from driver.errors import UserError
+
+OLDEST_VERSION = 57
+TIMEOUT_SECONDS = 60.0
+
+Method = Literal["get", "post", "put"]
+Json = Any
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who speaks to the server. Secrets are never shown.
+
+    Attributes:
+        api_key: a key of the group Administrators, or None.
+        user: e-mail address of an administrator, or None.
+        password: that user's password, or None.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        user: str | None = None,
+        password_file: Path | None = None,
+        prompt: Callable[[str], str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Credentials:
+        """Take them from METABASE_API_KEY, or METABASE_USER and METABASE_PASSWORD.
+
+        Parameters:
+            user: wins over METABASE_USER.
+            password_file: holds the password; otherwise METABASE_PASSWORD_FILE names it.
+            prompt: asks a person for a missing password; None when there is nobody.
+            environment: instead of the process's.
+
+        Raises:
+            UserError: if neither a key nor a user with a password is given.
+        """
+        env = os.environ if environment is None else environment
+        key = env.get("METABASE_API_KEY") or _from_file(env.get("METABASE_API_KEY_FILE"))
+        chosen = user or env.get("METABASE_USER")
+        file = str(password_file) if password_file else env.get("METABASE_PASSWORD_FILE")
+        password = _from_file(file) or env.get("METABASE_PASSWORD")
+        if chosen and not password and prompt and not key:
+            password = prompt(f"Metabase password of {chosen}")
+        if not key and not (chosen and password):
+            raise UserError(
+                "No credentials for Metabase are given.",
+                "Set METABASE_API_KEY, or METABASE_USER and METABASE_PASSWORD "
+                "(or METABASE_PASSWORD_FILE).",
+            )
+        return cls(key, chosen, password)
+
+
+def _from_file(name: str | None) -> str | None:
+    return read_secret(Path(name)) if name else None
+
+
+def read_secret(path: Path) -> str:
+    """Return the first line of a file that holds a secret.
+
+    Raises:
+        UserError: if it cannot be read, or is empty.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"The password file {path} cannot be read: {reason}.") from error
+    if not secret:
+        raise UserError(f"The password file {path} is empty.")
+    return secret
+
+
+class ApiError(UserError):
+    """The server refused a request.
+
+    Parameters:
+        message: one sentence.
+        hint: the way out.
+        status: HTTP status.
+        detail: the server's own words.
+        body: what it answered, as JSON or text.
+    """
+
+    def __init__(
+        self, message: str, hint: str | None, *, status: int, detail: str | None, body: Json
+    ) -> None:
+        super().__init__(message, hint, detail=detail)
+        self.status = status
+        self.body = body
+
+
+class _Transport(Metabase_API):  # type: ignore[misc]
+    """`metabase-api`'s requests, with nothing sent before it is asked for."""
+
+    def __init__(self, domain: str, credentials: Credentials | None) -> None:
+        self.domain = domain
+        self.email = None
+        self.auth = None
+        self.is_admin = True
+        self.header = {}
+        if credentials and credentials.api_key:
+            self.header = {"X-API-KEY": credentials.api_key}
+
+    def validate_session(self) -> bool:
+        """Leave the session alone; a request that is refused renews it."""
+        return True
+
+
+class Client:
+    """A connection to one server.
+
+    Parameters:
+        url: address of the server, 'https://metabase.example.com'.
+        credentials: None for requests that need none.
+        timeout: seconds to wait for an answer.
+        sleep: waits for some seconds.
+
+    Raises:
+        UserError: if the address is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials | None = None,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = _checked_url(url)
+        self.sleep = sleep
+        self._timeout = timeout
+        self._credentials = credentials
+        self._transport = _Transport(self.url, credentials)
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def get(self, path: str, **params: str | int) -> Json:
+        """Return the answer to GET, as JSON."""
+        return self._call("get", path, params=params)
+
+    def find(self, path: str, **params: str | int) -> Json:
+        """Return the answer to GET, or None when there is no such thing (404)."""
+        try:
+            return self.get(path, **params)
+        except ApiError as error:
+            if error.status == requests.codes.not_found:
+                return None
+            raise
+
+    def post(self, path: str, body: Json) -> Json:
+        """Return the answer to POST, as JSON."""
+        return self._call("post", path, body=body)
+
+    def put(self, path: str, body: Json) -> Json:
+        """Return the answer to PUT, as JSON."""
+        return self._call("put", path, body=body)
+
+    def _call(
+        self,
+        method: Method,
+        path: str,
+        *,
+        body: Json = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Json:
+        self._log_in_if_needed()
+        response = self._send(method, path, body=body, params=params)
+        if response.status_code == requests.codes.unauthorized and self._can_log_in():
+            self._log_in()
+            response = self._send(method, path, body=body, params=params)
+        return self._answer(response, method, path)
+
+    def _send(
+        self,
+        method: Method,
+        path: str,
+        *,
+        body: Json = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> requests.Response:
+        arguments: dict[str, Any] = {"timeout": self._timeout, "allow_redirects": False}
+        if params:
+            arguments["params"] = params
+        if body is not None:
+            arguments["json"] = body
+        try:
+            response = getattr(self._transport, method)(path, "raw", **arguments)
+        except requests.exceptions.SSLError as error:
+            raise UserError(
+                f"The certificate of Metabase at {self.url} is not trusted.",
+                "REQUESTS_CA_BUNDLE names a file of the authorities to trust.",
+            ) from error
+        except requests.exceptions.Timeout as error:
+            raise UserError(
+                f"Metabase at {self.url} did not answer within {self._timeout:.0f} seconds.",
+                "Check that the server is well, and repeat the command.",
+            ) from error
+        except requests.exceptions.RequestException as error:
+            raise UserError(
+                f"Metabase at {self.url} cannot be reached.",
+                "Check that it runs, and its address in METABASE_URL.",
+                detail=_reason(error),
+            ) from error
+        assert isinstance(response, requests.Response)
+        return response
+
+    def _answer(self, response: requests.Response, method: str, path: str) -> Json:
+        if response.is_redirect:
+            raise UserError(
+                f"{self.url} leads elsewhere, to {response.headers.get('location', '?')}.",
+                "Put the address of Metabase itself into METABASE_URL.",
+            )
+        if response.ok and not response.content:
+            return None
+        body = _body(response)
+        if response.ok:
+            if isinstance(body, str):
+                raise UserError(
+                    f"{self.url} does not answer like a Metabase server.",
+                    "Check the address in METABASE_URL, and that no log-in page stands before it.",
+                )
+            return body
+        raise self._refusal(response.status_code, body, method, path)
+
+    def _refusal(self, status: int, body: Json, method: str, path: str) -> ApiError:
+        words = spoken(body)
+        hint: str | None
+        if status == requests.codes.unauthorized:
+            if self._credentials and self._credentials.api_key:
+                message = f"Metabase at {self.url} does not know this API key."
+                hint = "Check METABASE_API_KEY; keys are made under Admin, Settings, API keys."
+            else:
+                message = f"Metabase at {self.url} does not accept this user and password."
+                hint = "Check METABASE_USER and METABASE_PASSWORD."
+        elif status == requests.codes.forbidden:
+            message = f"Metabase does not permit {method.upper()} {path}."
+            hint = "Use a key of the group Administrators, or an administrator's account."
+        elif status == requests.codes.service_unavailable:
+            message = f"Metabase at {self.url} is not ready."
+            hint = "Wait until it has started, and repeat the command."
+        elif status == requests.codes.not_found:
+            message = f"Metabase has no {path}."
+            hint = None
+        else:
+            message = f"Metabase refuses {method.upper()} {path} with status {status}."
+            hint = None
+        return ApiError(message, hint, status=status, detail=words, body=body)
+
+    # -- who --------------------------------------------------------------------------------------
+
+    def _can_log_in(self) -> bool:
+        return bool(
+            self._credentials
+            and not self._credentials.api_key
+            and self._credentials.user
+            and self._credentials.password
+        )
+
+    def _log_in_if_needed(self) -> None:
+        if not self._transport.header and self._can_log_in():
+            self._log_in()
+
+    def _log_in(self) -> None:
+        assert self._credentials is not None
+        self._transport.header = {}
+        body = {"username": self._credentials.user, "password": self._credentials.password}
+        response = self._send("post", "/api/session", body=body)
+        if response.status_code == requests.codes.too_many:
+            raise UserError(
+                f"Metabase at {self.url} takes no more log-ins for now.",
+                "Wait a minute, and repeat the command.",
+            )
+        if response.status_code == requests.codes.bad_request:
+            # Older servers answer a wrong password so.
+            response.status_code = requests.codes.unauthorized
+        answer = self._answer(response, "post", "/api/session")
+        self.use_session(answer["id"])
+
+    def use_session(self, session: str) -> None:
+        """Go on with a session that the server has opened."""
+        self._transport.header = {"X-Metabase-Session": session}
+
+    # -- what -------------------------------------------------------------------------------------
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until the server has started.
+
+        Parameters:
+            seconds: how long at most.
+
+        Raises:
+            UserError: if it cannot be reached, or is not ready by then.
+        """
+        anonymous = Client(self.url, timeout=self._timeout, sleep=self.sleep)
+
+        def health() -> tuple[bool, str]:
+            try:
+                answer = anonymous.get("/api/health")
+            except ApiError as error:
+                if error.status != requests.codes.service_unavailable:
+                    raise
+                return False, spoken(error.body) or "starting"
+            return answer.get("status") == "ok", str(answer.get("status"))
+
+        wait_for(
+            health,
+            seconds,
+            self.sleep,
+            lambda state: UserError(
+                f"Metabase at {self.url} is still starting after {seconds:.0f} seconds ({state}).",
+                "Repeat the command, or give it more time with --wait.",
+            ),
+        )
+
+    def properties(self) -> dict[str, Any]:
+        """Return the server's public settings."""
+        anonymous = Client(self.url, timeout=self._timeout, sleep=self.sleep)
+        answer = anonymous.get("/api/session/properties")
+        if not isinstance(answer, dict):
+            raise UserError(
+                f"{self.url} does not answer like a Metabase server.",
+                "Check the address in METABASE_URL.",
+            )
+        return answer
+
+
+def wait_for(
+    condition: Callable[[], tuple[bool, str]],
+    seconds: float,
+    sleep: Callable[[float], None],
+    late: Callable[[str], UserError],
+) -> None:
+    """Wait until a condition holds, asking ever more seldom: after 0.1 s, 0.2 s, … 5 s.
+
+    Parameters:
+        condition: returns whether it holds, and the state in words.
+        seconds: how long at most.
+        sleep: waits for some seconds.
+        late: makes the error from the last state.
+
+    Raises:
+        UserError: what `late` made, if it does not hold by then.
+    """
+    pause, waited = 0.1, 0.0
+    while True:
+        holds, state = condition()
+        if holds:
+            return
+        if waited >= seconds:
+            raise late(state)
+        pause = min(pause, max(seconds - waited, 0.01))
+        sleep(pause)
+        waited += pause
+        pause = min(pause * 2, 5.0)
+
+
+def major_version(tag: str | None) -> int | None:
+    """Return 57 of 'v0.57.2' and of 'v1.57.2' (Enterprise); None for a build without a number."""
+    match = re.match(r"v?[01]\.(\d+)", tag or "")
+    return int(match.group(1)) if match else None
+
+
+def spoken(body: Json) -> str | None:
+    """Return the words in an error that the server answered."""
+    if isinstance(body, str):
+        text = body.strip()
+        return None if text.startswith("<") else text[:500] or None
+    if not isinstance(body, Mapping):
+        return None
+    said = (body.get(key) for key in ("message", "error", "cause", "status"))
+    words = [text for text in said if isinstance(text, str) and text.strip()][:1]
+    for key in ("errors", "specific-errors"):
+        if body.get(key):
+            words.append(_flat(body[key]))
+            break
+    return "; ".join(words)[:500] or None
+
+
+def _flat(errors: Json) -> str:
+    if isinstance(errors, Mapping):
+        return ", ".join(f"{key}: {_flat(value)}" for key, value in errors.items())
+    if isinstance(errors, list):
+        return ", ".join(_flat(value) for value in errors)
+    return str(errors)
+
+
+def _body(response: requests.Response) -> Json:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
+
+
+def _reason(error: Exception) -> str:
+    """Return the innermost reason of a failed connection."""
+    found = re.findall(r"\[Errno -?\d+\] ([^'\")]+)|: ([A-Z][a-z][^'\"()<>]+)", str(error))
+    return next((a or b for a, b in reversed(found)), type(error).__name__)
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(
+            f"'{url}' is not the address of a server.",
+            "Write it like https://metabase.example.com, in METABASE_URL or with --url.",
+        )
+    if parts.username or parts.password:
+        raise UserError(
+            "The address of Metabase holds a user or a password.",
+            "Put them into METABASE_USER and METABASE_PASSWORD.",
+        )
+    return url.rstrip("/")

@@ -1,0 +1,205 @@
+"""The definition in the words of Metabase's API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from metabase import identity
+from metabase.definition import Column, Dashboard, Filter, Position, Question
+from metabase.questions import tags
+
+# type of a variable, of the widget of a question, of the dashboard's filter, and the filter's
+# section
+_TYPES = {
+    "date": ("date", "date/single", "date/single", "date"),
+    "text": ("text", "category", "string/=", "string"),
+}
+_CHART_SETTINGS: dict[str, Any] = {
+    "graph.x_axis.labels_enabled": False,
+    "graph.y_axis.labels_enabled": False,
+}
+
+
+def dataset_query(dashboard: Dashboard, question: Question, database: int | None) -> dict[str, Any]:
+    """Return a question's query: MBQL 5, with one native stage.
+
+    Parameters:
+        dashboard: the definition.
+        question: one of its questions.
+        database: id of the warehouse on the server.
+    """
+    stage: dict[str, Any] = {"lib/type": "mbql.stage/native", "native": question.sql}
+    template_tags = {
+        tag: {
+            "id": identity.tag_id(question.key, tag),
+            "name": tag,
+            "display-name": filter_.name,
+            "type": _TYPES[filter_.type][0],
+        }
+        for tag, filter_ in _tag_filters(dashboard, question).items()
+    }
+    if template_tags:
+        stage["template-tags"] = template_tags
+    return {"lib/type": "mbql/query", "database": database, "stages": [stage]}
+
+
+def card(
+    dashboard: Dashboard, question: Question, database: int | None, collection: int | None
+) -> dict[str, Any]:
+    """Return the card of a question.
+
+    Parameters:
+        dashboard: the definition.
+        question: one of its questions.
+        database: id of the warehouse on the server.
+        collection: id of the collection on the server.
+    """
+    return {
+        "name": question.name,
+        "description": identity.marked(question.description, "question", question.key),
+        "display": question.display,
+        "type": "question",
+        "collection_id": collection,
+        "dataset_query": dataset_query(dashboard, question, database),
+        "visualization_settings": visualization_settings(dashboard, question),
+        "parameters": [
+            {
+                "id": identity.tag_id(question.key, tag),
+                "type": _TYPES[filter_.type][1],
+                "name": filter_.name,
+                "slug": tag,
+                "target": ["variable", ["template-tag", tag]],
+            }
+            for tag, filter_ in _tag_filters(dashboard, question).items()
+        ],
+    }
+
+
+def _tag_filters(dashboard: Dashboard, question: Question) -> dict[str, Filter]:
+    return {tag: dashboard.filters[question.filters[tag]] for tag in tags(question.sql)}
+
+
+def visualization_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]:
+    """Return how a question is shown: what its display and formats say, and its own settings."""
+    settings = derived_settings(dashboard, question)
+    settings.update(question.visualization)
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]:
+    """Return how a question is shown, without its own settings."""
+    settings: dict[str, Any] = {
+        "column_settings": {
+            json.dumps(["name", column.name], separators=(",", ":")): _column(dashboard, column)
+            for column in question.columns.values()
+        }
+    }
+    if question.display == "table":
+        settings["table.columns"] = [
+            {"name": column.name, "enabled": not column.hidden}
+            for column in question.columns.values()
+        ]
+        return settings
+    settings |= _CHART_SETTINGS
+    settings["graph.dimensions"] = [question.x]
+    settings["graph.metrics"] = list(question.y)
+    settings["series_settings"] = {
+        name: {"title": question.columns[name].title} for name in question.y
+    }
+    if question.display == "bar":
+        settings["graph.show_values"] = True
+        settings["graph.label_value_formatting"] = "compact"
+    if question.goal:
+        settings["graph.show_goal"] = True
+        settings["graph.goal_value"] = question.goal.value
+        settings["graph.goal_label"] = question.goal.label
+    return settings
+
+
+def _column(dashboard: Dashboard, column: Column) -> dict[str, Any]:
+    settings: dict[str, Any] = {"column_title": column.title}
+    match column.format:
+        case "money":
+            settings |= {
+                "number_style": "currency",
+                "currency": dashboard.currency,
+                "currency_in_header": False,
+                "decimals": column.decimals,
+            }
+        case "number":
+            settings |= {"number_style": "decimal", "decimals": column.decimals}
+        case "percent":
+            settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " %"}
+        case "points":
+            settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " pp"}
+        case "hours":
+            settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " h"}
+        case "date":
+            settings |= {"date_style": "MMMM D, YYYY", "time_enabled": None}
+        case "month":
+            settings |= {"date_style": "MMMM, YYYY", "time_enabled": None}
+    if column.bar:
+        settings["show_mini_bar"] = True
+    return settings
+
+
+def parameters(dashboard: Dashboard, cards: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the dashboard's filters.
+
+    Parameters:
+        dashboard: the definition.
+        cards: id on the server by key of the question.
+    """
+    result = []
+    for one in dashboard.filters.values():
+        _, _, type_, section = _TYPES[one.type]
+        parameter: dict[str, Any] = {
+            "id": identity.parameter_id(one.key),
+            "name": one.name,
+            "slug": one.key,
+            "type": type_,
+            "sectionId": section,
+        }
+        if one.source:
+            parameter["values_query_type"] = "list"
+            parameter["values_source_type"] = "card"
+            parameter["values_source_config"] = {
+                "card_id": cards.get(one.source.question),
+                "value_field": ["field", one.source.column, {"base-type": "type/Text"}],
+            }
+        result.append(parameter)
+    return result
+
+
+def dashcard(
+    question: Question, position: Position, card_id: int | None, dashcard_id: int
+) -> dict[str, Any]:
+    """Return a question's tile.
+
+    Parameters:
+        question: the question.
+        position: its place.
+        card_id: its id on the server.
+        dashcard_id: id of the tile there, or a negative number for a new one.
+    """
+    return {
+        "id": dashcard_id,
+        "card_id": card_id,
+        "row": position.row,
+        "col": position.column,
+        "size_x": position.width,
+        "size_y": position.height,
+        "dashboard_tab_id": None,
+        "series": [],
+        "visualization_settings": {},
+        "parameter_mappings": [
+            {
+                "parameter_id": identity.parameter_id(question.filters[tag]),
+                "card_id": card_id,
+                "target": ["variable", ["template-tag", tag]],
+            }
+            for tag in tags(question.sql)
+        ],
+    }

@@ -1,0 +1,290 @@
+"""What the warehouse says of the definition, and the login with which a dashboard reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from driver.errors import UserError
+from metabase.definition import Dashboard, DefinitionError, Problem, Question
+
+DEFAULT_ROLE = "oceanrecords_metabase"
+SCHEMA = "kpi"
+
+_SQL = Path(__file__).parent / "sql"
+_SAMPLES: dict[str, Any] = {"date": date(2000, 1, 1), "text": "x"}
+_RELATION = re.compile(rf"\b{SCHEMA}\.([a-z_][a-z0-9_]*)(?!\s*\()")
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """Where Metabase finds the warehouse, which may be another name than the one used here.
+
+    Attributes:
+        name: what Metabase calls it.
+        host: host as seen from Metabase.
+        port: its port.
+        database: the database.
+        user: the read-only login.
+        ssl: whether to demand encryption.
+        password: its password; None when it is only asked for in case of need.
+    """
+
+    name: str
+    host: str
+    port: int
+    database: str
+    user: str = DEFAULT_ROLE
+    ssl: bool = False
+    password: str | None = field(default=None, repr=False)
+
+
+def relations(dashboard: Dashboard) -> tuple[str, ...]:
+    """Return the names of the views of schema kpi that the questions read."""
+    found = {name for one in dashboard.questions.values() for name in _RELATION.findall(one.sql)}
+    return tuple(sorted(found))
+
+
+def check_questions(
+    connection: psycopg.Connection[Any], dashboard: Dashboard, role: str | None = None
+) -> None:
+    """Ask the database what each question returns, without and with its filters.
+
+    Nothing is read: the statements run with LIMIT 0, in a read-only transaction.
+
+    Parameters:
+        connection: autocommit connection to the warehouse.
+        dashboard: the definition.
+        role: as whom; None as the connection's own role.
+
+    Raises:
+        DefinitionError: if a statement fails, or lacks a column that the definition names.
+        UserError: if the connection may not take on the role.
+    """
+    problems = [
+        problem
+        for question in dashboard.questions.values()
+        for problem in _problems(connection, dashboard, question, role)
+    ]
+    if problems:
+        raise DefinitionError(problems)
+
+
+def _problems(
+    connection: psycopg.Connection[Any],
+    dashboard: Dashboard,
+    question: Question,
+    role: str | None,
+) -> Iterable[Problem]:
+    file = f"{dashboard.folder.name}/questions/{question.file.name}"
+    samples = {key: _SAMPLES[one.type] for key, one in dashboard.filters.items()}
+    for values, when in (({}, "without filters"), (samples, "with all filters")):
+        try:
+            names = _describe(connection, question, values, role)
+        except psycopg.errors.InvalidParameterValue:
+            raise
+        except psycopg.Error as error:
+            words = error.diag.message_primary or str(error).strip()
+            yield Problem(
+                file,
+                question.key,
+                None,
+                f"the database refuses it {when}: {words}",
+                error.diag.message_hint
+                or "Correct the statement, or install the views it reads: oceanrecords migrate",
+            )
+            return
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            yield Problem(
+                file,
+                question.key,
+                None,
+                f"it returns the column {twice[0]} twice",
+                "Give one of them another name with AS.",
+            )
+        missing = [name for name in question.columns if name not in names]
+        if missing:
+            yield Problem(
+                f"{dashboard.folder.name}/dashboard.yaml",
+                question.key,
+                f"columns.{missing[0]}",
+                f"its SQL does not return {', '.join(missing)}",
+                f"It returns {', '.join(names)}.",
+            )
+        if twice or missing:
+            return
+
+
+def _describe(
+    connection: psycopg.Connection[Any],
+    question: Question,
+    values: dict[str, Any],
+    role: str | None,
+) -> list[str]:
+    """Return the names of the columns of a question."""
+    text, parameters = question.compile(values)
+    # The definition's own SQL, with every value as a parameter.
+    statement = sql.SQL("SELECT * FROM ({}\n) AS question LIMIT 0").format(sql.SQL(text))
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET TRANSACTION READ ONLY")
+        if role:
+            _take_on(connection, role)
+        cursor = connection.execute(statement, parameters)
+        return [column.name for column in cursor.description or ()]
+
+
+def _take_on(connection: psycopg.Connection[Any], role: str) -> None:
+    try:
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise UserError(
+            f"The connection to the warehouse may not act as {role}.",
+            f"GRANT {role} TO CURRENT_USER, or connect as a superuser.",
+        ) from error
+
+
+# -- the login ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RoleState:
+    """What a login is and sees.
+
+    Attributes:
+        exists: there is such a role.
+        faults: what keeps it from being a login that sees schema kpi alone, in words.
+        mendable: whether granting rights would mend all of it.
+    """
+
+    exists: bool
+    faults: tuple[str, ...] = ()
+    mendable: bool = True
+
+
+def role_state(connection: psycopg.Connection[Any], role: str) -> RoleState:
+    """Look at the login with which Metabase reads the warehouse.
+
+    Parameters:
+        connection: connection to the warehouse.
+        role: the login.
+
+    Raises:
+        UserError: if there is no schema kpi.
+    """
+    try:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(_statement("role_state.sql"), {"role": role}).fetchone()
+    except psycopg.errors.InvalidSchemaName as error:
+        raise UserError(
+            "The database has no schema kpi, so there is nothing for a dashboard to show.",
+            "Install the warehouse first: oceanrecords migrate",
+        ) from error
+    if row is None:
+        return RoleState(exists=False)
+    beyond = []
+    if row["is_powerful"]:
+        beyond.append("it has rights of an administrator")
+    if row["excess"]:
+        beyond.append(f"it sees or writes {_list(row['excess'])}")
+    short = []
+    if not row["can_log_in"]:
+        short.append("it may not log in")
+    if not row["sees_kpi"]:
+        short.append("it does not see schema kpi")
+    elif row["unseen"]:
+        short.append(f"it does not see {_list(row['unseen'])}")
+    return RoleState(True, (*beyond, *short), mendable=not beyond)
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def check_role(connection: psycopg.Connection[Any], role: str) -> None:
+    """Make sure that the login exists and sees schema kpi alone.
+
+    Raises:
+        UserError: naming what it lacks, or has too much of.
+    """
+    state = role_state(connection, role)
+    if not state.exists:
+        raise UserError(
+            f"The warehouse has no role {role}, as which Metabase would read it.",
+            "Add --create-role, which makes it, or name another one with --warehouse-user.",
+        )
+    if state.faults:
+        raise UserError(
+            f"The role {role} is not one that reads schema kpi alone: {'; '.join(state.faults)}.",
+            "Add --create-role, which grants what is missing."
+            if state.mendable
+            else "Revoke what it has too much of, or name another role with --warehouse-user.",
+        )
+
+
+def create_role(connection: psycopg.Connection[Any], role: str) -> bool:
+    """Make the login, or grant what it lacks; it has no password until `set_password` gives it one.
+
+    Parameters:
+        connection: autocommit connection to the warehouse, of a role that may create roles.
+        role: the login.
+
+    Returns:
+        Whether anything was done.
+
+    Raises:
+        UserError: if the role has more rights than it should, or may not be made.
+    """
+    state = role_state(connection, role)
+    if state.exists and not state.faults:
+        return False
+    if not state.mendable:
+        check_role(connection, role)
+    name = sql.Identifier(role)
+    try:
+        with connection.transaction():
+            if not state.exists:
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+            else:
+                connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(name))
+            connection.execute(
+                sql.SQL(_statement("grant_role.sql").decode()).format(
+                    role=name, database=sql.Identifier(connection.info.dbname)
+                )
+            )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise UserError(
+            f"The connection to the warehouse may not make the role {role}.",
+            "Connect as a role with CREATEROLE that owns schema kpi.",
+            detail=error.diag.message_primary,
+        ) from error
+    return True
+
+
+def set_password(connection: psycopg.Connection[Any], role: str, password: str) -> None:
+    """Give the login a password; the server, its log included, gets to see only the SCRAM secret.
+
+    Parameters:
+        connection: autocommit connection to the warehouse.
+        role: the login.
+        password: its password from now on.
+    """
+    secret = connection.pgconn.encrypt_password(
+        password.encode(), role.encode(), b"scram-sha-256"
+    ).decode()
+    connection.execute(
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(secret))
+    )
+
+
+def _statement(name: str) -> bytes:
+    return (_SQL / name).read_bytes()
