@@ -1,0 +1,73 @@
+-- Tables behind the key figures: aggregates, which the engine keeps up to date by adding and subtracting what changed, and the
+-- limit that lost orders are measured against. Views and catalog rows are installed from plpgsql/ after every apply.
+
+-- Aggregates ----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE dwh.agg_order_daily (
+    day date NOT NULL,
+    country text NOT NULL,
+    orders bigint NOT NULL,
+    lost_orders bigint NOT NULL,
+    sales numeric NOT NULL,
+    fulfilled_orders bigint NOT NULL,
+    hours_to_fulfil numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (day, country)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_order_daily IS 'Orders by day and country. Grain: a day and a country; orders count on the day they were placed, fulfilment on the day of delivery.';
+COMMENT ON COLUMN dwh.agg_order_daily.day IS 'Day in the business time zone.';
+COMMENT ON COLUMN dwh.agg_order_daily.country IS 'Country that the orders went to; Unknown while the address is not known.';
+COMMENT ON COLUMN dwh.agg_order_daily.orders IS 'Measure: orders placed on the day, lost ones included.';
+COMMENT ON COLUMN dwh.agg_order_daily.lost_orders IS 'Measure: orders placed on the day that were cancelled or refunded since.';
+COMMENT ON COLUMN dwh.agg_order_daily.sales IS 'Measure: gross amount of the orders placed on the day that are not lost, in the business currency.';
+COMMENT ON COLUMN dwh.agg_order_daily.fulfilled_orders IS 'Measure: orders delivered on the day.';
+COMMENT ON COLUMN dwh.agg_order_daily.hours_to_fulfil IS 'Measure: hours from order to delivery, summed over the orders delivered on the day.';
+COMMENT ON COLUMN dwh.agg_order_daily.run_id IS 'Run that last wrote the row.';
+
+CREATE TABLE dwh.agg_product_monthly (
+    month_start date NOT NULL,
+    country text NOT NULL,
+    product_type text NOT NULL,
+    product_subtype text NOT NULL,
+    product_id bigint NOT NULL,
+    quantity bigint NOT NULL,
+    sales numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (month_start, country, product_type, product_subtype, product_id)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_product_monthly IS 'What was sold, by month, country and product. Grain: a month, a country, and a product in its place in the assortment at the time of the order. Lost orders are left out.';
+COMMENT ON COLUMN dwh.agg_product_monthly.month_start IS 'First day of the month of the order.';
+COMMENT ON COLUMN dwh.agg_product_monthly.country IS 'Country that the orders went to; Unknown while the address is not known.';
+COMMENT ON COLUMN dwh.agg_product_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
+COMMENT ON COLUMN dwh.agg_product_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN dwh.agg_product_monthly.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN dwh.agg_product_monthly.quantity IS 'Measure: pieces sold.';
+COMMENT ON COLUMN dwh.agg_product_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_monthly.run_id IS 'Run that last wrote the row.';
+
+CREATE TABLE dwh.agg_customer_quarterly (
+    quarter_start date NOT NULL,
+    customer_id bigint NOT NULL,
+    country text NOT NULL,
+    orders bigint NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (quarter_start, customer_id, country)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_customer_quarterly IS 'Who ordered, by quarter and country. Grain: a quarter, a customer and a country.';
+COMMENT ON COLUMN dwh.agg_customer_quarterly.quarter_start IS 'First day of the quarter of the order.';
+COMMENT ON COLUMN dwh.agg_customer_quarterly.customer_id IS 'Customer; -1 while the customer is not known.';
+COMMENT ON COLUMN dwh.agg_customer_quarterly.country IS 'Country that the orders went to; Unknown while the address is not known.';
+COMMENT ON COLUMN dwh.agg_customer_quarterly.orders IS 'Measure: orders placed, lost ones included.';
+COMMENT ON COLUMN dwh.agg_customer_quarterly.run_id IS 'Run that last wrote the row.';
+
+-- The limit of lost orders --------------------------------------------------------------------------------------------
+
+CREATE TABLE kpi.lost_order_limit (
+    valid_from date PRIMARY KEY,
+    limit_share numeric(6, 5) NOT NULL CHECK (limit_share BETWEEN 0 AND 1)
+);
+COMMENT ON TABLE kpi.lost_order_limit IS 'Share of orders that may be lost. Each row holds from its date until the next row''s; add a row to change the limit from a date on.';
+COMMENT ON COLUMN kpi.lost_order_limit.valid_from IS 'First day, by date of order, on which the limit holds; -infinity for the first limit.';
+COMMENT ON COLUMN kpi.lost_order_limit.limit_share IS 'Lost orders by orders, from 0 to 1: 0.05 is five percent.';
+INSERT INTO kpi.lost_order_limit (valid_from, limit_share)
+VALUES ('-infinity', 0.08);

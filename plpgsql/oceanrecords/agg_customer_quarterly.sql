@@ -1,0 +1,39 @@
+-- Who ordered in which quarter, by country. Counting customers is not additive, so the grain keeps the customer: a quarter's
+-- customers are the rows that are left.
+
+CREATE OR REPLACE VIEW work.agg_customer_quarterly AS
+SELECT
+    f.order_id,
+    d.quarter_start,
+    coalesce(c.customer_id, -1) AS customer_id,
+    a.country,
+    1::bigint AS orders
+FROM dwh.fact_order AS f
+JOIN dwh.dim_date AS d ON d.date_key = f.ordered_date_key
+JOIN dwh.dim_customer AS c ON c.customer_key = f.customer_key
+JOIN dwh.dim_address AS a ON a.address_key = f.address_key
+WHERE NOT f.is_deleted
+    AND d.quarter_start IS NOT NULL;
+
+COMMENT ON VIEW work.agg_customer_quarterly IS 'What each order contributes to dwh.agg_customer_quarterly.';
+COMMENT ON COLUMN work.agg_customer_quarterly.order_id IS 'Order: the contribution key.';
+COMMENT ON COLUMN work.agg_customer_quarterly.quarter_start IS 'First day of the quarter of the order.';
+COMMENT ON COLUMN work.agg_customer_quarterly.customer_id IS 'Customer; -1 while the customer is not known.';
+COMMENT ON COLUMN work.agg_customer_quarterly.country IS 'Country of the address, in the version valid when ordered.';
+COMMENT ON COLUMN work.agg_customer_quarterly.orders IS 'Orders.';
+
+INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
+VALUES (
+    'agg_customer_quarterly', 'dwh.agg_customer_quarterly', 'work.agg_customer_quarterly', '{order_id}',
+    '{quarter_start,customer_id,country}', '{orders}'
+)
+ON CONFLICT (aggregate) DO UPDATE
+SET aggregate_table = excluded.aggregate_table,
+    contribution_view = excluded.contribution_view,
+    contribution_key = excluded.contribution_key,
+    group_key = excluded.group_key,
+    measures = excluded.measures;
+
+INSERT INTO etl.aggregate_fact (aggregate, fact)
+VALUES ('agg_customer_quarterly', 'fact_order')
+ON CONFLICT (aggregate, fact) DO NOTHING;

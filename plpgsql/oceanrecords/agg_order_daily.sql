@@ -1,0 +1,61 @@
+-- Orders by day and country: what the daily, monthly and quarterly figures are summed up from. An order counts on the day it was
+-- placed; its fulfilment counts on the day it was delivered, so that a month's average stands once the month is over and the
+-- running month is not made up of the quick orders alone.
+
+CREATE OR REPLACE VIEW work.agg_order_daily AS
+SELECT
+    f.order_id,
+    d.full_date AS day,
+    a.country,
+    1::bigint AS orders,
+    f.is_lost::integer::bigint AS lost_orders,
+    CASE WHEN f.is_lost THEN 0 ELSE f.gross_amount END AS sales,
+    0::bigint AS fulfilled_orders,
+    0::numeric AS hours_to_fulfil
+FROM dwh.fact_order AS f
+JOIN dwh.dim_date AS d ON d.date_key = f.ordered_date_key
+JOIN dwh.dim_address AS a ON a.address_key = f.address_key
+WHERE NOT f.is_deleted
+    AND d.full_date IS NOT NULL
+UNION ALL
+SELECT
+    f.order_id,
+    d.full_date,
+    a.country,
+    0,
+    0,
+    0,
+    1,
+    f.hours_to_fulfil
+FROM dwh.fact_order AS f
+JOIN dwh.dim_date AS d ON d.date_key = f.delivered_date_key
+JOIN dwh.dim_address AS a ON a.address_key = f.address_key
+WHERE NOT f.is_deleted
+    AND d.full_date IS NOT NULL
+    AND f.hours_to_fulfil IS NOT NULL;
+
+COMMENT ON VIEW work.agg_order_daily IS 'What each order contributes to dwh.agg_order_daily: a row for its order, a row for its delivery.';
+COMMENT ON COLUMN work.agg_order_daily.order_id IS 'Order: the contribution key.';
+COMMENT ON COLUMN work.agg_order_daily.day IS 'Day of the order, or of the delivery.';
+COMMENT ON COLUMN work.agg_order_daily.country IS 'Country of the address, in the version valid when ordered.';
+COMMENT ON COLUMN work.agg_order_daily.orders IS 'Orders.';
+COMMENT ON COLUMN work.agg_order_daily.lost_orders IS 'Lost orders.';
+COMMENT ON COLUMN work.agg_order_daily.sales IS 'Gross amount, 0 for a lost order.';
+COMMENT ON COLUMN work.agg_order_daily.fulfilled_orders IS 'Delivered orders.';
+COMMENT ON COLUMN work.agg_order_daily.hours_to_fulfil IS 'Hours from order to delivery.';
+
+INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
+VALUES (
+    'agg_order_daily', 'dwh.agg_order_daily', 'work.agg_order_daily', '{order_id}', '{day,country}',
+    '{orders,lost_orders,sales,fulfilled_orders,hours_to_fulfil}'
+)
+ON CONFLICT (aggregate) DO UPDATE
+SET aggregate_table = excluded.aggregate_table,
+    contribution_view = excluded.contribution_view,
+    contribution_key = excluded.contribution_key,
+    group_key = excluded.group_key,
+    measures = excluded.measures;
+
+INSERT INTO etl.aggregate_fact (aggregate, fact)
+VALUES ('agg_order_daily', 'fact_order')
+ON CONFLICT (aggregate, fact) DO NOTHING;

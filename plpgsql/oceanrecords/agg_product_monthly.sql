@@ -1,0 +1,50 @@
+-- What was sold by month, country and product. The lines tell product and amount, their order tells country and whether it is
+-- lost, so changes of both facts count. Names of products are joined when queried: they are overwritten, the groups are not.
+
+CREATE OR REPLACE VIEW work.agg_product_monthly AS
+SELECT
+    f.order_id,
+    d.month_start,
+    a.country,
+    p.product_type,
+    p.product_subtype,
+    coalesce(p.product_id, -1) AS product_id,
+    l.quantity::bigint AS quantity,
+    l.amount AS sales
+FROM dwh.fact_order AS f
+JOIN dwh.fact_order_line AS l ON l.order_id = f.order_id
+JOIN dwh.dim_date AS d ON d.date_key = f.ordered_date_key
+JOIN dwh.dim_address AS a ON a.address_key = f.address_key
+JOIN dwh.dim_product AS p ON p.product_key = l.product_key
+WHERE NOT f.is_deleted
+    AND NOT f.is_lost
+    AND NOT l.is_deleted
+    AND d.month_start IS NOT NULL;
+
+COMMENT ON VIEW work.agg_product_monthly IS 'What each order contributes to dwh.agg_product_monthly, a row a line.';
+COMMENT ON COLUMN work.agg_product_monthly.order_id IS 'Order: the contribution key.';
+COMMENT ON COLUMN work.agg_product_monthly.month_start IS 'First day of the month of the order.';
+COMMENT ON COLUMN work.agg_product_monthly.country IS 'Country of the address, in the version valid when ordered.';
+COMMENT ON COLUMN work.agg_product_monthly.product_type IS 'Product type, in the version valid when ordered.';
+COMMENT ON COLUMN work.agg_product_monthly.product_subtype IS 'Product subtype, in the version valid when ordered.';
+COMMENT ON COLUMN work.agg_product_monthly.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN work.agg_product_monthly.quantity IS 'Pieces.';
+COMMENT ON COLUMN work.agg_product_monthly.sales IS 'Quantity by unit price.';
+
+INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
+VALUES (
+    'agg_product_monthly', 'dwh.agg_product_monthly', 'work.agg_product_monthly', '{order_id}',
+    '{month_start,country,product_type,product_subtype,product_id}', '{quantity,sales}'
+)
+ON CONFLICT (aggregate) DO UPDATE
+SET aggregate_table = excluded.aggregate_table,
+    contribution_view = excluded.contribution_view,
+    contribution_key = excluded.contribution_key,
+    group_key = excluded.group_key,
+    measures = excluded.measures;
+
+INSERT INTO etl.aggregate_fact (aggregate, fact)
+VALUES
+    ('agg_product_monthly', 'fact_order'),
+    ('agg_product_monthly', 'fact_order_line')
+ON CONFLICT (aggregate, fact) DO NOTHING;

@@ -1,0 +1,58 @@
+-- What the figures go by: the business's calendar, and how far the aggregates are loaded. Business users may read schema kpi alone.
+-- Views run with their owner's rights, but functions that they call do not; so settings are read from their table here.
+
+INSERT INTO etl.setting (name, value, description)
+VALUES
+    ('currency', 'EUR', 'Currency of all amounts, ISO 4217: the business currency.'),
+    ('business_date', '', 'Date that the key figures take for today, when the business plays another day than the calendar''s; empty for today.')
+ON CONFLICT (name) DO UPDATE
+SET description = excluded.description
+WHERE etl.setting.description <> excluded.description;
+
+CREATE OR REPLACE VIEW work.kpi_clock AS
+WITH setting AS (
+    SELECT
+        (SELECT s.value FROM etl.setting AS s WHERE s.name = 'time_zone') AS time_zone,
+        (SELECT s.value FROM etl.setting AS s WHERE s.name = 'currency') AS currency,
+        (SELECT nullif(s.value, '')::date FROM etl.setting AS s WHERE s.name = 'business_date') AS business_date
+),
+loaded AS (
+    -- One aggregate that was never loaded, and nothing is complete.
+    SELECT CASE WHEN bool_and(b.read_at IS NOT NULL) THEN min(b.read_at) END AS complete_until
+    FROM etl.aggregate AS a
+    LEFT JOIN etl.load_state AS l ON l.object = a.aggregate
+    LEFT JOIN etl.batch AS b ON b.batch_id = l.loaded_batch_id
+),
+moment AS (
+    SELECT
+        s.time_zone,
+        s.currency,
+        l.complete_until,
+        coalesce(s.business_date, (now() AT TIME ZONE s.time_zone)::date) AS today,
+        -- A day that is played has nothing to do with the moment of the last load.
+        CASE WHEN s.business_date IS NULL THEN (l.complete_until AT TIME ZONE s.time_zone)::date END AS loaded_on
+    FROM setting AS s
+    CROSS JOIN loaded AS l
+)
+SELECT
+    m.time_zone,
+    m.currency,
+    m.complete_until,
+    m.today,
+    least(m.today, m.loaded_on) AS whole_until,
+    date_trunc('month', m.today)::date AS month_start,
+    greatest(least(m.today, m.loaded_on) - date_trunc('month', m.today)::date, 0) AS whole_days,
+    coalesce((SELECT min(a.day) FROM dwh.agg_order_daily AS a), m.today) AS first_day,
+    greatest((SELECT max(a.day) FROM dwh.agg_order_daily AS a), m.today) AS last_day
+FROM moment AS m;
+
+COMMENT ON VIEW work.kpi_clock IS 'The one row that says what today is and how far the figures are complete.';
+COMMENT ON COLUMN work.kpi_clock.time_zone IS 'Time zone of the business: setting time_zone.';
+COMMENT ON COLUMN work.kpi_clock.currency IS 'Currency of all amounts: setting currency.';
+COMMENT ON COLUMN work.kpi_clock.complete_until IS 'Moment of the source up to which all aggregates are complete.';
+COMMENT ON COLUMN work.kpi_clock.today IS 'Today in the business time zone, or setting business_date.';
+COMMENT ON COLUMN work.kpi_clock.whole_until IS 'First day that is not over, or not wholly loaded.';
+COMMENT ON COLUMN work.kpi_clock.month_start IS 'First day of the running month.';
+COMMENT ON COLUMN work.kpi_clock.whole_days IS 'Days of the running month that are over and loaded.';
+COMMENT ON COLUMN work.kpi_clock.first_day IS 'First day with an order; today when there is none.';
+COMMENT ON COLUMN work.kpi_clock.last_day IS 'Last day with an order, today at least.';

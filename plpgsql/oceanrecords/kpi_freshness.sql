@@ -1,0 +1,44 @@
+CREATE OR REPLACE VIEW kpi.freshness AS
+SELECT
+    c.complete_until,
+    clock_timestamp() - c.complete_until AS age,
+    c.complete_until IS NULL
+    OR clock_timestamp() - c.complete_until > (SELECT s.value FROM etl.setting AS s WHERE s.name = 'stale_after')::interval AS is_stale,
+    r.run_id AS last_run_id,
+    r.status AS last_run_status,
+    r.ended_at AS last_run_at,
+    s.run_id AS last_successful_run_id,
+    s.ended_at AS last_successful_run_at,
+    c.today,
+    c.whole_until,
+    c.time_zone,
+    c.currency
+FROM work.kpi_clock AS c
+LEFT JOIN LATERAL (
+    SELECT n.run_id, n.status, n.ended_at
+    FROM etl.run AS n
+    WHERE n.ended_at IS NOT NULL
+    ORDER BY n.run_id DESC
+    LIMIT 1
+) AS r ON true
+LEFT JOIN LATERAL (
+    SELECT n.run_id, n.ended_at
+    FROM etl.run AS n
+    WHERE n.status = 'succeeded'
+    ORDER BY n.run_id DESC
+    LIMIT 1
+) AS s ON true;
+
+COMMENT ON VIEW kpi.freshness IS 'How fresh the figures are, in one row. Source: the warehouse''s runs and watermarks.';
+COMMENT ON COLUMN kpi.freshness.complete_until IS 'Moment of the operational system up to which the figures are complete; empty before the first load.';
+COMMENT ON COLUMN kpi.freshness.age IS 'Time since that moment.';
+COMMENT ON COLUMN kpi.freshness.is_stale IS 'Whether the figures are older than the setting stale_after allows.';
+COMMENT ON COLUMN kpi.freshness.last_run_id IS 'Last run that ended.';
+COMMENT ON COLUMN kpi.freshness.last_run_status IS 'How it ended: succeeded, partial or failed.';
+COMMENT ON COLUMN kpi.freshness.last_run_at IS 'When it ended.';
+COMMENT ON COLUMN kpi.freshness.last_successful_run_id IS 'Last run of which all tasks succeeded.';
+COMMENT ON COLUMN kpi.freshness.last_successful_run_at IS 'When it ended.';
+COMMENT ON COLUMN kpi.freshness.today IS 'Date that the figures take for today, in the business time zone.';
+COMMENT ON COLUMN kpi.freshness.whole_until IS 'First day that is not over, or not wholly loaded: periods that reach it are still running.';
+COMMENT ON COLUMN kpi.freshness.time_zone IS 'Business time zone: it decides on which day an order falls.';
+COMMENT ON COLUMN kpi.freshness.currency IS 'Currency of all amounts, ISO 4217.';

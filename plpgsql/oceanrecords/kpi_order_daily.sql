@@ -1,0 +1,29 @@
+CREATE OR REPLACE VIEW kpi.order_daily AS
+SELECT
+    a.day,
+    a.country,
+    a.orders,
+    a.lost_orders,
+    a.sales,
+    round(a.sales / nullif(a.orders - a.lost_orders, 0), 2) AS average_order_value,
+    a.fulfilled_orders,
+    a.hours_to_fulfil,
+    round(a.hours_to_fulfil / nullif(a.fulfilled_orders, 0), 2) AS fulfilment_hours
+FROM dwh.agg_order_daily AS a;
+
+COMMENT ON VIEW kpi.order_daily IS 'Orders by day and country, a row where there was something. Unit: orders, business currency, hours. Source: dwh.fact_order.';
+COMMENT ON COLUMN kpi.order_daily.day IS 'Day in the business time zone: of the order, and for fulfilment of the delivery.';
+COMMENT ON COLUMN kpi.order_daily.country IS 'Country that the orders went to.';
+COMMENT ON COLUMN kpi.order_daily.orders IS 'Orders placed, lost ones included.';
+COMMENT ON COLUMN kpi.order_daily.lost_orders IS 'Orders placed on the day that were cancelled or refunded since.';
+COMMENT ON COLUMN kpi.order_daily.sales IS 'Amount of the orders that were not lost, in the business currency.';
+COMMENT ON COLUMN kpi.order_daily.average_order_value IS 'Sales by number of orders that were not lost; empty where there is none.';
+COMMENT ON COLUMN kpi.order_daily.fulfilled_orders IS 'Orders delivered on the day.';
+COMMENT ON COLUMN kpi.order_daily.hours_to_fulfil IS 'Hours from order to delivery, summed over the orders delivered on the day.';
+COMMENT ON COLUMN kpi.order_daily.fulfilment_hours IS 'Average hours from order to delivery of the orders delivered on the day.';
+
+CREATE OR REPLACE VIEW kpi.country AS
+SELECT DISTINCT a.country
+FROM dwh.agg_order_daily AS a;
+COMMENT ON VIEW kpi.country IS 'Countries that were ever sold to: the values of a filter. Source: dwh.fact_order.';
+COMMENT ON COLUMN kpi.country.country IS 'Country.';

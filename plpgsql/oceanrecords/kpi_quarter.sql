@@ -1,0 +1,96 @@
+/*
+Sales by quarter, over the chosen countries, without a gap from the first order to today.
+Parameters: p_countries, names of countries; none for all.
+Returns:    a row a quarter, in order.
+Runs with the rights of its owner, so that a reader needs no more than schema kpi.
+*/
+CREATE OR REPLACE FUNCTION kpi.quarter_of(VARIADIC p_countries text[] DEFAULT '{}')
+RETURNS TABLE (
+    quarter_start date,
+    quarter_name text,
+    is_complete boolean,
+    orders bigint,
+    lost_orders bigint,
+    sales numeric,
+    average_order_value numeric
+)
+LANGUAGE sql
+STABLE
+PARALLEL SAFE
+SECURITY DEFINER
+ROWS 20
+SET search_path = pg_catalog, pg_temp
+AS $quarter_of$
+    WITH quarter AS (
+        SELECT
+            g.moment::date AS quarter_start,
+            (g.moment + interval '3 months')::date <= c.whole_until AS is_complete
+        FROM work.kpi_clock AS c
+        CROSS JOIN LATERAL generate_series(
+            date_trunc('quarter', c.first_day::timestamp),
+            date_trunc('quarter', c.last_day::timestamp),
+            interval '3 months'
+        ) AS g (moment)
+    ),
+    summed AS (
+        SELECT
+            date_trunc('quarter', a.day::timestamp)::date AS quarter_start,
+            sum(a.orders)::bigint AS orders,
+            sum(a.lost_orders)::bigint AS lost_orders,
+            sum(a.sales) AS sales
+        FROM dwh.agg_order_daily AS a
+        WHERE cardinality(p_countries) = 0
+            OR a.country = ANY (p_countries)
+        GROUP BY 1
+    )
+    SELECT
+        q.quarter_start,
+        to_char(q.quarter_start, 'YYYY "Q"Q'),
+        q.is_complete,
+        coalesce(s.orders, 0),
+        coalesce(s.lost_orders, 0),
+        coalesce(s.sales, 0),
+        round(s.sales / nullif(s.orders - s.lost_orders, 0), 2)
+    FROM quarter AS q
+    LEFT JOIN summed AS s USING (quarter_start)
+    ORDER BY q.quarter_start
+$quarter_of$;
+COMMENT ON FUNCTION kpi.quarter_of(text[]) IS 'The figures of kpi.quarter over the given countries; over all when none is given.';
+
+CREATE OR REPLACE VIEW kpi.quarter AS
+SELECT
+    q.quarter_start,
+    q.quarter_name,
+    q.is_complete,
+    q.orders,
+    q.lost_orders,
+    q.sales,
+    q.average_order_value
+FROM kpi.quarter_of() AS q;
+
+COMMENT ON VIEW kpi.quarter IS 'Sales by quarter, without a gap up to the running one. Unit: business currency. Source: dwh.fact_order.';
+COMMENT ON COLUMN kpi.quarter.quarter_start IS 'First day of the quarter, in the business time zone.';
+COMMENT ON COLUMN kpi.quarter.quarter_name IS 'Year and quarter, such as 2025 Q1.';
+COMMENT ON COLUMN kpi.quarter.is_complete IS 'Whether all days of the quarter are over and loaded; a quarter that is not is still running.';
+COMMENT ON COLUMN kpi.quarter.orders IS 'Orders placed, lost ones included.';
+COMMENT ON COLUMN kpi.quarter.lost_orders IS 'Orders placed in the quarter that were cancelled or refunded since.';
+COMMENT ON COLUMN kpi.quarter.sales IS 'Sales: amount of the orders that were not lost, by date of order, in the business currency.';
+COMMENT ON COLUMN kpi.quarter.average_order_value IS 'Sales by number of orders that were not lost, in the business currency; empty without such orders.';
+
+CREATE OR REPLACE VIEW kpi.customer_quarterly AS
+SELECT
+    a.quarter_start,
+    to_char(a.quarter_start, 'YYYY "Q"Q') AS quarter_name,
+    a.country,
+    a.customer_id,
+    a.orders
+FROM dwh.agg_customer_quarterly AS a
+-- Orders whose customer is not known yet are nobody: they come in with their customer.
+WHERE a.customer_id <> -1;
+
+COMMENT ON VIEW kpi.customer_quarterly IS 'Customers who ordered, by quarter and country: count the different ones. Unit: orders. Source: dwh.fact_order.';
+COMMENT ON COLUMN kpi.customer_quarterly.quarter_start IS 'First day of the quarter, in the business time zone.';
+COMMENT ON COLUMN kpi.customer_quarterly.quarter_name IS 'Year and quarter, such as 2025 Q1.';
+COMMENT ON COLUMN kpi.customer_quarterly.country IS 'Country that the orders went to.';
+COMMENT ON COLUMN kpi.customer_quarterly.customer_id IS 'Customer; the same person in several countries is one customer.';
+COMMENT ON COLUMN kpi.customer_quarterly.orders IS 'Orders placed, lost ones included.';
