@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from typing import Annotated, Any
 
@@ -16,12 +16,51 @@ from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error
 from driver.state import State
 
+# Commands of other packages, each a module that defines `app`: its panel of the help and what it is
+# for. They are imported when they are called: the other commands do not pay for what they need.
+_SUB_APPS = {
+    "simulate": (
+        "simulator.cli",
+        "Operational system",
+        "Fill the operational system with history, and keep it moving.",
+    ),
+    "metabase": (
+        "metabase.cli",
+        "Dashboard",
+        "Put the dashboard into Metabase, and keep it there as the files say.",
+    ),
+    "dashboard": (
+        "metabase.preview_cli",
+        "Dashboard",
+        "See the dashboard without Metabase.",
+    ),
+}
+
 
 class RootGroup(TyperGroup):
     """Tells every error as a sentence with a hint, and never shows a traceback.
 
     OCEANRECORDS_DEBUG=1 shows it all the same.
     """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands in the order of the help."""
+        return [*super().list_commands(ctx), *_SUB_APPS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command; for one of another package, what the help says of it."""
+        if cmd_name not in _SUB_APPS:
+            return super().get_command(ctx, cmd_name)
+        _, panel, purpose = _SUB_APPS[cmd_name]
+        return TyperGroup(name=cmd_name, help=purpose, rich_help_panel=panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the arguments call, importing its package if need be."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in _SUB_APPS:
+            command = typer.main.get_group(importlib.import_module(_SUB_APPS[name][0]).app)
+            command.name = name
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:  # Typer's own click, or click itself
         """Run the command, and turn what it raises into a message and an exit status."""
@@ -111,16 +150,6 @@ app.command("status", rich_help_panel="Look", epilog=status.STATUS_EXAMPLES)(sta
 app.command("queue", rich_help_panel="Look", epilog=status.QUEUE_EXAMPLES)(status.queue)
 app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
 app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)
-
-# The other packages' commands; each is one module that defines `app`.
-for _name, _module, _panel in (
-    ("simulate", "simulator.cli", "Operational system"),
-    ("metabase", "metabase.cli", "Dashboard"),
-    ("dashboard", "metabase.preview_cli", "Dashboard"),
-):
-    if importlib.util.find_spec(_module) is None:
-        continue
-    app.add_typer(importlib.import_module(_module).app, name=_name, rich_help_panel=_panel)
 
 
 def main() -> None:

@@ -167,23 +167,53 @@ def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Fin
         )
 
 
-def _freshness(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
-    if not _value(connection, "SELECT to_regclass('etl.run') IS NOT NULL"):
+def _last_run(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    if not _value(connection, "SELECT to_regclass('etl.run_status') IS NOT NULL"):
         return
-    status, _ended, age = _row(
+    status, age = _row(
         connection,
-        "SELECT status, ended_at, clock_timestamp() - ended_at FROM etl.run "
-        "WHERE ended_at IS NOT NULL ORDER BY run_id DESC LIMIT 1",
+        "SELECT status, clock_timestamp() - coalesce(ended_at, started_at) FROM etl.run_status "
+        "ORDER BY run_id DESC LIMIT 1",
     )
     if status is None:
         yield Finding("last run", "warning", "nothing has been loaded yet", "oceanrecords run")
-        return
-    told = f"{status} {output.seconds(age)} ago"
-    if status == "succeeded":
-        yield Finding("last run", "ok", told)
+    elif status in ("succeeded", "running"):
+        yield Finding("last run", "ok", f"{status} {output.seconds(age)} ago")
     else:
         yield Finding(
-            "last run", "warning", told, "See `oceanrecords status`, then `oceanrecords run`."
+            "last run",
+            "warning",
+            f"{status} {output.seconds(age)} ago",
+            "See `oceanrecords status`, then `oceanrecords run`.",
+        )
+    if status is not None:
+        yield from _staleness(connection)
+
+
+def _staleness(connection: psycopg.Connection) -> Iterator[Finding]:
+    """Yield how old the warehouse is, and what has waited too long."""
+    stale, lag, promised = _row(
+        connection,
+        "SELECT count(*) FILTER (WHERE is_stale), max(lag), etl.get_setting('stale_after') "
+        "FROM etl.watermark_status",
+    )
+    yield Finding(
+        "freshness",
+        "warning" if stale else "ok",
+        f"complete until {output.seconds(lag)} ago; promised are {promised}",
+        "oceanrecords run, or let it run on a schedule" if stale else "",
+    )
+    old, after = _row(
+        connection,
+        "SELECT coalesce(sum(old_entries), 0), etl.get_setting('queue_old_after') "
+        "FROM etl.queue_status",
+    )
+    if old:
+        yield Finding(
+            "queue",
+            "warning",
+            f"{old:,} facts have waited for a member for more than {after}",
+            "oceanrecords queue names them",
         )
 
 
@@ -192,7 +222,7 @@ _CHECKS: tuple[Callable[[psycopg.Connection, Target], Iterator[Finding]], ...] =
     _rights,
     _extensions,
     _migrations,
-    _freshness,
+    _last_run,
 )
 
 

@@ -65,6 +65,8 @@ def status(
             "tasks": _rows(connection, "SELECT * FROM etl.task_status ORDER BY position"),
             "watermarks": _rows(connection, "SELECT * FROM etl.watermark_status"),
             "queue": _rows(connection, "SELECT * FROM etl.queue_status ORDER BY fact, dimension"),
+            "quarantine": _rows(connection, "SELECT * FROM etl.quarantine_status ORDER BY object"),
+            "schema_drift": _rows(connection, "SELECT * FROM etl.schema_drift"),
         }
     emit(answer, as_json=as_json, render=lambda data: _render_status(data, show_all))
 
@@ -96,6 +98,13 @@ def _render_status(answer: dict[str, Any], show_all: bool) -> None:
         console.print(_queue_table(answer["queue"]))
     else:
         console.print("[title]Reprocessing queue[/]  [quiet]empty[/]")
+    if answer["quarantine"]:
+        console.print()
+        console.print(_quarantine_table(answer["quarantine"]))
+    if answer["schema_drift"]:
+        console.print()
+        console.print("[title]Schema drift[/]")
+        console.print(rows_table(answer["schema_drift"]))
 
 
 def _runs_table(runs: list[dict[str, Any]]) -> Table:
@@ -215,6 +224,22 @@ def _queue_table(queue: list[dict[str, Any]]) -> Table:
             output.number(one["ready"]),
             output.moment(one["oldest"]),
             output.seconds(one["age"]),
+        )
+    return table
+
+
+def _quarantine_table(quarantine: list[dict[str, Any]]) -> Table:
+    table = output.table(
+        "object", "rows", "oldest", "age", "latest reason",
+        title="Quarantine", right=("rows", "age"), wrap=("latest reason",),
+    )  # fmt: skip
+    for one in quarantine:
+        table.add_row(
+            one["object"],
+            output.number(one["row_count"]),
+            output.moment(one["oldest"]),
+            output.seconds(one["age"]),
+            one["latest_reason"],
         )
     return table
 

@@ -43,6 +43,20 @@ def test_a_migrated_database_wants_a_first_run_and_then_nothing(
     assert "Ready" in cli("doctor").stdout
 
 
+def test_a_warehouse_older_than_promised_is_stale(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    assert cli("run").returncode == 0
+    assert findings(cli("doctor", "--json"))["freshness"]["status"] == "ok"
+    database.execute("UPDATE etl.setting SET value = '1 microsecond' WHERE name = 'stale_after'")
+    finished = cli("doctor", "--json")
+    assert finished.returncode == 0
+    found = findings(finished)["freshness"]
+    assert found["status"] == "warning"
+    assert "1 microsecond" in found["message"]
+    assert "oceanrecords run" in found["remedy"]
+
+
 def test_a_run_that_did_not_succeed_is_pointed_out(
     cli: Callable[..., Finished], database: Database
 ) -> None:

@@ -1,0 +1,212 @@
+"""`oceanrecords demo`: from nothing to a warehouse that has failed and repaired itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from driver import output, state
+from driver.connection import Target, resolve
+from driver.demo import BROKEN, DATABASE, Demo, Scale
+from driver.errors import UserError
+from driver.output import console
+from driver.progress import Progress as RunProgress
+from driver.run import Outcome
+from driver.server import EmbeddedServer
+from simulator.actions import TickPlan
+
+EXAMPLES = (
+    "Examples: oceanrecords demo · oceanrecords demo --keep · oceanrecords demo --orders 200000"
+)
+
+
+def demo(
+    context: typer.Context,
+    orders: Annotated[
+        int, typer.Option("--orders", min=1000, max=1_000_000, help="Orders of history.")
+    ] = 20_000,
+    months: Annotated[
+        int, typer.Option("--months", min=2, max=60, help="Months of history.")
+    ] = 24,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the embedded server running in the end.")
+    ] = False,
+) -> None:
+    """Show the whole warehouse at work: seed, load, play, break, repair, reconcile, report.
+
+    Works in a database of its own, made anew each time, so that nothing else is touched.
+    """
+    started = time.monotonic()
+    with _server(state.of(context).dsn, keep=keep) as target:
+        play = Demo(target, Scale(orders=orders, months=months))
+        _prepare(play)
+        _load_history(play)
+        _play_days(play)
+        _break_and_repair(play)
+        _prove(play)
+        _report(play)
+        console.print(
+            f"\n[ok]●[/] Done in {output.seconds(time.monotonic() - started)}.", soft_wrap=True
+        )
+        _what_next(target, keep=keep)
+
+
+@contextmanager
+def _server(dsn: str | None, *, keep: bool) -> Iterator[Target]:
+    """Give the server to play on; the embedded one is started, and stopped again if it was not running."""
+    try:
+        target = resolve(dsn)
+    except UserError:
+        if dsn:
+            raise
+        server = EmbeddedServer()
+        started = server.start()
+        try:
+            yield resolve(None)
+        finally:
+            if started and not keep:
+                server.stop()
+        return
+    yield target
+
+
+def _title(text: str, why: str) -> None:
+    console.print(f"\n[title]{text}[/]  [quiet]{why}[/]", soft_wrap=True)
+
+
+def _done(text: str) -> None:
+    console.print(f"  [ok]✓[/] {text}", soft_wrap=True)
+
+
+def _prepare(play: Demo) -> None:
+    _title("Set up", "a database, and the warehouse in it")
+    play.create_database()
+    count = play.migrate()
+    _done(f"database {DATABASE}: {count} migrations applied, procedures installed")
+
+
+def _load_history(play: Demo) -> None:
+    _title("History", "the operational system as it has grown")
+    with Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("seeding", total=1.0)
+        result = play.seed(lambda step, share: progress.update(bar, completed=share, description=step))
+    _done(
+        f"{result.orders:,} orders of {result.customers:,} customers with {result.order_lines:,} lines,"
+        f" {result.starts_on:%b %Y} to {result.ends_on:%b %Y}"
+    )
+    _title("First load", "source, delta, stage, work, dwh: two workers share the tasks")
+    with RunProgress(console, brief=True) as progress_of_run:
+        outcome = play.load(progress_of_run.start, progress_of_run.tell)
+    _loaded(outcome)
+
+
+def _loaded(outcome: Outcome) -> None:
+    one = outcome.run
+    sign = {"succeeded": "[ok]✓[/]", "partial": "[warn]![/]"}.get(outcome.status, "[bad]✗[/]")
+    said = [f"run {one['run_id']} {outcome.status}", f"{one['rows_written']:,} rows written"]
+    if one["rows_queued"]:
+        said.append(f"{one['rows_queued']:,} queued")
+    said.append(output.seconds(one["seconds"]))
+    console.print(f"  {sign} {', '.join(said)}", soft_wrap=True)
+
+
+def _play_days(play: Demo) -> None:
+    _title("Business", "a few days of it, with a load after each")
+    for day in play.days():
+        done = play.play(day)
+        console.print(f"  [quiet]{day:%a %d %b}[/]  {done.summary()}", soft_wrap=True)
+        _expect(play.load(), "succeeded")
+
+
+def _expect(outcome: Outcome, status: str) -> None:
+    _loaded(outcome)
+    if outcome.status != status:
+        failed = [task for task in outcome.tasks if task["status"] == "failed"]
+        raise UserError(
+            f"The run should have ended as {status}.",
+            "`oceanrecords status` tells more.",
+            detail="; ".join(f"{task['task']}: {task['message']}" for task in failed),
+        )
+
+
+def _break_and_repair(play: Demo) -> None:
+    _title("A failure", f"on purpose: every load of {BROKEN} raises an error, and business goes on")
+    play.break_dimension()
+    last = play.days()[-1]
+    launches = TickPlan(new_products=2, place_orders=20, change_prices=5)
+    console.print(f"  [quiet]{last:%a %d %b}[/]  {play.play(last, launches).summary()}", soft_wrap=True)
+    outcome = play.load()
+    _expect(outcome, "partial")
+    for task in outcome.tasks:
+        if task["status"] == "failed":
+            console.print(f"    [bad]✗[/] {task['task']}: {task['message']}", soft_wrap=True)
+    waiting = play.queue()
+    if not waiting:
+        raise UserError("Facts should wait for the dimension that failed, and none does.")
+    for entry in waiting:
+        console.print(
+            f"    {entry['entries']:,} rows of {entry['fact']} carry key -1 and wait for {entry['dimension']}"
+        )
+    _title("The repair", "the cause is gone; the next run mends the rest by itself")
+    play.repair_dimension()
+    _expect(play.load(), "succeeded")
+    left = play.queue()
+    if left:
+        raise UserError(f"The queue should be empty, and holds {left}.")
+    _done("the queue is empty")
+
+
+def _prove(play: Demo) -> None:
+    _title("Reconciliation", "the warehouse against the source, computed in the database")
+    differences = play.reconcile()
+    if differences:
+        raise UserError(
+            f"The warehouse differs from its source in {len(differences)} places.",
+            "`oceanrecords reconcile` names them.",
+        )
+    _done("no difference in any table")
+
+
+def _report(play: Demo) -> None:
+    _title("Key figures", "as the business sees them")
+    rows = play.rows("SELECT * FROM kpi.overview")
+    console.print(_indented(rows))
+    page = play.write_dashboard()
+    _done(f"the dashboard is in {page}")
+
+
+def _indented(rows: list[dict[str, Any]]) -> Table:
+    from driver.commands.status import rows_table
+
+    table = rows_table(rows)
+    table.padding = (0, 1, 0, 1)
+    return table
+
+
+def _what_next(target: Target, *, keep: bool) -> None:
+    console.print("\n[title]What to try next[/]")
+    commands = []
+    if target.embedded and not keep:
+        commands.append(("oceanrecords db start", "the data is kept"))
+    commands += [
+        (f'export OCEANRECORDS_DSN="$(oceanrecords db url --database {DATABASE})"', ""),
+        ("oceanrecords status", "what ran, how far everything is, what waits"),
+        ("oceanrecords simulate tick && oceanrecords run", "more business, and its load"),
+        ("oceanrecords sql dim_product", "the SQL of a task"),
+        ("oceanrecords dashboard serve", "the dashboard in a browser"),
+        ("oceanrecords db stop", ""),
+    ]
+    for command, why in commands:
+        console.print(f"  {command}" + (f"  [quiet]# {why}[/]" if why else ""), soft_wrap=True)
