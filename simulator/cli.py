@@ -1,0 +1,556 @@
+"""`oceanrecords simulate`: history for the operational system, and business that goes on."""
+
+# The numbers of a round are read from the context, by the names of the plan.
+# ruff: noqa: ARG001
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import connect
+from driver.errors import EXIT_USAGE, UserError
+from driver.output import console, emit, error_console
+from simulator import actions, burst, seed
+from simulator.actions import Played, TickPlan, TickResult
+from simulator.stopping import StopSignal
+
+app = typer.Typer(
+    help="Fill the operational system with history, and play its business on.",
+    no_args_is_help=True,
+    epilog="Start with: oceanrecords simulate seed · Then: oceanrecords simulate tick",
+)
+
+_PLAN = TickPlan()
+
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="S",
+        help="Number that decides what is left to chance; another one each time.",
+    ),
+]
+ClockOption = Annotated[
+    str | None,
+    typer.Option(
+        "--clock",
+        metavar="TIME",
+        help="Business time, such as '2025-06-01 09:00' (UTC without an offset); otherwise now.",
+    ),
+]
+
+
+# History -----------------------------------------------------------------------------------------
+
+
+@app.command(
+    "seed",
+    epilog="Examples: oceanrecords simulate seed --orders 200000 --months 36 · "
+    "oceanrecords simulate seed --until 2025-06-30 · oceanrecords simulate seed --reset --until 7",
+)
+def seed_command(
+    context: typer.Context,
+    orders: Annotated[
+        int,
+        typer.Option("--orders", metavar="N", help="Number of orders; all else follows from it."),
+    ] = 20_000,
+    months: Annotated[
+        int, typer.Option("--months", metavar="M", help="Length of the history.")
+    ] = 24,
+    chance: Annotated[
+        int, typer.Option("--seed", metavar="S", help="Same number, same rows.")
+    ] = 42,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="DATE",
+            help="Day before which the history ends: 2025-06-30, or a number of days back; "
+            "otherwise today (UTC).",
+        ),
+    ] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Empty the operational system first.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill the empty operational system with history, all of it or nothing.
+
+    It looks like a business: growth, seasons, weekdays, best-sellers and a long tail, prices that
+    change, orders that get lost, parcels that take longer to some countries. The newest orders are
+    still on their way.
+    """
+    ends_on = _day(until) if until is not None else None
+    with _connection(context, "oceanrecords seed") as connection, _bar() as advance:
+        result = seed.seed(
+            connection,
+            orders=orders,
+            months=months,
+            seed=chance,
+            until=ends_on,
+            reset=reset,
+            progress=advance,
+        )
+    emit(dataclasses.asdict(result), as_json=as_json, render=_render_seed)
+
+
+def _render_seed(answer: dict[str, Any]) -> None:
+    last_day = answer["ends_on"] - timedelta(days=1)
+    table = output.table("", "rows", right=("rows",))
+    for name in ("orders", "order_lines", "customers", "addresses", "products", "suppliers"):
+        table.add_row(name.replace("_", " "), output.number(answer[name]))
+    console.print(f"History from {answer['starts_on']} to {last_day}", style="title")
+    console.print(table)
+    console.print("Next: oceanrecords run · oceanrecords simulate tick", style="quiet")
+
+
+def _day(text: str) -> date:
+    """Read a day: a date, or a number of days back from today (UTC)."""
+    today = datetime.now(UTC).date()
+    try:
+        if re.fullmatch(r"\d{1,5}", text):
+            return today - timedelta(days=int(text))
+        return date.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            f"--until {text} is neither a date nor a number of days.",
+            "Write 2025-06-30, or 30 for thirty days back.",
+            EXIT_USAGE,
+        ) from error
+
+
+@contextmanager
+def _bar() -> Iterator[seed.Progress]:
+    """Show a progress bar on standard error, where that is a terminal."""
+    with Progress(
+        TextColumn("[progress.description]{task.description:<14}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=error_console,
+        transient=True,
+        disable=not error_console.is_terminal,
+    ) as progress:
+        task = progress.add_task("locking", total=1.0)
+
+        def advance(step: str, share: float) -> None:
+            progress.update(task, description=step, completed=share)
+
+        yield advance
+
+
+# Single actions ----------------------------------------------------------------------------------
+
+
+@app.command(
+    "place-order",
+    epilog="Examples: oceanrecords simulate place-order --count 10 · "
+    "oceanrecords simulate place-order --customer 5 --product 17 --product 23",
+)
+def place_order(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many orders.")] = 1,
+    customer: Annotated[
+        int | None, typer.Option("--customer", metavar="ID", help="Who orders; otherwise anybody.")
+    ] = None,
+    product: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--product", metavar="ID", help="What is ordered; may be given several times."
+        ),
+    ] = None,
+    chance: SeedOption = None,
+    clock: ClockOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Place orders."""
+    _perform(
+        context,
+        lambda cursor, rng: actions.place_order(
+            cursor, rng, customer_id=customer, product_ids=product or None
+        ),
+        count,
+        chance,
+        clock,
+        as_json=as_json,
+        nothing="No order could be placed.",
+    )
+
+
+@app.command(
+    "update-order",
+    epilog="Examples: oceanrecords simulate update-order --count 20 · "
+    "oceanrecords simulate update-order --order 17 --to cancelled",
+)
+def update_order(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many orders.")] = 1,
+    order: Annotated[
+        int | None,
+        typer.Option(
+            "--order", metavar="ID", help="Which one; otherwise one that has waited long."
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="STATUS",
+            help="Status that it enters; otherwise the one that comes next.",
+        ),
+    ] = None,
+    chance: SeedOption = None,
+    clock: ClockOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move orders on in their life: paid, shipped, delivered; or cancelled, refunded."""
+    if order is not None and to is not None and count > 1:
+        raise UserError(
+            "An order enters a status once.", "Leave out --count, or --order.", EXIT_USAGE
+        )
+    _perform(
+        context,
+        lambda cursor, rng: actions.update_order(cursor, rng, order_id=order, to=to),
+        count,
+        chance,
+        clock,
+        as_json=as_json,
+        nothing="No order can be moved on.",
+    )
+
+
+@app.command(
+    "add-address",
+    epilog="Examples: oceanrecords simulate add-address · "
+    "oceanrecords simulate add-address --customer 5 --shared",
+)
+def add_address(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many addresses.")] = 1,
+    customer: Annotated[
+        int | None, typer.Option("--customer", metavar="ID", help="Who gets it; otherwise anybody.")
+    ] = None,
+    shared: Annotated[
+        bool | None,
+        typer.Option("--shared/--new", help="Somebody else's or a new one; otherwise as it comes."),
+    ] = None,
+    chance: SeedOption = None,
+    clock: ClockOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give customers one more address."""
+    _perform(
+        context,
+        lambda cursor, rng: actions.add_address(cursor, rng, customer_id=customer, shared=shared),
+        count,
+        chance,
+        clock,
+        as_json=as_json,
+        nothing="No address could be added.",
+    )
+
+
+@app.command(
+    "change-price",
+    epilog="Examples: oceanrecords simulate change-price --count 5 · "
+    "oceanrecords simulate change-price --product 17 --price 24.99",
+)
+def change_price(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many products.")] = 1,
+    product: Annotated[
+        int | None, typer.Option("--product", metavar="ID", help="Which one; otherwise any.")
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option("--price", metavar="EUROS", help="New price; otherwise somewhat up or down."),
+    ] = None,
+    chance: SeedOption = None,
+    clock: ClockOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change prices of products."""
+    new = _price(price) if price is not None else None
+    _perform(
+        context,
+        lambda cursor, rng: actions.change_price(cursor, rng, product_id=product, price=new),
+        count,
+        chance,
+        clock,
+        as_json=as_json,
+        nothing="No product can be had.",
+    )
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal("NaN")
+    if not price.is_finite():
+        raise UserError(f"--price {text} is no amount.", "Write 24.99.", EXIT_USAGE)
+    return price
+
+
+def _perform(
+    context: typer.Context,
+    action: actions.Action,
+    count: int,
+    chance: int | None,
+    clock: str | None,
+    *,
+    as_json: bool,
+    nothing: str,
+) -> None:
+    """Play an action several times, each in a transaction of its own, and tell what was done."""
+    rng = random.Random(chance)
+    done: list[Played] = []
+    with _connection(context) as connection:
+        moment = actions.business_clock(connection, _moment(clock))
+        for _ in range(count):
+            played = actions.perform(connection, action, rng, moment)
+            if played is None:
+                break
+            done.append(played)
+            if not as_json:
+                console.print(played.summary)
+            if moment is not None:
+                moment += timedelta(seconds=1)
+    if as_json:
+        output.print_json([{"action": one.action} | one.facts for one in done])
+    if not done:
+        raise UserError(nothing, "oceanrecords simulate tick plays a whole round.")
+
+
+# Rounds ------------------------------------------------------------------------------------------
+
+OrdersOption = Annotated[float, typer.Option("--orders", help="Orders placed.")]
+MovesOption = Annotated[
+    float, typer.Option("--moves", help="Orders paid, shipped, delivered, cancelled, refunded.")
+]
+AmendmentsOption = Annotated[
+    float, typer.Option("--amendments", help="Lines of open orders changed or taken out.")
+]
+AddressesOption = Annotated[
+    float, typer.Option("--addresses", help="Addresses that customers add, new and shared ones.")
+]
+PricesOption = Annotated[float, typer.Option("--prices", help="Products that get another price.")]
+CustomersOption = Annotated[float, typer.Option("--customers", help="New customers.")]
+CorrectionsOption = Annotated[
+    float, typer.Option("--corrections", help="Customers with a corrected name or e-mail address.")
+]
+RelocationsOption = Annotated[
+    float, typer.Option("--relocations", help="Addresses whose street, city or country changes.")
+]
+ReclassificationsOption = Annotated[
+    float, typer.Option("--reclassifications", help="Products that move to another subtype.")
+]
+ProductsOption = Annotated[
+    float, typer.Option("--products", help="Products launched; the next orders often contain them.")
+]
+SuppliersOption = Annotated[float, typer.Option("--suppliers", help="New suppliers.")]
+
+
+@app.command(
+    epilog="Examples: oceanrecords simulate tick · "
+    "oceanrecords simulate tick --orders 100 --prices 0 · "
+    "oceanrecords simulate tick --clock '2030-01-01 09:00' --span 8h. "
+    "A broken number such as 0.2 is one in five rounds.",
+)
+def tick(
+    context: typer.Context,
+    orders: OrdersOption = _PLAN.orders,
+    moves: MovesOption = _PLAN.moves,
+    amendments: AmendmentsOption = _PLAN.amendments,
+    addresses: AddressesOption = _PLAN.addresses,
+    prices: PricesOption = _PLAN.prices,
+    customers: CustomersOption = _PLAN.customers,
+    corrections: CorrectionsOption = _PLAN.corrections,
+    relocations: RelocationsOption = _PLAN.relocations,
+    reclassifications: ReclassificationsOption = _PLAN.reclassifications,
+    products: ProductsOption = _PLAN.products,
+    suppliers: SuppliersOption = _PLAN.suppliers,
+    span: Annotated[
+        str,
+        typer.Option("--span", metavar="TIME", help="Business time of the round under --clock."),
+    ] = "1h",
+    chance: SeedOption = None,
+    clock: ClockOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Play one round of business. Each action is one transaction."""
+    plan = _plan(context, _duration("--span", span))
+    done: list[Played] = []
+    with _connection(context) as connection:
+        result = actions.tick(
+            connection, plan, random.Random(chance), _moment(clock), on_action=done.append
+        )
+    if as_json:
+        played = [{"action": one.action} | one.facts for one in done]
+        output.print_json(_answer(result) | {"played": played})
+    else:
+        _render_result(result)
+
+
+@app.command(
+    epilog="Examples: oceanrecords simulate stream --every 2s · "
+    "oceanrecords simulate stream --every 500ms --orders 3 --moves 6 --rounds 100",
+)
+def stream(
+    context: typer.Context,
+    every: Annotated[
+        str, typer.Option("--every", metavar="TIME", help="Time from round to round, such as 2s.")
+    ] = "2s",
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="End after that many; otherwise never.")
+    ] = None,
+    orders: OrdersOption = _PLAN.orders,
+    moves: MovesOption = _PLAN.moves,
+    amendments: AmendmentsOption = _PLAN.amendments,
+    addresses: AddressesOption = _PLAN.addresses,
+    prices: PricesOption = _PLAN.prices,
+    customers: CustomersOption = _PLAN.customers,
+    corrections: CorrectionsOption = _PLAN.corrections,
+    relocations: RelocationsOption = _PLAN.relocations,
+    reclassifications: ReclassificationsOption = _PLAN.reclassifications,
+    products: ProductsOption = _PLAN.products,
+    suppliers: SuppliersOption = _PLAN.suppliers,
+    chance: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Play round after round, until stopped with Ctrl-C.
+
+    The action in hand is finished before the end; a second Ctrl-C takes it back instead.
+    """
+    interval = _duration("--every", every).total_seconds()
+    plan = _plan(context)
+    with _connection(context) as connection, StopSignal() as stop:
+        total = actions.stream(
+            connection,
+            plan,
+            random.Random(chance),
+            pause=lambda spent: stop.wait(interval - spent),
+            rounds=rounds,
+            stop=stop.is_set,
+            on_round=None if as_json else _render_round,
+        )
+    emit(_answer(total), as_json=as_json, render=lambda _: _render_result(total))
+
+
+def _plan(context: typer.Context, span: timedelta = _PLAN.span) -> TickPlan:
+    """Return the plan that the options of the command make."""
+    numbers = {name: float(context.params[name]) for name in actions.default_plan()}
+    return TickPlan(**numbers, span=span)
+
+
+def _answer(result: TickResult) -> dict[str, Any]:
+    return {"rounds": result.rounds, "actions": result.actions, "done": result.done}
+
+
+def _render_round(number: int, result: TickResult) -> None:
+    told = ", ".join(f"{count} {name}" for name, count in sorted(result.done.items()))
+    moment = output.moment(datetime.now(UTC))
+    console.print(f"[quiet]{moment}  round {number}[/]  {told or 'nothing to do'}")
+
+
+def _render_result(result: TickResult) -> None:
+    rounds = "one round" if result.rounds == 1 else f"{result.rounds:,} rounds"
+    table = output.table("action", "number", right=("number",))
+    for name, number in sorted(result.done.items()):
+        table.add_row(name, output.number(number))
+    console.print(f"Played {rounds}: {result.actions:,} actions", style="title")
+    if result.done:
+        console.print(table)
+
+
+# Bulk --------------------------------------------------------------------------------------------
+
+
+@app.command(
+    "burst", epilog="Example: oceanrecords simulate burst --percent 1, then: oceanrecords run"
+)
+def burst_command(
+    context: typer.Context,
+    percent: Annotated[
+        float, typer.Option("--percent", metavar="P", help="Share of the rows that changes.")
+    ] = 1.0,
+    chance: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a share of the operational system at once, to see how a load copes with it.
+
+    Half as many orders as the share says are placed and half as many move on in their life; that
+    share of the products gets another price, and that of the addresses is moved.
+    """
+    if not 0 < percent <= 100:
+        raise UserError(
+            f"A share of {percent} percent cannot change.",
+            "Choose more than 0, up to 100.",
+            EXIT_USAGE,
+        )
+    seed_number = chance if chance is not None else random.Random().getrandbits(32)
+    with _connection(context) as connection:
+        result = burst.burst(connection, percent / 100, seed_number)
+    emit(dataclasses.asdict(result), as_json=as_json, render=_render_burst)
+
+
+def _render_burst(answer: dict[str, Any]) -> None:
+    table = output.table("changed", "rows", right=("rows",))
+    for name, number in answer.items():
+        table.add_row(name.replace("_", " "), output.number(number))
+    console.print(table)
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def _connection(
+    context: typer.Context, application_name: str = "oceanrecords simulate"
+) -> psycopg.Connection[Any]:
+    return connect(state.of(context).dsn, application_name=application_name)
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Read a moment; without an offset it is in UTC."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except ValueError as error:
+        raise UserError(
+            f"--clock {text} is no time.", "Write '2025-06-01 09:00'.", EXIT_USAGE
+        ) from error
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = timedelta(days=366)
+
+
+def _duration(option: str, text: str) -> timedelta:
+    """Read a time such as 500ms, 2s, 1m, 8h, 1d."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|m|min|h|d)", text.strip())
+    try:
+        duration = timedelta(seconds=float(match[1]) * _UNITS[match[2]]) if match else None
+    except OverflowError:
+        duration = None
+    if duration is None or duration > _LONGEST:
+        raise UserError(
+            f"{option} {text} is not a time of up to a year.",
+            "Write 500ms, 2s, 1m or 8h.",
+            EXIT_USAGE,
+        )
+    return duration

@@ -1,0 +1,7 @@
+-- The next customer from a number on that nobody else works on.
+SELECT c.customer_id
+FROM oceanrecords.customers AS c
+WHERE c.customer_id >= %(from_customer)s
+ORDER BY c.customer_id
+LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED;

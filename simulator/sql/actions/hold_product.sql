@@ -1,0 +1,10 @@
+-- The next active product from a number on that nobody else works on.
+SELECT
+    p.product_id,
+    p.price
+FROM oceanrecords.products AS p
+WHERE p.product_id >= %(from_product)s
+    AND p.is_active
+ORDER BY p.product_id
+LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED;

@@ -1,0 +1,7 @@
+-- One product, waited for if somebody else works on it.
+SELECT
+    p.product_id,
+    p.price
+FROM oceanrecords.products AS p
+WHERE p.product_id = %(product_id)s
+FOR NO KEY UPDATE;
