@@ -16,9 +16,9 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_lock_class$
     -- First keys of the project's advisory locks: arbitrary numbers that other users of the database are unlikely to take.
-    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 WHEN 'aggregate' THEN 7254604 END
+    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 WHEN 'aggregate' THEN 7254604 WHEN 'extract' THEN 7254605 END
 $_lock_class$;
-COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run, on a task, on an aggregate.';
+COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run, on a task, on an aggregate, on the claim of a run''s extractions.';
 
 CREATE OR REPLACE FUNCTION etl._lock_number(p_id bigint)
 RETURNS integer
@@ -232,6 +232,10 @@ BEGIN
             AND t.status = 'pending'
             AND t.kind = 'extract'
     );
+    IF v_extracting THEN
+        -- Two workers that skip each other's rows would share the extractions out, on two snapshots: one takes all, or none.
+        PERFORM pg_advisory_xact_lock(etl._lock_class('extract'), etl._lock_number(p_run_id));
+    END IF;
 
     FOR r_task IN
         SELECT t.*

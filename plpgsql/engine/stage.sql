@@ -131,7 +131,7 @@ COMMENT ON FUNCTION etl._stage_sql(name) IS 'Statements that merge the delta of 
 
 /*
 Merges what the run extracted of a source table into its mirror.
-Parameters: p_source_table, the table; p_run_id, the run whose latest batch is merged.
+Parameters: p_source_table, the table; p_run_id, the run whose latest extraction of it is merged.
 Returns:    rows read, inserted, updated, deleted, quarantined.
 Writes:     stage.<table>, delta.<table> (images before the change), work.<object>_key, etl.watermark, etl.quarantine.
 Errors:     ET005 when delta no longer holds what was extracted (a crash emptied it): the run must extract again.
@@ -149,17 +149,18 @@ DECLARE
     v_key name[];
     v_rows bigint;
 BEGIN
-    SELECT b.*
-    INTO r_batch
-    FROM etl.batch AS b
-    WHERE b.run_id = p_run_id
-    ORDER BY b.batch_id DESC
-    LIMIT 1;
     SELECT e.*
     INTO r_extraction
     FROM etl.extraction AS e
-    WHERE e.batch_id = r_batch.batch_id
-        AND e.source_table = p_source_table;
+    JOIN etl.batch AS b USING (batch_id)
+    WHERE b.run_id = p_run_id
+        AND e.source_table = p_source_table
+    ORDER BY e.batch_id DESC
+    LIMIT 1;
+    SELECT *
+    INTO r_batch
+    FROM etl.batch AS b
+    WHERE b.batch_id = r_extraction.batch_id;
 
     IF r_extraction.batch_id IS NULL OR r_extraction.is_bulk THEN
         -- Nothing extracted by this run, or it is in stage already.

@@ -18,8 +18,7 @@ RETURNS TABLE (
     monthly_average numeric,
     growth_percent numeric,
     trend text,
-    is_up_good boolean,
-    definition text
+    is_up_good boolean
 )
 LANGUAGE sql
 STABLE
@@ -31,13 +30,13 @@ AS $overview_of$
     WITH clock AS MATERIALIZED (
         SELECT * FROM work.kpi_clock
     ),
-    figure (number, name, unit, is_up_good, definition) AS (
+    figure (number, name, unit, is_up_good) AS (
         VALUES
-            (1, 'Sales', NULL, true, 'Amount of the orders that were not lost, by date of order.'),
-            (2, 'Average order value', NULL, true, 'Sales by number of orders that were not lost.'),
-            (3, 'Lost order deviation', 'pp', false, 'Share of orders that were cancelled or refunded, minus the limit, in percentage points; its growth is that of the share.'),
-            (4, 'Average order fulfilment', 'hours', false, 'From order to delivery, over the orders delivered in the month.'),
-            (5, 'Average order fulfilment in days', 'days', false, 'From order to delivery, in days of 24 hours.')
+            (1, 'Sales', NULL, true),
+            (2, 'Average order value', NULL, true),
+            (3, 'Lost order deviation', 'pp', false),
+            (4, 'Average order fulfilment', 'hours', false),
+            (5, 'Average order fulfilment in days', 'days', false)
     ),
     month AS (
         SELECT
@@ -91,8 +90,7 @@ AS $overview_of$
         round(t.average, 2),
         m.growth,
         coalesce(t.line, ''),
-        f.is_up_good,
-        f.definition
+        f.is_up_good
     FROM figure AS f
     CROSS JOIN clock AS c
     LEFT JOIN month AS m
@@ -112,8 +110,7 @@ SELECT
     o.monthly_average,
     o.growth_percent,
     o.trend,
-    o.is_up_good,
-    o.definition
+    o.is_up_good
 FROM kpi.overview_of() AS o;
 
 COMMENT ON VIEW kpi.overview IS 'The key figures, a row each: this month so far, in an average month, growth and trend. Unit: as the row says. Source: kpi.month.';
@@ -125,4 +122,3 @@ COMMENT ON COLUMN kpi.overview.monthly_average IS 'Average of the monthly values
 COMMENT ON COLUMN kpi.overview.growth_percent IS 'Growth against the same number of whole days of the month before, in percent.';
 COMMENT ON COLUMN kpi.overview.trend IS 'The latest twelve full months as a sparkline, lowest to highest; a dot where a month has no value.';
 COMMENT ON COLUMN kpi.overview.is_up_good IS 'Whether a rise is good news.';
-COMMENT ON COLUMN kpi.overview.definition IS 'What the figure means.';
