@@ -9,7 +9,7 @@ import uuid
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "metabase.oceanrecords")
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 21
-_MARKER = re.compile(r"\[oceanrecords:(?P<kind>[a-z]+):(?P<key>[a-z0-9_]+)\]")
+_MARKER = re.compile(r"\[oceanrecords:(?P<kind>[a-z]+):(?P<key>[a-z0-9_.]+)\]")
 
 
 def entity_id(kind: str, key: str) -> str:
@@ -20,7 +20,7 @@ def entity_id(kind: str, key: str) -> str:
 
     Parameters:
         kind: 'question'.
-        key: its key in the definition, which stays when its name changes.
+        key: its key, which stays when its name changes.
     """
     number = int.from_bytes(hashlib.sha256(f"oceanrecords/{kind}/{key}".encode()).digest(), "big")
     characters = []
@@ -28,6 +28,11 @@ def entity_id(kind: str, key: str) -> str:
         number, digit = divmod(number, len(_ALPHABET))
         characters.append(_ALPHABET[digit])
     return "".join(characters)
+
+
+def question_key(dashboard: str, question: str) -> str:
+    """Return the key by which a server knows a question: that of its dashboard, and its own."""
+    return f"{dashboard}.{question}"
 
 
 def tag_id(question: str, tag: str) -> str:

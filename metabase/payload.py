@@ -56,9 +56,10 @@ def card(
         database: id of the warehouse on the server.
         collection: id of the collection on the server.
     """
+    key = identity.question_key(dashboard.key, question.key)
     return {
         "name": question.name,
-        "description": identity.marked(question.description, "question", question.key),
+        "description": identity.marked(question.description, "question", key),
         "display": question.display,
         "type": "question",
         "collection_id": collection,

@@ -476,7 +476,8 @@ class Provisioner:
             self._no_namesake(question, collection)
             if not self._change("create", "question", question.name):
                 return None
-            body = {**wanted, "entity_id": identity.entity_id("question", question.key)}
+            key = identity.question_key(self._dashboard.key, question.key)
+            body = {**wanted, "entity_id": identity.entity_id("question", key)}
             number = int(self._client.post("/api/card", body)["id"])
         else:
             number = int(found["id"])
@@ -493,7 +494,8 @@ class Provisioner:
         return number
 
     def _find_card(self, question: Question, collection: int | None) -> dict[str, Any] | None:
-        eid = identity.entity_id("question", question.key)
+        key = identity.question_key(self._dashboard.key, question.key)
+        eid = identity.entity_id("question", key)
         found: dict[str, Any] | None = self._read(f"/api/card/{eid}")
         if found is not None:
             return found
@@ -501,7 +503,7 @@ class Provisioner:
         marked = [
             one
             for one in self._in_collection(collection, "card")
-            if identity.marker(one.get("description"), "question") == question.key
+            if identity.marker(one.get("description"), "question") == key
         ]
         self._only_one("question", marked, "Archive one of them.")
         return self._read(f"/api/card/{marked[0]['id']}") if marked else None
@@ -760,13 +762,15 @@ class Provisioner:
     # -- orphans ----------------------------------------------------------------------------------
 
     def _orphans(self, collection: int | None) -> None:
+        defined = {
+            identity.question_key(self._dashboard.key, one) for one in self._dashboard.questions
+        }
         for one in self._in_collection(collection, "card"):
             key = identity.marker(one.get("description"), "question")
-            if (
-                key is None
-                or key in self._dashboard.questions
-                or one.get("entity_id") != identity.entity_id("question", key)
-            ):
+            # A copy that a person made has the mark as well, but another entity id: it stays.
+            if key is None or one.get("entity_id") != identity.entity_id("question", key):
+                continue
+            if key in defined or not key.startswith(f"{self._dashboard.key}."):
                 continue
             if not self._options.prune:
                 self._report.warnings.append(

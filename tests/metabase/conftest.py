@@ -1,0 +1,118 @@
+"""Fixtures of the Metabase tests: a warehouse with its read-only login, a stand-in, a way to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metabase import warehouse as warehouses
+from metabase.client import Client, Credentials
+from metabase.definition import Dashboard, load
+from metabase.provisioner import Options, Provisioner, Report
+from metabase.warehouse import DEFAULT_ROLE, Warehouse
+from tests.metabase.standin import Standin, State
+from tests.support.database import Database
+
+ADMIN = Credentials(user="admin@example.com", password="correct horse battery")
+ROLE_PASSWORD = "staple of the warehouse"
+
+Provision = Callable[..., Report]
+
+
+@pytest.fixture(autouse=True)
+def no_server_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the environment of whoever runs the tests out of them; only the live suite reads it."""
+    for name in list(os.environ):
+        if name.startswith("METABASE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def dashboard() -> Dashboard:
+    """The definition that travels with the program."""
+    return load()
+
+
+@pytest.fixture
+def definition_folder(tmp_path: Path) -> Path:
+    """A copy of the definition, to change."""
+    folder = tmp_path / "metabase"
+    source = load().folder
+    (folder / "questions").mkdir(parents=True)
+    shutil.copy(source / "dashboard.yaml", folder)
+    for path in (source / "questions").glob("*.sql"):
+        shutil.copy(path, folder / "questions")
+    return folder
+
+
+@pytest.fixture
+def kpi_database(database: Database) -> Database:
+    """A migrated database with the dashboard's login."""
+    if database.value("SELECT to_regclass('kpi.overview') IS NULL"):
+        database.execute(Path("/tmp/mb/kpi_views.sql").read_text())
+    with database.connect() as connection:
+        warehouses.create_role(connection, DEFAULT_ROLE)
+        warehouses.set_password(connection, DEFAULT_ROLE, ROLE_PASSWORD)
+    return database
+
+
+@pytest.fixture
+def warehouse(kpi_database: Database) -> Warehouse:
+    """The warehouse as Metabase reaches it."""
+    return Warehouse(
+        "Warehouse", "127.0.0.1", kpi_database.server.port, kpi_database.name, DEFAULT_ROLE
+    )
+
+
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    """A fresh server."""
+    with Standin(State()) as started:
+        yield started
+
+
+@pytest.fixture
+def client(standin: Standin) -> Client:
+    """The stand-in's administrator, once it is set up."""
+    return Client(standin.url, ADMIN)
+
+
+@pytest.fixture
+def provisioner(
+    standin: Standin, dashboard: Dashboard, warehouse: Warehouse
+) -> Callable[..., Provisioner]:
+    """Makes a provisioner for the stand-in: `provisioner()`, `provisioner(changed, prune=True)`."""
+
+    def make(
+        changed: Dashboard | None = None,
+        *,
+        to: Standin = standin,
+        credentials: Credentials = ADMIN,
+        reached_as: Warehouse = warehouse,
+        **options: object,
+    ) -> Provisioner:
+        return Provisioner(
+            Client(to.url, credentials, timeout=20),
+            credentials,
+            changed or dashboard,
+            reached_as,
+            password=lambda: ROLE_PASSWORD,
+            options=replace(Options(wait_seconds=10), **options),  # type: ignore[arg-type]
+        )
+
+    return make
+
+
+@pytest.fixture
+def provision(provisioner: Callable[..., Provisioner]) -> Provision:
+    """Provisions the stand-in and returns the report; takes what `provisioner` takes."""
+
+    def run(*arguments: Dashboard, **options: object) -> Report:
+        return provisioner(*arguments, **options).provision()
+
+    return run

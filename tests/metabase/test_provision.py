@@ -1,0 +1,602 @@
+"""Provisioning, against the stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from driver.errors import UserError
+from metabase import identity
+from metabase.client import ApiError, Client, Credentials
+from metabase.definition import Dashboard
+from metabase.provisioner import Provisioner
+from metabase.warehouse import Warehouse
+from tests.metabase.conftest import ADMIN, Provision
+from tests.metabase.standin import Standin, State
+from tests.metabase.standin.state import ALL_USERS
+
+
+def card_of(standin: Standin, dashboard: Dashboard, key: str) -> dict[str, object]:
+    eid = identity.entity_id("question", f"{dashboard.key}.{key}")
+    return next(row for row in standin.state.cards.values() if row["entity_id"] == eid)
+
+
+def only_dashboard(standin: Standin) -> dict[str, object]:
+    (row,) = standin.state.dashboards.values()
+    return row
+
+
+# -- from nothing ---------------------------------------------------------------------------------
+
+
+def test_a_fresh_server_is_set_up_and_gets_everything(
+    standin: Standin, provision: Provision, dashboard: Dashboard, warehouse: Warehouse
+) -> None:
+    report = provision()
+    state = standin.state
+    assert [user.email for user in state.users] == [ADMIN.user]
+    (database,) = state.databases.values()
+    assert database["details"]["user"] == warehouse.user
+    assert database["details"]["schema-filters-patterns"] == "kpi"
+    assert {row["name"] for row in state.cards.values()} == {
+        one.name for one in dashboard.questions.values()
+    }
+    tiles = only_dashboard(standin)["dashcards"]
+    assert len(tiles) == len(dashboard.tiles)
+    assert report.dashboard_url == f"{standin.url}/dashboard/{report.ids['dashboard']}"
+    assert {change.kind for change in report.changes} == {
+        "server",
+        "database",
+        "collection",
+        "question",
+        "dashboard",
+        "group",
+        "permissions",
+    }
+
+
+def test_every_question_answers_as_the_read_only_login(
+    standin: Standin, provisioner: Callable[..., Provisioner], dashboard: Dashboard
+) -> None:
+    one = provisioner()
+    one.provision()
+    assert set(one.check()) == set(dashboard.questions)
+    assert all(isinstance(rows, int) for rows in one.check().values()), one.check()
+    (database,) = standin.state.databases.values()
+    with standin.state._connect(database["details"]) as connection:
+        with pytest.raises(Exception, match="permission denied"):
+            connection.execute("SELECT * FROM dwh.fact_order")
+        with pytest.raises(Exception, match="read-only transaction"):
+            connection.execute("CREATE TABLE kpi.mine (one integer)")
+
+
+def test_a_plan_writes_nothing_and_a_fresh_server_is_all_to_be_made(
+    standin: Standin, provisioner: Callable[..., Provisioner], dashboard: Dashboard
+) -> None:
+    report = provisioner().plan()
+    assert not standin.writes
+    assert {change.action for change in report.changes} == {"create"}
+    made = [change.name for change in report.changes if change.kind == "question"]
+    assert made == [one.name for one in dashboard.questions.values()]
+
+
+def test_the_plan_says_what_provision_does(
+    provisioner: Callable[..., Provisioner], provision: Provision, standin: Standin
+) -> None:
+    planned = [(one.action, one.kind, one.name) for one in provisioner().plan().changes]
+    done = [(one.action, one.kind, one.name) for one in provision().changes]
+    # What everybody may do with a new database and collection shows only once they are there.
+    assert [one for one in done if one[1] != "permissions"] == [
+        one for one in planned if one[1] != "permissions"
+    ]
+    assert provisioner().plan().changes == []
+
+
+def test_a_second_provision_writes_nothing(standin: Standin, provision: Provision) -> None:
+    provision()
+    written, essence = len(standin.writes), standin.state.essence()
+    report = provision()
+    assert report.changes == []
+    assert len(standin.writes) == written
+    assert standin.state.essence() == essence
+
+
+def test_with_an_api_key(provision: Provision) -> None:
+    state = State()
+    state.add_key("mb_key")
+    with Standin(state) as server:
+        provision(to=server, credentials=Credentials(api_key="mb_key"))
+        assert len(state.dashboards) == 1
+        assert not [one for one in server.requests if one.path == "/api/session"]
+
+
+def test_a_server_that_refuses_unknown_keys(provision: Provision) -> None:
+    with Standin(State(refuses_unknown_keys=True)) as server:
+        provision(to=server)
+        assert provision(to=server).changes == []
+
+
+def test_a_server_that_gives_its_own_entity_ids(provision: Provision, dashboard: Dashboard) -> None:
+    with Standin(State(gives_own_entity_ids=True)) as server:
+        provision(to=server)
+        assert provision(to=server).changes == []
+        assert len(server.state.cards) == len(dashboard.questions)
+
+
+def test_waits_for_a_slow_start_and_a_slow_sync(provision: Provision) -> None:
+    with Standin(State(starting_seconds=0.4, sync_seconds=0.5)) as server:
+        provision(to=server)
+        asked = [one for one in server.requests if one.path.startswith("/api/database/")]
+        assert len(asked) > 2
+
+
+def test_a_session_that_ended_is_renewed(
+    standin: Standin, provisioner: Callable[..., Provisioner]
+) -> None:
+    one = provisioner()
+    one.provision()
+    standin.state.sessions.clear()
+    assert one.plan().changes == []
+
+
+# -- drift ----------------------------------------------------------------------------------------
+
+
+DRIFT: dict[str, dict[str, object]] = {
+    "sql": {"dataset_query": "SELECT 1"},
+    "name": {"name": "My own name"},
+    "display": {"display": "pie"},
+    "description": {"description": None},
+    "archived": {"archived": True},
+    "settings": {"visualization_settings": {"table.pivot": True}},
+    "collection": {"collection_id": None},
+}
+
+
+@pytest.mark.parametrize("kind", DRIFT)
+def test_drift_of_a_question_is_repaired(
+    kind: str,
+    standin: Standin,
+    client: Client,
+    provision: Provision,
+    provisioner: Callable[..., Provisioner],
+    dashboard: Dashboard,
+) -> None:
+    provision()
+    before = standin.state.essence()
+    card = card_of(standin, dashboard, "top_products")
+    body = dict(DRIFT[kind])
+    if kind == "sql":
+        stage = {"lib/type": "mbql.stage/native", "native": body["dataset_query"]}
+        query = card["dataset_query"]
+        assert isinstance(query, dict)
+        body["dataset_query"] = {**query, "stages": [stage]}
+    client.put(f"/api/card/{card['id']}", body)
+    assert standin.state.essence() != before
+    planned = provisioner().plan().changes
+    assert ("question", "Top products") in [(one.kind, one.name) for one in planned]
+    provision()
+    assert standin.state.essence() == before
+    assert provision().changes == []
+
+
+def test_drift_of_the_dashboard_is_repaired(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    provision()
+    before = standin.state.essence()
+    row = only_dashboard(standin)
+    number = row["id"]
+    tiles = client.get(f"/api/dashboard/{number}")["dashcards"]
+    sent = [
+        {key: tile[key] for key in ("id", "card_id", "row", "col", "size_x", "size_y")}
+        for tile in tiles
+    ]
+    sent[0]["size_x"] -= 1
+    del sent[3]
+    sent.append({**sent[1], "id": -1, "row": 50})
+    client.put(
+        f"/api/dashboard/{number}",
+        {"dashcards": sent, "name": "Mine", "width": "fixed", "parameters": []},
+    )
+    ids = {tile["id"] for tile in sent if tile["id"] > 0}
+    report = provision()
+    assert [change.kind for change in report.changes] == ["dashboard"]
+    assert standin.state.essence() == before
+    kept = {tile["id"] for tile in client.get(f"/api/dashboard/{number}")["dashcards"]}
+    assert ids <= kept, "tiles that were there keep their ids"
+    assert provision().changes == []
+
+
+def test_an_archived_collection_comes_back_with_what_is_in_it(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    provision()
+    before = standin.state.essence()
+    (number,) = standin.state.collections
+    client.put(f"/api/collection/{number}", {"archived": True})
+    report = provision()
+    assert ("restore", "collection") in [(one.action, one.kind) for one in report.changes]
+    assert standin.state.essence() == before
+
+
+def test_an_archived_dashboard_comes_back(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    provision()
+    number = only_dashboard(standin)["id"]
+    client.put(f"/api/dashboard/{number}", {"archived": True})
+    provision()
+    row = only_dashboard(standin)
+    assert (row["id"], row["archived"]) == (number, False)
+
+
+def test_a_renamed_question_is_updated_in_place(
+    standin: Standin, provision: Provision, dashboard: Dashboard
+) -> None:
+    provision()
+    number = card_of(standin, dashboard, "top_products")["id"]
+    renamed = replace(dashboard.questions["top_products"], name="Best sellers")
+    changed = replace(dashboard, questions={**dashboard.questions, "top_products": renamed})
+    report = provision(changed)
+    assert [(one.action, one.name, one.details) for one in report.changes] == [
+        ("update", "Best sellers", ("name",))
+    ]
+    row = card_of(standin, dashboard, "top_products")
+    assert (row["id"], row["name"]) == (number, "Best sellers")
+    assert len(standin.state.cards) == len(dashboard.questions)
+
+
+def test_a_renamed_database_is_known_by_its_place(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    provision()
+    (number,) = standin.state.databases
+    client.put(f"/api/database/{number}", {"name": "Renamed by hand"})
+    report = provision()
+    assert [(one.kind, one.details) for one in report.changes] == [("database", ("name",))]
+    assert list(standin.state.databases) == [number]
+
+
+def test_a_view_that_came_later_makes_metabase_look_again(
+    standin: Standin, provision: Provision, provisioner: Callable[..., Provisioner]
+) -> None:
+    provision()
+    (database,) = standin.state.databases.values()
+    database["tables"] = [("kpi", "month")]
+    (change,) = provisioner().plan().changes
+    assert change.details[0].startswith("sync of ")
+    provision()
+    assert provision().changes == []
+
+
+# -- orphans --------------------------------------------------------------------------------------
+
+
+def without(dashboard: Dashboard, key: str) -> Dashboard:
+    rest = {name: one for name, one in dashboard.questions.items() if name != key}
+    return replace(dashboard, questions=rest)
+
+
+def test_an_orphan_is_named_and_archived_only_when_asked(
+    standin: Standin, provision: Provision, dashboard: Dashboard
+) -> None:
+    provision()
+    smaller = without(dashboard, "top_countries")
+    report = provision(smaller)
+    assert [one.kind for one in report.changes] == ["dashboard"]
+    assert any("'Top countries'" in one and "--prune" in one for one in report.warnings)
+    assert not card_of(standin, dashboard, "top_countries")["archived"]
+    report = provision(smaller, prune=True)
+    assert [(one.action, one.name) for one in report.changes] == [("archive", "Top countries")]
+    assert card_of(standin, dashboard, "top_countries")["archived"]
+    assert provision(smaller, prune=True).changes == []
+    # And it comes back in place when it is defined again.
+    number = card_of(standin, dashboard, "top_countries")["id"]
+    provision()
+    row = card_of(standin, dashboard, "top_countries")
+    assert (row["id"], row["archived"]) == (number, False)
+
+
+def test_what_people_made_is_never_pruned(
+    standin: Standin, client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    provision()
+    card = dict(card_of(standin, dashboard, "top_countries"))
+    copy = {key: card[key] for key in ("dataset_query", "display", "visualization_settings")}
+    mine = client.post(
+        "/api/card",
+        {
+            **copy,
+            "name": "Top countries - Duplicate",
+            "description": card["description"],
+            "collection_id": card["collection_id"],
+        },
+    )
+    provision(without(dashboard, "top_countries"), prune=True)
+    assert not client.get(f"/api/card/{mine['id']}")["archived"]
+
+
+# -- ambiguity ------------------------------------------------------------------------------------
+
+
+def test_two_databases_of_the_name_stop_it_with_both_named(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    provision()
+    (database,) = standin.state.databases.values()
+    twin = {key: database[key] for key in ("name", "engine", "details")}
+    number = client.post("/api/database", twin)["id"]
+    written = len(standin.writes)
+    with pytest.raises(UserError) as caught:
+        provision()
+    assert f"id {database['id']}" in caught.value.message
+    assert f"id {number}" in caught.value.message
+    assert len(standin.writes) == written
+
+
+def test_two_collections_with_the_mark_stop_it(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    provision()
+    (first,) = standin.state.collections.values()
+    twin = client.post("/api/collection", {"name": "Copy", "description": first["description"]})
+    with pytest.raises(UserError) as caught:
+        provision()
+    assert f"'OceanRecords' (id {first['id']})" in caught.value.message
+    assert f"'Copy' (id {twin['id']})" in caught.value.message
+
+
+def test_a_strangers_collection_is_taken_over_only_when_asked(
+    standin: Standin, client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    standin.state.add_user("admin@example.com", str(ADMIN.password), superuser=True)
+    theirs = client.post("/api/collection", {"name": dashboard.collection.name})
+    written = len(standin.writes)
+    with pytest.raises(UserError, match="not made by this tool") as caught:
+        provision()
+    assert "--adopt" in str(caught.value.hint)
+    assert len(standin.writes) == written
+    report = provision(adopt=True)
+    assert report.ids["collection"] == theirs["id"]
+    assert provision().changes == []
+
+
+def test_a_strangers_dashboard_is_taken_over_only_when_asked(
+    standin: Standin, client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    provision()
+    row = only_dashboard(standin)
+    client.put(f"/api/dashboard/{row['id']}", {"description": "no mark any more"})
+    with pytest.raises(UserError, match="not made by this tool"):
+        provision()
+    assert provision(adopt=True).ids["dashboard"] == row["id"]
+
+
+def test_a_namesake_of_a_question_to_be_made_stops_it(
+    standin: Standin, client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    smaller = without(dashboard, "top_countries")
+    provision(smaller)
+    card = dict(card_of(standin, dashboard, "top_products"))
+    mine = client.post(
+        "/api/card",
+        {
+            **{key: card[key] for key in ("dataset_query", "display", "visualization_settings")},
+            "name": "Top countries",
+            "collection_id": card["collection_id"],
+        },
+    )
+    with pytest.raises(UserError) as caught:
+        provision()
+    assert "top_countries" in caught.value.message
+    assert f"id {mine['id']}" in caught.value.message
+
+
+# -- what the server does not keep ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["display", "visualization_settings", "description"])
+def test_a_key_that_is_not_kept_is_an_error(key: str, provision: Provision) -> None:
+    with Standin(State(forgets=set())) as server:
+        provision(to=server)
+        server.state.forgets.add(key)
+        for row in server.state.cards.values():
+            row[key] = {} if key == "visualization_settings" else "other"
+        with pytest.raises(UserError, match=f"did not keep {key}"):
+            provision(to=server)
+
+
+def test_an_empty_query_stored_with_200_is_an_error(
+    provision: Provision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Standin(State()) as server:
+        monkeypatch.setattr(server.state, "_normal_query", lambda query: {})
+        with pytest.raises(UserError, match="did not keep dataset_query"):
+            provision(to=server)
+        monkeypatch.undo()
+        provision(to=server)
+        assert provision(to=server).changes == []
+
+
+def test_the_old_envelope_is_stored_empty_when_it_is_mixed_with_the_new(
+    standin: Standin, client: Client, provision: Provision
+) -> None:
+    """The stand-in does what servers do, so that the test above means something."""
+    provision()
+    (database,) = standin.state.databases
+    mixed = {
+        "lib/type": "mbql/query",
+        "type": "native",
+        "database": database,
+        "stages": [{"lib/type": "mbql.stage/native", "native": "SELECT 1"}],
+    }
+    card = client.post(
+        "/api/card",
+        {"name": "x", "display": "table", "dataset_query": mixed, "visualization_settings": {}},
+    )
+    assert card["dataset_query"] == {}
+
+
+# -- permissions ----------------------------------------------------------------------------------
+
+
+def test_a_business_user_reads_the_collection_and_nothing_else(
+    standin: Standin, client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    report = provision()
+    state = standin.state
+    group = next(number for number, name in state.groups.items() if name == dashboard.group)
+    state.add_user("clerk@example.com", "secret of the clerk", groups=[group])
+    clerk = Client(
+        standin.url, Credentials(user="clerk@example.com", password="secret of the clerk")
+    )
+    number = report.ids["question/top_products"]
+    assert clerk.get(f"/api/dashboard/{report.ids['dashboard']}")["name"] == dashboard.name
+    assert clerk.post(f"/api/card/{number}/query", {})["status"] == "completed"
+    own = {
+        "lib/type": "mbql/query",
+        "database": report.ids["database"],
+        "stages": [{"lib/type": "mbql.stage/native", "native": "SELECT 1"}],
+    }
+    for forbidden in (
+        lambda: clerk.post("/api/dataset", own),
+        lambda: clerk.put(f"/api/card/{number}", {"name": "mine"}),
+        lambda: clerk.put(f"/api/dashboard/{report.ids['dashboard']}", {"name": "mine"}),
+        lambda: clerk.post("/api/card", {"name": "mine"}),
+        lambda: clerk.get("/api/database"),
+    ):
+        with pytest.raises(ApiError) as caught:
+            forbidden()
+        assert caught.value.status == 403
+
+
+def test_somebody_who_is_not_in_the_group_sees_nothing(
+    standin: Standin, provision: Provision
+) -> None:
+    report = provision()
+    standin.state.add_user("other@example.com", "secret of another")
+    other = Client(standin.url, Credentials(user="other@example.com", password="secret of another"))
+    with pytest.raises(ApiError, match="does not permit"):
+        other.get(f"/api/dashboard/{report.ids['dashboard']}")
+
+
+def test_rights_that_were_added_by_hand_are_taken_back(
+    standin: Standin, client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    report = provision()
+    state = standin.state
+    other = client.post("/api/collection", {"name": "Board only"})["id"]
+    group = next(number for number, name in state.groups.items() if name == dashboard.group)
+    graph = client.get("/api/collection/graph")
+    mine = str(report.ids["collection"])
+    graph["groups"] = {str(group): {str(other): "read", mine: "write", "root": "read"}}
+    client.put("/api/collection/graph", graph)
+    graph = client.get("/api/permissions/graph")
+    rights = {"view-data": "unrestricted", "create-queries": "query-builder"}
+    graph["groups"] = {str(group): {str(report.ids["database"]): rights}}
+    client.put("/api/permissions/graph", graph)
+    assert {one.kind for one in provision().changes} == {"permissions"}
+    assert state.collection_graph[group] == {"root": "none", mine: "read", str(other): "none"}
+    assert state.data_graph[group][report.ids["database"]]["create-queries"] == "no"
+    assert provision().changes == []
+
+
+def test_what_everybody_may_do_elsewhere_is_left_alone_and_said(
+    standin: Standin, provision: Provision
+) -> None:
+    report = provision()
+    assert standin.state.collection_graph[ALL_USERS]["root"] == "write"
+    assert any("All Users" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("graph", ["data", "collection"])
+def test_somebody_else_is_faster_once(
+    graph: str, standin: Standin, provision: Provision, client: Client
+) -> None:
+    def faster() -> None:
+        standin.state.data_revision += 1
+        standin.state.collection_revision += 1
+
+    standin.state.before_graph = faster
+    provision()
+    assert [one.status for one in standin.requests if one.path.endswith("/graph")].count(409) == 1
+    assert provision().changes == []
+
+
+def test_somebody_else_is_always_faster(standin: Standin, provision: Provision) -> None:
+    def faster() -> None:
+        standin.state.data_revision += 1
+        standin.state.before_graph = faster
+
+    standin.state.before_graph = faster
+    with pytest.raises(UserError, match="keeps changing the permissions"):
+        provision()
+    standin.state.before_graph = None
+    provision()
+    assert provision().changes == []
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+def test_a_warehouse_that_metabase_cannot_use(
+    standin: Standin, provision: Provision, warehouse: Warehouse
+) -> None:
+    with pytest.raises(UserError, match="refuses the warehouse") as caught:
+        provision(reached_as=replace(warehouse, user="nobody_of_that_name"))
+    assert "nobody_of_that_name" in caught.value.message
+    assert caught.value.detail
+    assert not standin.state.databases
+    provision()
+    assert provision().changes == []
+
+
+def test_a_version_that_is_too_old(provision: Provision) -> None:
+    with (
+        Standin(State(version="v0.56.9")) as server,
+        pytest.raises(UserError, match=r"v0\.56\.9, which is too old"),
+    ):
+        provision(to=server)
+    assert not server.writes
+
+
+@pytest.mark.parametrize("tag", ["v0.57.0", "v1.58.3", "v0.64.2.2", "vLOCAL_DEV"])
+def test_versions_that_will_do(tag: str, provisioner: Callable[..., Provisioner]) -> None:
+    with Standin(State(version=tag)) as server:
+        assert provisioner(to=server).plan().version == tag
+
+
+def test_a_fresh_server_and_a_key(standin: Standin, provision: Provision) -> None:
+    with pytest.raises(UserError, match="fresh: it has no user"):
+        provision(credentials=Credentials(api_key="mb_key"))
+    assert not standin.writes
+
+
+def test_somebody_who_is_no_administrator(standin: Standin, provision: Provision) -> None:
+    standin.state.add_user("clerk@example.com", "secret of the clerk")
+    with pytest.raises(UserError, match=r"clerk@example.com is no administrator"):
+        provision(credentials=Credentials(user="clerk@example.com", password="secret of the clerk"))
+    assert not standin.writes
+
+
+def test_a_sync_that_does_not_end(provision: Provision) -> None:
+    with Standin(State(sync_seconds=3600)) as server:
+        with pytest.raises(UserError, match="not finished reading the warehouse after 1 seconds"):
+            provision(to=server, wait_seconds=1.0)
+        for row in server.state.databases.values():
+            row["synced_at"] = 0
+        provision(to=server)
+        assert provision(to=server).changes == []
+
+
+def test_a_new_password_is_sent_when_asked(standin: Standin, provision: Provision) -> None:
+    provision()
+    (row,) = standin.state.databases.values()
+    row["details"]["password"] = "an old one"
+    assert provision().changes == []
+    report = provision(reset_password=True)
+    assert [one.details for one in report.changes] == [("details.password",)]
+    assert row["details"]["password"] != "an old one"
