@@ -42,7 +42,7 @@ AS $overview_of$
         SELECT
             m.month_start,
             m.month_start = c.month_start AS is_current,
-            row_number() OVER (PARTITION BY m.is_complete ORDER BY m.month_start DESC) <= 12 AND m.is_complete AS is_average,
+            dense_rank() OVER (PARTITION BY m.is_complete ORDER BY m.month_start DESC) <= 12 AND m.is_complete AS is_average,
             f.number,
             f.value,
             f.growth
