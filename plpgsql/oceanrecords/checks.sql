@@ -1,0 +1,304 @@
+-- What must hold in the warehouse of OceanRecords, one row a check. Those of every run look only at what the run has written
+-- (the decision tables hold that) or at small tables, so that they cost what the change costs; those that read whole tables
+-- are done once a day.
+--
+-- What waits for a load is not wrong: keys that are pending, queued or in quarantine are left out, each is reported in its own place.
+
+INSERT INTO etl.quality_check (check_name, severity, description, query, run_every)
+VALUES
+    (
+        'freshness',
+        'warn',
+        'No object is older than the setting stale_after allows.',
+        $sql$SELECT s.kind, s.object, s.complete_until, s.lag
+FROM etl.watermark_status AS s
+WHERE s.is_stale$sql$,
+        '0'
+    ),
+    (
+        'queue_age',
+        'warn',
+        'No fact waits for its dimension for longer than the setting queue_old_after allows.',
+        $sql$SELECT s.fact, s.dimension, s.old_entries, s.oldest
+FROM etl.queue_status AS s
+WHERE s.old_entries > 0$sql$,
+        '0'
+    ),
+    (
+        'quarantine_empty',
+        'warn',
+        'Every row of the source can be loaded.',
+        $sql$SELECT q.object, q.row_key, q.reason
+FROM etl.quarantine AS q$sql$,
+        '0'
+    ),
+    (
+        'loaded_orders_equal_lines',
+        'fail',
+        'Each order that the run has written equals the sum of its lines.',
+        $sql$SELECT o.order_id, o.line_count, o.quantity, o.gross_amount, l.line_count AS lines, l.quantity AS line_quantity, l.amount AS line_amount
+FROM (
+    SELECT d.order_id FROM work.fact_order_decision AS d WHERE d.run_id = (SELECT max(r.run_id) FROM etl.run AS r)
+    UNION
+    SELECT d.order_id FROM work.fact_order_line_decision AS d WHERE d.run_id = (SELECT max(r.run_id) FROM etl.run AS r)
+    EXCEPT
+    SELECT p.order_id FROM work.fact_order_key AS p
+    EXCEPT
+    SELECT p.order_id FROM work.fact_order_line_key AS p
+    EXCEPT
+    SELECT (q.row_key ->> 'order_id')::bigint FROM etl.quarantine AS q WHERE q.object IN ('fact_order', 'fact_order_line')
+) AS k
+JOIN dwh.fact_order AS o USING (order_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS line_count, coalesce(sum(n.quantity), 0) AS quantity, coalesce(sum(n.amount), 0) AS amount
+    FROM dwh.fact_order_line AS n
+    WHERE n.order_id = o.order_id
+        AND NOT n.is_deleted
+) AS l
+WHERE (o.line_count, o.quantity, o.gross_amount) IS DISTINCT FROM (l.line_count, l.quantity, l.amount)$sql$,
+        '0'
+    ),
+    (
+        'loaded_orders_equal_stage',
+        'fail',
+        'Each order line that the run has written holds the quantity and the price that the source gave.',
+        $sql$SELECT f.order_id, f.line_number, f.quantity, f.amount, s.quantity AS source_quantity, s.unit_price * s.quantity AS source_amount
+FROM work.fact_order_line_decision AS d
+JOIN dwh.fact_order_line AS f USING (order_id, line_number)
+JOIN stage.order_lines AS s USING (order_id, line_number)
+WHERE d.run_id = (SELECT max(r.run_id) FROM etl.run AS r)
+    AND NOT f.is_deleted
+    AND (f.quantity, f.amount) IS DISTINCT FROM (s.quantity, s.unit_price * s.quantity)
+    AND NOT EXISTS (SELECT FROM work.fact_order_line_key AS p WHERE p.order_id = d.order_id AND p.line_number = d.line_number)
+    AND NOT EXISTS (
+        SELECT
+        FROM etl.quarantine AS q
+        WHERE q.object = 'fact_order_line'
+            AND q.row_key = jsonb_build_object('order_id', d.order_id, 'line_number', d.line_number)
+    )$sql$,
+        '0'
+    ),
+    (
+        'orders_equal_lines',
+        'fail',
+        'Every order equals the sum of its lines.',
+        $sql$SELECT order_id, o.line_count, o.quantity, o.gross_amount, l.line_count AS lines, l.quantity AS line_quantity, l.amount AS line_amount
+FROM (SELECT f.order_id, f.line_count, f.quantity, f.gross_amount FROM dwh.fact_order AS f WHERE NOT f.is_deleted) AS o
+FULL JOIN (
+    SELECT n.order_id, count(*) AS line_count, sum(n.quantity) AS quantity, sum(n.amount) AS amount
+    FROM dwh.fact_order_line AS n
+    WHERE NOT n.is_deleted
+    GROUP BY n.order_id
+) AS l USING (order_id)
+WHERE (coalesce(o.line_count, 0), coalesce(o.quantity, 0), coalesce(o.gross_amount, 0))
+    IS DISTINCT FROM (coalesce(l.line_count, 0), coalesce(l.quantity, 0), coalesce(l.amount, 0))
+    AND order_id NOT IN (
+        SELECT p.order_id FROM work.fact_order_key AS p
+        UNION ALL
+        SELECT p.order_id FROM work.fact_order_line_key AS p
+        UNION ALL
+        SELECT (q.row_key ->> 'order_id')::bigint FROM etl.quarantine AS q WHERE q.object IN ('fact_order', 'fact_order_line') AND jsonb_typeof(q.row_key -> 'order_id') = 'number'
+    )$sql$,
+        '1 day'
+    ),
+    (
+        'totals_equal_source',
+        'fail',
+        'Lines, pieces and amount of all orders equal the operational system''s, as of the watermark.',
+        $sql$WITH left_out AS MATERIALIZED (
+    -- Changed over there since the watermark, or not loaded for a reason that is reported elsewhere.
+    SELECT (k.row_key ->> 'order_id')::bigint AS order_id FROM etl.newer_keys('orders') AS k
+    UNION
+    SELECT (k.row_key ->> 'order_id')::bigint FROM etl.newer_keys('order_lines') AS k
+    UNION
+    SELECT p.order_id FROM work.fact_order_line_key AS p
+    UNION
+    SELECT (q.row_key ->> 'order_id')::bigint
+    FROM etl.quarantine AS q
+    WHERE q.object IN ('orders', 'order_lines', 'fact_order', 'fact_order_line')
+        AND jsonb_typeof(q.row_key -> 'order_id') = 'number'
+),
+expected AS (
+    SELECT count(*) AS line_count, coalesce(sum(s.quantity), 0) AS quantity, coalesce(sum(s.quantity * s.unit_price), 0) AS amount
+    FROM source.order_lines AS s
+    WHERE NOT EXISTS (SELECT FROM left_out AS l WHERE l.order_id = s.order_id)
+),
+actual AS (
+    SELECT count(*) AS line_count, coalesce(sum(f.quantity), 0) AS quantity, coalesce(sum(f.amount), 0) AS amount
+    FROM dwh.fact_order_line AS f
+    WHERE NOT f.is_deleted
+        AND NOT EXISTS (SELECT FROM left_out AS l WHERE l.order_id = f.order_id)
+)
+SELECT m.measure, m.source_total, m.warehouse_total
+FROM expected AS e
+CROSS JOIN actual AS a
+CROSS JOIN LATERAL (
+    VALUES
+        ('lines', e.line_count::numeric, a.line_count::numeric),
+        ('quantity', e.quantity::numeric, a.quantity::numeric),
+        ('amount', e.amount, a.amount)
+) AS m (measure, source_total, warehouse_total)
+WHERE m.source_total <> m.warehouse_total$sql$,
+        '1 day'
+    ),
+    (
+        'no_orphan_keys',
+        'fail',
+        'Every key of a fact has its row in the dimension.',
+        $sql$SELECT 'fact_order' AS fact, 'customer_key' AS key_column, f.customer_key AS missing_key, count(*) AS row_count
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_customer AS d WHERE d.customer_key = f.customer_key)
+GROUP BY f.customer_key
+UNION ALL
+SELECT 'fact_order', 'address_key', f.address_key, count(*)
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_address AS d WHERE d.address_key = f.address_key)
+GROUP BY f.address_key
+UNION ALL
+SELECT 'fact_order', 'payment_key', f.payment_key, count(*)
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_payment AS d WHERE d.payment_key = f.payment_key)
+GROUP BY f.payment_key
+UNION ALL
+SELECT 'fact_order', 'status_key', f.status_key, count(*)
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_status AS d WHERE d.status_key = f.status_key)
+GROUP BY f.status_key
+UNION ALL
+SELECT 'fact_order', 'ordered_date_key', f.ordered_date_key, count(*)
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_date AS d WHERE d.date_key = f.ordered_date_key)
+GROUP BY f.ordered_date_key
+UNION ALL
+SELECT 'fact_order', 'shipped_date_key', f.shipped_date_key, count(*)
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_date AS d WHERE d.date_key = f.shipped_date_key)
+GROUP BY f.shipped_date_key
+UNION ALL
+SELECT 'fact_order', 'delivered_date_key', f.delivered_date_key, count(*)
+FROM dwh.fact_order AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_date AS d WHERE d.date_key = f.delivered_date_key)
+GROUP BY f.delivered_date_key
+UNION ALL
+SELECT 'fact_order_line', 'order_id', f.order_id, count(*)
+FROM dwh.fact_order_line AS f
+WHERE NOT EXISTS (SELECT FROM dwh.fact_order AS d WHERE d.order_id = f.order_id)
+GROUP BY f.order_id
+UNION ALL
+SELECT 'fact_order_line', 'product_key', f.product_key, count(*)
+FROM dwh.fact_order_line AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_product AS d WHERE d.product_key = f.product_key)
+GROUP BY f.product_key
+UNION ALL
+SELECT 'fact_order_line', 'supplier_key', f.supplier_key, count(*)
+FROM dwh.fact_order_line AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_supplier AS d WHERE d.supplier_key = f.supplier_key)
+GROUP BY f.supplier_key
+UNION ALL
+SELECT 'fact_order_line', 'ordered_date_key', f.ordered_date_key, count(*)
+FROM dwh.fact_order_line AS f
+WHERE NOT EXISTS (SELECT FROM dwh.dim_date AS d WHERE d.date_key = f.ordered_date_key)
+GROUP BY f.ordered_date_key$sql$,
+        '1 day'
+    ),
+    (
+        'deleted_rows_count_nothing',
+        'fail',
+        'A deleted order or line is out of every measure.',
+        $sql$SELECT 'fact_order' AS fact, f.order_id, NULL::smallint AS line_number
+FROM dwh.fact_order AS f
+WHERE f.is_deleted
+    AND (f.line_count, f.quantity, f.gross_amount, f.is_lost) IS DISTINCT FROM (0, 0, 0, false)
+UNION ALL
+SELECT 'fact_order_line', f.order_id, f.line_number
+FROM dwh.fact_order_line AS f
+WHERE f.is_deleted
+    AND (f.quantity, f.amount) IS DISTINCT FROM (0, 0)$sql$,
+        '1 day'
+    ),
+    (
+        'aggregates_equal_facts',
+        'fail',
+        'Every aggregate equals the sum of its facts.',
+        $sql$SELECT d.aggregate, d.group_key, d.expected, d.actual
+FROM etl.aggregate_differences() AS d$sql$,
+        '1 day'
+    ),
+    (
+        'one_current_version',
+        'fail',
+        'A member has one current version at most.',
+        $sql$SELECT 'dim_customer' AS dimension, d.customer_id AS member, count(*) AS current_versions
+FROM dwh.dim_customer AS d
+WHERE d.is_current AND d.customer_key > 0
+GROUP BY d.customer_id
+HAVING count(*) > 1
+UNION ALL
+SELECT 'dim_address', d.address_id, count(*)
+FROM dwh.dim_address AS d
+WHERE d.is_current AND d.address_key > 0
+GROUP BY d.address_id
+HAVING count(*) > 1
+UNION ALL
+SELECT 'dim_payment', d.payment_method_id, count(*)
+FROM dwh.dim_payment AS d
+WHERE d.is_current AND d.payment_key > 0
+GROUP BY d.payment_method_id
+HAVING count(*) > 1
+UNION ALL
+SELECT 'dim_status', d.order_status_id, count(*)
+FROM dwh.dim_status AS d
+WHERE d.is_current AND d.status_key > 0
+GROUP BY d.order_status_id
+HAVING count(*) > 1
+UNION ALL
+SELECT 'dim_supplier', d.supplier_id, count(*)
+FROM dwh.dim_supplier AS d
+WHERE d.is_current AND d.supplier_key > 0
+GROUP BY d.supplier_id
+HAVING count(*) > 1
+UNION ALL
+SELECT 'dim_product', d.product_id, count(*)
+FROM dwh.dim_product AS d
+WHERE d.is_current AND d.product_key > 0
+GROUP BY d.product_id
+HAVING count(*) > 1$sql$,
+        '1 day'
+    ),
+    (
+        'no_overlap',
+        'fail',
+        'Versions of a member do not overlap.',
+        $sql$SELECT v.dimension, v.member, v.valid_from, v.previous_valid_to
+FROM (
+    SELECT 'dim_customer' AS dimension, d.customer_id AS member, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.customer_id ORDER BY d.valid_from) AS previous_valid_to
+    FROM dwh.dim_customer AS d
+    WHERE d.customer_key > 0
+    UNION ALL
+    SELECT 'dim_address', d.address_id, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.address_id ORDER BY d.valid_from)
+    FROM dwh.dim_address AS d
+    WHERE d.address_key > 0
+    UNION ALL
+    SELECT 'dim_payment', d.payment_method_id, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.payment_method_id ORDER BY d.valid_from)
+    FROM dwh.dim_payment AS d
+    WHERE d.payment_key > 0
+    UNION ALL
+    SELECT 'dim_status', d.order_status_id, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.order_status_id ORDER BY d.valid_from)
+    FROM dwh.dim_status AS d
+    WHERE d.status_key > 0
+    UNION ALL
+    SELECT 'dim_supplier', d.supplier_id, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.supplier_id ORDER BY d.valid_from)
+    FROM dwh.dim_supplier AS d
+    WHERE d.supplier_key > 0
+    UNION ALL
+    SELECT 'dim_product', d.product_id, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.product_id ORDER BY d.valid_from)
+    FROM dwh.dim_product AS d
+    WHERE d.product_key > 0
+) AS v
+WHERE v.valid_from < v.previous_valid_to$sql$,
+        '1 day'
+    )
+ON CONFLICT (check_name) DO UPDATE
+SET description = excluded.description,
+    query = excluded.query
+WHERE (etl.quality_check.description, etl.quality_check.query) IS DISTINCT FROM (excluded.description, excluded.query);
