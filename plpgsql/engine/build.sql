@@ -298,7 +298,7 @@ COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that
 /*
 Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the
 stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
-facts that its table refers to succeeded.
+facts that its table refers to succeeded; checks after everything else has ended, maintenance after the checks.
 Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
 */
 CREATE OR REPLACE FUNCTION etl._build_tasks()
@@ -321,6 +321,8 @@ BEGIN
         UNION ALL
         SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate, 500
         FROM etl.aggregate AS a
+        UNION ALL
+        VALUES ('check:quality', 'check', 'quality', 600), ('maintain:history', 'maintain', 'history', 700)
     ),
     removed AS (
         DELETE FROM etl.task AS t
@@ -352,6 +354,12 @@ BEGIN
         UNION
         SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end'
         FROM etl.aggregate_fact AS l
+        UNION
+        SELECT 'check:quality', t.task, 'end'
+        FROM etl.task AS t
+        WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate')
+        UNION
+        VALUES ('maintain:history', 'check:quality', 'end')
     ),
     removed AS (
         DELETE FROM etl.task_edge AS e

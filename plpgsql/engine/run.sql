@@ -93,6 +93,7 @@ BEGIN
         PERFORM etl._abandon_run(r_run.run_id);
     END IF;
 
+    PERFORM etl._alert_if_stale();
     PERFORM etl._request_refresh(p_full_refresh);
     INSERT INTO etl.run (origin, only_tasks, full_refresh)
     VALUES (p_origin, p_only, p_full_refresh)
@@ -377,6 +378,8 @@ BEGIN
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
             WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
             WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
+            WHEN 'check' THEN etl._check_quality(p_task.run_id)
+            WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;
         r_task.status := 'succeeded';
         r_task.rows_read := r_result.rows_read;
@@ -385,6 +388,10 @@ BEGIN
         r_task.rows_deleted := r_result.rows_deleted;
         r_task.rows_queued := r_result.rows_queued;
         r_task.rows_quarantined := r_result.rows_quarantined;
+        IF p_task.kind = 'check' THEN
+            -- A verdict, not an error: what the checks found stays.
+            r_task := etl._judge_checks(r_task);
+        END IF;
     EXCEPTION
         WHEN query_canceled OR OTHERS THEN
             GET STACKED DIAGNOSTICS
@@ -467,6 +474,7 @@ BEGIN
             'status', r_run.status,
             'seconds', round(extract(epoch FROM r_run.ended_at - r_run.started_at), 3)
         )::text);
+        PERFORM etl._alert_run(r_run);
     END IF;
     RETURN true;
 END

@@ -25,7 +25,7 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE s.status = 'succeeded') AS succeeded,
         count(*) FILTER (WHERE s.status = 'failed') AS failed,
         count(*) FILTER (WHERE s.status = 'skipped') AS skipped,
-        coalesce(sum(s.rows_inserted + s.rows_updated + s.rows_deleted) FILTER (WHERE s.kind NOT IN ('extract', 'stage')), 0)::bigint AS rows_written,
+        coalesce(sum(s.rows_inserted + s.rows_updated + s.rows_deleted) FILTER (WHERE s.kind IN ('dimension', 'fact', 'aggregate')), 0)::bigint AS rows_written,
         coalesce(sum(s.rows_queued), 0)::bigint AS rows_queued,
         coalesce(sum(s.rows_quarantined), 0)::bigint AS rows_quarantined
     FROM etl.task_run AS s
@@ -222,6 +222,10 @@ BEGIN
             SELECT e.title, e.statement FROM etl._fact_sql(r_task.object) AS e WHERE r_task.kind = 'fact'
             UNION ALL
             SELECT e.title, e.statement FROM etl._aggregate_sql(r_task.object) AS e WHERE r_task.kind = 'aggregate'
+            UNION ALL
+            SELECT q.check_name, q.query FROM etl.quality_check AS q WHERE r_task.kind = 'check'
+            UNION ALL
+            SELECT e.title, e.statement FROM etl._maintenance_sql() AS e WHERE r_task.kind = 'maintain'
         LOOP
             step := step + 1;
             title := r_task.task || ' - ' || r_statement.title;
