@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from driver import __version__
-from driver.commands import db, doctor, migrate, run, status
+from driver.commands import db, demo, doctor, migrate, run, source, status
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error
 from driver.state import State
@@ -141,13 +141,18 @@ def root(
     context.obj = State(dsn=dsn)
 
 
+app.command("demo", rich_help_panel="Set up", epilog=demo.EXAMPLES)(demo.demo)
 app.add_typer(db.app, name="db", rich_help_panel="Set up")
 app.command("migrate", rich_help_panel="Set up", epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel="Set up", epilog=doctor.EXAMPLES)(doctor.doctor)
+app.add_typer(source.app, name="source", rich_help_panel="Set up")
 
 app.command("run", rich_help_panel="Load", epilog=run.EXAMPLES)(run.run)
 app.command("status", rich_help_panel="Look", epilog=status.STATUS_EXAMPLES)(status.status)
 app.command("queue", rich_help_panel="Look", epilog=status.QUEUE_EXAMPLES)(status.queue)
+app.command("quarantine", rich_help_panel="Look", epilog=status.QUARANTINE_EXAMPLES)(
+    status.quarantine
+)
 app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
 app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)
 

@@ -1,0 +1,371 @@
+"""`oceanrecords source`: where the operational system is, here or on another server."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import connect as connect_to_warehouse
+from driver.errors import UserError
+from driver.output import console, emit
+
+PASSWORD_VARIABLE = "OCEANRECORDS_SOURCE_PASSWORD"  # noqa: S105
+_COMMAND_TIMEOUT_SECONDS = 60
+
+app = typer.Typer(
+    help="Where the operational system is: in this database, or on another server.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.command(
+    epilog="Example: oceanrecords source connect --host shop.example.org --dbname shop "
+    "--user warehouse --password-file secret.txt"
+)
+def connect(
+    context: typer.Context,
+    host: Annotated[
+        str, typer.Option("--host", help="The source's server, as the warehouse's server sees it.")
+    ],
+    dbname: Annotated[str, typer.Option("--dbname", help="Its database.")],
+    user: Annotated[str, typer.Option("--user", help="Role that reads (see `source grants`).")],
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 5432,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="Its schema; by default the same as that of the local one."),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", metavar="FILE", help="Take the password from a file."),
+    ] = None,
+    password_command: Annotated[
+        str | None,
+        typer.Option(
+            "--password-command",
+            metavar="COMMAND",
+            help="Take the password from what a command prints, such as 'pass show shop'.",
+        ),
+    ] = None,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="Log in without a password.")
+    ] = False,
+    sslmode: Annotated[
+        str, typer.Option("--sslmode", help="disable, allow, prefer, require, verify-ca or …-full.")
+    ] = "prefer",
+    fetch_size: Annotated[
+        int, typer.Option("--fetch-size", min=1, help="Rows that are fetched at once.")
+    ] = 10_000,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="NAME=VALUE",
+            help="One more option of libpq or postgres_fdw, such as sslrootcert=/etc/ssl/shop.pem.",
+        ),
+    ] = None,
+    keep_watermarks: Annotated[
+        bool,
+        typer.Option(
+            "--keep-watermarks",
+            help="It is the very same database as before under another address: go on from there.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the operational system from another server.
+
+    The password comes from --password-file, --password-command, the variable
+    OCEANRECORDS_SOURCE_PASSWORD, or is asked for. No log and no process list shows it.
+    """
+    for name, value in (("--host", host), ("--dbname", dbname), ("--user", user)):
+        state.needs(value, name)
+    options = _options(option or [])
+    password = None if no_password else _password(password_file, password_command, user)
+    with connect_to_warehouse(
+        state.of(context).dsn, application_name="oceanrecords source"
+    ) as connection:
+        answer = _connect(
+            connection,
+            password,
+            {
+                "host": host,
+                "dbname": dbname,
+                "user": user,
+                "port": port,
+                "schema": schema,
+                "sslmode": sslmode,
+                "fetch_size": fetch_size,
+                "options": Jsonb(options),
+                "keep_watermarks": keep_watermarks,
+            },
+        )
+        answer |= _status(connection, "5 minutes")
+    emit(answer, as_json=as_json, render=_render_connected)
+
+
+def _connect(
+    connection: psycopg.Connection, password: str | None, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        if password is not None:
+            # The data of COPY reach no log, whereas log_statement shows parameters too.
+            cursor.execute("CREATE TEMPORARY TABLE source_password (password text) ON COMMIT DROP")
+            with cursor.copy("COPY pg_temp.source_password (password) FROM STDIN") as copy:
+                copy.write_row([password])
+        cursor.execute(
+            "SELECT relations, remote_schema, is_rebaselined FROM etl.connect_source("
+            "p_host => %(host)s, p_dbname => %(dbname)s, p_user => %(user)s, p_port => %(port)s, "
+            "p_schema => %(schema)s, p_sslmode => %(sslmode)s, p_fetch_size => %(fetch_size)s, "
+            "p_options => %(options)s, p_keep_watermarks => %(keep_watermarks)s)",
+            parameters,
+        )
+        row = cursor.fetchone()
+    assert row is not None
+    return row
+
+
+@app.command(epilog="Example: oceanrecords source status --older-than '1 hour' --json")
+def status(
+    context: typer.Context,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than", metavar="INTERVAL", help="Age from which an open transaction is told."
+        ),
+    ] = "5 minutes",
+    as_json: JsonOption = False,
+) -> None:
+    """Show where the operational system is, and whether it answers.
+
+    Exit status 1 when it does not.
+    """
+    with connect_to_warehouse(
+        state.of(context).dsn, application_name="oceanrecords source"
+    ) as connection:
+        answer = _status(connection, older_than)
+    emit(answer, as_json=as_json, render=lambda data: _render_status(data, older_than))
+    if not answer["is_reachable"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: oceanrecords source disconnect")
+def disconnect(
+    context: typer.Context,
+    even_if_empty: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-empty",
+            help="Also when the local tables are empty: the next run then marks all as deleted.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the operational system of this database again, and forget the other server's login."""
+    with connect_to_warehouse(
+        state.of(context).dsn, application_name="oceanrecords source"
+    ) as connection:
+        row = connection.execute("SELECT etl.disconnect_source(%s)", [even_if_empty]).fetchone()
+    answer = {"location": "local", "disconnected": bool(row and row[0])}
+    emit(answer, as_json=as_json, render=_render_disconnected)
+
+
+@app.command(
+    epilog="Example: oceanrecords source grants --user warehouse | psql -h shop.example.org shop"
+)
+def grants(
+    context: typer.Context,
+    user: Annotated[str, typer.Option("--user", help="Role at the source that reads.")],
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="Its schema; by default the same as that of the local one."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the statements that give a role at the source what the warehouse needs, and no more."""
+    state.needs(user, "--user")
+    with connect_to_warehouse(
+        state.of(context).dsn, application_name="oceanrecords source"
+    ) as connection:
+        rows = connection.execute(
+            "SELECT * FROM etl.source_grants(%s, %s)", [user, schema]
+        ).fetchall()
+    emit([row[0] for row in rows], as_json=as_json, render=_render_grants)
+
+
+def _status(connection: psycopg.Connection, older_than: str) -> dict[str, Any]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            "SELECT * FROM etl.source_status(%s::interval)", [older_than]
+        ).fetchone()
+    assert row is not None
+    return row
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    """Return NAME=VALUE options as a dict.
+
+    Raises:
+        UserError: if one has another form, or would hold a password.
+    """
+    options = {}
+    for one in given:
+        name, sign, value = one.partition("=")
+        if not (name and sign):
+            raise UserError(f"'{name or one}' is not of the form NAME=VALUE.", exit_code=2)
+        if "password" in name.lower():
+            raise UserError(
+                f"The option {name} does not belong on a command line.",
+                "Use --password-file, --password-command or OCEANRECORDS_SOURCE_PASSWORD.",
+                exit_code=2,
+            )
+        options[name] = value
+    return options
+
+
+def _password(file: Path | None, command: str | None, user: str) -> str | None:
+    """Return the password, from wherever it is to come; None where nothing and nobody can be asked.
+
+    Raises:
+        UserError: if it cannot be read, without quoting anything of it.
+    """
+    if file is not None and command is not None:
+        raise UserError("--password-file and --password-command exclude each other.", exit_code=2)
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UserError(f"The password file {file} cannot be read: {reason}.") from error
+        return _line(text, f"The password file {file}")
+    if command is not None:
+        return _line(_output_of(command), "What the password command printed")
+    from_environment = os.environ.get(PASSWORD_VARIABLE)
+    if from_environment is not None:
+        return _line(from_environment, f"The variable {PASSWORD_VARIABLE}")
+    if sys.stdin.isatty():
+        answer: str = typer.prompt(
+            f"Password of {user}", hide_input=True, default="", show_default=False, err=True
+        )
+        return answer or None
+    return None
+
+
+def _line(text: str, origin: str) -> str:
+    line = text.split("\n", 1)[0].removesuffix("\r")
+    if not line or "\0" in line:
+        raise UserError(f"{origin} holds no password in its first line.")
+    return line
+
+
+def _output_of(command: str) -> str:
+    try:
+        finished = subprocess.run(
+            shlex.split(command),
+            stdout=subprocess.PIPE,
+            timeout=_COMMAND_TIMEOUT_SECONDS,
+            check=False,
+            text=True,
+        )
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+        raise UserError(
+            "The password command cannot be run.",
+            "It is started without a shell; write sh -c '…' where one is needed.",
+            detail=type(error).__name__ if not isinstance(error, OSError) else error.strerror,
+        ) from None
+    if finished.returncode:
+        raise UserError(f"The password command failed with exit status {finished.returncode}.")
+    return finished.stdout
+
+
+def _render_connected(answer: dict[str, Any]) -> None:
+    console.print(
+        f"[ok]●[/] {answer['relations']} relations are read from schema {answer['remote_schema']} "
+        f"of {_place(answer)} [quiet](PostgreSQL {answer['server_version']})[/]",
+        soft_wrap=True,
+    )
+    console.print(
+        "[quiet]The next run compares all rows with the mirrors, as this is another database.[/]"
+        if answer["is_rebaselined"]
+        else "[quiet]The next run goes on from the watermarks.[/]",
+        soft_wrap=True,
+    )
+
+
+def _render_disconnected(answer: dict[str, Any]) -> None:
+    if answer["disconnected"]:
+        console.print("[ok]●[/] The operational system of this database is read again.")
+        console.print("[quiet]The next run compares all rows with the mirrors.[/]", soft_wrap=True)
+    else:
+        console.print("[quiet]○[/] The operational system of this database is read already.")
+
+
+def _render_grants(answer: list[str]) -> None:
+    for statement in answer:
+        console.file.write(statement + "\n")
+
+
+def _place(answer: dict[str, Any]) -> str:
+    if answer["location"] == "local":
+        return f"this database ({answer['database_name']})"
+    user = f" as {answer['user_name']}" if answer["user_name"] else ""
+    return f"{answer['database_name']} on {answer['host']}:{answer['port']}{user}"
+
+
+def _render_status(answer: dict[str, Any], older_than: str) -> None:
+    if not answer["is_reachable"]:
+        console.print(f"[bad]●[/] {answer['location']}: {_place(answer)}", soft_wrap=True)
+        console.print(Text(f"  {answer['problem']}"), soft_wrap=True)
+        return
+    console.print(f"[ok]●[/] {answer['location']}: {_place(answer)}", soft_wrap=True)
+    table = output.table("", "", wrap=("",))
+    table.show_header = False
+    for label, value in (
+        ("schema", answer["remote_schema"]),
+        ("server", f"PostgreSQL {answer['server_version']}"),
+        ("system identifier", str(answer["system_identifier"])),
+        ("clock", _clock(answer)),
+        ("open transactions", _transactions(answer, older_than)),
+    ):
+        if value:
+            table.add_row(Text(label, style="dim"), Text(value))
+    console.print(table)
+
+
+def _clock(answer: dict[str, Any]) -> str:
+    ahead = answer["clock_difference"].total_seconds()
+    trip = output.seconds(answer["round_trip"])
+    if abs(ahead) < 0.05:
+        return f"the same as the warehouse's, answers in {trip}"
+    return (
+        f"{output.seconds(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the warehouse's, "
+        f"answers in {trip}"
+    )
+
+
+def _transactions(answer: dict[str, Any], older_than: str) -> str:
+    count = answer["open_transactions"]
+    told = f"{count or 'none'} older than {older_than}"
+    if count:
+        told += (
+            f", the oldest since {output.moment(answer['oldest_transaction_started_at'])}; "
+            "they hold nothing up, their rows come when they end"
+        )
+    if answer["hidden_sessions"]:
+        told += (
+            f"; {answer['hidden_sessions']} sessions are hidden from the role "
+            "(GRANT pg_read_all_stats shows them)"
+        )
+    return told
