@@ -68,12 +68,25 @@ FROM source.%1$I AS s%4$s$sql$,
         title := 'keys that are gone from the source';
         statement := format(
             $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s, deleted_at)
-SELECT $1, 'delete', %3$s, $4
-FROM stage.%1$I AS m
+SELECT $1, 'delete', %3$s, %4$s
+FROM stage.%1$I AS m%5$s
 WHERE m.deleted_at IS NULL
-    AND NOT EXISTS (%5$s%4$s)$sql$,
+    AND NOT EXISTS (%6$s%7$s)$sql$,
             p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'm.%1$I'),
-            etl._match(r_source.key_columns, 's', 'm'), v_present
+            -- A tombstone knows when the row was deleted; without one it was before now.
+            CASE WHEN r_source.delete_detection = 'tombstone' THEN 'coalesce(t.deleted_at, $4)' ELSE '$4' END,
+            CASE WHEN r_source.delete_detection = 'tombstone' THEN format(
+                $sql$
+LEFT JOIN (
+    SELECT %1$s, max(d.deleted_at)
+    FROM source.tombstones AS d
+    WHERE d.table_name = %2$L
+    GROUP BY %1$s
+) AS t (%3$s, deleted_at) ON %4$s$sql$,
+                etl._from_json(r_source.key_columns, 'd.row_key', format('stage.%I', p_source_table)::regclass), p_source_table,
+                etl._list(r_source.key_columns), etl._match(r_source.key_columns, 't', 'm')
+            ) ELSE '' END,
+            v_present, etl._match(r_source.key_columns, 's', 'm')
         );
         RETURN NEXT;
     ELSIF r_source.delete_detection = 'tombstone' THEN
