@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import urllib.parse
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -128,6 +129,9 @@ def url(
             help="For programs that cannot use a socket: over TCP, with the password in the URL.",
         ),
     ] = False,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="NAME", help="Another one on that server.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the database's URL, for other programs.
@@ -135,12 +139,16 @@ def url(
     A URL given by --dsn or OCEANRECORDS_DSN is printed without its password.
     """
     target = resolve(state.of(context).dsn)
+    if database is not None:
+        given = conninfo.make_conninfo(target.conninfo, dbname=database)
+        target = replace(target, conninfo=given)
     if tcp and not target.embedded:
         raise UserError("--tcp is for the embedded server only.", exit_code=2)
     if tcp:
         server = EmbeddedServer()
         secret = urllib.parse.quote(server.password(), safe="")
-        answer = f"postgresql://{SUPERUSER}:{secret}@127.0.0.1:{server.port}/{DATABASE}"
+        name = urllib.parse.quote(database or DATABASE)
+        answer = f"postgresql://{SUPERUSER}:{secret}@127.0.0.1:{server.port}/{name}"
     else:
         answer = _url(target)
     emit(

@@ -19,7 +19,7 @@ from driver.output import console
 from driver.progress import Progress as RunProgress
 from driver.run import Outcome
 from driver.server import EmbeddedServer
-from simulator.actions import TickPlan
+from simulator.actions import TickResult
 
 EXAMPLES = (
     "Examples: oceanrecords demo · oceanrecords demo --keep · oceanrecords demo --orders 200000"
@@ -31,9 +31,7 @@ def demo(
     orders: Annotated[
         int, typer.Option("--orders", min=1000, max=1_000_000, help="Orders of history.")
     ] = 20_000,
-    months: Annotated[
-        int, typer.Option("--months", min=2, max=60, help="Months of history.")
-    ] = 24,
+    months: Annotated[int, typer.Option("--months", min=2, max=60, help="Months of history.")] = 24,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the embedded server running in the end.")
     ] = False,
@@ -59,7 +57,7 @@ def demo(
 
 @contextmanager
 def _server(dsn: str | None, *, keep: bool) -> Iterator[Target]:
-    """Give the server to play on; the embedded one is started, and stopped again if it was not running."""
+    """Give the server to play on; an embedded one that did not run is stopped again."""
     try:
         target = resolve(dsn)
     except UserError:
@@ -101,10 +99,12 @@ def _load_history(play: Demo) -> None:
         transient=True,
     ) as progress:
         bar = progress.add_task("seeding", total=1.0)
-        result = play.seed(lambda step, share: progress.update(bar, completed=share, description=step))
+        result = play.seed(
+            lambda step, share: progress.update(bar, completed=share, description=step)
+        )
     _done(
-        f"{result.orders:,} orders of {result.customers:,} customers with {result.order_lines:,} lines,"
-        f" {result.starts_on:%b %Y} to {result.ends_on:%b %Y}"
+        f"{result.orders:,} orders of {result.customers:,} customers,"
+        f" {result.order_lines:,} lines, {result.starts_on:%b %Y} to {result.ends_on:%b %Y}"
     )
     _title("First load", "source, delta, stage, work, dwh: two workers share the tasks")
     with RunProgress(console, brief=True) as progress_of_run:
@@ -125,9 +125,13 @@ def _loaded(outcome: Outcome) -> None:
 def _play_days(play: Demo) -> None:
     _title("Business", "a few days of it, with a load after each")
     for day in play.days():
-        done = play.play(day)
-        console.print(f"  [quiet]{day:%a %d %b}[/]  {done.summary()}", soft_wrap=True)
+        _played(f"{day:%a %d %b}", play.play_day(day))
         _expect(play.load(), "succeeded")
+
+
+def _played(when: str, done: TickResult) -> None:
+    told = ", ".join(f"{number} {name}" for name, number in sorted(done.done.items()))
+    console.print(f"  [quiet]{when:<10}[/] {told}", soft_wrap=True)
 
 
 def _expect(outcome: Outcome, status: str) -> None:
@@ -144,9 +148,7 @@ def _expect(outcome: Outcome, status: str) -> None:
 def _break_and_repair(play: Demo) -> None:
     _title("A failure", f"on purpose: every load of {BROKEN} raises an error, and business goes on")
     play.break_dimension()
-    last = play.days()[-1]
-    launches = TickPlan(new_products=2, place_orders=20, change_prices=5)
-    console.print(f"  [quiet]{last:%a %d %b}[/]  {play.play(last, launches).summary()}", soft_wrap=True)
+    _played("today", play.play_launch())
     outcome = play.load()
     _expect(outcome, "partial")
     for task in outcome.tasks:
@@ -157,7 +159,8 @@ def _break_and_repair(play: Demo) -> None:
         raise UserError("Facts should wait for the dimension that failed, and none does.")
     for entry in waiting:
         console.print(
-            f"    {entry['entries']:,} rows of {entry['fact']} carry key -1 and wait for {entry['dimension']}"
+            f"    {entry['entries']:,} rows of {entry['fact']} carry key -1"
+            f" and wait for {entry['dimension']}"
         )
     _title("The repair", "the cause is gone; the next run mends the rest by itself")
     play.repair_dimension()

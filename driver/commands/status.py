@@ -25,6 +25,9 @@ from driver.output import console, emit
 STATUS_EXAMPLES = (
     "Examples: oceanrecords status · oceanrecords status --runs 20 · oceanrecords status --json"
 )
+QUARANTINE_EXAMPLES = (
+    "Examples: oceanrecords quarantine · oceanrecords quarantine fact_order --retry"
+)
 QUEUE_EXAMPLES = (
     "Examples: oceanrecords queue · oceanrecords queue --fact fact_order_line --limit 100"
 )
@@ -32,6 +35,8 @@ SQL_EXAMPLES = "Examples: oceanrecords sql dim_product · oceanrecords sql fact_
 KPI_EXAMPLES = (
     "Examples: oceanrecords kpi · oceanrecords kpi NAME --limit 24 · oceanrecords kpi --json"
 )
+
+_OVERVIEW = "overview"
 
 
 def _rows(
@@ -253,6 +258,9 @@ def queue(
         str | None, typer.Option("--fact", metavar="FACT", help="Only what this fact waits for.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100000, help="Rows to show.")] = 20,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Let the next run look all of them up again.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the facts' rows that wait for a dimension's member, the oldest first.
@@ -260,6 +268,8 @@ def queue(
     The next run resolves them by itself once the member is there.
     """
     with connect(state.of(context).dsn) as connection:
+        if retry:
+            connection.execute("SELECT etl.retry_queue(%s)", [fact])
         answer = {
             "summary": _rows(
                 connection,
@@ -313,6 +323,67 @@ def _key(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+# -- quarantine -----------------------------------------------------------------------------------
+
+
+def quarantine(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[OBJECT]", help="Source table, dimension or fact; all by default."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100000, help="Rows to show.")] = 20,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Let the next run try all of them again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the rows that cannot be loaded, each with its reason.
+
+    A row is tried again by itself when it changes in the source.
+    """
+    with connect(state.of(context).dsn) as connection:
+        if retry:
+            connection.execute("SELECT etl.retry_quarantine(%s)", [name])
+        answer = {
+            "summary": _rows(
+                connection,
+                "SELECT * FROM etl.quarantine_status "
+                "WHERE %(name)s::text IS NULL OR object = %(name)s ORDER BY object",
+                {"name": name},
+            ),
+            "entries": _rows(
+                connection,
+                "SELECT * FROM etl.quarantine WHERE %(name)s::text IS NULL OR object = %(name)s "
+                "ORDER BY quarantined_at LIMIT %(limit)s",
+                {"name": name, "limit": limit},
+            ),
+        }
+    emit(answer, as_json=as_json, render=_render_quarantine)
+
+
+def _render_quarantine(answer: dict[str, Any]) -> None:
+    if not answer["summary"]:
+        console.print("The quarantine is empty: every row could be loaded.")
+        return
+    console.print(_quarantine_table(answer["summary"]))
+    console.print()
+    table = output.table(
+        "object", "key", "code", "reason", "tries", "since", title="Oldest rows", right=("tries",),
+        wrap=("reason",),
+    )  # fmt: skip
+    for one in answer["entries"]:
+        table.add_row(
+            one["object"],
+            _key(one["row_key"]),
+            one["sqlstate"],
+            one["reason"],
+            str(one["attempts"]),
+            output.moment(one["quarantined_at"]),
+        )
+    console.print(table)
+
+
 # -- sql ------------------------------------------------------------------------------------------
 
 
@@ -350,9 +421,11 @@ def _render_sql(answer: list[dict[str, Any]]) -> None:
 def kpi(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One KPI; all by default.")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One view of schema kpi; the overview by default."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows of each KPI to show.")] = 12,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows of each view to show.")] = 12,
+    show_all: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the KPIs, as the views of schema kpi give them."""
@@ -369,6 +442,8 @@ def kpi(
                 f"There is no KPI '{name}'.",
                 f"There are: {', '.join(known)}" if known else "Install them: oceanrecords migrate",
             )
+        if name is None and not show_all and _OVERVIEW in known:
+            name = _OVERVIEW
         answer = []
         for view in views:
             if name is None or view["name"] == name:
@@ -380,6 +455,9 @@ def kpi(
         one["more"] = len(one["rows"]) > limit
         one["rows"] = one["rows"][:limit]
     emit(answer, as_json=as_json, render=_render_kpis)
+    others = [view for view in known if view != name]
+    if not as_json and name == _OVERVIEW and others:
+        console.print(f"\n[quiet]More: oceanrecords kpi {' | '.join(others)}[/]", soft_wrap=True)
 
 
 def _render_kpis(answer: list[dict[str, Any]]) -> None:
