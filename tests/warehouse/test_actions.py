@@ -577,7 +577,7 @@ def test_running_twice_with_nothing_new_changes_not_one_row(trading: Play) -> No
     before = _fingerprint(trading)
     trading.run()
     assert _fingerprint(trading) == before
-    assert trading.value("SELECT sum(rows_read) FROM etl.task_status") == 0
+    assert trading.value("SELECT sum(rows_read) FROM etl.task_status WHERE kind <> 'check'") == 0
 
 
 def test_a_row_written_with_the_same_values_changes_nothing_in_the_stars(trading: Play) -> None:
