@@ -65,6 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("OCEANRECORDS_TEST_SERVER", "embedded"),
         help="PostgreSQL server(s) to run the tests on",
     )
+    parser.addoption(
+        "--histories",
+        type=int,
+        default=200,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 200)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,11 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
+FAULTS = Path(__file__).with_name("faults.sql")
 PATIENCE = 20.0  # seconds
+FOR_EVER = 2**62
+DIE = "die"
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
@@ -70,3 +75,35 @@ def background(call: Callable[[], Any]) -> Iterator[Background]:
     error = work.join()
     if error is not None:
         raise error
+
+
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Put the means for faults into a database."""
+    connection.execute(FAULTS.read_bytes())
+
+
+def break_table(
+    connection: psycopg.Connection[Any], table: str, how: str = "P0001", times: int = FOR_EVER
+) -> None:
+    """Make writes to a table fail.
+
+    Parameters:
+        connection: to the database, which `prepare` has prepared.
+        table: `schema.name`.
+        how: SQLSTATE to raise, or DIE to end the writing backend.
+        times: how many writes fail.
+    """
+    connection.execute("ALTER SEQUENCE fault.strikes RESTART")
+    connection.execute(
+        sql.SQL(
+            "CREATE OR REPLACE TRIGGER fault BEFORE INSERT OR UPDATE ON {}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION fault.strike({}, {})"
+        ).format(sql.Identifier(*table.split(".")), sql.Literal(how), sql.Literal(str(times)))
+    )
+
+
+def mend_table(connection: psycopg.Connection[Any], table: str) -> None:
+    """Take back what `break_table` did."""
+    connection.execute(
+        sql.SQL("DROP TRIGGER IF EXISTS fault ON {}").format(sql.Identifier(*table.split(".")))
+    )

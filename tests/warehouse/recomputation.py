@@ -488,6 +488,58 @@ class Recomputation:
             }
         return expected
 
+    @cached_property
+    def aggregates(self) -> dict[str, dict[Key, Row]]:
+        """Expected rows of the aggregates, by group."""
+        daily: dict[Key, Row] = {}
+        monthly: dict[Key, Row] = {}
+        quarterly: dict[Key, Row] = {}
+        for key, order in self.orders.items():
+            day, delivered = order["ordered_date_key"], order["delivered_date_key"]
+            country = self._tracked("dim_address", order["address_key"], "country")
+            if not order["is_deleted"] and day != UNKNOWN:
+                sales = Decimal(0) if order["is_lost"] else order["gross_amount"]
+                lost = int(order["is_lost"])
+                _add(daily, (day, country), orders=1, lost_orders=lost, sales=sales)
+                customer = order["customer_key"]
+                member = -1 if customer == UNKNOWN else customer[0]
+                _add(quarterly, (_quarter(day), member, country), orders=1)
+            if not order["is_deleted"] and isinstance(delivered, date):
+                hours = order["hours_to_fulfil"]
+                _add(daily, (delivered, country), fulfilled_orders=1, hours_to_fulfil=hours)
+            for line in self._lines_of.get(key[0], []):
+                if order["is_deleted"] or order["is_lost"] or line["is_deleted"] or day == UNKNOWN:
+                    continue
+                product = line["product_key"]
+                group = (
+                    day.replace(day=1),
+                    country,
+                    self._tracked("dim_product", product, "product_type"),
+                    self._tracked("dim_product", product, "product_subtype"),
+                    -1 if product == UNKNOWN else product[0],
+                )
+                _add(monthly, group, quantity=line["quantity"], sales=line["amount"])
+        return {
+            "agg_order_daily": daily,
+            "agg_product_monthly": monthly,
+            "agg_customer_quarterly": quarterly,
+        }
+
+    @cached_property
+    def _lines_of(self) -> dict[Any, list[Row]]:
+        lines: dict[Any, list[Row]] = defaultdict(list)
+        for key, line in self.order_lines.items():
+            lines[key[0]].append(line)
+        return lines
+
+    def _tracked(self, dimension: str, version: Any, attribute: str) -> Any:
+        """Return an attribute of the version that a fact points to."""
+        if version == UNKNOWN:
+            return UNKNOWN
+        member, start = version
+        versions = self.members[dimension][member].versions
+        return next(v.tracked[attribute] for v in versions if v.start == start)
+
     def _mirrored(self, table: str, mirrors: Mapping[str, int]) -> set[Key]:
         return set(self.notes.present(table, mirrors.get(table)))
 
@@ -501,6 +553,16 @@ class Recomputation:
             if name == fact:
                 loaded |= keys(mirrors)
         return loaded
+
+
+def _quarter(day: date) -> date:
+    return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
+
+
+def _add(groups: dict[Key, Row], group: Key, **measures: Any) -> None:
+    row = groups.setdefault(group, defaultdict(int))
+    for name, value in measures.items():
+        row[name] += value
 
 
 def _hours(start: datetime, end: datetime | None) -> Decimal | None:
@@ -548,6 +610,8 @@ def compare(connection: Connection) -> list[str]:
             and not (column == "supplier_key" and row["product_key"] == UNKNOWN)
         }
     differences += _compare_queue(connection, waiting)
+    for aggregate, groups in world.aggregates.items():
+        differences += _compare_aggregate(connection, aggregate, groups)
     return differences
 
 
@@ -720,6 +784,34 @@ def _compare_fact(
                         row[column] = expected[key][column]
             actual[key] = row
     return _compare_rows(f"dwh.{fact}", expected, actual)
+
+
+AGGREGATES: dict[str, tuple[str, ...]] = {
+    "agg_order_daily": ("day", "country"),
+    "agg_product_monthly": (
+        "month_start",
+        "country",
+        "product_type",
+        "product_subtype",
+        "product_id",
+    ),
+    "agg_customer_quarterly": ("quarter_start", "customer_id", "country"),
+}
+
+
+def _compare_aggregate(
+    connection: Connection, aggregate: str, expected: dict[Key, Row]
+) -> list[str]:
+    actual: dict[Key, Row] = {}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(sql.SQL("SELECT * FROM dwh.{}").format(sql.Identifier(aggregate)))
+        for row in cursor:
+            row.pop("run_id")
+            key = tuple(row.pop(column) for column in AGGREGATES[aggregate])
+            actual[key] = row
+            for measure in row:
+                expected.get(key, {}).setdefault(measure, 0)
+    return _compare_rows(f"dwh.{aggregate}", expected, actual)
 
 
 def _compare_queue(connection: Connection, waiting: set[tuple[str, Key, str]]) -> list[str]:

@@ -14,6 +14,10 @@ from psycopg import sql
 STATUSES = {"placed": 1, "paid": 2, "shipped": 3, "delivered": 4, "cancelled": 5, "refunded": 6}
 
 
+class NothingThereError(Exception):
+    """There is nothing to act upon."""
+
+
 class Shop:
     """Acts on the operational tables through one connection, with a clock of its own.
 
@@ -62,7 +66,8 @@ class Shop:
                 sql.Identifier(table), _pairs(values, ", "), _pairs(key, " AND ")
             )
             done = connection.execute(statement, [*values.values(), *key.values()])
-            assert done.rowcount == 1, f"{table} has {done.rowcount} rows with {key}"
+            if done.rowcount != 1:
+                raise NothingThereError(f"{table} has {done.rowcount} rows with {key}")
 
     def delete(self, table: str, **key: Any) -> None:
         """Delete the row with a key; there must be one."""
@@ -71,7 +76,8 @@ class Shop:
                 sql.Identifier(table), _pairs(key, " AND ")
             )
             done = connection.execute(statement, list(key.values()))
-            assert done.rowcount == 1, f"{table} has {done.rowcount} rows with {key}"
+            if done.rowcount != 1:
+                raise NothingThereError(f"{table} has {done.rowcount} rows with {key}")
 
     # What the business does --------------------------------------------------------------------------------------
 

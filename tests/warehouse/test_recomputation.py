@@ -35,6 +35,12 @@ def test_a_loaded_shop_is_as_recomputed(trading: Play) -> None:
         ("UPDATE stage.orders SET payment_method_id = 2", "stage.orders (1,) payment_method_id"),
         ("UPDATE stage.products SET deleted_at = now()", "stage.products (1): row is missing"),
         (
+            "UPDATE dwh.agg_order_daily SET sales = 7",
+            "dwh.agg_order_daily (2025-03-11, Germany) sales: expected 20.00, actual 7",
+        ),
+        ("DELETE FROM dwh.agg_product_monthly", "dwh.agg_product_monthly (2025-03-01, Germany"),
+        ("UPDATE dwh.agg_customer_quarterly SET orders = 2", "orders: expected 1, actual 2"),
+        (
             "INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension,"
             " dimension_key, run_id) VALUES ('fact_order', '{\"order_id\": 1}', 'customer_key',"
             " 'dim_customer', '{\"customer_id\": 1}', 1)",

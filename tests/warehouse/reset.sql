@@ -1,0 +1,73 @@
+-- Puts a database back to what it was before anything was loaded, in a fraction of the time that a new one takes.
+-- The first call notes what each table holds; from then on, tables that were empty are emptied, the others refilled.
+
+CREATE SCHEMA pristine;
+
+CREATE TABLE pristine.refilled (
+    table_name regclass PRIMARY KEY,
+    copy regclass NOT NULL
+);
+
+CREATE FUNCTION pristine.note()
+RETURNS void
+LANGUAGE plpgsql
+AS $note$
+DECLARE
+    r_table record;
+    v_filled boolean;
+BEGIN
+    FOR r_table IN
+        SELECT c.oid::regclass AS name, 'copy_' || c.oid AS copy
+        FROM pg_class AS c
+        WHERE c.relkind = 'r'
+            AND c.relnamespace IN ('oceanrecords'::regnamespace, 'stage'::regnamespace, 'dwh'::regnamespace, 'etl'::regnamespace)
+            AND c.oid <> 'dwh.dim_date'::regclass
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', r_table.name) INTO v_filled;
+        IF v_filled THEN
+            EXECUTE format('CREATE TABLE pristine.%I AS SELECT * FROM %s', r_table.copy, r_table.name);
+            INSERT INTO pristine.refilled (table_name, copy)
+            VALUES (r_table.name, format('pristine.%I', r_table.copy)::regclass);
+        END IF;
+    END LOOP;
+END;
+$note$;
+
+CREATE FUNCTION pristine.restore()
+RETURNS void
+LANGUAGE plpgsql
+SET session_replication_role = replica
+AS $restore$
+DECLARE
+    r_table record;
+    v_differs boolean;
+BEGIN
+    FOR r_table IN
+        SELECT c.oid::regclass AS name, r.copy
+        FROM pg_class AS c
+        LEFT JOIN pristine.refilled AS r ON r.table_name = c.oid
+        WHERE c.relkind = 'r'
+            AND c.relnamespace IN (
+                'oceanrecords'::regnamespace, 'stage'::regnamespace, 'delta'::regnamespace, 'work'::regnamespace,
+                'dwh'::regnamespace, 'etl'::regnamespace, 'proof'::regnamespace
+            )
+            AND c.oid NOT IN ('dwh.dim_date'::regclass, 'work.country'::regclass)
+    LOOP
+        IF r_table.copy IS NULL THEN
+            IF pg_relation_size(r_table.name) > 0 THEN
+                EXECUTE format('DELETE FROM %s', r_table.name);
+            END IF;
+        ELSE
+            EXECUTE format('SELECT EXISTS ((TABLE %1$s EXCEPT TABLE %2$s) UNION ALL (TABLE %2$s EXCEPT TABLE %1$s))', r_table.name, r_table.copy)
+            INTO v_differs;
+            IF v_differs THEN
+                EXECUTE format('DELETE FROM %s', r_table.name);
+                EXECUTE format('INSERT INTO %s OVERRIDING SYSTEM VALUE TABLE %s', r_table.name, r_table.copy);
+            END IF;
+        END IF;
+    END LOOP;
+    PERFORM setval(format('%I.%I', s.schemaname, s.sequencename)::regclass, 1, false)
+    FROM pg_sequences AS s
+    WHERE s.schemaname = 'oceanrecords';
+END;
+$restore$;

@@ -1,0 +1,547 @@
+"""Random histories: whatever the business did and whatever broke, the warehouse ends as it should be.
+
+A history is a list of actions: customers, orders, prices come, change, go and come back; writers commit late, by a clock
+that sometimes goes back; runs with one to three workers load the warehouse while stages, dimensions and facts are broken,
+retried, or kill their worker. In the end all is mended and loaded once more, and the stars must equal the
+recomputation row by row.
+
+`pytest tests/warehouse/test_histories.py --histories 5000` plays more of them. A failing history is made as short as
+possible and printed, with a line that plays it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from tests.support.database import Database
+from tests.warehouse import faults
+from tests.warehouse.play import Play
+from tests.warehouse.recomputation import broken_invariants
+from tests.warehouse.shop import NothingThereError, Shop
+
+RESET = Path(__file__).with_name("reset.sql")
+
+SOURCES = (
+    "addresses",
+    "customers",
+    "order_lines",
+    "order_statuses",
+    "orders",
+    "payment_methods",
+    "product_prices",
+    "product_subtypes",
+    "product_types",
+    "products",
+    "suppliers",
+)
+OF_PRODUCT = ["products", "product_prices", "product_subtypes", "product_types"]
+BREAKABLE = (
+    *(f"delta.{name}" for name in SOURCES),
+    *(f"stage.{name}" for name in SOURCES),
+    "dwh.dim_address",
+    "dwh.dim_customer",
+    "dwh.dim_payment",
+    "dwh.dim_product",
+    "dwh.dim_product",
+    "dwh.dim_product",
+    "dwh.dim_status",
+    "dwh.dim_supplier",
+    "dwh.fact_order",
+    "dwh.fact_order_line",
+    "etl.watermark",
+    "etl.reprocessing_queue",
+)
+HOW = ("P0001", "23505", "40P01", faults.DIE)
+# What a run may be confined to. A product is told by four tables: they are only loaded together.
+PARTS: tuple[list[str], ...] = (
+    ["orders"],
+    ["order_lines"],
+    ["customers", "dim_customer"],
+    [*OF_PRODUCT, "dim_product"],
+    ["dim_customer", "dim_address"],
+    ["fact_order"],
+    ["fact_order_line"],
+    [*SOURCES, "customers_addresses"],
+)
+REFRESHES = (
+    "all",
+    "orders",
+    "order_lines",
+    "customers",
+    "dim_customer",
+    "dim_product",
+    "fact_order",
+    "fact_order_line",
+    "agg_product_monthly",
+)
+
+
+@dataclass
+class Things:
+    """What is there to act upon, and what was there once."""
+
+    customers: list[int] = field(default_factory=list)
+    addresses: list[int] = field(default_factory=list)
+    homes: list[tuple[int, int]] = field(default_factory=list)
+    suppliers: list[int] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+    subtypes: list[int] = field(default_factory=list)
+    products: list[int] = field(default_factory=list)
+    orders: list[int] = field(default_factory=list)
+    lines: list[tuple[int, int]] = field(default_factory=list)
+
+
+# A number chooses among what there is, so that histories stay meaningful while they are shortened.
+pick = st.integers(0, 7)
+
+
+def pick_of(things: list[Any], number: int) -> Any:
+    """Choose one; the highest numbers choose the latest."""
+    if not things:
+        raise NothingThereError
+    return things[-1 - number % len(things)]
+
+
+def gone(shop: Shop, table: str, column: str, numbers: list[int]) -> list[int]:
+    """Return those numbers whose rows are not there any more."""
+    query = sql.SQL("SELECT {0} FROM oceanrecords.{1} WHERE {0} = ANY (%s)")
+    rows = shop.connection.execute(
+        query.format(sql.Identifier(column), sql.Identifier(table)), [numbers]
+    )
+    there = {number for (number,) in rows}
+    return [number for number in numbers if number not in there]
+
+
+@dataclass(frozen=True)
+class Business:
+    """An action of the business."""
+
+    name: str
+    a: int
+    b: int
+    n: int
+
+    def perform(self, shop: Shop, things: Things) -> None:
+        getattr(self, f"_{self.name}")(shop, things)
+
+    def _customer(self, shop: Shop, things: Things) -> None:
+        things.customers.append(shop.customer("Eve", segment=("consumer", "business")[self.n % 2]))
+        self._home(shop, things)
+
+    def _home(self, shop: Shop, things: Things) -> None:
+        customer = pick_of(things.customers, self.a)
+        address = shop.address(customer, city=f"City {self.n}")
+        things.addresses.append(address)
+        things.homes.append((customer, address))
+
+    def _share_home(self, shop: Shop, things: Things) -> None:
+        pair = pick_of(things.customers, self.a), pick_of(things.addresses, self.b)
+        shop.move_in(*pair)
+        things.homes.append(pair)
+
+    def _product(self, shop: Shop, things: Things) -> None:
+        product = shop.product(
+            pick_of(things.subtypes, self.a), pick_of(things.suppliers, self.b), Decimal(self.n + 1)
+        )
+        things.products.append(product)
+
+    def _assortment(self, shop: Shop, things: Things) -> None:
+        if self.a % 3 == 0:
+            things.kinds.append(shop.product_type(f"Type {shop.now}"))
+        elif self.a % 3 == 1:
+            things.subtypes.append(shop.subtype(pick_of(things.kinds, self.b), f"{shop.now}"))
+        else:
+            things.suppliers.append(shop.supplier(name=f"Label of {shop.now}"))
+
+    def _order(self, shop: Shop, things: Things) -> None:
+        customer, address = pick_of(things.homes, self.a)
+        lines = {pick_of(things.products, self.b + i): self.n + 1 for i in range(self.n % 3)}
+        # Some orders are told late, of a moment that has passed.
+        ordered_at = shop.now - timedelta(hours=self.n * 7 if self.n > 4 else 0)
+        order = shop.order(customer, address, lines, ordered_at=ordered_at)
+        things.orders.append(order)
+        things.lines += [(order, number) for number in range(1, len(lines) + 1)]
+
+    def _line(self, shop: Shop, things: Things) -> None:
+        order, number = pick_of(things.orders, self.a), self.n % 4 + 1
+        shop.line(order, number, pick_of(things.products, self.b), self.n + 1)
+        things.lines.append((order, number))
+
+    def _change_line(self, shop: Shop, things: Things) -> None:
+        order, number = pick_of(things.lines, self.a)
+        key = {"order_id": order, "line_number": number}
+        if self.n % 2:
+            shop.update("order_lines", key, quantity=self.n + 2)
+        else:
+            shop.update("order_lines", key, product_id=pick_of(things.products, self.b))
+
+    def _move_line(self, shop: Shop, things: Things) -> None:
+        line = pick_of(things.lines, self.a)
+        to = pick_of(things.orders, self.b), self.n % 4 + 1
+        shop.update(
+            "order_lines",
+            dict(zip(("order_id", "line_number"), line, strict=True)),
+            order_id=to[0],
+            line_number=to[1],
+        )
+        things.lines.append(to)
+
+    def _delete_line(self, shop: Shop, things: Things) -> None:
+        order, number = pick_of(things.lines, self.a)
+        shop.delete("order_lines", order_id=order, line_number=number)
+
+    def _advance(self, shop: Shop, things: Things) -> None:
+        order = pick_of(things.orders, self.a)
+        row = shop.connection.execute(
+            "SELECT order_status_id FROM oceanrecords.orders WHERE order_id = %s", [order]
+        ).fetchone()
+        if row is None:
+            raise NothingThereError
+        following = {1: ("paid", "cancelled"), 2: ("shipped", "cancelled"), 3: ("delivered",)}
+        statuses = following.get(row[0], ("refunded",))
+        shop.advance(order, statuses[(self.n // 4) % len(statuses)])
+
+    def _change_order(self, shop: Shop, things: Things) -> None:
+        key = {"order_id": pick_of(things.orders, self.a)}
+        if self.n % 2:
+            shop.update("orders", key, payment_method_id=self.n % 5 + 1)
+        elif self.n % 4:
+            shop.update("orders", key, ordered_at=shop.now - timedelta(hours=self.n * 5))
+        else:
+            customer, address = pick_of(things.homes, self.b)
+            shop.update("orders", key, customer_id=customer, address_id=address)
+
+    def _delete_order(self, shop: Shop, things: Things) -> None:
+        shop.delete("orders", order_id=pick_of(things.orders, self.a))
+
+    def _order_again(self, shop: Shop, things: Things) -> None:
+        """An order comes back under its number."""
+        customer, address = pick_of(things.homes, self.b)
+        order = pick_of(gone(shop, "orders", "order_id", things.orders), self.a)
+        shop.order(customer, address, {pick_of(things.products, self.n): 1}, order_id=order)
+
+    def _change_customer(self, shop: Shop, things: Things) -> None:
+        key = {"customer_id": pick_of(things.customers, self.a)}
+        if self.n % 3:
+            shop.update("customers", key, segment=("consumer", "business")[self.n % 2])
+        else:
+            shop.update("customers", key, first_name=f"Eve {self.n}", phone=f" {self.n}")
+
+    def _delete_customer(self, shop: Shop, things: Things) -> None:
+        shop.delete("customers", customer_id=pick_of(things.customers, self.a))
+
+    def _customer_again(self, shop: Shop, things: Things) -> None:
+        customer = pick_of(gone(shop, "customers", "customer_id", things.customers), self.a)
+        shop.customer("Eva", customer_id=customer, segment=("consumer", "business")[self.n % 2])
+        pair = customer, pick_of(things.addresses, self.b)
+        shop.move_in(*pair)
+        things.homes.append(pair)
+
+    def _change_address(self, shop: Shop, things: Things) -> None:
+        key = {"address_id": pick_of(things.addresses, self.a)}
+        if self.n % 3:
+            shop.update("addresses", key, city=f"City {self.n % 4}")
+        else:
+            shop.update("addresses", key, street=f"Road {self.n}", country_code="FR")
+
+    def _change_price(self, shop: Shop, things: Things) -> None:
+        shop.change_price(pick_of(things.products, self.a), Decimal(self.n + 1))
+
+    def _late_price(self, shop: Shop, things: Things) -> None:
+        """A price that is known only now, of some hours ago."""
+        shop.insert(
+            "product_prices",
+            product_id=pick_of(things.products, self.a),
+            valid_from=shop.now - timedelta(hours=self.b * 3 + 1),
+            price=Decimal(self.n + 1),
+        )
+
+    def _change_product(self, shop: Shop, things: Things) -> None:
+        key = {"product_id": pick_of(things.products, self.a)}
+        change: dict[str, Any] = (
+            {"supplier_id": pick_of(things.suppliers, self.b)},
+            {"product_subtype_id": pick_of(things.subtypes, self.b)},
+            {"name": f"Record {self.n}", "is_active": False},
+            {"price": Decimal(self.n + 1), "supplier_id": pick_of(things.suppliers, self.b)},
+        )[self.n % 4]
+        shop.update("products", key, **change)
+
+    def _delete_product(self, shop: Shop, things: Things) -> None:
+        shop.delete("products", product_id=pick_of(things.products, self.a))
+
+    def _product_again(self, shop: Shop, things: Things) -> None:
+        shop.product(
+            pick_of(things.subtypes, self.b),
+            pick_of(things.suppliers, self.b),
+            Decimal(self.n + 1),
+            product_id=pick_of(gone(shop, "products", "product_id", things.products), self.a),
+        )
+
+    def _reclassify(self, shop: Shop, things: Things) -> None:
+        if self.n % 3 == 0:
+            key = {"product_type_id": pick_of(things.kinds, self.a)}
+            shop.update("product_types", key, name=f"Renamed {shop.now}")
+        elif self.n % 3 == 1:
+            key = {"product_subtype_id": pick_of(things.subtypes, self.a)}
+            shop.update("product_subtypes", key, product_type_id=pick_of(things.kinds, self.b))
+        else:
+            key = {"supplier_id": pick_of(things.suppliers, self.a)}
+            shop.update("suppliers", key, name=f"Renamed {shop.now}")
+
+    def _redefine(self, shop: Shop, _things: Things) -> None:
+        if self.n % 2:
+            key = {"order_status_id": self.a % 6 + 1}
+            shop.update("order_statuses", key, is_lost=self.b % 2 == 0)
+        else:
+            shop.update("payment_methods", {"payment_method_id": self.a % 5 + 1}, name=f"P{self.n}")
+
+    def _rewrite(self, shop: Shop, _things: Things) -> None:
+        """Rows are written with the values that they have."""
+        with shop.transaction() as connection:
+            connection.execute("UPDATE oceanrecords.orders SET order_id = order_id")
+            connection.execute("UPDATE oceanrecords.products SET name = name")
+
+    def _time_goes_by(self, shop: Shop, _things: Things) -> None:
+        shop.wait(hours=self.n * 4)
+
+    def _clock_goes_back(self, shop: Shop, _things: Things) -> None:
+        shop.wait(hours=-self.n)
+
+
+ACTIONS = sorted(name[1:] for name in vars(Business) if name.startswith("_") and name[1] != "_")
+
+
+@dataclass(frozen=True)
+class Late:
+    """A second writer, which commits when it likes: its transaction begins with its first action."""
+
+    action: Business | Literal["commit", "rollback"]
+
+
+@dataclass(frozen=True)
+class Break:
+    """From now on writes to a table fail (how often: `times`), or kill their worker."""
+
+    table: str
+    how: str
+    times: int
+
+
+@dataclass(frozen=True)
+class Mend:
+    """All that was broken works again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The warehouse is loaded, by some workers, perhaps in part, perhaps anew."""
+
+    workers: int = 1
+    only: int | None = None
+    full_refresh: str | None = None
+
+
+business = st.builds(Business, name=st.sampled_from(ACTIONS), a=pick, b=pick, n=st.integers(0, 9))
+runs = st.one_of(
+    st.builds(Run, workers=st.integers(1, 3)),
+    st.builds(
+        Run,
+        workers=st.integers(1, 2),
+        only=st.none() | st.integers(0, len(PARTS) - 1),
+        full_refresh=st.none() | st.sampled_from(REFRESHES),
+    ),
+)
+steps = st.one_of(
+    st.builds(Mend),
+    business,
+    business,
+    business,
+    business,
+    business,
+    business,
+    business,
+    st.builds(Late, action=business),
+    st.builds(Late, action=st.sampled_from(["commit", "rollback"])),
+    st.builds(
+        Break,
+        table=st.sampled_from(BREAKABLE),
+        how=st.sampled_from(HOW),
+        times=st.sampled_from([1, 2, 5, faults.FOR_EVER]),
+    ),
+    runs,
+    runs,
+)
+
+
+class World:
+    """A shop and its warehouse, played through one history after the other."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.play = Play.on(database.connect)
+        faults.prepare(self.play.loader)
+        self.play.loader.execute(RESET.read_bytes())
+        self.play.loader.execute("SELECT pristine.note()")
+        self.helpers: list[psycopg.Connection[Any]] = []
+        self.broken: set[str] = set()
+        self.late = Shop(database.connect())
+        self.open_transaction: contextlib.ExitStack | None = None
+        for shop in (self.play.shop, self.late):
+            shop.connection.execute("SET lock_timeout = '20ms'")
+
+    def begin(self) -> None:
+        """Begin a history: a few customers have ordered, nothing has been loaded."""
+        if self.open_transaction is not None:
+            self.commit_late(keep=False)
+        self.mend()
+        self.play.loader.execute("SELECT pristine.restore()")
+        shop = self.play.shop = Shop(self.play.shop.connection)
+        kinds = [shop.product_type("Vinyl"), shop.product_type("Books")]
+        things = self.things = Things(
+            suppliers=[shop.supplier(), shop.supplier()],
+            kinds=kinds,
+            subtypes=[shop.subtype(kind, "Jazz") for kind in kinds],
+        )
+        for number in range(3):
+            for name in ("product", "customer", "order"):
+                Business(name, number, number, number).perform(shop, things)
+
+    def end(self) -> None:
+        """End a history: all is mended, all is committed, and all is loaded."""
+        self.commit_late(keep=True)
+        self.mend()
+        self.run(Run())
+        # The first may have taken up a run that had died, with the failures that it had. Rows that an injected fault
+        # brought into quarantine are asked for again.
+        self.play.value("SELECT etl.retry_quarantine()")
+        assert self.run(Run()) == "succeeded", self.play.failures()
+        self.play.assert_right()
+
+    def step(self, step: Any) -> None:
+        match step:
+            case Business():
+                self.act(self.play.shop, step)
+            case Late(action=Business() as action):
+                self.act_late(action)
+            case Late(action=word):
+                self.commit_late(keep=word == "commit")
+            case Break():
+                faults.break_table(self.play.loader, step.table, step.how, step.times)
+                self.broken.add(step.table)
+            case Mend():
+                self.mend()
+            case Run():
+                self.run(step)
+
+    def act(self, shop: Shop, action: Business) -> None:
+        """Try an action; what the operational system's rules or another writer's lock refuse is not done."""
+        refused = (
+            NothingThereError,
+            psycopg.errors.IntegrityError,
+            psycopg.errors.LockNotAvailable,
+            psycopg.errors.RaiseException,
+        )
+        try:
+            with contextlib.suppress(*refused):
+                action.perform(shop, self.things)
+        except psycopg.Error as error:
+            if error.sqlstate not in ("OR001", "OR003"):
+                raise
+
+    def act_late(self, action: Business) -> None:
+        if self.open_transaction is None:
+            self.late.now = self.play.shop.now
+            self.open_transaction = contextlib.ExitStack()
+            self.open_transaction.enter_context(_transaction(self.late.connection))
+        self.act(self.late, action)
+
+    def commit_late(self, *, keep: bool) -> None:
+        if self.open_transaction is not None:
+            if not keep:
+                self.late.connection.execute("SELECT set_config('test.roll_back', 'yes', true)")
+            self.open_transaction.close()
+            self.open_transaction = None
+
+    def mend(self) -> None:
+        for table in self.broken:
+            faults.mend_table(self.play.loader, table)
+        self.broken.clear()
+
+    def run(self, run: Run) -> str:
+        only = None if run.only is None else PARTS[run.only]
+        refresh = None if run.full_refresh is None else [run.full_refresh]
+        starter = self.worker(0)
+        row = starter.execute("SELECT etl.start_run(%s, %s, 'test')", [only, refresh]).fetchone()
+        assert row is not None
+        workers = [self.worker(number) for number in range(run.workers)]
+        work = [
+            faults.Background(partial(worker.execute, "CALL etl.work(%s)", row))
+            for worker in workers
+        ]
+        for one in work:
+            error = one.join()
+            # A killed worker, and one that came after the run had ended, are no failures of the run.
+            if error is not None and not isinstance(error, psycopg.OperationalError):
+                raise error
+        broken = broken_invariants(self.play.loader, settled=False)
+        assert not broken, broken
+        return str(self.play.value("SELECT status FROM etl.run WHERE run_id = %s", row[0]))
+
+    def worker(self, number: int) -> psycopg.Connection[Any]:
+        """A connection of its own for each worker, made anew after it was killed."""
+        while len(self.helpers) <= number:
+            self.helpers.append(self.database.connect())
+        if self.helpers[number].closed:
+            self.helpers[number] = self.database.connect()
+        return self.helpers[number]
+
+
+@contextlib.contextmanager
+def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction that the setting test.roll_back undoes in the end."""
+    with connection.transaction():
+        yield
+        row = connection.execute("SELECT current_setting('test.roll_back', true)").fetchone()
+        if row == ("yes",):
+            raise psycopg.Rollback
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+def test_random_histories_end_in_the_right_stars(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    """Whatever happens in whatever order: after a last run the warehouse equals the recomputation."""
+
+    @settings(
+        max_examples=request.config.getoption("--histories"),
+        deadline=None,
+        print_blob=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(history=st.lists(steps, min_size=16, max_size=48))
+    def play(history: list[Any]) -> None:
+        world.begin()
+        for step in history:
+            world.step(step)
+        world.end()
+
+    play()
