@@ -424,8 +424,8 @@ def _body(response: requests.Response) -> Json:
 
 def _reason(error: Exception) -> str:
     """Return the innermost reason of a failed connection."""
-    found = re.findall(r"\[Errno -?\d+\] ([^'\")]+)|: ([A-Z][a-z][^'\"()<>]+)", str(error))
-    return next((a or b for a, b in reversed(found)), type(error).__name__)
+    found = re.findall(r"\[Errno -?\d+\] ([^'\")]+)", str(error))
+    return found[-1] if found else type(error).__name__
 
 
 def _checked_url(url: str) -> str:

@@ -21,7 +21,7 @@ SCHEMA = "kpi"
 
 _SQL = Path(__file__).parent / "sql"
 _SAMPLES: dict[str, Any] = {"date": date(2000, 1, 1), "text": "x"}
-_RELATION = re.compile(rf"\b{SCHEMA}\.([a-z_][a-z0-9_]*)(?!\s*\()")
+_RELATION = re.compile(rf"\b{SCHEMA}\.([a-z_][a-z0-9_]*)\b(?!\s*\()")
 
 
 @dataclass(frozen=True)

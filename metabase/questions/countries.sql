@@ -1,3 +1,3 @@
-SELECT DISTINCT country
-FROM kpi.product_monthly
+SELECT country
+FROM kpi.country
 ORDER BY country

@@ -6,6 +6,5 @@ SELECT
     growth_percent,
     trend,
     is_up_good
-FROM kpi.overview
-WHERE TRUE
-    [[AND country IN ({{country}})]]
+FROM kpi.overview_of([[{{country}}]])
+ORDER BY position

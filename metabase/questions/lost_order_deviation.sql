@@ -1,7 +1,7 @@
 SELECT
     month_start,
     lost_deviation_points
-FROM kpi.month
+FROM kpi.month_of([[{{country}}]])
 WHERE TRUE
     [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
     [[AND month_start <= {{to}}::date]]

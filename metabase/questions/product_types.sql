@@ -1,3 +1,3 @@
-SELECT DISTINCT product_type
-FROM kpi.product_monthly
+SELECT product_type
+FROM kpi.product_type
 ORDER BY product_type

@@ -1,7 +1,7 @@
 SELECT
     quarter_name,
     sales
-FROM kpi.quarter
+FROM kpi.quarter_of([[{{country}}]])
 WHERE TRUE
     [[AND quarter_start >= date_trunc('quarter', {{from}}::date)::date]]
     [[AND quarter_start <= {{to}}::date]]

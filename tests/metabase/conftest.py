@@ -53,8 +53,6 @@ def definition_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def kpi_database(database: Database) -> Database:
     """A migrated database with the dashboard's login."""
-    if database.value("SELECT to_regclass('kpi.overview') IS NULL"):
-        database.execute(Path("/tmp/mb/kpi_views.sql").read_text())
     with database.connect() as connection:
         warehouses.create_role(connection, DEFAULT_ROLE)
         warehouses.set_password(connection, DEFAULT_ROLE, ROLE_PASSWORD)

@@ -235,21 +235,21 @@ class State:
             return value
 
         def rows(things: dict[int, Row]) -> list[Json]:
-            return sorted((renamed(row) for row in things.values()), key=lambda row: row["name"])
+            shown = [renamed(row) for row in things.values()]
+            if things is not self.cards:
+                for row in shown:
+                    row.pop("entity_id", None)
+            return sorted(shown, key=lambda row: row["name"])
 
-        dashboards = []
-        for row in self.dashboards.values():
-            plain = renamed(row)
-            plain["dashcards"] = sorted(
-                plain["dashcards"], key=lambda tile: (tile["row"], tile["col"])
-            )
-            dashboards.append(plain)
+        dashboards = rows(self.dashboards)
+        for row in dashboards:
+            row["dashcards"].sort(key=lambda tile: (tile["row"], tile["col"]))
         return {
             "users": sorted((one.email, one.is_superuser) for one in self.users),
             "databases": rows(self.databases),
             "collections": rows(self.collections),
             "cards": rows(self.cards),
-            "dashboards": sorted(dashboards, key=lambda row: row["name"]),
+            "dashboards": dashboards,
             "groups": sorted(self.groups.values()),
             "data": {
                 self.groups[group]: {databases[number]: rights for number, rights in each.items()}
