@@ -1,0 +1,131 @@
+"""`oceanrecords check`: what the quality checks say."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from psycopg.rows import dict_row
+from rich.table import Table
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import connect
+from driver.errors import EXIT_ERROR, UserError
+from driver.output import console, emit
+
+EXAMPLES = (
+    "Examples: oceanrecords check · oceanrecords check --all · "
+    "oceanrecords check --name totals_equal_source"
+)
+_MARKS = {"passed": ("✓", "ok"), "failed": ("✗", "bad"), "error": ("!", "bad")}
+
+
+def check(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="CHECK", help="Do this check now; may be repeated."),
+    ] = None,
+    do_all: Annotated[bool, typer.Option("--all", help="Do all checks now.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the quality checks found last, or do them now.
+
+    Exit status 1 when a check of severity fail did not pass.
+    """
+    if names and do_all:
+        raise UserError("--name goes without --all.", exit_code=2)
+    with connect(state.of(context).dsn) as connection:
+        if names or do_all:
+            connection.execute("SELECT etl.run_checks(%s)", [names])
+        with connection.cursor(row_factory=dict_row) as cursor:
+            answer = cursor.execute(
+                "SELECT * FROM etl.check_status "
+                "WHERE %(names)s::text[] IS NULL OR check_name = ANY (%(names)s) "
+                "ORDER BY severity, check_name",
+                {"names": names},
+            ).fetchall()
+    emit(answer, as_json=as_json, render=_render)
+    if any(one["severity"] == "fail" and one["status"] in ("failed", "error") for one in answer):
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _render(answer: list[dict[str, Any]]) -> None:
+    if not answer:
+        console.print("There are no checks. [quiet]Each is one row of etl.quality_check.[/]")
+        return
+    console.print(_table(answer))
+    for one in answer:
+        if one["status"] in ("failed", "error"):
+            console.print()
+            _explain(one)
+    console.print()
+    console.print(_summary(answer))
+
+
+def _table(answer: list[dict[str, Any]]) -> Table:
+    table = output.table(
+        "", "check", "severity", "holds when", "violations", "took", "done", "every",
+        title="Quality checks", right=("violations", "took"), wrap=("holds when",),
+    )  # fmt: skip
+    for one in answer:
+        sign, style = _MARKS.get(one["status"] or "", ("·", "quiet"))
+        table.add_row(
+            Text(sign, style=style),
+            Text(one["check_name"], style="" if one["is_enabled"] else "dim"),
+            Text(one["severity"], style="dim"),
+            Text(one["description"], style="dim"),
+            output.number(one["violations"]),
+            output.seconds(one["seconds"]),
+            output.moment(one["checked_at"]) or Text("never", style="yellow"),
+            Text(_every(one), style="dim"),
+        )
+    return table
+
+
+def _every(one: dict[str, Any]) -> str:
+    if not one["is_enabled"]:
+        return "disabled"
+    every = one["run_every"]
+    return output.seconds(every) if every else "run"
+
+
+def _explain(one: dict[str, Any]) -> None:
+    """Say what a check found: its error, or the first violating rows."""
+    style = "bad" if one["severity"] == "fail" else "warn"
+    line = Text(one["check_name"], style=style)
+    if one["status"] == "error":
+        line.append(f"  its query cannot be executed: {one['message']}", style="default")
+        console.print(line, soft_wrap=True)
+        return
+    line.append(f"  {one['violations']:,} violating rows", style="default")
+    console.print(line)
+    for row in one["sample"] or []:
+        console.print(Text(f"  {_brief(row)}", style="dim"), soft_wrap=True)
+    hidden = one["violations"] - len(one["sample"] or [])
+    if hidden:
+        console.print(f"  [quiet]… and {hidden:,} more: oceanrecords sql check:quality[/]")
+
+
+def _brief(row: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in row.items()
+    )
+
+
+def _summary(answer: list[dict[str, Any]]) -> Text:
+    bad = [one for one in answer if one["status"] in ("failed", "error")]
+    severe = sum(one["severity"] == "fail" for one in bad)
+    never = sum(one["status"] is None for one in answer)
+    passed = len(answer) - len(bad) - never
+    text = Text("● ", style="bad" if severe else "warn" if bad else "ok")
+    text.append(f"{passed} of {len(answer)} checks passed", style="default")
+    if bad:
+        text.append(f", {severe} failed, {len(bad) - severe} warned", style="default")
+    if never:
+        text.append(f", {never} never done: oceanrecords check --all, or a run", style="default")
+    return text

@@ -1,0 +1,205 @@
+"""`oceanrecords schedule`: runs on a schedule, by pg_cron."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from psycopg import conninfo
+from psycopg.rows import dict_row
+from rich.table import Table
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import Target, connect_to, resolve
+from driver.errors import UserError, from_database
+from driver.output import console, emit
+
+app = typer.Typer(
+    help="Runs on a schedule, by pg_cron.",
+    no_args_is_help=True,
+    epilog="Without pg_cron: oceanrecords run --every 5m",
+)
+_STYLES = {"started": "ok", "joined": "ok", "left": "quiet", "failed": "bad"}
+
+
+@app.command(
+    epilog="Examples: oceanrecords schedule install --every '5 minutes' --workers 2 · "
+    "oceanrecords schedule install --every '*/10 6-22 * * 1-5'"
+)
+def install(
+    context: typer.Context,
+    every: Annotated[
+        str,
+        typer.Option(
+            "--every",
+            metavar="TIME",
+            help="'1 minute', '5 minutes', '1 hour', '30 seconds' (from pg_cron 1.5 on), "
+            "or a cron expression.",
+        ),
+    ] = "5 minutes",
+    workers: Annotated[
+        int,
+        typer.Option("--workers", "-w", min=1, max=64, help="Jobs that share the tasks of a run."),
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Install the schedule, or change the one that is there."""
+    target = resolve(state.of(context).dsn)
+    with connect_to(target) as connection:
+        statements = _rows(
+            connection, "SELECT * FROM etl.schedule_statements(%s, %s)", every, workers
+        )
+        cron_database = statements[0]["cron_database"]
+        if cron_database == connection.info.dbname:
+            connection.execute("SELECT etl.schedule_install(%s, %s)", [every, workers])
+        else:
+            _execute_in(target, cron_database, [one["statement"] for one in statements])
+            connection.execute("SELECT etl._note_schedule(%s, %s)", [every, workers])
+        answer = _jobs(connection)
+    emit(answer, as_json=as_json, render=_render_installed)
+
+
+@app.command("list", epilog="Examples: oceanrecords schedule list --json")
+def list_jobs(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show the schedule and what each of its jobs did last."""
+    with connect_to(resolve(state.of(context).dsn)) as connection:
+        answer = _jobs(connection)
+    emit(answer, as_json=as_json, render=_render_list)
+
+
+@app.command(epilog="Examples: oceanrecords schedule remove")
+def remove(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Remove the schedule. A run that is at work goes on."""
+    target = resolve(state.of(context).dsn)
+    with connect_to(target) as connection:
+        cron_database = _rows(connection, "SELECT cron_database FROM etl._find_cron()")[0][
+            "cron_database"
+        ]
+        if cron_database == connection.info.dbname:
+            removed = _rows(connection, "SELECT etl.schedule_remove() AS jobs")[0]["jobs"]
+        else:
+            statement = _rows(connection, "SELECT etl._removal_statement() AS statement")[0]
+            removed = _execute_in(target, cron_database, [statement["statement"]])
+            connection.execute("DELETE FROM etl.schedule")
+    emit({"removed_jobs": removed}, as_json=as_json, render=_render_removed)
+
+
+@app.command(epilog="Examples: oceanrecords schedule history --limit 50")
+def history(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Starts to show.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last starts, also those that left because a run was at work."""
+    with connect_to(resolve(state.of(context).dsn)) as connection:
+        answer = _rows(
+            connection, "SELECT * FROM etl.schedule_history ORDER BY start_id DESC LIMIT %s", limit
+        )
+    emit(answer, as_json=as_json, render=_render_history)
+
+
+def _jobs(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    return _rows(connection, "SELECT * FROM etl.schedule_status ORDER BY worker")
+
+
+def _execute_in(target: Target, database: str, statements: list[str]) -> int:
+    """Execute statements in another database of the server, all or none.
+
+    Returns:
+        The number that the last one gave.
+    """
+    there = Target(conninfo.make_conninfo(target.conninfo, dbname=database), target.origin)
+    with connect_to(there, autocommit=False) as connection:
+        found = connection.execute("SELECT to_regclass('cron.job') IS NOT NULL").fetchone()
+        if not found or not found[0]:
+            raise UserError(
+                f'pg_cron is loaded, but does not exist in database "{database}".',
+                f"In that database: CREATE EXTENSION pg_cron;  (by {target.origin})",
+            )
+        row: tuple[Any, ...] | None = None
+        try:
+            for statement in statements:
+                row = connection.execute(statement.encode()).fetchone()
+        except psycopg.Error as error:
+            raise from_database(error, context=f"In database {database}") from error
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode(), parameters or None).fetchall()
+
+
+def _render_installed(answer: list[dict[str, Any]]) -> None:
+    one = answer[0]
+    jobs = f"{len(answer)} workers share it" if len(answer) > 1 else "one worker"
+    console.print(f"[ok]✓[/] A run every {one['every']}, {jobs}  [quiet]{one['cron_schedule']}[/]")
+    console.print("[quiet]oceanrecords schedule history shows the starts[/]")
+
+
+def _render_list(answer: list[dict[str, Any]]) -> None:
+    if not answer:
+        console.print("Nothing is scheduled.")
+        console.print("[quiet]oceanrecords schedule install --every '5 minutes'[/]")
+        return
+    console.print(_list_table(answer))
+    for one in answer:
+        fired, failed = one["last_fired_at"], one["cron_error_at"]
+        if one["cron_error"] and (fired is None or failed >= fired):
+            line = Text(f"  worker {one['worker']}: ", style="dim")
+            line.append(f"pg_cron says: {one['cron_error'].strip()}", style="bad")
+            console.print(line, soft_wrap=True)
+
+
+def _list_table(answer: list[dict[str, Any]]) -> Table:
+    first = answer[0]
+    table = output.table(
+        "worker", "active", "last start", "what it did",
+        title=f"A run every {first['every']}  ({first['cron_schedule']}; "
+        f"pg_cron in database {first['cron_database']})",
+        right=("worker",), wrap=("what it did",),
+    )  # fmt: skip
+    for one in answer:
+        active = {True: Text("yes", style="ok"), False: Text("no", style="warn")}.get(
+            one["is_active"], Text("elsewhere", style="dim")
+        )
+        table.add_row(
+            str(one["worker"]),
+            active,
+            output.moment(one["last_fired_at"]) or Text("not yet", style="dim"),
+            Text(one["last_message"] or "", style=_STYLES.get(one["last_outcome"] or "", "")),
+        )
+    return table
+
+
+def _render_removed(answer: dict[str, Any]) -> None:
+    count = answer["removed_jobs"]
+    if count:
+        console.print(f"[ok]✓[/] {count} job{'s' if count != 1 else ''} removed")
+    else:
+        console.print("Nothing was scheduled.")
+
+
+def _render_history(answer: list[dict[str, Any]]) -> None:
+    if not answer:
+        console.print("The scheduler has not started anything yet.")
+        return
+    table = output.table(
+        "start", "worker", "", "what it did", "run ended", "took", "rows",
+        title="Starts", right=("worker", "took", "rows"), wrap=("what it did",),
+    )  # fmt: skip
+    for one in answer:
+        ours = one["outcome"] in ("started", "joined")
+        table.add_row(
+            output.moment(one["fired_at"]),
+            str(one["worker"]),
+            Text(one["outcome"], style=_STYLES[one["outcome"]]),
+            one["message"],
+            output.status(one["run_status"]) if ours else "",
+            output.seconds(one["run_seconds"]) if ours else "",
+            output.number(one["rows_written"]) if ours else "",
+        )
+    console.print(table)
