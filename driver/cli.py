@@ -11,7 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from driver import __version__
-from driver.commands import db, demo, doctor, migrate, run, source, status
+from driver.commands import (
+    check,
+    db,
+    demo,
+    doctor,
+    migrate,
+    reconcile,
+    run,
+    schedule,
+    source,
+    status,
+)
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error
 from driver.state import State
@@ -148,11 +159,14 @@ app.command("doctor", rich_help_panel="Set up", epilog=doctor.EXAMPLES)(doctor.d
 app.add_typer(source.app, name="source", rich_help_panel="Set up")
 
 app.command("run", rich_help_panel="Load", epilog=run.EXAMPLES)(run.run)
+app.add_typer(schedule.app, name="schedule", rich_help_panel="Load")
 app.command("status", rich_help_panel="Look", epilog=status.STATUS_EXAMPLES)(status.status)
 app.command("queue", rich_help_panel="Look", epilog=status.QUEUE_EXAMPLES)(status.queue)
 app.command("quarantine", rich_help_panel="Look", epilog=status.QUARANTINE_EXAMPLES)(
     status.quarantine
 )
+app.command("check", rich_help_panel="Look", epilog=check.EXAMPLES)(check.check)
+app.command("reconcile", rich_help_panel="Look", epilog=reconcile.EXAMPLES)(reconcile.reconcile)
 app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
 app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)
 

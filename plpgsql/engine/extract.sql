@@ -338,7 +338,7 @@ BEGIN
             EXECUTE format('ANALYZE delta.%I', p_source_table);
         END IF;
     END LOOP;
-    RETURN v_total;
+    RETURN v_total + etl._extract_again(p_source_table, p_batch_id, p_until);
 END
 $_extract_delta$;
 COMMENT ON FUNCTION etl._extract_delta(name, text, bigint, etl.watermark, timestamptz) IS 'Extracts the changes of a source table into delta.';
