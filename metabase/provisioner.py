@@ -38,6 +38,7 @@ Kind = Literal["server", "database", "collection", "question", "dashboard", "gro
 _CONFLICT = 409
 _ATTEMPTS = 5
 _NO_QUERIES = "no"
+_SYNC = "sync of "
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Provisioner:
         self._password = password or _no_password
         self._options = options or Options()
         self._progress = progress
+        self._secret: str | None = None
         self._writes = False
         self._fresh = False
         self._report = Report(client.url)
@@ -159,6 +161,9 @@ class Provisioner:
         plan = self._walk(writes=False)
         if not plan.changes:
             return plan
+        if any(_needs_password(change) for change in plan.changes):
+            # Ask before anything is written, not halfway.
+            self._secret = self._password()
         report = self._walk(writes=True)
         report.warnings = list(dict.fromkeys(report.warnings))
         return report
@@ -279,7 +284,7 @@ class Provisioner:
             if self._change("create", "database", name):
                 body = {
                     **wanted,
-                    "details": {**wanted["details"], "password": self._password()},
+                    "details": {**wanted["details"], "password": self._secret},
                     "is_full_sync": True,
                     "is_on_demand": False,
                     "auto_run_queries": True,
@@ -292,7 +297,7 @@ class Provisioner:
         if self._options.reset_password:
             changed = (*changed, "details.password")
         if changed and self._change("update", "database", name, *changed):
-            body = {**wanted, "details": {**wanted["details"], "password": self._password()}}
+            body = {**wanted, "details": {**wanted["details"], "password": self._secret}}
             self._send_database(self._client.put, f"/api/database/{number}", body)
             self._verify_database(number, wanted)
         return self._known("database", number)
@@ -374,7 +379,7 @@ class Provisioner:
             if sync == "complete" and missing and not asked:
                 asked = True
                 if not self._change(
-                    "update", "database", self._warehouse.name, f"sync of {', '.join(missing)}"
+                    "update", "database", self._warehouse.name, f"{_SYNC}{', '.join(missing)}"
                 ):
                     return True, ""
                 self._client.post(f"/api/database/{database}/sync_schema", {})
@@ -805,6 +810,10 @@ class Provisioner:
                 f"This server ({self._report.version or 'of unknown version'}) may differ from "
                 "those known to this tool; `oceanrecords metabase plan` tells where it stands.",
             )
+
+
+def _needs_password(change: Change) -> bool:
+    return change.kind == "database" and not any(one.startswith(_SYNC) for one in change.details)
 
 
 def _named_rights(rights: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

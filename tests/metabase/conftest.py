@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -65,6 +66,17 @@ def warehouse(kpi_database: Database) -> Warehouse:
     return Warehouse(
         "Warehouse", "127.0.0.1", kpi_database.server.port, kpi_database.name, DEFAULT_ROLE
     )
+
+
+@pytest.fixture
+def trading_warehouse(
+    kpi_database: Database, warehouse: Warehouse, cli: Callable[..., CompletedProcess[str]]
+) -> Warehouse:
+    """The warehouse, with half a year of orders in it."""
+    seeded = cli("simulate", "seed", "--orders", "300", "--months", "6", "--seed", "7", "--json")
+    assert seeded.returncode == 0, seeded.stderr
+    kpi_database.execute("CALL etl.run()")
+    return warehouse
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -22,11 +22,13 @@ class Request:
         method: GET, POST or PUT.
         path: without the query.
         status: of the answer; 0 when the connection was cut.
+        body: what was sent.
     """
 
     method: str
     path: str
     status: int
+    body: Json = field(default=None, repr=False)
 
     @property
     def writes(self) -> bool:
@@ -93,13 +95,13 @@ class Standin:
             number = len(self.requests)
             cut = number in self.cut
             if cut and self.cut_when == "before":
-                self.requests.append(Request(method, path, 0))
+                self.requests.append(Request(method, path, 0, body))
                 raise _CutError
             try:
                 status, answer = 200, self._route(method, path, query, headers, body)
             except RefusedError as refusal:
                 status, answer = refusal.status, refusal.body
-            self.requests.append(Request(method, path, 0 if cut else status))
+            self.requests.append(Request(method, path, 0 if cut else status, body))
             if cut:
                 raise _CutError
             return status, answer

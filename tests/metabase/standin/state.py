@@ -244,6 +244,8 @@ class State:
         dashboards = rows(self.dashboards)
         for row in dashboards:
             row["dashcards"].sort(key=lambda tile: (tile["row"], tile["col"]))
+            for tile in row["dashcards"]:
+                del tile["entity_id"]
         return {
             "users": sorted((one.email, one.is_superuser) for one in self.users),
             "databases": rows(self.databases),
@@ -351,7 +353,22 @@ class State:
             return []
         if row["tables"] is None:
             row["tables"] = self._read_tables(row)
-        return [{"name": name, "schema": schema, "id": 1} for schema, name in row["tables"]]
+        return [
+            {
+                "id": number,
+                "db_id": row["id"],
+                "schema": schema,
+                "name": name,
+                "display_name": name.replace("_", " ").title(),
+                "description": None,
+                "entity_type": "entity/GenericTable",
+                "active": True,
+                "visibility_type": None,
+                "field_order": "database",
+                "initial_sync_status": "complete",
+            }
+            for number, (schema, name) in enumerate(row["tables"], start=1)
+        ]
 
     def _read_tables(self, row: Row) -> list[tuple[str, str]]:
         wanted = row["details"].get("schema-filters-patterns")
@@ -593,7 +610,7 @@ class State:
     def run_query(self, query: Row, values: Row | None = None) -> Json:
         """Run a native query on its database, with the login that the database was given."""
         if not query:
-            return {"status": "failed", "error": "Query is empty"}
+            return _failed("Query is empty")
         database = self._existing(self.databases, query["database"])
         text = _filled(query["stages"][0]["native"], values or {})
         try:
@@ -602,7 +619,7 @@ class State:
                 columns = [column.name for column in cursor.description or ()]
                 rows = [[_shown(cell) for cell in row] for row in cursor.fetchall()]
         except psycopg.Error as error:
-            return {"status": "failed", "error": str(error).splitlines()[0], "data": {"rows": []}}
+            return _failed(str(error).splitlines()[0])
         cols = [{"name": name, "display_name": name} for name in columns]
         return {"status": "completed", "row_count": len(rows), "data": {"rows": rows, "cols": cols}}
 
@@ -638,6 +655,9 @@ class State:
             "parameters": [],
             "width": "fixed",
             "auto_apply_filters": True,
+            "enable_embedding": False,
+            "public_uuid": None,
+            "cache_ttl": None,
             "tabs": [],
             "archived": False,
             "archived_directly": False,
@@ -689,6 +709,8 @@ class State:
                 "visualization_settings": {},
                 "series": [],
                 "dashboard_tab_id": None,
+                "inline_parameters": [],
+                "entity_id": _nano_id(),
             }
             result.append({**tile, **copy.deepcopy(one), "id": tile["id"]})
         return result
@@ -827,6 +849,10 @@ def _filled(text: str, values: Row) -> bytes:
     text = re.sub(r"\[\[(.*?)\]\]", optional, text, flags=re.DOTALL)
     text = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: literal(match[1]), text)
     return text.encode()
+
+
+def _failed(words: str) -> Row:
+    return {"status": "failed", "error": words, "data": {"rows": [], "cols": []}, "row_count": 0}
 
 
 def _shown(cell: Any) -> Any:
