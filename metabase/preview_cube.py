@@ -147,9 +147,7 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
         found = cursor.execute(_statement("preview_members")).fetchone()
         assert found is not None
         first_month = months[0] if months else date.max
-        rows = cursor.execute(
-            _statement("preview_cells"), {"first_month": first_month}
-        ).fetchall()
+        rows = cursor.execute(_statement("preview_cells"), {"first_month": first_month}).fetchall()
     members = {name: tuple(found[name]) for name in DIMENSIONS}
     numbers = {name: {value: n for n, value in enumerate(members[name])} for name in DIMENSIONS}
     month_numbers: dict[date | None, int] = {month: n for n, month in enumerate(months, start=1)}

@@ -235,9 +235,7 @@ def _ranking(
     return ranking
 
 
-def _samples(
-    cube: Cube, texts: Sequence[str], bounds: Mapping[str, Bound]
-) -> list[dict[str, Any]]:
+def _samples(cube: Cube, texts: Sequence[str], bounds: Mapping[str, Bound]) -> list[dict[str, Any]]:
     """Return some choices of the filters to compare by: none, each alone, all together."""
     singles: dict[str, Any] = {
         key: cube.members[key][len(cube.members[key]) // 2] for key in texts if cube.members[key]
@@ -287,5 +285,3 @@ def _months_of(tile: Tile) -> set[date]:
         for row in answer
         if row[column]
     }
-
-

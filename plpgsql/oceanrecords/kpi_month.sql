@@ -5,7 +5,8 @@ has nothing to divide by.
 
 Growth is like with like. A full month is compared with the whole month before. The running one is compared over its days
 that are over and loaded with as many days of the month before, clipped to that month's length; on its first day there is
-nothing to compare yet.
+nothing to compare yet. Nor has the month after the one in which business began on a later day than the first: a part of a
+month is not like a whole one.
 
 Parameters: p_countries, names of countries; none for all.
 Returns:    a row a month, in order.
@@ -42,18 +43,22 @@ AS $month_of$
     WITH clock AS MATERIALIZED (
         SELECT * FROM work.kpi_clock
     ),
-    month AS (
+    span AS (
+        -- Each month twice: with all of its days, and with as many as the running month has whole ones.
         SELECT
             g.moment::date AS month_start,
             (g.moment + interval '1 month')::date AS next_start,
             c.whole_until,
-            c.whole_days AS compared_days
+            c.first_day,
+            e.is_early,
+            CASE WHEN e.is_early THEN g.moment::date + c.whole_days ELSE 'infinity' END AS until
         FROM clock AS c
         CROSS JOIN LATERAL generate_series(
             date_trunc('month', c.first_day::timestamp),
             date_trunc('month', c.last_day::timestamp),
             interval '1 month'
         ) AS g (moment)
+        CROSS JOIN (VALUES (false), (true)) AS e (is_early)
     ),
     daily AS (
         SELECT
@@ -84,73 +89,63 @@ AS $month_of$
     ),
     summed AS (
         SELECT
-            m.month_start,
-            m.next_start <= m.whole_until AS is_complete,
-            least(greatest(m.whole_until - m.month_start, 0), m.next_start - m.month_start) AS whole_days,
+            p.month_start,
+            p.is_early,
+            p.next_start <= p.whole_until AS is_complete,
+            p.month_start >= p.first_day AS is_from_start,
+            least(greatest(p.whole_until - p.month_start, 0), p.next_start - p.month_start) AS whole_days,
             coalesce(sum(d.orders), 0)::bigint AS orders,
             coalesce(sum(d.lost_orders), 0)::bigint AS lost_orders,
             coalesce(sum(d.sales), 0) AS sales,
             CASE WHEN count(d.day) = count(d.allowed_orders) THEN sum(d.allowed_orders) END AS allowed_orders,
+            sum(d.sales) / nullif(sum(d.orders - d.lost_orders), 0) AS order_value,
+            sum(d.lost_orders) / nullif(sum(d.orders), 0) AS lost_share,
             coalesce(sum(d.fulfilled_orders), 0)::bigint AS fulfilled_orders,
-            coalesce(sum(d.hours_to_fulfil), 0) AS hours_to_fulfil,
-            -- The same over as many days as the running month has whole ones.
-            sum(d.orders) FILTER (WHERE d.day < m.month_start + m.compared_days) AS early_orders,
-            sum(d.lost_orders) FILTER (WHERE d.day < m.month_start + m.compared_days) AS early_lost_orders,
-            sum(d.sales) FILTER (WHERE d.day < m.month_start + m.compared_days) AS early_sales,
-            sum(d.fulfilled_orders) FILTER (WHERE d.day < m.month_start + m.compared_days) AS early_fulfilled_orders,
-            sum(d.hours_to_fulfil) FILTER (WHERE d.day < m.month_start + m.compared_days) AS early_hours_to_fulfil
-        FROM month AS m
-        LEFT JOIN limited AS d ON d.month_start = m.month_start
-        GROUP BY m.month_start, m.next_start, m.whole_until
-    ),
-    compared AS (
-        -- Now and before, in pairs that may be compared. Where the running month has no whole day yet, both are empty.
-        SELECT
-            s.*,
-            CASE WHEN s.is_complete THEN s.sales WHEN s.whole_days > 0 THEN coalesce(s.early_sales, 0) END AS sales_now,
-            CASE WHEN s.is_complete THEN lag(s.sales) OVER w WHEN s.whole_days > 0 THEN lag(s.early_sales) OVER w END AS sales_before,
-            CASE WHEN s.is_complete THEN s.orders - s.lost_orders ELSE s.early_orders - s.early_lost_orders END AS kept_now,
-            CASE WHEN s.is_complete THEN lag(s.orders - s.lost_orders) OVER w ELSE lag(s.early_orders - s.early_lost_orders) OVER w END AS kept_before,
-            CASE WHEN s.is_complete THEN s.orders ELSE s.early_orders END AS orders_now,
-            CASE WHEN s.is_complete THEN lag(s.orders) OVER w ELSE lag(s.early_orders) OVER w END AS orders_before,
-            CASE WHEN s.is_complete THEN s.lost_orders ELSE s.early_lost_orders END AS lost_now,
-            CASE WHEN s.is_complete THEN lag(s.lost_orders) OVER w ELSE lag(s.early_lost_orders) OVER w END AS lost_before,
-            CASE WHEN s.is_complete THEN s.fulfilled_orders ELSE s.early_fulfilled_orders END AS fulfilled_now,
-            CASE WHEN s.is_complete THEN lag(s.fulfilled_orders) OVER w ELSE lag(s.early_fulfilled_orders) OVER w END AS fulfilled_before,
-            CASE WHEN s.is_complete THEN s.hours_to_fulfil ELSE s.early_hours_to_fulfil END AS hours_now,
-            CASE WHEN s.is_complete THEN lag(s.hours_to_fulfil) OVER w ELSE lag(s.early_hours_to_fulfil) OVER w END AS hours_before
-        FROM summed AS s
-        WINDOW w AS (ORDER BY s.month_start)
+            sum(d.hours_to_fulfil) / nullif(sum(d.fulfilled_orders), 0) AS hours
+        FROM span AS p
+        LEFT JOIN limited AS d
+            ON d.month_start = p.month_start
+            AND d.day < p.until
+        GROUP BY p.month_start, p.is_early, p.next_start, p.whole_until, p.first_day
     )
     SELECT
-        c.month_start,
-        to_char(c.month_start, 'Mon YYYY'),
-        c.is_complete,
-        c.whole_days,
-        c.orders,
-        c.lost_orders,
-        c.sales,
-        round(c.sales / nullif(c.orders - c.lost_orders, 0), 2),
-        round(100.0 * c.lost_orders / nullif(c.orders, 0), 4),
-        round(100.0 * coalesce(c.allowed_orders / nullif(c.orders, 0), l.limit_share), 4),
-        round(100.0 * (c.lost_orders - c.allowed_orders) / nullif(c.orders, 0), 4),
-        c.fulfilled_orders,
-        round(c.hours_to_fulfil / nullif(c.fulfilled_orders, 0), 2),
-        round(c.hours_to_fulfil / nullif(c.fulfilled_orders, 0) / 24, 2),
-        round(100 * (c.sales_now / nullif(c.sales_before, 0) - 1), 2),
-        round(100 * ((c.sales_now / nullif(c.kept_now, 0)) / nullif(c.sales_before / nullif(c.kept_before, 0), 0) - 1), 2),
-        round(100 * ((c.lost_now / nullif(c.orders_now, 0)) / nullif(c.lost_before / nullif(c.orders_before, 0), 0) - 1), 2),
-        round(100 * ((c.hours_now / nullif(c.fulfilled_now, 0)) / nullif(c.hours_before / nullif(c.fulfilled_before, 0), 0) - 1), 2)
-    FROM compared AS c
+        m.month_start,
+        to_char(m.month_start, 'Mon YYYY'),
+        m.is_complete,
+        m.whole_days,
+        m.orders,
+        m.lost_orders,
+        m.sales,
+        round(m.order_value, 2),
+        round(100 * m.lost_share, 4),
+        round(100 * coalesce(m.allowed_orders / nullif(m.orders, 0), l.limit_share), 4),
+        round(100 * (m.lost_share - m.allowed_orders / nullif(m.orders, 0)), 4),
+        m.fulfilled_orders,
+        round(m.hours, 2),
+        round(m.hours / 24, 2),
+        round(100 * (n.sales / nullif(CASE WHEN b.is_from_start THEN b.sales END, 0) - 1), 2),
+        round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 2),
+        round(100 * (n.lost_share / nullif(b.lost_share, 0) - 1), 2),
+        round(100 * (n.hours / nullif(b.hours, 0) - 1), 2)
+    FROM summed AS m
+    -- What is compared now, and with what: whole months, or the early days of both.
+    JOIN summed AS n
+        ON n.month_start = m.month_start
+        AND n.is_early = (NOT m.is_complete)
+    LEFT JOIN summed AS b
+        ON b.month_start = (m.month_start - interval '1 month')::date
+        AND b.is_early = n.is_early
+        AND m.whole_days > 0
     LEFT JOIN LATERAL (
-        SELECT n.limit_share
-        FROM kpi.lost_order_limit AS n
-        WHERE n.valid_from <= c.month_start
-            AND c.orders = 0
-        ORDER BY n.valid_from DESC
+        SELECT r.limit_share
+        FROM kpi.lost_order_limit AS r
+        WHERE r.valid_from <= m.month_start
+            AND m.orders = 0
+        ORDER BY r.valid_from DESC
         LIMIT 1
     ) AS l ON true
-    ORDER BY c.month_start
+    WHERE NOT m.is_early
+    ORDER BY m.month_start
 $month_of$;
 COMMENT ON FUNCTION kpi.month_of(text[]) IS 'The figures of kpi.month over the given countries; over all when none is given.';
 

@@ -1,0 +1,179 @@
+"""The dashboard as one self-contained page, which needs neither server nor network.
+
+The page has the answers of all questions inside, and the charting library too: Vega-Lite, as the
+Vega project's own package `vl-convert-python` ships it, so that no copy of it lives in this
+repository.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from driver import __version__
+from driver.errors import UserError
+from metabase import preview_data
+from metabase.definition import Column, Dashboard, Filter, Position, Question
+from metabase.preview_data import Page, Tile
+from metabase.warehouse import check_questions
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(connection: psycopg.Connection[Any], dashboard: Dashboard) -> str:
+    """Return the page.
+
+    Parameters:
+        connection: autocommit connection to the warehouse; schema kpi is all that is read.
+        dashboard: the definition.
+
+    Raises:
+        DefinitionError: if a question does not return what the definition says.
+        UserError: if the definition has nothing to show.
+        psycopg.Error: if the warehouse has no schema kpi, or it may not be read.
+    """
+    check_questions(connection, dashboard)
+    return render_page(preview_data.gather(connection, dashboard))
+
+
+def render_page(page: Page) -> str:
+    """Return the page of what has been gathered."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("preview.html.j2").render(
+        name=page.dashboard.name,
+        description=page.dashboard.description,
+        tiles=[(tile.question, position) for tile, position in _placed(page)],
+        filters=page.dashboard.filters.values(),
+        months=[(month.isoformat(), f"{month:%b %Y}") for month in page.months],
+        values=page.values,
+        version=__version__,
+        style=_text("preview.css"),
+        script=_script(_text("preview.js")),
+        library=_library(),
+        data=_json(page_data(page)),
+    )
+
+
+def write(html: str, path: Path) -> None:
+    """Write the page to a file, all of it or nothing.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder.", "Name a file with --out, such as dashboard.html.")
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_text(html, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}.",
+            "Name a file in a folder that exists and may be written to with --out.",
+        ) from error
+
+
+@cache
+def _library() -> str:
+    # The package's own annotations forget that the argument has a default.
+    return _script(vl_convert.javascript_bundle())  # type: ignore[call-arg]
+
+
+@cache
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _script(text: str) -> str:
+    """Return a script that no part of which ends or hides the element that holds it."""
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _json(data: Any) -> str:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_json_value)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in the page")
+
+
+def _placed(page: Page) -> list[tuple[Tile, Position]]:
+    return [(tile, tile.question.position) for tile in page.tiles if tile.question.position]
+
+
+def page_data(page: Page) -> dict[str, Any]:
+    """Return what the page's script reads, made of dicts, lists and scalars."""
+    return {
+        "currency": page.dashboard.currency,
+        "filters": [_filter(one, page) for one in page.dashboard.filters.values()],
+        "tiles": [_tile(tile) for tile in page.tiles],
+        "cube": page.cube.encoded() if any(tile.ranking for tile in page.tiles) else None,
+        "freshness": dict(page.freshness),
+    }
+
+
+def _filter(one: Filter, page: Page) -> dict[str, Any]:
+    return {
+        "key": one.key,
+        "name": one.name,
+        "type": one.type,
+        "values": list(page.values.get(one.key, ())),
+    }
+
+
+def _tile(tile: Tile) -> dict[str, Any]:
+    question = tile.question
+    return {
+        "key": question.key,
+        "name": question.name,
+        "display": question.display,
+        "columns": [_column(column) for column in question.columns.values()],
+        "x": question.x,
+        "y": list(question.y),
+        "goal": _goal(question),
+        "choices": list(tile.choices),
+        "bounds": dict(tile.bounds),
+        "ignored": list(tile.ignored),
+        "answers": {"\u001f".join(key): rows for key, rows in tile.answers.items()},
+        "ranking": tile.ranking
+        and {
+            "label": tile.ranking.label,
+            "order": tile.ranking.order,
+            "limit": tile.ranking.limit,
+        },
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "title": column.title,
+        "format": column.format,
+        "decimals": column.decimals,
+        "hidden": column.hidden,
+        "bar": column.bar,
+    }
+
+
+def _goal(question: Question) -> Mapping[str, Any] | None:
+    if question.goal is None:
+        return None
+    return {"value": question.goal.value, "label": question.goal.label}
