@@ -176,41 +176,80 @@ COMMENT ON FUNCTION etl._note_source_lost(text) IS 'Notes that the connection to
 
 /*
 Ends the extractions of a transaction. When one of them is to be tried again, all of them are: the tables of a batch are read on
-one snapshot, and stage takes the latest batch only.
+one snapshot, and stage takes the latest batch only. When the connection to the source was lost, the transaction must be rolled
+back: postgres_fdw would refuse its COMMIT.
 Parameters: p_tasks, the extractions that were claimed together.
+Returns:    NULL when the transaction is to be committed; otherwise the outcomes to be noted by etl._note_outcomes after its rollback.
 Writes:     etl.task_run.
 */
 CREATE OR REPLACE FUNCTION etl._end_batch(p_tasks etl.task_run[])
-RETURNS void
+RETURNS etl.task_run[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_end_batch$
+DECLARE
+    v_is_lost boolean := coalesce(current_setting('etl.source_lost', true), '') <> '';
 BEGIN
-    -- 08001 never got a connection.
-    IF current_setting('etl.source_lost', true) NOT IN ('', '08001') THEN
-        BEGIN
-            -- postgres_fdw lets go of a broken connection when it is asked for it once more; otherwise the COMMIT would fail.
-            PERFORM FROM source.extraction_point;
-        EXCEPTION
-            WHEN OTHERS THEN
-                NULL;
-        END;
-    END IF;
     UPDATE etl.task_run AS t
-    SET status = 'pending'
+    SET status = CASE WHEN l.is_repeated THEN 'pending' ELSE 'failed' END,
+        sqlstate = l.sqlstate,
+        message = l.message,
+        rows_read = 0,
+        rows_inserted = 0
     FROM unnest(p_tasks) AS c
+    CROSS JOIN (
+        SELECT
+            bool_or(p.status = 'pending') AS is_repeated,
+            max(p.sqlstate) FILTER (WHERE v_is_lost AND p.sqlstate LIKE '08%') AS sqlstate,
+            CASE WHEN v_is_lost THEN 'The connection to the source was lost later in the batch.' END AS message
+        FROM etl.task_run AS p
+        JOIN unnest(p_tasks) AS o ON o.run_id = p.run_id AND o.task = p.task
+    ) AS l
     WHERE t.run_id = c.run_id
         AND t.task = c.task
         AND t.status = 'succeeded'
-        AND EXISTS (
-            SELECT
-            FROM etl.task_run AS p
-            JOIN unnest(p_tasks) AS o ON o.run_id = p.run_id AND o.task = p.task
-            WHERE p.status = 'pending'
-        );
+        AND (l.is_repeated OR v_is_lost);
+    RETURN (
+        SELECT array_agg(t)
+        FROM etl.task_run AS t
+        JOIN unnest(p_tasks) AS c ON c.run_id = t.run_id AND c.task = t.task
+        WHERE v_is_lost
+    );
 END
 $_end_batch$;
-COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: when one of them is to be tried again, all of them are.';
+COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: when one of them is to be tried again, all of them are. Returns outcomes when it must be rolled back.';
+
+/*
+Notes the outcomes of tasks whose transaction was rolled back.
+Parameters: p_outcomes, rows of etl.task_run as that transaction had them.
+Writes:     etl.task_run.
+*/
+CREATE OR REPLACE FUNCTION etl._note_outcomes(p_outcomes etl.task_run[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_note_outcomes$
+DECLARE
+    r_task etl.task_run;
+BEGIN
+    FOREACH r_task IN ARRAY p_outcomes
+    LOOP
+        UPDATE etl.task_run AS t
+        SET status = r_task.status,
+            started_at = r_task.started_at,
+            ended_at = r_task.ended_at,
+            sqlstate = r_task.sqlstate,
+            message = r_task.message,
+            detail = r_task.detail,
+            hint = r_task.hint,
+            context = r_task.context
+        WHERE t.run_id = r_task.run_id
+            AND t.task = r_task.task;
+        PERFORM etl._notify(r_task);
+    END LOOP;
+END
+$_note_outcomes$;
+COMMENT ON FUNCTION etl._note_outcomes(etl.task_run[]) IS 'Notes the outcomes of tasks whose transaction was rolled back.';
 
 /*
 Extracts one source table into delta, or, when neither it nor its mirror has been filled yet, straight into stage.

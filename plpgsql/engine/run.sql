@@ -520,6 +520,7 @@ AS $work$
 DECLARE
     v_run_id bigint := p_run_id;
     v_tasks etl.task_run[];
+    v_outcomes etl.task_run[];
     r_task etl.task_run;
     v_going_on boolean := true;
 BEGIN
@@ -565,7 +566,11 @@ BEGIN
             v_going_on := etl._perform(r_task) AND v_going_on;
         END LOOP;
         IF v_tasks[1].kind = 'extract' THEN
-            PERFORM etl._end_batch(v_tasks);
+            v_outcomes := etl._end_batch(v_tasks);
+            IF v_outcomes IS NOT NULL THEN
+                ROLLBACK;
+                PERFORM etl._note_outcomes(v_outcomes);
+            END IF;
         END IF;
         COMMIT;
         FOREACH r_task IN ARRAY v_tasks
