@@ -15,7 +15,8 @@ CREATE TABLE proof.mirror_log (
 CREATE TABLE proof.load_log (
     sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     object name NOT NULL,
-    mirrors jsonb NOT NULL
+    mirrors jsonb NOT NULL,
+    quarantined jsonb NOT NULL
 );
 
 DO $copies$
@@ -74,8 +75,11 @@ RETURNS trigger
 LANGUAGE plpgsql
 AS $note_load$
 BEGIN
-    INSERT INTO proof.load_log (object, mirrors)
-    SELECT NEW.object, coalesce(jsonb_object_agg(m.source_table, m.batch_id), '{}')
+    INSERT INTO proof.load_log (object, mirrors, quarantined)
+    SELECT
+        NEW.object,
+        coalesce(jsonb_object_agg(m.source_table, m.batch_id), '{}'),
+        (SELECT coalesce(jsonb_agg(q.row_key), '[]') FROM etl.quarantine AS q WHERE q.object = NEW.object)
     FROM (
         SELECT DISTINCT ON (l.source_table) l.source_table, l.batch_id
         FROM proof.mirror_log AS l

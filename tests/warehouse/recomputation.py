@@ -57,6 +57,21 @@ def observe(connection: Connection) -> None:
 # Notes ---------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Load:
+    """A load of an object.
+
+    Attributes:
+        name: the dimension, fact or aggregate.
+        mirrors: the batch that each mirror had reached.
+        quarantined: keys that were in quarantine, so that their rows were left as they were.
+    """
+
+    name: str
+    mirrors: dict[str, int]
+    quarantined: set[Key]
+
+
 @dataclass
 class Notes:
     """What the observer noted.
@@ -65,13 +80,13 @@ class Notes:
         tables: rows of each operational table by batch and key.
         tombstones: by batch, (number, table, key, moment) of each deletion.
         mirrors: batches that reached the mirror of each table, in their order.
-        loads: objects loaded, with the batch that each mirror had reached, in their order.
+        loads: objects loaded, in their order.
     """
 
     tables: dict[str, dict[int, dict[Key, Row]]]
     tombstones: dict[int, list[tuple[int, str, Key, datetime]]]
     mirrors: dict[str, list[int]]
-    loads: list[tuple[str, dict[str, int]]]
+    loads: list[Load]
 
     @classmethod
     def read(cls, connection: Connection) -> Notes:
@@ -95,7 +110,11 @@ class Notes:
             for row in cursor.execute("SELECT * FROM proof.mirror_log ORDER BY sequence"):
                 mirrors[row["source_table"]].append(row["batch_id"])
             loads = [
-                (row["object"], row["mirrors"])
+                Load(
+                    row["object"],
+                    row["mirrors"],
+                    {_row_key(key) for key in row["quarantined"]},
+                )
                 for row in cursor.execute("SELECT * FROM proof.load_log ORDER BY sequence")
             ]
         return cls(tables, tombstones, mirrors, loads)
@@ -125,6 +144,11 @@ class Notes:
         for batch in self.mirrors[table]:
             rows |= self.present(table, batch)
         return rows
+
+
+def _row_key(key: Row) -> Key:
+    """Return a key that is packed as JSON, an order line's in its order."""
+    return tuple(key[column] for column in sorted(key, reverse=True))
 
 
 def _parsed(value: Any) -> Any:
@@ -384,14 +408,13 @@ class Recomputation:
     def members(self) -> dict[str, dict[Any, Member]]:
         """The cards of all members, by dimension and business key."""
         cards: dict[str, dict[Any, Member]] = {name: {} for name in DIMENSIONS}
-        for name, mirrors in self.notes.loads:
-            if name in DIMENSIONS:
-                self._load(DIMENSIONS[name], mirrors, cards[name])
+        for load in self.notes.loads:
+            if load.name in DIMENSIONS:
+                self._load(DIMENSIONS[load.name], load, cards[load.name])
         return cards
 
-    def _load(
-        self, dimension: Dimension, mirrors: Mapping[str, int], cards: dict[Any, Member]
-    ) -> None:
+    def _load(self, dimension: Dimension, load: Load, cards: dict[Any, Member]) -> None:
+        mirrors = load.mirrors
         batch = mirrors.get(dimension.source)
         rows = self.notes.present(dimension.source, batch)
         log: dict[Any, list[tuple[datetime, Row]]] | None = None
@@ -402,10 +425,12 @@ class Recomputation:
             ):
                 log[member].append((moment, {"price": row["price"]}))
         for (member,), row in rows.items():
+            if (member,) in load.quarantined:
+                continue
             card = cards.setdefault(member, Member())
             card.see(dimension.state(self, row, mirrors), log[member] if log is not None else None)
         for member, card in cards.items():
-            if (member,) not in rows and batch is not None:
+            if batch is not None and (member,) not in rows.keys() | load.quarantined:
                 card.miss(partial(self.notes.deletion, dimension.source, (member,), batch))
 
     def lookup(self, dimension: str, member: Any, moment: datetime) -> Any:
@@ -549,9 +574,9 @@ class Recomputation:
 
     def _ever_loaded(self, fact: str, keys: Callable[[Mapping[str, int]], set[Key]]) -> set[Key]:
         loaded: set[Key] = set()
-        for name, mirrors in self.notes.loads:
-            if name == fact:
-                loaded |= keys(mirrors)
+        for load in self.notes.loads:
+            if load.name == fact:
+                loaded |= keys(load.mirrors) - load.quarantined
         return loaded
 
 

@@ -261,3 +261,20 @@ def test_a_date_outside_the_calendar_is_unknown_and_reported(trading: Play) -> N
         trading.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", order)
         == 19991231
     )
+
+
+def test_the_good_lines_of_a_bad_order_come_with_it_when_it_is_corrected(careless: Play) -> None:
+    """An order in quarantine keeps its lines out of the star; once it is loaded, all of them are."""
+    order = careless.shop.order(
+        careless.customer, careless.address, {careless.product: 1, careless.other_product: 1}
+    )
+    careless.shop.connection.execute(
+        UNLOADABLE + " AND line_number = 1", [2_000_000_000, "9999999.99", order]
+    )
+    careless.run()
+
+    careless.shop.update("order_lines", {"order_id": order, "line_number": 1}, quantity=2)
+    careless.run()
+
+    assert careless.rows("SELECT object, row_key FROM etl.quarantine") == []
+    careless.assert_right()
