@@ -140,7 +140,7 @@ COMMENT ON COLUMN etl.reconciliation_difference.reconciliation_id IS 'Reconcilia
 COMMENT ON COLUMN etl.reconciliation_difference.object IS 'Object whose stage table, dimension, fact or aggregate holds the wrong row.';
 COMMENT ON COLUMN etl.reconciliation_difference.difference_id IS 'Number of the difference.';
 COMMENT ON COLUMN etl.reconciliation_difference.kind IS 'missing: there is no such row; surplus: it should not be there; different: some columns differ.';
-COMMENT ON COLUMN etl.reconciliation_difference.row_key IS 'Business key of the row, or group of an aggregate.';
+COMMENT ON COLUMN etl.reconciliation_difference.row_key IS 'Business key of the row, with valid_from where a version of a member is meant, or group of an aggregate.';
 COMMENT ON COLUMN etl.reconciliation_difference.columns IS 'Columns that differ.';
 COMMENT ON COLUMN etl.reconciliation_difference.expected IS 'What they should hold; the whole row for a missing one.';
 COMMENT ON COLUMN etl.reconciliation_difference.actual IS 'What they hold; the whole row for a surplus one.';

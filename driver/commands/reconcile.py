@@ -123,7 +123,7 @@ def _render(answer: dict[str, Any]) -> None:
     console.print()
     style, words = {
         "equal": ("ok", "source, stage and stars agree"),
-        "different": ("bad", f"{answer['differences']:,} rows differ"),
+        "different": ("bad", _told(answer["differences"])),
         "incomplete": ("warn", "nothing differs, but not everything could be compared"),
     }[answer["status"]]
     took = output.seconds(answer["ended_at"] - answer["started_at"])
@@ -170,7 +170,7 @@ def _sums(one: dict[str, Any]) -> Text:
 
 
 def _render_differences(one: dict[str, Any]) -> None:
-    console.print(f"[title]{one['object']}[/]  [bad]{one['differences']:,} rows differ[/]")
+    console.print(f"[title]{one['object']}[/]  [bad]{_told(one['differences'])}[/]")
     for row in one["rows"]:
         key = ", ".join(f"{name} {value}" for name, value in row["row_key"].items())
         line = Text(f"  {key} ")
@@ -189,6 +189,10 @@ def _render_differences(one: dict[str, Any]) -> None:
     hidden = one["differences"] - len(one["rows"])
     if hidden:
         console.print(f"  [quiet]… and {hidden:,} more; --limit shows more of them[/]")
+
+
+def _told(differences: int) -> str:
+    return f"{differences:,} rows differ" if differences != 1 else "1 row differs"
 
 
 def _value(value: Any) -> str:

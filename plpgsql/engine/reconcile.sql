@@ -470,7 +470,9 @@ FROM pg_temp.reconciled_decision AS w
 LEFT JOIN %2$s AS d ON d.%3$I = w.%3$I
 LEFT JOIN %4$s AS v ON %5$s
 WHERE w.operation <> 'unchanged'$sql$,
-            etl._json_key(v_bk, 'w'), r_dimension.dimension_table, r_dimension.surrogate_key, r_dimension.transform_view, etl._match(v_bk, 'v', 'w')
+            -- Which version it is, as well.
+            etl._json_key(v_bk, 'w') || ' || jsonb_build_object(''valid_from'', coalesce(d.valid_from, w.valid_from))',
+            r_dimension.dimension_table, r_dimension.surrogate_key, r_dimension.transform_view, etl._match(v_bk, 'v', 'w')
         );
     END LOOP;
     PERFORM etl._keep_differences(p_reconciliation_id, p_dimension, v_columns);

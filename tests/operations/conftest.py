@@ -1,0 +1,67 @@
+"""A warehouse with a few thousand orders, loaded once a server and copied for each test."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_postgresql.executors import NoopExecutor
+
+from simulator.seed import seed
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer
+
+ORDERS = 2500
+
+
+@pytest.fixture(scope="session")
+def loaded_template(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A migrated, seeded and loaded database, which nobody changes."""
+    executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
+    with temporary_database(server, executor.template_dbname) as made:
+        with psycopg.connect(made.dsn, autocommit=True) as connection:
+            seed(connection, orders=ORDERS, months=12, seed=7, until=date(2026, 1, 1))
+            connection.execute("CALL etl.run()")
+            assert _value(connection, "SELECT status FROM etl.run") == "succeeded"
+        yield made
+
+
+@pytest.fixture
+def loaded(server: RunningServer, loaded_template: Database) -> Iterator[Database]:
+    """A copy of it for one test."""
+    with temporary_database(server, loaded_template.name) as made:
+        yield made
+
+
+def _value(connection: psycopg.Connection[Any], query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    """Wait until a condition is true and return its value; `what` is said when it never is."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} seconds for {what}"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture
+def json_of(
+    oceanrecords: Callable[..., Any],
+) -> Callable[..., tuple[int, Any]]:
+    """Runs the program with --json on a database; returns exit status and answer."""
+
+    def run(database: Database, *arguments: str) -> tuple[int, Any]:
+        done = oceanrecords(*arguments, "--json", env={"OCEANRECORDS_DSN": database.dsn})
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    return run
