@@ -1,0 +1,182 @@
+"""Sources without transaction ids: changes found by a time of change, or by comparing all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.engine.library import Library
+from tests.support.database import Database
+
+
+class Shelf:
+    """A source table `items` of three columns, mirrored in a way that the test chooses."""
+
+    def __init__(self, database: Database, changes: str, deletes: str) -> None:
+        self.warehouse = Library(database.connect())
+        self.database = database
+        self.warehouse.execute(
+            """
+            CREATE SCHEMA shelf;
+            CREATE TABLE shelf.items (
+                item_id integer PRIMARY KEY,
+                label text,
+                changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+            );
+            CREATE VIEW source.items AS SELECT item_id, label, changed_at FROM shelf.items;
+            """
+        )
+        self.warehouse.execute(
+            "INSERT INTO etl.source_table (source_table, key_columns, change_detection,"
+            " change_column, delete_detection) VALUES ('items', '{item_id}', %s, %s, %s)",
+            changes,
+            "changed_at" if changes == "timestamp" else None,
+            deletes,
+        )
+        self.warehouse.execute("CALL etl.build()")
+        self.write("INSERT INTO shelf.items VALUES (1, 'one'), (2, 'two')")
+        self.run()
+
+    def write(self, query: str) -> None:
+        self.warehouse.execute(query)
+
+    def writer(self) -> psycopg.Connection[Any]:
+        """A second writer, whose transactions are its own affair."""
+        return self.database.connect(autocommit=False)
+
+    def run(self) -> None:
+        self.warehouse.run()
+
+    def mirror(self) -> dict[int, str]:
+        """Labels of the rows that the mirror holds as alive."""
+        rows = self.warehouse.rows(
+            "SELECT item_id, label FROM stage.items WHERE deleted_at IS NULL"
+        )
+        return dict(rows)
+
+    def read(self) -> int:
+        """How many rows the last run extracted."""
+        rows: int = self.warehouse.value(
+            "SELECT rows_read FROM etl.task_status WHERE task = 'extract:items'"
+        )
+        return rows
+
+
+@pytest.fixture(params=["timestamp", "comparison"])
+def shelf(database: Database, request: pytest.FixtureRequest) -> Shelf:
+    return Shelf(database, request.param, "comparison")
+
+
+@pytest.fixture
+def timed(database: Database) -> Shelf:
+    return Shelf(database, "timestamp", "none")
+
+
+def test_new_and_changed_rows_arrive(shelf: Shelf) -> None:
+    shelf.write("INSERT INTO shelf.items VALUES (3, 'three')")
+    shelf.write(
+        "UPDATE shelf.items SET label = 'ONE', changed_at = clock_timestamp() WHERE item_id = 1"
+    )
+    shelf.run()
+    assert shelf.mirror() == {1: "ONE", 2: "two", 3: "three"}
+
+
+def test_deleted_rows_are_found_by_comparing_keys(shelf: Shelf) -> None:
+    shelf.write("DELETE FROM shelf.items WHERE item_id = 1")
+    shelf.run()
+    assert shelf.mirror() == {2: "two"}
+    assert (
+        shelf.warehouse.value("SELECT count(*) FROM stage.items WHERE deleted_at IS NOT NULL") == 1
+    )
+
+
+def test_rows_that_come_back_are_alive_again(shelf: Shelf) -> None:
+    shelf.write("DELETE FROM shelf.items WHERE item_id = 1")
+    shelf.run()
+    shelf.write("INSERT INTO shelf.items VALUES (1, 'one again')")
+    shelf.run()
+    assert shelf.mirror() == {1: "one again", 2: "two"}
+
+
+def test_a_key_that_changes_is_a_deletion_and_a_new_row(shelf: Shelf) -> None:
+    shelf.write(
+        "UPDATE shelf.items SET item_id = 7, changed_at = clock_timestamp() WHERE item_id = 1"
+    )
+    shelf.run()
+    assert shelf.mirror() == {2: "two", 7: "one"}
+
+
+def test_nothing_new_changes_no_row_of_the_mirror(shelf: Shelf) -> None:
+    before = shelf.warehouse.rows("SELECT ctid::text, xmin::text FROM stage.items ORDER BY 1")
+    shelf.run()
+    after = shelf.warehouse.rows("SELECT ctid::text, xmin::text FROM stage.items ORDER BY 1")
+    assert after == before
+
+
+def test_without_detection_deleted_rows_stay(timed: Shelf) -> None:
+    timed.write("DELETE FROM shelf.items WHERE item_id = 1")
+    timed.run()
+    assert timed.mirror() == {1: "one", 2: "two"}
+
+
+def test_a_nulled_column_is_a_change(database: Database) -> None:
+    compared = Shelf(database, "comparison", "comparison")
+    compared.write("UPDATE shelf.items SET label = NULL WHERE item_id = 1")
+    compared.run()
+    assert compared.mirror()[1] is None
+
+
+def test_comparison_needs_no_time_of_change(database: Database) -> None:
+    compared = Shelf(database, "comparison", "comparison")
+    compared.write("UPDATE shelf.items SET label = 'unmarked' WHERE item_id = 1")
+    compared.run()
+    assert compared.mirror()[1] == "unmarked"
+
+
+def test_a_row_that_commits_after_the_run_is_not_lost(timed: Shelf) -> None:
+    """Its time of change lies before the last watermark, which was held back to its transaction's start."""
+    writer = timed.writer()
+    timed.write("UPDATE etl.source_table SET lookback = '0' WHERE source_table = 'items'")
+    writer.execute("INSERT INTO shelf.items VALUES (3, 'late')")
+    timed.run()
+    writer.commit()
+    timed.run()
+    assert timed.mirror()[3] == "late"
+
+
+def test_rows_younger_than_the_oldest_transaction_wait_for_it(timed: Shelf) -> None:
+    """Nothing is lost by it: they come as soon as that transaction has ended."""
+    writer = timed.writer()
+    writer.execute("SELECT")
+    timed.write("INSERT INTO shelf.items VALUES (3, 'three')")
+    timed.run()
+    assert 3 not in timed.mirror()
+    writer.rollback()
+    timed.run()
+    assert timed.mirror()[3] == "three"
+
+
+def test_a_clock_that_is_late_is_made_up_for_by_the_lookback(timed: Shelf) -> None:
+    timed.write(
+        "INSERT INTO shelf.items VALUES (3, 'from a late clock', now() - interval '5 minutes')"
+    )
+    timed.run()
+    assert timed.mirror()[3] == "from a late clock"
+
+
+def test_what_is_older_than_the_lookback_comes_with_a_full_refresh(timed: Shelf) -> None:
+    """The limit of this way of detection, and the way out."""
+    timed.write("INSERT INTO shelf.items VALUES (3, 'very late', now() - interval '1 hour')")
+    timed.run()
+    assert 3 not in timed.mirror()
+    timed.write("CALL etl.run(NULL, '{items}')")
+    assert timed.mirror()[3] == "very late"
+
+
+def test_rows_beyond_the_lookback_are_not_read_again(timed: Shelf) -> None:
+    timed.write("UPDATE etl.source_table SET lookback = '0' WHERE source_table = 'items'")
+    timed.run()
+    timed.run()
+    assert timed.read() == 0

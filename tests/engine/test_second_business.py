@@ -1,0 +1,144 @@
+"""The engine is free of business: a lending library loads, keeps history and reprocesses with the same routines.
+
+Its warehouse consists of tables, views and catalog rows alone (the files in `library/`).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+from tests.engine.library import Library
+from tests.support.database import Database
+
+ENGINE = Path(__file__).parents[2] / "plpgsql" / "engine"
+ROUTINES = """
+    SELECT md5(string_agg(pg_get_functiondef(p.oid), '' ORDER BY p.oid::regprocedure::text))
+    FROM pg_proc AS p WHERE p.pronamespace = 'etl'::regnamespace AND p.prokind <> 'a'
+"""
+
+
+def test_it_needs_no_routine_of_its_own(new_database: object, library: Library) -> None:
+    """Not one routine in the schemas of the warehouse differs from an installation without the library."""
+    assert callable(new_database)
+    without: Database = new_database()
+    assert library.value(ROUTINES) == without.value(ROUTINES)
+    assert (
+        library.value("SELECT count(*) FROM pg_proc WHERE pronamespace = 'work'::regnamespace") == 0
+    )
+
+
+def test_no_routine_of_the_engine_names_the_retailer() -> None:
+    """The engine's files speak of no table of the operational system."""
+    words = ("customer", "order_line", "product", "supplier", "payment")
+    for path in ENGINE.glob("*.sql"):
+        code = "\n".join(
+            line.partition("--")[0] for line in path.read_text(encoding="utf-8").splitlines()
+        )
+        assert not [word for word in words if f"stage.{word}" in code or f"dim_{word}" in code], (
+            path
+        )
+
+
+def test_it_loads(library: Library) -> None:
+    member, book = library.member(" Ann "), library.book("978-1")
+    loan = library.lend(member, book)
+    library.run()
+    assert library.loan(loan) == {
+        "member_id": member,
+        "member_name": "Ann",
+        "category": "adult",
+        "title": "A book",
+        "days_out": None,
+        "loan_count": 1,
+        "returned_date_key": -2,
+        "is_deleted": False,
+    }
+
+
+def test_it_follows_changes(library: Library) -> None:
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    library.take_back(loan)
+    library.run()
+    assert library.loan(loan)["days_out"] == Decimal(3)
+
+
+def test_it_keeps_history(library: Library) -> None:
+    """A member who grows up borrows as an adult; what she borrowed as a child stays a child's loan."""
+    member, book = library.member("Ann", "child"), library.book("978-1")
+    before = library.lend(member, book)
+    library.run()
+    library.execute("UPDATE library.members SET category = 'adult', name = 'Anna'")
+    after = library.lend(member, book)
+    library.run()
+    assert library.loan(before)["category"] == "child"
+    assert library.loan(after)["category"] == "adult"
+    assert library.loan(before)["member_name"] == "Anna"
+
+
+def test_it_reprocesses(library: Library) -> None:
+    """A loan to a member who has not arrived waits, and is resolved by the next run."""
+    library.run()
+    library.execute(
+        "CREATE FUNCTION dwh.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'not today'; END $$"
+    )
+    library.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON dwh.dim_member FOR EACH ROW"
+        " EXECUTE FUNCTION dwh.refuse()"
+    )
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run(expect="partial")
+    assert library.loan(loan)["member_id"] is None
+    assert library.rows("SELECT fact, key_column FROM etl.queue_entry") == [
+        ("fact_loan", "member_key")
+    ]
+    library.execute("DROP TRIGGER refuse ON dwh.dim_member")
+    library.run()
+    assert library.loan(loan)["member_name"] == "Ann"
+    assert library.value("SELECT count(*) FROM etl.queue_entry") == 0
+
+
+def test_it_follows_deletions(library: Library) -> None:
+    member = library.member("Ann")
+    loan = library.lend(member, library.book("978-1"))
+    library.run()
+    library.execute("DELETE FROM library.loans")
+    library.execute("DELETE FROM library.members")
+    library.run()
+    fact = library.loan(loan)
+    assert (fact["is_deleted"], fact["loan_count"]) == (True, 0)
+    assert library.rows("SELECT is_current FROM dwh.dim_member WHERE member_key > 0") == [(False,)]
+
+
+def test_it_says_which_sql_it_runs(library: Library) -> None:
+    statements = library.rows("SELECT statement FROM etl.object_sql('fact_loan')")
+    assert any("INSERT INTO dwh.fact_loan" in statement for (statement,) in statements)
+
+
+def test_it_runs_beside_the_retailer(library: Library) -> None:
+    """Both businesses share a run; the retailer's tables stay empty, and its tasks succeed."""
+    library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    tasks = library.value("SELECT count(*) FROM etl.task_status WHERE status = 'succeeded'")
+    assert tasks == library.value("SELECT count(*) FROM etl.task")
+
+
+def test_it_can_be_taken_away_again(library: Library) -> None:
+    """Without its catalog rows its tasks are gone, and the retailer's go on."""
+    library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    for row in ("fact", "dimension"):
+        library.execute(
+            f"DELETE FROM etl.{row} WHERE {row} IN ('fact_loan', 'dim_member', 'dim_book')"
+        )
+    library.execute(
+        "DELETE FROM etl.dependency WHERE object IN ('fact_loan', 'dim_member', 'dim_book')"
+    )
+    library.execute(
+        "DELETE FROM etl.source_table WHERE source_table IN ('members', 'books', 'loans')"
+    )
+    library.execute("CALL etl.build()")
+    library.run()
+    assert library.rows("SELECT task FROM etl.task_status WHERE object ~ 'loan|member|book'") == []
