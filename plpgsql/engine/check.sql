@@ -109,7 +109,9 @@ BEGIN
         WHERE q.is_enabled
             AND (
                 q.run_every = interval '0'
-                OR NOT EXISTS (
+                -- The first load of all is not held up: what comes at times comes the first time with the next run.
+                OR p_run_id > (SELECT min(r.run_id) FROM etl.run AS r)
+                AND NOT EXISTS (
                     SELECT
                     FROM etl.check_result AS c
                     WHERE c.check_name = q.check_name

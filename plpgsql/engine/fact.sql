@@ -297,31 +297,46 @@ $_doubtful_dimensions$;
 COMMENT ON FUNCTION etl._doubtful_dimensions(name) IS 'Dimensions of a fact with members whose changes are not loaded.';
 
 /*
-Adds the facts whose queue entries are ready to the pending keys.
-Parameters: p_fact, the fact; p_business_key, its business key.
+Adds to the pending keys the facts whose queue entries are ready, and those in quarantine for a missing row of another fact when
+that one has been loaded in this run: such rows are good themselves, and nothing else would bring them back.
+Parameters: p_fact, the fact; p_fact_table, p_business_key, its table and business key; p_run_id, the run.
 Writes:     work.<fact>_key.
 */
-CREATE OR REPLACE FUNCTION etl._take_ready(p_fact name, p_fact_table regclass, p_business_key name[])
+CREATE OR REPLACE FUNCTION etl._take_waiting(p_fact name, p_fact_table regclass, p_business_key name[], p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_take_ready$
+AS $_take_waiting$
 BEGIN
     EXECUTE format(
         $sql$INSERT INTO work.%1$I (%2$s)
-SELECT DISTINCT %3$s
+SELECT %3$s
 FROM etl.reprocessing_queue AS q
 WHERE q.fact = $1
     AND q.is_ready
+UNION
+SELECT %4$s
+FROM etl.quarantine AS q
+WHERE q.object = $1
+    AND q.sqlstate = '23503'
+    AND EXISTS (
+        SELECT
+        FROM etl.task_edge AS e
+        JOIN etl.task_run AS t ON t.run_id = $2 AND t.task = e.predecessor
+        WHERE e.task = 'fact:' || $1
+            AND t.kind = 'fact'
+            AND t.rows_inserted + t.rows_updated > 0
+    )
 ON CONFLICT DO NOTHING$sql$,
         p_fact || '_key',
         etl._list(p_business_key),
-        etl._from_json(p_business_key, 'q.fact_key', p_fact_table)
+        etl._from_json(p_business_key, 'q.fact_key', p_fact_table),
+        etl._from_json(p_business_key, 'q.row_key', p_fact_table)
     )
-    USING p_fact;
+    USING p_fact, p_run_id;
 END
-$_take_ready$;
-COMMENT ON FUNCTION etl._take_ready(name, regclass, name[]) IS 'Adds the facts whose queue entries are ready to the pending keys.';
+$_take_waiting$;
+COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds to the pending keys the facts that waited for something which is there now.';
 
 /*
 Runs the statements of a fact over its pending keys, all or nothing.
@@ -378,6 +393,8 @@ CREATE OR REPLACE FUNCTION etl._fill_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- All rows are wanted: where an estimate says otherwise, a loop over three million look-ups would take minutes.
+SET enable_nestloop = off
 AS $_fill_fact$
 DECLARE
     v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
@@ -445,7 +462,7 @@ BEGIN
         END;
     END IF;
 
-    PERFORM etl._take_ready(p_fact, r_fact.fact_table, r_fact.business_key);
+    PERFORM etl._take_waiting(p_fact, r_fact.fact_table, r_fact.business_key, p_run_id);
     v_pending := etl._begin_load(p_fact, r_fact.business_key, r_fact.fact_table, r_fact.transform_view);
     IF v_pending > 0 THEN
         r_result := etl._apply_isolating('fact', p_fact, r_fact.business_key, p_run_id);
