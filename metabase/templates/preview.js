@@ -386,16 +386,17 @@
         }
       : {
           field: "x", type: "ordinal", sort: null, scale: { paddingInner: 0.28, paddingOuter: 0.1 },
-          axis: { labelExpr: "axisQuarter(datum.value, datum.value === " + JSON.stringify(first) + ")", labelAngle: 0, labelOverlap: "greedy" },
+          axis: { domain: true, domainColor: "var(--line)", labelExpr: "axisQuarter(datum.value, datum.value === " + JSON.stringify(first) + ")", labelAngle: 0, labelOverlap: "greedy" },
         };
     const y = {
       field: "y", type: "quantitative",
       scale: { zero: isBar, nice: true },
       // Bars that bear their value need no scale beside them.
-      axis: isLabelled ? { grid: true, tickCount: 4, labels: false } : { grid: true, tickCount: 4, labelExpr: "shortValue(datum.value, '" + key + "')" },
+      axis: isLabelled ? null : { grid: true, tickCount: 4, labelExpr: "shortValue(datum.value, '" + key + "')" },
     };
     const tooltip = [{ field: "period", title: axis.title }, { field: "shown", title: value.title }];
     const layer = [];
+    const named = [];
     if (isBar) {
       layer.push({
         mark: { type: "bar", cornerRadiusEnd: 4, tooltip: true },
@@ -410,7 +411,7 @@
       if (isLabelled) {
         layer.push({
           transform: [{ calculate: "briefValue(datum.y)", as: "brief" }],
-          mark: { type: "text", dy: -7, fontSize: 11, limit: 60, aria: false },
+          mark: { type: "text", dy: -7, fontSize: data.length > 9 ? 10 : 11, limit: 60, aria: false },
           encoding: { x, y, text: { field: "brief" } },
         });
       }
@@ -418,7 +419,10 @@
       if (tile.goal) {
         const goal = [{ y: tile.goal.value, label: tile.goal.label }];
         layer.push({ data: { values: goal }, mark: { type: "rule", color: "var(--limit)", strokeWidth: 1.25, aria: false }, encoding: { y: { field: "y", type: "quantitative" } } });
-        layer.push({ data: { values: goal }, mark: { type: "text", align: "left", baseline: "bottom", x: 2, dy: -4, color: "var(--limit)", fontWeight: 600, aria: false }, encoding: { y: { field: "y", type: "quantitative" }, text: { field: "label" } } });
+        const label = { type: "text", align: "left", baseline: "bottom", x: 2, dy: -4, fontWeight: 600, aria: false };
+        const place = { y: { field: "y", type: "quantitative" }, text: { field: "label" } };
+        named.push({ data: { values: goal }, mark: { ...label, stroke: "var(--surface)", strokeWidth: 4, strokeJoin: "round" }, encoding: place });
+        named.push({ data: { values: goal }, mark: { ...label, color: "var(--limit)" }, encoding: place });
       }
       const whole = data.filter((point) => !point.running);
       const running = data.filter((point) => point.running);
@@ -426,6 +430,7 @@
       const line = { type: "line", color: "var(--series)", strokeWidth: 2.25, strokeCap: "round", strokeJoin: "round", invalid: "break-paths-show-path-domains", aria: false };
       layer.push({ data: { values: whole }, mark: line, encoding: { x, y } });
       if (running.length) layer.push({ data: { values: [...joint, ...running] }, mark: { ...line, strokeDash: [2, 5] }, encoding: { x, y } });
+      layer.push(...named);
       layer.push({
         params: [{ name: "near", select: { type: "point", on: "pointerover", nearest: true, clear: "pointerout" } }],
         mark: { type: "point", size: 44, filled: true, strokeWidth: 1.75, tooltip: true },
@@ -486,11 +491,10 @@
   function tellScope(tile, place) {
     const follows = new Set([...tile.choices, ...Object.keys(tile.bounds)]);
     const left = page.filters.filter((one) => chosen[one.key] && !follows.has(one.key));
-    const isRangeLeft = left.some((one) => one.type === "date");
-    const names = left.filter((one) => one.type !== "date").map((one) => "any " + one.name.toLowerCase());
-    if (isRangeLeft) names.unshift("any month");
+    const names = left.filter((one) => one.type !== "date").map((one) => one.name.toLowerCase());
+    if (left.some((one) => one.type === "date")) names.unshift("months");
     place.hidden = !names.length;
-    place.textContent = names.length ? "Not filtered here: " + names.join(", ") + "." : "";
+    place.textContent = names.length ? "Does not follow the choice of " + names.join(" and ") + "." : "";
   }
 
   async function showAll() {
@@ -606,8 +610,6 @@
       readAddress();
       showAll();
     });
-    // Charts follow the paper's width, and come back.
-    for (const name of ["beforeprint", "afterprint"]) window.addEventListener(name, () => window.dispatchEvent(new Event("resize")));
     tellFreshness();
     readAddress();
     unpack().then(showAll).catch((error) => {
