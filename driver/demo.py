@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,6 +21,8 @@ from driver.connection import Target, connect_to
 from driver.errors import UserError
 from driver.migrate import Migrator
 from driver.run import Event, Outcome, run
+from driver.server import EmbeddedServer
+from metabase import definition, preview
 from simulator.actions import TickPlan, TickResult, tick
 from simulator.seed import SeedResult, seed
 
@@ -132,7 +135,7 @@ class Demo:
 
     def play_launch(self) -> TickResult:
         """Play a round at this moment in which products are launched, and bought at once."""
-        plan = TickPlan(products=2, orders=20, prices=5)
+        plan = TickPlan(products=3, orders=40, prices=5)
         with connect_to(self.target) as connection:
             return tick(connection, plan, self._random)
 
@@ -147,6 +150,24 @@ class Demo:
     def queue(self) -> list[dict[str, Any]]:
         """Return how much waits in the reprocessing queue, by fact and dimension."""
         return self.rows("SELECT * FROM etl.queue_status ORDER BY fact, dimension")
+
+    def reconcile(self) -> dict[str, Any]:
+        """Compare the warehouse with its source, and return the verdict."""
+        with connect_to(self.target) as connection:
+            connection.execute("CALL etl.reconcile()")
+        (verdict,) = self.rows(
+            "SELECT overall_status AS status, overall_differences AS differences,"
+            " count(*) AS objects, sum(expected_rows) AS rows"
+            " FROM etl.reconciliation_status GROUP BY 1, 2"
+        )
+        return verdict
+
+    def write_dashboard(self) -> Path:
+        """Write the dashboard as a page that needs no network, and return where it is."""
+        page = EmbeddedServer().home / "dashboard.html"
+        with connect_to(self.target) as connection:
+            preview.write(preview.render(connection, definition.load()), page)
+        return page
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query on the demonstration's database."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
 
 from driver import output, state
+from driver.commands.status import rows_table
 from driver.connection import Target, resolve
 from driver.demo import BROKEN, DATABASE, Demo, Scale
 from driver.errors import UserError
@@ -24,6 +25,14 @@ from simulator.actions import TickResult
 EXAMPLES = (
     "Examples: oceanrecords demo · oceanrecords demo --keep · oceanrecords demo --orders 200000"
 )
+
+_TOLD = {
+    "place-order": "orders placed",
+    "update-order": "moved on",
+    "change-price": "prices changed",
+    "add-address": "addresses added",
+    "launch-product": "products launched",
+}
 
 
 def demo(
@@ -130,8 +139,11 @@ def _play_days(play: Demo) -> None:
 
 
 def _played(when: str, done: TickResult) -> None:
-    told = ", ".join(f"{number} {name}" for name, number in sorted(done.done.items()))
-    console.print(f"  [quiet]{when:<10}[/] {told}", soft_wrap=True)
+    left = dict(done.done)
+    told = [f"{left.pop(name)} {words}" for name, words in _TOLD.items() if name in left]
+    if left:
+        told.append(f"{sum(left.values())} other changes")
+    console.print(f"  [quiet]{when:<10}[/] {', '.join(told)}", soft_wrap=True)
 
 
 def _expect(outcome: Outcome, status: str) -> None:
@@ -173,29 +185,22 @@ def _break_and_repair(play: Demo) -> None:
 
 def _prove(play: Demo) -> None:
     _title("Reconciliation", "the warehouse against the source, computed in the database")
-    differences = play.reconcile()
-    if differences:
+    verdict = play.reconcile()
+    if verdict["status"] != "equal":
         raise UserError(
-            f"The warehouse differs from its source in {len(differences)} places.",
+            f"The warehouse differs from its source in {verdict['differences']} rows.",
             "`oceanrecords reconcile` names them.",
         )
-    _done("no difference in any table")
+    _done(f"{verdict['objects']} objects, {verdict['rows']:,} rows: no difference")
 
 
 def _report(play: Demo) -> None:
     _title("Key figures", "as the business sees them")
-    rows = play.rows("SELECT * FROM kpi.overview")
-    console.print(_indented(rows))
-    page = play.write_dashboard()
-    _done(f"the dashboard is in {page}")
-
-
-def _indented(rows: list[dict[str, Any]]) -> Table:
-    from driver.commands.status import rows_table
-
-    table = rows_table(rows)
-    table.padding = (0, 1, 0, 1)
-    return table
+    rows = play.rows(
+        "SELECT kpi, unit, month_to_date, monthly_average, growth_percent, trend FROM kpi.overview"
+    )
+    console.print(Padding(rows_table(rows), (0, 0, 0, 2)))
+    _done(f"the dashboard is in {play.write_dashboard()}: open it in a browser")
 
 
 def _what_next(target: Target, *, keep: bool) -> None:
