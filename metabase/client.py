@@ -425,7 +425,11 @@ def _body(response: requests.Response) -> Json:
 def _reason(error: Exception) -> str:
     """Return the innermost reason of a failed connection."""
     found = re.findall(r"\[Errno -?\d+\] ([^'\")]+)", str(error))
-    return found[-1] if found else type(error).__name__
+    if found:
+        return str(found[-1])
+    if "Connection aborted" in str(error) or "RemoteDisconnected" in str(error):
+        return "The connection was cut before an answer came."
+    return type(error).__name__
 
 
 def _checked_url(url: str) -> str:

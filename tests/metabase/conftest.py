@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
@@ -17,7 +18,8 @@ from metabase.definition import Dashboard, load
 from metabase.provisioner import Options, Provisioner, Report
 from metabase.warehouse import DEFAULT_ROLE, Warehouse
 from tests.metabase.standin import Standin, State
-from tests.support.database import Database
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer
 
 ADMIN = Credentials(user="admin@example.com", password="correct horse battery")
 ROLE_PASSWORD = "staple of the warehouse"
@@ -51,13 +53,23 @@ def definition_folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def kpi_database(database: Database) -> Database:
-    """A migrated database with the dashboard's login."""
-    with database.connect() as connection:
-        warehouses.create_role(connection, DEFAULT_ROLE)
-        warehouses.set_password(connection, DEFAULT_ROLE, ROLE_PASSWORD)
-    return database
+@pytest.fixture(scope="session")
+def kpi_database(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A warehouse with half a year of orders and the dashboard's login; for reading only."""
+    template = request.getfixturevalue(f"{server.name}_template").template_dbname
+    with temporary_database(server, template) as made:
+        seed = ["simulate", "seed", "--orders", "300", "--months", "6", "--seed", "7"]
+        subprocess.run(
+            [str(Path(sys.executable).with_name("oceanrecords")), "--dsn", made.dsn, *seed],
+            check=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
+        made.execute("CALL etl.run()")
+        with made.connect() as connection:
+            warehouses.create_role(connection, DEFAULT_ROLE)
+            warehouses.set_password(connection, DEFAULT_ROLE, ROLE_PASSWORD)
+        yield made
 
 
 @pytest.fixture
@@ -66,17 +78,6 @@ def warehouse(kpi_database: Database) -> Warehouse:
     return Warehouse(
         "Warehouse", "127.0.0.1", kpi_database.server.port, kpi_database.name, DEFAULT_ROLE
     )
-
-
-@pytest.fixture
-def trading_warehouse(
-    kpi_database: Database, warehouse: Warehouse, cli: Callable[..., CompletedProcess[str]]
-) -> Warehouse:
-    """The warehouse, with half a year of orders in it."""
-    seeded = cli("simulate", "seed", "--orders", "300", "--months", "6", "--seed", "7", "--json")
-    assert seeded.returncode == 0, seeded.stderr
-    kpi_database.execute("CALL etl.run()")
-    return warehouse
 
 
 @pytest.fixture

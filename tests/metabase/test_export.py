@@ -16,6 +16,9 @@ from metabase.provisioner import Provisioner
 from tests.metabase.conftest import Provision
 from tests.metabase.standin import Standin
 
+# Of PostgreSQL it leans on nothing in which the versions differ; test_live.py runs on each.
+pytestmark = pytest.mark.server("embedded")
+
 
 @pytest.fixture
 def read(

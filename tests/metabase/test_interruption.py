@@ -11,6 +11,9 @@ from driver.errors import UserError
 from metabase.provisioner import Provisioner
 from tests.metabase.standin import Standin, State
 
+# Of PostgreSQL it leans on nothing in which the versions differ; test_live.py runs on each.
+pytestmark = pytest.mark.server("embedded")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -52,12 +52,11 @@ def test_of_the_stand_in(
     standin: Standin,
     provisioner: Callable[..., Provisioner],
     dashboard: Dashboard,
-    trading_warehouse: Warehouse,
 ) -> None:
     mine = suite_dashboard(dashboard)
 
     def make(changed: Dashboard = mine, **options: object) -> Provisioner:
-        return provisioner(changed, reached_as=trading_warehouse, **options)
+        return provisioner(changed, **options)
 
     expectation(acceptance.Server(Client(standin.url, ADMIN), mine, make))
 

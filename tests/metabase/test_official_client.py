@@ -27,6 +27,9 @@ from metabase.definition import Dashboard
 from tests.metabase.conftest import ADMIN, Provision
 from tests.metabase.standin import Standin, State
 
+# Of PostgreSQL it leans on nothing in which the versions differ; test_live.py runs on each.
+pytestmark = pytest.mark.server("embedded")
+
 Mb = Callable[..., Any]
 
 KEY = "mb_key_of_the_suite"

@@ -17,6 +17,9 @@ from tests.metabase.conftest import ADMIN, Provision
 from tests.metabase.standin import Standin, State
 from tests.metabase.standin.state import ALL_USERS
 
+# Of PostgreSQL it leans on nothing in which the versions differ; test_live.py runs on each.
+pytestmark = pytest.mark.server("embedded")
+
 
 def card_of(standin: Standin, dashboard: Dashboard, key: str) -> dict[str, object]:
     eid = identity.entity_id("question", f"{dashboard.key}.{key}")

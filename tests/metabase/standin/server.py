@@ -101,6 +101,8 @@ class Standin:
                 status, answer = 200, self._route(method, path, query, headers, body)
             except RefusedError as refusal:
                 status, answer = refusal.status, refusal.body
+            except Exception as error:  # as a server does: say something, and go on
+                status, answer = 500, {"message": f"{type(error).__name__}: {error}"}
             self.requests.append(Request(method, path, 0 if cut else status, body))
             if cut:
                 raise _CutError

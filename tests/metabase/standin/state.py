@@ -375,10 +375,14 @@ class State:
         with self._connect(row["details"]) as connection:
             found = connection.execute(
                 """
-                SELECT table_schema, table_name
-                FROM information_schema.tables
-                WHERE table_schema NOT IN ('pg_catalog', 'information_schema')
-                    AND has_table_privilege(format('%I.%I', table_schema, table_name), 'SELECT')
+                SELECT namespace.nspname, relation.relname
+                FROM pg_class AS relation
+                INNER JOIN pg_namespace AS namespace
+                    ON namespace.oid = relation.relnamespace
+                WHERE relation.relkind IN ('r', 'p', 'v', 'm', 'f')
+                    AND namespace.nspname NOT IN ('pg_catalog', 'information_schema')
+                    AND has_schema_privilege(namespace.oid, 'USAGE')
+                    AND has_table_privilege(relation.oid, 'SELECT')
                 ORDER BY 1, 2
                 """
             ).fetchall()
