@@ -28,7 +28,7 @@ BEGIN
 SELECT
     (SELECT count(*) FROM violation),
     (SELECT jsonb_agg(to_jsonb(s)) FROM (SELECT * FROM violation LIMIT 5) AS s)$sql$,
-            rtrim(p_check.query, E'; \n\t')
+            regexp_replace(p_check.query, ';\s*(--[^\n]*\s*)*$', '')
         )
         INTO r_result.violations, r_result.sample;
         r_result.status := CASE WHEN r_result.violations = 0 THEN 'passed' ELSE 'failed' END;

@@ -17,6 +17,7 @@ from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
 
 ORDERS = 2500
+RUNS = 2
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +27,11 @@ def loaded_template(server: RunningServer, request: pytest.FixtureRequest) -> It
     with temporary_database(server, executor.template_dbname) as made:
         with psycopg.connect(made.dsn, autocommit=True) as connection:
             seed(connection, orders=ORDERS, months=12, seed=7, until=date(2026, 1, 1))
+            # The second run does the checks that are too heavy for the first.
             connection.execute("CALL etl.run()")
-            assert _value(connection, "SELECT status FROM etl.run") == "succeeded"
+            connection.execute("CALL etl.run()")
+            query = "SELECT count(*) FROM etl.run WHERE status = 'succeeded'"
+            assert _value(connection, query) == RUNS
         yield made
 
 
