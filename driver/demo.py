@@ -165,6 +165,7 @@ class Demo:
     def write_dashboard(self) -> Path:
         """Write the dashboard as a page that needs no network, and return where it is."""
         page = EmbeddedServer().home / "dashboard.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
         with connect_to(self.target) as connection:
             preview.write(preview.render(connection, definition.load()), page)
         return page
