@@ -24,16 +24,22 @@ PASSWORD = 's3cret\'of\\the "sea"'
 TEMPLATE = "shop_template"
 
 
-def make_source(server: RunningServer) -> RunningServer:
-    """Prepare a server for operational systems: a migrated template, and the role that the warehouse reads with."""
+def make_template(server: RunningServer) -> None:
+    """Make a migrated database on a server, to be copied."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    migrate_database(**psycopg.conninfo.conninfo_to_dict(server.dsn(TEMPLATE)))
+
+
+def make_source(server: RunningServer) -> RunningServer:
+    """Prepare a server for operational systems: a migrated template, and the role that the warehouse reads with."""
+    make_template(server)
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
                 sql.Identifier(READER), sql.Literal(PASSWORD)
             )
         )
-    migrate_database(**psycopg.conninfo.conninfo_to_dict(server.dsn(TEMPLATE)))
     with psycopg.connect(server.dsn(TEMPLATE), autocommit=True) as connection:
         grants = connection.execute("SELECT * FROM etl.source_grants(%s)", [READER]).fetchall()
         for (statement,) in grants:

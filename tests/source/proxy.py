@@ -48,6 +48,9 @@ class Proxy:
             self._is_down, self._remaining = False, None
 
     def close(self) -> None:
+        # A close alone would leave the socket to the thread that waits for a connection.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for one in list(self._sockets):
             _reset(one)

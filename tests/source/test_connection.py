@@ -14,7 +14,7 @@ from psycopg import sql
 from driver.connection import Target
 from driver.migrate import Migrator
 from tests.conftest import Finished
-from tests.source.conftest import PASSWORD, READER, TEMPLATE, Link, make_source
+from tests.source.conftest import PASSWORD, READER, TEMPLATE, Link, make_template
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
 from tests.warehouse.faults import background, wait_until_blocked
@@ -434,7 +434,7 @@ def test_the_password_is_in_the_user_mapping_and_nowhere_else(
             "log_duration": "on",
         },
     )
-    make_source(loud)
+    make_template(loud)
     with temporary_database(loud, TEMPLATE) as warehouse:
         warehouse.execute("CREATE EXTENSION pg_stat_statements")
         link = make_link(warehouse, shop_database)
@@ -454,8 +454,11 @@ def test_the_password_is_in_the_user_mapping_and_nowhere_else(
         link.play.run()
         link.connect(sessions)
         # A password that the mapping cannot be made with: the error must not quote the statement.
+        sessions.execute("CREATE TEMPORARY TABLE source_password (password text)")
+        with sessions.cursor() as cursor, cursor.copy("COPY source_password FROM STDIN") as copy:
+            copy.write_row(["another-secret"])
         with pytest.raises(psycopg.Error) as caught:
-            warehouse.execute("SELECT etl._create_user_mapping('x', 'another-secret')")
+            sessions.execute("SELECT etl._create_user_mapping('x', etl._take_password())")
         told = "\n".join(
             str(part)
             for part in (
@@ -487,7 +490,7 @@ def test_a_password_for_statements_that_are_kept_is_refused_where_it_cannot_be_h
     loud = own_server(
         shared_preload_libraries="pg_stat_statements", **{"pg_stat_statements.track": "all"}
     )
-    make_source(loud)
+    make_template(loud)
     with temporary_database(loud, TEMPLATE) as warehouse:
         warehouse.execute("CREATE ROLE plain")
         warehouse.execute("GRANT USAGE ON SCHEMA etl TO plain")
