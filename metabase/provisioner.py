@@ -420,7 +420,7 @@ class Provisioner:
         changed = differences(wanted, {"archived": False, **found})
         action: Action = "restore" if found.get("archived") else "update"
         if changed and self._change(action, "collection", definition.name, *changed):
-            self._client.put(f"/api/collection/{number}", wanted)
+            self._client.put(f"/api/collection/{number}", {key: wanted[key] for key in changed})
             self._verify_at("collection", definition.name, f"/api/collection/{number}", wanted)
         return self._known("collection", number)
 

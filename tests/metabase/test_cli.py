@@ -18,6 +18,9 @@ from tests.metabase.conftest import ADMIN
 from tests.metabase.standin import Standin
 from tests.support.database import Database
 
+# A process a command takes its time; what leans on PostgreSQL's version is tested without one.
+pytestmark = pytest.mark.server("embedded")
+
 Run = Callable[..., CompletedProcess[str]]
 
 
