@@ -74,7 +74,7 @@ AS $overview_of$
                 CASE
                     WHEN s.value IS NULL THEN '·'
                     WHEN s.highest = s.lowest THEN '▄'
-                    ELSE substr('▁▂▃▄▅▆▇█', 1 + floor(7.999 * (s.value - s.lowest) / (s.highest - s.lowest))::integer, 1)
+                    ELSE substr('▁▂▃▄▅▆▇█', 1 + round(7 * (s.value - s.lowest) / (s.highest - s.lowest))::integer, 1)
                 END,
                 ''
                 ORDER BY s.month_start

@@ -1,0 +1,84 @@
+"""Business users need schema kpi and nothing else; and all that is in it explains itself."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.kpi.test_overview import VIEWS
+from tests.support.database import Database
+
+ROLE = "kpi_reader"
+FUNCTIONS = ("month_of", "quarter_of", "overview_of")
+
+
+@pytest.fixture
+def reader(database: Database) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection of somebody who may use schema kpi and read its views."""
+    database.execute("CALL etl.run()")
+    connection = database.connect()
+    exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
+    if exists is None:
+        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(ROLE)))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA kpi TO {}").format(sql.Identifier(ROLE)))
+    connection.execute(
+        sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA kpi TO {}").format(sql.Identifier(ROLE))
+    )
+    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(ROLE)))
+    return connection
+
+
+def test_all_of_kpi_can_be_read(
+    database: Database, reader: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    for row in database.rows(VIEWS):
+        reader.execute(sql.SQL("SELECT * FROM kpi.{}").format(sql.Identifier(row["relname"])))
+    for name in FUNCTIONS:
+        reader.execute(sql.SQL("SELECT * FROM kpi.{}('Germany')").format(sql.Identifier(name)))
+
+
+@pytest.mark.parametrize(
+    "table", ["dwh.fact_order", "dwh.dim_customer", "etl.setting", "work.kpi_clock"]
+)
+def test_nothing_else_can_be_read(
+    reader: psycopg.Connection[tuple[object, ...]], table: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(f"SELECT * FROM {table}".encode())
+
+
+def test_functions_do_not_trust_the_callers_path(
+    reader: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    reader.execute("CREATE TEMPORARY TABLE agg_order_daily (day date)")
+    reader.execute("SET search_path = pg_temp, public")
+    assert len(reader.execute("SELECT * FROM kpi.overview").fetchall()) == 5
+
+
+def test_everything_in_kpi_has_a_comment(database: Database) -> None:
+    assert (
+        database.rows(
+            """
+            SELECT c.relname, a.attname
+            FROM pg_class AS c
+            CROSS JOIN LATERAL (
+                SELECT 0 AS attnum, NULL AS attname
+                UNION ALL
+                SELECT t.attnum, t.attname FROM pg_attribute AS t WHERE t.attrelid = c.oid AND t.attnum > 0
+            ) AS a
+            WHERE c.relnamespace = 'kpi'::regnamespace
+                AND c.relkind IN ('v', 'r')
+                AND col_description(c.oid, a.attnum) IS NULL
+                AND (a.attnum > 0 OR obj_description(c.oid, 'pg_class') IS NULL)
+            """
+        )
+        == []
+    )
+    assert (
+        database.rows(
+            "SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'kpi'::regnamespace"
+            " AND obj_description(p.oid, 'pg_proc') IS NULL"
+        )
+        == []
+    )
