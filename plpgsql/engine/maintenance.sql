@@ -100,7 +100,7 @@ AS $_maintain$
 DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     r_statement record;
-    v_deleted jsonb := '{}';
+    v_deleted jsonb := jsonb_build_object();
     v_rows bigint;
 BEGIN
     IF EXISTS (

@@ -15,7 +15,7 @@
 
 INSERT INTO etl.setting (name, value, description)
 VALUES
-    ('reconciliation_rows_kept', '10000', 'Number of differing rows of one object above which a reconciliation only counts them, and its repair rebuilds the object.')
+    ('reconciliation_rows_kept', '10000', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.')
 ON CONFLICT (name) DO UPDATE
 SET description = excluded.description
 WHERE etl.setting.description <> excluded.description;
@@ -71,9 +71,9 @@ DECLARE
     v_mask bigint;
     v_bucket text;
     v_rows text[] := ARRAY[p_expected, p_actual];
-    v_sides text[] := '{expected,actual}';
-    v_counts bigint[] := '{NULL,NULL}';
-    v_sums jsonb[] := '{NULL,NULL}';
+    v_sides text[] := ARRAY['expected', 'actual'];
+    v_counts bigint[];
+    v_sums jsonb[];
     v_count bigint;
     v_sum jsonb;
     v_different integer[];
@@ -781,7 +781,7 @@ BEGIN
                         AND d.object = r_object.object
                     ON CONFLICT (source_table, row_key) DO UPDATE
                     SET batch_id = NULL;
-                WHEN 'fact to aggregate' THEN PERFORM etl._repair_aggregate(v_id, r_object.object);
+                WHEN 'fact to aggregate' THEN PERFORM etl._repair_aggregate(r_object.object);
                 ELSE PERFORM etl._repair_star(v_id, r_object.object);
             END CASE;
         END IF;
@@ -866,10 +866,10 @@ COMMENT ON FUNCTION etl._repair_star(bigint, name) IS 'Makes the differing membe
 
 /*
 Adds what differing groups lack to the differences that the next load of the aggregate applies, unless that builds it anew.
-Parameters: p_reconciliation_id, the reconciliation; p_aggregate, the aggregate.
+Parameters: p_aggregate, the aggregate.
 Writes:     work.<aggregate>_difference.
 */
-CREATE OR REPLACE FUNCTION etl._repair_aggregate(p_reconciliation_id bigint, p_aggregate name)
+CREATE OR REPLACE FUNCTION etl._repair_aggregate(p_aggregate name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -898,7 +898,7 @@ FROM etl.aggregate_differences(ARRAY[$1]) AS q$sql$,
     USING p_aggregate;
 END
 $_repair_aggregate$;
-COMMENT ON FUNCTION etl._repair_aggregate(bigint, name) IS 'Adds what differing groups lack to the differences of an aggregate.';
+COMMENT ON FUNCTION etl._repair_aggregate(name) IS 'Adds what differing groups lack to the differences of an aggregate.';
 
 /*
 Extracts rows that a repair asked for, whether they have changed or not, as part of a batch.

@@ -5,7 +5,7 @@
 
 INSERT INTO etl.setting (name, value, description)
 VALUES
-    ('alert_hook', '', 'Procedure that alerts are handed to, such as ops.page; its parameters are (p_kind text, p_message text, p_details jsonb). Empty for none.')
+    ('alert_hook', '', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
 ON CONFLICT (name) DO UPDATE
 SET description = excluded.description
 WHERE etl.setting.description <> excluded.description;

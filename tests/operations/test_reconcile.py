@@ -381,6 +381,9 @@ def test_an_object_that_cannot_be_compared_is_told(loaded: Database, json_of: Js
     assert status == 1
     assert answer["status"] == "incomplete"
     assert answer["comparisons"][0]["message"] == "the table waits to be extracted anew"
+    with loaded.connect() as connection, pytest.raises(psycopg.Error) as error:
+        connection.execute("SELECT etl._reconcile_source(1, 'customers')")
+    assert error.value.sqlstate == "ET017"
 
 
 def test_a_live_run_is_not_disturbed_by_a_repair(loaded: Database) -> None:
