@@ -55,7 +55,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_lock_aggregates$
 DECLARE
     v_aggregate name;
-    v_aggregates name[] := '{}';
+    v_aggregates name[] := ARRAY[]::name[];
 BEGIN
     FOR v_aggregate IN
         SELECT l.aggregate

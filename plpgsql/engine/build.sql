@@ -107,6 +107,13 @@ BEGIN
             FROM etl.fact_dimension AS k
             JOIN etl.fact AS f USING (fact)
             UNION ALL
+            SELECT k.fact, f.fact_table::text, ARRAY[k.as_of_column], 'finding the facts of a version that is split'
+            FROM etl.fact_dimension AS k
+            JOIN etl.fact AS f USING (fact)
+            JOIN etl.dimension AS d USING (dimension)
+            WHERE k.as_of_column IS NOT NULL
+                AND d.transform_view IS NOT NULL
+            UNION ALL
             SELECT a.aggregate, a.contribution_view::text, a.contribution_key || a.group_key || a.measures, 'a contribution view'
             FROM etl.aggregate AS a
             UNION ALL

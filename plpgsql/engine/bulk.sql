@@ -13,7 +13,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_begin_bulk$
 DECLARE
-    v_statements text[] := '{}';
+    v_statements text[] := ARRAY[]::text[];
     r_part record;
 BEGIN
     FOR r_part IN

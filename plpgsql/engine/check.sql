@@ -143,7 +143,7 @@ AS $_judge_checks$
 DECLARE
     r_task etl.task_run := p_task;
     r_result etl.check_result;
-    v_failed text[] := '{}';
+    v_failed text[] := ARRAY[]::text[];
 BEGIN
     FOR r_result IN
         -- A run that was taken up again may have done a check twice: the last time counts.

@@ -21,7 +21,7 @@ DECLARE
     v_kept name[];      -- type 0
     v_overwritten name[];  -- type 1
     v_tracked name[];   -- type 2
-    v_logged name[] := '{}';  -- type 2, told by the history view
+    v_logged name[] := ARRAY[]::name[];  -- type 2, told by the history view
     v_bk name[];
     v_all name[];
     v_key_table text;

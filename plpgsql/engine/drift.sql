@@ -120,7 +120,7 @@ DECLARE
     v_source regclass := format('source.%I', p_source_table)::regclass;
     v_stage regclass := format('stage.%I', p_source_table)::regclass;
     v_column name;
-    v_changes text[] := '{}';
+    v_changes text[] := ARRAY[]::text[];
 BEGIN
     FOREACH v_column IN ARRAY etl._without(etl._columns(v_stage), p_columns || '{batch_id,deleted_at}'::name[])
     LOOP

@@ -24,7 +24,7 @@ DECLARE
     r_fact etl.fact;
     r_role record;
     v_bk name[];
-    v_keys name[] := '{}';
+    v_keys name[] := ARRAY[]::name[];
     v_plain name[];      -- neither business key nor surrogate key nor measure
     v_lookups name[];    -- business keys of dimensions that are not in the fact table
     v_all name[];
@@ -276,7 +276,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_doubtful_dimensions$
 DECLARE
     v_dimension name;
-    v_doubtful name[] := '{}';
+    v_doubtful name[] := ARRAY[]::name[];
     v_pending boolean;
 BEGIN
     FOR v_dimension IN

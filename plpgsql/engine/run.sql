@@ -120,7 +120,7 @@ BEGIN
     FOREACH v_name IN ARRAY coalesce(p_only, '{}') || coalesce(p_full_refresh, '{}')
     LOOP
         IF NOT EXISTS (SELECT FROM etl.task AS t WHERE v_name IN (t.task, t.object))
-            AND NOT (v_name = 'all' AND v_name = ANY (p_full_refresh))
+            AND NOT coalesce(v_name = 'all' AND v_name = ANY (p_full_refresh), false)
         THEN
             RAISE EXCEPTION 'there is no task or object "%"', v_name
                 USING ERRCODE = 'ET002', HINT = 'SELECT task, object FROM etl.task lists them.';

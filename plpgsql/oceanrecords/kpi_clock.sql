@@ -12,9 +12,11 @@ WHERE etl.setting.description <> excluded.description;
 CREATE OR REPLACE VIEW work.kpi_clock AS
 WITH setting AS (
     SELECT
-        (SELECT s.value FROM etl.setting AS s WHERE s.name = 'time_zone') AS time_zone,
-        (SELECT s.value FROM etl.setting AS s WHERE s.name = 'currency') AS currency,
-        (SELECT nullif(s.value, '')::date FROM etl.setting AS s WHERE s.name = 'business_date') AS business_date
+        max(s.value) FILTER (WHERE s.name = 'time_zone') AS time_zone,
+        max(s.value) FILTER (WHERE s.name = 'currency') AS currency,
+        nullif(max(s.value) FILTER (WHERE s.name = 'business_date'), '')::date AS business_date,
+        max(s.value) FILTER (WHERE s.name = 'stale_after')::interval AS stale_after
+    FROM etl.setting AS s
 ),
 loaded AS (
     -- One aggregate that was never loaded, and nothing is complete.
@@ -27,6 +29,7 @@ moment AS (
     SELECT
         s.time_zone,
         s.currency,
+        s.stale_after,
         l.complete_until,
         coalesce(s.business_date, (now() AT TIME ZONE s.time_zone)::date) AS today,
         -- A day that is played has nothing to do with the moment of the last load.
@@ -37,6 +40,7 @@ moment AS (
 SELECT
     m.time_zone,
     m.currency,
+    m.stale_after,
     m.complete_until,
     m.today,
     least(m.today, m.loaded_on) AS whole_until,
@@ -49,6 +53,7 @@ FROM moment AS m;
 COMMENT ON VIEW work.kpi_clock IS 'The one row that says what today is and how far the figures are complete.';
 COMMENT ON COLUMN work.kpi_clock.time_zone IS 'Time zone of the business: setting time_zone.';
 COMMENT ON COLUMN work.kpi_clock.currency IS 'Currency of all amounts: setting currency.';
+COMMENT ON COLUMN work.kpi_clock.stale_after IS 'Age from which the warehouse counts as stale: setting stale_after.';
 COMMENT ON COLUMN work.kpi_clock.complete_until IS 'Moment of the source up to which all aggregates are complete.';
 COMMENT ON COLUMN work.kpi_clock.today IS 'Today in the business time zone, or setting business_date.';
 COMMENT ON COLUMN work.kpi_clock.whole_until IS 'First day that is not over, or not wholly loaded.';

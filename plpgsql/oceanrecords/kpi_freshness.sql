@@ -2,13 +2,12 @@ CREATE OR REPLACE VIEW kpi.freshness AS
 SELECT
     c.complete_until,
     clock_timestamp() - c.complete_until AS age,
-    c.complete_until IS NULL
-    OR clock_timestamp() - c.complete_until > (SELECT s.value FROM etl.setting AS s WHERE s.name = 'stale_after')::interval AS is_stale,
+    c.complete_until IS NULL OR clock_timestamp() - c.complete_until > c.stale_after AS is_stale,
     r.run_id AS last_run_id,
     r.status AS last_run_status,
     r.ended_at AS last_run_at,
-    s.run_id AS last_successful_run_id,
-    s.ended_at AS last_successful_run_at,
+    g.run_id AS last_successful_run_id,
+    g.ended_at AS last_successful_run_at,
     c.today,
     c.whole_until,
     c.time_zone,
@@ -27,7 +26,7 @@ LEFT JOIN LATERAL (
     WHERE n.status = 'succeeded'
     ORDER BY n.run_id DESC
     LIMIT 1
-) AS s ON true;
+) AS g ON true;
 
 COMMENT ON VIEW kpi.freshness IS 'How fresh the figures are, in one row. Source: the warehouse''s runs and watermarks.';
 COMMENT ON COLUMN kpi.freshness.complete_until IS 'Moment of the operational system up to which the figures are complete; empty before the first load.';

@@ -32,6 +32,10 @@ CREATE OR REPLACE VIEW kpi.product_type AS
 SELECT DISTINCT d.product_type
 FROM dwh.dim_product AS d
 WHERE d.product_key <> -1
-    OR EXISTS (SELECT FROM dwh.agg_product_monthly AS a WHERE a.product_id = -1);
+    OR EXISTS (
+        SELECT
+        FROM dwh.agg_product_monthly AS a
+        WHERE a.product_id = -1
+    );
 COMMENT ON VIEW kpi.product_type IS 'Product types that products are or were sold under: the values of a filter. Source: dwh.dim_product.';
 COMMENT ON COLUMN kpi.product_type.product_type IS 'Product type.';
