@@ -190,6 +190,6 @@ def print_error(error: UserError) -> None:
     error_console.print(sentence, soft_wrap=True)
     for label, text in (("detail", error.detail), ("hint", error.hint)):
         if text:
-            error_console.print(Text(f"{label:<6}{text}", style="quiet"), soft_wrap=True)
+            error_console.print(Text(f"{label:<7}{text}", style="quiet"), soft_wrap=True)
     if error.code:
-        error_console.print(Text(f"code  {error.code}", style="quiet"), soft_wrap=True)
+        error_console.print(Text(f"code   {error.code}", style="quiet"), soft_wrap=True)
