@@ -62,9 +62,11 @@ def place_order(
     if not addresses:
         raise empty_system()
     address = rng.choice(addresses)
-    products = ask(
-        cursor, "hold_products", product_ids=sorted(product_ids or _basket(cursor, rng, keys))
-    )
+    basket = product_ids or _basket(cursor, rng, keys)
+    products = ask(cursor, "hold_products", product_ids=sorted(basket))
+    if not products and product_ids is None:
+        # What was popular may not be sold any more.
+        products = ask(cursor, "hold_products", product_ids=_any_products(cursor, rng, keys, 1))
     missing = set(product_ids or ()) - {product["product_id"] for product in products}
     if missing:
         raise UserError(f"Product {min(missing)} does not exist, or is not sold any more.")
@@ -116,7 +118,7 @@ def _basket(cursor: Cursor, rng: random.Random, keys: dict[str, Any]) -> set[int
     promoted = [row["product_id"] for row in ask(cursor, "promoted_products")]
     basket: set[int] = set()
     order_keys: list[int] = []
-    product_keys: list[int] = []
+    others = 0
     for _ in range(size):
         chance = rng.random()
         if promoted and chance < 0.3:
@@ -125,17 +127,24 @@ def _basket(cursor: Cursor, rng: random.Random, keys: dict[str, Any]) -> set[int
             spread = keys["last_order"] - keys["first_order"]
             order_keys.append(keys["last_order"] - int(spread * rng.random() ** 2))
         else:
-            product_keys.append(rng.randint(keys["first_product"], keys["last_product"]))
+            others += 1
     if order_keys:
-        basket.update(
-            row["product_id"] for row in ask(cursor, "popular_products", order_keys=order_keys)
-        )
-    if product_keys or not basket:
-        product_keys = product_keys or [keys["first_product"]]
-        basket.update(
-            row["product_id"] for row in ask(cursor, "any_products", product_keys=product_keys)
-        )
+        popular = ask(cursor, "popular_products", order_keys=order_keys)
+        basket.update(row["product_id"] for row in popular)
+    if others:
+        basket.update(_any_products(cursor, rng, keys, others))
     return basket
+
+
+def _any_products(
+    cursor: Cursor, rng: random.Random, keys: dict[str, Any], number: int
+) -> list[int]:
+    """Return products that are sold, as many as asked for or a few less."""
+    drawn = [rng.randint(keys["first_product"], keys["last_product"]) for _ in range(number)]
+    rows = ask(cursor, "any_products", product_keys=drawn)
+    if not rows:
+        rows = ask(cursor, "any_products", product_keys=[keys["first_product"]])
+    return [row["product_id"] for row in rows]
 
 
 def update_order(
@@ -153,9 +162,11 @@ def update_order(
         What was done, or None when no order can be moved.
 
     Raises:
-        UserError: if order or status do not exist, or the order's life has ended.
+        UserError: if the system is empty, order or status do not exist, or the order's life has
+            ended.
         psycopg.Error: if the lifecycle does not allow the change (SQLSTATE OR001).
     """
+    key_ranges(cursor)
     statuses = {row["order_status_id"]: row for row in ask(cursor, "statuses")}
     target = _status(statuses, to) if to is not None else None
     if order_id is None:
