@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driver import output, state
+from driver.commands import health
 from driver.commands.options import JsonOption
 from driver.connection import connect
 from driver.errors import UserError
@@ -72,6 +73,7 @@ def status(
             "queue": _rows(connection, "SELECT * FROM etl.queue_status ORDER BY fact, dimension"),
             "quarantine": _rows(connection, "SELECT * FROM etl.quarantine_status ORDER BY object"),
             "schema_drift": _rows(connection, "SELECT * FROM etl.schema_drift"),
+            "health": health.health(connection),
         }
     emit(answer, as_json=as_json, render=lambda data: _render_status(data, show_all))
 
@@ -110,6 +112,8 @@ def _render_status(answer: dict[str, Any], show_all: bool) -> None:
         console.print()
         console.print("[title]Schema drift[/]")
         console.print(rows_table(answer["schema_drift"]))
+    console.print()
+    health.render(answer["health"])
 
 
 def _runs_table(runs: list[dict[str, Any]]) -> Table:

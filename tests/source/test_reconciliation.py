@@ -1,0 +1,67 @@
+"""Reconciliation and checks when the operational system is on another server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.source.conftest import Link
+
+
+def reconcile(link: Link) -> list[dict[str, Any]]:
+    """Reconcile, and return the differences; everything must have been compared."""
+    with link.warehouse.connect() as connection:
+        row = connection.execute("CALL etl.reconcile()").fetchone()
+    assert row is not None
+    rows = link.warehouse.rows("SELECT object, status, message FROM etl.reconciliation_status")
+    assert [one for one in rows if one["status"] == "skipped"] == []
+    return link.warehouse.rows(
+        "SELECT object, kind, row_key, columns FROM etl.reconciliation_difference "
+        "WHERE reconciliation_id = %s ORDER BY object",
+        row[0],
+    )
+
+
+def test_a_wrong_row_is_named_and_repaired_across_servers(connected: Link) -> None:
+    play = connected.play
+    play.open()
+    second = play.shop.order(play.customer, play.address, {play.product: 1, play.other_product: 3})
+    play.run()
+    assert reconcile(connected) == []
+
+    # After the watermark, on the other server: no difference.
+    play.shop.update("customers", {"customer_id": play.customer}, first_name="Newer")
+    play.shop.delete("order_lines", order_id=second, line_number=2)
+    assert reconcile(connected) == []
+
+    line = {"order_id": play.orders[0], "line_number": 1}
+    connected.warehouse.execute(
+        "UPDATE stage.order_lines SET quantity = quantity + 1 WHERE order_id = %s AND line_number = 1",
+        play.orders[0],
+    )
+    connected.warehouse.execute(
+        "DELETE FROM stage.suppliers WHERE supplier_id = (SELECT max(supplier_id) FROM stage.suppliers)"
+    )
+    found = reconcile(connected)
+    assert found[0] == {
+        "object": "order_lines",
+        "kind": "different",
+        "row_key": line,
+        "columns": ["quantity"],
+    }
+    assert [(one["object"], one["kind"]) for one in found[1:]] == [("suppliers", "missing")]
+
+    connected.warehouse.execute("SELECT etl.repair()")
+    play.run()
+    assert reconcile(connected) == []
+    connected.assert_mirrored()
+
+
+def test_checks_compare_with_the_other_server(connected: Link) -> None:
+    connected.play.open()
+    connected.play.run()
+    checks = "SELECT status FROM etl.run_checks('{totals_equal_source}')"
+    assert connected.warehouse.value(checks) == "passed"
+    connected.source.execute("UPDATE oceanrecords.order_lines SET quantity = quantity + 1")
+    assert connected.warehouse.value(checks) == "passed"
+    connected.warehouse.execute("UPDATE dwh.fact_order_line SET quantity = quantity + 1")
+    assert connected.warehouse.value(checks) == "failed"
