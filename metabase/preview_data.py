@@ -90,12 +90,17 @@ class Page:
         return tuple(sorted(month for month in found if month >= first))
 
 
-def gather(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Page:
+def gather(
+    connection: psycopg.Connection[Any],
+    dashboard: Dashboard,
+    most_cells: int = preview_cube.MOST_CELLS,
+) -> Page:
     """Ask all questions, on one snapshot of the warehouse.
 
     Parameters:
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
         dashboard: the definition, already checked against the database.
+        most_cells: the most cells of single months that the rankings may add up.
 
     Raises:
         UserError: if the definition has no question on the grid.
@@ -113,7 +118,7 @@ def gather(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Page:
             for key, one in dashboard.filters.items()
             if one.source
         }
-        cube = preview_cube.load(connection)
+        cube = preview_cube.load(connection, most_cells)
         tiles = tuple(
             _tile(connection, dashboard, question, values, cube) for question, _ in dashboard.tiles
         )
