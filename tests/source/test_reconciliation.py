@@ -57,11 +57,14 @@ def test_a_wrong_row_is_named_and_repaired_across_servers(connected: Link) -> No
 
 
 def test_checks_compare_with_the_other_server(connected: Link) -> None:
-    connected.play.open()
-    connected.play.run()
+    play = connected.play
+    play.open()
+    other = play.shop.order(play.customer, play.address, {play.product: 1})
+    play.run()
     checks = "SELECT status FROM etl.run_checks('{totals_equal_source}')"
     assert connected.warehouse.value(checks) == "passed"
-    connected.source.execute("UPDATE oceanrecords.order_lines SET quantity = quantity + 1")
+    more = "SET quantity = quantity + 1 WHERE order_id = %s"
+    connected.source.execute(f"UPDATE oceanrecords.order_lines {more}", other)
     assert connected.warehouse.value(checks) == "passed"
-    connected.warehouse.execute("UPDATE dwh.fact_order_line SET quantity = quantity + 1")
+    connected.warehouse.execute(f"UPDATE dwh.fact_order_line {more}", play.orders[0])
     assert connected.warehouse.value(checks) == "failed"
