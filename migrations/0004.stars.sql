@@ -37,7 +37,10 @@ COMMENT ON COLUMN dwh.dim_customer.valid_from IS 'Moment from which the version 
 COMMENT ON COLUMN dwh.dim_customer.valid_to IS 'Moment from which it no longer holds; infinity for the current one.';
 COMMENT ON COLUMN dwh.dim_customer.is_current IS 'Whether this is the current version.';
 COMMENT ON COLUMN dwh.dim_customer.run_id IS 'Run that last wrote the row.';
-INSERT INTO dwh.dim_customer (customer_key, customer_id, first_name, last_name, full_name, email, phone, segment, customer_since, valid_from, valid_to, is_current, run_id)
+INSERT INTO dwh.dim_customer (
+    customer_key, customer_id, first_name, last_name, full_name, email, phone, segment, customer_since,
+    valid_from, valid_to, is_current, run_id
+)
 VALUES (-1, NULL, 'Unknown', 'Unknown', 'Unknown', '', NULL, 'unknown', NULL, '-infinity', 'infinity', true, 0);
 
 CREATE TABLE dwh.dim_address (
@@ -70,7 +73,10 @@ COMMENT ON COLUMN dwh.dim_address.valid_from IS 'Moment from which the version h
 COMMENT ON COLUMN dwh.dim_address.valid_to IS 'Moment from which it no longer holds; infinity for the current one.';
 COMMENT ON COLUMN dwh.dim_address.is_current IS 'Whether this is the current version.';
 COMMENT ON COLUMN dwh.dim_address.run_id IS 'Run that last wrote the row.';
-INSERT INTO dwh.dim_address (address_key, address_id, street, postal_code, city, country_code, country, valid_from, valid_to, is_current, run_id)
+INSERT INTO dwh.dim_address (
+    address_key, address_id, street, postal_code, city, country_code, country, valid_from, valid_to, is_current,
+    run_id
+)
 VALUES (-1, NULL, 'Unknown', '', 'Unknown', '??', 'Unknown', '-infinity', 'infinity', true, 0);
 
 CREATE TABLE dwh.dim_payment (
@@ -97,7 +103,9 @@ COMMENT ON COLUMN dwh.dim_payment.valid_from IS 'Moment from which the version h
 COMMENT ON COLUMN dwh.dim_payment.valid_to IS 'Moment from which it no longer holds; infinity for the current one.';
 COMMENT ON COLUMN dwh.dim_payment.is_current IS 'Whether this is the current version.';
 COMMENT ON COLUMN dwh.dim_payment.run_id IS 'Run that last wrote the row.';
-INSERT INTO dwh.dim_payment (payment_key, payment_method_id, payment_code, payment_name, valid_from, valid_to, is_current, run_id)
+INSERT INTO dwh.dim_payment (
+    payment_key, payment_method_id, payment_code, payment_name, valid_from, valid_to, is_current, run_id
+)
 VALUES (-1, NULL, 'unknown', 'Unknown', '-infinity', 'infinity', true, 0);
 
 CREATE TABLE dwh.dim_status (
@@ -126,7 +134,9 @@ COMMENT ON COLUMN dwh.dim_status.valid_from IS 'Moment from which the version ho
 COMMENT ON COLUMN dwh.dim_status.valid_to IS 'Moment from which it no longer holds; infinity for the current one.';
 COMMENT ON COLUMN dwh.dim_status.is_current IS 'Whether this is the current version.';
 COMMENT ON COLUMN dwh.dim_status.run_id IS 'Run that last wrote the row.';
-INSERT INTO dwh.dim_status (status_key, order_status_id, status_code, status_name, is_lost, valid_from, valid_to, is_current, run_id)
+INSERT INTO dwh.dim_status (
+    status_key, order_status_id, status_code, status_name, is_lost, valid_from, valid_to, is_current, run_id
+)
 VALUES (-1, NULL, 'unknown', 'Unknown', false, '-infinity', 'infinity', true, 0);
 
 CREATE TABLE dwh.dim_supplier (
@@ -155,7 +165,9 @@ COMMENT ON COLUMN dwh.dim_supplier.valid_from IS 'Moment from which the version 
 COMMENT ON COLUMN dwh.dim_supplier.valid_to IS 'Moment from which it no longer holds; infinity for the current one.';
 COMMENT ON COLUMN dwh.dim_supplier.is_current IS 'Whether this is the current version.';
 COMMENT ON COLUMN dwh.dim_supplier.run_id IS 'Run that last wrote the row.';
-INSERT INTO dwh.dim_supplier (supplier_key, supplier_id, supplier_name, country_code, country, valid_from, valid_to, is_current, run_id)
+INSERT INTO dwh.dim_supplier (
+    supplier_key, supplier_id, supplier_name, country_code, country, valid_from, valid_to, is_current, run_id
+)
 VALUES (-1, NULL, 'Unknown', '??', 'Unknown', '-infinity', 'infinity', true, 0);
 
 CREATE TABLE dwh.dim_product (
@@ -194,7 +206,10 @@ COMMENT ON COLUMN dwh.dim_product.valid_from IS 'Moment from which the version h
 COMMENT ON COLUMN dwh.dim_product.valid_to IS 'Moment from which it no longer holds; infinity for the current one.';
 COMMENT ON COLUMN dwh.dim_product.is_current IS 'Whether this is the current version.';
 COMMENT ON COLUMN dwh.dim_product.run_id IS 'Run that last wrote the row.';
-INSERT INTO dwh.dim_product (product_key, product_id, sku, product_name, product_subtype, product_type, price, supplier_id, is_active, launched_on, valid_from, valid_to, is_current, run_id)
+INSERT INTO dwh.dim_product (
+    product_key, product_id, sku, product_name, product_subtype, product_type, price, supplier_id, is_active,
+    launched_on, valid_from, valid_to, is_current, run_id
+)
 VALUES (-1, NULL, '', 'Unknown', 'Unknown', 'Unknown', NULL, NULL, false, NULL, '-infinity', 'infinity', true, 0);
 
 CREATE TABLE dwh.dim_date (
@@ -229,7 +244,10 @@ COMMENT ON COLUMN dwh.dim_date.quarter_number IS 'Quarter, 1 to 4.';
 COMMENT ON COLUMN dwh.dim_date.quarter_start IS 'First day of the quarter.';
 COMMENT ON COLUMN dwh.dim_date.quarter_name IS 'Year and quarter, such as 2025 Q1.';
 COMMENT ON COLUMN dwh.dim_date.year_number IS 'Year.';
-INSERT INTO dwh.dim_date (date_key, full_date, day_of_month, day_of_week, day_name, is_weekend, iso_week, month_number, month_name, month_start, quarter_number, quarter_start, quarter_name, year_number)
+INSERT INTO dwh.dim_date (
+    date_key, full_date, day_of_month, day_of_week, day_name, is_weekend, iso_week, month_number, month_name,
+    month_start, quarter_number, quarter_start, quarter_name, year_number
+)
 SELECT
     to_char(d, 'YYYYMMDD')::integer,
     d::date,

@@ -1,7 +1,7 @@
 """Installs the stored procedures after every apply.
 
-yoyo runs this hook after each upgrade. Everything in ``plpgsql/`` is idempotent (CREATE OR REPLACE, upserts of catalog
-rows), so it is simply run again, in the order that ``plpgsql/install.txt`` gives.
+yoyo runs this hook after each upgrade. Everything in ``plpgsql/`` is idempotent (CREATE OR REPLACE,
+upserts of catalog rows), so it is simply run again, in the order of ``plpgsql/install.txt``.
 """
 
 from typing import Any
@@ -12,9 +12,10 @@ from driver import resources
 
 
 def install(connection: Any) -> None:
-    """Run every file named in ``plpgsql/install.txt`` on the connection, in the transaction of the hook.
+    """Run every file named in ``plpgsql/install.txt``, in the transaction of the hook.
 
-    Writes routines, views and catalog rows in the schemas etl, work and kpi. An error names the file.
+    Writes routines, views and catalog rows in the schemas etl, work and kpi. An error names the
+    file.
     """
     root = resources.plpgsql()
     with connection.cursor() as cursor:

@@ -724,7 +724,7 @@ BEGIN
     END IF;
     BEGIN
         -- The first question makes the connection; the second one is timed.
-        EXECUTE format('SELECT s.setting FROM %s AS s WHERE s.name = ''server_version''', v_setting) INTO server_version;
+        EXECUTE format('SELECT split_part(s.setting, '' '', 1) FROM %s AS s WHERE s.name = ''server_version''', v_setting) INTO server_version;
         v_asked_at := clock_timestamp();
         EXECUTE 'SELECT p.system_identifier, p.read_at FROM source.extraction_point AS p' INTO system_identifier, v_read_at;
         round_trip := clock_timestamp() - v_asked_at;

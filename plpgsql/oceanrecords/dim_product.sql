@@ -70,6 +70,10 @@ VALUES
     ('dim_product', 'products', 'SELECT product_id FROM changed'),
     ('dim_product', 'product_prices', 'SELECT product_id FROM changed'),
     ('dim_product', 'product_subtypes', 'SELECT p.product_id FROM changed JOIN stage.products AS p USING (product_subtype_id)'),
-    ('dim_product', 'product_types', 'SELECT p.product_id FROM changed JOIN stage.product_subtypes AS s USING (product_type_id) JOIN stage.products AS p USING (product_subtype_id)')
+    (
+        'dim_product',
+        'product_types',
+        'SELECT p.product_id FROM changed JOIN stage.product_subtypes AS s USING (product_type_id) JOIN stage.products AS p USING (product_subtype_id)'
+    )
 ON CONFLICT (object, source_table) DO UPDATE
 SET key_query = excluded.key_query;
