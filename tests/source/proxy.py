@@ -24,6 +24,7 @@ class Proxy:
         self.received = 0
         self.cuts = 0
         self._remaining: int | None = None
+        self._words: bytes | None = None
         self._times = 0
         self._is_down = False
         self._sockets: set[socket.socket] = set()
@@ -41,6 +42,11 @@ class Proxy:
         with self._lock:
             self._remaining, self._allowance = received, received
             self._times, self._stay_down = times, stay_down
+
+    def cut_on(self, words: bytes) -> None:
+        """Cut the connection when the client says these words next; the server does not hear them."""
+        with self._lock:
+            self._words = words
 
     def restore(self) -> None:
         """Let everything through again."""
@@ -78,11 +84,19 @@ class Proxy:
     def _pump(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if is_answer and not self._may_pass(len(data)):
+                if not (self._may_pass(len(data)) if is_answer else self._may_be_said(data)):
                     break
                 target.sendall(data)
         _reset(source)
         _reset(target)
+
+    def _may_be_said(self, data: bytes) -> bool:
+        with self._lock:
+            if self._words is None or self._words not in data:
+                return True
+            self.cuts += 1
+            self._words = None
+            return False
 
     def _may_pass(self, size: int) -> bool:
         with self._lock:

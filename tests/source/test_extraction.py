@@ -173,7 +173,8 @@ def test_rows_found_by_time_of_change_are_picked_at_the_source(connected: Link) 
 
 
 def test_a_comparison_of_everything_reads_everything_once(connected: Link) -> None:
-    assert len(remote_sql(connected, "orders", "all")) == 1
+    asked = remote_sql(connected, "orders", "all")
+    assert len([query for query in asked if "oceanrecords.orders" in query]) == 1
 
 
 def test_only_changed_rows_cross_the_network(connected: Link) -> None:
