@@ -526,13 +526,15 @@ BEGIN
     INTO STRICT v_expected
     FROM etl._fact_sql(p_fact, p_is_bulk => true) AS s
     WHERE s.title LIKE 'insert:%';
-    v_expected := replace(v_expected, '$1', '0');
+    -- OFFSET 0 keeps the condition on deleted rows out of the joins, of which it made the planner expect one row in two hundred:
+    -- nested loops and a sort of everything took twice as long as hashing.
+    v_expected := regexp_replace(replace(v_expected, '$1', '0'), '\s+WHERE NOT w\.is_deleted\s*$', E'\nOFFSET 0');
 
     PERFORM etl._begin_ignoring(r_fact.business_key, r_fact.fact_table);
     v_ignored := etl._ignore_waiting(p_fact, r_fact.business_key, r_fact.fact_table, p_is_source => false);
     r_object := etl._compare(
         p_fact,
-        format(E'SELECT e.*\nFROM (\n%s\n) AS e\nWHERE %s', v_expected, etl._not_ignored(r_fact.business_key, 'e')),
+        format(E'SELECT e.*\nFROM (\n%s\n) AS e\nWHERE NOT e.is_deleted\n    AND %s', v_expected, etl._not_ignored(r_fact.business_key, 'e')),
         format(
             'SELECT f.* FROM %s AS f WHERE (NOT f.is_deleted OR NOT (%s)) AND %s',
             r_fact.fact_table, coalesce(v_no_measures, 'true'), etl._not_ignored(r_fact.business_key, 'f')

@@ -1,6 +1,6 @@
 -- What must hold in the warehouse of OceanRecords, one row a check. Those of every run look only at what the run has written
 -- (the decision tables hold that) or at small tables, so that they cost what the change costs; those that read whole tables
--- are done once a day.
+-- are done once a day, those that sum up everything once a week.
 --
 -- What waits for a load is not wrong: keys that are pending, queued or in quarantine are left out, each is reported in its own place.
 
@@ -222,7 +222,7 @@ WHERE f.is_deleted
         'Every aggregate equals the sum of its facts.',
         $sql$SELECT d.aggregate, d.group_key, d.expected, d.actual
 FROM etl.aggregate_differences() AS d$sql$,
-        '1 day'
+        '7 days'
     ),
     (
         'one_current_version',
