@@ -68,8 +68,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=200,
-        help="how many random histories tests/warehouse/test_histories.py plays (default: 200)",
+        default=150,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 150)",
     )
 
 

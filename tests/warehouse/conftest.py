@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.support.database import Database
+from tests.support.servers import RunningServer
 from tests.warehouse.play import Play
+from tests.warehouse.reused import Reused
+
+
+@pytest.fixture(scope="session")
+def reused(server: RunningServer) -> Iterator[Reused]:
+    """The database that the tests of a session share, one after the other."""
+    shared = Reused(server)
+    yield shared
+    shared.close()
 
 
 @pytest.fixture
-def play(database: Database) -> Play:
+def play(reused: Reused, template: str) -> Iterator[Play]:
     """An empty shop, its warehouse not yet loaded."""
-    return Play.on(database.connect)
+    yield Play.observed(reused.get(template).connect)
+    reused.put_back()
 
 
 @pytest.fixture

@@ -107,3 +107,13 @@ def mend_table(connection: psycopg.Connection[Any], table: str) -> None:
     connection.execute(
         sql.SQL("DROP TRIGGER IF EXISTS fault ON {}").format(sql.Identifier(*table.split(".")))
     )
+
+
+def mend_all(connection: psycopg.Connection[Any]) -> None:
+    """Take back what `break_table` did to any table."""
+    broken = connection.execute(
+        "SELECT format('%I.%I', c.relnamespace::regnamespace, c.relname) FROM pg_trigger AS t"
+        " JOIN pg_class AS c ON c.oid = t.tgrelid WHERE t.tgname = 'fault'"
+    ).fetchall()
+    for (table,) in broken:
+        mend_table(connection, table)

@@ -1,11 +1,12 @@
 -- Faults at a chosen point: a trigger that raises an error, or ends its own backend, when a table is written.
 -- The number of times is counted by a sequence, which a rollback does not turn back.
 
-CREATE SCHEMA fault;
+CREATE SCHEMA IF NOT EXISTS fault;
 
-CREATE SEQUENCE fault.strikes;
+CREATE SEQUENCE IF NOT EXISTS fault.strikes;
+ALTER SEQUENCE fault.strikes RESTART;
 
-CREATE FUNCTION fault.strike()
+CREATE OR REPLACE FUNCTION fault.strike()
 RETURNS trigger
 LANGUAGE plpgsql
 AS $strike$

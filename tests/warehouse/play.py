@@ -40,10 +40,15 @@ class Play:
 
     @classmethod
     def on(cls, connect: Connect) -> Play:
-        """Begin on a warehouse that has not been loaded yet."""
-        play = cls(connect, connect(), Shop(connect()))
+        """Begin on a warehouse that has not been loaded yet, and put the observer beside it."""
+        play = cls.observed(connect)
         observe(play.loader)
         return play
+
+    @classmethod
+    def observed(cls, connect: Connect) -> Play:
+        """Begin on a warehouse that has its observer already."""
+        return cls(connect, connect(), Shop(connect()))
 
     def open(self) -> None:
         """Set the shop up: a customer with an address, two products of one supplier, an order."""

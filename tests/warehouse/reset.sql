@@ -68,6 +68,41 @@ BEGIN
     END LOOP;
     PERFORM setval(format('%I.%I', s.schemaname, s.sequencename)::regclass, 1, false)
     FROM pg_sequences AS s
-    WHERE s.schemaname = 'oceanrecords';
+    WHERE s.schemaname IN ('oceanrecords', 'dwh', 'etl')
+        AND s.last_value IS NOT NULL;
 END;
 $restore$;
+
+-- A digest of all that is not data: when a test has changed it, the database is not used again.
+CREATE FUNCTION pristine.structure()
+RETURNS text
+LANGUAGE sql
+BEGIN ATOMIC
+    SELECT md5(string_agg(s.thing, E'\n' ORDER BY s.thing))
+    FROM (
+        SELECT format('%s %s %s %s', a.attrelid::regclass, a.attname, a.atttypid::regtype, a.attnotnull)
+        FROM pg_attribute AS a
+        JOIN pg_class AS c ON c.oid = a.attrelid
+        WHERE a.attnum > 0
+            AND NOT a.attisdropped
+            AND c.relkind IN ('r', 'v', 'f', 'i')
+            AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+        UNION ALL
+        SELECT format('%s %s', c.conrelid::regclass, pg_get_constraintdef(c.oid))
+        FROM pg_constraint AS c
+        WHERE c.contype <> 't'
+        UNION ALL
+        SELECT pg_get_triggerdef(t.oid)
+        FROM pg_trigger AS t
+        WHERE NOT t.tgisinternal
+        UNION ALL
+        SELECT format('%s %s %s', p.oid::regprocedure, md5(p.prosrc), p.proacl)
+        FROM pg_proc AS p
+        WHERE p.pronamespace::regnamespace::text !~ '^(pg_|information_schema)'
+        UNION ALL
+        SELECT format('%s %s', r.ev_class::regclass, md5(pg_get_viewdef(r.ev_class)))
+        FROM pg_rewrite AS r
+        JOIN pg_class AS c ON c.oid = r.ev_class
+        WHERE c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+    ) AS s (thing);
+END;

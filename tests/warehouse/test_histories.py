@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
@@ -30,9 +29,8 @@ from tests.support.database import Database
 from tests.warehouse import faults
 from tests.warehouse.play import Play
 from tests.warehouse.recomputation import broken_invariants
+from tests.warehouse.reused import prepare_reset
 from tests.warehouse.shop import NothingThereError, Shop
-
-RESET = Path(__file__).with_name("reset.sql")
 
 SOURCES = (
     "addresses",
@@ -391,10 +389,8 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.play = Play.on(database.connect)
-        faults.prepare(self.play.loader)
-        self.play.loader.execute(RESET.read_bytes())
-        self.play.loader.execute("SELECT pristine.note()")
+        prepare_reset(database)
+        self.play = Play.observed(database.connect)
         self.helpers: list[psycopg.Connection[Any]] = []
         self.broken: set[str] = set()
         self.late = Shop(database.connect())
