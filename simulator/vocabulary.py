@@ -59,7 +59,7 @@ def words(country_code: str, seed: int) -> Words:
     """
     country = COUNTRY_BY_CODE.get(country_code) or Country(country_code, "en_US", 0, 72, "+1")
     faker = _faker(country.locale, f"words {seed}")
-    cities = _distinct(faker.city, 50)
+    cities = _distinct(_draw_city(faker), 50)
     # The first cities are the large ones: number n of the list has some 24 / n postal codes.
     places = tuple(
         (city, faker.postcode())
@@ -99,6 +99,19 @@ def _faker(locale: str, seed: str) -> Faker:
     faker = Faker(locale)
     faker.seed_instance(f"{locale} {seed}")
     return faker
+
+
+def _draw_city(faker: Faker) -> Callable[[], str]:
+    """Return a function that draws a city, the same ones in every process.
+
+    Faker makes the Italian list of a set, which every process puts in another order.
+    """
+    for provider in faker.factories[0].get_providers():
+        cities = getattr(provider, "cities", None)
+        if isinstance(cities, list):
+            in_order = sorted(cities)
+            return lambda: str(faker.random_element(in_order))
+    return faker.city
 
 
 def _distinct(draw: Callable[[], str], number: int) -> tuple[str, ...]:

@@ -87,6 +87,27 @@ def test_a_seed_decides_everything(new_database: Callable[..., Database]) -> Non
     assert different >= {"customers", "addresses", "orders", "order_lines", "product_prices"}
 
 
+def test_the_words_are_the_same_in_every_process() -> None:
+    program = (
+        "from simulator import vocabulary, world\n"
+        "for country in world.COUNTRIES:\n"
+        "    print(vocabulary.words(country.code, 42))\n"
+        "print(list(vocabulary.companies(300, 42)))\n"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2", "3")
+    }
+    assert len(told) == 1
+    assert told.pop().count("Words(") == 12
+
+
 def test_the_size_of_a_chunk_decides_nothing(
     new_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
