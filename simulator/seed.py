@@ -135,7 +135,7 @@ def seed(
     plan = _Plan.of(orders, months, seed, ends_on)
     tell = progress or (lambda _step, _share: None)
     with connection.transaction(), psycopg.ClientCursor(connection) as cursor:
-        _prepare(cursor, reset=reset)
+        _prepare(cursor, tell, reset=reset)
         tell("vocabulary", 0.0)
         _bring_vocabulary(cursor, plan, seed)
         _generate(cursor, plan, tell)
@@ -160,7 +160,7 @@ def _months_before(day: date, months: int) -> date:
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
-def _prepare(cursor: psycopg.Cursor[Any], *, reset: bool) -> None:
+def _prepare(cursor: psycopg.Cursor[Any], tell: Progress, *, reset: bool) -> None:
     """Lock the tables, see that they are empty, and make the session ready."""
     for name, value in (
         ("lock_timeout", _LOCK_TIMEOUT),
@@ -179,6 +179,7 @@ def _prepare(cursor: psycopg.Cursor[Any], *, reset: bool) -> None:
             "End the other sessions (a simulator, a warehouse run), and repeat the command.",
         ) from error
     if reset:
+        tell("emptying", 0.0)
         cursor.execute(statement("seed/reset"))
     filled = cursor.execute(statement("seed/filled")).fetchone()
     if filled is not None:
