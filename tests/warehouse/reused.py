@@ -51,10 +51,11 @@ class Reused:
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             faults.mend_all(connection)
-            connection.execute("SELECT pristine.restore()")
             same = connection.execute("SELECT pristine.structure()").fetchone() == (
                 self._structure,
             )
+            if same:
+                connection.execute("SELECT pristine.restore()")
         if not same:
             self.close()
 
