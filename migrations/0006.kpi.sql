@@ -25,15 +25,15 @@ COMMENT ON COLUMN dwh.agg_order_daily.hours_to_fulfil IS 'Measure: hours from or
 COMMENT ON COLUMN dwh.agg_order_daily.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_product_monthly (
-    month_start date NOT NULL,
     country text NOT NULL,
+    month_start date NOT NULL,
     product_type text NOT NULL,
     product_subtype text NOT NULL,
     product_id bigint NOT NULL,
     quantity bigint NOT NULL,
     sales numeric NOT NULL,
     run_id bigint NOT NULL,
-    PRIMARY KEY (month_start, country, product_type, product_subtype, product_id)
+    PRIMARY KEY (country, month_start, product_type, product_subtype, product_id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dwh.agg_product_monthly IS 'What was sold, by month, country and product. Grain: a month, a country, and a product in its place in the assortment at the time of the order. Lost orders are left out.';
 COMMENT ON COLUMN dwh.agg_product_monthly.month_start IS 'First day of the month of the order.';
@@ -45,13 +45,51 @@ COMMENT ON COLUMN dwh.agg_product_monthly.quantity IS 'Measure: pieces sold.';
 COMMENT ON COLUMN dwh.agg_product_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_monthly.run_id IS 'Run that last wrote the row.';
 
+CREATE TABLE dwh.agg_product_total_monthly (
+    month_start date NOT NULL,
+    product_type text NOT NULL,
+    product_subtype text NOT NULL,
+    product_id bigint NOT NULL,
+    quantity bigint NOT NULL,
+    sales numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (month_start, product_type, product_subtype, product_id)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_product_total_monthly IS 'dwh.agg_product_monthly over all countries: what a ranking of products reads when no country is chosen.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.month_start IS 'First day of the month of the order.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.quantity IS 'Measure: pieces sold.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.run_id IS 'Run that last wrote the row.';
+
+CREATE TABLE dwh.agg_subtype_monthly (
+    month_start date NOT NULL,
+    country text NOT NULL,
+    product_type text NOT NULL,
+    product_subtype text NOT NULL,
+    quantity bigint NOT NULL,
+    sales numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (month_start, country, product_type, product_subtype)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_subtype_monthly IS 'dwh.agg_product_monthly over all products of a subtype: a few thousand rows that rank subtypes and countries.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.month_start IS 'First day of the month of the order.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.country IS 'Country that the orders went to; Unknown while the address is not known.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.quantity IS 'Measure: pieces sold.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.run_id IS 'Run that last wrote the row.';
+
 CREATE TABLE dwh.agg_customer_quarterly (
+    country text NOT NULL,
     quarter_start date NOT NULL,
     customer_id bigint NOT NULL,
-    country text NOT NULL,
     orders bigint NOT NULL,
     run_id bigint NOT NULL,
-    PRIMARY KEY (quarter_start, customer_id, country)
+    PRIMARY KEY (country, quarter_start, customer_id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dwh.agg_customer_quarterly IS 'Who ordered, by quarter and country. Grain: a quarter, a customer and a country.';
 COMMENT ON COLUMN dwh.agg_customer_quarterly.quarter_start IS 'First day of the quarter of the order.';
@@ -59,6 +97,19 @@ COMMENT ON COLUMN dwh.agg_customer_quarterly.customer_id IS 'Customer; -1 while 
 COMMENT ON COLUMN dwh.agg_customer_quarterly.country IS 'Country that the orders went to; Unknown while the address is not known.';
 COMMENT ON COLUMN dwh.agg_customer_quarterly.orders IS 'Measure: orders placed, lost ones included.';
 COMMENT ON COLUMN dwh.agg_customer_quarterly.run_id IS 'Run that last wrote the row.';
+
+CREATE TABLE dwh.agg_customer_total_quarterly (
+    quarter_start date NOT NULL,
+    customer_id bigint NOT NULL,
+    orders bigint NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (quarter_start, customer_id)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_customer_total_quarterly IS 'dwh.agg_customer_quarterly over all countries: its rows are the different customers, without a sort to find them.';
+COMMENT ON COLUMN dwh.agg_customer_total_quarterly.quarter_start IS 'First day of the quarter of the order.';
+COMMENT ON COLUMN dwh.agg_customer_total_quarterly.customer_id IS 'Customer; -1 while the customer is not known.';
+COMMENT ON COLUMN dwh.agg_customer_total_quarterly.orders IS 'Measure: orders placed, lost ones included.';
+COMMENT ON COLUMN dwh.agg_customer_total_quarterly.run_id IS 'Run that last wrote the row.';
 
 -- The limit of lost orders --------------------------------------------------------------------------------------------
 

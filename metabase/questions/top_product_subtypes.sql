@@ -2,7 +2,7 @@ SELECT
     product_subtype,
     sum(quantity) AS quantity,
     sum(sales) AS sales
-FROM kpi.product_monthly
+FROM kpi.subtype_monthly
 WHERE TRUE
     [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
     [[AND month_start <= {{to}}::date]]

@@ -469,6 +469,10 @@
     return Boolean(tile.ranking) || tile.columns.some((column) => column.bar);
   }
 
+  function hasValues(tile, rows) {
+    return tile.y.some((name) => rows.some((row) => row[columnOf(tile, name).index] !== null));
+  }
+
   async function show(tile) {
     const section = document.getElementById("tile-" + tile.key);
     const body = section.querySelector(".body");
@@ -480,6 +484,7 @@
     tellScope(tile, section.querySelector(".scope"));
     const isChart = tile.display !== "table";
     if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, "Nothing for this choice."));
+    else if (isChart && !hasValues(tile, rows)) body.replaceChildren(element("p", { class: "empty" }, "No values yet."));
     else if (isChart) await drawChart(tile, body, rows);
     else if (tile.columns.some((column) => column.format === "sparkline")) body.replaceChildren(figures(tile, rows));
     else if (isRanking(tile)) body.replaceChildren(ranking(tile, rows));
@@ -497,9 +502,8 @@
     place.textContent = names.length ? "Does not follow the choice of " + names.join(" and ") + "." : "";
   }
 
-  async function showAll() {
-    document.body.dataset.state = "drawing";
-    await Promise.all(page.tiles.map(show));
+  // What is chosen shows at once, before anything is drawn.
+  function tellChoice() {
     const active = page.filters.filter((one) => chosen[one.key]);
     document.getElementById("reset").disabled = !active.length;
     for (const one of page.filters) {
@@ -508,7 +512,29 @@
     }
     const words = active.map((one) => one.name + ": " + (one.type === "date" ? monthName(chosen[one.key]) : chosen[one.key]));
     document.getElementById("chosen").textContent = words.length ? words.join(" · ") : "All countries, products and months";
-    document.body.dataset.state = "ready";
+  }
+
+  let queue = Promise.resolve();
+  let waiting = 0;
+
+  // One after the other, so that a slow drawing never comes out on top of a later one.
+  function showAll() {
+    waiting += 1;
+    tellChoice();
+    document.body.dataset.state = "drawing";
+    queue = queue.then(async () => {
+      try {
+        if (waiting === 1) await drawAll();
+      } finally {
+        waiting -= 1;
+      }
+    });
+    return queue;
+  }
+
+  async function drawAll() {
+    await Promise.all(page.tiles.map(show));
+    if (waiting === 1) document.body.dataset.state = "ready";
   }
 
   function readAddress() {

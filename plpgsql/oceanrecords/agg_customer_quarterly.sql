@@ -1,5 +1,5 @@
 -- Who ordered in which quarter, by country. Counting customers is not additive, so the grain keeps the customer: a quarter's
--- customers are the rows that are left.
+-- customers are the rows that are left. Who ordered to two countries is two rows there, and one in the total.
 
 CREATE OR REPLACE VIEW work.agg_customer_quarterly AS
 SELECT
@@ -15,7 +15,7 @@ JOIN dwh.dim_address AS a ON a.address_key = f.address_key
 WHERE NOT f.is_deleted
     AND d.quarter_start IS NOT NULL;
 
-COMMENT ON VIEW work.agg_customer_quarterly IS 'What each order contributes to dwh.agg_customer_quarterly.';
+COMMENT ON VIEW work.agg_customer_quarterly IS 'What each order contributes to dwh.agg_customer_quarterly and its total.';
 COMMENT ON COLUMN work.agg_customer_quarterly.order_id IS 'Order: the contribution key.';
 COMMENT ON COLUMN work.agg_customer_quarterly.quarter_start IS 'First day of the quarter of the order.';
 COMMENT ON COLUMN work.agg_customer_quarterly.customer_id IS 'Customer; -1 while the customer is not known.';
@@ -23,10 +23,15 @@ COMMENT ON COLUMN work.agg_customer_quarterly.country IS 'Country of the address
 COMMENT ON COLUMN work.agg_customer_quarterly.orders IS 'Orders.';
 
 INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
-VALUES (
-    'agg_customer_quarterly', 'dwh.agg_customer_quarterly', 'work.agg_customer_quarterly', '{order_id}',
-    '{quarter_start,customer_id,country}', '{orders}'
-)
+VALUES
+    (
+        'agg_customer_quarterly', 'dwh.agg_customer_quarterly', 'work.agg_customer_quarterly', '{order_id}',
+        '{country,quarter_start,customer_id}', '{orders}'
+    ),
+    (
+        'agg_customer_total_quarterly', 'dwh.agg_customer_total_quarterly', 'work.agg_customer_quarterly', '{order_id}',
+        '{quarter_start,customer_id}', '{orders}'
+    )
 ON CONFLICT (aggregate) DO UPDATE
 SET aggregate_table = excluded.aggregate_table,
     contribution_view = excluded.contribution_view,
@@ -35,5 +40,7 @@ SET aggregate_table = excluded.aggregate_table,
     measures = excluded.measures;
 
 INSERT INTO etl.aggregate_fact (aggregate, fact)
-VALUES ('agg_customer_quarterly', 'fact_order')
+VALUES
+    ('agg_customer_quarterly', 'fact_order'),
+    ('agg_customer_total_quarterly', 'fact_order')
 ON CONFLICT (aggregate, fact) DO NOTHING;

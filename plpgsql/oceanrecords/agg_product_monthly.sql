@@ -1,5 +1,7 @@
 -- What was sold by month, country and product. The lines tell product and amount, their order tells country and whether it is
 -- lost, so changes of both facts count. Names of products are joined when queried: they are overwritten, the groups are not.
+-- Three aggregates of the same contributions: the full grain is as large as the facts of a wide assortment, and what most
+-- rankings ask for is much smaller.
 
 CREATE OR REPLACE VIEW work.agg_product_monthly AS
 SELECT
@@ -21,7 +23,7 @@ WHERE NOT f.is_deleted
     AND NOT l.is_deleted
     AND d.month_start IS NOT NULL;
 
-COMMENT ON VIEW work.agg_product_monthly IS 'What each order contributes to dwh.agg_product_monthly, a row a line.';
+COMMENT ON VIEW work.agg_product_monthly IS 'What each order contributes to dwh.agg_product_monthly and its totals, a row a line.';
 COMMENT ON COLUMN work.agg_product_monthly.order_id IS 'Order: the contribution key.';
 COMMENT ON COLUMN work.agg_product_monthly.month_start IS 'First day of the month of the order.';
 COMMENT ON COLUMN work.agg_product_monthly.country IS 'Country of the address, in the version valid when ordered.';
@@ -32,10 +34,19 @@ COMMENT ON COLUMN work.agg_product_monthly.quantity IS 'Pieces.';
 COMMENT ON COLUMN work.agg_product_monthly.sales IS 'Quantity by unit price.';
 
 INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
-VALUES (
-    'agg_product_monthly', 'dwh.agg_product_monthly', 'work.agg_product_monthly', '{order_id}',
-    '{month_start,country,product_type,product_subtype,product_id}', '{quantity,sales}'
-)
+VALUES
+    (
+        'agg_product_monthly', 'dwh.agg_product_monthly', 'work.agg_product_monthly', '{order_id}',
+        '{country,month_start,product_type,product_subtype,product_id}', '{quantity,sales}'
+    ),
+    (
+        'agg_product_total_monthly', 'dwh.agg_product_total_monthly', 'work.agg_product_monthly', '{order_id}',
+        '{month_start,product_type,product_subtype,product_id}', '{quantity,sales}'
+    ),
+    (
+        'agg_subtype_monthly', 'dwh.agg_subtype_monthly', 'work.agg_product_monthly', '{order_id}',
+        '{month_start,country,product_type,product_subtype}', '{quantity,sales}'
+    )
 ON CONFLICT (aggregate) DO UPDATE
 SET aggregate_table = excluded.aggregate_table,
     contribution_view = excluded.contribution_view,
@@ -46,5 +57,9 @@ SET aggregate_table = excluded.aggregate_table,
 INSERT INTO etl.aggregate_fact (aggregate, fact)
 VALUES
     ('agg_product_monthly', 'fact_order'),
-    ('agg_product_monthly', 'fact_order_line')
+    ('agg_product_monthly', 'fact_order_line'),
+    ('agg_product_total_monthly', 'fact_order'),
+    ('agg_product_total_monthly', 'fact_order_line'),
+    ('agg_subtype_monthly', 'fact_order'),
+    ('agg_subtype_monthly', 'fact_order_line')
 ON CONFLICT (aggregate, fact) DO NOTHING;

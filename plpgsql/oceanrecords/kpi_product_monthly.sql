@@ -1,3 +1,17 @@
+-- What was sold by month: by country and product, and the totals of that. A name is overwritten in all versions of its product,
+-- so any one of them tells it.
+
+CREATE OR REPLACE VIEW kpi.product AS
+SELECT
+    coalesce(d.product_id, -1) AS product_id,
+    min(d.product_name) AS product_name
+FROM dwh.dim_product AS d
+GROUP BY coalesce(d.product_id, -1);
+
+COMMENT ON VIEW kpi.product IS 'Products with their names as they are now. Source: dwh.dim_product.';
+COMMENT ON COLUMN kpi.product.product_id IS 'Product; -1 stands for those that are not known yet.';
+COMMENT ON COLUMN kpi.product.product_name IS 'Name.';
+
 CREATE OR REPLACE VIEW kpi.product_monthly AS
 SELECT
     a.month_start,
@@ -9,14 +23,7 @@ SELECT
     a.quantity,
     a.sales
 FROM dwh.agg_product_monthly AS a
--- A name is overwritten in all versions of its product, so any one of them tells it.
-LEFT JOIN (
-    SELECT
-        coalesce(d.product_id, -1) AS product_id,
-        min(d.product_name) AS product_name
-    FROM dwh.dim_product AS d
-    GROUP BY 1
-) AS p USING (product_id);
+LEFT JOIN kpi.product AS p USING (product_id);
 
 COMMENT ON VIEW kpi.product_monthly IS 'What was sold by month, country and product; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.product_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
@@ -28,14 +35,47 @@ COMMENT ON COLUMN kpi.product_monthly.product_name IS 'Name of the product as it
 COMMENT ON COLUMN kpi.product_monthly.quantity IS 'Pieces sold.';
 COMMENT ON COLUMN kpi.product_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
 
+CREATE OR REPLACE VIEW kpi.product_total_monthly AS
+SELECT
+    a.month_start,
+    a.product_type,
+    a.product_subtype,
+    a.product_id,
+    p.product_name,
+    a.quantity,
+    a.sales
+FROM dwh.agg_product_total_monthly AS a
+LEFT JOIN kpi.product AS p USING (product_id);
+
+COMMENT ON VIEW kpi.product_total_monthly IS 'What was sold by month and product, over all countries; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
+COMMENT ON COLUMN kpi.product_total_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
+COMMENT ON COLUMN kpi.product_total_monthly.product_type IS 'Product type at the time of the order.';
+COMMENT ON COLUMN kpi.product_total_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN kpi.product_total_monthly.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN kpi.product_total_monthly.product_name IS 'Name of the product as it is now.';
+COMMENT ON COLUMN kpi.product_total_monthly.quantity IS 'Pieces sold.';
+COMMENT ON COLUMN kpi.product_total_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+
+CREATE OR REPLACE VIEW kpi.subtype_monthly AS
+SELECT
+    a.month_start,
+    a.country,
+    a.product_type,
+    a.product_subtype,
+    a.quantity,
+    a.sales
+FROM dwh.agg_subtype_monthly AS a;
+
+COMMENT ON VIEW kpi.subtype_monthly IS 'What was sold by month, country and product subtype; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
+COMMENT ON COLUMN kpi.subtype_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
+COMMENT ON COLUMN kpi.subtype_monthly.country IS 'Country that the orders went to.';
+COMMENT ON COLUMN kpi.subtype_monthly.product_type IS 'Product type at the time of the order.';
+COMMENT ON COLUMN kpi.subtype_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN kpi.subtype_monthly.quantity IS 'Pieces sold.';
+COMMENT ON COLUMN kpi.subtype_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+
 CREATE OR REPLACE VIEW kpi.product_type AS
-SELECT DISTINCT d.product_type
-FROM dwh.dim_product AS d
-WHERE d.product_key <> -1
-    OR EXISTS (
-        SELECT
-        FROM dwh.agg_product_monthly AS a
-        WHERE a.product_id = -1
-    );
-COMMENT ON VIEW kpi.product_type IS 'Product types that products are or were sold under: the values of a filter. Source: dwh.dim_product.';
+SELECT DISTINCT a.product_type
+FROM dwh.agg_subtype_monthly AS a;
+COMMENT ON VIEW kpi.product_type IS 'Product types of which something was sold: the values of a filter. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.product_type.product_type IS 'Product type.';

@@ -76,21 +76,3 @@ COMMENT ON COLUMN kpi.quarter.orders IS 'Orders placed, lost ones included.';
 COMMENT ON COLUMN kpi.quarter.lost_orders IS 'Orders placed in the quarter that were cancelled or refunded since.';
 COMMENT ON COLUMN kpi.quarter.sales IS 'Sales: amount of the orders that were not lost, by date of order, in the business currency.';
 COMMENT ON COLUMN kpi.quarter.average_order_value IS 'Sales by number of orders that were not lost, in the business currency; empty without such orders.';
-
-CREATE OR REPLACE VIEW kpi.customer_quarterly AS
-SELECT
-    a.quarter_start,
-    to_char(a.quarter_start, 'YYYY "Q"Q') AS quarter_name,
-    a.country,
-    a.customer_id,
-    a.orders
-FROM dwh.agg_customer_quarterly AS a
--- Orders whose customer is not known yet are nobody: they come in with their customer.
-WHERE a.customer_id <> -1;
-
-COMMENT ON VIEW kpi.customer_quarterly IS 'Customers who ordered, by quarter and country: count the different ones. Unit: orders. Source: dwh.fact_order.';
-COMMENT ON COLUMN kpi.customer_quarterly.quarter_start IS 'First day of the quarter, in the business time zone.';
-COMMENT ON COLUMN kpi.customer_quarterly.quarter_name IS 'Year and quarter, such as 2025 Q1.';
-COMMENT ON COLUMN kpi.customer_quarterly.country IS 'Country that the orders went to.';
-COMMENT ON COLUMN kpi.customer_quarterly.customer_id IS 'Customer; the same person in several countries is one customer.';
-COMMENT ON COLUMN kpi.customer_quarterly.orders IS 'Orders placed, lost ones included.';

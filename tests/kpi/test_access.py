@@ -10,7 +10,7 @@ from tests.kpi.test_overview import VIEWS
 from tests.support.database import Database
 
 ROLE = "kpi_reader"
-FUNCTIONS = ("month_of", "quarter_of", "overview_of")
+FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of")
 
 
 @pytest.fixture

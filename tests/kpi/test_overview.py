@@ -114,14 +114,18 @@ def test_empty_warehouse(database: Database, is_loaded: bool) -> None:
     }
     assert counts == {
         "country": 0,
+        "customer_count": 1,
         "customer_quarterly": 0,
         "freshness": 1,
         "month": 1,
         "order_daily": 0,
         "overview": 5,
+        "product": 1,
         "product_monthly": 0,
+        "product_total_monthly": 0,
         "product_type": 0,
         "quarter": 1,
+        "subtype_monthly": 0,
     }
     assert database.rows("SELECT month_to_date, growth_percent, trend FROM kpi.overview")[0] == {
         "month_to_date": 0,

@@ -34,11 +34,29 @@ def assert_same(connection: psycopg.Connection[Any], today: date) -> None:
         "SELECT quarter_name, count(DISTINCT customer_id) FROM kpi.customer_quarterly GROUP BY 1"
     ).fetchall()
     assert dict(customers) == expected.customers_by_quarter(orders)
+    counted = connection.execute(
+        "SELECT quarter_name, unique_customers FROM kpi.customer_count WHERE unique_customers > 0"
+    ).fetchall()
+    assert dict(counted) == expected.customers_by_quarter(orders)
+    for countries in (["Germany"], ["Germany", "France", "Atlantis"]):
+        narrowed = connection.execute(
+            "SELECT q.unique_customers - count(DISTINCT c.customer_id)"
+            " FROM kpi.customer_count_of(VARIADIC %s) AS q"
+            " LEFT JOIN kpi.customer_quarterly AS c USING (quarter_start, quarter_name)"
+            " WHERE c.country = ANY (%s) OR c.country IS NULL GROUP BY q.quarter_start, q.unique_customers",
+            [countries, countries],
+        ).fetchall()
+        assert {row[0] for row in narrowed} == {0}
 
     products = connection.execute(
         "SELECT month_start, product_id, sum(quantity), sum(sales) FROM kpi.product_monthly GROUP BY 1, 2"
     ).fetchall()
     assert {row[:2]: row[2:] for row in products} == expected.products_by_month(connection)
+    totals = connection.execute(
+        "SELECT month_start, product_id, sum(quantity), sum(sales) FROM kpi.product_total_monthly"
+        " GROUP BY 1, 2"
+    ).fetchall()
+    assert sorted(totals) == sorted(products)
 
     quarters = connection.execute("SELECT quarter_start, sales, orders FROM kpi.quarter").fetchall()
     sums: dict[date, list[Any]] = {}
@@ -58,7 +76,7 @@ def assert_aggregates_add_up(connection: psycopg.Connection[Any]) -> None:
         "SELECT aggregate_table::text, contribution_view::text, group_key::text[], measures::text[]"
         " FROM etl.aggregate"
     ).fetchall()
-    assert len(aggregates) == 3
+    assert len(aggregates) == 6
     for table, view, group_key, measures in aggregates:
         groups = sql.SQL(", ").join(map(sql.Identifier, group_key))
         sums = sql.SQL(", ").join(

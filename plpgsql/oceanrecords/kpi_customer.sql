@@ -1,0 +1,90 @@
+/*
+Different customers by quarter, over the chosen countries, without a gap from the first order to today.
+Parameters: p_countries, names of countries; none for all.
+Returns:    a row a quarter, in order.
+Runs with the rights of its owner, so that a reader needs no more than schema kpi.
+*/
+CREATE OR REPLACE FUNCTION kpi.customer_count_of(VARIADIC p_countries text[] DEFAULT '{}')
+RETURNS TABLE (
+    quarter_start date,
+    quarter_name text,
+    is_complete boolean,
+    unique_customers bigint
+)
+LANGUAGE sql
+STABLE
+PARALLEL SAFE
+SECURITY DEFINER
+ROWS 20
+SET search_path = pg_catalog, pg_temp
+AS $customer_count_of$
+    WITH customers AS (
+        -- Rows are customers where all countries count, or one; only several have to be told apart. One of the three runs.
+        SELECT
+            a.quarter_start,
+            count(*) AS unique_customers
+        FROM dwh.agg_customer_total_quarterly AS a
+        WHERE cardinality(p_countries) = 0
+            AND a.customer_id <> -1
+        GROUP BY a.quarter_start
+        UNION ALL
+        SELECT
+            a.quarter_start,
+            count(*)
+        FROM dwh.agg_customer_quarterly AS a
+        WHERE cardinality(p_countries) = 1
+            AND a.country = p_countries[1]
+            AND a.customer_id <> -1
+        GROUP BY a.quarter_start
+        UNION ALL
+        SELECT
+            a.quarter_start,
+            count(DISTINCT a.customer_id)
+        FROM dwh.agg_customer_quarterly AS a
+        WHERE cardinality(p_countries) > 1
+            AND a.country = ANY (p_countries)
+            AND a.customer_id <> -1
+        GROUP BY a.quarter_start
+    )
+    SELECT
+        q.quarter_start,
+        q.quarter_name,
+        q.is_complete,
+        coalesce(c.unique_customers, 0)
+    FROM kpi.quarter AS q
+    LEFT JOIN customers AS c USING (quarter_start)
+    ORDER BY q.quarter_start
+$customer_count_of$;
+COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'The figures of kpi.customer_count over the given countries; over all when none is given.';
+
+CREATE OR REPLACE VIEW kpi.customer_count AS
+SELECT
+    c.quarter_start,
+    c.quarter_name,
+    c.is_complete,
+    c.unique_customers
+FROM kpi.customer_count_of() AS c;
+
+COMMENT ON VIEW kpi.customer_count IS 'Different customers by quarter, without a gap up to the running one. Unit: customers. Source: dwh.fact_order.';
+COMMENT ON COLUMN kpi.customer_count.quarter_start IS 'First day of the quarter, in the business time zone.';
+COMMENT ON COLUMN kpi.customer_count.quarter_name IS 'Year and quarter, such as 2025 Q1.';
+COMMENT ON COLUMN kpi.customer_count.is_complete IS 'Whether all days of the quarter are over and loaded.';
+COMMENT ON COLUMN kpi.customer_count.unique_customers IS 'Different customers with at least one order in the quarter, lost ones included. Orders whose customer is not known yet are nobody''s.';
+
+CREATE OR REPLACE VIEW kpi.customer_quarterly AS
+SELECT
+    a.quarter_start,
+    to_char(a.quarter_start, 'YYYY "Q"Q') AS quarter_name,
+    a.country,
+    a.customer_id,
+    a.orders
+FROM dwh.agg_customer_quarterly AS a
+-- Orders whose customer is not known yet are nobody: they come in with their customer.
+WHERE a.customer_id <> -1;
+
+COMMENT ON VIEW kpi.customer_quarterly IS 'Customers who ordered, by quarter and country: count the different ones. Unit: orders. Source: dwh.fact_order.';
+COMMENT ON COLUMN kpi.customer_quarterly.quarter_start IS 'First day of the quarter, in the business time zone.';
+COMMENT ON COLUMN kpi.customer_quarterly.quarter_name IS 'Year and quarter, such as 2025 Q1.';
+COMMENT ON COLUMN kpi.customer_quarterly.country IS 'Country that the orders went to.';
+COMMENT ON COLUMN kpi.customer_quarterly.customer_id IS 'Customer; the same person in several countries is one customer.';
+COMMENT ON COLUMN kpi.customer_quarterly.orders IS 'Orders placed, lost ones included.';
