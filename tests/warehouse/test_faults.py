@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -318,24 +319,27 @@ def test_a_task_of_a_worker_that_died_is_taken_over_by_another(busy: Play) -> No
 def test_any_number_of_workers_makes_the_same_stars(busy: Play, workers: int) -> None:
     run_id = busy.value("SELECT etl.start_run()")
     connections = [busy.connect() for _ in range(workers)]
-    work = [
-        Background(lambda c=one: c.execute("CALL etl.work(%s)", [run_id]))  # type: ignore[misc]
-        for one in connections
-    ]
+    work = [Background(partial(one.execute, "CALL etl.work(%s)", [run_id])) for one in connections]
     assert [one.join() for one in work] == [None] * workers
     assert busy.value("SELECT status FROM etl.run WHERE run_id = %s", run_id) == "succeeded"
     busy.assert_right()
 
 
 def test_all_extractions_of_a_run_are_one_batch_whatever_the_workers(busy: Play) -> None:
-    run_id = busy.value("SELECT etl.start_run()")
+    """Workers that start at the same moment do not share the extractions out, which would be on two snapshots."""
     connections = [busy.connect() for _ in range(3)]
-    work = [
-        Background(lambda c=one: c.execute("CALL etl.work(%s)", [run_id]))  # type: ignore[misc]
-        for one in connections
-    ]
-    assert [one.join() for one in work] == [None] * 3
-    assert busy.value("SELECT count(*) FROM etl.batch WHERE run_id = %s", run_id) == 1
+    for _ in range(10):
+        run_id = busy.value("SELECT etl.start_run()")
+        work = [
+            Background(partial(one.execute, "CALL etl.work(%s)", [run_id])) for one in connections
+        ]
+        assert [one.join() for one in work] == [None] * 3
+    assert (
+        busy.rows(
+            "SELECT run_id FROM etl.batch GROUP BY run_id HAVING count(*) > 1 ORDER BY run_id"
+        )
+        == []
+    )
 
 
 # Locks, timeouts, resources --------------------------------------------------------------------------------------------
