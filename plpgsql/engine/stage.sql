@@ -72,14 +72,8 @@ SELECT %3$s, $1
 FROM delta.%1$I AS d
 WHERE d.batch_id = $1
     AND d.operation = 'upsert'
-    AND NOT EXISTS (
-        SELECT
-        FROM delta.%1$I AS b
-        WHERE b.batch_id = $1
-            AND b.operation = 'before'
-            AND %4$s
-    )$sql$,
-        p_source_table, etl._list(v_columns), etl._list(v_columns, 'd.%1$I'), etl._match(v_key, 'b', 'd')
+ON CONFLICT (%4$s) DO NOTHING$sql$,
+        p_source_table, etl._list(v_columns), etl._list(v_columns, 'd.%1$I'), etl._list(v_key)
     );
     RETURN NEXT;
 
