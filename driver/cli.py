@@ -22,6 +22,7 @@ from driver.commands import (
     schedule,
     source,
     status,
+    trace,
 )
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error
@@ -167,6 +168,7 @@ app.command("quarantine", rich_help_panel="Look", epilog=status.QUARANTINE_EXAMP
 )
 app.command("check", rich_help_panel="Look", epilog=check.EXAMPLES)(check.check)
 app.command("reconcile", rich_help_panel="Look", epilog=reconcile.EXAMPLES)(reconcile.reconcile)
+app.command("trace", rich_help_panel="Look", epilog=trace.EXAMPLES)(trace.trace_command)
 app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
 app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)
 

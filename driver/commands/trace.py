@@ -1,0 +1,284 @@
+"""`oceanrecords trace`: a business key, or a run, through all layers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from itertools import groupby
+from typing import Annotated, Any
+
+import typer
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import connect
+from driver.output import console, emit
+from driver.trace import Section, trace
+
+EXAMPLES = (
+    "Examples: oceanrecords trace product 42 · oceanrecords trace order_line 17 1 · "
+    "oceanrecords trace run 3 --json"
+)
+
+_TITLES = {
+    "source": "Operational system",
+    "delta": "Latest batch",
+    "stage": "Stage",
+    "work": "Work",
+    "dwh": "Stars",
+    "etl": "Engine",
+}
+_VALIDITY = ("valid_from", "valid_to", "is_current")
+_ENDS = {"-infinity": "…", "infinity": "now"}
+_HOUSEKEEPING = ("row_xid",)
+# Left out where rows stand side by side.
+_MARKS = ("created_at", "updated_at", "is_current")
+
+
+def trace_command(
+    context: typer.Context,
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help="product, order, customer … or run; any table's name."),
+    ],
+    key: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY...", help="Business key; all parts of it, in their order."),
+    ],
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=100000, help="Rows of a section to show.")
+    ] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is and was of a business key in every layer, or what a run did.
+
+    The row in the operational system, its mirror, what waits, every version with its validity and
+    the facts that point at it, queue, quarantine, and the runs that wrote all that.
+    """
+    with connect(state.of(context).dsn) as connection:
+        sections = trace(connection, kind, key, limit)
+    answer = {"kind": kind, "key": key, "sections": [asdict(section) for section in sections]}
+    if kind.lower() == "run":
+        emit(answer, as_json=as_json, render=lambda _: _render_run(sections))
+    else:
+        emit(answer, as_json=as_json, render=lambda _: _render(kind, key, sections))
+
+
+# -- a key ----------------------------------------------------------------------------------------
+
+
+def _render(kind: str, key: list[str], sections: list[Section]) -> None:
+    console.print(Text.assemble((f"{kind} {' '.join(key)}", "bold")))
+    *found, runs = sections
+    # Queue and quarantine of every object come together, behind the layers.
+    order = list(_TITLES)
+    found.sort(key=lambda section: order.index(section.layer))
+    for layer, group in groupby(found, key=lambda section: section.layer):
+        console.print()
+        console.print(Text(_TITLES[layer], style="bold cyan"))
+        empty = []
+        for section in group:
+            if section.rows:
+                _render_section(section)
+            else:
+                empty.append(section.relation)
+        if empty:
+            nothing = Text(f"nothing in {', '.join(dict.fromkeys(empty))}", style="dim")
+            console.print(Padding(nothing, (0, 0, 0, 2)))
+    if runs.rows:
+        console.print()
+        console.print(Text("Runs that wrote this", style="bold cyan"))
+        console.print(Padding(_runs_table(runs.rows), (0, 0, 0, 2)))
+
+
+def _render_section(section: Section) -> None:
+    head = Text("  ")
+    head.append(section.relation, style="bold")
+    head.append(f"  {section.title}", style="dim")
+    console.print(head)
+    table = _table(section.rows) if len(section.rows) > 1 and not _is_history(section) else None
+    if table is not None:
+        console.print(Padding(table, (0, 0, 0, 4)))
+    else:
+        before: dict[str, Any] | None = None
+        for row in section.rows:
+            for line in _entry(row, before if _is_history(section) else None):
+                console.print(Padding(line, (0, 0, 0, 4)))
+            before = row
+    if section.has_more:
+        console.print(Padding(Text("… and more; --limit shows them", style="dim"), (0, 0, 0, 4)))
+
+
+def _is_history(section: Section) -> bool:
+    """Tell versions of one member, which are read as what changed from one to the next."""
+    first = section.rows[0]
+    return "valid_from" in first and "valid_to" in first and "key_column" not in first
+
+
+def _table(rows: list[dict[str, Any]]) -> Table | None:
+    """Return rows side by side, without what says nothing; None where that is too wide."""
+    names = [
+        name
+        for name in rows[0]
+        if name not in (*_HOUSEKEEPING, *_MARKS) and any(row[name] is not None for row in rows)
+    ]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in names:
+        is_number = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*("" if row[name] is None else _value(row[name]) for name in names))
+    return table if console.measure(table).maximum <= console.width - 4 else None
+
+
+def _entry(row: dict[str, Any], before: dict[str, Any] | None) -> list[Text]:
+    """Return a row as lines of 'name value'; what differs from the version before stands out."""
+    hidden: tuple[str, ...] = _HOUSEKEEPING
+    mark = Text("· ", style="dim")
+    pairs: list[Text] = []
+    if "valid_from" in row and "valid_to" in row:
+        hidden = (*_HOUSEKEEPING, *_VALIDITY)
+        current = row.get("is_current")
+        mark = Text("● " if current else "○ ", style="green" if current else "dim")
+        validity = f"{_moment(row['valid_from'])} → {_moment(row['valid_to'])}"
+        pairs.append(Text(validity, style="bold" if current else ""))
+    for name, value in row.items():
+        if name in hidden or value is None:
+            continue
+        changed = before is not None and name in before and before[name] != value
+        told = changed and not name.endswith("_key") and name not in ("facts", "run_id")
+        pairs.append(
+            Text.assemble((f"{name} ", "dim"), (_value(value), "bold yellow" if told else ""))
+        )
+    return _flow(mark, pairs, console.width - 4)
+
+
+def _flow(mark: Text, pairs: list[Text], width: int) -> list[Text]:
+    """Return pairs one after another in as many lines as it takes; none is broken if it fits."""
+    indent = mark.cell_len
+    lines = [mark]
+    for pair in pairs:
+        if indent < lines[-1].cell_len > width - 3 - pair.cell_len:
+            lines.append(Text(" " * indent))
+        if lines[-1].cell_len > indent:
+            lines[-1].append("   ")
+        lines[-1].append_text(pair)
+    return lines
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(_value(part) for part in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return _moment(value) if value in _ENDS or _is_moment(value) else value
+    return str(value)
+
+
+def _is_moment(value: str) -> bool:
+    if len(value) < 19 or value[10] != "T":
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _moment(value: str | None) -> str:
+    """Return a moment as JSON has it for people; infinity reads as an open end."""
+    if value in _ENDS or value is None:
+        return _ENDS.get(value or "", "")
+    return datetime.fromisoformat(str(value)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _runs_table(runs: list[dict[str, Any]]) -> Table:
+    table = output.table(
+        "run", "status", "started", "took", "by", "wrote", right=("run", "took"), wrap=("wrote",)
+    )
+    for run in runs:
+        table.add_row(
+            str(run["run_id"]),
+            output.status(run["status"]) if run["status"] else Text("pruned", style="dim"),
+            _moment(run["started_at"]) if run["started_at"] else "",
+            output.seconds(run["seconds"]),
+            run["origin"] or "",
+            ", ".join(run["wrote"]),
+        )
+    return table
+
+
+# -- a run ----------------------------------------------------------------------------------------
+
+
+def _render_run(sections: list[Section]) -> None:
+    run, tasks, batches, queue, quarantine, checks = sections
+    one = run.rows[0]
+    head = Text.assemble((f"run {one['run_id']}", "bold"), "  ", output.status(one["status"]))
+    head.append(f"  {_moment(one['started_at'])}", style="dim")
+    head.append(f"  {output.seconds(one['seconds'])}  by {one['origin']}", style="dim")
+    if one["resumed"]:
+        head.append(f"  resumed {one['resumed']} times", style="warn")
+    console.print(head)
+    for name in ("only_tasks", "full_refresh"):
+        if one[name]:
+            console.print(Text(f"  {name.replace('_', ' ')}: {', '.join(one[name])}", style="dim"))
+    console.print()
+    console.print(_tasks_table(tasks.rows))
+    for task in tasks.rows:
+        if task["message"]:
+            _render_fault(task)
+    extracted = [row for row in batches.rows if row["rows_extracted"]]
+    for number, group in groupby(extracted, key=lambda row: row["batch_id"]):
+        told = ", ".join(f"{row['source_table']} {row['rows_extracted']:,}" for row in group)
+        console.print()
+        console.print(Text.assemble((f"Batch {number}  ", "bold"), told))
+    for section in (queue, quarantine):
+        if section.rows:
+            console.print()
+            _render_section(section)
+    if checks.rows:
+        console.print()
+        bad = [row for row in checks.rows if row["status"] != "passed"]
+        good = len(checks.rows) - len(bad)
+        console.print(Text.assemble(("Checks  ", "bold"), f"{good} of {len(checks.rows)} passed"))
+        for row in bad:
+            for line in _entry(row, None):
+                console.print(Padding(line, (0, 0, 0, 2)))
+
+
+def _tasks_table(tasks: list[dict[str, Any]]) -> Table:
+    counts = ("rows_read", "rows_inserted", "rows_updated", "rows_deleted", "rows_queued")
+    table = output.table(
+        "kind", "object", "", "took", "read", "new", "changed", "deleted", "queued",
+        right=("took", "read", "new", "changed", "deleted", "queued"),
+    )  # fmt: skip
+    for kind, group in groupby(tasks, key=lambda task: task["kind"]):
+        label = Text(kind, style="dim")
+        for task in group:
+            table.add_row(
+                label,
+                task["object"],
+                output.mark(task["status"]),
+                output.seconds(task["seconds"]),
+                *(output.number(task[count]) for count in counts),
+            )
+            label = Text("")
+    return table
+
+
+def _render_fault(task: dict[str, Any]) -> None:
+    line = Text(f"  {task['object']}: ", style="dim")
+    line.append(f"{task['status']}: {task['message']}", style="default")
+    if task["sqlstate"]:
+        line.append(f"  {task['sqlstate']}", style="dim")
+    console.print(line, soft_wrap=True)
+    for label in ("detail", "hint"):
+        if task[label]:
+            console.print(Text(f"    {label}: {task[label]}", style="dim"), soft_wrap=True)
