@@ -133,8 +133,10 @@ CREATE TABLE etl.aggregate (
     contribution_view regclass NOT NULL,
     contribution_key name[] NOT NULL CHECK (cardinality(contribution_key) > 0),
     group_key name[] NOT NULL CHECK (cardinality(group_key) > 0),
-    measures name[] NOT NULL CHECK (cardinality(measures) > 0)
+    measures name[] NOT NULL CHECK (cardinality(measures) > 0),
+    finer_aggregate name REFERENCES etl.aggregate CHECK (finer_aggregate <> aggregate)
 );
+CREATE INDEX aggregate_finer ON etl.aggregate (finer_aggregate);
 COMMENT ON TABLE etl.aggregate IS 'Aggregates of facts that the engine keeps by adding and subtracting what changed.';
 COMMENT ON COLUMN etl.aggregate.aggregate IS 'Name of the aggregate; also the name of its difference table in schema work.';
 COMMENT ON COLUMN etl.aggregate.aggregate_table IS 'Table of the aggregate.';
@@ -142,6 +144,7 @@ COMMENT ON COLUMN etl.aggregate.contribution_view IS 'View that gives what each 
 COMMENT ON COLUMN etl.aggregate.contribution_key IS 'Columns, of the view and of its facts, by which contributions are found.';
 COMMENT ON COLUMN etl.aggregate.group_key IS 'Columns that identify a row of the aggregate.';
 COMMENT ON COLUMN etl.aggregate.measures IS 'Additive measures.';
+COMMENT ON COLUMN etl.aggregate.finer_aggregate IS 'Aggregate of the same contributions that this one sums up further; NULL where facts feed it.';
 
 CREATE TABLE etl.aggregate_fact (
     aggregate name NOT NULL REFERENCES etl.aggregate ON DELETE CASCADE,

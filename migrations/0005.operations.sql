@@ -34,7 +34,8 @@ CREATE TABLE etl.quality_check (
     description text NOT NULL,
     query text NOT NULL CHECK (query <> ''),
     run_every interval NOT NULL DEFAULT '0' CHECK (run_every >= interval '0'),
-    is_enabled boolean NOT NULL DEFAULT true
+    is_enabled boolean NOT NULL DEFAULT true,
+    added_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE etl.quality_check IS 'Checks of the data''s quality, one row each.';
 COMMENT ON COLUMN etl.quality_check.check_name IS 'Name of the check.';
@@ -43,6 +44,7 @@ COMMENT ON COLUMN etl.quality_check.description IS 'What holds when the check pa
 COMMENT ON COLUMN etl.quality_check.query IS 'SELECT of the violating rows, every name qualified; none means that the check passes.';
 COMMENT ON COLUMN etl.quality_check.run_every IS 'How often runs do the check: 0 in every run, otherwise in the first run after the interval.';
 COMMENT ON COLUMN etl.quality_check.is_enabled IS 'Whether runs do it.';
+COMMENT ON COLUMN etl.quality_check.added_at IS 'When it was added; the interval counts from then.';
 
 CREATE TABLE etl.check_result (
     result_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

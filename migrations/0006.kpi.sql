@@ -33,7 +33,7 @@ CREATE TABLE dwh.agg_product_monthly (
     quantity bigint NOT NULL,
     sales numeric NOT NULL,
     run_id bigint NOT NULL,
-    PRIMARY KEY (country, month_start, product_type, product_subtype, product_id)
+    PRIMARY KEY (country, month_start, product_id, product_type, product_subtype)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dwh.agg_product_monthly IS 'What was sold, by month, country and product. Grain: a month, a country, and a product in its place in the assortment at the time of the order. Lost orders are left out.';
 COMMENT ON COLUMN dwh.agg_product_monthly.month_start IS 'First day of the month of the order.';
@@ -53,7 +53,7 @@ CREATE TABLE dwh.agg_product_total_monthly (
     quantity bigint NOT NULL,
     sales numeric NOT NULL,
     run_id bigint NOT NULL,
-    PRIMARY KEY (month_start, product_type, product_subtype, product_id)
+    PRIMARY KEY (month_start, product_id, product_type, product_subtype)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dwh.agg_product_total_monthly IS 'dwh.agg_product_monthly over all countries: what a ranking of products reads when no country is chosen.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.month_start IS 'First day of the month of the order.';

@@ -5,8 +5,10 @@
 -- Why the contributions may look at several facts: each load subtracts and adds for the keys that it changes, with the other
 -- facts as they are. One load after the other, the differences telescope to the present state. A lock makes sure that it is one
 -- after the other. What never changes under a fact row (type 0 and 2 attributes of its version) may be part of the group.
+--
+-- A coarser aggregate is fed by a finer one, not by the facts: what the finer one applies, it hands on.
 
-CREATE OR REPLACE FUNCTION etl._difference_sql(p_fact name, p_aggregates name[], p_verb text)
+CREATE OR REPLACE FUNCTION etl._difference_sql(p_fact name, p_aggregates name[], p_verb text, p_are_many boolean)
 RETURNS TABLE (title text, statement text)
 LANGUAGE sql
 STABLE
@@ -22,7 +24,7 @@ FROM (
     FROM work.%7$I AS w
     WHERE w.operation <> 'unchanged'
 ) AS k
-JOIN %8$s AS c ON %9$s
+%8$s
 GROUP BY %4$s$sql$,
             a.aggregate || '_difference',
             etl._list(a.group_key),
@@ -31,8 +33,7 @@ GROUP BY %4$s$sql$,
             etl._list(a.measures, CASE p_verb WHEN 'add' THEN 'sum(c.%1$I)' ELSE '-sum(c.%1$I)' END),
             etl._list(a.contribution_key, 'w.%1$I'),
             p_fact || '_decision',
-            a.contribution_view,
-            etl._match(a.contribution_key, 'c', 'k')
+            etl._join_keys(a.contribution_view, a.contribution_key, 'k', 'c', p_are_many)
         )
     FROM etl.aggregate AS a
     JOIN etl.aggregate_fact AS l USING (aggregate)
@@ -40,7 +41,7 @@ GROUP BY %4$s$sql$,
         AND (p_aggregates IS NULL OR a.aggregate = ANY (p_aggregates))
     ORDER BY a.aggregate
 $_difference_sql$;
-COMMENT ON FUNCTION etl._difference_sql(name, name[], text) IS 'Statements that note what the decided rows of a fact contribute to its aggregates, to be subtracted or added.';
+COMMENT ON FUNCTION etl._difference_sql(name, name[], text, boolean) IS 'Statements that note what the decided rows of a fact (are they many?) contribute to its aggregates, to be subtracted or added.';
 
 /*
 Aggregates of a fact that take differences: not those that will be built anew anyway. Locks them until the end of the
@@ -81,6 +82,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_aggregate_sql$
 DECLARE
     r_aggregate etl.aggregate;
+    r_coarser etl.aggregate;
     v_difference text;
     v_changes text;
 BEGIN
@@ -94,7 +96,7 @@ BEGIN
         title := 'clear: the aggregate is built anew';
         statement := format('DELETE FROM %s', r_aggregate.aggregate_table);
         RETURN NEXT;
-        title := 'insert: sums of all contributions';
+        title := 'insert: sums of all that it is made of';
         statement := format(
             $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
 SELECT %4$s, %5$s, $1
@@ -103,7 +105,8 @@ GROUP BY %4$s
 HAVING %7$s$sql$,
             r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
             etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
-            r_aggregate.contribution_view, etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
+            coalesce((SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = r_aggregate.finer_aggregate), r_aggregate.contribution_view),
+            etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
         );
         RETURN NEXT;
         RETURN;
@@ -151,16 +154,66 @@ WHERE %3$s
         etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND ')
     );
     RETURN NEXT;
+
+    FOR r_coarser IN
+        SELECT *
+        FROM etl.aggregate AS a
+        WHERE a.finer_aggregate = p_aggregate
+        ORDER BY a.aggregate
+    LOOP
+        title := 'hand on: differences of ' || r_coarser.aggregate;
+        statement := format(
+            $sql$INSERT INTO work.%1$I (%2$s, %3$s)
+SELECT %4$s, %5$s
+FROM %6$s AS c
+GROUP BY %4$s
+HAVING %7$s$sql$,
+            r_coarser.aggregate || '_difference', etl._list(r_coarser.group_key), etl._list(r_coarser.measures),
+            etl._list(r_coarser.group_key, 'c.%1$I'), etl._list(r_coarser.measures, 'sum(c.%1$I)'), v_difference,
+            etl._list(r_coarser.measures, 'sum(c.%1$I) <> 0', ' OR ')
+        );
+        RETURN NEXT;
+    END LOOP;
 END
 $_aggregate_sql$;
 COMMENT ON FUNCTION etl._aggregate_sql(name, boolean) IS 'Statements that apply the differences to an aggregate, or build it anew. $1 run.';
 
 /*
-Loads an aggregate: applies what its facts have added and subtracted since its last load, or sums everything up anew when
-a reload was asked for.
+Asks that objects be built anew by their next load, and with them the aggregates that they feed: an aggregate knows only
+differences, and of what is made right without having been right it would never hear.
+Parameters: p_objects, dimensions, facts, aggregates.
+Writes:     etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._request_reload(p_objects name[])
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_request_reload$
+    WITH RECURSIVE affected (object) AS (
+        SELECT unnest(p_objects)
+        UNION
+        SELECT f.aggregate
+        FROM affected AS o
+        JOIN (
+            SELECT aggregate, fact FROM etl.aggregate_fact
+            UNION ALL
+            SELECT aggregate, finer_aggregate FROM etl.aggregate
+        ) AS f (aggregate, feeder) ON f.feeder = o.object
+    )
+    UPDATE etl.load_state AS l
+    SET needs_reload = true
+    FROM affected AS o
+    WHERE l.object = o.object
+        AND NOT l.needs_reload
+$_request_reload$;
+COMMENT ON FUNCTION etl._request_reload(name[]) IS 'Asks that objects, and the aggregates that they feed, be built anew by their next load.';
+
+/*
+Loads an aggregate: applies what its facts, or the finer aggregate, have added and subtracted since its last load, or sums
+everything up anew when a reload was asked for. Hands the differences on to the aggregates that sum it up further.
 Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
 Returns:    rows read (differences), inserted, updated, deleted (groups).
-Writes:     the aggregate's table, work.<aggregate>_difference, etl.load_state.
+Writes:     the aggregate's table, work.<aggregate>_difference, those of coarser aggregates, etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._load_aggregate(p_aggregate name, p_run_id bigint)
 RETURNS etl.load_result
@@ -171,17 +224,27 @@ DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     r_statement record;
     v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
-    v_is_reload boolean;
+    v_table regclass := (SELECT a.aggregate_table FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate);
+    v_is_reload boolean := (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_aggregate);
+    v_rebuild text[];
+    v_is_empty boolean;
     v_rows bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(p_aggregate::text));
-    SELECT l.needs_reload
-    INTO v_is_reload
-    FROM etl.load_state AS l
-    WHERE l.object = p_aggregate;
+    PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(a.aggregate::text))
+    FROM etl.aggregate AS a
+    WHERE p_aggregate IN (a.aggregate, a.finer_aggregate)
+    ORDER BY a.aggregate <> p_aggregate, a.aggregate;
     EXECUTE format('SELECT count(*) FROM %s', v_difference) INTO r_result.rows_read;
 
+    IF v_is_reload THEN
+        PERFORM etl._request_reload(ARRAY[p_aggregate]);
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', v_table) INTO v_is_empty;
+        IF v_is_empty THEN
+            v_rebuild := etl._begin_bulk(v_table);
+        END IF;
+    END IF;
     IF v_is_reload OR r_result.rows_read > 0 THEN
+        PERFORM etl._analyze_if_large(v_difference, r_result.rows_read);
         FOR r_statement IN
             SELECT *
             FROM etl._aggregate_sql(p_aggregate, v_is_reload)
@@ -196,12 +259,12 @@ BEGIN
             END CASE;
         END LOOP;
         PERFORM etl._empty(v_difference);
-        IF v_is_reload THEN
-            EXECUTE format('ANALYZE %s', (SELECT a.aggregate_table FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate));
-        END IF;
+    END IF;
+    IF v_is_reload THEN
+        PERFORM etl._finish_bulk(v_table, coalesce(v_rebuild, '{}'));
     END IF;
     PERFORM etl._move_load_state(p_aggregate);
     RETURN r_result;
 END
 $_load_aggregate$;
-COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Applies what facts have added to an aggregate and taken from it, or builds it anew.';
+COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Applies what has been added to an aggregate and taken from it, or builds it anew.';

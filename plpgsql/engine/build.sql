@@ -120,6 +120,10 @@ BEGIN
             SELECT a.aggregate, a.aggregate_table::text, a.group_key || a.measures || 'run_id'::name, 'an aggregate table'
             FROM etl.aggregate AS a
             UNION ALL
+            SELECT a.aggregate, f.aggregate_table::text, a.group_key || a.measures, 'the aggregate ' || a.aggregate
+            FROM etl.aggregate AS a
+            JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
+            UNION ALL
             SELECT a.aggregate, f.fact_table::text, a.contribution_key, 'its contributions'
             FROM etl.aggregate AS a
             JOIN etl.aggregate_fact AS l USING (aggregate)
@@ -305,7 +309,7 @@ COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that
 /*
 Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the
 stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
-facts that its table refers to succeeded; checks after everything else has ended, maintenance after the checks.
+facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; checks after everything else has ended, maintenance after the checks.
 Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
 */
 CREATE OR REPLACE FUNCTION etl._build_tasks()
@@ -361,6 +365,10 @@ BEGIN
         UNION
         SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end'
         FROM etl.aggregate_fact AS l
+        UNION
+        SELECT 'aggregate:' || a.aggregate, 'aggregate:' || a.finer_aggregate, 'end'
+        FROM etl.aggregate AS a
+        WHERE a.finer_aggregate IS NOT NULL
         UNION
         SELECT 'check:quality', t.task, 'end'
         FROM etl.task AS t

@@ -109,8 +109,8 @@ BEGIN
         WHERE q.is_enabled
             AND (
                 q.run_every = interval '0'
-                -- The first load of all is not held up: what comes at times comes the first time with the next run.
-                OR p_run_id > (SELECT min(r.run_id) FROM etl.run AS r)
+                -- What comes at times comes the first time when that time has passed: neither the first load is held up, nor the second.
+                OR q.added_at <= clock_timestamp() - q.run_every
                 AND NOT EXISTS (
                     SELECT
                     FROM etl.check_result AS c
@@ -317,7 +317,7 @@ FULL JOIN (
     FROM (
         SELECT %9$s, %14$s FROM %10$s
         UNION ALL
-        SELECT %9$s, %14$s FROM work.%11$I
+        %11$s
     ) AS c
     GROUP BY %5$s
     HAVING %8$s
@@ -333,7 +333,21 @@ WHERE (%12$s) IS DISTINCT FROM (%13$s)$sql$,
             etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
             etl._list(r_aggregate.group_key),
             r_aggregate.aggregate_table,
-            r_aggregate.aggregate || '_difference',
+            -- What waits to be applied, here or in an aggregate that will hand it on.
+            (
+                WITH RECURSIVE feeder AS (
+                    SELECT r_aggregate.aggregate, r_aggregate.finer_aggregate
+                    UNION ALL
+                    SELECT a.aggregate, a.finer_aggregate
+                    FROM feeder AS f
+                    JOIN etl.aggregate AS a ON a.aggregate = f.finer_aggregate
+                )
+                SELECT string_agg(
+                    format('SELECT %s, %s FROM work.%I', etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures), f.aggregate || '_difference'),
+                    E'\n        UNION ALL\n        '
+                )
+                FROM feeder AS f
+            ),
             etl._list(r_aggregate.measures, 'e.%1$I'),
             etl._list(r_aggregate.measures, 'a.%1$I'),
             etl._list(r_aggregate.measures)

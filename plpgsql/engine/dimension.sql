@@ -10,7 +10,7 @@
 -- Validity is half-open, [valid_from, valid_to): what happens at the very moment of a change belongs to the new version. The
 -- first version reaches back to -infinity, for facts older than the source's memory of the member.
 
-CREATE OR REPLACE FUNCTION etl._dimension_sql(p_dimension name)
+CREATE OR REPLACE FUNCTION etl._dimension_sql(p_dimension name, p_are_many boolean DEFAULT false)
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql
 STABLE
@@ -52,9 +52,10 @@ BEGIN
 log AS MATERIALIZED (
     SELECT %1$s, h.valid_from AS at, %2$s
     FROM %3$s AS k
-    JOIN %4$s AS h ON %5$s
+    %4$s
 ),$sql$,
-            etl._list(v_bk, 'k.%1$I'), etl._list(v_logged, 'h.%1$I'), v_key_table, r_dimension.history_view, etl._match(v_bk, 'h', 'k')
+            etl._list(v_bk, 'k.%1$I'), etl._list(v_logged, 'h.%1$I'), v_key_table,
+            etl._join_keys(r_dimension.history_view, v_bk, 'k', 'h', p_are_many)
         );
     END IF;
 
@@ -64,7 +65,7 @@ log AS MATERIALIZED (
 WITH source_state AS MATERIALIZED (
     SELECT v.*
     FROM %5$s AS k
-    JOIN %6$s AS v ON %7$s
+    %6$s
 ),
 known AS MATERIALIZED (
     SELECT d.*
@@ -152,7 +153,7 @@ LEFT JOIN known AS n ON n.%2$I = w.version_key$sql$,
         etl._list(v_bk),                                       -- 3
         etl._list(v_all),                                      -- 4
         v_key_table,                                           -- 5
-        r_dimension.transform_view,                            -- 6
+        etl._join_keys(r_dimension.transform_view, v_bk, 'k', 'v', p_are_many),  -- 6
         etl._match(v_bk, 'v', 'k'),                            -- 7
         r_dimension.dimension_table,                           -- 8
         etl._match(v_bk, 'd', 'k'),                            -- 9
@@ -245,7 +246,7 @@ WHERE q.dimension = %3$L
     RETURN NEXT;
 END
 $_dimension_sql$;
-COMMENT ON FUNCTION etl._dimension_sql(name) IS 'Statements that load the pending keys of a dimension. $1 run, $2 moment at which a member without a trace counts as gone.';
+COMMENT ON FUNCTION etl._dimension_sql(name, boolean) IS 'Statements that load the pending keys of a dimension (are they many?). $1 run, $2 moment at which a member without a trace counts as gone.';
 
 /*
 The part of a dimension's timeline that carries values forward to every moment of change, as common table expressions that end
@@ -328,19 +329,25 @@ AS $_apply_dimension$
 DECLARE
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_decision regclass := format('work.%I', p_dimension || '_decision')::regclass;
+    v_pending bigint;
     v_rows bigint;
 BEGIN
-    PERFORM etl._empty(format('work.%I', p_dimension || '_decision')::regclass);
+    PERFORM etl._empty(v_decision);
+    EXECUTE format('SELECT count(*) FROM work.%I', p_dimension || '_key') INTO v_pending;
     -- Versions may change places within a load, so the constraint against overlaps waits; its verdict belongs to this load.
     SET CONSTRAINTS ALL DEFERRED;
     FOR r_statement IN
         SELECT *
-        FROM etl._dimension_sql(p_dimension)
+        FROM etl._dimension_sql(
+            p_dimension,
+            p_are_many => etl._are_many(v_pending, (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = p_dimension))
+        )
     LOOP
         EXECUTE r_statement.statement USING p_run_id, clock_timestamp();
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         CASE split_part(r_statement.title, ':', 1)
-            WHEN 'decide' THEN PERFORM etl._analyze_decision(p_dimension, v_rows);
+            WHEN 'decide' THEN PERFORM etl._analyze_if_large(v_decision, v_rows);
             WHEN 'requeue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;
             WHEN 'insert' THEN r_result.rows_inserted := v_rows;

@@ -13,7 +13,8 @@ CREATE OR REPLACE FUNCTION etl._fact_sql(
     p_fact name,
     p_is_bulk boolean DEFAULT false,
     p_doubtful name[] DEFAULT '{}',
-    p_aggregates name[] DEFAULT NULL
+    p_aggregates name[] DEFAULT NULL,
+    p_are_many boolean DEFAULT false
 )
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql
@@ -69,15 +70,19 @@ BEGIN
             );
         END IF;
         v_key_values := v_key_values || format(
-            E',\n        CASE WHEN (%1$s) IS NULL THEN %2$s WHEN %3$s THEN -1 ELSE d%4$s.%5$I END AS %6$I',
-            etl._list(r_role.lookup_columns, 'v.%1$I'),
-            r_role.null_key,
-            format('d%s.%I IS NULL', r_role.number, r_role.surrogate_key)
-                || CASE WHEN r_role.dimension = ANY (p_doubtful)
-                    THEN format(' OR p%s.%I IS NOT NULL', r_role.number, r_role.business_key[1])
-                    ELSE ''
-                END,
-            r_role.number, r_role.surrogate_key, r_role.key_column
+            E',\n        %1$s AS %2$I',
+            CASE
+                WHEN r_role.null_key = -1 AND r_role.dimension <> ALL (p_doubtful) THEN format('coalesce(d%s.%I, -1)', r_role.number, r_role.surrogate_key)
+                ELSE format(
+                    'CASE WHEN (%s) IS NULL THEN %s%s ELSE coalesce(d%s.%I, -1) END',
+                    etl._list(r_role.lookup_columns, 'v.%1$I'),
+                    r_role.null_key,
+                    CASE WHEN r_role.dimension = ANY (p_doubtful) THEN format(' WHEN p%s.%I IS NOT NULL THEN -1', r_role.number, r_role.business_key[1]) ELSE '' END,
+                    r_role.number,
+                    r_role.surrogate_key
+                )
+            END,
+            r_role.key_column
         );
         v_unresolved := v_unresolved || format(
             E'\n        WHEN %1$L THEN w.%2$I = -1 AND (%3$s) IS NOT NULL',
@@ -108,7 +113,7 @@ BEGIN
         etl._list(v_lookups, ', v.%1$I', ''),
         CASE WHEN p_is_bulk
             THEN format('%s AS v', r_fact.transform_view)
-            ELSE format(E'%s AS k\n    JOIN %s AS v ON %s', v_key_table, r_fact.transform_view, etl._match(v_bk, 'v', 'k'))
+            ELSE format(E'%s AS k\n    %s', v_key_table, etl._join_keys(r_fact.transform_view, v_bk, 'k', 'v', p_are_many))
         END,
         v_joins
     );
@@ -181,7 +186,7 @@ WHERE NOT f.is_deleted
     );
     RETURN NEXT;
 
-    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'subtract');
+    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'subtract', p_are_many);
 
     title := 'update: rows that differ';
     statement := format(
@@ -204,7 +209,7 @@ WHERE w.operation = 'insert'$sql$,
     );
     RETURN NEXT;
 
-    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'add');
+    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'add', p_are_many);
 
     IF v_unresolved <> '' THEN
         title := 'resolved: rows that need not wait any more';
@@ -249,7 +254,7 @@ SET dimension_key = excluded.dimension_key,
     END LOOP;
 END
 $_fact_sql$;
-COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[], name[]) IS 'Statements that load a fact: its pending keys, or everything into an empty table (bulk). Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
+COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[], name[], boolean) IS 'Statements that load a fact: its pending keys (are they many?), or everything into an empty table (bulk). Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
 
 CREATE OR REPLACE FUNCTION etl._match_pairs(p_left_columns name[], p_left text, p_right_columns name[], p_right text)
 RETURNS text
@@ -353,29 +358,33 @@ DECLARE
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_is_queued boolean := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
+    v_decision regclass := format('work.%I', p_fact || '_decision')::regclass;
+    v_pending bigint;
     v_rows bigint;
 BEGIN
-    PERFORM etl._empty(format('work.%I', p_fact || '_decision')::regclass);
+    PERFORM etl._empty(v_decision);
+    EXECUTE format('SELECT count(*) FROM work.%I', p_fact || '_key') INTO v_pending;
     FOR r_statement IN
         SELECT *
         FROM etl._fact_sql(
             p_fact,
             p_doubtful => etl._doubtful_dimensions(p_fact),
-            p_aggregates => etl._lock_aggregates(p_fact)
+            p_aggregates => etl._lock_aggregates(p_fact),
+            p_are_many => etl._are_many(v_pending, (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact))
         )
     LOOP
         CONTINUE WHEN r_statement.title LIKE 'resolved:%' AND NOT v_is_queued;
         EXECUTE r_statement.statement USING p_run_id;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         CASE split_part(r_statement.title, ':', 1)
-            WHEN 'decide' THEN PERFORM etl._analyze_decision(p_fact, v_rows);
+            WHEN 'decide' THEN PERFORM etl._analyze_if_large(v_decision, v_rows);
             WHEN 'insert' THEN r_result.rows_inserted := v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;
             WHEN 'queue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
             ELSE NULL;
         END CASE;
     END LOOP;
-    EXECUTE format('SELECT count(*) FROM work.%I WHERE operation = ''delete''', p_fact || '_decision') INTO r_result.rows_deleted;
+    EXECUTE format('SELECT count(*) FROM %s WHERE operation = ''delete''', v_decision) INTO r_result.rows_deleted;
     r_result.rows_updated := r_result.rows_updated - r_result.rows_deleted;
     RETURN r_result;
 END
@@ -417,10 +426,10 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM etl._finish_bulk(v_table, v_rebuild);
+    PERFORM etl._request_reload((SELECT array_agg(a.aggregate) FROM etl.aggregate_fact AS a WHERE a.fact = p_fact));
     UPDATE etl.load_state AS l
-    SET needs_reload = l.object <> p_fact
-    WHERE l.object = p_fact
-        OR l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = p_fact);
+    SET needs_reload = false
+    WHERE l.object = p_fact;
     RETURN r_result;
 END
 $_fill_fact$;

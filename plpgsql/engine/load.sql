@@ -35,13 +35,25 @@ ON CONFLICT DO NOTHING$sql$,
         );
     END IF;
     EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_count;
-    IF v_count > 1000 THEN
-        EXECUTE format('ANALYZE %s', v_keys);
-    END IF;
+    PERFORM etl._analyze_if_large(v_keys, v_count);
     RETURN v_count;
 END
 $_begin_load$;
 COMMENT ON FUNCTION etl._begin_load(name, name[], regclass, regclass) IS 'Readies a load and returns the number of pending keys.';
+
+/*
+Whether keys are so many that a table is better read as a whole than by key.
+Parameters: p_count, number of keys; p_table, the table.
+*/
+CREATE OR REPLACE FUNCTION etl._are_many(p_count bigint, p_table regclass)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_are_many$
+    SELECT p_count > 10000 AND p_count > (SELECT c.reltuples / 3 FROM pg_class AS c WHERE c.oid = p_table)
+$_are_many$;
+COMMENT ON FUNCTION etl._are_many(bigint, regclass) IS 'Whether keys are so many that a table is better read as a whole.';
 
 /*
 Ends a load of pending keys: none is left, and the watermark moves.
@@ -79,19 +91,19 @@ $_move_load_state$;
 COMMENT ON FUNCTION etl._move_load_state(name) IS 'Moves the watermark of an object to the latest batch.';
 
 /*
-Tells the planner about decisions when there are enough of them to matter.
-Parameters: p_object, dimension or fact; p_rows, decisions written.
-Writes:     statistics of work.<object>_decision.
+Tells the planner about rows that were just written, when there are enough of them to matter.
+Parameters: p_table, a table in work; p_rows, number of rows written.
+Writes:     statistics of the table.
 */
-CREATE OR REPLACE FUNCTION etl._analyze_decision(p_object name, p_rows bigint)
+CREATE OR REPLACE FUNCTION etl._analyze_if_large(p_table regclass, p_rows bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_analyze_decision$
+AS $_analyze_if_large$
 BEGIN
     IF p_rows > 1000 THEN
-        EXECUTE format('ANALYZE work.%I', p_object || '_decision');
+        EXECUTE format('ANALYZE %s', p_table);
     END IF;
 END
-$_analyze_decision$;
-COMMENT ON FUNCTION etl._analyze_decision(name, bigint) IS 'Analyses a decision table that is large.';
+$_analyze_if_large$;
+COMMENT ON FUNCTION etl._analyze_if_large(regclass, bigint) IS 'Analyses a table to which many rows were written.';

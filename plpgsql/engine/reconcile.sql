@@ -787,12 +787,16 @@ BEGIN
                 ELSE PERFORM etl._repair_star(v_id, r_object.object);
             END CASE;
         END IF;
-        -- An aggregate is kept by difference to its facts: where those were wrong, differences mislead.
-        UPDATE etl.load_state AS l
-        SET needs_reload = true
-        FROM etl.aggregate_fact AS a
-        WHERE a.fact = r_object.object
-            AND l.object = a.aggregate;
+        -- An aggregate is kept by difference to what feeds it: where that was wrong, differences mislead.
+        PERFORM etl._request_reload((
+            SELECT array_agg(a.aggregate)
+            FROM (
+                SELECT aggregate, fact FROM etl.aggregate_fact
+                UNION ALL
+                SELECT aggregate, finer_aggregate FROM etl.aggregate
+            ) AS a (aggregate, feeder)
+            WHERE a.feeder = r_object.object
+        ));
     END LOOP;
     UPDATE etl.reconciliation AS r
     SET repair_requested_at = clock_timestamp()

@@ -145,12 +145,12 @@ BEGIN
     DELETE FROM etl.watermark AS w
     WHERE w.source_table = ANY (p_objects)
         OR 'all' = ANY (p_objects);
-    -- An aggregate knows only differences: of a fact that is made right without having been right, it must be built anew.
-    UPDATE etl.load_state AS l
-    SET needs_reload = true
-    WHERE l.object = ANY (p_objects)
-        OR l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = ANY (p_objects))
-        OR 'all' = ANY (p_objects);
+    PERFORM etl._request_reload((
+        SELECT array_agg(l.object)
+        FROM etl.load_state AS l
+        WHERE l.object = ANY (p_objects)
+            OR 'all' = ANY (p_objects)
+    ));
 END
 $_request_refresh$;
 COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Asks for the rebuilding of objects by the next load.';

@@ -7,32 +7,25 @@ SELECT
     f.order_id,
     d.full_date AS day,
     a.country,
-    1::bigint AS orders,
-    f.is_lost::integer::bigint AS lost_orders,
-    CASE WHEN f.is_lost THEN 0 ELSE f.gross_amount END AS sales,
-    0::bigint AS fulfilled_orders,
-    0::numeric AS hours_to_fulfil
+    e.orders,
+    e.lost_orders,
+    e.sales,
+    e.fulfilled_orders,
+    e.hours_to_fulfil
 FROM dwh.fact_order AS f
-JOIN dwh.dim_date AS d ON d.date_key = f.ordered_date_key
 JOIN dwh.dim_address AS a ON a.address_key = f.address_key
+-- Two rows an order, not two queries over all orders.
+CROSS JOIN LATERAL (
+    VALUES
+        (
+            f.ordered_date_key, 1::bigint, f.is_lost::integer::bigint, CASE WHEN f.is_lost THEN 0 ELSE f.gross_amount END,
+            0::bigint, 0::numeric
+        ),
+        (CASE WHEN f.hours_to_fulfil IS NOT NULL THEN f.delivered_date_key END, 0, 0, 0, 1, f.hours_to_fulfil)
+) AS e (date_key, orders, lost_orders, sales, fulfilled_orders, hours_to_fulfil)
+JOIN dwh.dim_date AS d ON d.date_key = e.date_key
 WHERE NOT f.is_deleted
-    AND d.full_date IS NOT NULL
-UNION ALL
-SELECT
-    f.order_id,
-    d.full_date,
-    a.country,
-    0,
-    0,
-    0,
-    1,
-    f.hours_to_fulfil
-FROM dwh.fact_order AS f
-JOIN dwh.dim_date AS d ON d.date_key = f.delivered_date_key
-JOIN dwh.dim_address AS a ON a.address_key = f.address_key
-WHERE NOT f.is_deleted
-    AND d.full_date IS NOT NULL
-    AND f.hours_to_fulfil IS NOT NULL;
+    AND d.full_date IS NOT NULL;
 
 COMMENT ON VIEW work.agg_order_daily IS 'What each order contributes to dwh.agg_order_daily: a row for its order, a row for its delivery.';
 COMMENT ON COLUMN work.agg_order_daily.order_id IS 'Order: the contribution key.';

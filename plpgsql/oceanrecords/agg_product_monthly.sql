@@ -1,6 +1,6 @@
 -- What was sold by month, country and product. The lines tell product and amount, their order tells country and whether it is
 -- lost, so changes of both facts count. Names of products are joined when queried: they are overwritten, the groups are not.
--- Three aggregates of the same contributions: the full grain is as large as the facts of a wide assortment, and what most
+-- Two more sum it up further: the full grain is as large as the facts of a wide assortment, and what most
 -- rankings ask for is much smaller.
 
 CREATE OR REPLACE VIEW work.agg_product_monthly AS
@@ -33,33 +33,30 @@ COMMENT ON COLUMN work.agg_product_monthly.product_id IS 'Product; -1 while it i
 COMMENT ON COLUMN work.agg_product_monthly.quantity IS 'Pieces.';
 COMMENT ON COLUMN work.agg_product_monthly.sales IS 'Quantity by unit price.';
 
-INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
+INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate)
 VALUES
     (
         'agg_product_monthly', 'dwh.agg_product_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{country,month_start,product_type,product_subtype,product_id}', '{quantity,sales}'
+        '{country,month_start,product_id,product_type,product_subtype}', '{quantity,sales}', NULL
     ),
     (
         'agg_product_total_monthly', 'dwh.agg_product_total_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{month_start,product_type,product_subtype,product_id}', '{quantity,sales}'
+        '{month_start,product_id,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly'
     ),
     (
         'agg_subtype_monthly', 'dwh.agg_subtype_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{month_start,country,product_type,product_subtype}', '{quantity,sales}'
+        '{month_start,country,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly'
     )
 ON CONFLICT (aggregate) DO UPDATE
 SET aggregate_table = excluded.aggregate_table,
     contribution_view = excluded.contribution_view,
     contribution_key = excluded.contribution_key,
     group_key = excluded.group_key,
-    measures = excluded.measures;
+    measures = excluded.measures,
+    finer_aggregate = excluded.finer_aggregate;
 
 INSERT INTO etl.aggregate_fact (aggregate, fact)
 VALUES
     ('agg_product_monthly', 'fact_order'),
-    ('agg_product_monthly', 'fact_order_line'),
-    ('agg_product_total_monthly', 'fact_order'),
-    ('agg_product_total_monthly', 'fact_order_line'),
-    ('agg_subtype_monthly', 'fact_order'),
-    ('agg_subtype_monthly', 'fact_order_line')
+    ('agg_product_monthly', 'fact_order_line')
 ON CONFLICT (aggregate, fact) DO NOTHING;

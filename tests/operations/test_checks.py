@@ -55,6 +55,17 @@ def test_heavy_checks_wait_for_their_interval(loaded: Database) -> None:
     assert run(loaded)["rows_read"] == loaded.value("SELECT count(*) FROM etl.quality_check")
 
 
+def test_a_new_heavy_check_waits_for_its_interval_too(loaded: Database) -> None:
+    add(loaded, "heavy", "SELECT 1 WHERE false", every="1 day")
+    run(loaded)
+    assert results(loaded, "heavy") == []
+    loaded.execute(
+        "UPDATE etl.quality_check SET added_at = added_at - interval '1 day' WHERE check_name = 'heavy'"
+    )
+    run(loaded)
+    assert len(results(loaded, "heavy")) == 1
+
+
 def test_a_failed_check_makes_the_run_partial_and_its_findings_stay(loaded: Database) -> None:
     add(
         loaded,
@@ -91,7 +102,8 @@ def test_broken_sql_is_told_by_name_and_stops_no_other(loaded: Database) -> None
     assert results(loaded, "z_other")[0]["status"] == "passed"
     # It is due again in the next run, whatever its interval: nobody knows whether it holds.
     loaded.execute(
-        "UPDATE etl.quality_check SET run_every = '1 day', query = 'SELECT 1 WHERE false' WHERE check_name = 'a_broken_one'"
+        "UPDATE etl.quality_check SET run_every = '1 day', added_at = added_at - interval '1 day', query = 'SELECT 1 WHERE false'"
+        " WHERE check_name = 'a_broken_one'"
     )
     assert run(loaded)["status"] == "succeeded"
 
