@@ -2,8 +2,9 @@
 
 A history is a list of actions: customers, orders, prices come, change, go and come back; writers commit late, by a clock
 that sometimes goes back; runs with one to three workers load the warehouse while stages, dimensions and facts are broken,
-retried, or kill their worker. In the end all is mended and loaded once more, and the stars must equal the
-recomputation row by row.
+retried, or kill their worker. Writers go on while a run is at work: it is held at a table, writers begin, act, commit and
+roll back, sometimes the worker that waits is killed, and then it goes on. In the end all is mended and loaded once more, and
+the stars must equal the recomputation row by row.
 
 `pytest tests/warehouse/test_histories.py --histories 5000` plays more of them. A failing history is made as short as
 possible and printed, with a line that plays it again.
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -61,6 +62,22 @@ BREAKABLE = (
     "dwh.fact_order_line",
     "etl.watermark",
     "etl.reprocessing_queue",
+)
+# Where a run can be held while writers act: in its extraction, its merges, each load, and where a task ends.
+HOLDABLE = (
+    "delta.order_lines",
+    "delta.orders",
+    "delta.products",
+    "stage.order_lines",
+    "stage.orders",
+    "stage.products",
+    "dwh.dim_customer",
+    "dwh.dim_product",
+    "dwh.fact_order",
+    "dwh.fact_order_line",
+    "dwh.agg_product_monthly",
+    "etl.extraction",
+    "etl.watermark",
 )
 HOW = ("P0001", "23505", "40P01", faults.DIE)
 # What a run may be confined to. A product is told by four tables: they are only loaded together.
@@ -345,16 +362,39 @@ class Mend:
 
 @dataclass(frozen=True)
 class Run:
-    """The warehouse is loaded, by some workers, perhaps in part, perhaps anew."""
+    """The warehouse is loaded, by some workers, perhaps in part, perhaps anew, perhaps while others write.
+
+    Attributes:
+        workers: how many.
+        only: what it is confined to, of PARTS.
+        full_refresh: what is rebuilt.
+        held: table at which the first worker that writes to it waits until the writers have acted.
+        beside: what writers do meanwhile; without `held`, whenever it happens.
+        kills: how many of the workers that come to the table are killed there, one after the other.
+    """
 
     workers: int = 1
     only: int | None = None
     full_refresh: str | None = None
+    held: str | None = None
+    beside: tuple[Business | Late, ...] = ()
+    kills: int = 0
 
 
 business = st.builds(Business, name=st.sampled_from(ACTIONS), a=pick, b=pick, n=st.integers(0, 9))
+late = st.one_of(
+    st.builds(Late, action=business),
+    st.builds(Late, action=st.sampled_from(["commit", "rollback"])),
+)
 runs = st.one_of(
     st.builds(Run, workers=st.integers(1, 3)),
+    st.builds(
+        Run,
+        workers=st.integers(1, 3),
+        held=st.none() | st.sampled_from(HOLDABLE),
+        beside=st.lists(st.one_of(business, late), min_size=1, max_size=6).map(tuple),
+        kills=st.sampled_from([0, 0, 1, 2]),
+    ),
     st.builds(
         Run,
         workers=st.integers(1, 2),
@@ -371,8 +411,8 @@ steps = st.one_of(
     business,
     business,
     business,
-    st.builds(Late, action=business),
-    st.builds(Late, action=st.sampled_from(["commit", "rollback"])),
+    late,
+    late,
     st.builds(
         Break,
         table=st.sampled_from(BREAKABLE),
@@ -394,6 +434,7 @@ class World:
         self.helpers: list[psycopg.Connection[Any]] = []
         self.broken: set[str] = set()
         self.late = Shop(database.connect())
+        self.holder = database.connect()
         self.open_transaction: contextlib.ExitStack | None = None
         for shop in (self.play.shop, self.late):
             shop.connection.execute("SET lock_timeout = '20ms'")
@@ -487,6 +528,10 @@ class World:
             faults.Background(partial(worker.execute, "CALL etl.work(%s)", row))
             for worker in workers
         ]
+        if run.held is None:
+            self.act_beside(run)
+        else:
+            self.hold(run, work)
         for one in work:
             error = one.join()
             # A killed worker, and one that came after the run had ended, are no failures of the run.
@@ -495,6 +540,42 @@ class World:
         broken = broken_invariants(self.play.loader, settled=False)
         assert not broken, broken
         return str(self.play.value("SELECT status FROM etl.run WHERE run_id = %s", row[0]))
+
+    def act_beside(self, run: Run) -> None:
+        for step in run.beside:
+            self.step(step)
+
+    def hold(self, run: Run, work: list[faults.Background]) -> None:
+        """Let writers act, and workers die, while the run waits for a table (if it gets there at all)."""
+        assert run.held is not None
+        with self.holder.transaction():
+            self.holder.execute(
+                sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(
+                    sql.Identifier(*run.held.split("."))
+                )
+            )
+            self.await_arrival(run.held, work)
+            self.act_beside(run)
+            for _ in range(run.kills):
+                for pid in self.await_arrival(run.held, work)[:1]:
+                    self.play.value("SELECT pg_terminate_backend(%s, 10000)", pid)
+
+    def await_arrival(self, table: str, work: list[faults.Background]) -> list[int]:
+        """Wait until workers wait for a table, or all have ended; return the ones that wait."""
+        query = (
+            "SELECT l.pid FROM pg_locks AS l WHERE NOT l.granted AND l.relation = %s::regclass"
+            " AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())"
+        )
+        waiting: list[int] = []
+
+        def has_arrived() -> bool:
+            waiting[:] = [pid for (pid,) in self.play.rows(query, table)]
+            return bool(waiting) or not any(one.is_running for one in work)
+
+        faults.wait_for(has_arrived, f"a worker to come to {table}")
+        if waiting:
+            event(f"writers or deaths while a worker waited for {table}")
+        return waiting
 
     def worker(self, number: int) -> psycopg.Connection[Any]:
         """A connection of its own for each worker, made anew after it was killed."""
