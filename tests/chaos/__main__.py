@@ -1,0 +1,223 @@
+"""Chaos for some minutes, then the proof that nothing was lost: `python -m tests.chaos --minutes 10 [--remote]`.
+
+On a Debian server of its own: a stream of business at full speed, pg_cron every minute with two workers, a command line
+that loads the warehouse every second beside it; all the while backends of the warehouse are ended at random, and now and
+then the command line is killed. Then all stops, the warehouse is loaded and reconciled: not one difference may be left.
+With `--remote` the business is on a second server. Takes a minute more than it is told; exit status 0 when all is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.support.servers import RunningServer, Servers, why_not_debian
+
+PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
+# Backends at work for the warehouse: workers of pg_cron and of the command line.
+VICTIMS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = 'warehouse' AND pid <> pg_backend_pid() AND state = 'active'
+        AND backend_type IN ('client backend', 'pg_cron') AND query ~* 'etl\\.'
+"""
+
+
+class FailedError(Exception):
+    """Something that must not fail did."""
+
+
+class Chaos:
+    """A warehouse, its business, and whoever kills its workers.
+
+    Parameters:
+        servers: makes the servers.
+        remote: whether the business is on a second one.
+        orders: size of the history that is there in the beginning.
+        seed: of the generator that picks moments and victims.
+    """
+
+    def __init__(self, servers: Servers, *, remote: bool, orders: int, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.kills = 0
+        self.client_kills = 0
+        self.server = servers.create("debian", **{"cron.use_background_workers": "on"})
+        self.admin = psycopg.connect(self.server.dsn(), autocommit=True)
+        self.admin.execute("CREATE EXTENSION pg_cron")
+        self.warehouse = self._database(self.server, "warehouse")
+        self.business = self.warehouse
+        if remote:
+            other = servers.create("embedded")
+            self.business = self._database(other, "shop")
+        self.program(self.business, "simulate", "seed", "--orders", str(orders))
+        if remote:
+            self.program(
+                self.warehouse,
+                *("source", "connect", "--host", other.host, "--port", str(other.port)),
+                *("--dbname", "shop", "--user", "postgres"),
+                OCEANRECORDS_SOURCE_PASSWORD="not asked for on a socket",
+            )
+        self.program(self.warehouse, "run", "--workers", "2")
+
+    def _database(self, server: RunningServer, name: str) -> str:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        dsn = server.dsn(name)
+        self.program(dsn, "migrate")
+        return dsn
+
+    def program(self, dsn: str, *arguments: str, **environment: str) -> str:
+        """Run the command line on a database and return what it says; it must succeed."""
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            env=self._environment(dsn) | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise FailedError(
+                f"oceanrecords {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    def background(self, dsn: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start the command line and let it go on."""
+        return subprocess.Popen(
+            [PROGRAM, *arguments],
+            env=self._environment(dsn),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @staticmethod
+    def _environment(dsn: str) -> dict[str, str]:
+        return os.environ | {"OCEANRECORDS_DSN": dsn, "NO_COLOR": "1", "COLUMNS": "120"}
+
+    def rage(self, seconds: float) -> None:
+        """Trade, load, and kill, all at once."""
+        self.program(self.warehouse, "schedule", "install", "--every", "1 minute", "--workers", "2")
+        stream = self.background(self.business, "simulate", "stream", "--every", "0.2s")
+        loop: subprocess.Popen[bytes] | None = None
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                if loop is None or loop.poll() is not None:
+                    loop = self.background(self.warehouse, "run", "--workers", "2", "--every", "1s")
+                time.sleep(self.random.uniform(0.05, 2.0))
+                if self.random.random() < 0.15:
+                    loop.kill()
+                    loop.wait()
+                    self.client_kills += 1
+                self._kill_one()
+                if stream.poll() is not None:
+                    raise FailedError(f"the business ended by itself: {stream.returncode}")
+        finally:
+            for one in filter(None, (loop, stream)):
+                one.terminate()
+                one.wait(60)
+            self.program(self.warehouse, "schedule", "remove")
+
+    def _kill_one(self) -> None:
+        victims = [pid for (pid,) in self.admin.execute(VICTIMS.encode())]
+        if victims:
+            self.admin.execute("SELECT pg_terminate_backend(%s)", [self.random.choice(victims)])
+            self.kills += 1
+
+    def prove(self) -> None:
+        """Load what is left, and compare everything; a difference raises."""
+        deadline = time.monotonic() + 120
+        while self.admin.execute(VICTIMS.encode()).fetchone() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        # The first may take up a run that had died, with the failures that it had.
+        subprocess.run(
+            [PROGRAM, "run"],
+            env=self._environment(self.warehouse),
+            capture_output=True,
+            check=False,
+        )
+        self.program(self.warehouse, "run", "--workers", "2")
+        print(self.program(self.warehouse, "reconcile"))
+        self.program(self.warehouse, "check", "--all")
+        with psycopg.connect(self.business) as business:
+            lines = _one(
+                business,
+                "SELECT count(*), sum(quantity * unit_price) FROM oceanrecords.order_lines",
+            )
+        with psycopg.connect(self.warehouse) as warehouse:
+            facts = _one(
+                warehouse,
+                "SELECT count(*), sum(amount) FROM dwh.fact_order_line WHERE NOT is_deleted",
+            )
+            waiting = _one(warehouse, "SELECT count(*) FROM etl.reprocessing_queue")
+            refused = _one(warehouse, "SELECT count(*) FROM etl.quarantine")
+        if (lines, waiting, refused) != (facts, (0,), (0,)):
+            raise FailedError(
+                f"lines {lines}, facts {facts}, queued {waiting}, quarantined {refused}"
+            )
+        print(f"lines and amount of the business and of the warehouse: {lines[0]}, {lines[1]}")
+
+    def report(self) -> None:
+        """Say what was done and what came of it."""
+        print(f"backends ended: {self.kills}, command lines killed: {self.client_kills}")
+        with psycopg.connect(self.warehouse) as connection:
+            for title, query in (
+                (
+                    "runs",
+                    "SELECT status, count(*), sum(resumed) AS resumed FROM etl.run GROUP BY 1 ORDER BY 1",
+                ),
+                (
+                    "scheduled starts",
+                    "SELECT outcome, count(*) FROM etl.schedule_history GROUP BY 1 ORDER BY 1",
+                ),
+                (
+                    "tasks with an error",
+                    "SELECT status, sqlstate, count(*) FROM etl.task_run WHERE sqlstate IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC",
+                ),
+            ):
+                rows = connection.execute(query.encode()).fetchall()
+                print(f"{title}: {'; '.join(' '.join(map(str, row)) for row in rows)}")
+
+
+def _one(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row
+
+
+def main() -> int:
+    """Do what the arguments say; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    parser.add_argument("--remote", action="store_true", help="the business is on a second server")
+    parser.add_argument("--orders", type=int, default=20_000, help="orders to begin with")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    if reason := why_not_debian():
+        print(f"Debian's server cannot be used: {reason}", file=sys.stderr)
+        return 2
+    print(f"seed {options.seed}", flush=True)
+    with closing(Servers()) as servers:
+        chaos = Chaos(servers, remote=options.remote, orders=options.orders, seed=options.seed)
+        try:
+            chaos.rage(options.minutes * 60)
+            chaos.prove()
+        except FailedError as error:
+            print(error, file=sys.stderr)
+            return 1
+        finally:
+            chaos.report()
+    print("nothing was lost, nothing was loaded twice")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
