@@ -15,6 +15,7 @@ from driver.commands import (
     check,
     db,
     demo,
+    docs,
     doctor,
     migrate,
     reconcile,
@@ -168,6 +169,7 @@ app.command("quarantine", rich_help_panel="Look", epilog=status.QUARANTINE_EXAMP
 )
 app.command("check", rich_help_panel="Look", epilog=check.EXAMPLES)(check.check)
 app.command("reconcile", rich_help_panel="Look", epilog=reconcile.EXAMPLES)(reconcile.reconcile)
+app.command("docs", rich_help_panel="Look", epilog=docs.EXAMPLES)(docs.docs)
 app.command("trace", rich_help_panel="Look", epilog=trace.EXAMPLES)(trace.trace_command)
 app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
 app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)

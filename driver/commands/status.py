@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,15 +18,15 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from driver import output, state
+from driver import output, state, watch
 from driver.commands import health
 from driver.commands.options import JsonOption
 from driver.connection import connect
-from driver.errors import UserError
+from driver.errors import EXIT_USAGE, UserError
 from driver.output import console, emit
 
 STATUS_EXAMPLES = (
-    "Examples: oceanrecords status · oceanrecords status --runs 20 · oceanrecords status --json"
+    "Examples: oceanrecords status · oceanrecords status --watch · oceanrecords status --json"
 )
 QUARANTINE_EXAMPLES = (
     "Examples: oceanrecords quarantine · oceanrecords quarantine fact_order --retry"
@@ -60,9 +62,15 @@ def status(
     show_all: Annotated[
         bool, typer.Option("--all", help="Every task and watermark, also where nothing happened.")
     ] = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Full screen, and keeps moving until Ctrl-C.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the last runs, the tasks of the latest, how far everything is, and what waits."""
+    if watching:
+        _watch(context, as_json=as_json)
+        return
     with connect(state.of(context).dsn) as connection:
         answer = {
             "runs": _rows(
@@ -76,6 +84,25 @@ def status(
             "health": health.health(connection),
         }
     emit(answer, as_json=as_json, render=lambda data: _render_status(data, show_all))
+
+
+def _watch(context: typer.Context, *, as_json: bool) -> None:
+    if as_json or not console.is_terminal:
+        raise UserError(
+            "--watch needs a terminal, and shows no JSON.",
+            "Without it the status is told once: oceanrecords status",
+            EXIT_USAGE,
+        )
+    signal.signal(signal.SIGTERM, _interrupt)
+    with (
+        connect(state.of(context).dsn, application_name="oceanrecords watch") as connection,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        watch.watch(connection, console)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _render_status(answer: dict[str, Any], show_all: bool) -> None:

@@ -221,3 +221,104 @@ WHERE c.comment IS NULL;
 COMMENT ON VIEW etl.dictionary_gap IS 'What has no comment: empty when the data dictionary is complete.';
 COMMENT ON COLUMN etl.dictionary_gap.kind IS 'schema, column, or the kind of the object.';
 COMMENT ON COLUMN etl.dictionary_gap.object IS 'Its name.';
+
+-- The stars and the task graph in the words of a picture: names instead of oids, a row an object.
+
+CREATE OR REPLACE VIEW etl.star_dimension AS
+SELECT
+    d.dimension,
+    n.nspname AS schema_name,
+    c.relname AS table_name,
+    d.surrogate_key,
+    d.business_key,
+    d.transform_view IS NOT NULL AS is_loaded,
+    coalesce(a.attributes, '{}') AS attributes
+FROM etl.dimension AS d
+JOIN pg_catalog.pg_class AS c ON c.oid = d.dimension_table
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT jsonb_object_agg(t.attribute, t.scd_type) AS attributes
+    FROM etl.dimension_attribute AS t
+    WHERE t.dimension = d.dimension
+) AS a;
+COMMENT ON VIEW etl.star_dimension IS 'Dimensions with their attributes.';
+COMMENT ON COLUMN etl.star_dimension.dimension IS 'Dimension.';
+COMMENT ON COLUMN etl.star_dimension.schema_name IS 'Schema of its table.';
+COMMENT ON COLUMN etl.star_dimension.table_name IS 'Its table.';
+COMMENT ON COLUMN etl.star_dimension.surrogate_key IS 'Surrogate key column.';
+COMMENT ON COLUMN etl.star_dimension.business_key IS 'Columns that identify a member.';
+COMMENT ON COLUMN etl.star_dimension.is_loaded IS 'Whether the engine loads it; false for one that is filled once and for all.';
+COMMENT ON COLUMN etl.star_dimension.attributes IS 'Slowly changing dimension type of each attribute.';
+
+CREATE OR REPLACE VIEW etl.star_fact AS
+SELECT
+    f.fact,
+    n.nspname AS schema_name,
+    c.relname AS table_name,
+    f.business_key,
+    f.measures,
+    coalesce(k.roles, '{}') AS roles
+FROM etl.fact AS f
+JOIN pg_catalog.pg_class AS c ON c.oid = f.fact_table
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT jsonb_object_agg(d.key_column, d.dimension) AS roles
+    FROM etl.fact_dimension AS d
+    WHERE d.fact = f.fact
+) AS k;
+COMMENT ON VIEW etl.star_fact IS 'Facts with the dimensions that they look up.';
+COMMENT ON COLUMN etl.star_fact.fact IS 'Fact.';
+COMMENT ON COLUMN etl.star_fact.schema_name IS 'Schema of its table.';
+COMMENT ON COLUMN etl.star_fact.table_name IS 'Its table.';
+COMMENT ON COLUMN etl.star_fact.business_key IS 'Columns that identify a row: the grain.';
+COMMENT ON COLUMN etl.star_fact.measures IS 'Measures.';
+COMMENT ON COLUMN etl.star_fact.roles IS 'Dimension of each key column.';
+
+CREATE OR REPLACE VIEW etl.star_aggregate AS
+SELECT
+    a.aggregate,
+    n.nspname AS schema_name,
+    c.relname AS table_name
+FROM etl.aggregate AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.aggregate_table
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
+COMMENT ON VIEW etl.star_aggregate IS 'Aggregates and their tables.';
+COMMENT ON COLUMN etl.star_aggregate.aggregate IS 'Aggregate.';
+COMMENT ON COLUMN etl.star_aggregate.schema_name IS 'Schema of its table.';
+COMMENT ON COLUMN etl.star_aggregate.table_name IS 'Its table.';
+
+CREATE OR REPLACE VIEW etl.task_graph AS
+SELECT
+    t.task,
+    t.kind,
+    t.object,
+    t.position,
+    t.is_enabled,
+    s.run_id,
+    s.status,
+    s.seconds,
+    s.rows_read,
+    s.rows_inserted,
+    s.rows_updated,
+    s.rows_deleted,
+    s.rows_queued,
+    s.rows_quarantined,
+    s.sqlstate
+FROM etl.task AS t
+LEFT JOIN etl.task_status AS s ON s.task = t.task;
+COMMENT ON VIEW etl.task_graph IS 'All tasks, with what the latest run did to each; etl.task_edge has the edges.';
+COMMENT ON COLUMN etl.task_graph.task IS 'Task.';
+COMMENT ON COLUMN etl.task_graph.kind IS 'Kind of the task.';
+COMMENT ON COLUMN etl.task_graph.object IS 'Object of the task.';
+COMMENT ON COLUMN etl.task_graph.position IS 'Order of the tasks.';
+COMMENT ON COLUMN etl.task_graph.is_enabled IS 'Whether runs include the task.';
+COMMENT ON COLUMN etl.task_graph.run_id IS 'The latest run; NULL where it did not include the task.';
+COMMENT ON COLUMN etl.task_graph.status IS 'pending, running, succeeded, failed or skipped; NULL where the run did not include it.';
+COMMENT ON COLUMN etl.task_graph.seconds IS 'Duration in seconds.';
+COMMENT ON COLUMN etl.task_graph.rows_read IS 'Rows or keys looked at.';
+COMMENT ON COLUMN etl.task_graph.rows_inserted IS 'Rows inserted.';
+COMMENT ON COLUMN etl.task_graph.rows_updated IS 'Rows updated.';
+COMMENT ON COLUMN etl.task_graph.rows_deleted IS 'Rows marked as deleted.';
+COMMENT ON COLUMN etl.task_graph.rows_queued IS 'Rows queued for reprocessing.';
+COMMENT ON COLUMN etl.task_graph.rows_quarantined IS 'Rows that went to quarantine.';
+COMMENT ON COLUMN etl.task_graph.sqlstate IS 'Error code where it failed; a message may quote data, which has no place in a picture.';
