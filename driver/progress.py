@@ -1,4 +1,4 @@
-"""Shows a run while it works: a calm live area on a terminal, plain lines elsewhere."""
+"""Shows a run while it works: a calm live area on a terminal, a line a finished task elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from driver.run import Event
 
 # Kinds with many small tasks, told in one line when the last of them is done.
 _GROUPED = {"extract": ("extracted", "extracting"), "stage": ("staged", "staging")}
-_NAME_WIDTH = 24
+# The longest names of tasks that there are, and a blank; a longer one still gets its blanks.
+NAME_WIDTH = 30
 
 
 class Progress:
@@ -73,8 +74,6 @@ class Progress:
         if event.status == "running":
             self._running[event.task] = time.monotonic()
             self._group_start.setdefault(event.kind, time.monotonic())
-            if not (self._brief or self._live or event.kind in _GROUPED):
-                self._console.print(f"… {name}")
             return
         self._running.pop(event.task, None)
         if event.status == "pending":
@@ -100,7 +99,7 @@ class Progress:
 
     def _line(self, mark: str, style: str, name: str, said: str) -> Text:
         line = Text(f"{mark} ", style=self._console.get_style(style))
-        line.append(f"{name:<{_NAME_WIDTH}}", style="default")
+        line.append(padded(name), style="default")
         line.append(said, style="default")
         return line
 
@@ -121,7 +120,7 @@ class Progress:
         now = time.monotonic()
         for name, since in self._at_work():
             self._spinner.update(
-                text=Text.assemble(f"{name:<{_NAME_WIDTH}}", (output.seconds(now - since), "dim"))
+                text=Text.assemble(padded(name), (output.seconds(now - since), "dim"))
             )
             yield self._spinner.render(console.get_time())
         if self._total:
@@ -130,6 +129,11 @@ class Progress:
                 f" · {output.seconds(now - self._started)}",
                 style="dim",
             )
+
+
+def padded(name: str) -> str:
+    """Return a name with blanks up to where the next column begins, two at least."""
+    return f"{name:<{NAME_WIDTH - 2}}  "
 
 
 def _rows(count: int) -> str:

@@ -17,7 +17,7 @@ from driver.commands.options import JsonOption
 from driver.connection import Target, resolve
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
 from driver.output import console, error_console, print_error, print_json
-from driver.progress import Progress
+from driver.progress import Progress, padded
 from driver.run import Interrupted, Outcome
 from driver.run import run as work
 
@@ -159,7 +159,8 @@ def _render(outcome: Outcome) -> None:
     skipped = [task for task in outcome.tasks if task["status"] == "skipped"]
     for task in skipped:
         console.print(
-            f"[warn]-[/] {task['object']:<24}[quiet]skipped: {task['message']}[/]", soft_wrap=True
+            f"[warn]-[/] {padded(task['object'])}[quiet]skipped: {task['message']}[/]",
+            soft_wrap=True,
         )
     style = {"succeeded": "ok", "partial": "warn"}.get(outcome.status, "bad")
     parts = [f"{one['tasks']} tasks"]
