@@ -25,6 +25,10 @@ install: $(VENV)/.installed ## The virtual environment, with the program in it
 test: $(VENV)/.installed-test server-packages lint ## Everything: style, types, and the tests on both servers
 	$(BIN)/pytest --server all $(PYTEST_ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.installed ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.installed-test ## Style of Python and SQL, and types
 	$(BIN)/ruff check .

@@ -1,0 +1,59 @@
+"""Loads: the first one, batches, nothing new, full refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.bench import Bench
+
+
+def initial(bench: Bench) -> None:
+    """Load empty stars from all of the operational data, each time into a new database."""
+    with bench.case("initial", f"initial load of {bench.world.orders:,} orders") as case:
+        for turn in range(bench.repeat):
+            for peer in bench.order(turn):
+                peer.begin(bench.world)
+                bench.measure(case, peer, peer.load)
+        for peer in bench.peers:
+            bench.server.settle(peer.database)
+            bench.loaded.add(peer.name)
+        case.rows = bench.prove("initial load")
+
+
+def batch(percent: float) -> Callable[[Bench], None]:
+    """Return the case in which a share of the operational data has changed, each time another."""
+
+    def run(bench: Bench) -> None:
+        bench.ensure_loaded()
+        with bench.case(f"batch-{percent:g}", f"batch that changes {percent:g} %") as case:
+            for turn in range(bench.repeat):
+                case.facts["changed"] = bench.change(percent)
+                for peer in bench.order(turn):
+                    bench.measure(case, peer, peer.load)
+            case.rows = bench.prove(f"{percent:g} % changed")
+            for peer in bench.peers:
+                bench.server.settle(peer.database)
+
+    return run
+
+
+def nothing(bench: Bench) -> None:
+    """Load although nothing has changed."""
+    bench.ensure_loaded()
+    with bench.case("nothing", "nothing new") as case:
+        for turn in range(bench.repeat):
+            for peer in bench.order(turn):
+                bench.measure(case, peer, peer.load)
+        case.rows = bench.prove("nothing new")
+
+
+def refresh(bench: Bench) -> None:
+    """Build everything anew although it is there."""
+    bench.ensure_loaded()
+    with bench.case("refresh", "full refresh") as case:
+        for turn in range(bench.repeat):
+            for peer in bench.order(turn):
+                bench.measure(case, peer, peer.refresh)
+        case.rows = bench.prove("full refresh")
+        for peer in bench.peers:
+            bench.server.settle(peer.database)

@@ -1,0 +1,141 @@
+"""The ways of building the stars that are compared, each in a database of its own."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import psycopg
+
+from benchmarks.measure import Measurement, measured
+from benchmarks.server import Server, statement
+from benchmarks.world import World, oceanrecords
+
+
+class Peer(ABC):
+    """One way of building the stars.
+
+    Attributes:
+        name: short name, also of its database.
+        title: name in the report.
+        schema: schema of its stars.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    schema: ClassVar[str]
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @property
+    def database(self) -> str:
+        return f"peer_{self.name}"
+
+    def set_up(self) -> None:  # noqa: B027
+        """Get ready what the peer needs outside the database."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the programs that the peer brings along."""
+        return {}
+
+    def begin(self, world: World) -> None:
+        """Make the peer's database anew: operational data, and stars that are still empty."""
+        self.server.copy(world.template, self.database)
+        self.install()
+
+    def install(self) -> None:  # noqa: B027
+        """Prepare a new copy of the operational data; not measured, as a migration would not be."""
+
+    @abstractmethod
+    def load(self) -> Measurement:
+        """Bring the stars up to date with the operational data, and measure it."""
+
+    @abstractmethod
+    def refresh(self) -> Measurement:
+        """Build the stars from nothing although they are there, and measure it."""
+
+
+class Ours(Peer):
+    """This warehouse with all that it keeps: delta, mirror, stars, six aggregates, checks."""
+
+    name = "ours"
+    title = "ours, everything"
+    schema = "dwh"
+    workers = 2
+
+    def load(self) -> Measurement:
+        return self._run("--workers", str(self.workers))
+
+    def refresh(self) -> Measurement:
+        return self._run("--workers", str(self.workers), "--full-refresh")
+
+    def _run(self, *arguments: str) -> Measurement:
+        with measured(self.server, self.database) as result:
+            finished = oceanrecords(self.server.dsn(self.database), "run", "--json", *arguments)
+            result.wall_seconds = finished.seconds
+        result.client_bytes = finished.peak_bytes
+        answer: dict[str, Any] = json.loads(finished.output)
+        result.sql_seconds = float(answer["seconds"])
+        result.extra["tasks"] = {
+            task["task"]: float(task["seconds"]) for task in answer["task_runs"] if task["seconds"]
+        }
+        return result
+
+
+class OursStars(Ours):
+    """This warehouse for the stars alone: its aggregates and checks taken out of the catalog."""
+
+    name = "stars"
+    title = "ours, stars alone"
+
+    def install(self) -> None:
+        with self.server.connect(self.database) as connection:
+            connection.execute(statement("stars_alone"))
+
+
+class OursOneWorker(Ours):
+    """This warehouse with everything, by one worker."""
+
+    name = "one_worker"
+    title = "ours, one worker"
+    workers = 1
+
+
+class Hand(Peer):
+    """Hand-written SQL that does the least work possible, in one session."""
+
+    name = "hand"
+    title = "by hand"
+    schema = "hand"
+
+    def install(self) -> None:
+        with self.server.connect(self.database) as connection:
+            connection.execute(statement("hand/schema"))
+
+    def load(self) -> Measurement:
+        with (
+            measured(self.server, self.database) as result,
+            psycopg.connect(self.server.dsn(self.database)) as connection,
+            psycopg.ClientCursor(connection) as cursor,
+        ):
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            row = cursor.execute(
+                "SELECT pg_snapshot_xmin(snapshot)::text, snapshot::text FROM hand.watermark"
+            ).fetchone()
+            if row is None:
+                cursor.execute(statement("hand/initial"))
+            else:
+                cursor.execute(statement("hand/batch"), {"xmin": row[0], "snapshot": row[1]})
+        result.sql_seconds = result.wall_seconds
+        return result
+
+    def refresh(self) -> Measurement:
+        with self.server.connect(self.database) as connection:
+            connection.execute("DROP SCHEMA hand CASCADE")
+        self.install()
+        return self.load()
+
+
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Ours, OursStars, Hand)}

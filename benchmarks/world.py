@@ -1,0 +1,79 @@
+"""The operational data that all peers start from, and the changes that all of them get alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Finished, run_program
+from benchmarks.server import Server, statement
+from simulator.burst import burst
+
+ROOT = Path(__file__).resolve().parent.parent
+UNTIL = "2026-01-01"
+_FIRST_CLOCK = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def oceanrecords(dsn: str, *arguments: str, accept: Sequence[int] = (0,)) -> Finished:
+    """Run the program as a user does, on one database."""
+    return run_program(
+        [sys.executable, "-m", "driver.cli", "--dsn", dsn, *arguments],
+        environment={"PYTHONPATH": str(ROOT)},
+        accept=lambda status: status in accept,
+    )
+
+
+class World:
+    """One size of the operational system, as a database to copy.
+
+    Parameters:
+        server: where it is.
+        orders: number of orders seeded.
+    """
+
+    def __init__(self, server: Server, orders: int) -> None:
+        self.server = server
+        self.orders = orders
+        self.template = f"world_{orders}"
+        self.seeding: Finished | None = None
+
+    def ensure(self) -> None:
+        """Make the database, unless an earlier run has: migrated, seeded, nothing loaded yet."""
+        if self.server.exists(self.template):
+            return
+        unfinished = f"{self.template}_unfinished"
+        self.server.drop(unfinished)
+        self.server.copy("template0", unfinished)
+        dsn = self.server.dsn(unfinished)
+        oceanrecords(dsn, "migrate")
+        self.seeding = oceanrecords(
+            dsn, "simulate", "seed", "--orders", str(self.orders), "--until", UNTIL
+        )
+        self.server.settle(unfinished)
+        self.server.rename(unfinished, self.template)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows the tables hold that tell the size."""
+        with self.server.connect(self.template) as connection:
+            row = connection.execute(statement("sizes")).fetchone()
+        assert row is not None
+        names = ("orders", "order_lines", "customers", "addresses", "products")
+        return dict(zip(names, row, strict=True))
+
+    def change(self, database: str, percent: float, number: int) -> dict[str, Any]:
+        """Change a share of a copy; the same number makes the same changes in every copy.
+
+        Parameters:
+            database: the copy.
+            percent: share that changes.
+            number: which change it is; later ones have greater numbers.
+
+        Returns:
+            What was changed, by kind.
+        """
+        clock = _FIRST_CLOCK + timedelta(hours=number)
+        with self.server.connect(database) as connection:
+            return vars(burst(connection, percent / 100, seed=number, clock=clock))
