@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import statistics
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import psycopg
 
-from benchmarks.measure import Measurement, measured
+from benchmarks.dbt_environment import DbtEnvironment
+from benchmarks.measure import Finished, Measurement, measured, run_program
 from benchmarks.server import Server, statement
 from benchmarks.world import World, oceanrecords
+from driver.server import SUPERUSER
 
 
 class Peer(ABC):
@@ -138,4 +141,67 @@ class Hand(Peer):
         return self.load()
 
 
-PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Ours, OursStars, Hand)}
+class Dbt(Peer):
+    """dbt as a competent user writes it: snapshots, incremental models, two threads.
+
+    Its time in SQL is the whole command without what a command takes that builds nothing.
+    """
+
+    name = "dbt"
+    title = "dbt"
+    schema = "dbt"
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.environment = DbtEnvironment(server.embedded.home / "dbt")
+        self._start_up: float | None = None
+
+    def set_up(self) -> None:
+        self.environment.ensure()
+
+    def versions(self) -> dict[str, str]:
+        return self.environment.versions()
+
+    def install(self) -> None:
+        with self.server.connect(self.database) as connection:
+            connection.execute(statement("dbt_source"))
+
+    def load(self) -> Measurement:
+        return self._build()
+
+    def refresh(self) -> Measurement:
+        return self._build("--full-refresh")
+
+    def start_up(self) -> float:
+        """Return the seconds of a command that builds nothing: the median of three, found once."""
+        if self._start_up is None:
+            self._run("build", "--select", "tag:nothing")  # reads the project for the first time
+            taken = [self._run("build", "--select", "tag:nothing").seconds for _ in range(3)]
+            self._start_up = statistics.median(taken)
+        return self._start_up
+
+    def _build(self, *arguments: str) -> Measurement:
+        start_up = self.start_up()
+        with measured(self.server, self.database) as result:
+            finished = self._run("build", *arguments)
+            result.wall_seconds = finished.seconds
+        result.client_bytes = finished.peak_bytes
+        result.sql_seconds = max(0.0, finished.seconds - start_up)
+        result.extra["start_up_seconds"] = start_up
+        return result
+
+    def _run(self, *arguments: str) -> Finished:
+        embedded = self.server.embedded
+        return run_program(
+            self.environment.command(*arguments),
+            environment={
+                "PGHOST": str(embedded.socket_directory),
+                "PGPORT": str(embedded.port),
+                "PGUSER": SUPERUSER,
+                "PGDATABASE": self.database,
+            },
+            folder=self.environment.folder,
+        )
+
+
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Ours, OursStars, Hand, Dbt)}

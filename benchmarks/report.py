@@ -62,8 +62,8 @@ def _ratios(results: Results, cases: list[Case]) -> Iterable[str]:
     yield "## Ratios"
     yield ""
     yield "Whole command by whole command; time in SQL by dbt's command without its start-up; time"
-    yield "in SQL by hand-written SQL. In brackets what is to be reached at a million orders; ✓ and ✗"
-    yield "tell whether it is."
+    yield "in SQL by hand-written SQL. In brackets what is to be reached at a million orders; ✓"
+    yield "and ✗ tell whether it is."
     yield ""
     rows = []
     for case in cases:
