@@ -1,5 +1,8 @@
 """`oceanrecords metabase`: plan, provision, status and export."""
 
+# What the commands have in common is read from the context, by the names of their options.
+# ruff: noqa: ARG001
+
 from __future__ import annotations
 
 import os
@@ -136,6 +139,29 @@ class _Target:
     create_role: bool = False
     password_file_of_role: Path | None = None
 
+    @classmethod
+    def of(cls, context: typer.Context) -> _Target:
+        """Read the options that the commands share from a command's context, by their names."""
+        given = context.params
+        return cls(
+            given["url"],
+            given["user"],
+            given["password_file"],
+            given["definition"],
+            Warehouse(
+                given["database_name"],
+                host="",
+                port=0,
+                database="",
+                user=given["warehouse_user"],
+                ssl=given["warehouse_ssl"],
+            ),
+            given["warehouse_host"],
+            given["warehouse_port"],
+            given.get("create_role", False),
+            given.get("warehouse_password_file"),
+        )
+
 
 @app.command(epilog="Example: oceanrecords metabase plan --create-role")
 def plan(
@@ -157,16 +183,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what `provision` would change; nothing is written."""
-    target = _Target(
-        url,
-        user,
-        password_file,
-        definition,
-        _named(database_name, warehouse_user, warehouse_ssl),
-        warehouse_host,
-        warehouse_port,
-        create_role,
-    )
+    target = _Target.of(context)
     options = Options(prune=prune, adopt=adopt, reset_password=reset_password, wait_seconds=wait)
     with _prepared(context, target) as (connection, dashboard, warehouse):
         role = _plan_role(connection, warehouse.user, create_role)
@@ -199,17 +216,7 @@ def provision(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the server to the definition; a second call changes nothing."""
-    target = _Target(
-        url,
-        user,
-        password_file,
-        definition,
-        _named(database_name, warehouse_user, warehouse_ssl),
-        warehouse_host,
-        warehouse_port,
-        create_role,
-        warehouse_password_file,
-    )
+    target = _Target.of(context)
     options = Options(prune=prune, adopt=adopt, reset_password=reset_password, wait_seconds=wait)
     with _prepared(context, target) as (connection, dashboard, warehouse):
         client, credentials = _server(target)
@@ -249,15 +256,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show the server, whether it is as defined, and whether each question answers."""
-    target = _Target(
-        url,
-        user,
-        password_file,
-        definition,
-        _named(database_name, warehouse_user, warehouse_ssl),
-        warehouse_host,
-        warehouse_port,
-    )
+    target = _Target.of(context)
     with _prepared(context, target, check=False) as (_, dashboard, warehouse):
         client, credentials = _server(target)
         provisioner = Provisioner(
@@ -291,15 +290,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write what the server has as a definition, to keep what was changed there by hand."""
-    target = _Target(
-        url,
-        user,
-        password_file,
-        definition,
-        _named(database_name, warehouse_user, warehouse_ssl),
-        warehouse_host,
-        warehouse_port,
-    )
+    target = _Target.of(context)
     with _prepared(context, target, check=False) as (_, dashboard, warehouse):
         client, credentials = _server(target)
         report = Provisioner(
@@ -317,10 +308,6 @@ def export(
 
 
 # -- preparing ------------------------------------------------------------------------------------
-
-
-def _named(name: str, user: str, ssl: bool) -> Warehouse:
-    return Warehouse(name, host="", port=0, database="", user=user, ssl=ssl)
 
 
 @contextmanager
