@@ -5,6 +5,22 @@
 -- that the mirror contains. A batch is what the present snapshot sees and that one did not. The range on the id makes it an
 -- index scan; the visibility test makes it exact.
 
+CREATE OR REPLACE FUNCTION etl._changed_condition(p_source etl.source_table, p_mode text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_changed_condition$
+    SELECT CASE
+        WHEN p_mode = 'all' OR p_source.change_detection = 'comparison' THEN 'true'
+        WHEN p_source.change_detection = 'snapshot'
+            THEN format(E's.%1$I >= pg_snapshot_xmin($2)\n    AND NOT pg_visible_in_snapshot(s.%1$I, $2)', p_source.change_column)
+        -- The lookback is off $3 already: moment - interval in the condition would keep it from being sent to another server.
+        ELSE format(E's.%1$I >= $3\n    AND s.%1$I < $4', p_source.change_column)
+    END
+$_changed_condition$;
+COMMENT ON FUNCTION etl._changed_condition(etl.source_table, text) IS 'Condition that a row of a source table (s) is to be extracted: mode changed (since the watermark) or all. $2 last snapshot, $3 and $4 moments from and up to which changes are read.';
+
 CREATE OR REPLACE FUNCTION etl._extraction_sql(
     p_source_table name,
     p_mode text
@@ -17,6 +33,7 @@ DECLARE
     r_source etl.source_table;
     v_columns name[];
     v_changed text;
+    v_unreadable text;
     v_present text;
 BEGIN
     SELECT *
@@ -37,14 +54,7 @@ FROM source.%1$I$sql$,
         RETURN;
     END IF;
 
-    v_changed := CASE
-        WHEN p_mode = 'all' OR r_source.change_detection = 'comparison' THEN ''
-        WHEN r_source.change_detection = 'snapshot' THEN format(
-            E'\nWHERE s.%1$I >= pg_snapshot_xmin($2)\n    AND NOT pg_visible_in_snapshot(s.%1$I, $2)', r_source.change_column
-        )
-        -- The lookback is off $3 already: moment - interval in the condition would keep it from being sent to another server.
-        ELSE format(E'\nWHERE s.%1$I >= $3\n    AND s.%1$I < $4', r_source.change_column)
-    END;
+    v_changed := coalesce(E'\nWHERE ' || nullif(etl._changed_condition(r_source, p_mode), 'true'), '');
     title := 'changed rows into delta';
     statement := format(
         $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s)
@@ -54,6 +64,11 @@ FROM source.%1$I AS s%4$s$sql$,
     );
     RETURN NEXT;
 
+    -- A row that cannot be read is there all the same.
+    v_unreadable := format(
+        E'\n    AND NOT EXISTS (\n        SELECT\n        FROM etl.quarantine AS q\n        JOIN etl.batch AS b ON b.run_id = q.run_id AND b.batch_id = $1\n        WHERE q.object = %L\n            AND q.sqlstate LIKE ''22%%''\n            AND q.row_key = ',
+        p_source_table
+    );
     -- Rows that are there now. Where delta holds all of them, or all that could have come back under a deleted key, they are not
     -- asked for again, which would move the keys of the whole table when the source is another server. By snapshot it does: a row
     -- under a key that was deleted since the watermark was written after that, thus since the watermark too.
@@ -71,7 +86,7 @@ FROM source.%1$I AS s%4$s$sql$,
 SELECT $1, 'delete', %3$s, %4$s
 FROM stage.%1$I AS m%5$s
 WHERE m.deleted_at IS NULL
-    AND NOT EXISTS (%6$s%7$s)$sql$,
+    AND NOT EXISTS (%6$s%7$s)%8$s$sql$,
             p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'm.%1$I'),
             -- A tombstone knows when the row was deleted; without one it was before now.
             CASE WHEN r_source.delete_detection = 'tombstone' THEN 'coalesce(t.deleted_at, $4)' ELSE '$4' END,
@@ -86,7 +101,8 @@ LEFT JOIN (
                 etl._from_json(r_source.key_columns, 'd.row_key', format('stage.%I', p_source_table)::regclass), p_source_table,
                 etl._list(r_source.key_columns), etl._match(r_source.key_columns, 't', 'm')
             ) ELSE '' END,
-            v_present, etl._match(r_source.key_columns, 's', 'm')
+            v_present, etl._match(r_source.key_columns, 's', 'm'),
+            v_unreadable || etl._json_key(r_source.key_columns, 'm') || E'\n    )'
         );
         RETURN NEXT;
     ELSIF r_source.delete_detection = 'tombstone' THEN
@@ -102,11 +118,12 @@ FROM (
         AND t.row_xid >= pg_snapshot_xmin($2)
         AND NOT pg_visible_in_snapshot(t.row_xid, $2)
 ) AS d (%2$s, deleted_at)
-WHERE NOT EXISTS (%7$s%6$s)
+WHERE NOT EXISTS (%7$s%6$s)%8$s
 GROUP BY %3$s$sql$,
             p_source_table, etl._list(r_source.key_columns), etl._list(r_source.key_columns, 'd.%1$I'),
             etl._from_json(r_source.key_columns, 't.row_key', format('stage.%I', p_source_table)::regclass), p_source_table,
-            etl._match(r_source.key_columns, 's', 'd'), v_present
+            etl._match(r_source.key_columns, 's', 'd'), v_present,
+            v_unreadable || etl._json_key(r_source.key_columns, 'd') || E'\n    )'
         );
         RETURN NEXT;
     END IF;
@@ -195,7 +212,8 @@ BEGIN
         sqlstate = l.sqlstate,
         message = l.message,
         rows_read = 0,
-        rows_inserted = 0
+        rows_inserted = 0,
+        rows_quarantined = 0
     FROM unnest(p_tasks) AS c
     CROSS JOIN (
         SELECT
@@ -254,9 +272,9 @@ COMMENT ON FUNCTION etl._note_outcomes(etl.task_run[]) IS 'Notes the outcomes of
 /*
 Extracts one source table into delta, or, when neither it nor its mirror has been filled yet, straight into stage.
 Parameters: p_source_table, the table; p_run_id, the run.
-Returns:    rows read, for a bulk load inserted.
-Writes:     delta.<table> or stage.<table>, etl.extraction; for a bulk load also etl.watermark and etl.load_state.
-Errors:     ET007 when a column of the table was dropped or retyped.
+Returns:    rows read, for a bulk load inserted; rows quarantined because they cannot be read.
+Writes:     delta.<table> or stage.<table>, etl.extraction, etl.quarantine; for a bulk load also etl.watermark and etl.load_state.
+Errors:     ET007 when a column of the table was dropped or retyped; ET008 when too many of its rows cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._extract(p_source_table name, p_run_id bigint)
 RETURNS etl.load_result
@@ -293,13 +311,13 @@ BEGIN
             r_result.rows_inserted := r_result.rows_read;
             PERFORM etl._move_watermark(p_source_table, r_batch, v_until);
         EXCEPTION
-            WHEN unique_violation OR not_null_violation THEN
-                -- A row without a usable key: by way of delta it is found and put into quarantine.
+            WHEN unique_violation OR not_null_violation OR data_exception THEN
+                -- A row without a usable key, or one that cannot be read: by way of delta it is found and put into quarantine.
                 v_mode := 'all';
         END;
     END IF;
     IF v_mode <> 'bulk' THEN
-        r_result.rows_read := etl._extract_delta(p_source_table, v_mode, r_batch.batch_id, r_watermark, v_until);
+        r_result := etl._extract_delta(p_source_table, v_mode, r_batch, r_watermark, v_until);
     END IF;
 
     INSERT INTO etl.extraction (batch_id, source_table, rows_extracted, complete_until, is_bulk)
@@ -342,45 +360,75 @@ COMMENT ON FUNCTION etl._extract_bulk(name, bigint) IS 'Fills an empty stage tab
 
 /*
 Extracts the changes of a source table into delta, where the last batch that brought any is replaced.
-Parameters: p_source_table, the table; p_mode, changed or all; p_batch_id, the batch; p_watermark, the last watermark;
+Parameters: p_source_table, the table; p_mode, changed or all; p_batch, the batch; p_watermark, the last watermark;
             p_until, moment up to which the changes are complete.
-Returns:    number of rows.
-Writes:     delta.<table>.
+Returns:    rows read, quarantined.
+Writes:     delta.<table>, etl.quarantine.
 */
 CREATE OR REPLACE FUNCTION etl._extract_delta(
     p_source_table name,
     p_mode text,
-    p_batch_id bigint,
+    p_batch etl.batch,
     p_watermark etl.watermark,
     p_until timestamptz
-) RETURNS bigint
+) RETURNS etl.load_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_extract_delta$
 DECLARE
+    r_source etl.source_table;
     r_statement record;
-    v_from timestamptz := p_watermark.read_at - (SELECT s.lookback FROM etl.source_table AS s WHERE s.source_table = p_source_table);
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    r_fetched etl.load_result;
+    v_from timestamptz;
     v_rows bigint;
-    v_total bigint := 0;
 BEGIN
+    SELECT *
+    INTO STRICT r_source
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table;
+    v_from := p_watermark.read_at - r_source.lookback;
     FOR r_statement IN
         SELECT *
         FROM etl._extraction_sql(p_source_table, p_mode)
     LOOP
-        EXECUTE r_statement.statement
-        USING p_batch_id, p_watermark.snapshot, v_from, p_until;
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
-        v_total := v_total + v_rows;
+        BEGIN
+            EXECUTE r_statement.statement
+            USING p_batch.batch_id, p_watermark.snapshot, v_from, p_until;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+        EXCEPTION
+            WHEN data_exception THEN
+                IF r_statement.title <> 'changed rows into delta' THEN
+                    RAISE;
+                END IF;
+                v_rows := NULL;
+        END;
+        IF v_rows IS NULL THEN
+            r_fetched := etl._fetch_changed(r_source, p_mode, p_batch, p_watermark.snapshot, v_from, p_until);
+            v_rows := r_fetched.rows_read;
+            r_result.rows_quarantined := r_fetched.rows_quarantined;
+        END IF;
+        r_result.rows_read := r_result.rows_read + v_rows;
         IF v_rows > 0 THEN
             -- Already now: the statement for deleted rows looks for their keys here.
-            EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch_id;
+            EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch.batch_id;
             EXECUTE format('ANALYZE delta.%I', p_source_table);
         END IF;
     END LOOP;
-    RETURN v_total + etl._extract_again(p_source_table, p_batch_id, p_until);
+    IF p_mode = 'all' OR r_source.change_detection = 'comparison' THEN
+        -- All rows were read: those that could not be and are not among them now are readable, or gone.
+        DELETE FROM etl.quarantine AS q
+        WHERE q.object = p_source_table
+            AND q.sqlstate LIKE '22%'
+            AND q.run_id <> p_batch.run_id;
+    END IF;
+    r_fetched := etl._extract_again(p_source_table, p_batch, p_until);
+    r_result.rows_read := r_result.rows_read + r_fetched.rows_read;
+    r_result.rows_quarantined := r_result.rows_quarantined + r_fetched.rows_quarantined;
+    RETURN r_result;
 END
 $_extract_delta$;
-COMMENT ON FUNCTION etl._extract_delta(name, text, bigint, etl.watermark, timestamptz) IS 'Extracts the changes of a source table into delta.';
+COMMENT ON FUNCTION etl._extract_delta(name, text, etl.batch, etl.watermark, timestamptz) IS 'Extracts the changes of a source table into delta.';
 
 /*
 Moment up to which the changes of a source table are complete. For a table watched by time of change it is held back to the

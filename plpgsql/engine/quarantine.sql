@@ -98,7 +98,6 @@ DECLARE
     v_key jsonb;
     v_original jsonb;
     v_source name;
-    v_limit bigint := etl.get_setting('quarantine_limit')::bigint;
 BEGIN
     EXECUTE format('SELECT %s FROM work.%I AS k', etl._json_key(p_business_key, 'k'), p_object || '_key') INTO v_key;
     -- The row that it came from: of the source table with the same key, where there is one.
@@ -116,15 +115,33 @@ BEGIN
         INTO v_original;
     END IF;
     PERFORM etl._quarantine(p_object, v_key, p_sqlstate, p_reason, v_original, p_run_id);
-    IF (SELECT count(*) FROM etl.quarantine AS q WHERE q.object = p_object AND q.run_id = p_run_id) > v_limit THEN
-        RAISE EXCEPTION 'more than % rows of % cannot be loaded, the last because: %', v_limit, p_object, p_reason
-            USING ERRCODE = 'ET008',
-                DETAIL = format('Error code of the last row: %s; its key: %s.', p_sqlstate, v_key),
-                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_limit.';
-    END IF;
+    PERFORM etl._check_quarantine_limit(p_object, v_key, p_sqlstate, p_reason, p_run_id);
 END
 $_quarantine_key$;
 COMMENT ON FUNCTION etl._quarantine_key(name, name[], text, text, bigint) IS 'Puts the only pending key of an object into quarantine.';
+
+/*
+Refuses to go on when a run has put very many rows of an object into quarantine: then it is not the rows that are at fault.
+Parameters: p_object, the object; p_key, p_sqlstate, p_reason, the last row and its error; p_run_id, the run.
+Errors:     ET008 when they are more than the setting quarantine_limit allows.
+*/
+CREATE OR REPLACE FUNCTION etl._check_quarantine_limit(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_quarantine_limit$
+DECLARE
+    v_limit bigint := etl.get_setting('quarantine_limit')::bigint;
+BEGIN
+    IF (SELECT count(*) FROM etl.quarantine AS q WHERE q.object = p_object AND q.run_id = p_run_id) > v_limit THEN
+        RAISE EXCEPTION 'more than % rows of % cannot be loaded, the last because: %', v_limit, p_object, p_reason
+            USING ERRCODE = 'ET008',
+                DETAIL = format('Error code of the last row: %s; its key: %s.', p_sqlstate, p_key),
+                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_limit.';
+    END IF;
+END
+$_check_quarantine_limit$;
+COMMENT ON FUNCTION etl._check_quarantine_limit(name, jsonb, text, text, bigint) IS 'Refuses to go on when a run has put very many rows of an object into quarantine (ET008).';
 
 CREATE OR REPLACE FUNCTION etl._quarantine(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_original jsonb, p_run_id bigint)
 RETURNS void
@@ -247,9 +264,10 @@ COMMENT ON FUNCTION etl._quarantine_delta(name, name[], bigint, bigint) IS 'Take
 
 /*
 Asks that rows in quarantine be tried again by the next run.
-Parameters: p_object, source table, dimension or fact (all by default). Rows of a source table are extracted anew with their table.
+Parameters: p_object, source table, dimension or fact (all by default). Rows of a source table are extracted again by their keys; those
+            without a key with their table.
 Returns:    number of rows.
-Writes:     work.<object>_key, for a source table etl.watermark.
+Writes:     work.<object>_key, for a source table etl.reextraction or etl.watermark.
 Errors:     ET002 when there is no such object.
 */
 CREATE OR REPLACE FUNCTION etl.retry_quarantine(p_object name DEFAULT NULL)
@@ -276,7 +294,18 @@ BEGIN
     LOOP
         v_total := v_total + r_object.row_count;
         IF r_object.business_key IS NULL THEN
-            PERFORM etl._request_refresh(ARRAY[r_object.object::text]);
+            INSERT INTO etl.reextraction (source_table, row_key)
+            SELECT q.object, q.row_key
+            FROM etl.quarantine AS q
+            WHERE q.object = r_object.object
+                AND q.sqlstate <> '23502'
+            ON CONFLICT (source_table, row_key) DO UPDATE
+            SET batch_id = NULL;
+            PERFORM etl._request_refresh(ARRAY[q.object::text])
+            FROM etl.quarantine AS q
+            WHERE q.object = r_object.object
+                AND (q.sqlstate = '23502' OR jsonb_path_exists(q.row_key, '$.* ? (@ == null)'))
+            LIMIT 1;
         ELSE
             EXECUTE format(
                 'INSERT INTO work.%I (%s) SELECT %s FROM etl.quarantine AS q WHERE q.object = $1 ON CONFLICT DO NOTHING',

@@ -332,7 +332,10 @@ BEGIN
 
     r_object := etl._compare(
         p_source_table,
-        format('SELECT s.* FROM source.%I AS s WHERE %s', p_source_table, etl._not_ignored(r_source.key_columns, 's')),
+        format(
+            'SELECT s.* FROM source.%I AS s WHERE %s%s',
+            p_source_table, etl._not_ignored(r_source.key_columns, 's'), etl._not_unreadable(p_source_table, r_source.key_columns, 's')
+        ),
         format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(r_source.key_columns, 'm')),
         r_source.key_columns, v_columns, v_stage, v_sums
     );
@@ -905,71 +908,6 @@ FROM etl.aggregate_differences(ARRAY[$1]) AS q$sql$,
 END
 $_repair_aggregate$;
 COMMENT ON FUNCTION etl._repair_aggregate(name) IS 'Adds what differing groups lack to the differences of an aggregate.';
-
-/*
-Extracts rows that a repair asked for, whether they have changed or not, as part of a batch.
-Parameters: p_source_table, the table; p_batch_id, the batch; p_until, moment noted for rows that are gone without a trace.
-Returns:    number of rows.
-Writes:     delta.<table>, etl.reextraction.
-*/
-CREATE OR REPLACE FUNCTION etl._extract_again(p_source_table name, p_batch_id bigint, p_until timestamptz)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_extract_again$
-DECLARE
-    v_key name[];
-    v_columns name[];
-    v_rows bigint;
-BEGIN
-    -- Done is what a batch brought that has reached stage.
-    DELETE FROM etl.reextraction AS e
-    USING etl.watermark AS w
-    WHERE e.source_table = p_source_table
-        AND w.source_table = p_source_table
-        AND e.batch_id <= w.batch_id;
-    IF NOT EXISTS (SELECT FROM etl.reextraction AS e WHERE e.source_table = p_source_table) THEN
-        RETURN 0;
-    END IF;
-    SELECT s.key_columns
-    INTO v_key
-    FROM etl.source_table AS s
-    WHERE s.source_table = p_source_table;
-    v_columns := etl._without(etl._columns(format('stage.%I', p_source_table)::regclass), '{batch_id,deleted_at}');
-    EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch_id;
-    EXECUTE format(
-        $sql$WITH wanted (%1$s) AS (
-    SELECT %2$s
-    FROM etl.reextraction AS e
-    WHERE e.source_table = %3$L
-)
-INSERT INTO delta.%4$I (batch_id, operation, %5$s, deleted_at)
-SELECT
-    $1,
-    CASE WHEN s.%6$I IS NULL THEN 'delete' ELSE 'upsert' END,
-    %7$s,
-    CASE WHEN s.%6$I IS NULL THEN $2 END
-FROM wanted AS k
-LEFT JOIN source.%4$I AS s ON %8$s
-WHERE NOT EXISTS (SELECT FROM delta.%4$I AS d WHERE d.batch_id = $1 AND %9$s)$sql$,
-        etl._list(v_key),
-        etl._from_json(v_key, 'e.row_key', format('stage.%I', p_source_table)::regclass),
-        p_source_table, p_source_table,
-        etl._list(v_key || etl._without(v_columns, v_key)),
-        v_key[1],
-        etl._list(v_key, 'k.%1$I') || etl._list(etl._without(v_columns, v_key), ', s.%1$I', ''),
-        etl._match(v_key, 's', 'k'),
-        etl._match(v_key, 'd', 'k')
-    )
-    USING p_batch_id, p_until;
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    UPDATE etl.reextraction AS e
-    SET batch_id = p_batch_id
-    WHERE e.source_table = p_source_table;
-    RETURN v_rows;
-END
-$_extract_again$;
-COMMENT ON FUNCTION etl._extract_again(name, bigint, timestamptz) IS 'Extracts rows that a repair asked for, as part of a batch.';
 
 CREATE OR REPLACE VIEW etl.reconciliation_status AS
 SELECT

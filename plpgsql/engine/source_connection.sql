@@ -476,6 +476,9 @@ BEGIN
         BEGIN
             EXECUTE format('SELECT %s FROM source.%I LIMIT 1', etl._list(etl._columns(format('source.%I', r_relation.relation)::regclass)), r_relation.relation);
         EXCEPTION
+            WHEN data_exception THEN
+                -- A row that cannot be read: the runs set it aside.
+                NULL;
             WHEN OTHERS THEN
                 GET STACKED DIAGNOSTICS v_state = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT, v_detail = PG_EXCEPTION_DETAIL;
                 IF v_state IN ('42P01', '42703') THEN

@@ -275,3 +275,54 @@ def test_the_good_lines_of_a_bad_order_come_with_it_when_it_is_corrected(careles
 
     assert careless.rows("SELECT object, row_key FROM etl.quarantine") == []
     careless.assert_right()
+
+
+FAILING = """
+    CREATE OR REPLACE VIEW source.order_lines AS
+    SELECT
+        order_id,
+        line_number,
+        product_id,
+        quantity / CASE WHEN line_number = 2 AND order_id = ANY ('{}') THEN 0 ELSE 1 END AS quantity,
+        unit_price,
+        created_at,
+        updated_at,
+        row_xid
+    FROM oceanrecords.order_lines
+"""
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_row_on_which_the_source_fails_is_set_aside(play: Play, is_loaded: bool) -> None:
+    """The source itself cannot give a row: it is found among all others by its key, which has two columns here."""
+    play.open()
+    if is_loaded:
+        play.run()
+    lines = {play.product: 1, play.other_product: 2}
+    orders = [play.shop.order(play.customer, play.address, lines) for _ in range(30)]
+    bad = [orders[4], orders[19]]
+    play.loader.execute(FAILING.format("{" + ",".join(map(str, bad)) + "}").encode())
+
+    play.run()
+
+    assert play.value(
+        "SELECT count(*) FROM stage.order_lines WHERE order_id = ANY(%s)", orders
+    ) == (60 - 2)
+    entries = play.rows(
+        "SELECT row_key, sqlstate, reason, original_row FROM etl.quarantine"
+        " WHERE object = 'order_lines' ORDER BY row_key"
+    )
+    assert [entry[0] for entry in entries] == [
+        {"order_id": order, "line_number": 2} for order in bad
+    ]
+    assert {entry[1:3] for entry in entries} == {
+        ("22012", "quantity cannot be read: division by zero")
+    }
+    assert entries[0][3]["product_id"] == play.other_product
+    assert entries[0][3]["quantity"] is None
+
+    play.loader.execute(FAILING.format("{}").encode())
+    assert play.value("SELECT etl.retry_quarantine()") == 2
+    play.run()
+    assert play.rows("SELECT * FROM etl.quarantine") == []
+    play.assert_right()
