@@ -804,8 +804,10 @@ def _compare_fact(
                 row[column] = surrogates[dimension].get(row[column], "no such key")
             # A row that was deleted while a key of it was unknown need not learn it any more.
             if row["is_deleted"] and key in expected:
+                # Its supplier is known by its product.
+                by_product = row.get("product_key") == UNKNOWN
                 for column in ROLES[fact]:
-                    if row[column] == UNKNOWN:
+                    if row[column] == UNKNOWN or (by_product and column == "supplier_key"):
                         row[column] = expected[key][column]
             actual[key] = row
     return _compare_rows(f"dwh.{fact}", expected, actual)
