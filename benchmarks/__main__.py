@@ -41,6 +41,9 @@ def main(
     home: Annotated[
         Path | None, typer.Option(help="Folder for the server; otherwise OCEANRECORDS_HOME/bench.")
     ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep the other cases of the report that is there.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the peers' databases there.")] = False,
 ) -> None:
     """Measure the warehouse beside dbt and hand-written SQL, and write a report."""
@@ -59,11 +62,14 @@ def main(
         found = Results(
             orders, repeat, _machine(), _versions(takers), server.settings(), world.counts()
         )
+        if add and (results / f"{orders}.json").exists():
+            earlier = Results.read(results / f"{orders}.json").cases
+            found.cases = {name: earlier[name] for name in CASES if name in earlier}
         bench = Bench(server, world, takers, repeat, found)
         for name in CASES:
             if name in wanted:
                 CASES[name](bench)
-                _write(found, results)
+                _keep(found, results)
         if not keep:
             for peer in takers:
                 server.drop(peer.database)
@@ -80,8 +86,9 @@ def _names(text: str, known: Collection[str], kind: str) -> list[str]:
     return names
 
 
-def _write(found: Results, folder: Path) -> None:
-    """Write the report; cases of an earlier run that this one has left out stay in it."""
+def _keep(found: Results, folder: Path) -> None:
+    """Write the report, its cases in their order."""
+    found.cases = {name: found.cases[name] for name in CASES if name in found.cases}
     found.write(folder / f"{found.orders}.json")
     report.write(found, folder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -29,12 +28,9 @@ class Peer(ABC):
     title: ClassVar[str]
     schema: ClassVar[str]
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, database: str | None = None) -> None:
         self.server = server
-
-    @property
-    def database(self) -> str:
-        return f"peer_{self.name}"
+        self.database = database or f"peer_{self.name}"
 
     def set_up(self) -> None:  # noqa: B027
         """Get ready what the peer needs outside the database."""
@@ -69,12 +65,13 @@ class Ours(Peer):
     workers = 2
 
     def load(self) -> Measurement:
-        return self._run("--workers", str(self.workers))
+        return self.run("--workers", str(self.workers))
 
     def refresh(self) -> Measurement:
-        return self._run("--workers", str(self.workers), "--full-refresh")
+        return self.run("--workers", str(self.workers), "--full-refresh")
 
-    def _run(self, *arguments: str) -> Measurement:
+    def run(self, *arguments: str) -> Measurement:
+        """Measure `oceanrecords run` with some options; notes the seconds of each task."""
         with measured(self.server, self.database) as result:
             finished = oceanrecords(self.server.dsn(self.database), "run", "--json", *arguments)
             result.wall_seconds = finished.seconds
@@ -151,13 +148,13 @@ class Dbt(Peer):
     title = "dbt"
     schema = "dbt"
 
-    def __init__(self, server: Server) -> None:
-        super().__init__(server)
+    def __init__(self, server: Server, database: str | None = None) -> None:
+        super().__init__(server, database)
         self.environment = DbtEnvironment(server.embedded.home / "dbt")
-        self._start_up: float | None = None
 
     def set_up(self) -> None:
         self.environment.ensure()
+        self.start_up()  # reads the project for the first time, which later commands need not
 
     def versions(self) -> dict[str, str]:
         return self.environment.versions()
@@ -173,12 +170,8 @@ class Dbt(Peer):
         return self._build("--full-refresh")
 
     def start_up(self) -> float:
-        """Return the seconds of a command that builds nothing: the median of three, found once."""
-        if self._start_up is None:
-            self._run("build", "--select", "tag:nothing")  # reads the project for the first time
-            taken = [self._run("build", "--select", "tag:nothing").seconds for _ in range(3)]
-            self._start_up = statistics.median(taken)
-        return self._start_up
+        """Return the seconds of a command that builds nothing."""
+        return self._run("build", "--select", "tag:nothing").seconds
 
     def _build(self, *arguments: str) -> Measurement:
         start_up = self.start_up()

@@ -8,11 +8,16 @@ from typing import Any
 
 import vl_convert
 
-from benchmarks.peers import PEERS
-from benchmarks.results import Case, Results
+from benchmarks.peers import PEERS, OursOneWorker
+from benchmarks.results import Case, Results, ratio
 from benchmarks.targets import TARGETS, ratios
 
 _OURS = ("ours", "stars")
+_DRIVER_BYTES = 100_000_000
+_GROWTH = 1.2
+_TITLES = {name: peer.title for name, peer in PEERS.items()} | {
+    OursOneWorker.name: OursOneWorker.title
+}
 _COLOURS = {
     "ours": "#1f6f8b",
     "stars": "#5fb0c9",
@@ -27,13 +32,14 @@ def write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = str(results.orders)
     timed = [case for case in results.cases.values() if case.peers]
-    (folder / f"{name}.md").write_text("\n".join(_page(results, timed)) + "\n", encoding="utf-8")
+    page = "\n".join(_page(results, timed, folder))
+    (folder / f"{name}.md").write_text(page + "\n", encoding="utf-8")
     if timed:
         svg = vl_convert.vegalite_to_svg(_plot(results, timed))
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
-def _page(results: Results, timed: list[Case]) -> Iterable[str]:
+def _page(results: Results, timed: list[Case], folder: Path) -> Iterable[str]:
     yield f"# {results.orders:,} orders"
     yield ""
     sizes = ", ".join(
@@ -48,6 +54,8 @@ def _page(results: Results, timed: list[Case]) -> Iterable[str]:
     reached = [case for case in timed if case.name in TARGETS]
     if reached:
         yield from _ratios(results, reached)
+    yield from _growth(results, folder)
+    yield from _memory(timed)
     for case in timed:
         yield from _case(case)
     for case in results.cases.values():
@@ -75,7 +83,7 @@ def _ratios(results: Results, cases: list[Case]) -> Iterable[str]:
                 rows.append(
                     (
                         case.title,
-                        PEERS[peer].title,
+                        _TITLES[peer],
                         _verdict(found.dbt_whole, target.dbt_whole),
                         _verdict(found.dbt_work, target.dbt_work),
                         _verdict(found.hand, target.hand),
@@ -85,6 +93,57 @@ def _ratios(results: Results, cases: list[Case]) -> Iterable[str]:
     yield from _table(
         ("case", "peer", "dbt, whole command", "dbt without start-up", "by hand", "in SQL"), rows
     )
+
+
+def _growth(results: Results, folder: Path) -> Iterable[str]:
+    """Compare the same changes at every scale that has been measured, the smallest first."""
+    scales = [results]
+    for file in folder.glob("*.json"):
+        if file.stem != str(results.orders):
+            scales.append(Results.read(file))
+    scales = sorted((one for one in scales if "growth" in one.cases), key=lambda one: one.orders)
+    if len(scales) < 2 or "growth" not in results.cases:
+        return
+    yield "## The same 1,000 changed orders at every scale"
+    yield ""
+    least = scales[0].cases["growth"]
+    rows = []
+    for scale in scales:
+        case = scale.cases["growth"]
+        for peer in case.peers:
+            times = ratio(case.median(peer, "sql_seconds"), least.median(peer, "sql_seconds"))
+            bound = _GROWTH if peer in _OURS and scale is not scales[0] else None
+            rows.append(
+                (
+                    f"{scale.orders:,}",
+                    _TITLES[peer],
+                    _seconds(case.median(peer, "wall_seconds")),
+                    _seconds(case.median(peer, "sql_seconds")),
+                    _bytes(case.median(peer, "wal_bytes")),
+                    _verdict(times, bound),
+                )
+            )
+    yield from _table(
+        ("orders", "peer", "whole command", "in SQL", "WAL", "times the smallest scale"), rows
+    )
+
+
+def _memory(cases: list[Case]) -> Iterable[str]:
+    """Tell the most memory that the program held in any case."""
+    most = [
+        one.client_bytes
+        for case in cases
+        for peer, measurements in case.peers.items()
+        if peer in (*_OURS, OursOneWorker.name)
+        for one in measurements
+        if one.client_bytes is not None
+    ]
+    if most:
+        told = "✓" if max(most) <= _DRIVER_BYTES else "✗"
+        yield "## Memory of the program"
+        yield ""
+        yield f"At most {_bytes(max(most))} in any case {told} (≤ {_bytes(_DRIVER_BYTES)})."
+        yield ""
 
 
 def _verdict(value: float | None, bound: float | None, unit: str = "") -> str:
@@ -104,7 +163,7 @@ def _case(case: Case) -> Iterable[str]:
         spread = case.spread(peer, "wall_seconds")
         rows.append(
             (
-                PEERS[peer].title if peer in PEERS else peer,
+                _TITLES.get(peer, peer),
                 _seconds(case.median(peer, "wall_seconds")),
                 f"{_seconds(spread[0])} to {_seconds(spread[1])}" if spread else "-",
                 _seconds(case.median(peer, "sql_seconds")),
@@ -202,7 +261,7 @@ def _plot(results: Results, cases: list[Case]) -> dict[str, Any]:
     values = [
         {
             "case": case.title,
-            "peer": PEERS[peer].title,
+            "peer": _TITLES[peer],
             "whole": case.median(peer, "wall_seconds"),
             "sql": case.median(peer, "sql_seconds"),
         }
@@ -211,7 +270,7 @@ def _plot(results: Results, cases: list[Case]) -> dict[str, Any]:
         if peer in case.peers
     ]
     scale = {"type": "log", "nice": True}
-    peers = [PEERS[peer].title for peer in order]
+    peers = [_TITLES[peer] for peer in order]
     y = {"field": "peer", "type": "nominal", "sort": peers, "title": None}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",

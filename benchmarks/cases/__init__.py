@@ -5,16 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.bench import Bench
-from benchmarks.cases import loads
+from benchmarks.cases import engine, loads, reads, repair, stream
 
 CASES: dict[str, Callable[[Bench], None]] = {
+    "seed": engine.seed,
     "initial": loads.initial,
     "batch-0.1": loads.batch(0.1),
     "batch-1": loads.batch(1),
+    "growth": loads.growth,
     "batch-10": loads.batch(10),
     "nothing": loads.nothing,
+    "overhead": engine.overhead,
+    "lookup": reads.lookup,
+    "dashboard": reads.dashboard,
+    "reconcile": reads.reconcile,
+    "reprocess": repair.reprocess,
+    "stream": stream.stream,
+    "workers": engine.workers,
     "refresh": loads.refresh,
 }
 
-# What runs when nothing is chosen: all that the table of targets needs.
-DEFAULT = ("initial", "batch-0.1", "batch-1", "batch-10", "nothing")
+# What runs when nothing is chosen: all that the table of targets needs, and what is quick.
+DEFAULT = (
+    "initial",
+    "batch-0.1",
+    "batch-1",
+    "growth",
+    "batch-10",
+    "nothing",
+    "overhead",
+    "dashboard",
+)

@@ -57,3 +57,19 @@ def refresh(bench: Bench) -> None:
         case.rows = bench.prove("full refresh")
         for peer in bench.peers:
             bench.server.settle(peer.database)
+
+
+def growth(bench: Bench) -> None:
+    """Load the same number of changes whatever the size: 1,000 orders, with prices and addresses.
+
+    The share is that of the size, so that every scale gets as many changes of each kind. The
+    report compares it with the scales that were measured before.
+    """
+    bench.ensure_loaded()
+    percent = min(100.0, 100 * 1000 / bench.world.orders)
+    with bench.case("growth", "1,000 changed orders") as case:
+        for turn in range(bench.repeat):
+            case.facts["changed"] = bench.change(percent)
+            for peer in bench.order(turn):
+                bench.measure(case, peer, peer.load)
+        case.rows = bench.prove("1,000 orders changed")

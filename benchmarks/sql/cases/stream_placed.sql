@@ -1,0 +1,2 @@
+SELECT max(order_id)
+FROM oceanrecords.orders
