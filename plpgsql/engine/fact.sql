@@ -3,7 +3,8 @@
 -- The pending keys drive everything: changed source rows put them there when stage is merged, members that arrive late when
 -- their dimension is loaded. The fact table itself is only touched at those keys, by its primary key.
 -- A key is unknown (-1) when its member is not there, or when the member has changes that its dimension failed to load: the
--- version that is there may be the wrong one. Either way the row is queued, and the load of the member makes it ready.
+-- version that is there may be the wrong one. Either way the row is queued, and the load of the member makes it ready. Of a
+-- dimension that nothing loads (the calendar) no member can arrive: such a row goes to quarantine.
 --
 -- Looking a version up: a plain join on the business key with a condition on the validity. For few keys that becomes an index
 -- scan, for many a hash join, as the planner sees fit. LATERAL ... ORDER BY valid_from DESC LIMIT 1 was as fast for few keys and
@@ -186,6 +187,32 @@ WHERE NOT f.is_deleted
     );
     RETURN NEXT;
 
+    -- Of a dimension that nothing loads, such as the calendar, no member will ever arrive: no use in waiting.
+    FOR r_role IN
+        SELECT k.*, d.business_key
+        FROM etl.fact_dimension AS k
+        JOIN etl.dimension AS d USING (dimension)
+        WHERE k.fact = p_fact
+            AND d.transform_view IS NULL
+        ORDER BY k.key_column
+    LOOP
+        title := format('refuse: rows for whose %s there can be no member', r_role.key_column);
+        statement := format(
+            $sql$WITH refused AS (
+    DELETE FROM %1$s AS w
+    WHERE w.%2$I = -1
+        AND (%3$s) IS NOT NULL
+        AND NOT w.is_deleted
+    RETURNING %4$s AS fact_key, %5$s AS dimension_key
+)
+SELECT etl._refuse_fact(%6$L, r.fact_key, %2$L, %7$L, r.dimension_key, $1)
+FROM refused AS r$sql$,
+            v_decision, r_role.key_column, etl._list(r_role.lookup_columns, 'w.%1$I'), etl._json_key(v_bk, 'w'),
+            etl._json_key(r_role.business_key, 'w', r_role.lookup_columns), p_fact, r_role.dimension
+        );
+        RETURN NEXT;
+    END LOOP;
+
     RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'subtract', p_are_many);
 
     title := 'update: rows that differ';
@@ -231,6 +258,7 @@ WHERE q.fact = %2$L
         FROM etl.fact_dimension AS k
         JOIN etl.dimension AS d USING (dimension)
         WHERE k.fact = p_fact
+            AND d.transform_view IS NOT NULL
         ORDER BY k.key_column
     LOOP
         title := format('queue: rows whose %s is unknown', r_role.key_column);
@@ -346,8 +374,8 @@ COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds t
 /*
 Runs the statements of a fact over its pending keys, all or nothing.
 Parameters: p_fact, the fact; p_run_id, the writing run.
-Returns:    rows inserted, updated, deleted (marked), queued.
-Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue.
+Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
+Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue, etl.quarantine.
 */
 CREATE OR REPLACE FUNCTION etl._apply_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -380,6 +408,7 @@ BEGIN
             WHEN 'decide' THEN PERFORM etl._analyze_if_large(v_decision, v_rows);
             WHEN 'insert' THEN r_result.rows_inserted := v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;
+            WHEN 'refuse' THEN r_result.rows_quarantined := r_result.rows_quarantined + v_rows;
             WHEN 'queue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
             ELSE NULL;
         END CASE;

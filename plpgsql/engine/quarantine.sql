@@ -96,11 +96,29 @@ SET search_path = pg_catalog, pg_temp
 AS $_quarantine_key$
 DECLARE
     v_key jsonb;
-    v_original jsonb;
-    v_source name;
 BEGIN
     EXECUTE format('SELECT %s FROM work.%I AS k', etl._json_key(p_business_key, 'k'), p_object || '_key') INTO v_key;
-    -- The row that it came from: of the source table with the same key, where there is one.
+    PERFORM etl._quarantine(p_object, v_key, p_sqlstate, p_reason, etl._original_row(p_object, p_business_key, v_key), p_run_id);
+    PERFORM etl._check_quarantine_limit(p_object, v_key, p_sqlstate, p_reason, p_run_id);
+END
+$_quarantine_key$;
+COMMENT ON FUNCTION etl._quarantine_key(name, name[], text, text, bigint) IS 'Puts the only pending key of an object into quarantine.';
+
+/*
+The row that a row of a dimension or fact came from: of the source table with the same key, where there is one.
+Parameters: p_object, dimension or fact; p_business_key, its columns; p_key, the row's key.
+Returns:    the row of stage; NULL when there is none.
+*/
+CREATE OR REPLACE FUNCTION etl._original_row(p_object name, p_business_key name[], p_key jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_original_row$
+DECLARE
+    v_source name;
+    v_original jsonb;
+BEGIN
     SELECT s.source_table
     INTO v_source
     FROM etl.dependency AS d
@@ -111,14 +129,59 @@ BEGIN
     ORDER BY s.source_table
     LIMIT 1;
     IF FOUND THEN
-        EXECUTE format('SELECT to_jsonb(m) FROM stage.%I AS m JOIN work.%I AS k ON %s', v_source, p_object || '_key', etl._match(p_business_key, 'm', 'k'))
-        INTO v_original;
+        EXECUTE format(
+            'SELECT to_jsonb(m) FROM (SELECT %s) AS k (%s) JOIN stage.%I AS m ON %s',
+            etl._from_json(p_business_key, '$1', format('stage.%I', v_source)::regclass), etl._list(p_business_key), v_source,
+            etl._match(p_business_key, 'm', 'k')
+        )
+        INTO v_original
+        USING p_key;
     END IF;
-    PERFORM etl._quarantine(p_object, v_key, p_sqlstate, p_reason, v_original, p_run_id);
-    PERFORM etl._check_quarantine_limit(p_object, v_key, p_sqlstate, p_reason, p_run_id);
+    RETURN v_original;
 END
-$_quarantine_key$;
-COMMENT ON FUNCTION etl._quarantine_key(name, name[], text, text, bigint) IS 'Puts the only pending key of an object into quarantine.';
+$_original_row$;
+COMMENT ON FUNCTION etl._original_row(name, name[], jsonb) IS 'The row of stage that a row of a dimension or fact came from.';
+
+/*
+Puts a fact into quarantine for which a dimension that nothing loads has no member, such as a date outside the calendar. A bulk load
+of this run may have inserted it already.
+Parameters: p_fact, the fact; p_fact_key, its key; p_key_column, p_dimension, p_dimension_key, what has no member; p_run_id, the run.
+Writes:     etl.quarantine, the fact's table.
+Errors:     ET008 when the run has put more rows of the fact there than the setting quarantine_limit allows.
+*/
+CREATE OR REPLACE FUNCTION etl._refuse_fact(
+    p_fact name,
+    p_fact_key jsonb,
+    p_key_column name,
+    p_dimension name,
+    p_dimension_key jsonb,
+    p_run_id bigint
+) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_fact$
+DECLARE
+    r_fact etl.fact;
+    v_reason text;
+BEGIN
+    SELECT *
+    INTO STRICT r_fact
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact;
+    SELECT format('%s has no %s, which %s needs', p_dimension, string_agg(format('%s %s', e.key, coalesce(e.value, 'NULL')), ', '), p_key_column)
+    INTO v_reason
+    FROM jsonb_each_text(p_dimension_key) AS e;
+    PERFORM etl._quarantine(p_fact, p_fact_key, 'ET009', v_reason, etl._original_row(p_fact, r_fact.business_key, p_fact_key), p_run_id);
+    PERFORM etl._check_quarantine_limit(p_fact, p_fact_key, 'ET009', v_reason, p_run_id);
+    EXECUTE format(
+        'DELETE FROM %s AS f USING (SELECT %s) AS k (%s) WHERE %s AND f.run_id = $2 AND f.%I = -1',
+        r_fact.fact_table, etl._from_json(r_fact.business_key, '$1', r_fact.fact_table), etl._list(r_fact.business_key),
+        etl._match(r_fact.business_key, 'f', 'k'), p_key_column
+    )
+    USING p_fact_key, p_run_id;
+END
+$_refuse_fact$;
+COMMENT ON FUNCTION etl._refuse_fact(name, jsonb, name, name, jsonb, bigint) IS 'Puts a fact into quarantine for which a dimension that nothing loads has no member (ET009).';
 
 /*
 Refuses to go on when a run has put very many rows of an object into quarantine: then it is not the rows that are at fault.

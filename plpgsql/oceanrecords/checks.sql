@@ -33,6 +33,15 @@ FROM etl.quarantine AS q$sql$,
         '0'
     ),
     (
+        'calendar_ahead',
+        'warn',
+        'The calendar reaches at least two years ahead; SELECT dwh.extend_calendar(first day, last day) makes it longer.',
+        $sql$SELECT max(d.full_date) AS last_day
+FROM dwh.dim_date AS d
+HAVING max(d.full_date) < current_date + interval '2 years' IS NOT FALSE$sql$,
+        '1 day'
+    ),
+    (
         'loaded_orders_equal_lines',
         'fail',
         'Each order that the run has written equals the sum of its lines.',

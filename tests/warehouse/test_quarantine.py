@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.database import Database
 from tests.warehouse.play import Play
 
 UNLOADABLE = (
@@ -234,30 +235,92 @@ def test_rows_without_a_usable_key_do_not_stop_the_first_load(play: Play) -> Non
     assert play.value("SELECT count(*) FROM etl.quarantine WHERE object = 'suppliers'") == 2
 
 
-def test_a_date_outside_the_calendar_is_unknown_and_reported(trading: Play) -> None:
-    """An order of the year 1999 is loaded with the Unknown date, and the queue says what it waits for."""
-    order = trading.shop.order(
-        trading.customer, trading.address, {trading.product: 1}, ordered_at="1999-12-31 12:00+00"
-    )
-    trading.run()
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_date_outside_the_calendar_is_set_aside(database: Database, is_loaded: bool) -> None:
+    """An order of the year 1999 goes to quarantine with its line, in the first load and in any other, until the calendar has its day."""
+    play = Play.on(database.connect)
+    play.open()
+    if is_loaded:
+        play.run()
+    lines = {play.product: 1, play.other_product: 2}
+    old = play.shop.order(play.customer, play.address, lines, ordered_at="1999-12-31 12:00+00")
+    new = play.shop.order(play.customer, play.address, lines, ordered_at="2031-01-02 12:00+00")
+    play.run()
 
-    assert (
-        trading.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", order)
-        == -1
+    assert play.rows(
+        "SELECT order_id FROM dwh.fact_order WHERE order_id = ANY(%s)", [old, new]
+    ) == [(new,)]
+    assert play.value("SELECT count(*) FROM dwh.fact_order_line WHERE order_id = %s", old) == 0
+    entries = play.rows(
+        "SELECT object, row_key, sqlstate, reason, original_row ->> 'order_id' FROM etl.quarantine"
+        " ORDER BY object, row_key"
     )
-    assert trading.value(
-        "SELECT dimension_key FROM etl.queue_entry WHERE fact = 'fact_order' AND dimension = 'dim_date'"
-    ) == {"full_date": "1999-12-31"}
-    trading.loader.execute(
-        "INSERT INTO dwh.dim_date (date_key, full_date, day_name, month_name, quarter_name)"
-        " VALUES (19991231, '1999-12-31', 'Friday', 'December', '1999 Q4')"
-    )
-    assert trading.value("SELECT etl.retry_queue('fact_order')") == 1
-    trading.run()
+    reason = "dim_date has no full_date 1999-12-31, which ordered_date_key needs"
+    assert entries == [
+        ("fact_order", {"order_id": old}, "ET009", reason, str(old)),
+        ("fact_order_line", {"order_id": old, "line_number": 1}, "ET009", reason, str(old)),
+        ("fact_order_line", {"order_id": old, "line_number": 2}, "ET009", reason, str(old)),
+    ]
+    assert play.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     assert (
-        trading.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", order)
+        play.value("SELECT rows_quarantined FROM etl.task_status WHERE task = 'fact:fact_order'")
+        == 1
+    )
+    # Nobody tries again while nothing has changed.
+    play.run()
+    assert play.value("SELECT max(attempts) FROM etl.quarantine") == 1
+
+    assert play.value("SELECT dwh.extend_calendar('1999-12-01', '1999-12-31')") == 31
+    play.run()
+    assert play.rows("SELECT * FROM etl.quarantine") == []
+    assert (
+        play.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", old)
         == 19991231
     )
+    play.assert_right()
+
+
+def test_an_order_that_is_moved_out_of_the_calendar_stays_as_it_was(trading: Play) -> None:
+    """The star keeps the last good state, the quarantine the new one, and a correction mends it."""
+    order = trading.orders[0]
+    amount = trading.value("SELECT gross_amount FROM dwh.fact_order WHERE order_id = %s", order)
+    key = {"order_id": order}
+    ordered_at = trading.value(
+        "SELECT ordered_at FROM oceanrecords.orders WHERE order_id = %s", order
+    )
+    trading.shop.update("orders", key, ordered_at="1998-01-01 12:00+00")
+    trading.run()
+    assert trading.rows(
+        "SELECT gross_amount, ordered_at, is_deleted FROM dwh.fact_order WHERE order_id = %s", order
+    ) == [(amount, ordered_at, False)]
+    assert trading.rows("SELECT object, sqlstate FROM etl.quarantine ORDER BY object") == [
+        ("fact_order", "ET009"),
+        ("fact_order_line", "ET009"),
+    ]
+    trading.shop.update("orders", key, ordered_at=ordered_at)
+    trading.run()
+    assert trading.rows("SELECT * FROM etl.quarantine") == []
+    trading.assert_right()
+
+
+def test_the_calendar_reaches_far_ahead(trading: Play) -> None:
+    """Years from now orders still find their dates; before they would not, a check says so."""
+    assert trading.value(
+        "SELECT max(full_date) >= current_date + interval '20 years' FROM dwh.dim_date"
+    )
+    checked = "SELECT status FROM etl.run_checks('{calendar_ahead}')"
+    assert trading.value(checked) == "passed"
+    with trading.connect() as connection, connection.transaction(force_rollback=True):
+        connection.execute(
+            "DELETE FROM dwh.dim_date WHERE full_date > current_date + interval '1 year'"
+        )
+        assert connection.execute(checked.encode()).fetchall() == [("failed",)]
+        added = connection.execute(
+            "SELECT dwh.extend_calendar(current_date, current_date + 1000)"
+        ).fetchone()
+        assert added is not None
+        assert added[0] > 600
+        assert connection.execute(checked.encode()).fetchall() == [("passed",)]
 
 
 def test_the_good_lines_of_a_bad_order_come_with_it_when_it_is_corrected(careless: Play) -> None:
