@@ -5,6 +5,13 @@
 -- that the mirror contains. A batch is what the present snapshot sees and that one did not. The range on the id makes it an
 -- index scan; the visibility test makes it exact.
 
+INSERT INTO etl.setting (name, value, description)
+VALUES
+    ('source_retry_pause', '1 second', 'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).')
+ON CONFLICT (name) DO UPDATE
+SET description = excluded.description
+WHERE etl.setting.description <> excluded.description;
+
 CREATE OR REPLACE FUNCTION etl._changed_condition(p_source etl.source_table, p_mode text)
 RETURNS text
 LANGUAGE sql
@@ -238,7 +245,8 @@ $_end_batch$;
 COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: when one of them is to be tried again, all of them are. Returns outcomes when it must be rolled back.';
 
 /*
-Notes the outcomes of tasks whose transaction was rolled back.
+Notes the outcomes of tasks whose transaction was rolled back. Where they are to be tried again, the source is given time to come back
+first, each time twice as long: the worker keeps the tasks meanwhile, but no row is locked.
 Parameters: p_outcomes, rows of etl.task_run as that transaction had them.
 Writes:     etl.task_run.
 */
@@ -250,6 +258,9 @@ AS $_note_outcomes$
 DECLARE
     r_task etl.task_run;
 BEGIN
+    PERFORM pg_sleep_for(etl.get_setting('source_retry_pause')::interval * power(2, max(o.attempts) - 1))
+    FROM unnest(p_outcomes) AS o
+    WHERE o.status = 'pending';
     FOREACH r_task IN ARRAY p_outcomes
     LOOP
         UPDATE etl.task_run AS t

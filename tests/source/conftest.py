@@ -177,6 +177,9 @@ def make_link() -> Iterator[Callable[[Database, Database], Link]]:
         def make(warehouse: Database, source: Database) -> Link:
             proxy = Proxy(source.server.port)
             stack.callback(proxy.close)
+            warehouse.execute(
+                "UPDATE etl.setting SET value = '10 milliseconds' WHERE name = 'source_retry_pause'"
+            )
             return Link(warehouse, source, proxy)
 
         yield make

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 
 
 class Proxy:
@@ -15,6 +16,7 @@ class Proxy:
         port: where it listens.
         received: bytes that the server has sent through it.
         cuts: number of connections that were cut.
+        refusals: moments (monotonic seconds) at which a connection was refused.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -23,6 +25,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.received = 0
         self.cuts = 0
+        self.refusals: list[float] = []
         self._remaining: int | None = None
         self._words: bytes | None = None
         self._times = 0
@@ -68,6 +71,7 @@ class Proxy:
             except OSError:
                 return
             if self._is_down:
+                self.refusals.append(time.monotonic())
                 _reset(client)
                 continue
             try:

@@ -81,6 +81,48 @@ def test_a_network_that_stays_away_ends_the_run_and_the_next_one_catches_up(
     assert_loaded_once(connected)
 
 
+def test_a_lost_source_is_given_time_before_it_is_asked_again(connected: Link) -> None:
+    play = connected.play
+    play.open()
+    play.run()
+    connected.warehouse.execute(
+        "UPDATE etl.setting SET value = '0.3 seconds' WHERE name = 'source_retry_pause'"
+    )
+    play.loader = connected.warehouse.connect()
+    connected.proxy.cut_after(1, stay_down=True)
+    play.run(expect=None)
+    # The first attempt ended with the cut, the other two were refused, the second after a longer pause than the first.
+    first, second = connected.proxy.refusals
+    assert second - first >= 0.6
+    connected.proxy.restore()
+    play.run()
+    assert_loaded_once(connected)
+
+
+def test_a_pause_is_over_soon_enough_for_a_source_that_comes_back(connected: Link) -> None:
+    play = connected.play
+    play.open()
+    play.run()
+    play.shop.customer("Grace")
+    connected.warehouse.execute(
+        "UPDATE etl.setting SET value = '0.3 seconds' WHERE name = 'source_retry_pause'"
+    )
+    play.loader = connected.warehouse.connect()
+    connected.proxy.cut_after(1, stay_down=True)
+    watcher = connected.warehouse.connect()
+    pausing = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+
+    def restore() -> None:
+        while watcher.execute(pausing).fetchone() == (0,):
+            pass
+        connected.proxy.restore()
+
+    with background(restore):
+        play.run()
+    assert connected.proxy.refusals == []
+    assert_loaded_once(connected)
+
+
 def test_a_cut_at_the_commit_leaves_all_to_the_next_run(connected: Link) -> None:
     play = connected.play
     play.open()

@@ -68,3 +68,21 @@ def test_checks_compare_with_the_other_server(connected: Link) -> None:
     assert connected.warehouse.value(checks) == "passed"
     connected.warehouse.execute(f"UPDATE dwh.fact_order_line {more}", play.orders[0])
     assert connected.warehouse.value(checks) == "failed"
+
+
+def test_a_repair_fetches_only_the_rows_that_are_wrong(connected: Link) -> None:
+    connected.play.open()
+    connected.customers(5000)
+    connected.play.run()
+    start = connected.proxy.received
+    connected.play.run()
+    nothing = connected.proxy.received - start
+    connected.warehouse.execute(
+        "UPDATE stage.customers SET last_name = 'wrong' WHERE customer_id IN (17, 4000)"
+    )
+    assert len(reconcile(connected)) == 2
+    connected.warehouse.execute("SELECT etl.repair()")
+    start = connected.proxy.received
+    connected.play.run()
+    assert connected.proxy.received - start - nothing < 2000
+    connected.assert_mirrored()
