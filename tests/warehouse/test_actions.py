@@ -289,16 +289,15 @@ def test_the_business_time_zone_decides_the_date(play: Play) -> None:
     play.assert_right()
 
 
-def test_a_date_outside_the_calendar_is_unknown_and_waits(trading: Play) -> None:
+def test_an_order_with_a_date_outside_the_calendar_is_left_out_of_the_stars(trading: Play) -> None:
     order = trading.shop.order(
-        trading.customer, trading.address, {trading.product: 1}, ordered_at="1999-12-31 12:00+00"
+        trading.customer, trading.address, {trading.product: 1}, ordered_at="1997-12-31 12:00+00"
     )
     trading.run()
-    assert (
-        trading.value("SELECT ordered_date_key FROM dwh.fact_order WHERE order_id = %s", order)
-        == -1
-    )
-    assert trading.value("SELECT count(*) FROM etl.queue_entry WHERE dimension = 'dim_date'") == 2
+    assert trading.rows("SELECT object, row_key FROM etl.quarantine ORDER BY object") == [
+        ("fact_order", {"order_id": order}),
+        ("fact_order_line", {"order_id": order, "line_number": 1}),
+    ]
     trading.assert_right()
 
 
