@@ -10,7 +10,7 @@ import psycopg
 import typer
 from typer.core import TyperGroup
 
-from driver import __version__
+from driver import __version__, users
 from driver.commands import (
     check,
     db,
@@ -26,6 +26,8 @@ from driver.commands import (
     trace,
 )
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
+from driver.forget import EXAMPLES as FORGET_EXAMPLES
+from driver.forget import forget
 from driver.output import console, error_console, print_error
 from driver.state import State
 
@@ -159,6 +161,8 @@ app.add_typer(db.app, name="db", rich_help_panel="Set up")
 app.command("migrate", rich_help_panel="Set up", epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel="Set up", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(source.app, name="source", rich_help_panel="Set up")
+app.add_typer(users.app, name="users", rich_help_panel="People")
+app.command("forget", rich_help_panel="People", epilog=FORGET_EXAMPLES)(forget)
 
 app.command("run", rich_help_panel="Load", epilog=run.EXAMPLES)(run.run)
 app.add_typer(schedule.app, name="schedule", rich_help_panel="Load")

@@ -252,19 +252,15 @@ def create_role(connection: psycopg.Connection[Any], role: str) -> bool:
     name = sql.Identifier(role)
     try:
         with connection.transaction():
-            if not state.exists:
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
-            else:
-                connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(name))
             connection.execute(
-                sql.SQL(_statement("grant_role.sql").decode()).format(
-                    role=name, database=sql.Identifier(connection.info.dbname)
-                )
+                "CALL etl.add_user(%s, '{business}', p_is_service => true, p_is_existing => true)",
+                [role],
             )
+            connection.execute(sql.SQL(_statement("set_up_role.sql").decode()).format(role=name))
     except psycopg.errors.InsufficientPrivilege as error:
         raise UserError(
             f"The connection to the warehouse may not make the role {role}.",
-            "Connect as a role with CREATEROLE that owns schema kpi.",
+            "Connect as the administrator who migrates the warehouse, or as a superuser.",
             detail=error.diag.message_primary,
         ) from error
     return True

@@ -358,6 +358,7 @@ BEGIN
     EXECUTE (SELECT e.statement FROM etl._extraction_sql(p_source_table, 'bulk') AS e) USING p_batch_id;
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     PERFORM etl._finish_bulk(v_stage, v_rebuild);
+    PERFORM etl._suppress_forgotten(p_source_table, v_stage, p_batch_id);
     UPDATE etl.load_state AS l
     SET needs_reload = true
     FROM etl.dependency AS p
@@ -436,6 +437,7 @@ BEGIN
     r_fetched := etl._extract_again(p_source_table, p_batch, p_until);
     r_result.rows_read := r_result.rows_read + r_fetched.rows_read;
     r_result.rows_quarantined := r_result.rows_quarantined + r_fetched.rows_quarantined;
+    PERFORM etl._suppress_forgotten(p_source_table, format('delta.%I', p_source_table)::regclass, p_batch.batch_id);
     RETURN r_result;
 END
 $_extract_delta$;

@@ -9,7 +9,7 @@ from psycopg import sql
 from tests.kpi.test_overview import VIEWS
 from tests.support.database import Database
 
-ROLE = "kpi_reader"
+ROLE = "oceanrecords_business"
 FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of")
 
 
@@ -18,13 +18,6 @@ def reader(database: Database) -> psycopg.Connection[tuple[object, ...]]:
     """A connection of somebody who may use schema kpi and read its views."""
     database.execute("CALL etl.run()")
     connection = database.connect()
-    exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
-    if exists is None:
-        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(ROLE)))
-    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA kpi TO {}").format(sql.Identifier(ROLE)))
-    connection.execute(
-        sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA kpi TO {}").format(sql.Identifier(ROLE))
-    )
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(ROLE)))
     return connection
 

@@ -220,6 +220,9 @@ def test_who_may_delete_need_not_be_able_to_write_tombstones(shop: Database) -> 
             f"GRANT SELECT, UPDATE, DELETE ON oceanrecords.order_lines, oceanrecords.products "
             f"TO {role}".encode()
         )
+        connection.execute(
+            f"GRANT EXECUTE ON FUNCTION oceanrecords.business_time() TO {role}".encode()
+        )
         connection.execute(f"SET ROLE {role}".encode())
         connection.execute("DELETE FROM oceanrecords.order_lines WHERE line_number = 1")
         connection.execute("UPDATE oceanrecords.products SET price = 99")

@@ -326,6 +326,7 @@ def test_a_role_that_may_not_install_the_extension_is_told_what_a_superuser_does
     link.warehouse.execute("CREATE ROLE plain")
     try:
         link.warehouse.execute("GRANT USAGE ON SCHEMA etl TO plain")
+        link.warehouse.execute("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA etl TO plain")
         connection = link.warehouse.connect()
         connection.execute("SET ROLE plain")
         with pytest.raises(psycopg.Error) as caught:
@@ -494,6 +495,7 @@ def test_a_password_for_statements_that_are_kept_is_refused_where_it_cannot_be_h
     with temporary_database(loud, TEMPLATE) as warehouse:
         warehouse.execute("CREATE ROLE plain")
         warehouse.execute("GRANT USAGE ON SCHEMA etl TO plain")
+        warehouse.execute("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA etl TO plain")
         with warehouse.connect() as connection:
             connection.execute(sql.SQL("SET ROLE plain"))
             with pytest.raises(psycopg.Error) as caught:

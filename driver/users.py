@@ -1,0 +1,258 @@
+"""`oceanrecords users`: logins, their levels of permission and their countries."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from psycopg.rows import dict_row
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import JsonOption
+from driver.connection import connect
+from driver.errors import UserError
+from driver.output import console, emit
+
+PASSWORD_VARIABLE = "OCEANRECORDS_USER_PASSWORD"  # noqa: S105
+_SHORTEST_PASSWORD = 8
+
+app = typer.Typer(
+    help="Who may log in, with which levels of permission, and who sees which countries.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Login = Annotated[str, typer.Argument(metavar="NAME", help="The login.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", help="Take the password from a file."),
+]
+
+
+@app.command(epilog="Example: oceanrecords users add ana --level analyst --country DE --country AT")
+def add(
+    context: typer.Context,
+    login: Login,
+    level: Annotated[
+        list[str] | None, typer.Option("--level", help="Level of permission; may be repeated.")
+    ] = None,
+    country: Annotated[
+        list[str] | None,
+        typer.Option("--country", help="Country that an analyst sees; may be repeated, * for all."),
+    ] = None,
+    password_file: PasswordFile = None,
+    no_password: Annotated[
+        bool,
+        typer.Option("--no-password", help="Give no password; the login cannot log in by one."),
+    ] = False,
+    service: Annotated[
+        bool, typer.Option("--service", help="A program logs in with it, not a person.")
+    ] = False,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="The server may have the login already.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a user.
+
+    The password comes from --password-file, the variable OCEANRECORDS_USER_PASSWORD, or is asked
+    for. It leaves this program as a SCRAM verifier only: no log and no process list shows it.
+    """
+    password = None if no_password else _password(password_file, login, is_needed=not existing)
+    with _connect(context) as connection, connection.transaction():
+        connection.execute(
+            "CALL etl.add_user(%s, %s, NULL, p_is_service => %s, p_is_existing => %s)",
+            [login, level or [], service, existing],
+        )
+        if password is not None:
+            _set_password(connection, login, password)
+        if country:
+            connection.execute("CALL etl.set_user_countries(%s, %s)", [login, country])
+    _answer(context, login, as_json)
+
+
+@app.command(epilog="Example: oceanrecords users remove ana")
+def remove(
+    context: typer.Context,
+    login: Login,
+    drop_owned: Annotated[
+        bool, typer.Option("--drop-owned", help="Drop what the user owns in this database, too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a user: sessions, memberships, permissions, countries and the login itself."""
+    with _connect(context) as connection:
+        connection.execute("CALL etl.remove_user(%s, %s)", [login, drop_owned])
+    emit(
+        {"login": login, "removed": True},
+        as_json=as_json,
+        render=lambda _: console.print(Text(f"User {login} is removed.")),
+    )
+
+
+@app.command("list", epilog="Example: oceanrecords users list --json")
+def list_users(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the users with their levels and countries."""
+    with _connect(context) as connection:
+        users = _users(connection)
+    emit(users, as_json=as_json, render=_render)
+
+
+@app.command(epilog="Example: oceanrecords users grant ana steward")
+def grant(
+    context: typer.Context,
+    login: Login,
+    levels: Annotated[list[str], typer.Argument(metavar="LEVEL...", help="Levels to give.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Give a user levels of permission."""
+    _change_levels(context, "CALL etl.grant_level(%s, %s)", login, levels)
+    _answer(context, login, as_json)
+
+
+@app.command(epilog="Example: oceanrecords users revoke ana steward")
+def revoke(
+    context: typer.Context,
+    login: Login,
+    levels: Annotated[list[str], typer.Argument(metavar="LEVEL...", help="Levels to take.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take levels of permission from a user."""
+    _change_levels(context, "CALL etl.revoke_level(%s, %s)", login, levels)
+    _answer(context, login, as_json)
+
+
+@app.command(
+    epilog="Examples: oceanrecords users countries ana DE AT · oceanrecords users countries ana "
+    "--none"
+)
+def countries(
+    context: typer.Context,
+    login: Login,
+    codes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CODE...]", help="Countries: DE AT, ?? for unknown, '*' for all."),
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Let the user see no country.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which countries a user sees, these and no others; without any, show them."""
+    if none and codes:
+        raise UserError("--none and countries exclude each other.", exit_code=2)
+    if none or codes:
+        with _connect(context) as connection:
+            connection.execute("CALL etl.set_user_countries(%s, %s)", [login, codes or []])
+    _answer(context, login, as_json)
+
+
+@app.command(epilog="Example: oceanrecords users password ana --password-file secret.txt")
+def password(
+    context: typer.Context,
+    login: Login,
+    password_file: PasswordFile = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a user another password (see `users add`)."""
+    secret = _password(password_file, login, is_needed=True)
+    assert secret is not None
+    with _connect(context) as connection:
+        _set_password(connection, login, secret)
+    _answer(context, login, as_json)
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _connect(context: typer.Context) -> psycopg.Connection[Any]:
+    return connect(state.of(context).dsn, application_name="oceanrecords users")
+
+
+def _change_levels(context: typer.Context, call: str, login: str, levels: list[str]) -> None:
+    with _connect(context) as connection, connection.transaction():
+        for level in levels:
+            connection.execute(call.encode(), [login, level])
+
+
+def _set_password(connection: psycopg.Connection[Any], login: str, secret: str) -> None:
+    """Send the password's SCRAM verifier, never the password."""
+    verifier = connection.pgconn.encrypt_password(
+        secret.encode(), login.encode(), b"scram-sha-256"
+    ).decode()
+    connection.execute("CALL etl.set_user_password(%s, %s)", [login, verifier])
+
+
+def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
+    """Return the password, from wherever it is to come; None where none is needed or given.
+
+    Raises:
+        UserError: if there is none, or it is too short.
+    """
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise UserError(f"The password file {file} cannot be read: {reason}.") from error
+        found = lines[0] if lines else ""
+    elif os.environ.get(PASSWORD_VARIABLE):
+        found = os.environ[PASSWORD_VARIABLE]
+    elif not is_needed:
+        return None
+    elif sys.stdin.isatty():
+        found = str(
+            typer.prompt(
+                f"Password of {login}", hide_input=True, confirmation_prompt=True, err=True
+            )
+        )
+    else:
+        raise UserError(
+            f"There is no password for {login}.",
+            f"Name a --password-file, set {PASSWORD_VARIABLE}, or say --no-password.",
+            exit_code=2,
+        )
+    if len(found) < _SHORTEST_PASSWORD:
+        raise UserError(f"The password is shorter than {_SHORTEST_PASSWORD} characters.")
+    return found
+
+
+def _users(connection: psycopg.Connection[Any], login: str | None = None) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            "SELECT * FROM etl.user_status WHERE login = coalesce(%s, login) ORDER BY login",
+            [login],
+        ).fetchall()
+
+
+def _answer(context: typer.Context, login: str, as_json: bool) -> None:
+    with _connect(context) as connection:
+        users = _users(connection, login)
+    if not users:
+        raise UserError(f'There is no user "{login}".', "See `oceanrecords users list`.")
+    emit(users[0], as_json=as_json, render=lambda user: _render([user]))
+
+
+def _render(users: list[dict[str, Any]]) -> None:
+    if not users:
+        console.print("There are no users. `oceanrecords users add` adds one.", style="quiet")
+        return
+    table = output.table("login", "levels", "countries", "", "added", "by")
+    for user in users:
+        kind = "service" if user["is_service"] else ""
+        if not user["is_managed"]:
+            kind = "not added here"
+        elif not user["can_log_in"]:
+            kind = "cannot log in"
+        table.add_row(
+            Text(user["login"]),
+            ", ".join(user["levels"]) or "none",
+            ", ".join(user["countries"]),
+            Text(kind, style="quiet"),
+            output.moment(user["added_at"]),
+            Text(user["added_by"] or ""),
+        )
+    console.print(table)

@@ -1,0 +1,74 @@
+-- Takes permissions and their catalog away; the warehouse then belongs to who rolls back. Group roles go with the last database that
+-- uses them. Refused while somebody would lose more than permissions by it.
+
+DO $refuse_to_lose$
+BEGIN
+    IF EXISTS (SELECT FROM etl.forgotten_subject) THEN
+        RAISE EXCEPTION 'somebody was forgotten, which a rollback would undo at the next load'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SELECT * FROM etl.forgotten_subject';
+    ELSIF EXISTS (SELECT FROM etl.user_account) THEN
+        RAISE EXCEPTION 'there are users, who would be left with logins that nobody manages'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Remove them first: oceanrecords users list, oceanrecords users remove.';
+    ELSIF EXISTS (SELECT FROM audit.act AS a WHERE a.act <> 'permissions applied') THEN
+        RAISE EXCEPTION 'the audit trail is not empty, and a rollback would lose it'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Save it, then DROP SCHEMA audit CASCADE says that you mean it.';
+    END IF;
+END
+$refuse_to_lose$;
+
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO public;
+DROP SCHEMA audit CASCADE;
+DROP SCHEMA analysis CASCADE;
+
+DO $remove_group_roles$
+DECLARE
+    v_role name;
+BEGIN
+    FOREACH v_role IN ARRAY ARRAY[
+        'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
+        'oceanrecords_steward'
+    ]
+    LOOP
+        EXECUTE format('REASSIGN OWNED BY %I TO CURRENT_USER', v_role);
+        EXECUTE format('DROP OWNED BY %I', v_role);
+    END LOOP;
+END
+$remove_group_roles$;
+
+DROP FUNCTION IF EXISTS etl.apply_permissions, etl._make_definers;
+DROP VIEW IF EXISTS etl.permission_gap, etl._wanted_privilege, etl.access_object;
+DROP VIEW IF EXISTS etl.user_status;
+DROP FUNCTION IF EXISTS etl._suppress_forgotten;
+DROP TABLE
+    etl.forgotten_row,
+    etl.forgotten_subject,
+    etl.personal_column,
+    etl.personal_object,
+    etl.pseudonym_secret,
+    etl.country_access,
+    etl.user_account,
+    etl.definer_routine,
+    etl.permission,
+    etl.access_schema,
+    etl.access_level
+    CASCADE;
+
+DO $drop_group_roles$
+DECLARE
+    v_role name;
+BEGIN
+    FOREACH v_role IN ARRAY ARRAY[
+        'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
+        'oceanrecords_steward'
+    ]
+    LOOP
+        BEGIN
+            EXECUTE format('DROP ROLE %I', v_role);
+        EXCEPTION
+            WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use THEN
+                -- Another database of the server uses it.
+                NULL;
+        END;
+    END LOOP;
+END
+$drop_group_roles$;

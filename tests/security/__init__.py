@@ -1,0 +1,1 @@
+"""Tests of permissions, users and forgetting."""

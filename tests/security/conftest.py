@@ -1,0 +1,97 @@
+"""A loaded warehouse with customers in two countries, and a real login for each level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tests.support.database import Database
+from tests.warehouse.play import Play
+
+LEVELS = ("analyst", "application", "auditor", "business", "etl", "steward")
+Connection = psycopg.Connection[Any]
+
+
+@dataclass
+class People:
+    """Logins of one database, by what they are called in the test.
+
+    Attributes:
+        database: where they work.
+        logins: name of the login, by the name that the test uses.
+    """
+
+    database: Database
+    logins: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, *levels: str, countries: tuple[str, ...] = ()) -> str:
+        """Add a user with levels; return the login, which no other test has."""
+        login = f"{name}_{uuid4().hex[:8]}"
+        service = any(level in ("application", "etl") for level in levels)
+        self.database.execute(
+            "CALL etl.add_user(%s, %s, p_is_service => %s)", login, list(levels), service
+        )
+        if countries:
+            self.database.execute("CALL etl.set_user_countries(%s, %s)", login, list(countries))
+        self.logins[name] = login
+        return login
+
+    def connect(self, name: str) -> Connection:
+        """Log in."""
+        return self.database.connect(user=self.logins[name])
+
+    def try_as(self, name: str, statement: str) -> str | None:
+        """Log in and execute a statement, undone in the end; return the SQLSTATE of its error."""
+        with self.connect(name) as connection:
+            return attempt(connection, statement)
+
+    def remove(self) -> None:
+        """Remove those who are still there."""
+        for login in self.logins.values():
+            if self.database.value(
+                "SELECT EXISTS (SELECT FROM etl.user_account WHERE login = %s)", login
+            ):
+                self.database.execute("CALL etl.remove_user(%s, true)", login)
+
+
+def attempt(connection: Connection, statement: str) -> str | None:
+    """Execute a statement and undo it; return the SQLSTATE of its error."""
+    with connection.transaction(force_rollback=True):
+        try:
+            with connection.transaction():
+                connection.execute(statement.encode())
+        except psycopg.Error as error:
+            return error.sqlstate
+    return None
+
+
+@pytest.fixture
+def play(database: Database) -> Play:
+    """A shop that sells to Germany and France, loaded."""
+    play = Play.on(database.connect)
+    play.open()
+    shop = play.shop
+    marie = shop.customer("Marie", email="marie.curie@example.org", phone="+33 1 2345")
+    paris = shop.address(
+        marie, city="Paris", street="Rue Cuvier 12", postal_code="75005", country_code="FR"
+    )
+    shop.order(marie, paris, {play.product: 1, play.other_product: 4})
+    play.run()
+    return play
+
+
+@pytest.fixture
+def people(database: Database, play: Play) -> Iterator[People]:
+    """Nobody yet; `people.add("ana", "analyst")`."""
+    made = People(database)
+    yield made
+    database.close()
+    made.remove()
+
+
+Add = Callable[..., str]
