@@ -191,6 +191,41 @@ class Migrator:
                     self._process(backend, hook, "hook")
         return done
 
+    def optional(self) -> list[str]:
+        """Return the names of the optional migrations, which only their own name applies."""
+        return sorted(path.stem for path in (self.folder / "optional").glob("*.sql"))
+
+    def apply_optional(self, name: str, *, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Apply an optional migration in one transaction, also when it has been applied before.
+
+        Parameters:
+            name: one of `optional()`.
+            on_wait: told when another migration holds the lock.
+
+        Raises:
+            UserError: if there is none of that name, others are pending, or it fails; it leaves no
+                trace then.
+        """
+        if name not in self.optional():
+            raise UserError(
+                f"There is no optional migration '{name}'.",
+                f"There is: {', '.join(self.optional()) or 'none'}.",
+                exit_code=2,
+            )
+        pending = [one.name for one in self.states() if one.applied_at is None]
+        if pending:
+            raise UserError(
+                f"Migration {pending[0]} is pending.", "Apply it first: oceanrecords migrate"
+            )
+        with (
+            self._locked(on_wait),
+            connect_to(
+                self.target, autocommit=False, application_name="oceanrecords migrate"
+            ) as connection,
+        ):
+            connection.execute("SET LOCAL client_min_messages = warning")
+            sqlfile.run(connection, self.folder / "optional" / f"{name}.sql")
+
     def roll_back(
         self,
         *,

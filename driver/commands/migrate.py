@@ -37,6 +37,15 @@ def migrate(
             help="Undo the latest migration, or all after --to. Refused where data would be lost.",
         ),
     ] = False,
+    optional: Annotated[
+        str | None,
+        typer.Option(
+            "--optional",
+            metavar="NAME",
+            help="Apply just this one, which is off by default: citus spreads the warehouse over "
+            "a cluster.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Apply the pending migrations, and install the routines anew.
@@ -46,6 +55,8 @@ def migrate(
     """
     if show_list and (to or rollback):
         raise UserError("--list goes alone.", "Leave out --to and --rollback.", exit_code=2)
+    if optional is not None and (show_list or to or rollback):
+        raise UserError("--optional goes alone.", "Leave out the other options.", exit_code=2)
     if to is not None:
         state.needs(to, "--to")
     target = resolve(state.of(context).dsn)
@@ -67,6 +78,15 @@ def migrate(
     def waiting() -> None:
         if not as_json:
             console.print("[quiet]waiting for another migration of this database …[/]")
+
+    if optional is not None:
+        migrator.apply_optional(optional, on_wait=waiting)
+        emit(
+            {"applied": [optional]},
+            as_json=as_json,
+            render=lambda _: console.print(f"[ok]✓[/] {optional} [quiet]applied[/]"),
+        )
+        return
 
     action = migrator.roll_back if rollback else migrator.apply
     if as_json:

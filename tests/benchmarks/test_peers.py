@@ -1,0 +1,132 @@
+"""At a tiny scale: every way of building the stars comes to the same rows, and a difference is named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bench import Bench
+from benchmarks.cases import CASES
+from benchmarks.compare import TABLES, assert_equal
+from benchmarks.dbt_environment import DbtEnvironment
+from benchmarks.measure import BenchmarkError
+from benchmarks.peers import PEERS, Dbt, Peer
+from benchmarks.results import Results
+from benchmarks.server import SETTINGS, Server
+from benchmarks.world import World
+
+ORDERS = 2_000
+
+
+def _dbt() -> DbtEnvironment:
+    """Where an earlier benchmark has installed dbt."""
+    home = Path(os.environ.get("OCEANRECORDS_HOME") or ".oceanrecords") / "bench" / "dbt"
+    return DbtEnvironment(Path(os.environ.get("OCEANRECORDS_TEST_DBT") or home).absolute())
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    home = Path(tempfile.mkdtemp(prefix="oceanrecords-test-bench-"))
+    server = Server(home)
+    server.start()
+    try:
+        world = World(server, ORDERS)
+        world.ensure()
+        peers: list[Peer] = [PEERS[name](server) for name in ("ours", "stars", "hand")]
+        if _dbt().exists():
+            dbt = Dbt(server)
+            dbt.environment = _dbt()
+            dbt.set_up()
+            peers.append(dbt)
+        yield Bench(server, world, peers, 1, Results(ORDERS, 1, {}, {}))
+    finally:
+        server.stop()
+        shutil.rmtree(home)
+
+
+def test_server_has_the_stated_settings(bench: Bench) -> None:
+    found = bench.server.settings()
+    assert found["autovacuum"] == SETTINGS["autovacuum"]
+    assert found["fsync"] == "on"
+
+
+@pytest.mark.slow
+def test_all_peers_build_the_same_stars(bench: Bench) -> None:
+    for name in ("initial", "batch-1", "batch-10", "nothing"):
+        CASES[name](bench)
+    names = {peer.name for peer in bench.peers}
+    initial, last = bench.results.cases["initial"], bench.results.cases["nothing"]
+    assert set(initial.peers) == names
+    assert initial.rows["fact_order"] == ORDERS
+    assert set(initial.rows) == set(TABLES)
+    changed = bench.results.cases["batch-10"].facts["changed"]
+    assert changed["moved_orders"] > 0
+    assert last.rows["fact_order"] > ORDERS + changed["new_orders"] - 1
+    assert last.rows["dim_product"] > initial.rows["dim_product"]
+    assert last.rows["dim_address"] > initial.rows["dim_address"]
+
+
+@pytest.mark.slow
+def test_measurements_are_plausible(bench: Bench) -> None:
+    bench.ensure_loaded()
+    bench.change(5)
+    ours, hand = bench.ours.load(), next(p for p in bench.peers if p.name == "hand").load()
+    assert 0 < ours.sql_seconds < ours.wall_seconds
+    assert ours.wal_bytes > 10_000
+    assert hand.wal_bytes > 10_000
+    assert 20e6 < ours.client_bytes < 200e6
+    assert ours.extra["tasks"]["fact:fact_order"] > 0
+    for peer in bench.peers:
+        if peer.name not in ("ours", "hand"):
+            peer.load()
+    bench.prove("a change of 5 %")
+
+
+@pytest.mark.slow
+def test_a_difference_is_named(bench: Bench) -> None:
+    bench.ensure_loaded()
+    ours = bench.ours
+    hand = PEERS["hand"](bench.server, "tampered")
+    bench.server.copy("peer_hand", hand.database)
+    assert_equal([ours, hand], "before")
+    with bench.server.connect(hand.database) as connection:
+        connection.execute("UPDATE hand.fact_order SET gross_amount = 4711.42 WHERE order_id = 7")
+        with pytest.raises(BenchmarkError, match=r"after: fact_order of 'by hand' differs") as told:
+            assert_equal([ours, hand], "after")
+        assert "only 'by hand' has (7," in str(told.value)
+        assert "4711.42" in str(told.value)
+        assert "only 'ours, everything' has (7," in str(told.value)
+        connection.execute("DELETE FROM hand.fact_order WHERE order_id = 7")
+        with pytest.raises(BenchmarkError, match="only 'ours, everything' has") as told:
+            assert_equal([ours, hand], "after")
+        assert "only 'by hand' has" not in str(told.value)
+
+
+@pytest.mark.slow
+def test_a_surrogate_key_counts_as_the_version_that_it_stands_for(bench: Bench) -> None:
+    """Keys may be numbered as they like, but must lead to the right version."""
+    bench.ensure_loaded()
+    ours = bench.ours
+    other = type(ours)(bench.server, "renumbered")
+    bench.server.copy(ours.database, other.database)
+    with bench.server.connect(other.database) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(
+            "UPDATE dwh.dim_product SET product_key = product_key + 1000000 WHERE product_key > 0"
+        )
+        connection.execute(
+            "UPDATE dwh.fact_order_line SET product_key = product_key + 1000000 WHERE product_key > 0"
+        )
+        assert_equal([ours, other], "renumbered")
+        connection.execute(
+            "UPDATE dwh.fact_order_line AS f SET product_key = d.product_key "
+            "FROM dwh.dim_product AS d JOIN dwh.dim_product AS o USING (product_id) "
+            "WHERE f.product_key = o.product_key AND d.product_key <> o.product_key"
+        )
+        with pytest.raises(BenchmarkError, match="fact_order_line"):
+            assert_equal([ours, other], "another version")
