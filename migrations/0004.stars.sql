@@ -289,8 +289,9 @@ CREATE TABLE dwh.fact_order (
     is_deleted boolean NOT NULL,
     run_id bigint NOT NULL
 ) WITH (fillfactor = 90);
-CREATE INDEX fact_order_customer ON dwh.fact_order (customer_key, ordered_at);
-CREATE INDEX fact_order_address ON dwh.fact_order (address_key, ordered_at);
+-- Facts after the new end of a version are looked for by their moment: they are the latest rows as a rule, and lie together. B-trees on
+-- (key, moment) found them no sooner, and took a third of the time of a first load.
+CREATE INDEX fact_order_ordered_at ON dwh.fact_order USING brin (ordered_at);
 COMMENT ON TABLE dwh.fact_order IS 'Orders. Grain: an order.';
 COMMENT ON COLUMN dwh.fact_order.order_id IS 'Order: the business key, a degenerate dimension.';
 COMMENT ON COLUMN dwh.fact_order.customer_key IS 'Customer, in the version valid when ordered.';
@@ -325,7 +326,7 @@ CREATE TABLE dwh.fact_order_line (
     run_id bigint NOT NULL,
     PRIMARY KEY (order_id, line_number)
 ) WITH (fillfactor = 90);
-CREATE INDEX fact_order_line_product ON dwh.fact_order_line (product_key, ordered_at);
+CREATE INDEX fact_order_line_ordered_at ON dwh.fact_order_line USING brin (ordered_at);
 COMMENT ON TABLE dwh.fact_order_line IS 'Order lines. Grain: a product in an order.';
 COMMENT ON COLUMN dwh.fact_order_line.order_id IS 'Order that the line belongs to.';
 COMMENT ON COLUMN dwh.fact_order_line.line_number IS 'Number of the line in its order; with the order the business key.';

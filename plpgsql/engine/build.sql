@@ -309,7 +309,8 @@ COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that
 /*
 Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the
 stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
-facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; checks after everything else has ended, maintenance after the checks.
+facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; foreign keys that were set
+aside are made again after the facts that they connect; checks after everything else has ended, maintenance after the checks.
 Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
 */
 CREATE OR REPLACE FUNCTION etl._build_tasks()
@@ -332,6 +333,9 @@ BEGIN
         UNION ALL
         SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate, 500
         FROM etl.aggregate AS a
+        UNION ALL
+        SELECT 'constrain:' || f.fact, 'constrain', f.fact, 550
+        FROM etl.fact AS f
         UNION ALL
         VALUES ('check:quality', 'check', 'quality', 600), ('maintain:history', 'maintain', 'history', 700)
     ),
@@ -358,10 +362,22 @@ BEGIN
         FROM etl.fact_dimension AS k
         JOIN etl.task AS t ON t.kind = 'dimension' AND t.object = k.dimension
         UNION
-        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success'
+        SELECT k.kind || ':' || f.fact, 'fact:' || referenced.fact, 'success'
         FROM etl.fact AS f
-        JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
+        JOIN (
+            SELECT c.conrelid, c.confrelid
+            FROM pg_constraint AS c
+            WHERE c.contype = 'f'
+            UNION ALL
+            SELECT o.fact_table, d.referenced_table
+            FROM etl.deferred_constraint AS d
+            JOIN etl.fact AS o USING (fact)
+        ) AS c ON c.conrelid = f.fact_table
         JOIN etl.fact AS referenced ON referenced.fact_table = c.confrelid AND referenced.fact <> f.fact
+        CROSS JOIN (VALUES ('fact'), ('constrain')) AS k (kind)
+        UNION
+        SELECT 'constrain:' || f.fact, 'fact:' || f.fact, 'success'
+        FROM etl.fact AS f
         UNION
         SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end'
         FROM etl.aggregate_fact AS l
@@ -372,7 +388,7 @@ BEGIN
         UNION
         SELECT 'check:quality', t.task, 'end'
         FROM etl.task AS t
-        WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate')
+        WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate', 'constrain')
         UNION
         VALUES ('maintain:history', 'check:quality', 'end')
     ),

@@ -1,6 +1,151 @@
 -- Bulk loads into empty tables: indexes and constraints are built once, after the rows, instead of row by row.
 
 /*
+Sets aside the foreign keys of the facts that a run will fill: with them in place a fact would have to wait for the facts that it
+refers to, and fills side by side would lock each other out of the dimensions that they share. Tasks that make them again join
+the run.
+Parameters: p_run_id, the run.
+Writes:     structure of the fact tables, etl.deferred_constraint, etl.task_run.
+*/
+CREATE OR REPLACE FUNCTION etl._defer_constraints(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $_defer_constraints$
+DECLARE
+    r_fact record;
+    v_is_empty boolean;
+    r_constraint record;
+BEGIN
+    FOR r_fact IN
+        SELECT f.fact, f.fact_table
+        FROM etl.fact AS f
+        JOIN etl.load_state AS l ON l.object = f.fact AND l.needs_reload
+        JOIN etl.task_run AS t ON t.run_id = p_run_id AND t.task = 'fact:' || f.fact
+    LOOP
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
+        CONTINUE WHEN NOT v_is_empty;
+        BEGIN
+            FOR r_constraint IN
+                SELECT c.conname, c.confrelid, pg_get_constraintdef(c.oid) AS definition
+                FROM pg_constraint AS c
+                WHERE c.conrelid = r_fact.fact_table
+                    AND c.contype = 'f'
+            LOOP
+                INSERT INTO etl.deferred_constraint (fact, constraint_name, definition, referenced_table)
+                VALUES (r_fact.fact, r_constraint.conname, r_constraint.definition, r_constraint.confrelid);
+                EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', r_fact.fact_table, r_constraint.conname);
+            END LOOP;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                -- Somebody reads a dimension just now. The fact waits for the others then, and drops its keys when its turn has come.
+                NULL;
+        END;
+    END LOOP;
+
+    INSERT INTO etl.task_run (run_id, task, kind, object, position, max_attempts)
+    SELECT p_run_id, t.task, t.kind, t.object, t.position, t.max_attempts
+    FROM etl.task AS t
+    WHERE t.kind = 'constrain'
+        AND t.object IN (SELECT d.fact FROM etl.deferred_constraint AS d);
+END
+$_defer_constraints$;
+COMMENT ON FUNCTION etl._defer_constraints(bigint) IS 'Sets aside the foreign keys of the facts that a run will fill.';
+
+/*
+Makes the foreign keys of a fact again that were set aside for its first load, each validated in one pass. Rows whose other fact
+is not there, because it could not be loaded, are taken out and go the ordinary way, to quarantine.
+Parameters: p_fact, the fact; p_run_id, the run.
+Returns:    rows read (foreign keys), queued and quarantined (when rows were taken out).
+Writes:     structure of the fact table, etl.deferred_constraint; where rows are taken out, as etl._load_fact.
+*/
+CREATE OR REPLACE FUNCTION etl._constrain(p_fact name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_constrain$
+DECLARE
+    r_fact etl.fact;
+    r_constraint record;
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    r_reload etl.load_result;
+BEGIN
+    SELECT *
+    INTO STRICT r_fact
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact;
+    FOR r_constraint IN
+        DELETE FROM etl.deferred_constraint AS d
+        WHERE d.fact = p_fact
+        RETURNING
+            d.constraint_name,
+            d.referenced_table,
+            format('ALTER TABLE %s ADD CONSTRAINT %I %s', r_fact.fact_table, d.constraint_name, d.definition) AS statement
+    LOOP
+        BEGIN
+            EXECUTE r_constraint.statement;
+        EXCEPTION
+            WHEN foreign_key_violation THEN
+                PERFORM etl._take_out_orphans(r_fact, r_constraint.constraint_name, r_constraint.statement);
+                EXECUTE r_constraint.statement;
+                r_reload := etl._load_fact(p_fact, p_run_id);
+                r_result.rows_queued := r_result.rows_queued + r_reload.rows_queued;
+                r_result.rows_quarantined := r_result.rows_quarantined + r_reload.rows_quarantined;
+        END;
+        r_result.rows_read := r_result.rows_read + 1;
+    END LOOP;
+    RETURN r_result;
+END
+$_constrain$;
+COMMENT ON FUNCTION etl._constrain(name, bigint) IS 'Makes the foreign keys of a fact again that were set aside for its first load.';
+
+/*
+Takes the rows out of a fact that violate a foreign key, and makes their keys pending. The constraint itself tells what it
+compares: it is added unvalidated, read, and dropped.
+Parameters: p_fact, the fact; p_constraint, name of the foreign key; p_statement, ALTER TABLE that adds it.
+Writes:     the fact's table, work.<fact>_key, etl.load_state (its aggregates are to be built anew).
+*/
+CREATE OR REPLACE FUNCTION etl._take_out_orphans(p_fact etl.fact, p_constraint name, p_statement text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_take_out_orphans$
+DECLARE
+    v_referenced regclass;
+    v_columns name[];
+    v_referenced_columns name[];
+BEGIN
+    EXECUTE p_statement || ' NOT VALID';
+    SELECT
+        c.confrelid::regclass,
+        (SELECT array_agg(a.attname ORDER BY k.position) FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, position) JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
+        (SELECT array_agg(a.attname ORDER BY k.position) FROM unnest(c.confkey) WITH ORDINALITY AS k (attnum, position) JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.attnum)
+    INTO v_referenced, v_columns, v_referenced_columns
+    FROM pg_constraint AS c
+    WHERE c.conrelid = p_fact.fact_table
+        AND c.conname = p_constraint;
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', p_fact.fact_table, p_constraint);
+    EXECUTE format(
+        $sql$WITH orphan AS (
+    DELETE FROM %1$s AS f
+    WHERE (%2$s) IS NOT NULL
+        AND NOT EXISTS (SELECT FROM %3$s AS r WHERE %4$s)
+    RETURNING %5$s
+)
+INSERT INTO work.%6$I (%7$s)
+SELECT %7$s
+FROM orphan
+ON CONFLICT DO NOTHING$sql$,
+        p_fact.fact_table, etl._list(v_columns, 'f.%1$I'), v_referenced, etl._match_pairs(v_referenced_columns, 'r', v_columns, 'f'),
+        etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key)
+    );
+    PERFORM etl._request_reload((SELECT array_agg(a.aggregate) FROM etl.aggregate_fact AS a WHERE a.fact = p_fact.fact));
+END
+$_take_out_orphans$;
+COMMENT ON FUNCTION etl._take_out_orphans(etl.fact, name, text) IS 'Takes the rows out of a fact that violate a foreign key, and makes their keys pending.';
+
+/*
 Drops the indexes and constraints of a table that only cost time while it is filled, and returns the statements that make
 them again. A key that foreign keys of other tables refer to stays.
 Parameters: p_table, the table.

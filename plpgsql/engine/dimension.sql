@@ -201,6 +201,7 @@ JOIN %7$s AS d ON d.%8$I = w.%8$I
 JOIN %9$s AS f ON f.%10$I = w.%8$I AND f.%11$I >= w.valid_to
 WHERE w.operation = 'update'
     AND w.valid_to < d.valid_to
+    AND f.%11$I >= $3
 ON CONFLICT (fact, fact_key, key_column) DO UPDATE
 SET is_ready = true$sql$,
             r_role.fact, etl._json_key(r_role.business_key, 'f'), r_role.key_column, p_dimension, etl._json_key(v_bk, 'w'),
@@ -246,7 +247,7 @@ WHERE q.dimension = %3$L
     RETURN NEXT;
 END
 $_dimension_sql$;
-COMMENT ON FUNCTION etl._dimension_sql(name, boolean) IS 'Statements that load the pending keys of a dimension (are they many?). $1 run, $2 moment at which a member without a trace counts as gone.';
+COMMENT ON FUNCTION etl._dimension_sql(name, boolean) IS 'Statements that load the pending keys of a dimension (are they many?). $1 run, $2 moment at which a member without a trace counts as gone, $3 earliest moment at which a version ends sooner than it did.';
 
 /*
 The part of a dimension's timeline that carries values forward to every moment of change, as common table expressions that end
@@ -316,6 +317,40 @@ $_carry_sql$;
 COMMENT ON FUNCTION etl._carry_sql(name[], name[], name[]) IS 'Common table expressions that carry the tracked attributes forward to every moment of change.';
 
 /*
+The earliest moment at which a version that was decided on ends sooner than it did. Told to the planner, it keeps the search for
+the facts after it to the blocks where they lie.
+Parameters: p_dimension, the dimension.
+Returns:    the moment; NULL when no version ends sooner.
+*/
+CREATE OR REPLACE FUNCTION etl._earliest_end(p_dimension name)
+RETURNS timestamptz
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_earliest_end$
+DECLARE
+    r_dimension etl.dimension;
+    v_earliest timestamptz;
+BEGIN
+    SELECT *
+    INTO STRICT r_dimension
+    FROM etl.dimension AS d
+    WHERE d.dimension = p_dimension;
+    EXECUTE format(
+        $sql$SELECT min(w.valid_to)
+FROM work.%1$I AS w
+JOIN %2$s AS d ON d.%3$I = w.%3$I
+WHERE w.operation = 'update'
+    AND w.valid_to < d.valid_to$sql$,
+        p_dimension || '_decision', r_dimension.dimension_table, r_dimension.surrogate_key
+    )
+    INTO v_earliest;
+    RETURN v_earliest;
+END
+$_earliest_end$;
+COMMENT ON FUNCTION etl._earliest_end(name) IS 'The earliest moment at which a version that was decided on ends sooner than it did.';
+
+/*
 Runs the statements of a dimension over its pending keys, all or nothing.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
 Returns:    rows inserted and updated (versions), queued (facts to be reprocessed).
@@ -331,6 +366,7 @@ DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_decision regclass := format('work.%I', p_dimension || '_decision')::regclass;
     v_pending bigint;
+    v_earliest timestamptz;
     v_rows bigint;
 BEGIN
     PERFORM etl._empty(v_decision);
@@ -344,10 +380,13 @@ BEGIN
             p_are_many => etl._are_many(v_pending, (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = p_dimension))
         )
     LOOP
-        EXECUTE r_statement.statement USING p_run_id, clock_timestamp();
+        CONTINUE WHEN r_statement.title LIKE 'requeue:%' AND v_earliest IS NULL;
+        EXECUTE r_statement.statement USING p_run_id, clock_timestamp(), v_earliest;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         CASE split_part(r_statement.title, ':', 1)
-            WHEN 'decide' THEN PERFORM etl._analyze_if_large(v_decision, v_rows);
+            WHEN 'decide' THEN
+                PERFORM etl._analyze_if_large(v_decision, v_rows);
+                v_earliest := etl._earliest_end(p_dimension);
             WHEN 'requeue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;
             WHEN 'insert' THEN r_result.rows_inserted := v_rows;

@@ -58,7 +58,7 @@ Starts a run, or takes up the last one when it died. Whoever gets the run's numb
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
             dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
 Returns:    the run.
-Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state.
+Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state, for a first load as etl._defer_constraints.
 Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
@@ -102,7 +102,9 @@ BEGIN
     SELECT r_run.run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
     WHERE t.is_enabled
+        AND t.kind <> 'constrain'
         AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only));
+    PERFORM etl._defer_constraints(r_run.run_id);
     RETURN r_run.run_id;
 END
 $start_run$;
@@ -252,6 +254,12 @@ BEGIN
                 JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
                 WHERE e.task = t.task
                     AND p.status IN ('pending', 'running')
+                    -- A fact waits for another because of its foreign key: not while that is set aside.
+                    AND NOT (
+                        t.kind = 'fact'
+                        AND p.kind = 'fact'
+                        AND EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = t.object)
+                    )
             )
         ORDER BY t.position
         LIMIT CASE WHEN v_extracting THEN NULL ELSE 1 END
@@ -321,6 +329,11 @@ BEGIN
             JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
             WHERE e.wait_for = 'success'
                 AND p.status IN ('failed', 'skipped')
+                AND NOT (
+                    p.kind = 'fact'
+                    AND e.task LIKE 'fact:%'
+                    AND EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE e.task = 'fact:' || d.fact)
+                )
             ORDER BY e.task, e.predecessor
         ) AS b
         WHERE t.run_id = p_run_id
@@ -380,6 +393,7 @@ BEGIN
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
             WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
             WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
+            WHEN 'constrain' THEN etl._constrain(p_task.object, p_task.run_id)
             WHEN 'check' THEN etl._check_quality(p_task.run_id)
             WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;

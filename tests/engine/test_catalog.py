@@ -189,11 +189,11 @@ def test_building_twice_changes_nothing(library: Library) -> None:
 
 def test_settings_of_a_task_survive_a_build(library: Library) -> None:
     library.execute(
-        "UPDATE etl.task SET max_attempts = 9, is_enabled = false WHERE object = 'fact_loan'"
+        "UPDATE etl.task SET max_attempts = 9, is_enabled = false WHERE task = 'fact:fact_loan'"
     )
     library.execute("CALL etl.build()")
     assert library.row(
-        "SELECT max_attempts, is_enabled FROM etl.task WHERE object = 'fact_loan'"
+        "SELECT max_attempts, is_enabled FROM etl.task WHERE task = 'fact:fact_loan'"
     ) == {"max_attempts": 9, "is_enabled": False}
 
 

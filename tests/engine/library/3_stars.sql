@@ -46,5 +46,4 @@ CREATE TABLE dwh.fact_loan (
     is_deleted boolean NOT NULL,
     run_id bigint NOT NULL
 );
-CREATE INDEX fact_loan_member ON dwh.fact_loan (member_key, borrowed_at);
-CREATE INDEX fact_loan_book ON dwh.fact_loan (book_key, borrowed_at);
+CREATE INDEX fact_loan_borrowed_at ON dwh.fact_loan USING brin (borrowed_at);

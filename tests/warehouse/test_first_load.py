@@ -1,0 +1,102 @@
+"""The first load: facts are filled side by side without their foreign keys, which are made again afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.warehouse.faults import break_table, mend_table
+from tests.warehouse.play import Play
+
+FOREIGN_KEYS = """
+SELECT c.conrelid::regclass::text, c.conname::text, pg_get_constraintdef(c.oid), c.convalidated
+FROM pg_constraint AS c
+WHERE c.contype = 'f' AND c.connamespace = 'dwh'::regnamespace
+ORDER BY 1, 2
+"""
+CONSTRAIN = "SELECT task, status FROM etl.task_run WHERE kind = 'constrain' AND run_id = (SELECT max(run_id) FROM etl.run) ORDER BY task"
+DONE = [("constrain:fact_order", "succeeded"), ("constrain:fact_order_line", "succeeded")]
+
+
+@pytest.fixture
+def shop(play: Play) -> Play:
+    """A shop with some orders, its warehouse not yet loaded."""
+    play.open()
+    for number in range(1, 10):
+        play.shop.order(play.customer, play.address, {play.product: number, play.other_product: 1})
+    return play
+
+
+def assert_keys_are_back(play: Play, before: list[tuple[object, ...]]) -> None:
+    assert play.rows(FOREIGN_KEYS) == before
+    assert play.rows("SELECT * FROM etl.deferred_constraint") == []
+
+
+def test_foreign_keys_are_set_aside_once_and_made_again(shop: Play) -> None:
+    """They are validated after the first load, and no later run touches them."""
+    before = shop.rows(FOREIGN_KEYS)
+    assert len(before) > 8
+
+    shop.run()
+    assert shop.rows(CONSTRAIN) == DONE
+    assert_keys_are_back(shop, before)
+
+    shop.shop.order(shop.customer, shop.address, {shop.product: 1})
+    shop.run()
+    assert shop.rows(CONSTRAIN) == []
+    shop.assert_right()
+
+
+def test_a_line_whose_order_could_not_be_loaded_is_quarantined(shop: Play) -> None:
+    """Without the foreign key it got in; it is taken out before the key is made, and comes with its order."""
+    before = shop.rows(FOREIGN_KEYS)
+    shop.loader.execute(
+        "ALTER TABLE dwh.fact_order ADD CONSTRAINT small CHECK (gross_amount <> 115.50)"
+    )
+
+    shop.run()
+
+    (bad,) = shop.value(
+        "SELECT array_agg(row_key ->> 'order_id') FROM etl.quarantine WHERE object = 'fact_order'"
+    )
+    assert shop.rows(
+        "SELECT row_key ->> 'order_id', row_key ->> 'line_number', sqlstate FROM etl.quarantine"
+        " WHERE object = 'fact_order_line' ORDER BY 2"
+    ) == [(bad, "1", "23503"), (bad, "2", "23503")]
+    assert shop.value("SELECT count(*) FROM dwh.fact_order_line WHERE order_id = %s", int(bad)) == 0
+    assert_keys_are_back(shop, before)
+
+    shop.loader.execute("ALTER TABLE dwh.fact_order DROP CONSTRAINT small")
+    shop.loader.execute("SELECT etl.retry_quarantine()")
+    shop.run()
+    assert shop.rows("SELECT * FROM etl.quarantine") == []
+    shop.assert_right()
+
+
+@pytest.mark.parametrize("fact", ["fact_order", "fact_order_line"])
+def test_a_fact_that_failed_gets_its_keys_with_the_run_that_loads_it(shop: Play, fact: str) -> None:
+    """The other fact is loaded all the same, and keeps its rows."""
+    before = shop.rows(FOREIGN_KEYS)
+    break_table(shop.loader, f"dwh.{fact}")
+    shop.run(expect="partial")
+    other = {"fact_order": "fact_order_line", "fact_order_line": "fact_order"}[fact]
+    assert shop.value(f"SELECT count(*) FROM dwh.{other}") > 0
+    assert dict(shop.rows(CONSTRAIN))[f"constrain:{fact}"] == "skipped"
+
+    mend_table(shop.loader, f"dwh.{fact}")
+    shop.run()
+    assert_keys_are_back(shop, before)
+    shop.assert_right()
+
+
+def test_a_first_load_that_was_given_up_leaves_the_keys_in_place(shop: Play) -> None:
+    """A run that died at once is closed by one of another kind, which has nothing to fill."""
+    before = shop.rows(FOREIGN_KEYS)
+    shop.loader.execute("SELECT etl.start_run()")
+    assert len(shop.rows(FOREIGN_KEYS)) < len(before)
+
+    shop.run(only=["extract:customers", "stage:customers"])
+    assert_keys_are_back(shop, before)
+
+    shop.run()
+    assert_keys_are_back(shop, before)
+    shop.assert_right()
