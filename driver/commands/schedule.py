@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from psycopg import conninfo
+from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 from rich.table import Table
 from rich.text import Text
@@ -113,8 +113,7 @@ def _execute_in(target: Target, database: str, statements: list[str]) -> int:
     """
     there = Target(conninfo.make_conninfo(target.conninfo, dbname=database), target.origin)
     with connect_to(there, autocommit=False) as connection:
-        found = connection.execute("SELECT to_regclass('cron.job') IS NOT NULL").fetchone()
-        if not found or not found[0]:
+        if not _rows(connection, "SELECT 1 FROM pg_extension WHERE extname = 'pg_cron'"):
             raise UserError(
                 f'pg_cron is loaded, but does not exist in database "{database}".',
                 f"In that database: CREATE EXTENSION pg_cron;  (by {target.origin})",
@@ -123,6 +122,15 @@ def _execute_in(target: Target, database: str, statements: list[str]) -> int:
         try:
             for statement in statements:
                 row = connection.execute(statement.encode()).fetchone()
+        except psycopg.errors.InsufficientPrivilege as error:
+            role = sql.Identifier(connection.info.user).as_string(connection)
+            raise UserError(
+                f'Role "{connection.info.user}" may not schedule jobs of pg_cron.',
+                f'Let a superuser do, in database "{database}": '
+                f"GRANT USAGE ON SCHEMA cron TO {role}; "
+                f"GRANT EXECUTE ON FUNCTION cron.schedule_in_database TO {role};",
+                detail=str(error.diag.message_primary),
+            ) from error
         except psycopg.Error as error:
             raise from_database(error, context=f"In database {database}") from error
     return int(row[0]) if row and row[0] is not None else 0

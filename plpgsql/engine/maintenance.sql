@@ -69,7 +69,7 @@ WHERE s.fired_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sq
             $sql$DELETE FROM etl.maintenance AS m
 WHERE m.maintained_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
         );
-    IF to_regclass('cron.job_run_details') IS NOT NULL THEN
+    IF etl._may_see_cron() THEN
         title := 'cron.job_run_details';
         statement := format(
             $sql$DELETE FROM cron.job_run_details AS d

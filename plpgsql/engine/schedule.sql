@@ -86,9 +86,39 @@ $_refuse_interval$;
 COMMENT ON FUNCTION etl._refuse_interval(text, text) IS 'Raises ET014: an interval that cron cannot express.';
 
 /*
+Refuses a role that may not schedule jobs, with the statements that let it. To be called in the database of pg_cron.
+Errors: ET018.
+*/
+CREATE OR REPLACE FUNCTION etl._check_cron_rights()
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_check_cron_rights$
+BEGIN
+    IF NOT (
+        SELECT has_schema_privilege(n.oid, 'USAGE') AND coalesce(bool_and(has_function_privilege(p.oid, 'EXECUTE')), true)
+        FROM pg_namespace AS n
+        LEFT JOIN pg_proc AS p ON p.pronamespace = n.oid AND p.proname = 'schedule_in_database'
+        WHERE n.nspname = 'cron'
+        GROUP BY n.oid
+    ) THEN
+        RAISE EXCEPTION 'role "%" may not schedule jobs of pg_cron', current_user
+            USING ERRCODE = 'ET018',
+                HINT = format(
+                    'Let a superuser do, in database "%1$s": GRANT USAGE ON SCHEMA cron TO %2$I; GRANT EXECUTE ON FUNCTION cron.schedule_in_database TO %2$I;',
+                    current_database(), current_user
+                );
+    END IF;
+END
+$_check_cron_rights$;
+COMMENT ON FUNCTION etl._check_cron_rights() IS 'Refuses a role that may not schedule jobs, with the statements that let it (ET018).';
+
+/*
 Where pg_cron is on this server.
 Returns:    its database and its version.
-Errors:     ET012 when the server does not have it, or has not loaded it, or nobody has created it in this database, where it belongs.
+Errors:     ET012 when the server does not have it, or has not loaded it, or nobody has created it in this database, where it belongs;
+            ET018 when this role may not use it.
 */
 CREATE OR REPLACE FUNCTION etl._find_cron()
 RETURNS TABLE (cron_database name, cron_version text)
@@ -99,8 +129,16 @@ AS $_find_cron$
 DECLARE
     v_package text := format('postgresql-%s-cron', current_setting('server_version_num')::integer / 10000);
     v_installed text;
+    v_is_hidden boolean := false;
 BEGIN
-    cron_database := current_setting('cron.database_name', true);
+    BEGIN
+        cron_database := current_setting('cron.database_name', true);
+    EXCEPTION
+        WHEN insufficient_privilege THEN
+            -- Only superusers and pg_read_all_settings may know; but where it is, it is.
+            cron_database := (SELECT current_database() FROM pg_extension AS e WHERE e.extname = 'pg_cron');
+            v_is_hidden := cron_database IS NULL;
+    END;
     SELECT e.installed_version, coalesce(e.installed_version, e.default_version)
     INTO v_installed, cron_version
     FROM pg_available_extensions AS e
@@ -113,6 +151,9 @@ BEGIN
                     'Install its package (%s on Debian and Ubuntu), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, then CREATE EXTENSION pg_cron.',
                     v_package, current_database()
                 );
+    ELSIF v_is_hidden THEN
+        RAISE EXCEPTION 'role "%" may not know in which database pg_cron lives', current_user
+            USING ERRCODE = 'ET018', HINT = format('Let a superuser do: GRANT pg_read_all_settings TO %I;', current_user);
     ELSIF cron_database IS NULL THEN
         RAISE EXCEPTION 'this server has not loaded pg_cron'
             USING ERRCODE = 'ET012',
@@ -123,6 +164,8 @@ BEGIN
     ELSIF cron_database = current_database() AND v_installed IS NULL THEN
         RAISE EXCEPTION 'pg_cron is loaded, but does not exist in database "%"', cron_database
             USING ERRCODE = 'ET012', HINT = 'CREATE EXTENSION pg_cron;';
+    ELSIF cron_database = current_database() THEN
+        PERFORM etl._check_cron_rights();
     END IF;
     RETURN NEXT;
 END
@@ -133,7 +176,8 @@ COMMENT ON FUNCTION etl._find_cron() IS 'Database and version of pg_cron on this
 Statements that install the schedule, to be executed in the database of pg_cron. They change jobs that are there in place.
 Parameters: p_every, interval or cron expression; p_workers, number of jobs that share each run.
 Returns:    the database and the statements, in their order.
-Errors:     ET012 when pg_cron is missing, ET014 when the interval cannot be expressed or the number of workers makes no sense.
+Errors:     ET012 when pg_cron is missing, ET018 when this role may not use it, ET014 when the interval cannot be expressed or the
+            number of workers makes no sense.
 */
 CREATE OR REPLACE FUNCTION etl.schedule_statements(p_every text, p_workers integer DEFAULT 1)
 RETURNS TABLE (cron_database name, cron_schedule text, statement text)
@@ -376,6 +420,22 @@ END
 $_scheduled_start$;
 COMMENT ON FUNCTION etl._scheduled_start(integer, interval) IS 'Decides what a scheduled start does, and notes it.';
 
+CREATE OR REPLACE FUNCTION etl._may_see_cron()
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_may_see_cron$
+    SELECT EXISTS (
+        SELECT
+        FROM pg_namespace AS n
+        JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'job'
+        WHERE n.nspname = 'cron'
+            AND has_schema_privilege(n.oid, 'USAGE')
+    )
+$_may_see_cron$;
+COMMENT ON FUNCTION etl._may_see_cron() IS 'Whether pg_cron lives in this database and this role may look into it.';
+
 /*
 The jobs of the schedule, where pg_cron lives in this database; none where it lives in another one.
 Returns:    jobs, with the last failure that pg_cron noted (such as a refused connection, of which the engine knows nothing).
@@ -387,7 +447,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_cron_jobs$
 BEGIN
-    IF to_regclass('cron.job') IS NULL THEN
+    IF NOT etl._may_see_cron() THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE

@@ -235,11 +235,54 @@ def test_in_sql_the_statements_for_the_other_database_are_told(
     assert jobs(cron) == []
 
 
+OWNER = "keeper"
+
+
+@pytest.fixture
+def owned(server: RunningServer) -> Iterator[Database]:
+    """A warehouse that was made by the ordinary role which owns its database; its connections are that role's."""
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {OWNER} LOGIN".encode())
+        connection.execute(f"CREATE DATABASE kept OWNER {OWNER}".encode())
+    dsn = psycopg.conninfo.make_conninfo(server.dsn("kept"), user=OWNER)
+    migrate_database(**psycopg.conninfo.conninfo_to_dict(dsn))
+    made = Database(server, "kept", dsn)
+    yield made
+    made.close()
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute("DELETE FROM cron.job WHERE username = %s", [OWNER])
+        connection.execute("DROP DATABASE kept WITH (FORCE)")
+        connection.execute(f"DROP OWNED BY {OWNER}; DROP ROLE {OWNER}".encode())
+
+
+def let_owner_schedule(cron: str, oceanrecords: Callable[..., Any], owned: Database) -> None:
+    """Do what the hints say until the owner of the warehouse may schedule."""
+    hints = []
+    for _ in range(3):
+        done = oceanrecords("schedule", "install", env={"OCEANRECORDS_DSN": owned.dsn})
+        if done.returncode == 0:
+            break
+        hint = " ".join(done.stderr.split("hint", 1)[1].split()).replace('"', "")
+        statements = hint[hint.index("GRANT") : hint.rindex(";")]
+        hints.append(statements)
+        with psycopg.connect(cron, autocommit=True) as connection:
+            connection.execute(statements.encode())
+    assert hints == [
+        f"GRANT pg_read_all_settings TO {OWNER}",
+        f"GRANT USAGE ON SCHEMA cron TO {OWNER}; "
+        f"GRANT EXECUTE ON FUNCTION cron.schedule_in_database TO {OWNER}",
+    ]
+
+
+# The jobs are those of an ordinary role: what it may do, a superuser may do.
 @pytest.mark.server("debian")
 @pytest.mark.slow
 def test_pg_cron_starts_a_run_with_two_workers_and_leaves_a_live_one(
-    database: Database, cron: str, oceanrecords: Callable[..., Any]
+    owned: Database, cron: str, oceanrecords: Callable[..., Any]
 ) -> None:
+    database = owned
+    let_owner_schedule(cron, oceanrecords, owned)
+
     def run() -> None:
         with database.connect() as connection:
             connection.execute("CALL etl.run()")
@@ -277,6 +320,8 @@ def test_pg_cron_starts_a_run_with_two_workers_and_leaves_a_live_one(
     assert "left: run 1 was at work" in shown
     assert "joined run 2" in shown
     with psycopg.connect(cron, autocommit=True) as connection:
+        owner = connection.execute("SELECT DISTINCT username FROM cron.job").fetchall()
+        assert ("keeper",) in owner
         # pg_cron writes the details a moment later.
         failures = (
             "SELECT count(*) FROM cron.job_run_details WHERE database = %s AND status = 'failed'"
@@ -321,6 +366,42 @@ def test_where_pg_cron_lives_in_the_same_database(
         database.value("SELECT count(*) FROM cron.job_run_details WHERE runid IN (1001, 1002)") == 1
     )
     assert database.value("SELECT etl.schedule_remove()") == 1
+    database.close()
+
+
+@pytest.mark.server("debian")
+def test_an_ordinary_owner_beside_pg_cron_in_the_same_database(
+    own_server: Callable[..., RunningServer], json_of: Json
+) -> None:
+    server = own_server(**{"cron.database_name": "warehouse"})
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE ROLE keeper LOGIN")
+        connection.execute("CREATE DATABASE warehouse OWNER keeper")
+    with psycopg.connect(server.dsn("warehouse"), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION pg_cron")
+    dsn = psycopg.conninfo.make_conninfo(server.dsn("warehouse"), user="keeper")
+    migrate_database(**psycopg.conninfo.conninfo_to_dict(dsn))
+    database = Database(server, "warehouse", dsn)
+    # Without rights on pg_cron the warehouse is loaded and looked at all the same.
+    with database.connect() as connection:
+        connection.execute("CALL etl.run()")
+    assert database.value("SELECT status FROM etl.run") == "succeeded"
+    assert json_of(database, "schedule", "list") == (0, [])
+    with pytest.raises(psycopg.Error) as error:
+        database.execute("SELECT etl.schedule_install('5 minutes')")
+    assert error.value.sqlstate == "ET018"
+    statements = str(error.value.diag.message_hint).split(": ", 1)[1]
+    with psycopg.connect(server.dsn("warehouse"), autocommit=True) as connection:
+        connection.execute(statements.encode())
+    assert database.value("SELECT etl.schedule_install('5 minutes', 2)") == "*/5 * * * *"
+    assert database.rows("SELECT DISTINCT username, is_active FROM etl.schedule_status") == [
+        {"username": "keeper", "is_active": True}
+    ]
+    database.execute("UPDATE etl.setting SET value = '0' WHERE name = 'maintenance_every'")
+    with database.connect() as connection:
+        connection.execute("CALL etl.run()")
+    assert database.value("SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1") == "succeeded"
+    assert database.value("SELECT etl.schedule_remove()") == 2
     database.close()
 
 
