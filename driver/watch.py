@@ -88,12 +88,16 @@ def watch(connection: psycopg.Connection[Any], console: Console) -> None:
     """
     connection.execute(f"LISTEN {CHANNEL}")
     picture = Picture(look(connection))
-    with Live(picture, console=console, screen=True, refresh_per_second=8):
+    live = Live(picture, console=console, screen=True, refresh_per_second=8)
+    try:  # not `with`: that would leave the screen as it is when interrupted at its first picture
+        live.start(refresh=True)
         while True:
             if any(True for _ in connection.notifies(timeout=_PATIENCE, stop_after=1)):
                 for _ in connection.notifies(timeout=_GATHER):
                     pass
             picture.snapshot = look(connection)
+    finally:
+        live.stop()
 
 
 class Picture:

@@ -247,7 +247,7 @@ def flow_layers(catalog: Catalog) -> list[Layer]:
 
 def layers(catalog: Catalog) -> str:
     """Return the layers as a chain of cards."""
-    width, gap, height = 130.0, 58.0, 158.0
+    width, gap, height = 130.0, 58.0, 172.0
     body = []
     chain = flow_layers(catalog)
     for place, layer in enumerate(chain):
@@ -305,7 +305,7 @@ def _layer_card(catalog: Catalog, layer: Layer, x: float, width: float, height: 
             parts.append(svg.text(12, y, line, "count"))
             y += 17
     y = 112.0
-    for line in _wrapped(re.split("[:.,]", layer.comment or "")[0], 20)[:3]:
+    for line in _wrapped(re.split("[:.,]", layer.comment or "")[0], 17)[:4]:
         parts.append(svg.text(12, y, line, "note"))
         y += 15
     return "".join(parts) + "</g>"

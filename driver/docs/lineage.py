@@ -90,11 +90,16 @@ class _Output:
 
 @dataclass
 class _Scope:
-    """The relations that a query may name, by alias, and those of the queries around it."""
+    """The relations that a query may name, by alias, and those of the queries around it.
+
+    Attributes:
+        rows: what the rows that the query goes over are made of.
+    """
 
     sources: dict[str, _Source]
     ctes: dict[str, _Source]
     outer: _Scope | None = None
+    rows: Nodes = _NONE
 
     def chain(self) -> Iterator[_Scope]:
         scope: _Scope | None = self
@@ -233,10 +238,8 @@ class Lineage:
                 continue
             expression = item.unalias()
             nodes, counted = self._expression(expression, scope, rows)
-            bare = expression
-            while isinstance(bare, exp.Cast | exp.Paren):
-                bare = bare.this
-            if isinstance(bare, exp.Literal) and not bare.is_string and bare.this != "0":
+            bare = _bare(expression)
+            if _counts(expression):
                 nodes, counted = nodes | rows, True
             how = self._how(bare, scope) if isinstance(bare, exp.Column) else "computed"
             output.columns.append((item.alias_or_name, nodes))
@@ -263,6 +266,8 @@ class Lineage:
             return rows
         source = self._source(item, scope)
         alias = item.alias_or_name or f"?{len(scope.sources)}"
+        if not scope.sources:
+            scope.rows = source.rows
         scope.sources[alias] = source
         # Joins that stand in brackets belong to the first table in them.
         self._join(item.args.get("joins") or [], scope)
@@ -330,17 +335,19 @@ class Lineage:
         return _Source(dict.fromkeys(names, nodes), rest=nodes)
 
     def _values(self, values: exp.Expr, scope: _Scope) -> _Output:
+        rows = next((one.rows for one in scope.chain() if one.rows), _NONE)
         columns: list[Nodes] = []
         for row in values.expressions:
             cells = row.expressions if isinstance(row, exp.Tuple) else [row]
             for place, cell in enumerate(cells):
-                nodes, _ = self._expression(cell, scope, _NONE)
+                nodes = rows if _counts(cell) else self._expression(cell, scope, _NONE)[0]
                 if place == len(columns):
                     columns.append(nodes)
                 else:
                     columns[place] |= nodes
         names = [(f"column{place}", nodes) for place, nodes in enumerate(columns, start=1)]
-        return _Output(names, _NONE, ["computed"] * len(names))
+        hows = ["counted" if nodes and nodes == rows else "computed" for nodes in columns]
+        return _Output(names, _NONE, hows)
 
     def _join(self, joins: Iterable[exp.Expr], scope: _Scope) -> None:
         for join in joins:
@@ -421,6 +428,19 @@ class Lineage:
                 source = one.sources[name]
                 return _NONE.union(source.rest or _NONE, *source.columns.values())
         return _NONE  # a parameter
+
+
+def _bare(expression: exp.Expr) -> exp.Expr:
+    """Return an expression without casts and brackets around it."""
+    while isinstance(expression, exp.Cast | exp.Paren):
+        expression = expression.this
+    return expression
+
+
+def _counts(expression: exp.Expr) -> bool:
+    """Tell a number other than zero: summed up, it counts the rows that it stands beside."""
+    bare = _bare(expression)
+    return isinstance(bare, exp.Literal) and not bare.is_string and float(bare.this) != 0
 
 
 def _united(left: _Output, right: _Output) -> list[str]:

@@ -8,6 +8,7 @@ from html import escape
 
 CHARACTER = 6.65  # of the page's monospaced font at 11 px, generously
 TITLE_CHARACTER = 7.9
+OVER_CHARACTER = 6.6
 ROW = 18.0
 HEAD = 30.0
 
@@ -106,7 +107,10 @@ class Card:
             default=0,
         )
         return max(
-            widest + self.mark_width + 22, len(self.title) * TITLE_CHARACTER + 24, self.least_width
+            widest + self.mark_width + 22,
+            len(self.title) * TITLE_CHARACTER + 24,
+            len(self.over) * OVER_CHARACTER + 24,
+            self.least_width,
         )
 
     @property

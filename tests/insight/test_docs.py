@@ -1,0 +1,425 @@
+"""The site: complete, true, in a real browser without a network, and without any data."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from driver.docs import catalog, diagrams, layout, markdown, site
+from driver.docs.catalog import Catalog
+from driver.docs.layout import Box, Line
+from driver.docs.lineage import Lineage
+from tests.conftest import Finished
+from tests.preview.browser import Browser
+from tests.support.database import Database
+
+README = Path(__file__).parents[2] / "README.md"
+
+# Measures what was drawn: a picture that is hidden has no size, so each is shown for that.
+MEASURE = """
+<script>
+document.documentElement.classList.remove("scripted");
+const answer = [...document.querySelectorAll("svg.diagram")].map((picture) => {
+  const box = picture.getBBox();
+  const wide = [...picture.querySelectorAll(".card, .task")].flatMap((card) => {
+    const paper = card.querySelector("rect").getBBox();
+    return [...card.querySelectorAll("text")]
+      .filter((text) => text.getBBox().x + text.getBBox().width > paper.x + paper.width + 1)
+      .map((text) => text.textContent);
+  });
+  return {
+    id: picture.id, width: box.width, height: box.height, wide,
+    shapes: picture.querySelectorAll("rect, path").length,
+    texts: picture.querySelectorAll("text").length,
+  };
+});
+document.body.dataset.answer = JSON.stringify(answer);
+</script>
+"""
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {key: value or "" for key, value in attrs}
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "a":
+            self.links.append(found["href"])
+        self.loaded += [found[key] for key in ("src", "srcset", "data") if key in found]
+        if tag == "link":
+            self.loaded.append(found["href"])
+
+
+def links_of(text: str) -> _Links:
+    reader = _Links()
+    reader.feed(text)
+    return reader
+
+
+def look(browser: Browser, page: Path, rest: str = "", *flags: str, width: int = 1440) -> str:
+    """Return the document as the browser has it, after it has logged nothing."""
+    dom, console = browser.run(
+        page.as_uri() + rest, "--dump-dom", f"--window-size={width},1200", *flags
+    )
+    assert console == []
+    assert 'data-state="ready"' in dom
+    return dom
+
+
+def test_opens_without_a_network_and_without_a_word_in_the_console(
+    browser: Browser, page: Path
+) -> None:
+    dom = look(browser, page, "", "--proxy-server=127.0.0.1:9")
+    assert "The warehouse in pictures" in dom
+    assert not [one for one in links_of(page.read_text()).loaded if not one.startswith("data:")]
+    assert "default-src 'none'" in page.read_text()
+
+
+def test_every_picture_has_shapes_and_no_text_outside_its_box(
+    browser: Browser, page: Path, known: Catalog, tmp_path: Path
+) -> None:
+    measured = tmp_path / "measured.html"
+    measured.write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
+    dom = look(browser, measured)
+    found = re.search(r'data-answer="([^"]*)"', dom)
+    assert found is not None
+    pictures = {one["id"]: one for one in json.loads(html.unescape(found[1]))}
+    for name in (
+        "layers-flow", "er-oceanrecords", "star-fact_order", "star-fact_order_line", "table-flow", "task-graph"
+    ):  # fmt: skip
+        assert pictures[name]["shapes"] >= 10, name
+    assert len([name for name in pictures if name.startswith("lineage-kpi.")]) > 40
+    for one in pictures.values():
+        assert one["width"] > 100, one
+        assert one["height"] > 40, one
+        assert one["shapes"] >= 3, one
+        assert one["texts"] >= 3, one
+        assert one["wide"] == [], one
+    assert len(pictures) == page.read_text().count('<svg class="diagram"')
+
+
+def test_pictures_show_what_there_is(known: Catalog) -> None:
+    drawn = diagrams.operational(known, "oceanrecords")
+    tables = [one for one in known.of("oceanrecords") if one.kind == "table"]
+    assert len(tables) >= 14
+    for table in tables:
+        assert f'data-node="{table.name}"' in drawn
+    references = [one for one in known.references if one.child.schema == "oceanrecords"]
+    assert drawn.count('class="edge reference"') == len(references) >= 13
+    for fact in known.facts.values():
+        star = diagrams.star(known, fact)
+        for key, dimension in fact.roles.items():
+            assert f'data-node="{dimension}"' in star
+            assert f">{key}<" in star
+    graph = diagrams.tasks(known)
+    assert all(f'data-node="{task.name}"' in graph for task in known.tasks)
+
+
+def test_lines_of_the_task_graph_imply_all_that_tasks_wait_for(known: Catalog) -> None:
+    after: dict[str, set[str]] = {}
+    for before, task, _ in diagrams.needed_edges(known):
+        after.setdefault(before, set()).add(task)
+
+    def reach(task: str) -> set[str]:
+        return {one for next_ in after.get(task, ()) for one in {next_} | reach(next_)}
+
+    assert all(edge.task in reach(edge.predecessor) for edge in known.edges)
+    assert sum(map(len, after.values())) < len(known.edges)
+
+
+def test_links_lead_somewhere(page: Path) -> None:
+    found = links_of(page.read_text())
+    assert len(found.ids) == len(set(found.ids))
+    assert len(found.links) > 300
+    broken = {link for link in found.links if link.removeprefix("#") not in found.ids}
+    assert not broken
+
+
+def test_links_of_the_markdown_lead_somewhere(files: dict[str, str]) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", files["README.md"]):
+        assert link in files
+
+
+def test_search_narrows_the_dictionary(browser: Browser, page: Path) -> None:
+    dom = look(browser, page, "?search=delivered_at")
+    shown = re.findall(r'<details class="entry" id="([^"]+)"(?! hidden)[^>]*>', dom)
+    visible = [
+        name
+        for name in shown
+        if f'<details class="entry" id="{name}" open=""' in dom
+        or f'<details class="entry" open="" id="{name}"' in dom
+    ]
+    assert {"oceanrecords.orders", "stage.orders", "dwh.fact_order"} <= set(visible)
+    assert "dwh.dim_customer" not in visible
+    assert re.search(r'id="found"[^>]*>\d+ entries, \d+ columns<', dom)
+
+
+def test_an_address_chooses_a_column(browser: Browser, page: Path) -> None:
+    dom = look(browser, page, "#of-kpi.month.sales")
+    assert re.findall(r'<article class="column current" id="([^"]+)"', dom) == [
+        "of-kpi.month.sales"
+    ]
+    opened = look(browser, page, "#dwh.fact_order")
+    assert re.search(r'<details class="entry" id="dwh.fact_order" open=""', opened)
+
+
+@pytest.mark.parametrize("width", [360, 800, 1440])
+def test_the_page_is_no_wider_than_the_window(
+    browser: Browser, page: Path, tmp_path: Path, width: int
+) -> None:
+    measured = tmp_path / "measured.html"
+    script = "<script>document.body.dataset.wide = document.documentElement.scrollWidth - innerWidth</script>"
+    measured.write_text(page.read_text().replace("</body>", f"{script}</body>"))
+    dom = look(browser, measured, width=width)
+    found = re.search(r'data-wide="(-?\d+)"', dom)
+    assert found is not None
+    assert int(found[1]) <= 0
+
+
+def test_tasks_are_those_of_the_latest_run(warehouse: Database, page: Path) -> None:
+    text = page.read_text()
+    for row in warehouse.rows("SELECT * FROM etl.task_status"):
+        part = text[text.index(f'<tr id="task-{row["task"]}"') :].split("</tr>")[0]
+        assert f'status-{row["status"]}"' in part
+        if row["rows_read"]:
+            assert f">{row['rows_read']:,}<" in part
+
+
+def test_a_failed_task_is_told_without_its_message(database: Database) -> None:
+    connection = database.connect()
+    connection.execute("CALL etl.run()")
+    connection.execute(
+        "UPDATE etl.task_run SET status = 'failed', sqlstate = '23514', message = 'secret of Ann'"
+        " WHERE task = 'dimension:dim_customer'"
+    )
+    made = site.files(catalog.read(connection))
+    assert 'class="task status-failed" data-node="dimension:dim_customer"' in made["index.html"]
+    assert "23514" in made["index.html"]
+    assert "failed (23514)" in made["tasks.md"]
+    assert not any("secret of Ann" in text for text in made.values())
+
+
+def test_before_the_first_run(connection: psycopg.Connection[Any]) -> None:
+    made = site.files(catalog.read(connection))
+    assert "Nothing has been loaded yet." in made["index.html"]
+    assert "No run has been made yet." in made["tasks.md"]
+
+
+def test_no_data_gets_into_the_site(warehouse: Database, files: dict[str, str]) -> None:
+    everything = "\n".join(files.values())
+    for row in warehouse.rows("SELECT * FROM oceanrecords.customers"):
+        for column in ("email", "phone"):
+            assert not row[column] or row[column] not in everything
+        assert f"{row['first_name']} {row['last_name']}" not in everything
+    for row in warehouse.rows("SELECT street FROM oceanrecords.addresses"):
+        assert row["street"] not in everything
+    for part in (warehouse.name, warehouse.server.host, str(warehouse.server.port), warehouse.dsn):
+        assert part not in everything
+
+
+def test_names_of_a_database_are_text_in_the_page(
+    database: Database, browser: Browser, tmp_path: Path
+) -> None:
+    nasty = "</script><img src=x onerror=alert(1)> & \"x\" | 'y'"
+    database.execute(
+        'CREATE TABLE dwh."{0}" ("{0}" text); COMMENT ON TABLE dwh."{0}" IS \'{1}\''.format(
+            nasty.replace('"', '""'), nasty.replace("'", "''")
+        )
+    )
+    with database.connect() as connection:
+        made = site.files(catalog.read(connection))
+    site.write(made, tmp_path)
+    dom = look(browser, tmp_path / "index.html")
+    assert "<img" not in re.sub("(?s)<script.*?</script>", "", dom)
+    assert html.escape(nasty, quote=False) in html.unescape(dom).replace(
+        "&", "&amp;"
+    ) or nasty in html.unescape(dom)
+
+
+# -- dictionary ------------------------------------------------------------------------------------
+
+
+def test_everything_has_a_comment(database: Database) -> None:
+    assert database.rows("SELECT * FROM etl.dictionary_gap") == []
+
+
+def test_what_has_no_comment_is_named(cli: Callable[..., Finished], database: Database) -> None:
+    database.execute(
+        "CREATE SCHEMA other; CREATE TABLE dwh.nobody (x integer);"
+        " CREATE FUNCTION kpi.nothing() RETURNS integer LANGUAGE sql AS 'SELECT 1';"
+        " COMMENT ON COLUMN dwh.fact_order.quantity IS NULL"
+    )
+    gaps = {
+        (row["kind"], row["object"]) for row in database.rows("SELECT * FROM etl.dictionary_gap")
+    }
+    assert gaps == {
+        ("schema", "other"),
+        ("table", "dwh.nobody"),
+        ("column", "dwh.nobody.x"),
+        ("function", "kpi.nothing"),
+        ("column", "dwh.fact_order.quantity"),
+    }
+    finished = cli("docs")
+    assert finished.returncode == 0
+    assert "COMMENT ON" in finished.stdout
+    assert "and 2 more" in finished.stdout
+
+
+def test_the_dictionary_is_complete(warehouse: Database, files: dict[str, str]) -> None:
+    """Every table, column and public routine, with its comment, in both forms."""
+    page, text = files["index.html"], files["dictionary.md"]
+    rows = warehouse.rows(
+        """
+        SELECT format('%s.%s', n.nspname, c.relname) AS relation, a.attname AS name, col_description(c.oid, a.attnum) AS comment
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE n.nspname IN ('oceanrecords', 'source', 'delta', 'stage', 'work', 'dwh', 'kpi', 'etl') AND c.relkind IN ('r', 'v')
+        """
+    )
+    assert len(rows) > 1000
+    entries = {part.split('"')[0]: part for part in page.split('<details class="entry" id="')[1:]}
+    for row in rows:
+        entry = entries[row["relation"]].split("</details>")[0]
+        assert f'<th scope="row">{row["name"]}' in entry
+        assert str(html.escape(row["comment"], quote=False)) in html.unescape(entry).replace(
+            "&", "&amp;"
+        ).replace("<", "&lt;").replace(">", "&gt;") or row["comment"] in html.unescape(entry)
+    for row in warehouse.rows(
+        "SELECT proname FROM pg_proc WHERE pronamespace::regnamespace::text IN ('etl', 'kpi') AND proname !~ '^_'"
+    ):
+        assert f"</span>{row['proname']}</span>" in page
+        assert re.search(rf"`(etl|kpi)\.{row['proname']}\(", text)
+
+
+# -- Markdown --------------------------------------------------------------------------------------
+
+
+def test_the_pictures_of_the_readme_are_those_of_a_new_database(database: Database) -> None:
+    """Out of date? `oceanrecords docs --refresh README.md` on a migrated database draws them anew."""
+    with database.connect() as connection:
+        known = catalog.read(connection)
+    text = README.read_text()
+    assert markdown.refresh(text, known) == text
+    for name in markdown.pictures(known):
+        assert f"<!-- picture: {name} -->" in text
+    assert text.count("```mermaid") == len(markdown.pictures(known))
+
+
+def test_mermaid_names_every_table(files: dict[str, str], known: Catalog) -> None:
+    for table in known.of("oceanrecords"):
+        if table.kind == "table":
+            assert f"    {table.name.name} {{" in files["operational-system.md"]
+    for fact in known.facts.values():
+        assert f"    {fact.name} {{" in files["stars.md"]
+    blocks = [
+        block for text in files.values() for block in re.findall(r"(?s)```mermaid\n(.*?)```", text)
+    ]
+    assert len(blocks) > 10
+    for block in blocks:
+        assert block.startswith(("erDiagram\n", "flowchart LR\n"))
+        assert block.count("{\n") == len(re.findall(r"^    \}$", block, re.MULTILINE))
+        if block.startswith("erDiagram"):
+            types = re.findall(r"^        (\S+) \S+", block, re.MULTILINE)
+            assert all(re.fullmatch(r"[A-Za-z][\w\[\]]*", one) for one in types)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_writes_a_folder(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "site"
+    answer = json.loads(cli("docs", "--out", str(out), "--json").stdout)
+    assert answer["files"] == sorted(answer["files"], key=answer["files"].index)
+    assert {one.name for one in out.iterdir()} == set(answer["files"])
+    assert answer["without_comment"] == []
+    first = (out / "index.html").read_text()
+    assert cli("docs", "--out", str(out)).returncode == 0
+    assert (out / "index.html").read_text() == first
+
+
+def test_a_file_of_ones_own_is_refreshed(cli: Callable[..., Finished], tmp_path: Path) -> None:
+    path = tmp_path / "own.md"
+    path.write_text("# Mine\n<!-- picture: fact_order -->\nold\n<!-- end of picture -->\nrest\n")
+    assert cli("docs", "--refresh", str(path)).returncode == 0
+    text = path.read_text()
+    assert text.startswith("# Mine\n<!-- picture: fact_order -->\n```mermaid\nerDiagram\n")
+    assert text.endswith("<!-- end of picture -->\nrest\n")
+    assert "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--refresh", "missing.md"], 1, "missing.md cannot be refreshed"),
+        (["--refresh", "plain.md"], 1, "marks no picture"),
+        (["--refresh", "odd.md"], 1, "There is no picture 'moon'"),
+        (["--refresh", "plain.md", "--out", "x"], 2, "do not go together"),
+        (["--out", "plain.md"], 1, "cannot be written to"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    cli: Callable[..., Finished], tmp_path: Path, words: list[str], code: int, told: str
+) -> None:
+    (tmp_path / "plain.md").write_text("nothing\n")
+    (tmp_path / "odd.md").write_text("<!-- picture: moon -->\n<!-- end of picture -->\n")
+    finished = cli("docs", *words)
+    assert finished.returncode == code
+    assert told in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert (tmp_path / "odd.md").read_text().startswith("<!-- picture: moon -->\n<!--")
+
+
+def test_a_database_without_a_warehouse(
+    oceanrecords: Callable[..., Finished], empty_database: Database
+) -> None:
+    finished = oceanrecords("--dsn", empty_database.dsn, "docs")
+    assert finished.returncode == 1
+    assert "no warehouse" in finished.stderr
+
+
+# -- layout ----------------------------------------------------------------------------------------
+
+
+def test_boxes_keep_apart_and_lines_meet_them() -> None:
+    boxes = [
+        Box(f"{rank}.{number}", 80 + 10 * number, 30 + 7 * number, rank)
+        for rank in range(4)
+        for number in range(5)
+    ]
+    lines = [
+        Line(f"{rank}.{number}", f"{other}.{(number * 3 + rank) % 5}")
+        for rank in range(4)
+        for number in range(5)
+        for other in range(rank + 1, 4)
+    ]
+    size = layout.place(boxes, lines, gap_x=40, gap_y=10)
+    for one in boxes:
+        assert 0 <= one.x <= size.width - one.width
+        assert 0 <= one.y <= size.height - one.height + 0.01
+        for two in boxes:
+            if one is not two and one.rank == two.rank:
+                assert one.y + one.height + 9.9 <= two.y or two.y + two.height + 9.9 <= one.y
+    places = {box.id: box for box in boxes}
+    for line in lines:
+        start, end = places[line.start], places[line.end]
+        assert line.points[0] == (start.x + start.width, pytest.approx(start.y + start.height / 2))
+        assert line.points[-1] == (end.x, pytest.approx(end.y + end.height / 2))
+
+
+def test_the_same_warehouse_gives_the_same_site(known: Catalog, files: dict[str, str]) -> None:
+    assert site.page(known, Lineage(known)) == files["index.html"]

@@ -1,0 +1,190 @@
+"""`oceanrecords status --watch` on a real terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driver.watch import rate, task_lines
+from simulator.seed import seed
+from tests.conftest import Finished
+from tests.support.database import Database
+
+PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
+PATIENCE = 60.0
+
+
+class Terminal:
+    """The program on a terminal of a size, and all that it has written there."""
+
+    def __init__(self, database: Database, width: int, height: int) -> None:
+        self._main, side = pty.openpty()
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        environment = {
+            key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")
+        }
+        self.process = subprocess.Popen(
+            [PROGRAM, "--dsn", database.dsn, "status", "--watch"],
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            env=environment | {"TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        os.close(side)
+        self.written = ""
+
+    def read_until(self, words: str, since: int = 0) -> str:
+        """Read until words appear behind a place in what was written; return that."""
+        deadline = time.monotonic() + PATIENCE
+        while words not in plain(self.written[since:]):
+            left = deadline - time.monotonic()
+            assert left > 0, f"waited in vain for {words!r}: {plain(self.written[since:])[-2000:]}"
+            self._read(left)
+        return plain(self.written[since:])
+
+    def _read(self, seconds: float) -> bool:
+        if not select.select([self._main], [], [], seconds)[0]:
+            return False
+        try:
+            piece = os.read(self._main, 65536)
+        except OSError:  # its other end is closed
+            return False
+        self.written += piece.decode(errors="replace")
+        return bool(piece)
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Send a signal, read the rest, and return the exit status."""
+        self.process.send_signal(number)
+        while self._read(PATIENCE):
+            pass
+        os.close(self._main)
+        return self.process.wait(PATIENCE)
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@contextmanager
+def terminal(database: Database, width: int = 100, height: int = 40) -> Iterator[Terminal]:
+    opened = Terminal(database, width, height)
+    try:
+        yield opened
+    finally:
+        if opened.process.poll() is None:
+            opened.process.kill()
+            opened.process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_leaves_the_terminal_as_it_was(database: Database, number: int) -> None:
+    with terminal(database) as shown:
+        shown.read_until("Ctrl-C ends")
+        assert "\x1b[?1049h" in shown.written
+        assert shown.end(number) == 0
+    assert shown.written.rindex("\x1b[?1049l") > shown.written.rindex("\x1b[?1049h")
+    assert shown.written.rindex("\x1b[?25h") > shown.written.rindex("\x1b[?25l")
+    assert "Traceback" not in shown.written
+
+
+def test_shows_runs_that_come_while_it_watches(database: Database) -> None:
+    """It starts before any run was made; the first appears by itself, then the next."""
+    connection = database.connect()
+    seed(connection, orders=60, months=2, seed=1)
+    with terminal(database) as shown:
+        shown.read_until("Nothing has been loaded yet.")
+        for number in (1, 2):
+            place = len(shown.written)
+            connection.execute("CALL etl.run()")
+            shown.read_until(f"run {number} succeeded", place)
+        assert shown.end() == 0
+
+
+def test_tells_what_waits(database: Database) -> None:
+    connection = database.connect()
+    seed(connection, orders=60, months=2, seed=1)
+    connection.execute("CALL etl.run()")
+    connection.execute(
+        "INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, run_id)"
+        """ VALUES ('dim_product', '{"product_id": 1}', '23514', 'too cheap', 1)"""
+    )
+    with terminal(database, width=140) as shown:
+        text = shown.read_until("Ctrl-C ends")
+        assert shown.end() == 0
+    for word in ("Age", "Reprocessing queue", "Quarantine", "dim_product", "fact_order_line"):
+        assert word in text
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (140, 50), (60, 12)])
+def test_fits_the_terminal(database: Database, width: int, height: int) -> None:
+    database.execute("CALL etl.run()")
+    with terminal(database, width, height) as shown:
+        shown.read_until("Ctrl-C ends")
+        assert shown.end() == 0
+    screen = shown.written.split("\x1b[?1049h", 1)[1].split("\x1b[?1049l")[0]
+    frame = plain(screen).split("Ctrl-C ends")[0].replace("\r", "").split("\n")
+    assert len(frame) <= height
+    assert max(map(len, frame)) <= width
+
+
+def test_needs_a_terminal(cli: Callable[..., Finished]) -> None:
+    for words in (["--watch"], ["--watch", "--json"]):
+        finished = cli("status", *words)
+        assert finished.returncode == 2
+        assert "--watch needs a terminal" in finished.stderr
+        assert finished.stdout == ""
+
+
+# -- the tree ---------------------------------------------------------------------------------------
+
+
+def task(kind: str, number: int, status: str, **more: Any) -> dict[str, Any]:
+    counts = dict.fromkeys(
+        ("rows_read", "rows_inserted", "rows_updated", "rows_deleted", "rows_queued"), 0
+    )
+    return {
+        **counts, "kind": kind, "object": f"{kind}_{number}", "status": status, "seconds": 1.0, "message": None
+    } | more  # fmt: skip
+
+
+def told(tasks: list[dict[str, Any]], room: int) -> list[str]:
+    return [str(line) for line in task_lines(tasks, room)]
+
+
+def test_room_goes_to_what_runs_and_what_failed() -> None:
+    tasks = [task("stage", number, "succeeded") for number in range(12)]
+    tasks += [task("dimension", number, "pending") for number in range(6)]
+    tasks[3] = task("stage", 3, "failed", message="it broke")
+    tasks[13] = task("dimension", 1, "running")
+    assert len(told(tasks, 100)) == 20
+    for room in (14, 8, 6):
+        lines = told(tasks, room)
+        assert len(lines) <= room
+        assert any("stage_3" in line and "it broke" in line for line in lines), room
+        assert any("dimension_1" in line for line in lines), room
+    assert len(told(tasks, 2)) == 2
+    assert told([], 10) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "words"),
+    [(0, 1, ""), (10, 0, ""), (10, None, ""), (12, 4, "3/s"), (15584, 0.09, "170,000/s")],
+)
+def test_rates_are_short(rows: int, seconds: float | None, words: str) -> None:
+    assert rate(rows, seconds) == words
