@@ -35,10 +35,20 @@ BEGIN
 END
 $remove_group_roles$;
 
-DROP FUNCTION IF EXISTS etl.apply_permissions, etl._make_definers;
+DROP TRIGGER IF EXISTS withhold_values ON etl.task_run;
+DROP PROCEDURE IF EXISTS etl.apply_permissions;
+DROP FUNCTION IF EXISTS etl._make_definers;
 DROP VIEW IF EXISTS etl.permission_gap, etl._wanted_privilege, etl.access_object;
 DROP VIEW IF EXISTS etl.user_status;
-DROP FUNCTION IF EXISTS etl._suppress_forgotten;
+-- Extractions call it; nobody is forgotten.
+CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)
+RETURNS bigint
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_suppress_forgotten$
+    SELECT 0::bigint
+$_suppress_forgotten$;
 DROP TABLE
     etl.forgotten_row,
     etl.forgotten_subject,

@@ -446,3 +446,27 @@ BEGIN
 END
 $apply_permissions$;
 COMMENT ON PROCEDURE etl.apply_permissions() IS 'Brings owners and permissions in line with etl.access_schema, etl.permission and etl.definer_routine.';
+
+/*
+Trigger: keeps values of rows out of the history of runs, which auditors read too. PostgreSQL quotes them in errors of the data:
+"Failing row contains (…)", "Key (email)=(…) already exists", invalid input syntax for type integer: "…".
+Returns:    the row, its detail withheld and the values in its message replaced.
+*/
+CREATE OR REPLACE FUNCTION etl._withhold_values()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_withhold_values$
+BEGIN
+    NEW.detail := CASE WHEN NEW.detail <> '' THEN 'Withheld, as it quotes a row; see etl.quarantine.' END;
+    NEW.message := regexp_replace(NEW.message, ': ".*"$', ': (withheld)');
+    RETURN NEW;
+END
+$_withhold_values$;
+COMMENT ON FUNCTION etl._withhold_values() IS 'Trigger: keeps values of rows out of the history of runs.';
+
+CREATE OR REPLACE TRIGGER withhold_values
+    BEFORE INSERT OR UPDATE OF message, detail ON etl.task_run
+    FOR EACH ROW
+    WHEN (NEW.sqlstate ~ '^2[23]')
+    EXECUTE FUNCTION etl._withhold_values();

@@ -182,10 +182,24 @@ BEGIN
     v_total := v_total + v_rows;
 
     UPDATE etl.reconciliation_difference AS d
-    SET expected = d.expected || (SELECT jsonb_object_agg(g.key, g.value) FROM jsonb_each(v_gone) AS g WHERE d.expected ? g.key),
-        actual = d.actual || (SELECT jsonb_object_agg(g.key, g.value) FROM jsonb_each(v_gone) AS g WHERE d.actual ? g.key)
-    WHERE (d.row_key @> p_key OR d.expected @> p_key OR d.actual @> p_key)
-        AND (d.expected ?| v_columns OR d.actual ?| v_columns);
+    SET expected = n.expected,
+        actual = n.actual
+    FROM (
+        SELECT
+            o.reconciliation_id,
+            o.object,
+            o.difference_id,
+            o.expected || coalesce((SELECT jsonb_object_agg(g.key, g.value) FROM jsonb_each(v_gone) AS g WHERE o.expected ? g.key), '{}') AS expected,
+            o.actual || coalesce((SELECT jsonb_object_agg(g.key, g.value) FROM jsonb_each(v_gone) AS g WHERE o.actual ? g.key), '{}') AS actual
+        FROM etl.reconciliation_difference AS o
+        WHERE o.row_key @> p_key
+            OR o.expected @> p_key
+            OR o.actual @> p_key
+    ) AS n
+    WHERE d.reconciliation_id = n.reconciliation_id
+        AND d.object = n.object
+        AND d.difference_id = n.difference_id
+        AND (d.expected, d.actual) IS DISTINCT FROM (n.expected, n.actual);
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     v_total := v_total + v_rows;
 

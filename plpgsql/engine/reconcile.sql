@@ -197,6 +197,8 @@ BEGIN
     )
     USING p_object;
     IF p_is_source THEN
+        -- What was forgotten differs for good from a source that still has it.
+        EXECUTE v_into || format('SELECT DISTINCT %s FROM etl.forgotten_row AS q WHERE q.object = $1 ON CONFLICT DO NOTHING', v_unpack) USING p_object;
         EXECUTE v_into || format('SELECT DISTINCT %s FROM etl.newer_keys($1) AS q ON CONFLICT DO NOTHING', v_unpack) USING p_object;
     ELSE
         EXECUTE v_into || format('SELECT %s FROM work.%I ON CONFLICT DO NOTHING', etl._list(p_key), p_object || '_key');

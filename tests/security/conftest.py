@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -73,7 +73,7 @@ def attempt(connection: Connection, statement: str) -> str | None:
 @pytest.fixture
 def play(database: Database) -> Play:
     """A shop that sells to Germany and France, loaded."""
-    play = Play.on(database.connect)
+    play = Play.observed(database.connect)
     play.open()
     shop = play.shop
     marie = shop.customer("Marie", email="marie.curie@example.org", phone="+33 1 2345")
@@ -92,6 +92,3 @@ def people(database: Database, play: Play) -> Iterator[People]:
     yield made
     database.close()
     made.remove()
-
-
-Add = Callable[..., str]

@@ -1,0 +1,236 @@
+"""A forgotten customer is gone from every layer and version, and stays so; facts and totals do not change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.security.conftest import People
+from tests.support.database import Database
+from tests.warehouse.play import Play
+
+SECRETS = ("Marie", "Sklodowska", "marie.curie@example.org", "+33 1 2345", "Rue Cuvier")
+
+TOTALS = """
+    SELECT (SELECT jsonb_agg(to_jsonb(f) - 'run_id' ORDER BY f.order_id) FROM dwh.fact_order AS f)
+        || (SELECT jsonb_agg(to_jsonb(l) - 'run_id' ORDER BY l.order_id, l.line_number) FROM dwh.fact_order_line AS l)
+        || (SELECT jsonb_agg(to_jsonb(a) - 'run_id' ORDER BY a.customer_id, a.country) FROM dwh.agg_customer_quarterly AS a)
+        || (SELECT jsonb_agg(to_jsonb(a) - 'run_id' ORDER BY a.customer_id) FROM dwh.agg_customer_total_quarterly AS a)
+        || (SELECT jsonb_agg(to_jsonb(a) - 'run_id' ORDER BY a.day, a.country) FROM dwh.agg_order_daily AS a)
+"""
+RELATIONS = """
+    SELECT format('%I.%I', n.nspname, c.relname) AS name
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'v', 'f')
+        AND n.nspname IN ('oceanrecords', 'source', 'delta', 'stage', 'work', 'dwh', 'kpi', 'etl', 'audit', 'analysis')
+"""
+
+
+def where_it_is(database: Database, *secrets: str) -> dict[str, str]:
+    """Look for words in every row of every relation of the database."""
+    found = {}
+    with database.connect() as connection:
+        for (relation,) in connection.execute(RELATIONS.replace("%", "%%").encode(), []).fetchall():
+            row = connection.execute(
+                f"SELECT string_agg(t::text, ' ') FROM {relation} AS t".encode()
+            ).fetchone()
+            assert row is not None
+            for secret in secrets:
+                if secret in (row[0] or ""):
+                    found[relation] = secret
+    return found
+
+
+@pytest.fixture
+def marie(play: Play, database: Database) -> int:
+    """A customer with two versions, rows in quarantine, in a reconciliation and in a sample."""
+    customer = int(
+        play.value("SELECT customer_id FROM oceanrecords.customers WHERE first_name = 'Marie'")
+    )
+    key = {"customer_id": customer}
+    play.shop.update("customers", key, segment="business")
+    play.run()
+    play.shop.update("customers", key, last_name="Sklodowska")
+    play.run()
+    assert play.value("SELECT count(*) FROM dwh.dim_customer WHERE customer_id = %s", customer) == 2
+    row = json.dumps(
+        {"customer_id": customer, "first_name": "Marie", "email": "marie.curie@example.org"}
+    )
+    play.loader.execute(
+        "INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, original_row, run_id)"
+        " VALUES ('customers', jsonb_build_object('customer_id', %s), '22000', 'bad: Marie', %s, 1),"
+        " ('dim_customer', jsonb_build_object('customer_id', %s), '22000', 'bad: Marie', %s, 1)",
+        [customer, row, customer, row],
+    )
+    play.loader.execute(
+        "UPDATE stage.customers SET last_name = 'Sklodowska!' WHERE customer_id = %s", [customer]
+    )
+    play.loader.execute("DELETE FROM etl.quarantine WHERE object = 'dim_customer'")
+    play.loader.execute("CALL etl.reconcile()")
+    play.loader.execute(
+        "UPDATE stage.customers SET last_name = 'Sklodowska' WHERE customer_id = %s", [customer]
+    )
+    play.loader.execute(
+        "INSERT INTO etl.check_result (check_name, severity, status, violations, sample, seconds)"
+        " SELECT check_name, severity, 'failed', 1, jsonb_build_array(%s::jsonb), 0 FROM etl.quality_check LIMIT 1",
+        [row],
+    )
+    return customer
+
+
+def test_personal_data_are_gone_from_every_layer_and_version(
+    database: Database, play: Play, marie: int
+) -> None:
+    before = play.value(TOTALS)
+    assert where_it_is(database, *SECRETS).keys() >= {
+        "oceanrecords.customers",
+        "oceanrecords.addresses",
+        "stage.customers",
+        "delta.customers",
+        "dwh.dim_customer",
+        "dwh.dim_address",
+        "work.dim_customer_decision",
+        "etl.quarantine",
+        "etl.check_result",
+    }
+    play.loader.execute("SELECT * FROM etl.forget('customer', %s)", [str(marie)])
+    assert where_it_is(database, *SECRETS) == {}
+    assert play.value(TOTALS) == before
+    assert play.row(
+        "SELECT subject_key, forgotten_by FROM etl.forgotten_subject WHERE subject = 'customer'"
+    ) == {"subject_key": str(marie), "forgotten_by": "postgres"}
+    assert play.row("SELECT act, target, details FROM audit.act ORDER BY act_id DESC LIMIT 1") == {
+        "act": "forgotten",
+        "target": f"customer {marie}",
+        "details": {},
+    }
+    # The other customer is who he was.
+    assert play.value("SELECT count(*) FROM dwh.dim_customer WHERE first_name = 'Ada'") == 1
+    assert play.value("SELECT count(*) FROM dwh.dim_address WHERE street = 'Kai 1'") == 1
+    assert play.value("SELECT count(*) FROM dwh.dim_customer WHERE customer_id = %s", marie) == 2
+
+
+def test_it_survives_loads_and_a_full_refresh_whatever_the_source_brings(
+    database: Database, play: Play, marie: int
+) -> None:
+    """The source here has the data again, as one that cannot be written to would have them still."""
+    play.loader.execute("SELECT * FROM etl.forget('customer', %s)", [str(marie)])
+    before = play.value(TOTALS)
+    play.shop.update(
+        "customers", {"customer_id": marie}, first_name="Marie", last_name="Sklodowska",
+        email="marie.curie@example.org", phone="+33 1 2345",
+    )  # fmt: skip
+    play.loader.execute(
+        "UPDATE oceanrecords.addresses SET street = 'Rue Cuvier 12' WHERE city = 'Paris'"
+    )
+    known = {
+        "oceanrecords.customers",
+        "source.customers",
+        "oceanrecords.addresses",
+        "source.addresses",
+    }
+
+    play.run()
+    assert where_it_is(database, *SECRETS).keys() == known
+    play.run(full_refresh=["all"])
+    assert where_it_is(database, *SECRETS).keys() == known
+    # From nothing, straight from the source.
+    play.loader.execute("TRUNCATE stage.customers, stage.addresses")
+    play.run(full_refresh=["all"])
+    assert play.value(
+        "SELECT bool_and(is_bulk) FROM etl.extraction WHERE source_table = 'customers' AND batch_id = (SELECT max(batch_id) FROM etl.batch)"
+    )
+    assert where_it_is(database, *SECRETS).keys() == known
+    assert play.value(TOTALS) == before
+
+
+def test_again_and_for_nobody(play: Play, marie: int) -> None:
+    forget = "SELECT * FROM etl.forget(%s, %s)"
+    assert play.loader.execute(forget, ["customer", str(marie)]).fetchall() != []
+    assert play.loader.execute(forget, ["customer", str(marie)]).fetchall() == []
+    for subject, key, code in (
+        ("customer", "4711", "ET040"),
+        ("customer", "Marie", "ET041"),
+        ("customer", "", "ET041"),
+        ("supplier", "1", "ET042"),
+    ):
+        with pytest.raises(psycopg.Error) as caught:
+            play.loader.execute(forget, [subject, key])
+        assert caught.value.sqlstate == code, (subject, key)
+    assert play.value("SELECT count(*) FROM etl.forgotten_subject") == 1
+
+
+def test_an_address_is_kept_while_somebody_else_lives_there(play: Play, marie: int) -> None:
+    paris = play.value("SELECT address_id FROM oceanrecords.addresses WHERE city = 'Paris'")
+    pierre = play.shop.customer("Pierre")
+    play.shop.insert("customers_addresses", customer_id=pierre, address_id=paris)
+    # Not loaded yet: the source is asked, not the mirror alone.
+    play.loader.execute("SELECT * FROM etl.forget('customer', %s)", [str(marie)])
+    street = "SELECT DISTINCT street FROM dwh.dim_address WHERE city = 'Paris'"
+    assert play.value(street) == "Rue Cuvier 12"
+    play.loader.execute("SELECT * FROM etl.forget('customer', %s)", [str(pierre)])
+    assert play.value(street) == "Forgotten"
+
+
+def test_a_customer_that_was_never_loaded(database: Database, play: Play) -> None:
+    new = play.shop.customer("Newcomer")
+    play.loader.execute("SELECT * FROM etl.forget('customer', %s)", [str(new)])
+    play.run()
+    assert where_it_is(database, "Newcomer") == {}
+
+
+def test_it_waits_for_a_live_run(database: Database, play: Play, marie: int) -> None:
+    run_id = play.value("SELECT etl.start_run()")
+    worker, forgetter = database.connect(), database.connect()
+    worker.execute(
+        "SELECT pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(%s))", [run_id]
+    )
+    with ThreadPoolExecutor(2) as pool:
+        # A worker counts as live while it executes something.
+        working = pool.submit(worker.execute, "SELECT pg_sleep(600)")
+        live = "SELECT etl._is_held('run', %s)"
+        assert any(database.value(live, run_id) for _ in range(500))
+        forgetting = pool.submit(
+            forgetter.execute, "SELECT * FROM etl.forget('customer', %s)", [str(marie)]
+        )
+        waits = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
+        )
+        assert any(database.value(waits, forgetter.info.backend_pid) for _ in range(500))
+        assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 0
+        database.execute("SELECT pg_terminate_backend(%s)", worker.info.backend_pid)
+        assert isinstance(working.exception(), psycopg.OperationalError)
+        assert forgetting.result().fetchall() != []
+    assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 1
+
+
+def test_nothing_is_paid_where_nobody_is_forgotten(play: Play) -> None:
+    assert play.value("SELECT count(*) FROM etl.forgotten_row") == 0
+    assert play.value("SELECT etl._suppress_forgotten('customers', 'delta.customers', 1)") == 0
+
+
+def test_the_command_tells_what_it_reached(cli: Callable[..., Any], play: Play, marie: int) -> None:
+    done = cli("forget", "customer", str(marie), "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["source"] == "local"
+    assert {"dwh.dim_customer", "stage.customers", "oceanrecords.customers"} <= {
+        row["relation"] for row in answer["replaced"]
+    }
+    again = cli("forget", "customer", str(marie))
+    assert "Nothing was left to replace" in again.stdout
+    assert "backups" in again.stdout
+    assert cli("forget", "customer", "4711").returncode == 1
+
+
+def test_a_steward_may_and_is_noted(people: People, marie: int) -> None:
+    login = people.add("sten", "steward")
+    people.connect("sten").execute("SELECT * FROM etl.forget('customer', %s)", [str(marie)])
+    assert people.database.value("SELECT actor FROM audit.act WHERE act = 'forgotten'") == login
+    assert people.database.value("SELECT forgotten_by FROM etl.forgotten_subject") == login
