@@ -300,6 +300,12 @@ def test_a_second_business_can_be_traced(database: Database) -> None:
     connection = database.connect()
     for step in STEPS:
         connection.execute(step.read_bytes())
+    # The new objects are handed to the warehouse's owner, which may read the new business.
+    connection.execute(
+        "GRANT USAGE ON SCHEMA library TO oceanrecords_etl;"
+        " GRANT SELECT ON ALL TABLES IN SCHEMA library TO oceanrecords_etl"
+    )
+    connection.execute("CALL etl.apply_permissions()")
     connection.execute(
         "INSERT INTO library.books (isbn, title, genre) VALUES ('978-1', 'A book', 'novel')"
     )
