@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import conninfo, sql
@@ -22,9 +22,12 @@ from driver.errors import UserError
 from driver.migrate import Migrator
 from driver.run import Event, Outcome, run
 from driver.server import EmbeddedServer
-from metabase import definition, preview
-from simulator.actions import TickPlan, TickResult, tick
-from simulator.seed import SeedResult, seed
+
+# The simulator and the dashboard are imported where they are used: every other command of the
+# program would wait for what they need.
+if TYPE_CHECKING:
+    from simulator.actions import TickResult
+    from simulator.seed import SeedResult
 
 DATABASE = "oceanrecords_demo"
 BROKEN = "dim_product"
@@ -99,6 +102,8 @@ class Demo:
 
     def seed(self, progress: Callable[[str, float], None]) -> SeedResult:
         """Fill the operational system with its history."""
+        from simulator.seed import seed
+
         with connect_to(self.target) as connection:
             return seed(
                 connection,
@@ -124,6 +129,8 @@ class Demo:
 
     def play_day(self, day: datetime) -> TickResult:
         """Play a day of business, a few rounds between morning and evening."""
+        from simulator.actions import TickPlan, TickResult, tick
+
         hours = timedelta(hours=12) / self._scale.ticks_a_day
         plan = TickPlan(span=hours)
         total = TickResult()
@@ -135,6 +142,8 @@ class Demo:
 
     def play_launch(self) -> TickResult:
         """Play a round at this moment in which products are launched, and bought at once."""
+        from simulator.actions import TickPlan, tick
+
         plan = TickPlan(products=3, orders=40, prices=5)
         with connect_to(self.target) as connection:
             return tick(connection, plan, self._random)
@@ -164,6 +173,8 @@ class Demo:
 
     def write_dashboard(self) -> Path:
         """Write the dashboard as a page that needs no network, and return where it is."""
+        from metabase import definition, preview
+
         page = EmbeddedServer().home / "dashboard.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         with connect_to(self.target) as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
@@ -20,7 +20,9 @@ from driver.output import console
 from driver.progress import Progress as RunProgress
 from driver.run import Outcome
 from driver.server import EmbeddedServer
-from simulator.actions import TickResult
+
+if TYPE_CHECKING:
+    from simulator.actions import TickResult
 
 EXAMPLES = (
     "Examples: oceanrecords demo · oceanrecords demo --keep · oceanrecords demo --orders 200000"

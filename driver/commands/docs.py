@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from driver import state
 from driver.commands.options import JsonOption
 from driver.connection import connect
-from driver.docs import catalog, markdown, site
 from driver.errors import EXIT_USAGE, UserError
 from driver.output import console, emit
+
+# What draws and reads the documentation is imported when it is asked for: every other command
+# would wait for it.
+if TYPE_CHECKING:
+    from driver.docs import catalog
 
 EXAMPLES = "Examples: oceanrecords docs · oceanrecords docs --out /tmp/warehouse"
 
@@ -43,6 +47,8 @@ def docs(
         raise UserError(
             "--out and --refresh do not go together.", "Call the command twice.", EXIT_USAGE
         )
+    from driver.docs import catalog, site
+
     with connect(state.of(context).dsn, application_name="oceanrecords docs") as connection:
         found = catalog.read(connection)
     if refresh is not None:
@@ -77,6 +83,8 @@ def _tell(answer: dict[str, Any]) -> None:
 
 
 def _refresh(path: Path, found: catalog.Catalog, *, as_json: bool) -> None:
+    from driver.docs import markdown
+
     try:
         before = path.read_text(encoding="utf-8")
         after = markdown.refresh(before, found)
