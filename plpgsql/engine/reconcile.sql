@@ -642,6 +642,7 @@ BEGIN
         RAISE EXCEPTION 'a reconciliation needs one snapshot, this transaction is %', current_setting('transaction_isolation')
             USING ERRCODE = 'ET016', HINT = 'CALL etl.reconcile(), outside a transaction block.';
     END IF;
+    PERFORM etl._refuse_foreign_temporary('reconciled\_%');
     FOREACH v_name IN ARRAY coalesce(p_objects, '{}')
     LOOP
         IF NOT EXISTS (SELECT FROM etl.task AS t WHERE t.object = v_name AND t.kind IN ('stage', 'dimension', 'fact', 'aggregate')) THEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.security.conftest import LEVELS, People, attempt
@@ -125,6 +126,26 @@ def test_a_steward_looks_after_the_warehouse(people: People) -> None:
     assert attempt(connection, "SELECT etl.repair()") is None
     assert attempt(connection, "UPDATE dwh.dim_customer SET email = 'x'") == DENIED
     assert attempt(connection, "DELETE FROM etl.quarantine") == DENIED
+
+
+def test_a_steward_does_not_become_more_by_temporary_objects(people: People) -> None:
+    """A view of the caller would be read with the rights of the owner of the warehouse."""
+    people.add("sten", "steward")
+    for relation in (
+        "VIEW reconciled_of_customers AS SELECT pg_temp.grab() AS customer_id",
+        "TABLE reconciled_ignored (customer_id bigint)",
+    ):
+        connection = people.connect("sten")
+        connection.execute(
+            "CREATE FUNCTION pg_temp.grab() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
+            " UPDATE etl.setting SET value = 'grabbed' WHERE name = 'currency'; RETURN 1; END $$"
+        )
+        connection.execute(f"CREATE TEMPORARY {relation}".encode())
+        assert attempt(connection, "SELECT 1") is None
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute("CALL etl.reconcile('{dim_customer}')")
+        assert caught.value.sqlstate == "ET039"
+    assert people.database.value("SELECT value FROM etl.setting WHERE name = 'currency'") == "EUR"
 
 
 def test_a_business_user_sees_key_figures_alone(people: People) -> None:
