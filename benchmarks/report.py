@@ -32,10 +32,11 @@ def write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = str(results.orders)
     timed = [case for case in results.cases.values() if case.peers]
+    compared = [case for case in timed if sum(peer in PEERS for peer in case.peers) > 1]
     page = "\n".join(_page(results, timed, folder))
     (folder / f"{name}.md").write_text(page + "\n", encoding="utf-8")
-    if timed:
-        svg = vl_convert.vegalite_to_svg(_plot(results, timed))
+    if compared:
+        svg = vl_convert.vegalite_to_svg(_plot(results, compared))
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
@@ -48,7 +49,7 @@ def _page(results: Results, timed: list[Case], folder: Path) -> Iterable[str]:
     yield f"{sizes}. Medians of {results.repeat}; the peers took turns on one server."
     yield "What each figure means: [performance](../../docs/performance.md)."
     yield ""
-    if timed:
+    if any(len(case.peers) > 1 for case in timed):
         yield f"![Whole command by case and peer]({results.orders}.svg)"
         yield ""
     reached = [case for case in timed if case.name in TARGETS]
@@ -269,7 +270,9 @@ def _plot(results: Results, cases: list[Case]) -> dict[str, Any]:
         for peer in order
         if peer in case.peers
     ]
-    scale = {"type": "log", "nice": True}
+    longest = max(case.median(peer, "wall_seconds") or 0 for case in cases for peer in case.peers)
+    least, most = 0.01, 1.5 * longest
+    scale = {"type": "log", "domain": [least, most], "nice": False}
     peers = [_TITLES[peer] for peer in order]
     y = {"field": "peer", "type": "nominal", "sort": peers, "title": None}
     return {
@@ -298,7 +301,9 @@ def _plot(results: Results, cases: list[Case]) -> dict[str, Any]:
                             "type": "quantitative",
                             "scale": scale,
                             "title": "seconds, logarithmic",
+                            "stack": None,
                         },
+                        "x2": {"datum": least},
                         "color": {
                             "field": "peer",
                             "scale": {"domain": peers, "range": [_COLOURS[peer] for peer in order]},

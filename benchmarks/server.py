@@ -104,6 +104,14 @@ class Server:
             ).fetchone()
         return found is not None
 
+    def databases(self, pattern: str) -> list[str]:
+        """Return the databases whose names are LIKE a pattern."""
+        with self.connect("postgres") as connection:
+            rows = connection.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE %s", [pattern]
+            ).fetchall()
+        return [name for (name,) in rows]
+
     def drop(self, database: str) -> None:
         """Drop a database if it is there, whoever uses it."""
         with self.connect("postgres") as connection:

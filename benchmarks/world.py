@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,18 @@ def oceanrecords(dsn: str, *arguments: str, accept: Sequence[int] = (0,)) -> Fin
     )
 
 
+def _fingerprint() -> str:
+    """Return a mark of the files that the seeded rows depend on."""
+    files = [
+        *sorted((ROOT / "migrations").glob("0001.*.sql")),
+        *sorted((ROOT / "simulator" / "sql" / "seed").glob("*.sql")),
+        *(ROOT / "simulator" / name for name in ("seed.py", "vocabulary.py", "world.py")),
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 class World:
-    """One size of the operational system, as a database to copy.
+    """One size of the operational system, and a warehouse that is still empty beside it.
 
     Parameters:
         server: where it is.
@@ -37,23 +48,26 @@ class World:
     def __init__(self, server: Server, orders: int) -> None:
         self.server = server
         self.orders = orders
-        self.template = f"world_{orders}"
-        self.seeding: Finished | None = None
+        self.seeded = f"world_{orders}_{_fingerprint()}"
+        self.template = f"start_{orders}"
 
     def ensure(self) -> None:
-        """Make the database, unless an earlier run has: migrated, seeded, nothing loaded yet."""
-        if self.server.exists(self.template):
-            return
-        unfinished = f"{self.template}_unfinished"
-        self.server.drop(unfinished)
-        self.server.copy("template0", unfinished)
-        dsn = self.server.dsn(unfinished)
-        oceanrecords(dsn, "migrate")
-        self.seeding = oceanrecords(
-            dsn, "simulate", "seed", "--orders", str(self.orders), "--until", UNTIL
-        )
-        self.server.settle(unfinished)
-        self.server.rename(unfinished, self.template)
+        """Make the database to copy. What was seeded by an earlier run with the same files stays.
+
+        The warehouse is migrated anew each time: its routines are those of the working tree.
+        """
+        if not self.server.exists(self.seeded):
+            for outdated in self.server.databases(f"world_{self.orders}_%"):
+                self.server.drop(outdated)
+            unfinished = f"{self.seeded}_unfinished"
+            self.server.copy("template0", unfinished)
+            dsn = self.server.dsn(unfinished)
+            oceanrecords(dsn, "migrate", "--to", "0001")
+            oceanrecords(dsn, "simulate", "seed", "--orders", str(self.orders), "--until", UNTIL)
+            self.server.settle(unfinished)
+            self.server.rename(unfinished, self.seeded)
+        self.server.copy(self.seeded, self.template)
+        oceanrecords(self.server.dsn(self.template), "migrate")
 
     def counts(self) -> dict[str, int]:
         """Return how many rows the tables hold that tell the size."""

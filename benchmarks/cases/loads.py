@@ -15,9 +15,8 @@ def initial(bench: Bench) -> None:
             for peer in bench.order(turn):
                 peer.begin(bench.world)
                 bench.measure(case, peer, peer.load)
-        for peer in bench.peers:
-            bench.server.settle(peer.database)
-            bench.loaded.add(peer.name)
+        bench.settle()
+        bench.loaded = {peer.name for peer in bench.peers}
         case.rows = bench.prove("initial load")
 
 
@@ -32,8 +31,7 @@ def batch(percent: float) -> Callable[[Bench], None]:
                 for peer in bench.order(turn):
                     bench.measure(case, peer, peer.load)
             case.rows = bench.prove(f"{percent:g} % changed")
-            for peer in bench.peers:
-                bench.server.settle(peer.database)
+            bench.settle()
 
     return run
 
@@ -60,8 +58,7 @@ def refresh(bench: Bench) -> None:
                 if not isinstance(peer, Hand):
                     bench.measure(case, peer, peer.refresh)
         case.rows = bench.prove("full refresh")
-        for peer in bench.peers:
-            bench.server.settle(peer.database)
+        bench.settle()
 
 
 def growth(bench: Bench) -> None:

@@ -20,17 +20,17 @@ def reprocess(bench: Bench) -> None:
     bench.ensure_loaded()
     prepared, database = "case_reprocess_prepared", "case_reprocess"
     peer = Ours(bench.server, database)
-    with bench.case("reprocess", f"reprocessing of {_QUEUED:,} queued rows") as case:
+    wanted = min(_QUEUED, bench.world.orders)
+    with bench.case("reprocess", f"reprocessing of {wanted:,} queued rows") as case:
         bench.server.copy(bench.ours.database, prepared)
         with bench.server.connect(prepared) as connection:
             connection.execute(statement("cases/doubt_customers"))
-            for number in range(1, 4):
+            for number in range(1, 5):
                 row = connection.execute("SELECT count(*) FROM etl.reprocessing_queue").fetchone()
                 queued = int(row[0]) if row else 0
-                if queued >= 0.95 * min(_QUEUED, bench.world.orders):
+                if queued >= 0.95 * wanted:
                     break
-                wanted = min(_QUEUED, bench.world.orders) - queued
-                percent = min(100.0, 100 * wanted / bench.world.orders)
+                percent = min(100.0, 100 * (wanted - queued) / bench.world.orders)
                 bench.world.change(prepared, percent, bench.changes + number)
                 Ours(bench.server, prepared).load()
             connection.execute("UPDATE etl.task SET is_enabled = true")

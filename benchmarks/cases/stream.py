@@ -91,6 +91,7 @@ def _running(bench: Bench, database: str) -> Iterator[None]:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         try:
+            _await_run(bench.server, database, process)
             yield
             if process.poll() is not None:
                 tail = Path(log.name).read_text(encoding="utf-8", errors="replace")[-500:]
@@ -98,6 +99,16 @@ def _running(bench: Bench, database: str) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait()
+
+
+def _await_run(server: Server, database: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the program has done its first run: its start-up is no lag."""
+    with server.connect(database) as connection:
+        before = connection.execute(statement("cases/stream_runs")).fetchone()
+        while connection.execute(statement("cases/stream_runs")).fetchone() == before:
+            if process.poll() is not None:
+                raise BenchmarkError("`run --every 1s` ended before its first run.")
+            time.sleep(0.05)
 
 
 def _play(

@@ -1,0 +1,3 @@
+SELECT count(*)
+FROM etl.run
+WHERE ended_at IS NOT NULL
