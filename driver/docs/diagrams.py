@@ -247,7 +247,7 @@ def flow_layers(catalog: Catalog) -> list[Layer]:
 
 def layers(catalog: Catalog) -> str:
     """Return the layers as a chain of cards."""
-    width, gap, height = 130.0, 58.0, 172.0
+    width, gap, height = 128.0, 66.0, 172.0
     body = []
     chain = flow_layers(catalog)
     for place, layer in enumerate(chain):
