@@ -389,3 +389,36 @@ def test_a_row_on_which_the_source_fails_is_set_aside(play: Play, is_loaded: boo
     play.run()
     assert play.rows("SELECT * FROM etl.quarantine") == []
     play.assert_right()
+
+
+def test_an_order_of_an_unknown_status_is_loaded_and_waits_for_it(trading: Play) -> None:
+    """The status is unknown, the order is not: it counts, carries the Unknown status, and learns it when it arrives."""
+    shop = trading.shop
+    order = shop.order(trading.customer, trading.address, {trading.product: 3})
+    columns = trading.value(
+        "SELECT string_agg(column_name, ', ' ORDER BY ordinal_position) FROM information_schema.columns"
+        " WHERE table_schema = 'source' AND table_name = 'orders'"
+    ).replace(
+        "order_status_id",
+        f"CASE WHEN order_id = {order} THEN 99 ELSE order_status_id END::smallint AS order_status_id",
+    )
+    trading.loader.execute(
+        f"CREATE OR REPLACE VIEW source.orders AS SELECT {columns} FROM oceanrecords.orders".encode()
+    )
+    other = shop.order(trading.customer, trading.address, {trading.product: 1})
+    trading.run()
+    status = (
+        "SELECT f.quantity, s.status_code FROM dwh.fact_order AS f"
+        " JOIN dwh.dim_status AS s USING (status_key) WHERE order_id = %s"
+    )
+    unknown = trading.value("SELECT status_code FROM dwh.dim_status WHERE status_key = -1")
+    assert trading.rows(status, order) == [(3, unknown)]
+    assert trading.rows(status, other) == [(1, "placed")]
+    assert trading.value(
+        "SELECT dimension_key FROM etl.queue_entry WHERE dimension = 'dim_status'"
+    ) == {"order_status_id": 99}
+
+    shop.insert("order_statuses", order_status_id=99, code="mislaid", name="Mislaid", is_lost=False)
+    trading.run()
+    assert trading.rows(status, order) == [(3, "mislaid")]
+    assert trading.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
