@@ -281,6 +281,29 @@ END
 $newer_keys$;
 COMMENT ON FUNCTION etl.newer_keys(name) IS 'Keys of a source table that changed or went after its watermark; error ET002 when there is no such table.';
 
+CREATE OR REPLACE FUNCTION etl._waiting_differences_sql(p_aggregate name, p_group_key name[], p_measures name[])
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_waiting_differences_sql$
+    WITH RECURSIVE feeder AS (
+        SELECT a.aggregate, a.finer_aggregate
+        FROM etl.aggregate AS a
+        WHERE a.aggregate = p_aggregate
+        UNION ALL
+        SELECT a.aggregate, a.finer_aggregate
+        FROM feeder AS f
+        JOIN etl.aggregate AS a ON a.aggregate = f.finer_aggregate
+    )
+    SELECT string_agg(
+        format('SELECT %s, %s FROM work.%I', etl._list(p_group_key), etl._list(p_measures), f.aggregate || '_difference'),
+        E'\n        UNION ALL\n        '
+    )
+    FROM feeder AS f
+$_waiting_differences_sql$;
+COMMENT ON FUNCTION etl._waiting_differences_sql(name, name[], name[]) IS 'SELECT of what waits to be applied to an aggregate, there or in a finer one that will hand it on, by the group key and measures that are asked for.';
+
 /*
 Groups of the aggregates that are not the sum of their facts. What facts have added and subtracted since the aggregate's last
 load counts as part of it; aggregates that wait to be built anew are left out.
@@ -295,6 +318,7 @@ SET search_path = pg_catalog, pg_temp
 AS $aggregate_differences$
 DECLARE
     r_aggregate etl.aggregate;
+    v_finer text;
 BEGIN
     FOR r_aggregate IN
         SELECT a.*
@@ -304,6 +328,17 @@ BEGIN
             AND (p_aggregates IS NULL OR a.aggregate = ANY (p_aggregates))
         ORDER BY a.aggregate
     LOOP
+        -- Facts are summed up once: what is made of a finer aggregate is compared with that, which is compared itself.
+        SELECT format(
+            E'(\n        SELECT %s, %s FROM %s\n        UNION ALL\n        %s\n    )',
+            etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures), f.aggregate_table,
+            etl._waiting_differences_sql(f.aggregate, r_aggregate.group_key, r_aggregate.measures)
+        )
+        INTO v_finer
+        FROM etl.aggregate AS f
+        JOIN etl.load_state AS l ON l.object = f.aggregate
+        WHERE f.aggregate = r_aggregate.finer_aggregate
+            AND NOT l.needs_reload;
         RETURN QUERY EXECUTE format(
             $sql$SELECT %1$L::name, jsonb_build_object(%2$s), CASE WHEN e.is_found THEN jsonb_build_object(%3$s) END, CASE WHEN a.is_found THEN jsonb_build_object(%4$s) END
 FROM (
@@ -329,25 +364,11 @@ WHERE (%12$s) IS DISTINCT FROM (%13$s)$sql$,
             etl._list(r_aggregate.measures, '%1$L, a.%1$I'),
             etl._list(r_aggregate.group_key, 'c.%1$I'),
             etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'),
-            r_aggregate.contribution_view,
+            coalesce(v_finer, r_aggregate.contribution_view::text),
             etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
             etl._list(r_aggregate.group_key),
             r_aggregate.aggregate_table,
-            -- What waits to be applied, here or in an aggregate that will hand it on.
-            (
-                WITH RECURSIVE feeder AS (
-                    SELECT r_aggregate.aggregate, r_aggregate.finer_aggregate
-                    UNION ALL
-                    SELECT a.aggregate, a.finer_aggregate
-                    FROM feeder AS f
-                    JOIN etl.aggregate AS a ON a.aggregate = f.finer_aggregate
-                )
-                SELECT string_agg(
-                    format('SELECT %s, %s FROM work.%I', etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures), f.aggregate || '_difference'),
-                    E'\n        UNION ALL\n        '
-                )
-                FROM feeder AS f
-            ),
+            etl._waiting_differences_sql(r_aggregate.aggregate, r_aggregate.group_key, r_aggregate.measures),
             etl._list(r_aggregate.measures, 'e.%1$I'),
             etl._list(r_aggregate.measures, 'a.%1$I'),
             etl._list(r_aggregate.measures)
