@@ -23,6 +23,7 @@ import psycopg
 from tests.support.servers import RunningServer, Servers, why_not_debian
 
 PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
+PASSWORD = "of the chaos"
 # Backends at work for the warehouse: workers of pg_cron and of the command line.
 VICTIMS = """
     SELECT pid FROM pg_stat_activity
@@ -59,13 +60,21 @@ class Chaos:
             self.business = self._database(other, "shop")
         self.program(self.business, "simulate", "seed", "--orders", str(orders))
         if remote:
-            self.program(
-                self.warehouse,
-                *("source", "connect", "--host", other.host, "--port", str(other.port)),
-                *("--dbname", "shop", "--user", "postgres"),
-                OCEANRECORDS_SOURCE_PASSWORD="not asked for on a socket",
-            )
+            self._connect_source(other)
         self.program(self.warehouse, "run", "--workers", "2")
+
+    def _connect_source(self, other: RunningServer) -> None:
+        with psycopg.connect(self.business, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'".encode())
+            grants = connection.execute("SELECT * FROM etl.source_grants('reader')").fetchall()
+            for (statement,) in grants:
+                connection.execute(statement)
+        self.program(
+            self.warehouse,
+            *("source", "connect", "--host", "127.0.0.1", "--port", str(other.port)),
+            *("--dbname", "shop", "--user", "reader"),
+            OCEANRECORDS_SOURCE_PASSWORD=PASSWORD,
+        )
 
     def _database(self, server: RunningServer, name: str) -> str:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
