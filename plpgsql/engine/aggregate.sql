@@ -84,7 +84,6 @@ DECLARE
     r_aggregate etl.aggregate;
     r_coarser etl.aggregate;
     v_difference text;
-    v_changes text;
 BEGIN
     SELECT *
     INTO STRICT r_aggregate
@@ -112,36 +111,28 @@ HAVING %7$s$sql$,
         RETURN;
     END IF;
 
-    v_changes := format(
-        $sql$(
-    SELECT %1$s, %2$s
-    FROM %3$s AS c
-    GROUP BY %1$s
-    HAVING %4$s
-) AS d$sql$,
-        etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'), v_difference,
-        etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
-    );
-    -- ON CONFLICT and not NOT EXISTS: what the planner knows of either table may be long out of date, and a loop over both would last for
-    -- minutes. The same holds for the mirror.
-    title := 'insert: groups that are new';
+    -- ON CONFLICT finds each group by the key, whatever the planner knows of either table: that may be long out of date, and a loop over
+    -- both would last for minutes. Inserting new groups first and updating all of them then took nearly twice as long.
+    title := 'apply: groups that changed or are new';
     statement := format(
-        $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
-SELECT DISTINCT %4$s, %5$s, $1::bigint
-FROM %6$s AS d
-ON CONFLICT (%2$s) DO NOTHING$sql$,
+        $sql$WITH applied AS (
+    INSERT INTO %1$s AS a (%2$s, %3$s, run_id)
+    SELECT %4$s, %5$s, $1
+    FROM %6$s AS c
+    GROUP BY %4$s
+    HAVING %7$s
+    ON CONFLICT (%2$s) DO UPDATE
+    SET run_id = excluded.run_id%8$s
+    -- The row that was there before is locked by this transaction, a new one by nobody.
+    RETURNING a.xmax = 0 AS is_new, %9$s AS is_empty
+)
+SELECT count(*) FILTER (WHERE p.is_new), count(*) FILTER (WHERE NOT p.is_new), count(*) FILTER (WHERE p.is_empty)
+FROM applied AS p$sql$,
         r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
-        etl._list(r_aggregate.group_key, 'd.%1$I'), etl._list(r_aggregate.measures, '0'), v_difference
-    );
-    RETURN NEXT;
-    title := 'update: groups that changed';
-    statement := format(
-        $sql$UPDATE %1$s AS a
-SET run_id = $1%2$s
-FROM %3$s
-WHERE %4$s$sql$,
-        r_aggregate.aggregate_table, etl._list(r_aggregate.measures, E',\n    %1$I = a.%1$I + d.%1$I', ''), v_changes,
-        etl._match(r_aggregate.group_key, 'a', 'd')
+        etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I)'), v_difference,
+        etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
+        etl._list(r_aggregate.measures, E',\n        %1$I = a.%1$I + excluded.%1$I', ''),
+        etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND ')
     );
     RETURN NEXT;
     title := 'delete: groups that nothing contributes to any more';
@@ -228,6 +219,7 @@ DECLARE
     v_is_reload boolean := (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_aggregate);
     v_rebuild text[];
     v_is_empty boolean;
+    v_empty bigint;
     v_rows bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(a.aggregate::text))
@@ -249,11 +241,15 @@ BEGIN
             SELECT *
             FROM etl._aggregate_sql(p_aggregate, v_is_reload)
         LOOP
+            IF r_statement.title LIKE 'apply:%' THEN
+                EXECUTE r_statement.statement INTO r_result.rows_inserted, r_result.rows_updated, v_empty USING p_run_id;
+                CONTINUE;
+            END IF;
+            CONTINUE WHEN r_statement.title LIKE 'delete:%' AND v_empty = 0;
             EXECUTE r_statement.statement USING p_run_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             CASE split_part(r_statement.title, ':', 1)
                 WHEN 'insert' THEN r_result.rows_inserted := v_rows;
-                WHEN 'update' THEN r_result.rows_updated := v_rows;
                 WHEN 'delete' THEN r_result.rows_deleted := v_rows;
                 ELSE NULL;
             END CASE;

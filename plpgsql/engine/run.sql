@@ -214,10 +214,12 @@ $_abandon_run$;
 COMMENT ON FUNCTION etl._abandon_run(bigint) IS 'Closes a dead run with what it has done.';
 
 /*
-Claims the next task of a run that is free to start. Extractions are claimed all at once: they share a snapshot.
+Claims the next task of a run that is free to start. Extractions are claimed all at once: they share a snapshot. Idle tasks on
+the way are done here: a claim of their own, with a transaction before and one after, would cost many times what they do.
 Parameters: p_run_id, the run.
 Returns:    the claimed tasks; none when nothing can start at present.
-Writes:     etl.task_run. Takes a session lock on each claimed task.
+Writes:     etl.task_run, what idle tasks write. Takes a session lock on each claimed task.
+Errors:     57014 when the session was told to stop during an idle task.
 */
 CREATE OR REPLACE FUNCTION etl._claim(p_run_id bigint)
 RETURNS SETOF etl.task_run
@@ -226,28 +228,48 @@ SET search_path = pg_catalog, pg_temp
 AS $_claim$
 DECLARE
     r_task etl.task_run;
-    v_extracting boolean;
+    r_present record;
 BEGIN
-    PERFORM etl._take_over(p_run_id);
-    PERFORM etl._skip_blocked(p_run_id);
-    v_extracting := EXISTS (
-        SELECT
-        FROM etl.task_run AS t
-        WHERE t.run_id = p_run_id
-            AND t.status = 'pending'
-            AND t.kind = 'extract'
-    );
-    IF v_extracting THEN
-        -- Two workers that skip each other's rows would share the extractions out, on two snapshots: one takes all, or none.
-        PERFORM pg_advisory_xact_lock(etl._lock_class('extract'), etl._lock_number(p_run_id));
+    SELECT
+        bool_or(t.status = 'running') AS is_running,
+        bool_or(t.status IN ('failed', 'skipped')) AS is_blocked,
+        bool_or(t.status = 'pending' AND t.kind = 'extract') AS is_extracting
+    INTO r_present
+    FROM etl.task_run AS t
+    WHERE t.run_id = p_run_id;
+    IF r_present.is_running THEN
+        PERFORM etl._take_over(p_run_id);
+    END IF;
+    IF r_present.is_blocked THEN
+        PERFORM etl._skip_blocked(p_run_id);
     END IF;
 
-    FOR r_task IN
+    IF r_present.is_extracting THEN
+        -- Two workers that skip each other's rows would share the extractions out, on two snapshots: one takes all, or none.
+        PERFORM pg_advisory_xact_lock(etl._lock_class('extract'), etl._lock_number(p_run_id));
+        FOR r_task IN
+            SELECT t.*
+            FROM etl.task_run AS t
+            WHERE t.run_id = p_run_id
+                AND t.status = 'pending'
+                AND t.kind = 'extract'
+            ORDER BY t.position
+            FOR UPDATE SKIP LOCKED
+        LOOP
+            PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+            r_task := etl._begin_task(r_task);
+            PERFORM etl._notify(r_task);
+            RETURN NEXT r_task;
+        END LOOP;
+        RETURN;
+    END IF;
+
+    LOOP
         SELECT t.*
+        INTO r_task
         FROM etl.task_run AS t
         WHERE t.run_id = p_run_id
             AND t.status = 'pending'
-            AND (t.kind = 'extract') = v_extracting
             AND NOT EXISTS (
                 SELECT
                 FROM etl.task_edge AS e
@@ -262,25 +284,78 @@ BEGIN
                     )
             )
         ORDER BY t.position
-        LIMIT CASE WHEN v_extracting THEN NULL ELSE 1 END
-        FOR UPDATE OF t SKIP LOCKED
-    LOOP
-        PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
-        UPDATE etl.task_run AS t
-        SET status = 'running',
-            attempts = t.attempts + 1,
-            worker_pid = pg_backend_pid(),
-            started_at = clock_timestamp(),
-            ended_at = NULL
-        WHERE t.run_id = r_task.run_id
-            AND t.task = r_task.task
-        RETURNING t.* INTO r_task;
-        PERFORM etl._notify(r_task);
-        RETURN NEXT r_task;
+        LIMIT 1
+        FOR UPDATE OF t SKIP LOCKED;
+        EXIT WHEN NOT FOUND;
+
+        IF etl._is_idle(r_task) THEN
+            IF NOT etl._perform(etl._begin_task(r_task)) THEN
+                RAISE EXCEPTION 'run % was stopped while it worked on %', p_run_id, r_task.task
+                    USING ERRCODE = '57014', HINT = 'What it has finished stays; the next run goes on from there.';
+            END IF;
+        ELSE
+            PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+            r_task := etl._begin_task(r_task);
+            PERFORM etl._notify(r_task);
+            RETURN NEXT r_task;
+            EXIT;
+        END IF;
     END LOOP;
 END
 $_claim$;
-COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions.';
+COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions; does the idle ones on the way.';
+
+CREATE OR REPLACE FUNCTION etl._begin_task(p_task etl.task_run)
+RETURNS etl.task_run
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_begin_task$
+    UPDATE etl.task_run AS t
+    SET status = 'running',
+        attempts = t.attempts + 1,
+        worker_pid = pg_backend_pid(),
+        started_at = clock_timestamp(),
+        ended_at = NULL
+    WHERE t.run_id = p_task.run_id
+        AND t.task = p_task.task
+    RETURNING t.*
+$_begin_task$;
+COMMENT ON FUNCTION etl._begin_task(etl.task_run) IS 'Notes that this session works on a task.';
+
+/*
+Whether a task will find nothing to do but move a watermark: nothing was extracted, nothing is pending, no reload was asked for.
+Parameters: p_task, the task.
+*/
+CREATE OR REPLACE FUNCTION etl._is_idle(p_task etl.task_run)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_idle$
+DECLARE
+    v_is_idle boolean;
+BEGIN
+    IF p_task.kind = 'stage' THEN
+        RETURN NOT EXISTS (
+            SELECT
+            FROM etl.batch AS b
+            JOIN etl.extraction AS e USING (batch_id)
+            WHERE b.run_id = p_task.run_id
+                AND e.source_table = p_task.object
+                AND e.rows_extracted > 0
+        );
+    ELSIF p_task.kind NOT IN ('dimension', 'fact', 'aggregate') THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('SELECT NOT EXISTS (SELECT FROM work.%I)', p_task.object || CASE p_task.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END)
+    INTO v_is_idle;
+    RETURN v_is_idle
+        AND NOT (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_task.object)
+        AND NOT EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_task.object AND q.is_ready)
+        AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_task.object);
+END
+$_is_idle$;
+COMMENT ON FUNCTION etl._is_idle(etl.task_run) IS 'Whether a task will find nothing to do but move a watermark.';
 
 CREATE OR REPLACE FUNCTION etl._take_over(p_run_id bigint)
 RETURNS void
