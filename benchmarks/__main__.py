@@ -73,7 +73,6 @@ def main(
         if not keep:
             for peer in takers:
                 server.drop(peer.database)
-            server.drop(world.template)
     finally:
         server.stop()
     typer.echo((results / f"{orders}.md").read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ class Peer(ABC):
 
     def begin(self, world: World) -> None:
         """Make the peer's database anew: operational data, and stars that are still empty."""
-        self.server.copy(world.template, self.database)
+        world.begin(self.database)
         self.install()
 
     def install(self) -> None:  # noqa: B027

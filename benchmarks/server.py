@@ -20,7 +20,7 @@ SETTINGS = {
     "shared_preload_libraries": "pg_stat_statements",
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
-    "max_wal_size": "16GB",
+    "max_wal_size": "8GB",
     "track_activity_query_size": "4kB",
 }
 

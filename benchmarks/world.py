@@ -38,7 +38,7 @@ def _fingerprint() -> str:
 
 
 class World:
-    """One size of the operational system, and a warehouse that is still empty beside it.
+    """One size of the operational system, seeded once.
 
     Parameters:
         server: where it is.
@@ -49,13 +49,9 @@ class World:
         self.server = server
         self.orders = orders
         self.seeded = f"world_{orders}_{_fingerprint()}"
-        self.template = f"start_{orders}"
 
     def ensure(self) -> None:
-        """Make the database to copy. What was seeded by an earlier run with the same files stays.
-
-        The warehouse is migrated anew each time: its routines are those of the working tree.
-        """
+        """Make the database to copy; what an earlier run seeded with the same files stays."""
         if not self.server.exists(self.seeded):
             for outdated in self.server.databases(f"world_{self.orders}_%"):
                 self.server.drop(outdated)
@@ -66,12 +62,15 @@ class World:
             oceanrecords(dsn, "simulate", "seed", "--orders", str(self.orders), "--until", UNTIL)
             self.server.settle(unfinished)
             self.server.rename(unfinished, self.seeded)
-        self.server.copy(self.seeded, self.template)
-        oceanrecords(self.server.dsn(self.template), "migrate")
+
+    def begin(self, database: str) -> None:
+        """Make a copy, and in it a warehouse that is still empty, as the working tree has it."""
+        self.server.copy(self.seeded, database)
+        oceanrecords(self.server.dsn(database), "migrate")
 
     def counts(self) -> dict[str, int]:
         """Return how many rows the tables hold that tell the size."""
-        with self.server.connect(self.template) as connection:
+        with self.server.connect(self.seeded) as connection:
             row = connection.execute(statement("sizes")).fetchone()
         assert row is not None
         names = ("orders", "order_lines", "customers", "addresses", "products")
