@@ -18,11 +18,13 @@ class DbtEnvironment:
     """Where dbt is installed, and where it writes.
 
     Parameters:
-        folder: holds the virtual environment and dbt's own files.
+        folder: holds the virtual environment.
+        files: holds what dbt writes; None takes the same folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Path | None = None) -> None:
         self.folder = folder
+        self.files = files or folder
         self.program = folder / "venv" / "bin" / "dbt"
 
     def exists(self) -> bool:
@@ -81,9 +83,9 @@ class DbtEnvironment:
             "--profiles-dir",
             str(PROJECT),
             "--target-path",
-            str(self.folder / "target"),
+            str(self.files / "target"),
             "--log-path",
-            str(self.folder / "logs"),
+            str(self.files / "logs"),
             "--threads",
             "2",
         ]

@@ -40,7 +40,7 @@ def bench() -> Iterator[Bench]:
         peers: list[Peer] = [PEERS[name](server) for name in ("ours", "stars", "hand")]
         if _dbt().exists():
             dbt = Dbt(server)
-            dbt.environment = _dbt()
+            dbt.environment = DbtEnvironment(_dbt().folder, files=home / "dbt")
             dbt.set_up()
             peers.append(dbt)
         yield Bench(server, world, peers, 1, Results(ORDERS, 1, {}, {}))
