@@ -99,3 +99,20 @@ def test_no_level_has_a_power_of_the_server(database: Database) -> None:
         " JOIN pg_roles AS g ON g.oid = m.roleid JOIN etl.access_level AS l ON l.role_name = r.rolname"
     )
     assert members == [], "a level belongs to nothing else"
+
+
+def test_a_level_whose_role_is_missing_is_named(database: Database) -> None:
+    database.execute(
+        "UPDATE etl.access_level SET role_name = 'no_such_role' WHERE level = 'auditor'"
+    )
+    with pytest.raises(psycopg.Error, match='there is no role "no_such_role"') as caught:
+        database.execute("CALL etl.apply_permissions()")
+    assert caught.value.sqlstate == "ET030"
+
+
+def test_who_owns_the_warehouse_does_not_manage_its_users(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("SET ROLE oceanrecords_etl")
+        with pytest.raises(psycopg.Error, match="may not manage users") as caught:
+            connection.execute("CALL etl.add_user('friend', '{steward}')")
+        assert caught.value.sqlstate == "ET032"
