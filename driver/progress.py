@@ -92,7 +92,9 @@ class Progress:
             line.append(f"  {output.seconds(event.seconds)}", style="dim")
             self._print(line)
         if event.kind in _GROUPED and self._to_do[event.kind] == 0 and not self._brief:
-            took = time.monotonic() - self._group_start[event.kind]
+            # Tasks with nothing to do end without a word of their start.
+            now = time.monotonic()
+            took = now - self._group_start.get(event.kind, now)
             line = self._line("✓", "ok", _GROUPED[event.kind][0], _rows(self._rows[event.kind]))
             line.append(f"  {output.seconds(took)}", style="dim")
             self._print(line)
