@@ -64,6 +64,21 @@ COMMENT ON COLUMN dwh.agg_product_total_monthly.quantity IS 'Measure: pieces sol
 COMMENT ON COLUMN dwh.agg_product_total_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.run_id IS 'Run that last wrote the row.';
 
+CREATE TABLE dwh.agg_product_total (
+    product_id bigint NOT NULL,
+    product_type text NOT NULL,
+    quantity bigint NOT NULL,
+    sales numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (product_id, product_type)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_product_total IS 'dwh.agg_product_total_monthly over all months: what a ranking of products reads when neither country nor period is chosen.';
+COMMENT ON COLUMN dwh.agg_product_total.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN dwh.agg_product_total.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
+COMMENT ON COLUMN dwh.agg_product_total.quantity IS 'Measure: pieces sold.';
+COMMENT ON COLUMN dwh.agg_product_total.sales IS 'Measure: quantity by unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_total.run_id IS 'Run that last wrote the row.';
+
 CREATE TABLE dwh.agg_subtype_monthly (
     month_start date NOT NULL,
     country text NOT NULL,

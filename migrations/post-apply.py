@@ -1,9 +1,9 @@
 """Installs the stored procedures after every apply.
 
 yoyo runs this hook after each upgrade. Everything in ``plpgsql/`` is idempotent (CREATE OR REPLACE,
-upserts of catalog rows), so it is simply run again, in the order of ``plpgsql/install.txt``. Internal
-routines (their names start with an underscore) that the files no longer define are dropped: under
-another list of parameters an old one would stay beside its successor.
+upserts of catalog rows), so it is simply run again, in the order of ``plpgsql/install.txt``.
+Internal routines (their names start with an underscore) that the files no longer define are
+dropped: under another list of parameters an old one would stay beside its successor.
 """
 
 from typing import Any

@@ -91,14 +91,16 @@ FROM (
         ('steward', 'relation', 'dwh', '{fact_order,fact_order_line}', '{SELECT}', NULL),
         (
             'steward', 'relation', 'dwh',
-            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_monthly,agg_product_total_monthly,agg_subtype_monthly}',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_monthly,agg_product_total,'
+            || 'agg_product_total_monthly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
         ('analyst', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
         ('analyst', 'relation', 'analysis', '{fact_order,fact_order_line}', '{SELECT}', NULL),
         (
             'analyst', 'relation', 'analysis',
-            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_monthly,agg_product_total_monthly,agg_subtype_monthly}',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_monthly,agg_product_total,'
+            || 'agg_product_total_monthly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
 
@@ -106,13 +108,13 @@ FROM (
         (
             'business', 'relation', 'kpi',
             '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,'
-            || 'product_total_monthly,product_type,quarter,subtype_monthly}',
+            || 'product_total,product_total_monthly,product_type,quarter,subtype_monthly}',
             '{SELECT}', NULL
         ),
         (
             'steward', 'relation', 'kpi',
             '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,'
-            || 'product_total_monthly,product_type,quarter,subtype_monthly}',
+            || 'product_total,product_total_monthly,product_type,quarter,subtype_monthly}',
             '{SELECT}', NULL
         ),
         ('business', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of}', '{EXECUTE}', NULL),

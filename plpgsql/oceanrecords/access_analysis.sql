@@ -170,6 +170,16 @@ WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country IN (SELECT v.country FROM work.visible_country AS v)
 GROUP BY a.month_start, a.product_type, a.product_subtype, a.product_id;
 
+CREATE OR REPLACE VIEW analysis.agg_product_total WITH (security_barrier = true) AS
+SELECT
+    a.product_id,
+    a.product_type,
+    sum(a.quantity)::bigint AS quantity,
+    sum(a.sales) AS sales,
+    max(a.run_id) AS run_id
+FROM analysis.agg_product_total_monthly AS a
+GROUP BY a.product_id, a.product_type;
+
 CREATE OR REPLACE VIEW analysis.agg_customer_quarterly WITH (security_barrier = true) AS
 SELECT
     a.country,

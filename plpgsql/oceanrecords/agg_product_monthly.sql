@@ -1,7 +1,7 @@
 -- What was sold by month, country and product. The lines tell product and amount, their order tells country and whether it is
 -- lost, so changes of both facts count. Names of products are joined when queried: they are overwritten, the groups are not.
--- Two more sum it up further: the full grain is as large as the facts of a wide assortment, and what most
--- rankings ask for is much smaller.
+-- Three more sum it up further: the full grain is as large as the facts of a wide assortment, and what most rankings ask for is
+-- much smaller.
 
 CREATE OR REPLACE VIEW work.agg_product_monthly AS
 SELECT
@@ -42,6 +42,10 @@ VALUES
     (
         'agg_product_total_monthly', 'dwh.agg_product_total_monthly', 'work.agg_product_monthly', '{order_id}',
         '{month_start,product_id,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly'
+    ),
+    (
+        'agg_product_total', 'dwh.agg_product_total', 'work.agg_product_monthly', '{order_id}',
+        '{product_id,product_type}', '{quantity,sales}', 'agg_product_total_monthly'
     ),
     (
         'agg_subtype_monthly', 'dwh.agg_subtype_monthly', 'work.agg_product_monthly', '{order_id}',

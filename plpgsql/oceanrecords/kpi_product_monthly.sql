@@ -3,13 +3,14 @@
 
 CREATE OR REPLACE VIEW kpi.product AS
 SELECT
-    coalesce(d.product_id, -1) AS product_id,
+    d.product_id,
     min(d.product_name) AS product_name
 FROM dwh.dim_product AS d
-GROUP BY coalesce(d.product_id, -1);
+WHERE d.product_id IS NOT NULL
+GROUP BY d.product_id;
 
 COMMENT ON VIEW kpi.product IS 'Products with their names as they are now. Source: dwh.dim_product.';
-COMMENT ON COLUMN kpi.product.product_id IS 'Product; -1 stands for those that are not known yet.';
+COMMENT ON COLUMN kpi.product.product_id IS 'Product.';
 COMMENT ON COLUMN kpi.product.product_name IS 'Name.';
 
 CREATE OR REPLACE VIEW kpi.product_monthly AS
@@ -19,7 +20,7 @@ SELECT
     a.product_type,
     a.product_subtype,
     a.product_id,
-    p.product_name,
+    coalesce(p.product_name, 'Unknown') AS product_name,
     a.quantity,
     a.sales
 FROM dwh.agg_product_monthly AS a
@@ -41,7 +42,7 @@ SELECT
     a.product_type,
     a.product_subtype,
     a.product_id,
-    p.product_name,
+    coalesce(p.product_name, 'Unknown') AS product_name,
     a.quantity,
     a.sales
 FROM dwh.agg_product_total_monthly AS a
@@ -55,6 +56,23 @@ COMMENT ON COLUMN kpi.product_total_monthly.product_id IS 'Product; -1 while it 
 COMMENT ON COLUMN kpi.product_total_monthly.product_name IS 'Name of the product as it is now.';
 COMMENT ON COLUMN kpi.product_total_monthly.quantity IS 'Pieces sold.';
 COMMENT ON COLUMN kpi.product_total_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+
+CREATE OR REPLACE VIEW kpi.product_total AS
+SELECT
+    a.product_id,
+    a.product_type,
+    coalesce(p.product_name, 'Unknown') AS product_name,
+    a.quantity,
+    a.sales
+FROM dwh.agg_product_total AS a
+LEFT JOIN kpi.product AS p USING (product_id);
+
+COMMENT ON VIEW kpi.product_total IS 'What was sold by product, over all countries and months; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
+COMMENT ON COLUMN kpi.product_total.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN kpi.product_total.product_type IS 'Product type at the time of the order.';
+COMMENT ON COLUMN kpi.product_total.product_name IS 'Name of the product as it is now.';
+COMMENT ON COLUMN kpi.product_total.quantity IS 'Pieces sold.';
+COMMENT ON COLUMN kpi.product_total.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
 
 CREATE OR REPLACE VIEW kpi.subtype_monthly AS
 SELECT
