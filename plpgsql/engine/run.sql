@@ -520,7 +520,9 @@ BEGIN
         hint = nullif(r_task.hint, ''),
         context = r_task.context
     WHERE t.run_id = r_task.run_id
-        AND t.task = r_task.task;
+        AND t.task = r_task.task
+    -- As it was noted: a trigger may hold values of rows back from the message.
+    RETURNING t.* INTO r_task;
     PERFORM etl._notify(r_task);
     RETURN v_going_on;
 END
