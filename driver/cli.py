@@ -10,7 +10,7 @@ import psycopg
 import typer
 from typer.core import TyperGroup
 
-from driver import __version__, users
+from driver import users, version
 from driver.commands import (
     check,
     db,
@@ -131,7 +131,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.print(f"oceanrecords {__version__}")
+        console.print(f"oceanrecords {version()}")
         raise typer.Exit
 
 

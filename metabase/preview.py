@@ -18,7 +18,7 @@ import psycopg
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from driver import __version__
+from driver import version
 from driver.errors import UserError
 from metabase import preview_data
 from metabase.definition import Column, Dashboard, Filter, Position, Question
@@ -60,7 +60,7 @@ def render_page(page: Page) -> str:
         filters=page.dashboard.filters.values(),
         months=[(month.isoformat(), f"{month:%b %Y}") for month in page.months],
         values=page.values,
-        version=__version__,
+        version=version(),
         style=_text("preview.css"),
         script=_script(_text("preview.js")),
         library=_library(),

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from driver import __version__, output
+from driver import output, version
 from driver.docs import diagrams, markdown
 from driver.docs.catalog import Catalog
 from driver.docs.lineage import Lineage, Node
@@ -58,7 +58,7 @@ def page(catalog: Catalog, lineage: Lineage) -> str:
     )
     environment.filters["seconds"] = output.seconds
     return environment.get_template("site.html.j2").render(
-        version=__version__,
+        version=version(),
         style=Markup(_text("site.css")),  # noqa: S704  our own file
         script=Markup(_text("site.js")),  # noqa: S704
         catalog=catalog,
