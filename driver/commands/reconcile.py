@@ -83,7 +83,7 @@ def _once(target: Target, objects: list[str] | None, limit: int) -> dict[str, An
         answer["comparisons"] = _rows(
             connection,
             "SELECT o.* FROM etl.reconciliation_object AS o LEFT JOIN etl.task AS t "
-            "ON t.object = o.object AND t.kind <> 'extract' "
+            "ON t.object = o.object AND t.kind IN ('stage', 'dimension', 'fact', 'aggregate') "
             "WHERE o.reconciliation_id = %s ORDER BY t.position",
             reconciliation_id,
         )
