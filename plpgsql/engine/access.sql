@@ -423,12 +423,11 @@ SET search_path = pg_catalog, pg_temp
 AS $apply_permissions$
 DECLARE
     v_owned bigint;
-    v_definers bigint;
     v_revoked bigint;
     v_granted bigint;
 BEGIN
     v_owned := etl._hand_over();
-    v_definers := etl._make_definers();
+    PERFORM etl._make_definers();
     -- A privilege revoked from a table is revoked from its columns as well, so columns come after.
     v_revoked := etl._change_privileges('REVOKE', p_of_columns => false);
     v_revoked := v_revoked + etl._change_privileges('REVOKE', p_of_columns => true);

@@ -239,10 +239,11 @@ OWNER = "keeper"
 
 
 @pytest.fixture
-def owned(server: RunningServer) -> Iterator[Database]:
+def owned(server: RunningServer, template: str) -> Iterator[Database]:
     """A warehouse that was made by the ordinary role which owns its database; its connections are that role's."""
+    assert template  # migrated by an administrator, so the server has the group roles
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {OWNER} LOGIN".encode())
+        connection.execute(f"CREATE ROLE {OWNER} LOGIN IN ROLE oceanrecords_etl".encode())
         connection.execute(f"CREATE DATABASE kept OWNER {OWNER}".encode())
     dsn = psycopg.conninfo.make_conninfo(server.dsn("kept"), user=OWNER)
     migrate_database(**psycopg.conninfo.conninfo_to_dict(dsn))
@@ -375,7 +376,7 @@ def test_an_ordinary_owner_beside_pg_cron_in_the_same_database(
 ) -> None:
     server = own_server(**{"cron.database_name": "warehouse"})
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        connection.execute("CREATE ROLE keeper LOGIN")
+        connection.execute("CREATE ROLE keeper LOGIN CREATEROLE")
         connection.execute("CREATE DATABASE warehouse OWNER keeper")
     with psycopg.connect(server.dsn("warehouse"), autocommit=True) as connection:
         connection.execute("CREATE EXTENSION pg_cron")
