@@ -503,6 +503,9 @@ class World:
             self.late.now = self.play.shop.now
             self.open_transaction = contextlib.ExitStack()
             self.open_transaction.enter_context(_transaction(self.late.connection))
+        if action.name.endswith("_again"):
+            # A key is free once its row is gone, so nobody can use it again at a moment before that.
+            self.late.now = max(self.late.now, self.play.shop.now)
         self.act(self.late, action)
 
     def commit_late(self, *, keep: bool) -> None:
