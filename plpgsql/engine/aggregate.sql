@@ -169,6 +169,22 @@ END
 $_aggregate_sql$;
 COMMENT ON FUNCTION etl._aggregate_sql(name, boolean) IS 'Statements that apply the differences to an aggregate, or build it anew. $1 run.';
 
+CREATE OR REPLACE FUNCTION etl._fed_by(p_object name)
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fed_by$
+    SELECT array_agg(f.aggregate)
+    FROM (
+        SELECT l.aggregate, l.fact FROM etl.aggregate_fact AS l
+        UNION ALL
+        SELECT a.aggregate, a.finer_aggregate FROM etl.aggregate AS a
+    ) AS f (aggregate, feeder)
+    WHERE f.feeder = p_object
+$_fed_by$;
+COMMENT ON FUNCTION etl._fed_by(name) IS 'Aggregates that a fact, or a finer aggregate, feeds; NULL where there is none.';
+
 /*
 Asks that objects be built anew by their next load, and with them the aggregates that they feed: an aggregate knows only
 differences, and of what is made right without having been right it would never hear.
@@ -183,13 +199,8 @@ AS $_request_reload$
     WITH RECURSIVE affected (object) AS (
         SELECT unnest(p_objects)
         UNION
-        SELECT f.aggregate
+        SELECT unnest(etl._fed_by(o.object))
         FROM affected AS o
-        JOIN (
-            SELECT aggregate, fact FROM etl.aggregate_fact
-            UNION ALL
-            SELECT aggregate, finer_aggregate FROM etl.aggregate
-        ) AS f (aggregate, feeder) ON f.feeder = o.object
     )
     UPDATE etl.load_state AS l
     SET needs_reload = true

@@ -362,19 +362,14 @@ BEGIN
         FROM etl.fact_dimension AS k
         JOIN etl.task AS t ON t.kind = 'dimension' AND t.object = k.dimension
         UNION
-        SELECT k.kind || ':' || f.fact, 'fact:' || referenced.fact, 'success'
+        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success'
         FROM etl.fact AS f
-        JOIN (
-            SELECT c.conrelid, c.confrelid
-            FROM pg_constraint AS c
-            WHERE c.contype = 'f'
-            UNION ALL
-            SELECT o.fact_table, d.referenced_table
-            FROM etl.deferred_constraint AS d
-            JOIN etl.fact AS o USING (fact)
-        ) AS c ON c.conrelid = f.fact_table
+        JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
         JOIN etl.fact AS referenced ON referenced.fact_table = c.confrelid AND referenced.fact <> f.fact
-        CROSS JOIN (VALUES ('fact'), ('constrain')) AS k (kind)
+        UNION
+        SELECT 'constrain:' || d.fact, 'fact:' || referenced.fact, 'success'
+        FROM etl.deferred_constraint AS d
+        JOIN etl.fact AS referenced ON referenced.fact_table = d.referenced_table
         UNION
         SELECT 'constrain:' || f.fact, 'fact:' || f.fact, 'success'
         FROM etl.fact AS f

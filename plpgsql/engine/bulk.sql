@@ -5,7 +5,7 @@ Sets aside the foreign keys of the facts that a run will fill: with them in plac
 refers to, and fills side by side would lock each other out of the dimensions that they share. Tasks that make them again join
 the run.
 Parameters: p_run_id, the run.
-Writes:     structure of the fact tables, etl.deferred_constraint, etl.task_run.
+Writes:     structure of the fact tables, etl.deferred_constraint, etl.task_run, etl.task_edge.
 */
 CREATE OR REPLACE FUNCTION etl._defer_constraints(p_run_id bigint)
 RETURNS void
@@ -44,6 +44,8 @@ BEGIN
         END;
     END LOOP;
 
+    -- A fact waits for another because of its foreign key: not while that is set aside.
+    PERFORM etl._build_tasks() WHERE EXISTS (SELECT FROM etl.deferred_constraint);
     INSERT INTO etl.task_run (run_id, task, kind, object, position, max_attempts)
     SELECT p_run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
@@ -58,7 +60,7 @@ Makes the foreign keys of a fact again that were set aside for its first load, e
 is not there, because it could not be loaded, are taken out and go the ordinary way, to quarantine.
 Parameters: p_fact, the fact; p_run_id, the run.
 Returns:    rows read (foreign keys), queued and quarantined (when rows were taken out).
-Writes:     structure of the fact table, etl.deferred_constraint; where rows are taken out, as etl._load_fact.
+Writes:     structure of the fact table, etl.deferred_constraint, etl.task_edge; where rows are taken out, as etl._load_fact.
 */
 CREATE OR REPLACE FUNCTION etl._constrain(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -80,33 +82,33 @@ BEGIN
         WHERE d.fact = p_fact
         RETURNING
             d.constraint_name,
-            d.referenced_table,
             format('ALTER TABLE %s ADD CONSTRAINT %I %s', r_fact.fact_table, d.constraint_name, d.definition) AS statement
     LOOP
         BEGIN
             EXECUTE r_constraint.statement;
         EXCEPTION
             WHEN foreign_key_violation THEN
-                PERFORM etl._take_out_orphans(r_fact, r_constraint.constraint_name, r_constraint.statement);
-                EXECUTE r_constraint.statement;
+                EXECUTE r_constraint.statement || ' NOT VALID';
+                PERFORM etl._take_out_orphans(r_fact, r_constraint.constraint_name);
+                EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', r_fact.fact_table, r_constraint.constraint_name);
                 r_reload := etl._load_fact(p_fact, p_run_id);
                 r_result.rows_queued := r_result.rows_queued + r_reload.rows_queued;
                 r_result.rows_quarantined := r_result.rows_quarantined + r_reload.rows_quarantined;
         END;
         r_result.rows_read := r_result.rows_read + 1;
     END LOOP;
+    PERFORM etl._build_tasks();
     RETURN r_result;
 END
 $_constrain$;
 COMMENT ON FUNCTION etl._constrain(name, bigint) IS 'Makes the foreign keys of a fact again that were set aside for its first load.';
 
 /*
-Takes the rows out of a fact that violate a foreign key, and makes their keys pending. The constraint itself tells what it
-compares: it is added unvalidated, read, and dropped.
-Parameters: p_fact, the fact; p_constraint, name of the foreign key; p_statement, ALTER TABLE that adds it.
+Takes the rows out of a fact that violate a foreign key which is not validated yet, and makes their keys pending.
+Parameters: p_fact, the fact; p_constraint, name of the foreign key.
 Writes:     the fact's table, work.<fact>_key, etl.load_state (its aggregates are to be built anew).
 */
-CREATE OR REPLACE FUNCTION etl._take_out_orphans(p_fact etl.fact, p_constraint name, p_statement text)
+CREATE OR REPLACE FUNCTION etl._take_out_orphans(p_fact etl.fact, p_constraint name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -116,7 +118,6 @@ DECLARE
     v_columns name[];
     v_referenced_columns name[];
 BEGIN
-    EXECUTE p_statement || ' NOT VALID';
     SELECT
         c.confrelid::regclass,
         (SELECT array_agg(a.attname ORDER BY k.position) FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, position) JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
@@ -125,7 +126,6 @@ BEGIN
     FROM pg_constraint AS c
     WHERE c.conrelid = p_fact.fact_table
         AND c.conname = p_constraint;
-    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', p_fact.fact_table, p_constraint);
     EXECUTE format(
         $sql$WITH orphan AS (
     DELETE FROM %1$s AS f
@@ -140,10 +140,10 @@ ON CONFLICT DO NOTHING$sql$,
         p_fact.fact_table, etl._list(v_columns, 'f.%1$I'), v_referenced, etl._match_pairs(v_referenced_columns, 'r', v_columns, 'f'),
         etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key)
     );
-    PERFORM etl._request_reload((SELECT array_agg(a.aggregate) FROM etl.aggregate_fact AS a WHERE a.fact = p_fact.fact));
+    PERFORM etl._request_reload(etl._fed_by(p_fact.fact));
 END
 $_take_out_orphans$;
-COMMENT ON FUNCTION etl._take_out_orphans(etl.fact, name, text) IS 'Takes the rows out of a fact that violate a foreign key, and makes their keys pending.';
+COMMENT ON FUNCTION etl._take_out_orphans(etl.fact, name) IS 'Takes the rows out of a fact that violate a foreign key, and makes their keys pending.';
 
 /*
 Drops the indexes and constraints of a table that only cost time while it is filled, and returns the statements that make

@@ -455,7 +455,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM etl._finish_bulk(v_table, v_rebuild);
-    PERFORM etl._request_reload((SELECT array_agg(a.aggregate) FROM etl.aggregate_fact AS a WHERE a.fact = p_fact));
+    PERFORM etl._request_reload(etl._fed_by(p_fact));
     UPDATE etl.load_state AS l
     SET needs_reload = false
     WHERE l.object = p_fact;

@@ -794,15 +794,7 @@ BEGIN
             END CASE;
         END IF;
         -- An aggregate is kept by difference to what feeds it: where that was wrong, differences mislead.
-        PERFORM etl._request_reload((
-            SELECT array_agg(a.aggregate)
-            FROM (
-                SELECT aggregate, fact FROM etl.aggregate_fact
-                UNION ALL
-                SELECT aggregate, finer_aggregate FROM etl.aggregate
-            ) AS a (aggregate, feeder)
-            WHERE a.feeder = r_object.object
-        ));
+        PERFORM etl._request_reload(etl._fed_by(r_object.object));
     END LOOP;
     UPDATE etl.reconciliation AS r
     SET repair_requested_at = clock_timestamp()

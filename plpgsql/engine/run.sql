@@ -276,12 +276,6 @@ BEGIN
                 JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
                 WHERE e.task = t.task
                     AND p.status IN ('pending', 'running')
-                    -- A fact waits for another because of its foreign key: not while that is set aside.
-                    AND NOT (
-                        t.kind = 'fact'
-                        AND p.kind = 'fact'
-                        AND EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = t.object)
-                    )
             )
         ORDER BY t.position
         LIMIT 1
@@ -404,11 +398,6 @@ BEGIN
             JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
             WHERE e.wait_for = 'success'
                 AND p.status IN ('failed', 'skipped')
-                AND NOT (
-                    p.kind = 'fact'
-                    AND e.task LIKE 'fact:%'
-                    AND EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE e.task = 'fact:' || d.fact)
-                )
             ORDER BY e.task, e.predecessor
         ) AS b
         WHERE t.run_id = p_run_id
