@@ -11,7 +11,6 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
-from pytest_postgresql.janitor import DatabaseJanitor
 
 from tests.support.servers import RunningServer
 
@@ -76,17 +75,18 @@ def temporary_database(server: RunningServer, template: str | None) -> Iterator[
         template: name of the template, or None for an empty database.
     """
     name = f"test_{uuid4().hex[:12]}"
-    janitor = DatabaseJanitor(
-        user=server.user,
-        host=server.host,
-        port=server.port,
-        dbname=name,
-        template_dbname=template,
-        password=server.password,
-    )
-    with janitor:
-        database = Database(server, name, server.dsn(name))
-        try:
-            yield database
-        finally:
-            database.close()
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        make = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        if template is not None:
+            # File by file: half the time of a copy by way of the write-ahead log.
+            make += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
+        admin.execute(make)
+    database = Database(server, name, server.dsn(name))
+    try:
+        yield database
+    finally:
+        database.close()
+        with psycopg.connect(server.dsn(), autocommit=True) as admin:
+            admin.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )

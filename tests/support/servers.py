@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ SUPERUSER = "postgres"
 DEBIAN_BINARIES = Path(os.environ.get("OCEANRECORDS_TEST_DEBIAN_BIN", "/usr/lib/postgresql/15/bin"))
 DEBIAN_EXTENSIONS = ("pg_cron", "pgtap", "plpgsql_check")
 _PREFIX = "oceanrecords-test-"
+_MEMORY = Path("/dev/shm")
+_ROOM = 8 * 1024**3  # bytes
 
 # Nothing here survives a power cut, and nothing has to.
 _SETTINGS: dict[str, str | int] = {
@@ -26,7 +29,7 @@ _SETTINGS: dict[str, str | int] = {
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": 0,
-    "max_wal_size": "4GB",
+    "max_wal_size": "1GB",
     "checkpoint_timeout": "30min",
     "shared_buffers": "256MB",
     "work_mem": "32MB",
@@ -142,7 +145,7 @@ class Servers:
 
     def __init__(self) -> None:
         _sweep()
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_places()[0]))
         self.folder.chmod(0o755)
         owner = psutil.Process()
         (self.folder / "owner").write_text(f"{owner.pid} {owner.create_time()}", encoding="utf-8")
@@ -172,9 +175,21 @@ class Servers:
         atexit.unregister(self.close)
 
 
+def _places() -> list[Path]:
+    """Return where servers may live, the best first: in memory, where that has room.
+
+    Each test has a database of its own, and making it on a disk takes longer than most tests.
+    """
+    places = [Path(tempfile.gettempdir())]
+    with contextlib.suppress(OSError):
+        if min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available) > _ROOM:
+            places.insert(0, _MEMORY)
+    return places
+
+
 def _sweep() -> None:
     """Stop and remove the servers of sessions that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in (found for place in _places() for found in place.glob(f"{_PREFIX}*")):
         try:
             pid, created = (folder / "owner").read_text(encoding="utf-8").split()
             if psutil.Process(int(pid)).create_time() == float(created):
