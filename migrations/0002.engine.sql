@@ -173,7 +173,7 @@ COMMENT ON COLUMN etl.dependency.watched_columns IS 'Where given, only changes t
 
 CREATE TABLE etl.task (
     task text PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate', 'constrain')),
+    kind text NOT NULL CHECK (kind IN ('fill', 'extract', 'stage', 'dimension', 'fact', 'aggregate', 'constrain')),
     object name NOT NULL,
     position integer NOT NULL,
     max_attempts integer NOT NULL DEFAULT 3 CHECK (max_attempts > 0),
@@ -182,7 +182,7 @@ CREATE TABLE etl.task (
 );
 COMMENT ON TABLE etl.task IS 'Tasks of a run.';
 COMMENT ON COLUMN etl.task.task IS 'Name: kind and object.';
-COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension, a fact or an aggregate.';
+COMMENT ON COLUMN etl.task.kind IS 'What is done: fill the empty mirror of a source table, extract or stage it, load a dimension, a fact or an aggregate.';
 COMMENT ON COLUMN etl.task.object IS 'Source table, dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.task.position IS 'Among tasks that could start, the lowest position does.';
 COMMENT ON COLUMN etl.task.max_attempts IS 'How often the task is tried in one run when it fails in a way that trying again may mend (deadlock, lock timeout, lack of resources).';
@@ -306,7 +306,7 @@ COMMENT ON COLUMN etl.extraction.batch_id IS 'Batch.';
 COMMENT ON COLUMN etl.extraction.source_table IS 'Source table.';
 COMMENT ON COLUMN etl.extraction.rows_extracted IS 'Rows written to delta, or to stage for a bulk load.';
 COMMENT ON COLUMN etl.extraction.complete_until IS 'Moment up to which the changes are complete; the watermark of change detection by timestamp.';
-COMMENT ON COLUMN etl.extraction.is_bulk IS 'Whether the rows went into an empty stage table at once, without delta.';
+COMMENT ON COLUMN etl.extraction.is_bulk IS 'Whether the rows filled an empty stage table, without delta.';
 
 CREATE TYPE etl.load_result AS (
     rows_read bigint,

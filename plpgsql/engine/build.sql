@@ -307,7 +307,7 @@ $_source_columns$;
 COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that the mirror takes.';
 
 /*
-Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the
+Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact is loaded after the
 stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
 facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; foreign keys that were set
 aside are made again after the facts that they connect; checks after everything else has ended, maintenance after the checks.
@@ -322,7 +322,7 @@ BEGIN
     WITH wanted AS (
         SELECT k.kind || ':' || s.source_table AS task, k.kind, s.source_table AS object, k.position
         FROM etl.source_table AS s
-        CROSS JOIN (VALUES ('extract', 100), ('stage', 200)) AS k (kind, position)
+        CROSS JOIN (VALUES ('fill', 0), ('extract', 100), ('stage', 200)) AS k (kind, position)
         UNION ALL
         SELECT 'dimension:' || d.dimension, 'dimension', d.dimension, 300
         FROM etl.dimension AS d
@@ -351,8 +351,9 @@ BEGIN
     WHERE etl.task.position <> excluded.position;
 
     WITH wanted AS (
-        SELECT 'stage:' || s.source_table AS task, 'extract:' || s.source_table AS predecessor, 'success' AS wait_for
+        SELECT k.task || ':' || s.source_table AS task, k.predecessor || ':' || s.source_table AS predecessor, 'success' AS wait_for
         FROM etl.source_table AS s
+        CROSS JOIN (VALUES ('extract', 'fill'), ('stage', 'extract')) AS k (task, predecessor)
         UNION ALL
         SELECT t.task, 'stage:' || p.source_table, 'success'
         FROM etl.dependency AS p

@@ -141,13 +141,13 @@ COMMENT ON FUNCTION etl._extraction_sql(name, text) IS 'Statements that extract 
 /*
 The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the
 batch are read on the snapshot that is noted here.
-Parameters: p_run_id, the run.
+Parameters: p_run_id, the run; p_source_table, the only table of the batch (by default it has all).
 Returns:    the batch.
 Writes:     etl.batch, etl.schema_drift.
 Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was
             opened, as what is read from now on would be of another snapshot.
 */
-CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
+CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint, p_source_table name DEFAULT NULL)
 RETURNS etl.batch
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -173,12 +173,12 @@ BEGIN
         FROM source.extraction_point AS p
         RETURNING * INTO r_batch;
         PERFORM set_config('etl.batch_id', r_batch.batch_id::text, true);
-        PERFORM etl._note_drift();
+        PERFORM etl._note_drift(p_source_table);
     END IF;
     RETURN r_batch;
 END
 $_this_batch$;
-COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, opened when there is none yet.';
+COMMENT ON FUNCTION etl._this_batch(bigint, name) IS 'The batch of this transaction, opened when there is none yet.';
 
 /*
 Notes that an extraction failed because the connection to the source was lost: for the rest of the transaction nothing may be
@@ -281,10 +281,98 @@ $_note_outcomes$;
 COMMENT ON FUNCTION etl._note_outcomes(etl.task_run[]) IS 'Notes the outcomes of tasks whose transaction was rolled back.';
 
 /*
-Extracts one source table into delta, or, when neither it nor its mirror has been filled yet, straight into stage.
+Plans the filling of the mirrors that hold nothing yet, one task a table. Other than extractions these need not share a snapshot, so
+workers share them out, and a run that dies does not begin again with those that are full: the extractions, which follow, bring all
+mirrors to one moment. The largest comes first, so that workers end together.
+Parameters: p_run_id, the run; its extractions tell which tables count.
+Writes:     etl.task_run, etl.load_state (what depends on the tables is to be loaded anew).
+*/
+CREATE OR REPLACE FUNCTION etl._plan_filling(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_plan_filling$
+DECLARE
+    r_task etl.task;
+    v_is_empty boolean;
+BEGIN
+    FOR r_task IN
+        SELECT f.*
+        FROM etl.task AS f
+        JOIN etl.task_run AS e ON e.run_id = p_run_id AND e.kind = 'extract' AND e.object = f.object
+        WHERE f.kind = 'fill'
+            AND f.is_enabled
+            AND NOT EXISTS (SELECT FROM etl.watermark AS w WHERE w.source_table = f.object)
+    LOOP
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM stage.%I)', r_task.object) INTO v_is_empty;
+        CONTINUE WHEN NOT v_is_empty;
+        INSERT INTO etl.task_run (run_id, task, kind, object, position, max_attempts)
+        VALUES (p_run_id, r_task.task, r_task.kind, r_task.object, -etl._estimated_rows(format('source.%I', r_task.object)::regclass), r_task.max_attempts);
+        PERFORM etl._request_reload((SELECT array_agg(p.object) FROM etl.dependency AS p WHERE p.source_table = r_task.object));
+    END LOOP;
+END
+$_plan_filling$;
+COMMENT ON FUNCTION etl._plan_filling(bigint) IS 'Plans the filling of the mirrors that hold nothing yet.';
+
+CREATE OR REPLACE FUNCTION etl._estimated_rows(p_relation regclass)
+RETURNS integer
+LANGUAGE plpgsql
+VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $_estimated_rows$
+DECLARE
+    v_plan json;
+BEGIN
+    EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s', p_relation) INTO v_plan;
+    RETURN least((v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric, 2147483647);
+END
+$_estimated_rows$;
+COMMENT ON FUNCTION etl._estimated_rows(regclass) IS 'Rows of a table or view, as the planner sees it.';
+
+/*
+Fills the empty mirror of a source table straight from the source, its key built after the rows.
 Parameters: p_source_table, the table; p_run_id, the run.
-Returns:    rows read, for a bulk load inserted; rows quarantined because they cannot be read.
-Writes:     delta.<table> or stage.<table>, etl.extraction, etl.quarantine; for a bulk load also etl.watermark and etl.load_state.
+Returns:    rows read and inserted; none when there is a row without a usable key, or one that cannot be read: the extraction, which
+            follows, takes all rows by way of delta then, where that one is found and put into quarantine.
+Writes:     stage.<table>, etl.batch, etl.extraction, etl.watermark, etl.schema_drift.
+Errors:     ET007 when a column of the table was dropped or retyped.
+*/
+CREATE OR REPLACE FUNCTION etl._fill_mirror(p_source_table name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_fill_mirror$
+DECLARE
+    r_batch etl.batch := etl._this_batch(p_run_id, p_source_table);
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_mirror regclass := format('stage.%I', p_source_table)::regclass;
+    v_until timestamptz;
+    v_rebuild text[];
+BEGIN
+    PERFORM etl._check_drift(p_source_table);
+    v_until := etl._complete_until(p_source_table, r_batch.read_at);
+    v_rebuild := etl._begin_bulk(v_mirror);
+    EXECUTE (SELECT e.statement FROM etl._extraction_sql(p_source_table, 'bulk') AS e) USING r_batch.batch_id;
+    GET DIAGNOSTICS r_result.rows_read = ROW_COUNT;
+    r_result.rows_inserted := r_result.rows_read;
+    PERFORM etl._finish_bulk(v_mirror, v_rebuild);
+    PERFORM etl._suppress_forgotten(p_source_table, v_mirror, r_batch.batch_id);
+    INSERT INTO etl.extraction (batch_id, source_table, rows_extracted, complete_until, is_bulk)
+    VALUES (r_batch.batch_id, p_source_table, r_result.rows_read, v_until, true);
+    PERFORM etl._move_watermark(p_source_table, r_batch, v_until);
+    RETURN r_result;
+EXCEPTION
+    WHEN unique_violation OR not_null_violation OR data_exception THEN
+        RETURN (0, 0, 0, 0, 0, 0)::etl.load_result;
+END
+$_fill_mirror$;
+COMMENT ON FUNCTION etl._fill_mirror(name, bigint) IS 'Fills the empty mirror of a source table straight from the source.';
+
+/*
+Extracts one source table into delta: what changed since the watermark, or all of it where there is none.
+Parameters: p_source_table, the table; p_run_id, the run.
+Returns:    rows read; rows quarantined because they cannot be read.
+Writes:     delta.<table>, etl.extraction, etl.quarantine.
 Errors:     ET007 when a column of the table was dropped or retyped; ET008 when too many of its rows cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._extract(p_source_table name, p_run_id bigint)
@@ -295,9 +383,8 @@ AS $_extract$
 DECLARE
     r_batch etl.batch := etl._this_batch(p_run_id);
     r_watermark etl.watermark;
-    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    r_result etl.load_result;
     v_mode text := 'changed';
-    v_mirrored boolean;
     v_until timestamptz;
 BEGIN
     PERFORM etl._check_drift(p_source_table);
@@ -311,64 +398,16 @@ BEGIN
         OR r_watermark.system_identifier <> r_batch.system_identifier
         OR pg_snapshot_xmax(r_batch.snapshot) < pg_snapshot_xmin(r_watermark.snapshot)
     THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM stage.%I)', p_source_table) INTO v_mirrored;
-        v_mode := CASE WHEN v_mirrored THEN 'all' ELSE 'bulk' END;
+        v_mode := 'all';
     END IF;
     v_until := etl._complete_until(p_source_table, r_batch.read_at);
-
-    IF v_mode = 'bulk' THEN
-        BEGIN
-            r_result.rows_read := etl._extract_bulk(p_source_table, r_batch.batch_id);
-            r_result.rows_inserted := r_result.rows_read;
-            PERFORM etl._move_watermark(p_source_table, r_batch, v_until);
-        EXCEPTION
-            WHEN unique_violation OR not_null_violation OR data_exception THEN
-                -- A row without a usable key, or one that cannot be read: by way of delta it is found and put into quarantine.
-                v_mode := 'all';
-        END;
-    END IF;
-    IF v_mode <> 'bulk' THEN
-        r_result := etl._extract_delta(p_source_table, v_mode, r_batch, r_watermark, v_until);
-    END IF;
-
+    r_result := etl._extract_delta(p_source_table, v_mode, r_batch, r_watermark, v_until);
     INSERT INTO etl.extraction (batch_id, source_table, rows_extracted, complete_until, is_bulk)
-    VALUES (r_batch.batch_id, p_source_table, r_result.rows_read, v_until, v_mode = 'bulk');
+    VALUES (r_batch.batch_id, p_source_table, r_result.rows_read, v_until, false);
     RETURN r_result;
 END
 $_extract$;
-COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts the changes of one source table into delta, or all of it into an empty stage table.';
-
-/*
-Fills an empty stage table straight from the source, its key built after the rows. What depends on it is to be loaded anew.
-Parameters: p_source_table, the table; p_batch_id, the batch.
-Returns:    number of rows.
-Writes:     stage.<table>, etl.load_state.
-*/
-CREATE OR REPLACE FUNCTION etl._extract_bulk(p_source_table name, p_batch_id bigint)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_extract_bulk$
-DECLARE
-    v_stage regclass := format('stage.%I', p_source_table)::regclass;
-    v_rebuild text[];
-    v_rows bigint;
-BEGIN
-    v_rebuild := etl._begin_bulk(v_stage);
-    EXECUTE (SELECT e.statement FROM etl._extraction_sql(p_source_table, 'bulk') AS e) USING p_batch_id;
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    PERFORM etl._finish_bulk(v_stage, v_rebuild);
-    PERFORM etl._suppress_forgotten(p_source_table, v_stage, p_batch_id);
-    UPDATE etl.load_state AS l
-    SET needs_reload = true
-    FROM etl.dependency AS p
-    WHERE p.source_table = p_source_table
-        AND l.object = p.object
-        AND NOT l.needs_reload;
-    RETURN v_rows;
-END
-$_extract_bulk$;
-COMMENT ON FUNCTION etl._extract_bulk(name, bigint) IS 'Fills an empty stage table straight from the source.';
+COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table into delta: its changes, or all of it.';
 
 /*
 Extracts the changes of a source table into delta, where the last batch that brought any is replaced.

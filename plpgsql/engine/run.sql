@@ -58,7 +58,8 @@ Starts a run, or takes up the last one when it died. Whoever gets the run's numb
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
             dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
 Returns:    the run.
-Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state, for a first load as etl._defer_constraints.
+Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state, for a first load as etl._plan_filling and
+            etl._defer_constraints.
 Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
@@ -102,8 +103,9 @@ BEGIN
     SELECT r_run.run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
     WHERE t.is_enabled
-        AND t.kind <> 'constrain'
+        AND t.kind NOT IN ('fill', 'constrain')
         AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only));
+    PERFORM etl._plan_filling(r_run.run_id);
     PERFORM etl._defer_constraints(r_run.run_id);
     RETURN r_run.run_id;
 END
@@ -159,7 +161,7 @@ COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Asks for the rebuilding of 
 
 /*
 Makes the unfinished tasks of a dead run ready to start. When a source table has not reached stage, all are extracted again on
-a new snapshot, so that tables of one batch do not tear; those that have arrived bring only what is new since.
+a new snapshot, so that tables of one batch do not tear; those that have arrived, or were filled, bring only what is new since.
 Parameters: p_run_id, the run.
 Writes:     etl.run, etl.task_run.
 */
@@ -214,8 +216,9 @@ $_abandon_run$;
 COMMENT ON FUNCTION etl._abandon_run(bigint) IS 'Closes a dead run with what it has done.';
 
 /*
-Claims the next task of a run that is free to start. Extractions are claimed all at once: they share a snapshot. Idle tasks on
-the way are done here: a claim of their own, with a transaction before and one after, would cost many times what they do.
+Claims the next task of a run that is free to start. Extractions are claimed all at once, when no mirror is being filled any more:
+they share a snapshot, which brings all mirrors to one moment. Idle tasks on the way are done here: a claim of their own, with a
+transaction before and one after, would cost many times what they do.
 Parameters: p_run_id, the run.
 Returns:    the claimed tasks; none when nothing can start at present.
 Writes:     etl.task_run, what idle tasks write. Takes a session lock on each claimed task.
@@ -233,7 +236,8 @@ BEGIN
     SELECT
         bool_or(t.status = 'running') AS is_running,
         bool_or(t.status IN ('failed', 'skipped')) AS is_blocked,
-        bool_or(t.status = 'pending' AND t.kind = 'extract') AS is_extracting
+        bool_or(t.status = 'pending' AND t.kind = 'extract')
+            AND NOT bool_or(t.status IN ('pending', 'running') AND t.kind = 'fill') AS is_extracting
     INTO r_present
     FROM etl.task_run AS t
     WHERE t.run_id = p_run_id;
@@ -270,6 +274,7 @@ BEGIN
         FROM etl.task_run AS t
         WHERE t.run_id = p_run_id
             AND t.status = 'pending'
+            AND t.kind <> 'extract'
             AND NOT EXISTS (
                 SELECT
                 FROM etl.task_edge AS e
@@ -337,6 +342,7 @@ BEGIN
             WHERE b.run_id = p_task.run_id
                 AND e.source_table = p_task.object
                 AND e.rows_extracted > 0
+                AND NOT e.is_bulk
         );
     ELSIF p_task.kind NOT IN ('dimension', 'fact', 'aggregate') THEN
         RETURN false;
@@ -452,6 +458,7 @@ BEGIN
     r_task.started_at := clock_timestamp();
     BEGIN
         r_result := CASE p_task.kind
+            WHEN 'fill' THEN etl._fill_mirror(p_task.object, p_task.run_id)
             WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
             WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
@@ -488,7 +495,7 @@ BEGIN
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
-            IF p_task.kind = 'extract' THEN
+            IF p_task.kind IN ('fill', 'extract') THEN
                 PERFORM etl._note_source_lost(r_task.sqlstate);
             END IF;
     END;
@@ -635,7 +642,7 @@ BEGIN
             COMMIT;
             CONTINUE;
         END IF;
-        IF v_tasks[1].kind = 'extract' THEN
+        IF v_tasks[1].kind IN ('fill', 'extract') THEN
             -- Nothing may come between these two: even the evaluation of a condition would take a snapshot.
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
@@ -647,7 +654,7 @@ BEGIN
         LOOP
             v_going_on := etl._perform(r_task) AND v_going_on;
         END LOOP;
-        IF v_tasks[1].kind = 'extract' THEN
+        IF v_tasks[1].kind IN ('fill', 'extract') THEN
             v_outcomes := etl._end_batch(v_tasks);
             IF v_outcomes IS NOT NULL THEN
                 ROLLBACK;

@@ -156,8 +156,8 @@ BEGIN
     FROM etl.batch AS b
     WHERE b.batch_id = r_extraction.batch_id;
 
-    IF r_extraction.batch_id IS NULL OR r_extraction.is_bulk THEN
-        -- Nothing extracted by this run, or it is in stage already.
+    IF r_extraction.batch_id IS NULL THEN
+        -- Nothing extracted by this run.
         RETURN r_result;
     END IF;
     r_result.rows_read := r_extraction.rows_extracted;

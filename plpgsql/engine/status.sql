@@ -213,6 +213,8 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
+            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'bulk') AS e WHERE r_task.kind = 'fill'
+            UNION ALL
             SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'changed') AS e WHERE r_task.kind = 'extract'
             UNION ALL
             SELECT e.title, e.statement FROM etl._stage_sql(r_task.object) AS e WHERE r_task.kind = 'stage'

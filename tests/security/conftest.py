@@ -10,6 +10,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from tests.source.conftest import (  # noqa: F401  (a warehouse with its source elsewhere)
+    connected,
+    link,
+    make_link,
+    shop_database,
+    source_server,
+)
 from tests.support.database import Database
 from tests.warehouse.play import Play
 

@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
+
+from tests.warehouse.play import Play
 
 FAULTS = Path(__file__).with_name("faults.sql")
 PATIENCE = 20.0  # seconds
@@ -75,6 +78,40 @@ def background(call: Callable[[], Any]) -> Iterator[Background]:
     error = work.join()
     if error is not None:
         raise error
+
+
+@contextmanager
+def held(play: Play, table: str) -> Iterator[psycopg.Connection[Any]]:
+    """Hold a lock on a table against all writers, until the block ends (or the connection is given a COMMIT)."""
+    with play.connect() as connection:
+        connection.execute("BEGIN")
+        connection.execute(
+            sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(*table.split(".")))
+        )
+        yield connection
+
+
+@dataclass
+class Blocked:
+    """A run that waits for a lock at a chosen point."""
+
+    runner: psycopg.Connection[Any]
+    work: Background
+
+    @property
+    def pid(self) -> int:
+        return self.runner.info.backend_pid
+
+
+@contextmanager
+def blocked_run(play: Play, table: str, call: str = "CALL etl.run()") -> Iterator[Blocked]:
+    """A run that has come to where it writes a table, and waits there until the block ends."""
+    runner = play.connect()
+    with held(play, table):
+        work = Background(lambda: runner.execute(call.encode()))
+        wait_until_blocked(play.loader, runner)
+        yield Blocked(runner, work)
+    work.join()
 
 
 def prepare(connection: psycopg.Connection[Any]) -> None:

@@ -1,10 +1,11 @@
-"""The first load: facts are filled side by side without their foreign keys, which are made again afterwards."""
+"""The first load: mirrors are filled by all workers; facts side by side without their foreign keys, which are made again."""
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
-from tests.warehouse.faults import break_table, mend_table
+from tests.warehouse.faults import Background, blocked_run, break_table, mend_table, wait_for
 from tests.warehouse.play import Play
 
 FOREIGN_KEYS = """
@@ -14,6 +15,10 @@ WHERE c.contype = 'f' AND c.connamespace = 'dwh'::regnamespace
 ORDER BY 1, 2
 """
 CONSTRAIN = "SELECT task, status FROM etl.task_run WHERE kind = 'constrain' AND run_id = (SELECT max(run_id) FROM etl.run) ORDER BY task"
+FILLED = """
+SELECT object, status = 'succeeded' FROM etl.task_run
+WHERE kind = 'fill' AND run_id = (SELECT max(run_id) FROM etl.run)
+"""
 DONE = [("constrain:fact_order", "succeeded"), ("constrain:fact_order_line", "succeeded")]
 
 
@@ -29,6 +34,62 @@ def shop(play: Play) -> Play:
 def assert_keys_are_back(play: Play, before: list[tuple[object, ...]]) -> None:
     assert play.rows(FOREIGN_KEYS) == before
     assert play.rows("SELECT * FROM etl.deferred_constraint") == []
+
+
+def others_are_filled(play: Play) -> None:
+    """Wait until all mirrors but one are full."""
+    wait_for(
+        lambda: sorted(dict(play.rows(FILLED)).values()).index(True) == 1,
+        "the other mirrors to be filled",
+    )
+
+
+def test_workers_share_the_filling_of_mirrors(shop: Play) -> None:
+    """What is committed while one is still being filled reaches those that are full already, with all else of its transaction."""
+    helper = shop.connect()
+    with blocked_run(shop, "stage.orders") as run:
+        work = Background(lambda: helper.execute("CALL etl.work()"))
+        others_are_filled(shop)
+        assert shop.value("SELECT sum(attempts) FROM etl.task_run WHERE kind = 'extract'") == 0
+        customer = shop.shop.customer("Cleo")
+        address = shop.shop.address(customer)
+        order = shop.shop.order(customer, address, {shop.product: 1})
+        shop.shop.update("customers", {"customer_id": shop.customer}, first_name="Augusta")
+    assert run.work.join() is None
+    assert work.join() is None
+    assert shop.value("SELECT count(DISTINCT worker_pid) FROM etl.task_run") == 2
+    assert shop.value("SELECT count(*) FROM dwh.fact_order_line WHERE order_id = %s", order) == 1
+    shop.assert_right()
+
+
+def test_an_interrupted_run_does_not_fill_again_what_is_full(shop: Play) -> None:
+    helper = shop.connect()
+    with blocked_run(shop, "stage.orders") as run:
+        work = Background(lambda: helper.execute("CALL etl.work()"))
+        others_are_filled(shop)
+        for worker in (helper.info.backend_pid, run.pid):
+            shop.loader.execute("SELECT pg_terminate_backend(%s)", [worker])
+        assert isinstance(run.work.join(), psycopg.OperationalError)
+        assert isinstance(work.join(), psycopg.OperationalError)
+    shop.run()
+    assert shop.value("SELECT resumed FROM etl.run") == 1
+    assert (
+        shop.rows(
+            "SELECT source_table FROM etl.extraction WHERE is_bulk GROUP BY 1 HAVING count(*) <> 1"
+        )
+        == []
+    )
+    shop.assert_right()
+
+
+def test_a_run_of_a_part_fills_the_mirrors_of_its_part(shop: Play) -> None:
+    shop.run(only=["extract:customers", "stage:customers"])
+    assert shop.rows(FILLED) == [("customers", True)]
+    shop.run()
+    assert "customers" not in dict(shop.rows(FILLED))
+    shop.run()
+    assert shop.rows(FILLED) == []
+    shop.assert_right()
 
 
 def test_foreign_keys_are_set_aside_once_and_made_again(shop: Play) -> None:
