@@ -477,6 +477,29 @@ $_refuse_foreign_temporary$;
 COMMENT ON FUNCTION etl._refuse_foreign_temporary(text) IS 'Refuses temporary relations that are not the role''s own (ET039).';
 
 /*
+An error message without values of rows. PostgreSQL quotes them in errors of the data: invalid input syntax for type integer: "…", value "…" is
+out of range for type integer. Names of constraints, columns and types stay.
+Parameters: p_sqlstate, error code; p_message, the message.
+Returns:    the message; as it is for other errors than those of the data (classes 22 and 23).
+*/
+CREATE OR REPLACE FUNCTION etl._without_values(p_sqlstate text, p_message text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_without_values$
+    SELECT CASE
+        WHEN p_sqlstate ~ '^2[23]'
+            THEN regexp_replace(
+                regexp_replace(p_message, ': ".*"$', ': (withheld)'),
+                '(^|value )".*" (is out of range|for |is not )', '\1(withheld) \2'
+            )
+        ELSE p_message
+    END
+$_without_values$;
+COMMENT ON FUNCTION etl._without_values(text, text) IS 'An error message without the values of rows that PostgreSQL quotes in errors of the data.';
+
+/*
 Trigger: keeps values of rows out of the history of runs, which auditors read too. PostgreSQL quotes them in errors of the data:
 "Failing row contains (…)", "Key (email)=(…) already exists", invalid input syntax for type integer: "…".
 Returns:    the row, its detail withheld and the values in its message replaced.
@@ -488,7 +511,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_withhold_values$
 BEGIN
     NEW.detail := CASE WHEN NEW.detail <> '' THEN 'Withheld, as it quotes a row; see etl.quarantine.' END;
-    NEW.message := regexp_replace(NEW.message, ': ".*"$', ': (withheld)');
+    NEW.message := etl._without_values(NEW.sqlstate, NEW.message);
     RETURN NEW;
 END
 $_withhold_values$;

@@ -37,7 +37,7 @@ SELECT
             r_result.status := 'error';
             r_result.violations := NULL;
             r_result.sample := NULL;
-            r_result.message := format('%s (%s)', SQLERRM, SQLSTATE);
+            r_result.message := format('%s (%s)', etl._without_values(SQLSTATE, SQLERRM), SQLSTATE);
     END;
     INSERT INTO etl.check_result (check_name, severity, run_id, status, violations, sample, seconds, message)
     VALUES (
@@ -183,7 +183,8 @@ BEGIN
                 WHEN 'failed' THEN format('Check %s failed: %s rows violate it.', p_result.check_name, p_result.violations)
                 ELSE format('Check %s cannot be executed: %s.', p_result.check_name, p_result.message)
             END,
-            to_jsonb(p_result)
+            -- Whoever may connect hears notifications, and auditors read alerts: rows are for neither.
+            to_jsonb(p_result) - 'sample'
         );
     END IF;
 END

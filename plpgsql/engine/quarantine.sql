@@ -197,7 +197,8 @@ DECLARE
     v_limit bigint := etl.get_setting('quarantine_limit')::bigint;
 BEGIN
     IF (SELECT count(*) FROM etl.quarantine AS q WHERE q.object = p_object AND q.run_id = p_run_id) > v_limit THEN
-        RAISE EXCEPTION 'more than % rows of % cannot be loaded, the last because: %', v_limit, p_object, p_reason
+        RAISE EXCEPTION 'more than % rows of % cannot be loaded, the last because: %',
+                v_limit, p_object, etl._without_values(p_sqlstate, p_reason)
             USING ERRCODE = 'ET008',
                 DETAIL = format('Error code of the last row: %s; its key: %s.', p_sqlstate, p_key),
                 HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_limit.';

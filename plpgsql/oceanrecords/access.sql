@@ -42,151 +42,130 @@ WHERE origin = 'oceanrecords';
 
 -- {} says: left to the owner.
 INSERT INTO etl.permission (level, object_kind, schema_name, object_name, privileges, column_names, origin)
-SELECT d.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.column_names::name[], 'oceanrecords'
+SELECT l.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.column_names::name[], 'oceanrecords'
 FROM (
     VALUES
         -- Schemas -----------------------------------------------------------------------------------------------------
-        ('analyst', 'schema', 'analysis', '{analysis}', '{USAGE}', NULL),
-        ('application', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
-        ('auditor', 'schema', 'etl', '{etl}', '{USAGE}', NULL),
-        ('auditor', 'schema', 'audit', '{audit}', '{USAGE}', NULL),
-        ('business', 'schema', 'kpi', '{kpi}', '{USAGE}', NULL),
-        ('etl', 'schema', 'audit', '{audit}', '{USAGE}', NULL),
-        ('etl', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
-        ('etl', 'schema', 'source', '{source}', '{USAGE}', NULL),
-        ('etl', 'schema', 'source_local', '{source_local}', '{USAGE}', NULL),
-        ('etl', 'schema', 'yoyo', '{yoyo}', '{}', NULL),
-        ('steward', 'schema', 'delta', '{delta}', '{USAGE}', NULL),
-        ('steward', 'schema', 'dwh', '{dwh}', '{USAGE}', NULL),
-        ('steward', 'schema', 'etl', '{etl}', '{USAGE}', NULL),
-        ('steward', 'schema', 'kpi', '{kpi}', '{USAGE}', NULL),
-        ('steward', 'schema', 'source', '{source}', '{USAGE}', NULL),
-        ('steward', 'schema', 'stage', '{stage}', '{USAGE}', NULL),
-        ('steward', 'schema', 'work', '{work}', '{USAGE}', NULL),
+        ('{analyst}', 'schema', 'analysis', '{analysis}', '{USAGE}', NULL),
+        ('{application,etl}', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
+        ('{auditor,steward}', 'schema', 'etl', '{etl}', '{USAGE}', NULL),
+        ('{auditor,etl}', 'schema', 'audit', '{audit}', '{USAGE}', NULL),
+        ('{business,steward}', 'schema', 'kpi', '{kpi}', '{USAGE}', NULL),
+        ('{etl,steward}', 'schema', 'source', '{source}', '{USAGE}', NULL),
+        ('{etl}', 'schema', 'source_local', '{source_local}', '{USAGE}', NULL),
+        ('{etl}', 'schema', 'yoyo', '{yoyo}', '{}', NULL),
+        ('{steward}', 'schema', 'delta', '{delta}', '{USAGE}', NULL),
+        ('{steward}', 'schema', 'dwh', '{dwh}', '{USAGE}', NULL),
+        ('{steward}', 'schema', 'stage', '{stage}', '{USAGE}', NULL),
+        ('{steward}', 'schema', 'work', '{work}', '{USAGE}', NULL),
 
         -- The operational system: its application deletes neither orders, nor products with their prices, nor tombstones. -------
-        ('application', 'relation', 'oceanrecords', '{addresses,customers,customers_addresses,order_lines}', '{SELECT,INSERT,UPDATE,DELETE}', NULL),
-        ('application', 'relation', 'oceanrecords', '{orders,product_subtypes,product_types,products,suppliers}', '{SELECT,INSERT,UPDATE}', NULL),
-        ('application', 'relation', 'oceanrecords', '{deleted_rows,order_status_transitions,order_statuses,payment_methods,product_prices}', '{SELECT}', NULL),
-        ('application', 'routine', 'oceanrecords', '{business_time}', '{EXECUTE}', NULL),
-        -- The loads read by way of schema source. To forget somebody takes these.
-        ('etl', 'relation', 'oceanrecords', '{addresses,customers}', '{SELECT}', NULL),
-        ('etl', 'relation', 'oceanrecords', '{customers}', '{UPDATE}', '{first_name,last_name,email,phone}'),
-        ('etl', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
-        ('etl', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
-        ('etl', 'routine', 'oceanrecords', '{business_time}', '{EXECUTE}', NULL),
-        -- Trigger functions need no permission.
-        ('etl', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
-
-        -- The layers that the engine builds ---------------------------------------------------------------------------
-        ('etl', 'relation', 'source', '{*}', '{SELECT}', NULL),
-        ('steward', 'relation', 'source', '{*}', '{SELECT}', NULL),
-        ('etl', 'relation', 'source_local', '{*}', '{SELECT}', NULL),
-        ('steward', 'relation', 'delta', '{*}', '{SELECT}', NULL),
-        ('steward', 'relation', 'stage', '{*}', '{SELECT}', NULL),
-        ('steward', 'relation', 'work', '{*}', '{SELECT}', NULL),
-
-        -- The stars ---------------------------------------------------------------------------------------------------
-        ('steward', 'relation', 'dwh', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
-        ('steward', 'relation', 'dwh', '{fact_order,fact_order_line}', '{SELECT}', NULL),
+        ('{application}', 'relation', 'oceanrecords', '{addresses,customers,customers_addresses,order_lines}', '{SELECT,INSERT,UPDATE,DELETE}', NULL),
+        ('{application}', 'relation', 'oceanrecords', '{orders,product_subtypes,product_types,products,suppliers}', '{SELECT,INSERT,UPDATE}', NULL),
         (
-            'steward', 'relation', 'dwh',
-            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_monthly,agg_product_total,'
-            || 'agg_product_total_monthly,agg_subtype_monthly}',
+            '{application}', 'relation', 'oceanrecords',
+            '{deleted_rows,order_status_transitions,order_statuses,payment_methods,product_prices}',
             '{SELECT}', NULL
         ),
-        ('analyst', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
-        ('analyst', 'relation', 'analysis', '{fact_order,fact_order_line}', '{SELECT}', NULL),
+        ('{application,etl}', 'routine', 'oceanrecords', '{business_time}', '{EXECUTE}', NULL),
+        -- The loads read by way of schema source. To forget somebody takes these.
+        ('{etl}', 'relation', 'oceanrecords', '{addresses,customers}', '{SELECT}', NULL),
+        ('{etl}', 'relation', 'oceanrecords', '{customers}', '{UPDATE}', '{first_name,last_name,email,phone}'),
+        ('{etl}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
+        ('{etl}', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
+        -- Trigger functions need no permission.
+        ('{etl}', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
+
+        -- The layers that the engine builds ---------------------------------------------------------------------------
+        ('{etl,steward}', 'relation', 'source', '{*}', '{SELECT}', NULL),
+        ('{etl}', 'relation', 'source_local', '{*}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'delta', '{*}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'stage', '{*}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'work', '{*}', '{SELECT}', NULL),
+
+        -- The stars ---------------------------------------------------------------------------------------------------
+        ('{steward}', 'relation', 'dwh', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'dwh', '{fact_order,fact_order_line}', '{SELECT}', NULL),
         (
-            'analyst', 'relation', 'analysis',
-            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_monthly,agg_product_total,'
-            || 'agg_product_total_monthly,agg_subtype_monthly}',
+            '{steward}', 'relation', 'dwh',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
+            || 'agg_product_total,agg_product_total_monthly,agg_subtype_monthly}',
+            '{SELECT}', NULL
+        ),
+        ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
+        ('{analyst}', 'relation', 'analysis', '{fact_order,fact_order_line}', '{SELECT}', NULL),
+        (
+            '{analyst}', 'relation', 'analysis',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
+            || 'agg_product_total,agg_product_total_monthly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
 
         -- Key figures -------------------------------------------------------------------------------------------------
         (
-            'business', 'relation', 'kpi',
-            '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,'
-            || 'product_total,product_total_monthly,product_type,quarter,subtype_monthly}',
+            '{business,steward}', 'relation', 'kpi',
+            '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_country,'
+            || 'product_monthly,product_total,product_total_monthly,product_type,quarter,subtype_monthly}',
             '{SELECT}', NULL
         ),
-        (
-            'steward', 'relation', 'kpi',
-            '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,'
-            || 'product_total,product_total_monthly,product_type,quarter,subtype_monthly}',
-            '{SELECT}', NULL
-        ),
-        ('business', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of}', '{EXECUTE}', NULL),
-        ('steward', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of}', '{EXECUTE}', NULL),
+        ('{business,steward}', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of}', '{EXECUTE}', NULL),
 
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
-            'auditor', 'relation', 'etl',
+            '{auditor,steward}', 'relation', 'etl',
             '{aggregate,aggregate_fact,dependency,dimension,dimension_attribute,fact,fact_dimension,quality_check,schedule,setting,source_table,'
             || 'task,task_edge}',
             '{SELECT}', NULL
         ),
         (
-            'steward', 'relation', 'etl',
-            '{aggregate,aggregate_fact,dependency,dimension,dimension_attribute,fact,fact_dimension,quality_check,schedule,setting,source_table,'
-            || 'task,task_edge}',
-            '{SELECT}', NULL
-        ),
-        (
-            'auditor', 'relation', 'etl',
-            '{alert,batch,deferred_constraint,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
-            || 'scheduled_start,schema_drift,task_run,watermark}',
-            '{SELECT}', NULL
-        ),
-        (
-            'steward', 'relation', 'etl',
+            '{auditor,steward}', 'relation', 'etl',
             '{alert,batch,deferred_constraint,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'scheduled_start,schema_drift,task_run,watermark}',
             '{SELECT}', NULL
         ),
         -- Rows of the source, or parts of them, are for stewards.
-        ('steward', 'relation', 'etl', '{check_result,quarantine,reconciliation_difference}', '{SELECT}', NULL),
-        ('auditor', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
-        ('auditor', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
-        ('auditor', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
-        ('auditor', 'relation', 'etl', '{access_level,access_schema,country_access,definer_routine,permission,user_account}', '{SELECT}', NULL),
-        ('auditor', 'relation', 'etl', '{access_object,permission_gap,user_status}', '{SELECT}', NULL),
-        ('auditor', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
-        ('steward', 'relation', 'etl', '{forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
-        ('etl', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
-        ('auditor', 'relation', 'audit', '{act}', '{SELECT}', NULL),
-        ('etl', 'relation', 'audit', '{act}', '{SELECT,INSERT}', NULL),
-        ('etl', 'routine', 'audit', '{_refuse_change,_sign}', '{}', NULL),
-        ('etl', 'relation', 'yoyo', '{*}', '{}', NULL),
+        ('{steward}', 'relation', 'etl', '{check_result,quarantine,reconciliation_difference}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
+        ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
+        ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
+        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,country_access,definer_routine,permission,user_account}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_object,permission_gap,user_status}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
+        ('{etl}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
+        ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
+        ('{etl}', 'relation', 'audit', '{act}', '{SELECT,INSERT}', NULL),
+        ('{etl}', 'routine', 'audit', '{_refuse_change,_sign}', '{}', NULL),
+        ('{etl}', 'relation', 'yoyo', '{*}', '{}', NULL),
 
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
-        ('auditor', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status,run_status,task_status,watermark_status}', '{SELECT}', NULL),
-        ('steward', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status,run_status,task_status,watermark_status}', '{SELECT}', NULL),
-        ('steward', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
-        ('auditor', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
-        ('steward', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
-        ('auditor', 'relation', 'etl', '{dictionary_*,layer,lineage_*,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
-        ('steward', 'relation', 'etl', '{dictionary_*,layer,lineage_*,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
-        ('etl', 'relation', 'etl', '{source_connection,_source_*}', '{}', NULL),
+        ('{auditor,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status,run_status,task_status,watermark_status}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
+        ('{auditor,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
+        ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
+        -- It looks into schemas that auditors have no right to use.
+        ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
+        ('{etl}', 'relation', 'etl', '{source_connection,_source_*}', '{}', NULL),
 
         -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
-        ('etl', 'routine', 'etl', '{_*}', '{}', NULL),
-        ('etl', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
-        ('etl', 'routine', 'etl', '{build,run,scheduled_run,start_run,work}', '{}', NULL),
-        ('etl', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
-        ('etl', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{}', NULL),
-        ('etl', 'routine', 'etl', '{aggregate_differences,newer_keys,run_checks}', '{}', NULL),
-        ('etl', 'routine', 'etl', '{apply_permissions}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{_*}', '{}', NULL),
+        ('{etl}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{build,run,scheduled_run,start_run,work}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{aggregate_differences,newer_keys,run_checks}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{apply_permissions}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
-        ('etl', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
-        ('auditor', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
-        ('steward', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
-        ('steward', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
-        ('steward', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
-        ('steward', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
-        ('steward', 'routine', 'etl', '{forget}', '{EXECUTE}', NULL)
-) AS d (level, object_kind, schema_name, object_names, privileges, column_names)
+        ('{etl}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
+        ('{auditor,steward}', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
+        -- Called by a function that a view calls.
+        ('{steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{forget}', '{EXECUTE}', NULL)
+) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
+CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
 CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)

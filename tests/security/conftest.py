@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.source.conftest import (  # noqa: F401  (a warehouse with its source elsewhere)
     connected,
@@ -22,6 +23,14 @@ from tests.warehouse.play import Play
 
 LEVELS = ("analyst", "application", "auditor", "business", "etl", "steward")
 Connection = psycopg.Connection[Any]
+# What a level may read, column by column; information_schema shows nothing else.
+READABLE = """
+    SELECT c.table_schema, c.table_name, array_agg(c.column_name::text ORDER BY c.ordinal_position)
+    FROM information_schema.columns AS c
+    WHERE c.table_schema NOT IN ('pg_catalog', 'information_schema')
+        AND has_schema_privilege(c.table_schema, 'USAGE')
+    GROUP BY c.table_schema, c.table_name
+"""
 
 
 @dataclass
@@ -75,6 +84,17 @@ def attempt(connection: Connection, statement: str) -> str | None:
         except psycopg.Error as error:
             return error.sqlstate
     return None
+
+
+def read_all(connection: Connection) -> dict[str, str]:
+    """Read every row and column that a login may read, by relation."""
+    texts = {}
+    for schema, table, columns in connection.execute(READABLE).fetchall():
+        query = sql.SQL("SELECT r::text FROM (SELECT {} FROM {}) AS r").format(
+            sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(schema, table)
+        )
+        texts[f"{schema}.{table}"] = "\n".join(row for (row,) in connection.execute(query))
+    return texts
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.security.conftest import LEVELS, Connection, People, attempt
+from tests.security.conftest import LEVELS, Connection, People, attempt, read_all
 from tests.support.database import Database
 
 DENIED = "42501"
@@ -167,6 +167,12 @@ def test_a_level_may_do_what_is_declared_and_nothing_else(
         schema = sql.Identifier(row["nspname"]).as_string()
         expect(f"CREATE in {schema}", f"CREATE TABLE {schema}.mine ()", False)
     assert surprises == []
+
+
+@pytest.mark.parametrize("connection", LEVELS, indirect=True)
+def test_what_a_level_may_read_it_can_read(connection: Connection) -> None:
+    """Rows and all: what a view calls is asked for its permission as it is executed."""
+    assert len(read_all(connection)) > 8
 
 
 def test_the_etl_role_owns_the_warehouse_and_nothing_of_the_operational_system(
