@@ -79,6 +79,23 @@ COMMENT ON COLUMN dwh.agg_product_total.quantity IS 'Measure: pieces sold.';
 COMMENT ON COLUMN dwh.agg_product_total.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_total.run_id IS 'Run that last wrote the row.';
 
+CREATE TABLE dwh.agg_product_country (
+    country text NOT NULL,
+    product_id bigint NOT NULL,
+    product_type text NOT NULL,
+    quantity bigint NOT NULL,
+    sales numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (country, product_id, product_type)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_product_country IS 'dwh.agg_product_monthly over all months: what a ranking of products reads when countries are chosen, but no period.';
+COMMENT ON COLUMN dwh.agg_product_country.country IS 'Country that the orders went to; Unknown while the address is not known.';
+COMMENT ON COLUMN dwh.agg_product_country.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN dwh.agg_product_country.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
+COMMENT ON COLUMN dwh.agg_product_country.quantity IS 'Measure: pieces sold.';
+COMMENT ON COLUMN dwh.agg_product_country.sales IS 'Measure: quantity by unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_country.run_id IS 'Run that last wrote the row.';
+
 CREATE TABLE dwh.agg_subtype_monthly (
     month_start date NOT NULL,
     country text NOT NULL,

@@ -3,6 +3,6 @@ SELECT
     lost_deviation_points
 FROM kpi.month_of([[{{country}}]])
 WHERE TRUE
-    [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
+    [[AND month_start >= date_trunc('month', {{from}}::timestamp)::date]]
     [[AND month_start <= {{to}}::date]]
 ORDER BY month_start

@@ -3,6 +3,6 @@ SELECT
     sales
 FROM kpi.quarter_of([[{{country}}]])
 WHERE TRUE
-    [[AND quarter_start >= date_trunc('quarter', {{from}}::date)::date]]
+    [[AND quarter_start >= date_trunc('quarter', {{from}}::timestamp)::date]]
     [[AND quarter_start <= {{to}}::date]]
 ORDER BY quarter_start

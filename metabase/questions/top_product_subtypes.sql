@@ -4,7 +4,7 @@ SELECT
     sum(sales) AS sales
 FROM kpi.subtype_monthly
 WHERE TRUE
-    [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
+    [[AND month_start >= date_trunc('month', {{from}}::timestamp)::date]]
     [[AND month_start <= {{to}}::date]]
     [[AND country IN ({{country}})]]
     [[AND product_type IN ({{product_type}})]]

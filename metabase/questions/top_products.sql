@@ -3,31 +3,39 @@ SELECT
     sold.quantity,
     sold.sales
 FROM (
-    SELECT
-        product_id,
-        sum(quantity) AS quantity,
-        sum(sales) AS sales
-    FROM (
-        -- The less is chosen, the fewer rows tell it: totals without country and period, totals by month, all there is.
-        SELECT NULL::date AS month_start, product_type, product_id, quantity, sales
-        FROM kpi.product_total
-        WHERE TRUE
-            [[AND '' IN ({{country}})]]
-            [[AND {{from}}::date IS NULL]]
-            [[AND {{to}}::date IS NULL]]
-        UNION ALL
-        SELECT month_start, product_type, product_id, quantity, sales
-        FROM kpi.product_total_monthly
-        WHERE (FALSE [[OR {{from}}::date IS NOT NULL]] [[OR {{to}}::date IS NOT NULL]])
-            [[AND '' IN ({{country}})]]
-        UNION ALL
-        SELECT month_start, product_type, product_id, quantity, sales
-        FROM kpi.product_monthly
-        WHERE FALSE
-            [[OR country IN ({{country}})]]
-    ) AS chosen
+    -- The less is chosen, the fewer rows tell it: totals, by country, by month, all there is. One of the four has rows. Each sums up
+    -- by itself: of rows that are united first the planner does not know how many groups they make.
+    SELECT product_id, sum(quantity) AS quantity, sum(sales) AS sales
+    FROM kpi.product_total
     WHERE TRUE
-        [[AND month_start >= date_trunc('month', {{from}}::date)::date]]
+        [[AND '' IN ({{country}})]]
+        [[AND {{from}}::date IS NULL]]
+        [[AND {{to}}::date IS NULL]]
+        [[AND product_type IN ({{product_type}})]]
+    GROUP BY product_id
+    UNION ALL
+    SELECT product_id, sum(quantity), sum(sales)
+    FROM kpi.product_country
+    WHERE (FALSE [[OR country IN ({{country}})]])
+        [[AND {{from}}::date IS NULL]]
+        [[AND {{to}}::date IS NULL]]
+        [[AND product_type IN ({{product_type}})]]
+    GROUP BY product_id
+    UNION ALL
+    SELECT product_id, sum(quantity), sum(sales)
+    FROM kpi.product_total_monthly
+    WHERE (FALSE [[OR {{from}}::date IS NOT NULL]] [[OR {{to}}::date IS NOT NULL]])
+        [[AND '' IN ({{country}})]]
+        [[AND month_start >= date_trunc('month', {{from}}::timestamp)::date]]
+        [[AND month_start <= {{to}}::date]]
+        [[AND product_type IN ({{product_type}})]]
+    GROUP BY product_id
+    UNION ALL
+    SELECT product_id, sum(quantity), sum(sales)
+    FROM kpi.product_monthly
+    WHERE (FALSE [[OR {{from}}::date IS NOT NULL]] [[OR {{to}}::date IS NOT NULL]])
+        AND (FALSE [[OR country IN ({{country}})]])
+        [[AND month_start >= date_trunc('month', {{from}}::timestamp)::date]]
         [[AND month_start <= {{to}}::date]]
         [[AND product_type IN ({{product_type}})]]
     GROUP BY product_id

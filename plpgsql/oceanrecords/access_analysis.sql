@@ -170,6 +170,18 @@ WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country IN (SELECT v.country FROM work.visible_country AS v)
 GROUP BY a.month_start, a.product_type, a.product_subtype, a.product_id;
 
+CREATE OR REPLACE VIEW analysis.agg_product_country WITH (security_barrier = true) AS
+SELECT
+    a.country,
+    a.product_id,
+    a.product_type,
+    a.quantity,
+    a.sales,
+    a.run_id
+FROM dwh.agg_product_country AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
+
 CREATE OR REPLACE VIEW analysis.agg_product_total WITH (security_barrier = true) AS
 SELECT
     a.product_id,

@@ -1,6 +1,6 @@
 -- What was sold by month, country and product. The lines tell product and amount, their order tells country and whether it is
 -- lost, so changes of both facts count. Names of products are joined when queried: they are overwritten, the groups are not.
--- Three more sum it up further: the full grain is as large as the facts of a wide assortment, and what most rankings ask for is
+-- Four more sum it up further: the full grain is as large as the facts of a wide assortment, and what most rankings ask for is
 -- much smaller.
 
 CREATE OR REPLACE VIEW work.agg_product_monthly AS
@@ -46,6 +46,10 @@ VALUES
     (
         'agg_product_total', 'dwh.agg_product_total', 'work.agg_product_monthly', '{order_id}',
         '{product_id,product_type}', '{quantity,sales}', 'agg_product_total_monthly'
+    ),
+    (
+        'agg_product_country', 'dwh.agg_product_country', 'work.agg_product_monthly', '{order_id}',
+        '{country,product_id,product_type}', '{quantity,sales}', 'agg_product_monthly'
     ),
     (
         'agg_subtype_monthly', 'dwh.agg_subtype_monthly', 'work.agg_product_monthly', '{order_id}',

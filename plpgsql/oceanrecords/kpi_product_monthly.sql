@@ -74,6 +74,25 @@ COMMENT ON COLUMN kpi.product_total.product_name IS 'Name of the product as it i
 COMMENT ON COLUMN kpi.product_total.quantity IS 'Pieces sold.';
 COMMENT ON COLUMN kpi.product_total.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
 
+CREATE OR REPLACE VIEW kpi.product_country AS
+SELECT
+    a.country,
+    a.product_id,
+    a.product_type,
+    coalesce(p.product_name, 'Unknown') AS product_name,
+    a.quantity,
+    a.sales
+FROM dwh.agg_product_country AS a
+LEFT JOIN kpi.product AS p USING (product_id);
+
+COMMENT ON VIEW kpi.product_country IS 'What was sold by country and product, over all months; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
+COMMENT ON COLUMN kpi.product_country.country IS 'Country that the orders went to.';
+COMMENT ON COLUMN kpi.product_country.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN kpi.product_country.product_type IS 'Product type at the time of the order.';
+COMMENT ON COLUMN kpi.product_country.product_name IS 'Name of the product as it is now.';
+COMMENT ON COLUMN kpi.product_country.quantity IS 'Pieces sold.';
+COMMENT ON COLUMN kpi.product_country.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+
 CREATE OR REPLACE VIEW kpi.subtype_monthly AS
 SELECT
     a.month_start,

@@ -121,6 +121,7 @@ def test_empty_warehouse(database: Database, is_loaded: bool) -> None:
         "order_daily": 0,
         "overview": 5,
         "product": 0,
+        "product_country": 0,
         "product_monthly": 0,
         "product_total": 0,
         "product_total_monthly": 0,

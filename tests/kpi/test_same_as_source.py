@@ -76,7 +76,7 @@ def assert_aggregates_add_up(connection: psycopg.Connection[Any]) -> None:
         "SELECT aggregate_table::text, contribution_view::text, group_key::text[], measures::text[]"
         " FROM etl.aggregate"
     ).fetchall()
-    assert len(aggregates) == 7
+    assert len(aggregates) == 8
     for table, view, group_key, measures in aggregates:
         groups = sql.SQL(", ").join(map(sql.Identifier, group_key))
         sums = sql.SQL(", ").join(
