@@ -1,13 +1,14 @@
 -- What the figures go by: the business's calendar, and how far the aggregates are loaded. Business users may read schema kpi alone.
 -- Views run with their owner's rights, but functions that they call do not; so settings are read from their table here.
 
-INSERT INTO etl.setting (name, value, description)
+INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
-    ('currency', 'EUR', 'Currency of all amounts, ISO 4217: the business currency.'),
-    ('business_date', '', 'Date that the key figures take for today, when the business plays another day than the calendar''s; empty for today.')
+    ('currency', 'EUR', 'currency', 'Currency of all amounts, ISO 4217: the business currency.'),
+    ('business_date', '', 'date', 'Date that the key figures take for today, when the business plays another day than the calendar''s; empty for today.')
 ON CONFLICT (name) DO UPDATE
-SET description = excluded.description
-WHERE etl.setting.description <> excluded.description;
+SET value_type = excluded.value_type,
+    description = excluded.description
+WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description);
 
 CREATE OR REPLACE VIEW work.kpi_clock AS
 WITH setting AS (

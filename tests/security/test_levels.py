@@ -138,7 +138,7 @@ def test_a_steward_does_not_become_more_by_temporary_objects(people: People) -> 
         connection = people.connect("sten")
         connection.execute(
             "CREATE FUNCTION pg_temp.grab() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
-            " UPDATE etl.setting SET value = 'grabbed' WHERE name = 'currency'; RETURN 1; END $$"
+            " UPDATE etl.setting SET value = 'XXX' WHERE name = 'currency'; RETURN 1; END $$"
         )
         connection.execute(f"CREATE TEMPORARY {relation}".encode())
         assert attempt(connection, "SELECT 1") is None

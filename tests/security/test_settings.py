@@ -1,4 +1,4 @@
-"""Values of settings are values: one that is no fit value is an error that quotes it, and never a statement."""
+"""Values of settings are checked as they are written; and however they came there, they are never statements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,90 @@ READERS = (
     "SELECT * FROM work.kpi_clock",
 )
 
+# Of each setting: values that go in, and values that do not.
+INTERVALS = (
+    ("0", "1 microsecond", "15 minutes", "1 day 02:00", "PT5M"),
+    (
+        "",
+        "soon",
+        "15 minuts",
+        "-1 second",
+        "1 day -25 hours",
+        "infinity",
+        "-infinity",
+        "300000 years",
+    ),
+)
+COUNTS = (("0", "5", "1000000"), ("", "-1", "many", "1.5", "1e3", "99999999999999999999"))
+CASES = {
+    "alert_hook": (
+        ("", "ops.page", "ops.page(text, text, jsonb)"),
+        ("ops.nowhere", "ops.page(", "ops.page(text)", "pg_catalog.now()", "page", "x; DROP TABLE etl.run"),
+    ),
+    "business_date": (
+        ("", "2025-12-31", "2024-02-29"),
+        ("2025-02-29", "31.12.2025", "01/02/2025", "infinity", "today", "2025-12-31 10:00", "-"),
+    ),
+    "checks_kept": INTERVALS,
+    "currency": (("EUR", "USD"), ("", "eur", "EURO", "E1R", "€")),
+    "maintenance_every": INTERVALS,
+    "quarantine_limit": COUNTS,
+    "queue_old_after": INTERVALS,
+    "reconciliation_rows_kept": COUNTS,
+    "reconciliations_kept": INTERVALS,
+    "runs_kept": INTERVALS,
+    "source_retry_pause": INTERVALS,
+    "stale_after": INTERVALS,
+    "time_zone": (
+        ("UTC", "Europe/Berlin", "europe/berlin", "America/Argentina/Buenos_Aires"),
+        ("", "Berlin", "Berlin1", "Europe/Berlin ", "+02:00", "UTC+25", "Mars/Olympus_Mons"),
+    ),
+}  # fmt: skip
+UPDATE = "UPDATE etl.setting SET value = %s WHERE name = %s"
 
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_setting_takes_what_fits_and_nothing_else(database: Database, name: str) -> None:
+    database.execute("CREATE SCHEMA ops")
+    database.execute("CREATE PROCEDURE ops.page(text, text, jsonb) LANGUAGE sql AS 'SELECT 1'")
+    fit, unfit = CASES[name]
+    connection = database.connect()
+    for value in fit:
+        assert connection.execute(UPDATE, [value, name]).rowcount == 1, value
+    for value in (*unfit, *VALUES):
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute(UPDATE, [value, name])
+        assert caught.value.sqlstate == "ET019", value
+        told = f'the setting "{name}" cannot be "{value}": it takes '
+        assert (caught.value.diag.message_primary or "").startswith(told)
+        assert caught.value.diag.message_hint
+    assert database.value("SELECT value FROM etl.setting WHERE name = %s", name) == fit[-1]
+
+
+def test_every_setting_is_tried_and_its_default_fits(database: Database) -> None:
+    settings = database.rows("SELECT name, value_type FROM etl.setting ORDER BY name")
+    assert [row["name"] for row in settings] == list(CASES)
+    assert [row["name"] for row in settings if row["value_type"] == "text"] == []
+    database.execute("UPDATE etl.setting SET value = value")
+
+
+def test_settings_of_one_s_own_are_checked_as_they_are_added(database: Database) -> None:
+    add = "INSERT INTO etl.setting (name, value, value_type, description) VALUES (%s, %s, %s, '')"
+    database.execute(add, "anything", "x", "text")
+    database.execute(add, "pause", "1 hour", "interval")
+    with pytest.raises(psycopg.Error, match='"limit" cannot be "few": it takes a whole number'):
+        database.execute(add, "limit", "few", "count")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.execute(add, "odd", "x", "no such type")
+
+
+@pytest.fixture
+def unchecked(database: Database) -> None:
+    """Values may come by other ways: a time zone goes with an update of the server's system."""
+    database.execute("ALTER TABLE etl.setting DISABLE TRIGGER check_value")
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_a_time_zone_that_is_none_fails_the_load_in_its_words(
     database: Database, play: Play
 ) -> None:
@@ -45,6 +128,7 @@ def test_a_time_zone_that_is_none_fails_the_load_in_its_words(
     assert play.value("SELECT count(*) FROM etl.reconciliation_difference") == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("value", VALUES, ids=["name", "value", "list"])
 def test_no_setting_s_value_is_executed(database: Database, play: Play, value: str) -> None:
     """All settings that there are, those of tomorrow too."""
