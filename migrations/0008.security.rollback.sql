@@ -17,6 +17,15 @@ END
 $refuse_to_lose$;
 
 ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO public;
+
+DO $open_database$
+BEGIN
+    IF (SELECT pg_has_role(d.datdba, 'USAGE') FROM pg_database AS d WHERE d.datname = current_database()) THEN
+        EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO public', current_database());
+    END IF;
+END
+$open_database$;
+
 DROP SCHEMA audit CASCADE;
 DROP SCHEMA analysis CASCADE;
 
@@ -38,7 +47,7 @@ $remove_group_roles$;
 DROP TRIGGER IF EXISTS withhold_values ON etl.task_run;
 DROP PROCEDURE IF EXISTS etl.apply_permissions;
 DROP FUNCTION IF EXISTS etl._make_definers;
-DROP VIEW IF EXISTS etl.permission_gap, etl._wanted_privilege, etl.access_object;
+DROP VIEW IF EXISTS etl.permission_gap, etl.access_flaw, etl._wanted_privilege, etl.access_object;
 DROP VIEW IF EXISTS etl.user_status;
 -- Extractions call it; nobody is forgotten.
 CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)

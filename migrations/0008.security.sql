@@ -95,7 +95,7 @@ CREATE INDEX access_schema_owner ON etl.access_schema (owner_level);
 
 CREATE TABLE etl.permission (
     level text NOT NULL REFERENCES etl.access_level ON UPDATE CASCADE ON DELETE CASCADE,
-    object_kind text NOT NULL CHECK (object_kind IN ('schema', 'relation', 'routine')),
+    object_kind text NOT NULL CHECK (object_kind IN ('database', 'extension', 'schema', 'relation', 'routine')),
     schema_name name NOT NULL,
     object_name text NOT NULL CHECK (object_name <> ''),
     privileges text[] NOT NULL,
@@ -106,8 +106,8 @@ CREATE TABLE etl.permission (
 );
 COMMENT ON TABLE etl.permission IS 'Who may do what with which object. What no row gives is revoked from the levels and from PUBLIC by etl.apply_permissions.';
 COMMENT ON COLUMN etl.permission.level IS 'Level.';
-COMMENT ON COLUMN etl.permission.object_kind IS 'schema, relation (table, view, foreign table, sequence) or routine.';
-COMMENT ON COLUMN etl.permission.schema_name IS 'Schema of the object; for a schema, itself.';
+COMMENT ON COLUMN etl.permission.object_kind IS 'database, extension (the routines of one), schema, relation (table, view, foreign table, sequence) or routine.';
+COMMENT ON COLUMN etl.permission.schema_name IS 'Schema of the object; for a schema, itself; for a routine of an extension, the extension; for the database, empty.';
 COMMENT ON COLUMN etl.permission.object_name IS 'Name of the object, * for any characters.';
 COMMENT ON COLUMN etl.permission.privileges IS 'Privileges; none where the row says only that the object is left to its owner.';
 COMMENT ON COLUMN etl.permission.column_names IS 'Columns that the privileges are confined to; NULL for all.';

@@ -4,18 +4,51 @@
 -- what is there, and what is new belongs to who migrates until etl.apply_permissions has been called. Permissions are compared first and
 -- only what differs is granted or revoked, so that a call with nothing to do costs next to nothing. The permissions of roles that are
 -- no level are none of its business.
+--
+-- The database and the routines of extensions belong to whom they belong: their permissions are brought in line where the caller may do
+-- that, and etl.access_flaw tells where he may not.
 
 CREATE OR REPLACE VIEW etl.access_object AS
 SELECT
-    'schema' AS object_kind,
-    n.nspname AS schema_name,
-    n.nspname AS object_name,
-    n.oid AS object_id,
-    'SCHEMA' AS keyword,
-    quote_ident(n.nspname) AS identity,
-    n.nspowner AS owner_id,
-    coalesce(n.nspacl, acldefault('n', n.nspowner)) AS acl,
+    'database' AS object_kind,
+    ''::name AS schema_name,
+    d.datname AS object_name,
+    d.oid AS object_id,
+    'DATABASE' AS keyword,
+    quote_ident(d.datname) AS identity,
+    d.datdba AS owner_id,
+    coalesce(d.datacl, acldefault('d', d.datdba)) AS acl,
     false AS is_part
+FROM pg_database AS d
+WHERE d.datname = current_database()
+UNION ALL
+SELECT
+    'extension',
+    e.extname,
+    p.proname,
+    p.oid,
+    'ROUTINE',
+    format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
+    p.proowner,
+    coalesce(p.proacl, acldefault('f', p.proowner)),
+    false
+FROM pg_extension AS e
+JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE EXISTS (SELECT FROM etl.permission AS m
+    WHERE m.object_kind = 'extension' AND m.schema_name = e.extname)
+UNION ALL
+SELECT
+    'schema',
+    n.nspname,
+    n.nspname,
+    n.oid,
+    'SCHEMA',
+    quote_ident(n.nspname),
+    n.nspowner,
+    coalesce(n.nspacl, acldefault('n', n.nspowner)),
+    false
 FROM pg_namespace AS n
 JOIN etl.access_schema AS s ON s.schema_name = n.nspname
 UNION ALL
@@ -59,9 +92,9 @@ JOIN pg_namespace AS n ON n.oid = p.pronamespace
 JOIN etl.access_schema AS s ON s.schema_name = n.nspname
 WHERE NOT EXISTS (SELECT FROM pg_depend AS d
     WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e');
-COMMENT ON VIEW etl.access_object IS 'All objects whose permissions are declared: what is in the schemas of etl.access_schema. What belongs to an extension is not among them.';
-COMMENT ON COLUMN etl.access_object.object_kind IS 'schema, relation or routine.';
-COMMENT ON COLUMN etl.access_object.schema_name IS 'Schema.';
+COMMENT ON VIEW etl.access_object IS 'All objects whose permissions are declared: the database, what is in the schemas of etl.access_schema, and the routines of the extensions that etl.permission names.';
+COMMENT ON COLUMN etl.access_object.object_kind IS 'database, extension (a routine of one), schema, relation or routine.';
+COMMENT ON COLUMN etl.access_object.schema_name IS 'Schema; the extension of its routines; empty for the database.';
 COMMENT ON COLUMN etl.access_object.object_name IS 'Name.';
 COMMENT ON COLUMN etl.access_object.object_id IS 'Object identifier.';
 COMMENT ON COLUMN etl.access_object.keyword IS 'What ALTER calls it.';
@@ -91,9 +124,79 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'public')
     AND NOT EXISTS (SELECT FROM pg_depend AS d
         WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e');
 COMMENT ON VIEW etl.permission_gap IS 'Objects that no row of etl.permission speaks of, and schemas that no row of etl.access_schema does. Nobody but their owner gets at them.';
-COMMENT ON COLUMN etl.permission_gap.object_kind IS 'schema, relation or routine.';
+COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object.';
 COMMENT ON COLUMN etl.permission_gap.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.permission_gap.object_name IS 'Name.';
+
+CREATE OR REPLACE VIEW etl.access_flaw AS
+SELECT
+    l.role_name AS object,
+    true AS is_fatal,
+    format('there is no group role "%s"', l.role_name) AS problem,
+    format('CREATE ROLE %I NOLOGIN; then oceanrecords migrate', l.role_name) AS remedy
+FROM etl.access_level AS l
+WHERE NOT EXISTS (SELECT FROM pg_roles AS r
+    WHERE r.rolname = l.role_name)
+UNION ALL
+SELECT
+    l.role_name,
+    false,
+    format('the group role "%s" is more than a group: %s', l.role_name, p.powers),
+    format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION;', l.role_name)
+FROM etl.access_level AS l
+JOIN pg_roles AS r ON r.rolname = l.role_name
+CROSS JOIN LATERAL concat_ws(
+    ', ',
+    CASE WHEN r.rolcanlogin THEN 'a login' END,
+    CASE WHEN r.rolsuper THEN 'a superuser' END,
+    CASE WHEN r.rolcreaterole THEN 'able to create roles' END,
+    CASE WHEN r.rolcreatedb THEN 'able to create databases' END,
+    CASE WHEN r.rolbypassrls THEN 'free of row security' END,
+    CASE WHEN r.rolreplication THEN 'able to replicate' END
+) AS p (powers)
+WHERE p.powers <> ''
+UNION ALL
+SELECT
+    m.login,
+    false,
+    format('the login "%s" has %s levels: %s', m.login, cardinality(m.levels), array_to_string(m.levels, ', ')),
+    format('oceanrecords users revoke %s LEVEL, unless it is meant to have them all', m.login)
+FROM (
+    SELECT r.rolname AS login, array_agg(l.level ORDER BY l.level) AS levels
+    FROM pg_roles AS r
+    JOIN pg_roles AS g ON g.rolname <> r.rolname
+    JOIN etl.access_level AS l ON l.role_name = g.rolname
+    WHERE r.rolcanlogin
+        AND NOT r.rolsuper
+        -- Who may create roles belongs to those that he made, so that he can grant them; he has their rights only if he gave them to himself.
+        AND (pg_has_role(r.oid, g.oid, 'USAGE') OR NOT r.rolcreaterole AND pg_has_role(r.oid, g.oid, 'MEMBER'))
+        AND NOT EXISTS (SELECT FROM etl.access_level AS o
+            WHERE o.role_name = r.rolname)
+    GROUP BY r.rolname
+) AS m
+WHERE cardinality(m.levels) > 1
+UNION ALL
+SELECT
+    o.schema_name,
+    false,
+    CASE o.object_kind
+        WHEN 'database' THEN format('everybody may %s the database "%s"', string_agg(
+            CASE g.privilege_type WHEN 'CONNECT' THEN 'connect to' WHEN 'TEMPORARY' THEN 'make temporary tables in' ELSE 'create schemas in' END,
+            ' and ' ORDER BY g.privilege_type
+        ), min(o.object_name::text))
+        ELSE format('everybody may execute %s routines of the extension %s', count(*), o.schema_name)
+    END,
+    format('Let %I, or a superuser, do: CALL etl.apply_permissions();', pg_get_userbyid(o.owner_id))
+FROM etl.access_object AS o
+CROSS JOIN LATERAL aclexplode(o.acl) AS g
+WHERE o.object_kind IN ('database', 'extension')
+    AND g.grantee = 0
+GROUP BY o.object_kind, o.schema_name, o.owner_id;
+COMMENT ON VIEW etl.access_flaw IS 'What is not as it should be with group roles, logins and PUBLIC, and what to do about it. `oceanrecords doctor` shows it.';
+COMMENT ON COLUMN etl.access_flaw.object IS 'Role, or extension; empty for the database.';
+COMMENT ON COLUMN etl.access_flaw.is_fatal IS 'Whether the warehouse cannot do without.';
+COMMENT ON COLUMN etl.access_flaw.problem IS 'What is wrong, in one sentence.';
+COMMENT ON COLUMN etl.access_flaw.remedy IS 'What to do about it.';
 
 /*
 Privileges that the catalog gives. Whoever may read a view may execute the functions in it, too: PostgreSQL asks the reader for that
@@ -210,6 +313,7 @@ BEGIN
         JOIN pg_roles AS r ON r.rolname = l.role_name
         WHERE o.owner_id <> r.oid
             AND NOT o.is_part
+            AND o.object_kind <> 'extension'
         UNION ALL
         SELECT 'TYPE', format('%I.%I', n.nspname, t.typname), l.role_name, 3
         FROM pg_type AS t
@@ -233,7 +337,8 @@ $_hand_over$;
 COMMENT ON FUNCTION etl._hand_over() IS 'Hands the objects of the schemas to their owners; returns how many changed hands.';
 
 /*
-Grants what is wanted and not there, or revokes what is there and not wanted.
+Grants what is wanted and not there, or revokes what is there and not wanted. The database, and routines of extensions, are left as they are when
+the caller does not own them.
 Parameters: p_verb, GRANT or REVOKE; p_of_columns, whether of columns or of whole objects.
 Returns:    number of privileges.
 */
@@ -285,6 +390,8 @@ BEGIN
             GROUP BY h.object_id, h.role_id, h.privilege
         ) AS c
         JOIN etl.access_object AS o ON o.object_id = c.object_id
+        WHERE o.object_kind NOT IN ('database', 'extension')
+            OR pg_has_role(o.owner_id, 'USAGE')
         GROUP BY c.role_id, c.privilege, c.columns, CASE WHEN o.object_kind = 'relation' AND o.keyword <> 'SEQUENCE' THEN 'TABLE' ELSE o.keyword END
         ORDER BY 1
     LOOP
@@ -387,34 +494,9 @@ $_set_default_privileges$;
 COMMENT ON FUNCTION etl._set_default_privileges() IS 'Sets what permissions new objects have.';
 
 /*
-Lets the levels connect where not everybody may. That everybody may is PostgreSQL's default, and left as it is: who has no level sees
-nothing.
-*/
-CREATE OR REPLACE FUNCTION etl._let_levels_connect()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_let_levels_connect$
-DECLARE
-    v_role name;
-BEGIN
-    FOR v_role IN
-        SELECT l.role_name
-        FROM etl.access_level AS l
-        JOIN pg_database AS d ON d.datname = current_database()
-        WHERE NOT has_database_privilege(l.role_name, d.oid, 'CONNECT')
-            AND pg_has_role(current_user, d.datdba, 'USAGE')
-    LOOP
-        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), v_role);
-    END LOOP;
-END
-$_let_levels_connect$;
-COMMENT ON FUNCTION etl._let_levels_connect() IS 'Lets the levels connect where not everybody may.';
-
-/*
 Brings owners and permissions in line with the catalog. Call it after every change of the catalog or of the objects; a second call
 changes nothing. The caller is a superuser, or who migrates: he must belong to the owning role.
-Writes:  owners, permissions and default privileges of the objects in the schemas of etl.access_schema; audit.act when it changed any.
+Writes:  owners, permissions and default privileges of the objects of etl.access_object; audit.act when it changed any.
 Errors:  ET030 when a group role is missing, ET031 when a routine of etl.definer_routine is not fit for it.
 */
 CREATE OR REPLACE PROCEDURE etl.apply_permissions()
@@ -434,7 +516,6 @@ BEGIN
     v_granted := etl._change_privileges('GRANT', p_of_columns => false);
     v_granted := v_granted + etl._change_privileges('GRANT', p_of_columns => true);
     PERFORM etl._set_default_privileges();
-    PERFORM etl._let_levels_connect();
     IF v_owned + v_revoked + v_granted > 0 THEN
         INSERT INTO audit.act (act, target, details)
         VALUES (

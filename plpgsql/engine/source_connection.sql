@@ -660,6 +660,9 @@ AS $source_grants$
         SELECT coalesce(p_schema, min(k.base_schema::text) OVER ()::name) AS remote_schema, k.relation, coalesce(k.base_table, k.relation) AS remote_table
         FROM etl._contract() AS k
     )
+    -- In the database where it is executed, whose name need not be known here.
+    SELECT format('DO %L;', format('BEGIN EXECUTE format(''GRANT CONNECT ON DATABASE %%I TO %%I'', current_database(), %L); END', p_role))
+    UNION ALL
     (SELECT DISTINCT format('GRANT USAGE ON SCHEMA %I TO %I;', w.remote_schema, p_role) FROM wanted AS w)
     UNION ALL
     (

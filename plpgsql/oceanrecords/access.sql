@@ -45,6 +45,12 @@ INSERT INTO etl.permission (level, object_kind, schema_name, object_name, privil
 SELECT l.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.column_names::name[], 'oceanrecords'
 FROM (
     VALUES
+        -- The database, and what extensions bring: nothing is for everybody. Only the loads make temporary tables. ---------------
+        ('{analyst,application,auditor,business,etl,steward}', 'database', '', '{*}', '{CONNECT}', NULL),
+        ('{etl}', 'database', '', '{*}', '{TEMPORARY}', NULL),
+        ('{etl}', 'extension', 'btree_gist', '{*}', '{}', NULL),
+        ('{etl}', 'extension', 'postgres_fdw', '{*}', '{}', NULL),
+
         -- Schemas -----------------------------------------------------------------------------------------------------
         ('{analyst}', 'schema', 'analysis', '{analysis}', '{USAGE}', NULL),
         ('{application,etl}', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
@@ -129,7 +135,7 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,country_access,definer_routine,permission,user_account}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{access_object,permission_gap,user_status}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
         ('{etl}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),

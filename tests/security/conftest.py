@@ -98,6 +98,13 @@ def read_all(connection: Connection) -> dict[str, str]:
 
 
 @pytest.fixture
+def database(database: Database) -> Database:
+    """The copy of a database does not take the permissions of the database itself along."""
+    database.execute("CALL etl.apply_permissions()")
+    return database
+
+
+@pytest.fixture
 def play(database: Database) -> Play:
     """A shop that sells to Germany and France, loaded."""
     play = Play.observed(database.connect)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 from psycopg import sql
 
+from driver.connection import Target
+from driver.migrate import Migrator
 from tests.security.conftest import LEVELS, Connection, People, attempt, read_all
-from tests.support.database import Database
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer
 
 DENIED = "42501"
 
@@ -25,7 +30,12 @@ RELATIONS = """
     GROUP BY c.oid, n.nspname, c.relname, c.relkind
 """
 ROUTINES = """
-    SELECT p.oid, n.nspname, p.proname, p.prokind,
+    SELECT p.oid, n.nspname, p.proname,
+        -- Procedures, and what indexes and foreign tables call.
+        p.prokind = 'p' OR EXISTS (
+            SELECT FROM pg_depend AS d
+            WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        ) AS is_called_otherwise,
         (SELECT string_agg('NULL::' || format_type(t.id, NULL), ', ' ORDER BY t.number)
         FROM unnest(p.proargtypes) WITH ORDINALITY AS t (id, number)) AS arguments
     FROM pg_proc AS p
@@ -33,10 +43,6 @@ ROUTINES = """
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'proof', 'cron')
         AND n.nspname NOT LIKE 'pg\\_%'
         AND p.prorettype <> 'trigger'::regtype
-        AND NOT EXISTS (
-            SELECT FROM pg_depend AS d
-            WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-        )
 """
 
 
@@ -150,7 +156,7 @@ def test_a_level_may_do_what_is_declared_and_nothing_else(
         oid = int(row["oid"])
         allowed = row["nspname"] in schemas and (oid, 0, "EXECUTE") in wanted
         routine = sql.Identifier(row["nspname"], row["proname"]).as_string()
-        if row["prokind"] == "p":
+        if row["is_called_otherwise"]:
             held = database.value(
                 "SELECT has_function_privilege(%s, %s::oid, 'EXECUTE')", connection.info.user, oid
             )
@@ -166,6 +172,8 @@ def test_a_level_may_do_what_is_declared_and_nothing_else(
     for row in database.rows("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"):
         schema = sql.Identifier(row["nspname"]).as_string()
         expect(f"CREATE in {schema}", f"CREATE TABLE {schema}.mine ()", False)
+    expect("CREATE SCHEMA", "CREATE SCHEMA mine", False)
+    expect("CREATE TEMPORARY TABLE", "CREATE TEMPORARY TABLE mine ()", False)
     assert surprises == []
 
 
@@ -196,12 +204,77 @@ def test_no_routine_is_for_everybody(database: Database) -> None:
         CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS g
         WHERE g.grantee = 0
             AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-            AND NOT EXISTS (
-                SELECT FROM pg_depend AS d
-                WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-            )
     """
     assert database.rows(open_to_all) == []
+
+
+def test_the_database_is_not_for_everybody(people: People) -> None:
+    database = people.database
+    database.execute("CREATE EXTENSION postgres_fdw WITH SCHEMA etl")
+    database.execute("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA public, etl TO PUBLIC")
+    database.execute(f"GRANT ALL ON DATABASE {database.name} TO PUBLIC, oceanrecords_business")
+    database.execute("CALL etl.apply_permissions()")
+    rights = database.rows(
+        """
+        SELECT g.grantee::regrole::text AS role, array_agg(g.privilege_type ORDER BY g.privilege_type) AS rights
+        FROM pg_database AS d
+        CROSS JOIN LATERAL aclexplode(d.datacl) AS g
+        WHERE d.datname = current_database() AND g.grantee <> d.datdba
+        GROUP BY g.grantee
+        """
+    )
+    assert {row["role"]: row["rights"] for row in rights} == {
+        f"oceanrecords_{level}": ["CONNECT", "TEMPORARY"] if level == "etl" else ["CONNECT"]
+        for level in LEVELS
+    }
+    assert database.rows("SELECT * FROM etl.access_flaw") == []
+    test_no_routine_is_for_everybody(database)
+    stranger = people.add("stranger", "analyst")
+    people.connect("stranger").close()
+    database.execute("CALL etl.revoke_level(%s, 'analyst')", stranger)
+    with pytest.raises(psycopg.OperationalError, match="CONNECT"):
+        people.connect("stranger")
+
+
+def test_nobody_needs_a_permission_for_what_an_index_does(people: People) -> None:
+    people.database.execute(
+        "CREATE TABLE oceanrecords.booked ("
+        " room integer, during tstzrange, EXCLUDE USING gist (room WITH =, during WITH &&));"
+        "GRANT SELECT, INSERT ON oceanrecords.booked TO oceanrecords_application, oceanrecords_etl"
+    )
+    for level in ("application", "etl"):
+        people.add(level, level)
+        twice = "INSERT INTO oceanrecords.booked SELECT 1, '[now,)' FROM generate_series(1, {})"
+        assert people.try_as(level, twice.format(1)) is None
+        assert people.try_as(level, twice.format(2)) == "23P01"
+        assert people.try_as(level, "SELECT FROM oceanrecords.booked WHERE room = 1") is None
+
+
+def test_who_does_not_own_the_database_leaves_it_as_it_is(
+    own_server: Callable[..., RunningServer],
+) -> None:
+    server = own_server()
+    with temporary_database(server, None) as database:
+        database.execute("CREATE ROLE builder LOGIN CREATEROLE")
+        database.execute(f"GRANT CREATE ON DATABASE {database.name} TO builder")
+        dsn = psycopg.conninfo.make_conninfo(database.dsn, user="builder")
+        Migrator(Target(dsn, "tests")).apply()
+        flaws = "SELECT problem, remedy FROM etl.access_flaw ORDER BY problem"
+        everybody, routines = database.rows(flaws)
+        assert everybody == {
+            "problem": "everybody may connect to and make temporary tables in the database"
+            f' "{database.name}"',
+            "remedy": "Let postgres, or a superuser, do: CALL etl.apply_permissions();",
+        }
+        assert "routines of the extension btree_gist" in routines["problem"]
+        assert database.value("SELECT count(*) FROM etl.permission_gap") == 0
+
+        # Who owns the database closes it; what came with an extension is the superuser's.
+        database.execute(f"ALTER DATABASE {database.name} OWNER TO builder")
+        Migrator(Target(dsn, "tests")).apply()
+        assert database.rows(flaws) == [routines]
+        database.execute("CALL etl.apply_permissions()")
+        assert database.rows(flaws) == []
 
 
 def test_applying_again_changes_nothing(database: Database) -> None:
