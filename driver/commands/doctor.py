@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import psycopg
 import typer
+from psycopg import sql
 from rich.text import Text
 
 from driver import output, state
@@ -26,6 +27,9 @@ from driver.migrate import Migrator
 from driver.output import console, emit
 
 EXAMPLES = "Examples: oceanrecords doctor · oceanrecords doctor --json"
+
+# Who owns the warehouse; migration 0008 makes it.
+_OWNER = "oceanrecords_etl"
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -48,7 +52,7 @@ class Finding:
 
 
 def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Check the server, the rights, the extensions, the migrations and the age of the data.
+    """Check the server, rights and roles, extensions, migrations and the age of the data.
 
     Exit status 1 when something is missing that the warehouse cannot do without.
     """
@@ -112,6 +116,51 @@ def _rights(connection: psycopg.Connection, _target: Target) -> Iterator[Finding
         f"role {role} may {'' if may else 'not '}create schemas in {database}",
         "" if may else f'GRANT CREATE ON DATABASE "{database}" TO "{role}";',
     )
+
+
+def _role(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    """Yield whether the role may own the warehouse, or make the roles that it needs."""
+    role, is_superuser, may_create, belongs = _row(
+        connection,
+        "SELECT rolname, rolsuper, rolcreaterole, CASE WHEN to_regrole(%(owner)s) IS NOT NULL "
+        "THEN pg_has_role(%(owner)s, 'USAGE') END FROM pg_roles WHERE rolname = current_user",
+        owner=_OWNER,
+    )
+    quoted = sql.Identifier(role).as_string()
+    if is_superuser:
+        yield Finding("role", "ok", f"{role} is a superuser")
+    elif belongs:
+        users = "may" if may_create else "may not"
+        yield Finding("role", "ok", f"{role} belongs to {_OWNER}, and {users} manage users")
+    elif belongs is False:
+        yield Finding(
+            "role",
+            "failed",
+            f"{role} does not belong to {_OWNER}, which owns the warehouse",
+            f"GRANT {_OWNER} TO {quoted};",
+        )
+    elif may_create:
+        yield Finding("role", "ok", f"{role} may create the group roles")
+    else:
+        yield Finding(
+            "role",
+            "failed",
+            f"{role} may not create the group roles that the warehouse needs",
+            f"ALTER ROLE {quoted} CREATEROLE; or migrate as a superuser",
+        )
+
+
+def _permissions(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    """Yield what is wrong with group roles, logins and what everybody may do."""
+    if not _value(connection, "SELECT to_regclass('etl.access_flaw') IS NOT NULL"):
+        return
+    flaws = connection.execute(
+        "SELECT is_fatal, problem, remedy FROM etl.access_flaw ORDER BY is_fatal DESC, problem"
+    ).fetchall()
+    for is_fatal, problem, remedy in flaws:
+        yield Finding("permissions", "failed" if is_fatal else "warning", problem, remedy)
+    if not flaws:
+        yield Finding("permissions", "ok", "group roles are there, nothing is open to everybody")
 
 
 def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
@@ -220,8 +269,10 @@ def _staleness(connection: psycopg.Connection) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[psycopg.Connection, Target], Iterator[Finding]], ...] = (
     _server,
     _rights,
+    _role,
     _extensions,
     _migrations,
+    _permissions,
     _last_run,
 )
 
@@ -237,8 +288,10 @@ def _extension(connection: psycopg.Connection, name: str) -> tuple[bool, bool]:
     return bool(installed), bool(available)
 
 
-def _row(connection: psycopg.Connection, query: str, *parameters: Any) -> tuple[Any, ...]:
-    cursor = connection.execute(query.encode(), parameters or None)
+def _row(
+    connection: psycopg.Connection, query: str, *parameters: Any, **named: Any
+) -> tuple[Any, ...]:
+    cursor = connection.execute(query.encode(), named or parameters or None)
     row = cursor.fetchone()
     return row if row is not None else (None,) * len(cursor.description or ())
 

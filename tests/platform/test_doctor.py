@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from driver.server import free_port
 from tests.conftest import Finished
-from tests.support.database import Database
+from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
 
 
@@ -26,9 +27,9 @@ def test_a_database_without_migrations_is_not_ready(
     found = findings(finished)
     assert found["migrations"]["status"] == "failed"
     assert found["migrations"]["remedy"] == "oceanrecords migrate"
-    assert {found[check]["status"] for check in ("server", "version", "rights", "btree_gist")} == {
-        "ok"
-    }
+    checks = ("server", "version", "rights", "role", "btree_gist")
+    assert {found[check]["status"] for check in checks} == {"ok"}
+    assert "permissions" not in found
 
 
 def test_a_migrated_database_wants_a_first_run_and_then_nothing(
@@ -41,6 +42,132 @@ def test_a_migrated_database_wants_a_first_run_and_then_nothing(
     finished = cli("doctor", "--json")
     assert findings(finished)["last run"]["status"] == "ok"
     assert "Ready" in cli("doctor").stdout
+
+
+@pytest.fixture
+def closed(database: Database) -> Database:
+    """The copy of a database does not take the permissions of the database itself along."""
+    database.execute("CALL etl.apply_permissions()")
+    return database
+
+
+def told(finished: Finished, check: str) -> list[tuple[str, str, str]]:
+    return [
+        (one["status"], one["message"], one["remedy"])
+        for one in json.loads(finished.stdout)
+        if one["check"] == check
+    ]
+
+
+def test_permissions_as_declared_are_well(cli: Callable[..., Finished], closed: Database) -> None:
+    assert closed.rows("SELECT * FROM etl.access_flaw") == []
+    finished = cli("doctor", "--json")
+    assert told(finished, "permissions") == [
+        ("ok", "group roles are there, nothing is open to everybody", "")
+    ]
+    assert told(finished, "role") == [("ok", "postgres is a superuser", "")]
+
+
+def test_what_is_open_to_everybody_is_told(cli: Callable[..., Finished], closed: Database) -> None:
+    closed.execute(f"GRANT CONNECT ON DATABASE {closed.name} TO PUBLIC")
+    finished = cli("doctor", "--json")
+    assert finished.returncode == 0
+    assert told(finished, "permissions") == [
+        (
+            "warning",
+            f'everybody may connect to the database "{closed.name}"',
+            "Let postgres, or a superuser, do: CALL etl.apply_permissions();",
+        )
+    ]
+
+
+def test_a_login_of_more_than_one_level_is_told(
+    cli: Callable[..., Finished], closed: Database
+) -> None:
+    closed.execute("CALL etl.add_user('pair', '{auditor}'); CALL etl.add_user('one', '{steward}')")
+    try:
+        # By way of a group, too.
+        closed.execute(
+            "CREATE ROLE a_group IN ROLE oceanrecords_business; GRANT a_group TO pair, one"
+        )
+        closed.execute("REVOKE a_group FROM one")
+        assert told(cli("doctor", "--json"), "permissions") == [
+            (
+                "warning",
+                'the login "pair" has 2 levels: auditor, business',
+                "oceanrecords users revoke pair LEVEL, unless it is meant to have them all",
+            )
+        ]
+    finally:
+        closed.execute(
+            "DROP ROLE a_group; CALL etl.remove_user('pair'); CALL etl.remove_user('one')"
+        )
+
+
+def test_group_roles_with_powers_or_missing_are_told(
+    oceanrecords: Callable[..., Finished], own_server: Callable[..., RunningServer]
+) -> None:
+    with temporary_database(own_server(), None) as database:
+        assert oceanrecords("--dsn", database.dsn, "migrate").returncode == 0
+        database.execute("ALTER ROLE oceanrecords_analyst LOGIN CREATEDB")
+        finished = oceanrecords("--dsn", database.dsn, "doctor", "--json")
+        assert finished.returncode == 0
+        ((status, message, remedy),) = told(finished, "permissions")
+        assert status == "warning"
+        assert message == (
+            'the group role "oceanrecords_analyst" is more than a group: '
+            "a login, able to create databases"
+        )
+        database.execute(remedy)
+        finished = oceanrecords("--dsn", database.dsn, "doctor", "--json")
+        assert [status for status, *_ in told(finished, "permissions")] == ["ok"]
+
+        database.execute("DROP OWNED BY oceanrecords_auditor; DROP ROLE oceanrecords_auditor")
+        finished = oceanrecords("--dsn", database.dsn, "doctor", "--json")
+        assert finished.returncode == 1
+        assert told(finished, "permissions") == [
+            (
+                "failed",
+                'there is no group role "oceanrecords_auditor"',
+                "CREATE ROLE oceanrecords_auditor NOLOGIN; then oceanrecords migrate",
+            )
+        ]
+
+
+def test_what_the_role_lacks_is_told_with_the_statement_that_gives_it(
+    oceanrecords: Callable[..., Finished], own_server: Callable[..., RunningServer]
+) -> None:
+    with temporary_database(own_server(), None) as database:
+        database.execute('CREATE ROLE "a builder" LOGIN')
+        database.execute(f'GRANT CREATE ON DATABASE {database.name} TO "a builder"')
+        dsn = psycopg.conninfo.make_conninfo(database.dsn, user="a builder")
+
+        def role() -> tuple[str, str, str]:
+            (found,) = told(oceanrecords("--dsn", dsn, "doctor", "--json"), "role")
+            return found
+
+        status, message, remedy = role()
+        assert (status, message) == (
+            "failed",
+            "a builder may not create the group roles that the warehouse needs",
+        )
+        database.execute(remedy.split(";")[0])
+        assert role() == ("ok", "a builder may create the group roles", "")
+        # Somebody else makes them.
+        assert oceanrecords("--dsn", database.dsn, "migrate").returncode == 0
+        database.execute('ALTER ROLE "a builder" NOCREATEROLE')
+        database.execute(f'GRANT CONNECT ON DATABASE {database.name} TO "a builder"')
+        status, message, remedy = role()
+        assert (status, message) == (
+            "failed",
+            "a builder does not belong to oceanrecords_etl, which owns the warehouse",
+        )
+        database.execute(remedy)
+        assert role() == (
+            "ok",
+            "a builder belongs to oceanrecords_etl, and may not manage users",
+            "",
+        )
 
 
 def test_a_warehouse_older_than_promised_is_stale(
