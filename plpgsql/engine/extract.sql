@@ -5,13 +5,6 @@
 -- that the mirror contains. A batch is what the present snapshot sees and that one did not. The range on the id makes it an
 -- index scan; the visibility test makes it exact.
 
-INSERT INTO etl.setting (name, value, description)
-VALUES
-    ('source_retry_pause', '1 second', 'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).')
-ON CONFLICT (name) DO UPDATE
-SET description = excluded.description
-WHERE etl.setting.description <> excluded.description;
-
 CREATE OR REPLACE FUNCTION etl._changed_condition(p_source etl.source_table, p_mode text)
 RETURNS text
 LANGUAGE sql
