@@ -310,7 +310,7 @@ COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is
 
 /*
 Orders the dimensions and facts of a first load by their critical path: what the largest fact waits for comes first, so that workers
-end together. On a million orders two of them loaded the stars in nine tenths of the time that the order of names took.
+end together.
 Parameters: p_run_id, the run; its mirrors are full, so that the planner can tell the sizes.
 Writes:     etl.task_run (position).
 Source:     list scheduling by critical path: R. L. Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
