@@ -4,50 +4,86 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import psycopg
 import typer
 from typer.core import TyperGroup
 
-from driver import users, version
-from driver.commands import (
-    check,
-    db,
-    demo,
-    docs,
-    doctor,
-    migrate,
-    reconcile,
-    run,
-    schedule,
-    source,
-    status,
-    trace,
-)
+from driver import version
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
-from driver.forget import EXAMPLES as FORGET_EXAMPLES
-from driver.forget import forget
 from driver.output import console, error_console, print_error
 from driver.state import State
 
-# Commands of other packages, each a module that defines `app`: its panel of the help and what it is
-# for. They are imported when they are called: the other commands do not pay for what they need.
-_SUB_APPS = {
-    "simulate": (
-        "simulator.cli",
+
+@dataclass(frozen=True)
+class _Command:
+    """Where a command is. It is imported when it is called: no other pays for what it needs.
+
+    Attributes:
+        panel: of the help.
+        module: the module.
+        function: its function; None when the module defines a group of commands, `app`.
+        examples: name of what is shown below the function's help.
+        purpose: what the help says of a group whose packages are slow to import.
+    """
+
+    panel: str
+    module: str
+    function: str | None = None
+    examples: str = "EXAMPLES"
+    purpose: str | None = None
+
+    def load(self, name: str) -> Any:
+        """Return the command by the name that it goes by."""
+        module = importlib.import_module(self.module)
+        if self.function is None:
+            command: Any = typer.main.get_group(module.app)
+            command.name = name
+        else:
+            alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
+            alone.command(name, epilog=getattr(module, self.examples))(
+                getattr(module, self.function)
+            )
+            command = typer.main.get_command(alone)
+        command.rich_help_panel = self.panel
+        return command
+
+
+_COMMANDS = {
+    "demo": _Command("Set up", "driver.commands.demo", "demo"),
+    "db": _Command("Set up", "driver.commands.db"),
+    "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
+    "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
+    "source": _Command("Set up", "driver.commands.source"),
+    "users": _Command("People", "driver.users"),
+    "forget": _Command("People", "driver.forget", "forget"),
+    "run": _Command("Load", "driver.commands.run", "run"),
+    "schedule": _Command("Load", "driver.commands.schedule"),
+    "status": _Command("Look", "driver.commands.status", "status", "STATUS_EXAMPLES"),
+    "queue": _Command("Look", "driver.commands.status", "queue", "QUEUE_EXAMPLES"),
+    "quarantine": _Command("Look", "driver.commands.status", "quarantine", "QUARANTINE_EXAMPLES"),
+    "check": _Command("Look", "driver.commands.check", "check"),
+    "reconcile": _Command("Look", "driver.commands.reconcile", "reconcile"),
+    "docs": _Command("Look", "driver.commands.docs", "docs"),
+    "trace": _Command("Look", "driver.commands.trace", "trace_command"),
+    "sql": _Command("Look", "driver.commands.status", "sql", "SQL_EXAMPLES"),
+    "kpi": _Command("Look", "driver.commands.status", "kpi", "KPI_EXAMPLES"),
+    "simulate": _Command(
         "Operational system",
-        "Fill the operational system with history, and keep it moving.",
+        "simulator.cli",
+        purpose="Fill the operational system with history, and keep it moving.",
     ),
-    "metabase": (
+    "metabase": _Command(
+        "Dashboard",
         "metabase.cli",
-        "Dashboard",
-        "Put the dashboard into Metabase, and keep it there as the files say.",
+        purpose="Put the dashboard into Metabase, and keep it there as the files say.",
     ),
-    "dashboard": (
-        "metabase.preview_cli",
+    "dashboard": _Command(
         "Dashboard",
-        "See the dashboard without Metabase.",
+        "metabase.preview_cli",
+        purpose="See the dashboard without Metabase.",
     ),
 }
 
@@ -58,23 +94,23 @@ class RootGroup(TyperGroup):
     OCEANRECORDS_DEBUG=1 shows it all the same.
     """
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all commands in the order of the help."""
-        return [*super().list_commands(ctx), *_SUB_APPS]
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # What is listed, and what a misspelt name is held against.
+        self.commands.update({name: TyperGroup(name=name) for name in _COMMANDS})
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; for one of another package, what the help says of it."""
-        if cmd_name not in _SUB_APPS:
-            return super().get_command(ctx, cmd_name)
-        _, panel, purpose = _SUB_APPS[cmd_name]
-        return TyperGroup(name=cmd_name, help=purpose, rich_help_panel=panel)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Return a command, or of one that is slow to import what the help says of it."""
+        found = _COMMANDS.get(cmd_name)
+        if found is None or found.purpose is None:
+            return found and found.load(cmd_name)
+        return TyperGroup(name=cmd_name, help=found.purpose, rich_help_panel=found.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the arguments call, importing its package if need be."""
+        """Return the command that the arguments call."""
         name, command, rest = super().resolve_command(ctx, args)
-        if name in _SUB_APPS:
-            command = typer.main.get_group(importlib.import_module(_SUB_APPS[name][0]).app)
-            command.name = name
+        if name is not None and _COMMANDS[name].purpose is not None:
+            command = _COMMANDS[name].load(name)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:  # Typer's own click, or click itself
@@ -154,29 +190,6 @@ def root(
 ) -> None:
     """Take the options that all commands share."""
     context.obj = State(dsn=dsn)
-
-
-app.command("demo", rich_help_panel="Set up", epilog=demo.EXAMPLES)(demo.demo)
-app.add_typer(db.app, name="db", rich_help_panel="Set up")
-app.command("migrate", rich_help_panel="Set up", epilog=migrate.EXAMPLES)(migrate.migrate)
-app.command("doctor", rich_help_panel="Set up", epilog=doctor.EXAMPLES)(doctor.doctor)
-app.add_typer(source.app, name="source", rich_help_panel="Set up")
-app.add_typer(users.app, name="users", rich_help_panel="People")
-app.command("forget", rich_help_panel="People", epilog=FORGET_EXAMPLES)(forget)
-
-app.command("run", rich_help_panel="Load", epilog=run.EXAMPLES)(run.run)
-app.add_typer(schedule.app, name="schedule", rich_help_panel="Load")
-app.command("status", rich_help_panel="Look", epilog=status.STATUS_EXAMPLES)(status.status)
-app.command("queue", rich_help_panel="Look", epilog=status.QUEUE_EXAMPLES)(status.queue)
-app.command("quarantine", rich_help_panel="Look", epilog=status.QUARANTINE_EXAMPLES)(
-    status.quarantine
-)
-app.command("check", rich_help_panel="Look", epilog=check.EXAMPLES)(check.check)
-app.command("reconcile", rich_help_panel="Look", epilog=reconcile.EXAMPLES)(reconcile.reconcile)
-app.command("docs", rich_help_panel="Look", epilog=docs.EXAMPLES)(docs.docs)
-app.command("trace", rich_help_panel="Look", epilog=trace.EXAMPLES)(trace.trace_command)
-app.command("sql", rich_help_panel="Look", epilog=status.SQL_EXAMPLES)(status.sql)
-app.command("kpi", rich_help_panel="Look", epilog=status.KPI_EXAMPLES)(status.kpi)
 
 
 def main() -> None:
