@@ -118,15 +118,18 @@ CREATE TABLE etl.fact_dimension (
     lookup_columns name[] NOT NULL,
     as_of_column name,
     null_key bigint NOT NULL DEFAULT -1,
-    PRIMARY KEY (fact, key_column)
+    lookup_role name,
+    PRIMARY KEY (fact, key_column),
+    FOREIGN KEY (fact, lookup_role) REFERENCES etl.fact_dimension
 );
 COMMENT ON TABLE etl.fact_dimension IS 'Dimension keys of the facts; a dimension may play several roles.';
 COMMENT ON COLUMN etl.fact_dimension.fact IS 'Fact.';
 COMMENT ON COLUMN etl.fact_dimension.key_column IS 'Column of the fact table that takes the surrogate key.';
 COMMENT ON COLUMN etl.fact_dimension.dimension IS 'Dimension that is looked up.';
-COMMENT ON COLUMN etl.fact_dimension.lookup_columns IS 'Columns of the fact''s view that hold the business key, in the order of the dimension''s.';
+COMMENT ON COLUMN etl.fact_dimension.lookup_columns IS 'Columns of the fact''s view, or of lookup_role''s dimension, that hold the business key, in the order of the dimension''s.';
 COMMENT ON COLUMN etl.fact_dimension.as_of_column IS 'Column of the fact''s view with the moment whose version is wanted; NULL where the dimension has no versions.';
 COMMENT ON COLUMN etl.fact_dimension.null_key IS 'Key when the fact has no business key for this dimension.';
+COMMENT ON COLUMN etl.fact_dimension.lookup_role IS 'Another key column of the fact, whose member has the lookup columns, such as the product that knows its supplier; NULL where the fact''s view has them.';
 
 -- Catalog: aggregates -------------------------------------------------------------------------------------------------
 
@@ -152,11 +155,13 @@ COMMENT ON COLUMN etl.aggregate.finer_aggregate IS 'Aggregate of the same contri
 CREATE TABLE etl.aggregate_fact (
     aggregate name NOT NULL REFERENCES etl.aggregate ON DELETE CASCADE,
     fact name NOT NULL REFERENCES etl.fact ON DELETE CASCADE,
+    watched_columns name[],
     PRIMARY KEY (aggregate, fact)
 );
 COMMENT ON TABLE etl.aggregate_fact IS 'Facts whose changes touch an aggregate.';
 COMMENT ON COLUMN etl.aggregate_fact.aggregate IS 'Aggregate.';
 COMMENT ON COLUMN etl.aggregate_fact.fact IS 'Fact.';
+COMMENT ON COLUMN etl.aggregate_fact.watched_columns IS 'Columns of the fact that the contribution view reads: a row that changes in others alone contributes as before. NULL for all.';
 CREATE INDEX aggregate_fact_fact ON etl.aggregate_fact (fact);
 
 CREATE TABLE etl.dependency (

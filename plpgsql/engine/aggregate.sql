@@ -23,6 +23,7 @@ FROM (
     SELECT DISTINCT %6$s
     FROM work.%7$I AS w
     WHERE w.operation <> 'unchanged'
+        AND (%9$L = ANY (w.touched_aggregates)) IS NOT FALSE
 ) AS k
 %8$s
 GROUP BY %4$s$sql$,
@@ -33,7 +34,8 @@ GROUP BY %4$s$sql$,
             etl._list(a.measures, CASE p_verb WHEN 'add' THEN 'sum(c.%1$I)' ELSE '-sum(c.%1$I)' END),
             etl._list(a.contribution_key, 'w.%1$I'),
             p_fact || '_decision',
-            etl._join_keys(a.contribution_view, a.contribution_key, 'k', 'c', p_are_many)
+            etl._join_keys(a.contribution_view, a.contribution_key, 'k', 'c', p_are_many),
+            a.aggregate
         )
     FROM etl.aggregate AS a
     JOIN etl.aggregate_fact AS l USING (aggregate)

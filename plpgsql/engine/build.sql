@@ -99,9 +99,16 @@ BEGIN
             SELECT f.fact, f.fact_table::text, f.business_key || f.measures || '{is_deleted,run_id}'::name[], 'a fact table'
             FROM etl.fact AS f
             UNION ALL
-            SELECT k.fact, f.transform_view::text, k.lookup_columns || coalesce(k.as_of_column, k.lookup_columns[1]), 'the key ' || k.key_column
+            SELECT k.fact, coalesce(d.dimension_table, f.transform_view)::text, k.lookup_columns, 'the key ' || k.key_column
             FROM etl.fact_dimension AS k
             JOIN etl.fact AS f USING (fact)
+            LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+            LEFT JOIN etl.dimension AS d ON d.dimension = r.dimension
+            UNION ALL
+            SELECT k.fact, f.transform_view::text, ARRAY[k.as_of_column], 'the key ' || k.key_column
+            FROM etl.fact_dimension AS k
+            JOIN etl.fact AS f USING (fact)
+            WHERE k.as_of_column IS NOT NULL
             UNION ALL
             SELECT k.fact, f.fact_table::text, ARRAY[k.key_column], 'the dimension ' || k.dimension
             FROM etl.fact_dimension AS k
@@ -128,6 +135,11 @@ BEGIN
             FROM etl.aggregate AS a
             JOIN etl.aggregate_fact AS l USING (aggregate)
             JOIN etl.fact AS f USING (fact)
+            UNION ALL
+            SELECT l.aggregate, f.fact_table::text, l.watched_columns, 'being watched'
+            FROM etl.aggregate_fact AS l
+            JOIN etl.fact AS f USING (fact)
+            WHERE l.watched_columns IS NOT NULL
         )
         SELECT w.object, w.relation, c.name AS column_name, w.needed_for, to_regclass(w.relation) IS NULL AS is_missing
         FROM wanted AS w
@@ -167,6 +179,34 @@ BEGIN
         RAISE EXCEPTION 'catalog of "%": key "%" looks up % by %, which has the business key %',
             r_fault.fact, r_fault.key_column, r_fault.dimension, r_fault.lookup_columns, r_fault.business_key
             USING ERRCODE = 'ET003', HINT = 'Name one lookup column for each column of the business key, in its order.';
+    END LOOP;
+
+    FOR r_fault IN
+        SELECT k.fact, k.key_column, k.lookup_role
+        FROM etl.fact_dimension AS k
+        JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+        WHERE r.lookup_role IS NOT NULL
+        LIMIT 1
+    LOOP
+        RAISE EXCEPTION 'catalog of "%": key "%" is looked up by "%", which is looked up by another key itself',
+            r_fault.fact, r_fault.key_column, r_fault.lookup_role
+            USING ERRCODE = 'ET003', HINT = 'Name a key whose lookup columns are in the fact''s view.';
+    END LOOP;
+
+    FOR r_fault IN
+        SELECT l.aggregate, l.fact, r.attname AS column_name
+        FROM etl.aggregate_fact AS l
+        JOIN etl.aggregate AS a USING (aggregate)
+        JOIN etl.fact AS f USING (fact)
+        JOIN pg_rewrite AS w ON w.ev_class = a.contribution_view
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = f.fact_table
+        JOIN pg_attribute AS r ON r.attrelid = d.refobjid AND r.attnum = d.refobjsubid
+        WHERE r.attname <> ALL (l.watched_columns || a.contribution_key)
+        LIMIT 1
+    LOOP
+        RAISE EXCEPTION 'catalog of "%": its contributions read column "%" of %, which is not watched',
+            r_fault.aggregate, r_fault.column_name, r_fault.fact
+            USING ERRCODE = 'ET003', HINT = 'Add the column to watched_columns in etl.aggregate_fact, or set them to NULL to watch all.';
     END LOOP;
 END
 $_check_catalog$;
@@ -219,19 +259,22 @@ BEGIN
     END LOOP;
 
     FOR r_object IN
-        SELECT dimension AS object, dimension_table AS target, business_key, '' AS extra_columns
+        SELECT dimension AS object, dimension_table AS target, business_key, '' AS extra_columns, false AS is_fact
         FROM etl.dimension
         WHERE transform_view IS NOT NULL
         UNION ALL
         SELECT f.fact, f.fact_table, f.business_key,
             -- Lookup columns travel with the decision, for the queue.
             coalesce((
-                SELECT string_agg(DISTINCT format(', %I.%I', 'v', c.name), '')
+                SELECT string_agg(DISTINCT format(', (SELECT r.%1$I FROM %2$s AS r LIMIT 0) AS %1$I', c.name, coalesce(d.dimension_table, f.transform_view)), '')
                 FROM etl.fact_dimension AS k
+                LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+                LEFT JOIN etl.dimension AS d ON d.dimension = r.dimension
                 CROSS JOIN LATERAL unnest(k.lookup_columns) AS c (name)
                 WHERE k.fact = f.fact
                     AND c.name <> ALL (etl._columns(f.fact_table))
-            ), '')
+            ), '') || ', NULL::name[] AS touched_aggregates',
+            true
         FROM etl.fact AS f
     LOOP
         IF etl._ensure_table(
@@ -244,12 +287,7 @@ BEGIN
         END IF;
         IF etl._ensure_table(
             'work', r_object.object || '_decision',
-            format(
-                'SELECT NULL::text AS operation, t.*%s FROM %s AS t%s',
-                r_object.extra_columns,
-                r_object.target,
-                CASE WHEN r_object.extra_columns <> '' THEN format(', %s AS v', (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = r_object.object)) ELSE '' END
-            ),
+            format('SELECT NULL::text AS operation, t.*%s FROM %s AS t', r_object.extra_columns, r_object.target),
             p_unlogged => true, p_replace => true
         ) THEN
             EXECUTE format(
@@ -257,6 +295,12 @@ BEGIN
                 'What the last load of ' || r_object.object || ' decided for each row: insert, update, delete or unchanged.'
             );
             EXECUTE format('COMMENT ON COLUMN work.%I.operation IS %L', r_object.object || '_decision', 'insert, update, delete or unchanged.');
+            IF r_object.is_fact THEN
+                EXECUTE format(
+                    'COMMENT ON COLUMN work.%I.touched_aggregates IS %L', r_object.object || '_decision',
+                    'Aggregates to which the row contributes otherwise than before; NULL for all.'
+                );
+            END IF;
         END IF;
     END LOOP;
 
@@ -413,12 +457,12 @@ DECLARE
     r_column record;
 BEGIN
     FOR r_column IN
-        WITH mirror (origin, copy) AS (
-            SELECT to_regclass(format('source.%I', s.source_table)), to_regclass(format('%I.%I', m.schema_name, s.source_table))
+        WITH mirror (origin, copy, columns) AS (
+            SELECT to_regclass(format('source.%I', s.source_table)), to_regclass(format('%I.%I', m.schema_name, s.source_table)), NULL::name[]
             FROM etl.source_table AS s
             CROSS JOIN (VALUES ('delta'), ('stage')) AS m (schema_name)
             UNION ALL
-            SELECT o.target, to_regclass(format('work.%I', o.object || m.suffix))
+            SELECT o.target, to_regclass(format('work.%I', o.object || m.suffix)), NULL
             FROM (
                 SELECT dimension, dimension_table FROM etl.dimension WHERE transform_view IS NOT NULL
                 UNION ALL
@@ -426,15 +470,20 @@ BEGIN
             ) AS o (object, target)
             CROSS JOIN (VALUES ('_key'), ('_decision')) AS m (suffix)
             UNION ALL
-            SELECT f.transform_view, to_regclass(format('work.%I', f.fact || '_decision'))
+            SELECT f.transform_view, to_regclass(format('work.%I', f.fact || '_decision')), NULL
             FROM etl.fact AS f
             UNION ALL
-            SELECT a.aggregate_table, to_regclass(format('work.%I', a.aggregate || '_difference'))
+            SELECT d.dimension_table, to_regclass(format('work.%I', k.fact || '_decision')), k.lookup_columns
+            FROM etl.fact_dimension AS k
+            JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+            JOIN etl.dimension AS d ON d.dimension = r.dimension
+            UNION ALL
+            SELECT a.aggregate_table, to_regclass(format('work.%I', a.aggregate || '_difference')), NULL
             FROM etl.aggregate AS a
         )
         SELECT m.copy, c.attname, col_description(m.origin, o.attnum) AS comment
         FROM mirror AS m
-        JOIN pg_attribute AS c ON c.attrelid = m.copy AND c.attnum > 0 AND NOT c.attisdropped
+        JOIN pg_attribute AS c ON c.attrelid = m.copy AND c.attnum > 0 AND NOT c.attisdropped AND (c.attname = ANY (m.columns)) IS NOT FALSE
         JOIN pg_attribute AS o ON o.attrelid = m.origin AND o.attname = c.attname AND NOT o.attisdropped
         WHERE col_description(m.copy, c.attnum) IS NULL
             AND col_description(m.origin, o.attnum) IS NOT NULL

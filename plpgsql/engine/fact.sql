@@ -29,6 +29,8 @@ DECLARE
     v_keys name[] := ARRAY[]::name[];
     v_plain name[];      -- neither business key nor surrogate key nor measure
     v_lookups name[];    -- business keys of dimensions that are not in the fact table
+    v_lookup_values text;
+    v_source text;       -- of a role's lookup columns: the view, or the member of another role
     v_all name[];
     v_key_table text;
     v_decision text;
@@ -36,6 +38,7 @@ DECLARE
     v_joins text := '';
     v_measures text;
     v_unresolved text := '';
+    v_touched text;
     v_select text;
 BEGIN
     SELECT *
@@ -47,17 +50,19 @@ BEGIN
     v_decision := format('work.%I', p_fact || '_decision');
 
     FOR r_role IN
-        SELECT k.*, d.dimension_table, d.surrogate_key, d.business_key, row_number() OVER (ORDER BY k.key_column) AS number
+        SELECT k.*, d.dimension_table, d.surrogate_key, d.business_key,
+            row_number() OVER (ORDER BY k.lookup_role IS NOT NULL, k.key_column) AS number
         FROM etl.fact_dimension AS k
         JOIN etl.dimension AS d USING (dimension)
         WHERE k.fact = p_fact
-        ORDER BY k.key_column
+        ORDER BY number
     LOOP
         v_keys := v_keys || r_role.key_column;
+        v_source := coalesce('d' || array_position(v_keys, r_role.lookup_role), 'v');
         v_joins := v_joins || format(
             E'\n    LEFT JOIN %s AS d%s\n        ON %s%s',
             r_role.dimension_table, r_role.number,
-            etl._match_pairs(r_role.business_key, 'd' || r_role.number, r_role.lookup_columns, 'v'),
+            etl._match_pairs(r_role.business_key, 'd' || r_role.number, r_role.lookup_columns, v_source),
             CASE WHEN r_role.as_of_column IS NOT NULL
                 THEN format(' AND v.%1$I >= d%2$s.valid_from AND v.%1$I < d%2$s.valid_to', r_role.as_of_column, r_role.number)
                 ELSE ''
@@ -67,7 +72,7 @@ BEGIN
             v_joins := v_joins || format(
                 E'\n    LEFT JOIN work.%I AS p%s\n        ON %s',
                 r_role.dimension || '_key', r_role.number,
-                etl._match_pairs(r_role.business_key, 'p' || r_role.number, r_role.lookup_columns, 'v')
+                etl._match_pairs(r_role.business_key, 'p' || r_role.number, r_role.lookup_columns, v_source)
             );
         END IF;
         v_key_values := v_key_values || format(
@@ -76,7 +81,7 @@ BEGIN
                 WHEN r_role.null_key = -1 AND r_role.dimension <> ALL (p_doubtful) THEN format('coalesce(d%s.%I, -1)', r_role.number, r_role.surrogate_key)
                 ELSE format(
                     'CASE WHEN (%s) IS NULL THEN %s%s ELSE coalesce(d%s.%I, -1) END',
-                    etl._list(r_role.lookup_columns, 'v.%1$I'),
+                    etl._list(r_role.lookup_columns, v_source || '.%1$I'),
                     r_role.null_key,
                     CASE WHEN r_role.dimension = ANY (p_doubtful) THEN format(' WHEN p%s.%I IS NOT NULL THEN -1', r_role.number, r_role.business_key[1]) ELSE '' END,
                     r_role.number,
@@ -93,7 +98,25 @@ BEGIN
 
     v_plain := etl._without(etl._columns(r_fact.fact_table), v_bk || v_keys || r_fact.measures || '{is_deleted,run_id}'::name[]);
     v_all := v_plain || v_keys || r_fact.measures || 'is_deleted'::name;
-    v_lookups := etl._without(etl._columns(format('%s', v_decision)::regclass), 'operation'::name || etl._columns(r_fact.fact_table));
+    v_lookups := etl._without(
+        etl._columns(format('%s', v_decision)::regclass), '{operation,touched_aggregates}'::name[] || etl._columns(r_fact.fact_table)
+    );
+    SELECT string_agg(format(', %s.%I', coalesce('d' || array_position(v_keys, c.lookup_role), 'v'), l.name), '' ORDER BY l.position)
+    INTO v_lookup_values
+    FROM unnest(v_lookups) WITH ORDINALITY AS l (name, position)
+    CROSS JOIN LATERAL (SELECT k.lookup_role FROM etl.fact_dimension AS k WHERE k.fact = p_fact AND l.name = ANY (k.lookup_columns) LIMIT 1) AS c;
+    -- Most of the orders that move on change in nothing that an aggregate reads.
+    SELECT string_agg(
+        format(
+            'CASE WHEN %s THEN %L END',
+            CASE WHEN l.watched_columns IS NULL THEN 'true' ELSE etl._differs(l.watched_columns, 'f', 'w') END,
+            l.aggregate
+        ),
+        ', ' ORDER BY l.aggregate
+    )
+    INTO v_touched
+    FROM etl.aggregate_fact AS l
+    WHERE l.fact = p_fact;
     -- A deleted row must leave every sum: a measure becomes 0, or NULL where the table allows it, lest averages count it.
     SELECT string_agg(format(
         E',\n        CASE WHEN v.deleted_at IS NULL THEN v.%1$I%2$s END AS %1$I',
@@ -111,7 +134,7 @@ BEGIN
         v.deleted_at IS NOT NULL AS is_deleted%5$s
     FROM %6$s%7$s$sql$,
         etl._list(v_bk, 'v.%1$I'), etl._list(v_plain, ', v.%1$I', ''), v_key_values, coalesce(v_measures, ''),
-        etl._list(v_lookups, ', v.%1$I', ''),
+        coalesce(v_lookup_values, ''),
         CASE WHEN p_is_bulk
             THEN format('%s AS v', r_fact.transform_view)
             ELSE format(E'%s AS k\n    %s', v_key_table, etl._join_keys(r_fact.transform_view, v_bk, 'k', 'v', p_are_many))
@@ -145,7 +168,7 @@ WHERE -1 IN (%4$s)$sql$,
 
     title := 'decide: rows of the pending keys';
     statement := format(
-        $sql$INSERT INTO %1$s (operation, %2$s, %3$s, run_id%4$s)
+        $sql$INSERT INTO %1$s (operation, %2$s, %3$s, run_id%4$s, touched_aggregates)
 SELECT
     CASE
         WHEN f.run_id IS NULL THEN 'insert'
@@ -153,7 +176,8 @@ SELECT
         WHEN %5$s THEN 'update'
         ELSE 'unchanged'
     END,
-    %6$s, %7$s, $1%8$s
+    %6$s, %7$s, $1%8$s,
+    CASE WHEN f.run_id IS NOT NULL THEN array_remove(ARRAY[%12$s]::name[], NULL) END
 FROM (
     %9$s
 ) AS w
@@ -163,7 +187,7 @@ WHERE NOT w.is_deleted
         v_decision, etl._list(v_bk), etl._list(v_all), etl._list(v_lookups, ', %1$I', ''),
         etl._differs(v_all, 'f', 'w'),
         etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), etl._list(v_lookups, ', w.%1$I', ''),
-        v_select, r_fact.fact_table, etl._match(v_bk, 'f', 'w')
+        v_select, r_fact.fact_table, etl._match(v_bk, 'f', 'w'), coalesce(v_touched, '')
     );
     RETURN NEXT;
 

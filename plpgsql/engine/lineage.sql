@@ -101,13 +101,24 @@ WITH step (relation, column_name, origin, origin_column, how) AS (
     SELECT
         f.fact_table,
         k.key_column,
-        f.transform_view,
+        coalesce(p.dimension_table, f.transform_view),
         c.name,
         'looked up'
     FROM etl.fact_dimension AS k
     JOIN etl.fact AS f USING (fact)
-    CROSS JOIN LATERAL unnest(k.lookup_columns || k.as_of_column) AS c (name)
-    WHERE c.name IS NOT NULL
+    LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+    LEFT JOIN etl.dimension AS p ON p.dimension = r.dimension
+    CROSS JOIN LATERAL unnest(k.lookup_columns) AS c (name)
+    UNION ALL
+    SELECT
+        f.fact_table,
+        k.key_column,
+        f.transform_view,
+        k.as_of_column,
+        'looked up'
+    FROM etl.fact_dimension AS k
+    JOIN etl.fact AS f USING (fact)
+    WHERE k.as_of_column IS NOT NULL
     -- an aggregate sums up what its view contributes
     UNION ALL
     SELECT

@@ -309,8 +309,8 @@ $_claim$;
 COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions; does the idle ones on the way.';
 
 /*
-Orders the dimensions and facts of a first load by their critical path: what the largest fact waits for comes first, so that workers
-end together.
+Orders the dimensions, facts and aggregates of a first load by their critical path: what the largest of them wait for comes first, so
+that workers end together.
 Parameters: p_run_id, the run; its mirrors are full, so that the planner can tell the sizes.
 Writes:     etl.task_run (position).
 Source:     list scheduling by critical path: R. L. Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
@@ -321,14 +321,24 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_order_first_load$
     WITH RECURSIVE weight AS (
-        SELECT t.task, etl._estimated_rows(o.transform_view)::bigint AS row_count
+        SELECT t.task, o.row_count
         FROM (
-            SELECT dimension, transform_view FROM etl.dimension
+            SELECT d.dimension, etl._estimated_rows(d.transform_view)::bigint
+            FROM etl.dimension AS d
+            WHERE d.transform_view IS NOT NULL
             UNION ALL
-            SELECT fact, transform_view FROM etl.fact
-        ) AS o (object, transform_view)
+            SELECT f.fact, etl._estimated_rows(f.transform_view)
+            FROM etl.fact AS f
+            UNION ALL
+            -- What it reads is empty as yet: as many rows as will be there.
+            SELECT a.aggregate, coalesce(sum(etl._estimated_rows(f.transform_view)), 0)
+            FROM etl.aggregate AS a
+            LEFT JOIN etl.aggregate_fact AS r USING (aggregate)
+            LEFT JOIN etl.fact AS f USING (fact)
+            GROUP BY a.aggregate
+        ) AS o (object, row_count)
         JOIN etl.load_state AS l ON l.object = o.object AND l.needs_reload
-        JOIN etl.task_run AS t ON t.run_id = p_run_id AND t.object = o.object AND t.kind IN ('dimension', 'fact') AND t.status = 'pending'
+        JOIN etl.task_run AS t ON t.run_id = p_run_id AND t.object = o.object AND t.kind IN ('dimension', 'fact', 'aggregate') AND t.status = 'pending'
     ),
     path (task, row_count) AS (
         SELECT w.task, w.row_count
@@ -349,7 +359,7 @@ AS $_order_first_load$
     WHERE t.run_id = p_run_id
         AND t.task = c.task
 $_order_first_load$;
-COMMENT ON FUNCTION etl._order_first_load(bigint) IS 'Orders the dimensions and facts of a first load by their critical path.';
+COMMENT ON FUNCTION etl._order_first_load(bigint) IS 'Orders the dimensions, facts and aggregates of a first load by their critical path.';
 
 CREATE OR REPLACE FUNCTION etl._begin_task(p_task etl.task_run)
 RETURNS etl.task_run

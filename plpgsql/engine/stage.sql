@@ -51,17 +51,22 @@ WHERE d.batch_id = $1
     );
     RETURN NEXT;
 
+    -- The images tell which rows are there and differ: the mirror is read at those alone. Most of a batch is new rows as a rule.
     title := 'update: rows that differ';
     statement := format(
         $sql$UPDATE stage.%1$I AS m
 SET batch_id = $1,
     deleted_at = NULL%2$s
 FROM delta.%1$I AS d
+JOIN delta.%1$I AS b ON %3$s
 WHERE d.batch_id = $1
     AND d.operation = 'upsert'
-    AND %3$s
-    AND (m.deleted_at IS NOT NULL OR %4$s)$sql$,
-        p_source_table, etl._list(v_values, E',\n    %1$I = d.%1$I', ''), etl._match(v_key, 'm', 'd'), etl._differs(v_values, 'm', 'd')
+    AND b.batch_id = $1
+    AND b.operation = 'before'
+    AND (b.deleted_at IS NOT NULL OR %4$s)
+    AND %5$s$sql$,
+        p_source_table, etl._list(v_values, E',\n    %1$I = d.%1$I', ''), etl._match(v_key, 'b', 'd'), etl._differs(v_values, 'b', 'd'),
+        etl._match(v_key, 'm', 'd')
     );
     RETURN NEXT;
 
@@ -72,8 +77,8 @@ SELECT %3$s, $1
 FROM delta.%1$I AS d
 WHERE d.batch_id = $1
     AND d.operation = 'upsert'
-ON CONFLICT (%4$s) DO NOTHING$sql$,
-        p_source_table, etl._list(v_columns), etl._list(v_columns, 'd.%1$I'), etl._list(v_key)
+    AND NOT EXISTS (SELECT FROM delta.%1$I AS b WHERE b.batch_id = $1 AND b.operation = 'before' AND %4$s)$sql$,
+        p_source_table, etl._list(v_columns), etl._list(v_columns, 'd.%1$I'), etl._match(v_key, 'b', 'd')
     );
     RETURN NEXT;
 
@@ -186,6 +191,7 @@ BEGIN
             EXECUTE r_statement.statement USING r_batch.batch_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             CASE split_part(r_statement.title, ':', 1)
+                WHEN 'before' THEN PERFORM etl._analyze_if_large(format('delta.%I', p_source_table)::regclass, r_extraction.rows_extracted);
                 WHEN 'insert' THEN r_result.rows_inserted := v_rows;
                 WHEN 'update' THEN r_result.rows_updated := v_rows;
                 WHEN 'delete' THEN r_result.rows_deleted := v_rows;

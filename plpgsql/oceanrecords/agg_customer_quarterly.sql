@@ -40,6 +40,7 @@ SET aggregate_table = excluded.aggregate_table,
     measures = excluded.measures,
     finer_aggregate = excluded.finer_aggregate;
 
-INSERT INTO etl.aggregate_fact (aggregate, fact)
-VALUES ('agg_customer_quarterly', 'fact_order')
-ON CONFLICT (aggregate, fact) DO NOTHING;
+INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
+VALUES ('agg_customer_quarterly', 'fact_order', '{customer_key,address_key,ordered_date_key,is_deleted}')
+ON CONFLICT (aggregate, fact) DO UPDATE
+SET watched_columns = excluded.watched_columns;

@@ -49,6 +49,7 @@ SET aggregate_table = excluded.aggregate_table,
     group_key = excluded.group_key,
     measures = excluded.measures;
 
-INSERT INTO etl.aggregate_fact (aggregate, fact)
-VALUES ('agg_order_daily', 'fact_order')
-ON CONFLICT (aggregate, fact) DO NOTHING;
+INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
+VALUES ('agg_order_daily', 'fact_order', '{address_key,ordered_date_key,delivered_date_key,gross_amount,hours_to_fulfil,is_lost,is_deleted}')
+ON CONFLICT (aggregate, fact) DO UPDATE
+SET watched_columns = excluded.watched_columns;

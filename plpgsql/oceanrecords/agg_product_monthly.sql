@@ -63,8 +63,9 @@ SET aggregate_table = excluded.aggregate_table,
     measures = excluded.measures,
     finer_aggregate = excluded.finer_aggregate;
 
-INSERT INTO etl.aggregate_fact (aggregate, fact)
+INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
 VALUES
-    ('agg_product_monthly', 'fact_order'),
-    ('agg_product_monthly', 'fact_order_line')
-ON CONFLICT (aggregate, fact) DO NOTHING;
+    ('agg_product_monthly', 'fact_order', '{address_key,ordered_date_key,is_lost,is_deleted}'),
+    ('agg_product_monthly', 'fact_order_line', '{product_key,quantity,amount,is_deleted}')
+ON CONFLICT (aggregate, fact) DO UPDATE
+SET watched_columns = excluded.watched_columns;

@@ -6,7 +6,6 @@ SELECT
     l.order_id,
     l.line_number,
     l.product_id,
-    p.supplier_id,
     (o.ordered_at AT TIME ZONE (SELECT etl.get_setting('time_zone')))::date AS ordered_on,
     o.ordered_at,
     l.quantity,
@@ -14,17 +13,12 @@ SELECT
     l.quantity * l.unit_price AS amount,
     coalesce(l.deleted_at, o.deleted_at) AS deleted_at
 FROM stage.order_lines AS l
-JOIN stage.orders AS o USING (order_id)
-LEFT JOIN dwh.dim_product AS p
-    ON p.product_id = l.product_id
-    AND o.ordered_at >= p.valid_from
-    AND o.ordered_at < p.valid_to;
+JOIN stage.orders AS o USING (order_id);
 
-COMMENT ON VIEW work.fact_order_line IS 'Order lines as they are now, with the moment of their order and the supplier of the product at that moment.';
+COMMENT ON VIEW work.fact_order_line IS 'Order lines as they are now, with the moment of their order.';
 COMMENT ON COLUMN work.fact_order_line.order_id IS 'Order; with the line number the business key.';
 COMMENT ON COLUMN work.fact_order_line.line_number IS 'Number of the line in its order.';
 COMMENT ON COLUMN work.fact_order_line.product_id IS 'Product.';
-COMMENT ON COLUMN work.fact_order_line.supplier_id IS 'Supplier of the product when ordered.';
 COMMENT ON COLUMN work.fact_order_line.ordered_on IS 'Date of the order, in the business time zone.';
 COMMENT ON COLUMN work.fact_order_line.ordered_at IS 'Moment of the order.';
 COMMENT ON COLUMN work.fact_order_line.quantity IS 'Pieces.';
@@ -40,16 +34,17 @@ SET fact_table = excluded.fact_table,
     business_key = excluded.business_key,
     measures = excluded.measures;
 
-INSERT INTO etl.fact_dimension (fact, key_column, dimension, lookup_columns, as_of_column, null_key)
+INSERT INTO etl.fact_dimension (fact, key_column, dimension, lookup_columns, as_of_column, null_key, lookup_role)
 VALUES
-    ('fact_order_line', 'product_key', 'dim_product', '{product_id}', 'ordered_at', -1),
-    ('fact_order_line', 'supplier_key', 'dim_supplier', '{supplier_id}', 'ordered_at', -1),
-    ('fact_order_line', 'ordered_date_key', 'dim_date', '{ordered_on}', NULL, -1)
+    ('fact_order_line', 'product_key', 'dim_product', '{product_id}', 'ordered_at', -1, NULL),
+    ('fact_order_line', 'supplier_key', 'dim_supplier', '{supplier_id}', 'ordered_at', -1, 'product_key'),
+    ('fact_order_line', 'ordered_date_key', 'dim_date', '{ordered_on}', NULL, -1, NULL)
 ON CONFLICT (fact, key_column) DO UPDATE
 SET dimension = excluded.dimension,
     lookup_columns = excluded.lookup_columns,
     as_of_column = excluded.as_of_column,
-    null_key = excluded.null_key;
+    null_key = excluded.null_key,
+    lookup_role = excluded.lookup_role;
 
 INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
 VALUES

@@ -129,6 +129,23 @@ def test_nothing_is_left_of_a_run_that_was_refused(library: Library) -> None:
             "INSERT INTO etl.dependency VALUES ('dim_ghost', 'books', 'SELECT isbn FROM changed')",
             '"dim_ghost" depends on source table "books", but is neither a dimension nor a fact',
         ),
+        (
+            "UPDATE etl.fact_dimension SET lookup_role = 'member_key' WHERE key_column = 'book_key'",
+            'catalog of "fact_loan": dwh.dim_member has no column "isbn"',
+        ),
+        (
+            "UPDATE etl.fact_dimension SET lookup_role = 'member_key' WHERE key_column = 'member_key'",
+            'key "member_key" is looked up by "member_key", which is looked up by another key itself',
+        ),
+        (
+            "CREATE TABLE dwh.agg_loan (member_key bigint PRIMARY KEY, loans bigint, run_id bigint);"
+            " CREATE VIEW work.agg_loan AS SELECT loan_id, member_key, 1::bigint AS loans"
+            " FROM dwh.fact_loan WHERE NOT is_deleted;"
+            " INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)"
+            " VALUES ('agg_loan', 'dwh.agg_loan', 'work.agg_loan', '{loan_id}', '{member_key}', '{loans}');"
+            " INSERT INTO etl.aggregate_fact VALUES ('agg_loan', 'fact_loan', '{member_key}')",
+            'catalog of "agg_loan": its contributions read column "is_deleted" of fact_loan, which is not watched',
+        ),
     ],
 )
 def test_a_fault_of_the_catalog_is_named_and_changes_nothing(
