@@ -396,6 +396,29 @@ $_take_waiting$;
 COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds to the pending keys the facts that waited for something which is there now.';
 
 /*
+Executes the statement that decides on the rows of the pending keys. What is looked up as of a moment is hardly ever looked up twice: to
+remember it all the same (Memoize) took as long as looking it up, and the memory of a hundred thousand rows.
+Parameters: p_statement, the statement; p_run_id, its only parameter.
+Returns:    number of rows.
+Writes:     work.<fact>_decision.
+*/
+CREATE OR REPLACE FUNCTION etl._decide_fact(p_statement text, p_run_id bigint)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_memoize = off
+AS $_decide_fact$
+DECLARE
+    v_rows bigint;
+BEGIN
+    EXECUTE p_statement USING p_run_id;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$_decide_fact$;
+COMMENT ON FUNCTION etl._decide_fact(text, bigint) IS 'Executes the statement that decides on the rows of a fact''s pending keys.';
+
+/*
 Runs the statements of a fact over its pending keys, all or nothing.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
@@ -429,13 +452,17 @@ BEGIN
             p_are_many => etl._are_many(v_pending, (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact))
         )
     LOOP
-        CONTINUE WHEN r_statement.title LIKE 'resolved:%' AND NOT v_is_queued;
         v_verb := split_part(r_statement.title, ':', 1);
+        CONTINUE WHEN v_verb = 'resolved' AND NOT v_is_queued;
+        -- Each key gives a row at most: where all of them did, none is gone.
+        CONTINUE WHEN v_verb = 'gone' AND v_decided = v_pending;
         IF v_verb = 'update' THEN
             -- The first of the two that write the fact. For a few rows the locks are not worth it.
             v_is_checked := v_decided > 100 AND etl._check_foreign_keys(p_fact);
         END IF;
-        IF v_verb IN ('update', 'insert') AND v_is_checked THEN
+        IF v_verb = 'decide' THEN
+            v_rows := etl._decide_fact(r_statement.statement, p_run_id);
+        ELSIF v_verb IN ('update', 'insert') AND v_is_checked THEN
             v_rows := etl._execute_unchecked(r_statement.statement, p_run_id);
         ELSE
             EXECUTE r_statement.statement USING p_run_id;
