@@ -36,7 +36,8 @@ CREATE TABLE etl.quality_check (
     query text NOT NULL CHECK (query <> ''),
     run_every interval NOT NULL DEFAULT '0' CHECK (run_every >= interval '0'),
     is_enabled boolean NOT NULL DEFAULT true,
-    added_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    written_objects name[]
 );
 COMMENT ON TABLE etl.quality_check IS 'Checks of the data''s quality, one row each.';
 COMMENT ON COLUMN etl.quality_check.check_name IS 'Name of the check.';
@@ -46,6 +47,7 @@ COMMENT ON COLUMN etl.quality_check.query IS 'SELECT of the violating rows, ever
 COMMENT ON COLUMN etl.quality_check.run_every IS 'How often runs do the check: 0 in every run, otherwise in the first run after the interval.';
 COMMENT ON COLUMN etl.quality_check.is_enabled IS 'Whether runs do it.';
 COMMENT ON COLUMN etl.quality_check.added_at IS 'When it was added; the interval counts from then.';
+COMMENT ON COLUMN etl.quality_check.written_objects IS 'Dimensions, facts and aggregates whose rows it looks at, as the run has written them: a run that has written none leaves it out. NULL when it looks at more.';
 
 CREATE TABLE etl.check_result (
     result_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

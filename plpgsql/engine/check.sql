@@ -108,6 +108,16 @@ BEGIN
         FROM etl.quality_check AS q
         WHERE q.is_enabled
             AND (
+                q.written_objects IS NULL
+                OR EXISTS (
+                    SELECT
+                    FROM etl.task_run AS t
+                    WHERE t.run_id = p_run_id
+                        AND t.object = ANY (q.written_objects)
+                        AND t.rows_inserted + t.rows_updated + t.rows_deleted > 0
+                )
+            )
+            AND (
                 q.run_every = interval '0'
                 -- What comes at times comes the first time when that time has passed: neither the first load is held up, nor the second.
                 OR q.added_at <= clock_timestamp() - q.run_every

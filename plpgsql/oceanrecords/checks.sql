@@ -4,7 +4,7 @@
 --
 -- What waits for a load is not wrong: keys that are pending, queued or in quarantine are left out, each is reported in its own place.
 
-INSERT INTO etl.quality_check (check_name, severity, description, query, run_every)
+INSERT INTO etl.quality_check (check_name, severity, description, query, run_every, written_objects)
 VALUES
     (
         'freshness',
@@ -13,7 +13,8 @@ VALUES
         $sql$SELECT s.kind, s.object, s.complete_until, s.lag
 FROM etl.watermark_status AS s
 WHERE s.is_stale$sql$,
-        '0'
+        '0',
+        NULL
     ),
     (
         'queue_age',
@@ -22,7 +23,8 @@ WHERE s.is_stale$sql$,
         $sql$SELECT s.fact, s.dimension, s.old_entries, s.oldest
 FROM etl.queue_status AS s
 WHERE s.old_entries > 0$sql$,
-        '0'
+        '0',
+        NULL
     ),
     (
         'quarantine_empty',
@@ -30,7 +32,8 @@ WHERE s.old_entries > 0$sql$,
         'Every row of the source can be loaded.',
         $sql$SELECT q.object, q.row_key, q.reason
 FROM etl.quarantine AS q$sql$,
-        '0'
+        '0',
+        NULL
     ),
     (
         'calendar_ahead',
@@ -39,7 +42,8 @@ FROM etl.quarantine AS q$sql$,
         $sql$SELECT max(d.full_date) AS last_day
 FROM dwh.dim_date AS d
 HAVING max(d.full_date) < current_date + interval '2 years' IS NOT FALSE$sql$,
-        '1 day'
+        '1 day',
+        NULL
     ),
     (
         'loaded_orders_equal_lines',
@@ -65,7 +69,8 @@ CROSS JOIN LATERAL (
         AND NOT n.is_deleted
 ) AS l
 WHERE (o.line_count, o.quantity, o.gross_amount) IS DISTINCT FROM (l.line_count, l.quantity, l.amount)$sql$,
-        '0'
+        '0',
+        '{fact_order,fact_order_line}'
     ),
     (
         'loaded_orders_equal_stage',
@@ -85,7 +90,8 @@ WHERE d.run_id = (SELECT max(r.run_id) FROM etl.run AS r)
         WHERE q.object = 'fact_order_line'
             AND q.row_key = jsonb_build_object('order_id', d.order_id, 'line_number', d.line_number)
     )$sql$,
-        '0'
+        '0',
+        '{fact_order_line}'
     ),
     (
         'orders_equal_lines',
@@ -149,7 +155,8 @@ WHERE w.order_id NOT IN (
     UNION ALL
     SELECT (q.row_key ->> 'order_id')::bigint FROM etl.quarantine AS q WHERE q.object IN ('fact_order', 'fact_order_line') AND jsonb_typeof(q.row_key -> 'order_id') = 'number'
 )$sql$,
-        '1 day'
+        '1 day',
+        NULL
     ),
     (
         'totals_equal_source',
@@ -211,7 +218,8 @@ CROSS JOIN LATERAL (
         ('amount', e.amount, a.amount)
 ) AS m (measure, source_total, warehouse_total)
 WHERE m.source_total <> m.warehouse_total$sql$,
-        '1 day'
+        '1 day',
+        NULL
     ),
     (
         'no_orphan_keys',
@@ -271,7 +279,8 @@ SELECT 'fact_order_line', 'ordered_date_key', f.ordered_date_key, count(*)
 FROM dwh.fact_order_line AS f
 WHERE NOT EXISTS (SELECT FROM dwh.dim_date AS d WHERE d.date_key = f.ordered_date_key)
 GROUP BY f.ordered_date_key$sql$,
-        '1 day'
+        '1 day',
+        NULL
     ),
     (
         'deleted_rows_count_nothing',
@@ -286,7 +295,8 @@ SELECT 'fact_order_line', f.order_id, f.line_number
 FROM dwh.fact_order_line AS f
 WHERE f.is_deleted
     AND (f.quantity, f.amount) IS DISTINCT FROM (0, 0)$sql$,
-        '1 day'
+        '1 day',
+        NULL
     ),
     (
         'aggregates_equal_facts',
@@ -294,7 +304,8 @@ WHERE f.is_deleted
         'Every aggregate equals the sum of its facts.',
         $sql$SELECT d.aggregate, d.group_key, d.expected, d.actual
 FROM etl.aggregate_differences() AS d$sql$,
-        '7 days'
+        '7 days',
+        NULL
     ),
     (
         'one_current_version',
@@ -335,7 +346,8 @@ FROM dwh.dim_product AS d
 WHERE d.is_current AND d.product_key > 0
 GROUP BY d.product_id
 HAVING count(*) > 1$sql$,
-        '1 day'
+        '1 day',
+        NULL
     ),
     (
         'no_overlap',
@@ -368,9 +380,12 @@ FROM (
     WHERE d.product_key > 0
 ) AS v
 WHERE v.valid_from < v.previous_valid_to$sql$,
-        '1 day'
+        '1 day',
+        NULL
     )
 ON CONFLICT (check_name) DO UPDATE
 SET description = excluded.description,
-    query = excluded.query
-WHERE (etl.quality_check.description, etl.quality_check.query) IS DISTINCT FROM (excluded.description, excluded.query);
+    query = excluded.query,
+    written_objects = excluded.written_objects
+WHERE (etl.quality_check.description, etl.quality_check.query, etl.quality_check.written_objects)
+    IS DISTINCT FROM (excluded.description, excluded.query, excluded.written_objects);
