@@ -162,6 +162,10 @@ class Finished:
     peak_bytes: int | None
 
 
+# Both programs keep what Python compiles, as they do for anybody who runs them twice.
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_program(
     arguments: Sequence[str],
     *,
@@ -182,7 +186,7 @@ def run_program(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env={**os.environ, **(environment or {})},
+            env=_ENVIRONMENT | dict(environment or {}),
             cwd=folder,
         ) as process,
     ):
