@@ -140,7 +140,8 @@ CREATE TABLE etl.aggregate (
     contribution_key name[] NOT NULL CHECK (cardinality(contribution_key) > 0),
     group_key name[] NOT NULL CHECK (cardinality(group_key) > 0),
     measures name[] NOT NULL CHECK (cardinality(measures) > 0),
-    finer_aggregate name REFERENCES etl.aggregate CHECK (finer_aggregate <> aggregate)
+    finer_aggregate name REFERENCES etl.aggregate CHECK (finer_aggregate <> aggregate),
+    finer_expressions text[] CHECK (finer_expressions IS NULL OR (finer_aggregate IS NOT NULL AND cardinality(finer_expressions) = cardinality(group_key)))
 );
 CREATE INDEX aggregate_finer ON etl.aggregate (finer_aggregate);
 COMMENT ON TABLE etl.aggregate IS 'Aggregates of facts that the engine keeps by adding and subtracting what changed.';
@@ -151,6 +152,7 @@ COMMENT ON COLUMN etl.aggregate.contribution_key IS 'Columns, of the view and of
 COMMENT ON COLUMN etl.aggregate.group_key IS 'Columns that identify a row of the aggregate.';
 COMMENT ON COLUMN etl.aggregate.measures IS 'Additive measures.';
 COMMENT ON COLUMN etl.aggregate.finer_aggregate IS 'Aggregate of the same contributions that this one sums up further; NULL where facts feed it.';
+COMMENT ON COLUMN etl.aggregate.finer_expressions IS 'What the finer aggregate''s columns (alias c) make each column of the group key of, such as its quarter of a month; NULL where the columns are the same.';
 
 CREATE TABLE etl.aggregate_fact (
     aggregate name NOT NULL REFERENCES etl.aggregate ON DELETE CASCADE,

@@ -47,22 +47,37 @@ COMMENT ON COLUMN dwh.agg_product_monthly.run_id IS 'Run that last wrote the row
 
 CREATE TABLE dwh.agg_product_total_monthly (
     month_start date NOT NULL,
-    product_type text NOT NULL,
-    product_subtype text NOT NULL,
     product_id bigint NOT NULL,
+    product_type text NOT NULL,
     quantity bigint NOT NULL,
     sales numeric NOT NULL,
     run_id bigint NOT NULL,
-    PRIMARY KEY (month_start, product_id, product_type, product_subtype)
+    PRIMARY KEY (month_start, product_id, product_type)
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE dwh.agg_product_total_monthly IS 'dwh.agg_product_monthly over all countries: what a ranking of products reads when no country is chosen.';
+COMMENT ON TABLE dwh.agg_product_total_monthly IS 'dwh.agg_product_monthly over all countries: what a ranking of products reads for the months at the ends of a period.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.month_start IS 'First day of the month of the order.';
-COMMENT ON COLUMN dwh.agg_product_total_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
-COMMENT ON COLUMN dwh.agg_product_total_monthly.product_subtype IS 'Product subtype at the time of the order.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.quantity IS 'Measure: pieces sold.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.run_id IS 'Run that last wrote the row.';
+
+CREATE TABLE dwh.agg_product_total_quarterly (
+    quarter_start date NOT NULL,
+    product_id bigint NOT NULL,
+    product_type text NOT NULL,
+    quantity bigint NOT NULL,
+    sales numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (quarter_start, product_id, product_type)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_product_total_quarterly IS 'dwh.agg_product_total_monthly by quarter: what a ranking of products reads for the whole quarters of a period.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.quarter_start IS 'First day of the quarter of the order.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.quantity IS 'Measure: pieces sold.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.sales IS 'Measure: quantity by unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_product_total (
     product_id bigint NOT NULL,
@@ -72,7 +87,7 @@ CREATE TABLE dwh.agg_product_total (
     run_id bigint NOT NULL,
     PRIMARY KEY (product_id, product_type)
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE dwh.agg_product_total IS 'dwh.agg_product_total_monthly over all months: what a ranking of products reads when neither country nor period is chosen.';
+COMMENT ON TABLE dwh.agg_product_total IS 'dwh.agg_product_total_quarterly over all quarters: what a ranking of products reads when neither country nor period is chosen.';
 COMMENT ON COLUMN dwh.agg_product_total.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN dwh.agg_product_total.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_product_total.quantity IS 'Measure: pieces sold.';

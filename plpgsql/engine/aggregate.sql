@@ -6,7 +6,20 @@
 -- facts as they are. One load after the other, the differences telescope to the present state. A lock makes sure that it is one
 -- after the other. What never changes under a fact row (type 0 and 2 attributes of its version) may be part of the group.
 --
--- A coarser aggregate is fed by a finer one, not by the facts: what the finer one applies, it hands on.
+-- A coarser aggregate is fed by a finer one, not by the facts: what the finer one applies, it hands on. A column of its key may be made
+-- of the finer one's by an expression, as quarters are of months.
+
+CREATE OR REPLACE FUNCTION etl._finer_key(p_aggregate etl.aggregate)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_finer_key$
+    SELECT string_agg(CASE WHEN e.expression IS NULL THEN format('c.%I', k.name) ELSE format('%s AS %I', e.expression, k.name) END, ', ' ORDER BY k.position)
+    FROM unnest(p_aggregate.group_key) WITH ORDINALITY AS k (name, position)
+    LEFT JOIN unnest(p_aggregate.finer_expressions) WITH ORDINALITY AS e (expression, position) USING (position)
+$_finer_key$;
+COMMENT ON FUNCTION etl._finer_key(etl.aggregate) IS 'Group key of a coarser aggregate, as the finer one (alias c) gives it.';
 
 CREATE OR REPLACE FUNCTION etl._difference_sql(p_fact name, p_aggregates name[], p_verb text, p_are_many boolean)
 RETURNS TABLE (title text, statement text)
@@ -86,6 +99,7 @@ DECLARE
     r_aggregate etl.aggregate;
     r_coarser etl.aggregate;
     v_difference text;
+    v_places text;
 BEGIN
     SELECT *
     INTO STRICT r_aggregate
@@ -94,6 +108,9 @@ BEGIN
     v_difference := format('work.%I', p_aggregate || '_difference');
 
     IF p_is_reload THEN
+        SELECT string_agg(k.position::text, ', ' ORDER BY k.position)
+        INTO v_places
+        FROM generate_subscripts(r_aggregate.group_key, 1) AS k (position);
         title := 'clear: the aggregate is built anew';
         statement := format('DELETE FROM %s', r_aggregate.aggregate_table);
         RETURN NEXT;
@@ -103,13 +120,13 @@ BEGIN
             $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
 SELECT %4$s, %5$s, $1
 FROM %6$s AS c
-GROUP BY %4$s
-HAVING %7$s
-ORDER BY %4$s$sql$,
+GROUP BY %7$s
+HAVING %8$s
+ORDER BY %7$s$sql$,
             r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
-            etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
+            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
             coalesce((SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = r_aggregate.finer_aggregate), r_aggregate.contribution_view),
-            etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
+            v_places, etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
         );
         RETURN NEXT;
         RETURN;
@@ -161,10 +178,11 @@ WHERE %3$s
             $sql$INSERT INTO work.%1$I (%2$s, %3$s)
 SELECT %4$s, %5$s
 FROM %6$s AS c
-GROUP BY %4$s
-HAVING %7$s$sql$,
+GROUP BY %7$s
+HAVING %8$s$sql$,
             r_coarser.aggregate || '_difference', etl._list(r_coarser.group_key), etl._list(r_coarser.measures),
-            etl._list(r_coarser.group_key, 'c.%1$I'), etl._list(r_coarser.measures, 'sum(c.%1$I)'), v_difference,
+            etl._finer_key(r_coarser), etl._list(r_coarser.measures, 'sum(c.%1$I)'), v_difference,
+            (SELECT string_agg(k.position::text, ', ' ORDER BY k.position) FROM generate_subscripts(r_coarser.group_key, 1) AS k (position)),
             etl._list(r_coarser.measures, 'sum(c.%1$I) <> 0', ' OR ')
         );
         RETURN NEXT;

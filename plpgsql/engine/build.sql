@@ -127,7 +127,7 @@ BEGIN
             SELECT a.aggregate, a.aggregate_table::text, a.group_key || a.measures || 'run_id'::name, 'an aggregate table'
             FROM etl.aggregate AS a
             UNION ALL
-            SELECT a.aggregate, f.aggregate_table::text, a.group_key || a.measures, 'the aggregate ' || a.aggregate
+            SELECT a.aggregate, f.aggregate_table::text, CASE WHEN a.finer_expressions IS NULL THEN a.group_key ELSE '{}' END || a.measures, 'the aggregate ' || a.aggregate
             FROM etl.aggregate AS a
             JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
             UNION ALL
@@ -191,6 +191,22 @@ BEGIN
         RAISE EXCEPTION 'catalog of "%": key "%" is looked up by "%", which is looked up by another key itself',
             r_fault.fact, r_fault.key_column, r_fault.lookup_role
             USING ERRCODE = 'ET003', HINT = 'Name a key whose lookup columns are in the fact''s view.';
+    END LOOP;
+
+    FOR r_fault IN
+        SELECT a.aggregate, f.aggregate_table, etl._finer_key(a) AS key
+        FROM etl.aggregate AS a
+        JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
+        WHERE a.finer_expressions IS NOT NULL
+    LOOP
+        BEGIN
+            EXECUTE format('SELECT %s FROM %s AS c LIMIT 0', r_fault.key, r_fault.aggregate_table);
+        EXCEPTION
+            WHEN syntax_error_or_access_rule_violation THEN
+                RAISE EXCEPTION 'catalog of "%": % cannot be made of %', r_fault.aggregate, r_fault.key, r_fault.aggregate_table
+                    USING ERRCODE = 'ET003', DETAIL = SQLERRM,
+                        HINT = 'Write each of the finer_expressions of etl.aggregate over columns of the finer aggregate, as c.<column>.';
+        END;
     END LOOP;
 
     FOR r_fault IN

@@ -292,28 +292,27 @@ END
 $newer_keys$;
 COMMENT ON FUNCTION etl.newer_keys(name) IS 'Keys of a source table that changed or went after its watermark; error ET002 when there is no such table.';
 
-CREATE OR REPLACE FUNCTION etl._waiting_differences_sql(p_aggregate name, p_group_key name[], p_measures name[])
+CREATE OR REPLACE FUNCTION etl._waiting_differences_sql(p_aggregate etl.aggregate)
 RETURNS text
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_waiting_differences_sql$
-    WITH RECURSIVE feeder AS (
-        SELECT a.aggregate, a.finer_aggregate
-        FROM etl.aggregate AS a
-        WHERE a.aggregate = p_aggregate
-        UNION ALL
-        SELECT a.aggregate, a.finer_aggregate
-        FROM feeder AS f
-        JOIN etl.aggregate AS a ON a.aggregate = f.finer_aggregate
-    )
-    SELECT string_agg(
-        format('SELECT %s, %s FROM work.%I', etl._list(p_group_key), etl._list(p_measures), f.aggregate || '_difference'),
-        E'\n        UNION ALL\n        '
-    )
-    FROM feeder AS f
+    SELECT
+        format('SELECT %s, %s FROM work.%I', etl._list(p_aggregate.group_key), etl._list(p_aggregate.measures), p_aggregate.aggregate || '_difference')
+        || coalesce(
+            (
+                SELECT format(
+                    E'\n        UNION ALL\n        SELECT %s, %s FROM (%s) AS c',
+                    etl._finer_key(p_aggregate), etl._list(p_aggregate.measures), etl._waiting_differences_sql(f)
+                )
+                FROM etl.aggregate AS f
+                WHERE f.aggregate = p_aggregate.finer_aggregate
+            ),
+            ''
+        )
 $_waiting_differences_sql$;
-COMMENT ON FUNCTION etl._waiting_differences_sql(name, name[], name[]) IS 'SELECT of what waits to be applied to an aggregate, there or in a finer one that will hand it on, by the group key and measures that are asked for.';
+COMMENT ON FUNCTION etl._waiting_differences_sql(etl.aggregate) IS 'SELECT of what waits to be applied to an aggregate, there or in a finer one that will hand it on.';
 
 /*
 Groups of the aggregates that are not the sum of their facts. What facts have added and subtracted since the aggregate's last
@@ -341,9 +340,9 @@ BEGIN
     LOOP
         -- Facts are summed up once: what is made of a finer aggregate is compared with that, which is compared itself.
         SELECT format(
-            E'(\n        SELECT %s, %s FROM %s\n        UNION ALL\n        %s\n    )',
-            etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures), f.aggregate_table,
-            etl._waiting_differences_sql(f.aggregate, r_aggregate.group_key, r_aggregate.measures)
+            E'(\n        SELECT %s, %s\n        FROM (\n            SELECT %s, %s FROM %s\n            UNION ALL\n            %s\n        ) AS c\n    )',
+            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'c.%1$I'),
+            etl._list(f.group_key), etl._list(f.measures), f.aggregate_table, etl._waiting_differences_sql(f)
         )
         INTO v_finer
         FROM etl.aggregate AS f
@@ -379,7 +378,7 @@ WHERE (%12$s) IS DISTINCT FROM (%13$s)$sql$,
             etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
             etl._list(r_aggregate.group_key),
             r_aggregate.aggregate_table,
-            etl._waiting_differences_sql(r_aggregate.aggregate, r_aggregate.group_key, r_aggregate.measures),
+            etl._waiting_differences_sql(r_aggregate),
             etl._list(r_aggregate.measures, 'e.%1$I'),
             etl._list(r_aggregate.measures, 'a.%1$I'),
             etl._list(r_aggregate.measures)

@@ -95,7 +95,7 @@ FROM (
         (
             '{steward}', 'relation', 'dwh',
             '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
-            || 'agg_product_total,agg_product_total_monthly,agg_subtype_monthly}',
+            || 'agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
         ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
@@ -103,18 +103,18 @@ FROM (
         (
             '{analyst}', 'relation', 'analysis',
             '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
-            || 'agg_product_total,agg_product_total_monthly,agg_subtype_monthly}',
+            || 'agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
 
         -- Key figures -------------------------------------------------------------------------------------------------
         (
             '{business,steward}', 'relation', 'kpi',
-            '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_country,'
-            || 'product_monthly,product_total,product_total_monthly,product_type,quarter,subtype_monthly}',
+            '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,'
+            || 'product_type,quarter,subtype_monthly}',
             '{SELECT}', NULL
         ),
-        ('{business,steward}', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of}', '{EXECUTE}', NULL),
+        ('{business,steward}', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of,top_products_of}', '{EXECUTE}', NULL),
 
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (

@@ -159,16 +159,26 @@ WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
 CREATE OR REPLACE VIEW analysis.agg_product_total_monthly WITH (security_barrier = true) AS
 SELECT
     a.month_start,
-    a.product_type,
-    a.product_subtype,
     a.product_id,
+    a.product_type,
     sum(a.quantity)::bigint AS quantity,
     sum(a.sales) AS sales,
     max(a.run_id) AS run_id
 FROM dwh.agg_product_monthly AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country IN (SELECT v.country FROM work.visible_country AS v)
-GROUP BY a.month_start, a.product_type, a.product_subtype, a.product_id;
+GROUP BY a.month_start, a.product_id, a.product_type;
+
+CREATE OR REPLACE VIEW analysis.agg_product_total_quarterly WITH (security_barrier = true) AS
+SELECT
+    date_trunc('quarter', a.month_start::timestamp)::date AS quarter_start,
+    a.product_id,
+    a.product_type,
+    sum(a.quantity)::bigint AS quantity,
+    sum(a.sales) AS sales,
+    max(a.run_id) AS run_id
+FROM analysis.agg_product_total_monthly AS a
+GROUP BY 1, a.product_id, a.product_type;
 
 CREATE OR REPLACE VIEW analysis.agg_product_country WITH (security_barrier = true) AS
 SELECT

@@ -1,12 +1,13 @@
 -- What was sold by month, country and product. The lines tell product and amount, their order tells country and whether it is
 -- lost, so changes of both facts count. Names of products are joined when queried: they are overwritten, the groups are not.
--- Four more sum it up further: the full grain is as large as the facts of a wide assortment, and what most rankings ask for is
+-- Five more sum it up further: the full grain is as large as the facts of a wide assortment, and what most rankings ask for is
 -- much smaller.
 
 CREATE OR REPLACE VIEW work.agg_product_monthly AS
 SELECT
     f.order_id,
     d.month_start,
+    d.quarter_start,
     a.country,
     p.product_type,
     p.product_subtype,
@@ -26,6 +27,7 @@ WHERE NOT f.is_deleted
 COMMENT ON VIEW work.agg_product_monthly IS 'What each order contributes to dwh.agg_product_monthly and its totals, a row a line.';
 COMMENT ON COLUMN work.agg_product_monthly.order_id IS 'Order: the contribution key.';
 COMMENT ON COLUMN work.agg_product_monthly.month_start IS 'First day of the month of the order.';
+COMMENT ON COLUMN work.agg_product_monthly.quarter_start IS 'First day of the quarter of the order.';
 COMMENT ON COLUMN work.agg_product_monthly.country IS 'Country of the address, in the version valid when ordered.';
 COMMENT ON COLUMN work.agg_product_monthly.product_type IS 'Product type, in the version valid when ordered.';
 COMMENT ON COLUMN work.agg_product_monthly.product_subtype IS 'Product subtype, in the version valid when ordered.';
@@ -33,27 +35,32 @@ COMMENT ON COLUMN work.agg_product_monthly.product_id IS 'Product; -1 while it i
 COMMENT ON COLUMN work.agg_product_monthly.quantity IS 'Pieces.';
 COMMENT ON COLUMN work.agg_product_monthly.sales IS 'Quantity by unit price.';
 
-INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate)
+INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate, finer_expressions)
 VALUES
     (
         'agg_product_monthly', 'dwh.agg_product_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{country,month_start,product_id,product_type,product_subtype}', '{quantity,sales}', NULL
+        '{country,month_start,product_id,product_type,product_subtype}', '{quantity,sales}', NULL, NULL
     ),
     (
         'agg_product_total_monthly', 'dwh.agg_product_total_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{month_start,product_id,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly'
+        '{month_start,product_id,product_type}', '{quantity,sales}', 'agg_product_monthly', NULL
+    ),
+    (
+        'agg_product_total_quarterly', 'dwh.agg_product_total_quarterly', 'work.agg_product_monthly', '{order_id}',
+        '{quarter_start,product_id,product_type}', '{quantity,sales}', 'agg_product_total_monthly',
+        ARRAY['date_trunc(''quarter'', c.month_start::timestamp)::date', 'c.product_id', 'c.product_type']
     ),
     (
         'agg_product_total', 'dwh.agg_product_total', 'work.agg_product_monthly', '{order_id}',
-        '{product_id,product_type}', '{quantity,sales}', 'agg_product_total_monthly'
+        '{product_id,product_type}', '{quantity,sales}', 'agg_product_total_quarterly', NULL
     ),
     (
         'agg_product_country', 'dwh.agg_product_country', 'work.agg_product_monthly', '{order_id}',
-        '{country,product_id,product_type}', '{quantity,sales}', 'agg_product_monthly'
+        '{country,product_id,product_type}', '{quantity,sales}', 'agg_product_monthly', NULL
     ),
     (
         'agg_subtype_monthly', 'dwh.agg_subtype_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{month_start,country,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly'
+        '{month_start,country,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly', NULL
     )
 ON CONFLICT (aggregate) DO UPDATE
 SET aggregate_table = excluded.aggregate_table,
@@ -61,7 +68,8 @@ SET aggregate_table = excluded.aggregate_table,
     contribution_key = excluded.contribution_key,
     group_key = excluded.group_key,
     measures = excluded.measures,
-    finer_aggregate = excluded.finer_aggregate;
+    finer_aggregate = excluded.finer_aggregate,
+    finer_expressions = excluded.finer_expressions;
 
 INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
 VALUES

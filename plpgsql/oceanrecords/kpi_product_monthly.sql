@@ -1,4 +1,4 @@
--- What was sold by month: by country and product, and the totals of that. A name is overwritten in all versions of its product,
+-- What was sold by month, country and product, and what sold for most. A name is overwritten in all versions of its product,
 -- so any one of them tells it.
 
 CREATE OR REPLACE VIEW kpi.product AS
@@ -36,62 +36,79 @@ COMMENT ON COLUMN kpi.product_monthly.product_name IS 'Name of the product as it
 COMMENT ON COLUMN kpi.product_monthly.quantity IS 'Pieces sold.';
 COMMENT ON COLUMN kpi.product_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
 
-CREATE OR REPLACE VIEW kpi.product_total_monthly AS
-SELECT
-    a.month_start,
-    a.product_type,
-    a.product_subtype,
-    a.product_id,
-    coalesce(p.product_name, 'Unknown') AS product_name,
-    a.quantity,
-    a.sales
-FROM dwh.agg_product_total_monthly AS a
-LEFT JOIN kpi.product AS p USING (product_id);
-
-COMMENT ON VIEW kpi.product_total_monthly IS 'What was sold by month and product, over all countries; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
-COMMENT ON COLUMN kpi.product_total_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
-COMMENT ON COLUMN kpi.product_total_monthly.product_type IS 'Product type at the time of the order.';
-COMMENT ON COLUMN kpi.product_total_monthly.product_subtype IS 'Product subtype at the time of the order.';
-COMMENT ON COLUMN kpi.product_total_monthly.product_id IS 'Product; -1 while it is not known.';
-COMMENT ON COLUMN kpi.product_total_monthly.product_name IS 'Name of the product as it is now.';
-COMMENT ON COLUMN kpi.product_total_monthly.quantity IS 'Pieces sold.';
-COMMENT ON COLUMN kpi.product_total_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
-
-CREATE OR REPLACE VIEW kpi.product_total AS
-SELECT
-    a.product_id,
-    a.product_type,
-    coalesce(p.product_name, 'Unknown') AS product_name,
-    a.quantity,
-    a.sales
-FROM dwh.agg_product_total AS a
-LEFT JOIN kpi.product AS p USING (product_id);
-
-COMMENT ON VIEW kpi.product_total IS 'What was sold by product, over all countries and months; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
-COMMENT ON COLUMN kpi.product_total.product_id IS 'Product; -1 while it is not known.';
-COMMENT ON COLUMN kpi.product_total.product_type IS 'Product type at the time of the order.';
-COMMENT ON COLUMN kpi.product_total.product_name IS 'Name of the product as it is now.';
-COMMENT ON COLUMN kpi.product_total.quantity IS 'Pieces sold.';
-COMMENT ON COLUMN kpi.product_total.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
-
-CREATE OR REPLACE VIEW kpi.product_country AS
-SELECT
-    a.country,
-    a.product_id,
-    a.product_type,
-    coalesce(p.product_name, 'Unknown') AS product_name,
-    a.quantity,
-    a.sales
-FROM dwh.agg_product_country AS a
-LEFT JOIN kpi.product AS p USING (product_id);
-
-COMMENT ON VIEW kpi.product_country IS 'What was sold by country and product, over all months; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
-COMMENT ON COLUMN kpi.product_country.country IS 'Country that the orders went to.';
-COMMENT ON COLUMN kpi.product_country.product_id IS 'Product; -1 while it is not known.';
-COMMENT ON COLUMN kpi.product_country.product_type IS 'Product type at the time of the order.';
-COMMENT ON COLUMN kpi.product_country.product_name IS 'Name of the product as it is now.';
-COMMENT ON COLUMN kpi.product_country.quantity IS 'Pieces sold.';
-COMMENT ON COLUMN kpi.product_country.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+/*
+The products that sold for most, of the chosen months, countries and product types. The less is chosen, the fewer rows tell it: totals, by
+country, by whole quarters with the months at either end of the period, or all there is.
+Parameters: p_from, p_to, days in the first and in the last month (by default from the first and to the last month there is); p_countries,
+            p_product_types, names (none for all); p_limit, number of products.
+Returns:    a row a product, that which sold for most first.
+Runs with the rights of its owner, so that a reader needs no more than schema kpi.
+*/
+CREATE OR REPLACE FUNCTION kpi.top_products_of(
+    p_from date DEFAULT NULL,
+    p_to date DEFAULT NULL,
+    p_countries text[] DEFAULT '{}',
+    p_product_types text[] DEFAULT '{}',
+    p_limit integer DEFAULT 10
+)
+RETURNS TABLE (
+    product_name text,
+    quantity bigint,
+    sales numeric
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $top_products_of$
+DECLARE
+    v_first date := coalesce(date_trunc('month', p_from::timestamp), '-infinity');
+    v_last date := coalesce(date_trunc('month', p_to::timestamp), 'infinity');
+    -- The whole quarters of the period, and the months before and after them: two at most on either side.
+    v_quarters_from date := date_trunc('quarter', v_first + interval '2 months');
+    v_quarters_until date := date_trunc('quarter', v_last + interval '1 month');
+    v_months date[] := ARRAY(
+        SELECT DISTINCT m.month_start::date
+        FROM (VALUES (v_first + interval '0'), (v_first + interval '1 month'), (v_last - interval '1 month'), (v_last + interval '0')) AS m (month_start)
+        WHERE isfinite(m.month_start)
+            AND m.month_start BETWEEN v_first AND v_last
+            AND (m.month_start < v_quarters_from OR m.month_start >= v_quarters_until)
+    );
+BEGIN
+    RETURN QUERY EXECUTE format(
+        $sql$SELECT coalesce(p.product_name, 'Unknown'), s.quantity::bigint, s.sales
+FROM (
+    SELECT c.product_id, sum(c.quantity) AS quantity, sum(c.sales) AS sales
+    FROM (
+        %s
+    ) AS c
+    WHERE cardinality($4) = 0
+        OR c.product_type = ANY ($4)
+    GROUP BY c.product_id
+    ORDER BY sales DESC, c.product_id
+    LIMIT $8
+) AS s
+-- OFFSET 0: look ten names up, do not read them all.
+LEFT JOIN LATERAL (SELECT k.product_name FROM kpi.product AS k WHERE k.product_id = s.product_id OFFSET 0) AS p ON true
+ORDER BY s.sales DESC, p.product_name$sql$,
+        CASE
+            WHEN cardinality(p_countries) > 0 AND (p_from, p_to) IS NULL
+                THEN 'SELECT * FROM dwh.agg_product_country AS a WHERE a.country = ANY ($3)'
+            WHEN cardinality(p_countries) > 0
+                THEN 'SELECT * FROM dwh.agg_product_monthly AS a WHERE a.country = ANY ($3) AND a.month_start BETWEEN $1 AND $2'
+            WHEN (p_from, p_to) IS NULL
+                THEN 'SELECT * FROM dwh.agg_product_total'
+            ELSE
+                'SELECT a.product_id, a.product_type, a.quantity, a.sales FROM dwh.agg_product_total_quarterly AS a WHERE a.quarter_start >= $5 AND a.quarter_start < $6'
+                || ' UNION ALL '
+                || 'SELECT a.product_id, a.product_type, a.quantity, a.sales FROM dwh.agg_product_total_monthly AS a WHERE a.month_start = ANY ($7)'
+        END
+    )
+    USING v_first, v_last, p_countries, p_product_types, v_quarters_from, v_quarters_until, v_months, p_limit;
+END
+$top_products_of$;
+COMMENT ON FUNCTION kpi.top_products_of(date, date, text[], text[], integer) IS 'The products that sold for most, of the chosen months, countries and product types; of all when none is given. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 
 CREATE OR REPLACE VIEW kpi.subtype_monthly AS
 SELECT

@@ -146,6 +146,16 @@ def test_nothing_is_left_of_a_run_that_was_refused(library: Library) -> None:
             " INSERT INTO etl.aggregate_fact VALUES ('agg_loan', 'fact_loan', '{member_key}')",
             'catalog of "agg_loan": its contributions read column "is_deleted" of fact_loan, which is not watched',
         ),
+        (
+            "CREATE TABLE dwh.agg_loan (member_key bigint PRIMARY KEY, loans bigint, run_id bigint);"
+            " CREATE TABLE dwh.agg_parity (parity bigint PRIMARY KEY, loans bigint, run_id bigint);"
+            " CREATE VIEW work.agg_loan AS SELECT loan_id, member_key, member_key % 2 AS parity, 1::bigint AS loans FROM dwh.fact_loan;"
+            " INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures,"
+            " finer_aggregate, finer_expressions)"
+            " VALUES ('agg_loan', 'dwh.agg_loan', 'work.agg_loan', '{loan_id}', '{member_key}', '{loans}', NULL, NULL),"
+            " ('agg_parity', 'dwh.agg_parity', 'work.agg_loan', '{loan_id}', '{parity}', '{loans}', 'agg_loan', '{c.nobody % 2}')",
+            'catalog of "agg_parity": c.nobody % 2 AS parity cannot be made of dwh.agg_loan',
+        ),
     ],
 )
 def test_a_fault_of_the_catalog_is_named_and_changes_nothing(

@@ -63,7 +63,7 @@ def test_filters(dashboard: Dashboard) -> None:
 
 
 def test_all_views_are_of_schema_kpi(dashboard: Dashboard) -> None:
-    assert "product_monthly" in warehouse.relations(dashboard)
+    assert "subtype_monthly" in warehouse.relations(dashboard)
     assert "overview_of" not in warehouse.relations(dashboard), "a function is no view"
     for question in dashboard.questions.values():
         assert "kpi." in question.sql

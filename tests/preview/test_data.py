@@ -150,7 +150,7 @@ def test_ranking_that_disagrees_is_not_left_to_the_page(
     gathered: Page, dashboard: Dashboard, asking: psycopg.Connection[Any]
 ) -> None:
     question = dashboard.questions["top_products"]
-    other = replace(question, sql=question.sql.replace("sum(sales)", "2 * sum(sales)"))
+    other = replace(question, sql=question.sql.replace("    sales\n", "    2 * sales AS sales\n"))
     assert other.sql != question.sql
     changed_dashboard = replace(dashboard, questions={**dashboard.questions, other.key: other})
     page = preview_data.gather(asking, changed_dashboard)

@@ -246,6 +246,7 @@ def test_an_analyst_sees_his_countries_in_every_fact_and_dimension(people: Peopl
             "SELECT sum(orders), sum(sales) FROM analysis.agg_order_daily",
             "SELECT sum(quantity), sum(sales) FROM analysis.agg_product_monthly",
             "SELECT sum(quantity), sum(sales) FROM analysis.agg_product_total_monthly",
+            "SELECT sum(quantity), sum(sales) FROM analysis.agg_product_total_quarterly",
             "SELECT sum(quantity), sum(sales) FROM analysis.agg_subtype_monthly",
             "SELECT sum(orders), count(*) FROM analysis.agg_customer_quarterly",
             "SELECT sum(orders), count(*) FROM analysis.agg_customer_total_quarterly",
@@ -259,16 +260,16 @@ def test_an_analyst_sees_his_countries_in_every_fact_and_dimension(people: Peopl
 
     assert all(set(one) == {0} for one in figures["nobody"]), "no entry, nothing to see"
     german, french, both, boss = (figures[one] for one in ("german", "french", "both", "boss"))
-    assert german[10] == ("DE", 1)
-    assert french[10] == ("FR", 1)
+    assert german[11] == ("DE", 1)
+    assert french[11] == ("FR", 1)
     for one in (german, french, both, boss):
         assert one[0] == one[2], "a join with customer and address loses no order"
         assert one[1] == one[3], "a join with product and supplier loses no line"
-        assert one[0][1] == one[1][1] == one[4][1] == one[5][1] == one[6][1] == one[7][1]
-        assert one[11][0] == {1: 1, 2: 2}[one[0][0]]
+        assert one[0][1] == one[1][1] == one[4][1] == one[5][1] == one[6][1] == one[7][1] == one[8][1]
+        assert one[12][0] == {1: 1, 2: 2}[one[0][0]]
     assert german[0][0] == french[0][0] == 1
     assert german[0][1] != french[0][1]
-    assert both[:10] == boss[:10]
+    assert both[:11] == boss[:11]
 
 
 def test_a_supplier_elsewhere_has_no_name(people: People) -> None:
