@@ -1,16 +1,6 @@
 -- The engine's own history is pruned, by settings, in every run that finds the last time long enough ago. What is still needed
 -- stays: the latest run, the last one that succeeded, and the batches that watermarks refer to, with their runs.
 
-INSERT INTO etl.setting (name, value, value_type, description)
-VALUES
-    ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
-    ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
-    ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.')
-ON CONFLICT (name) DO UPDATE
-SET value_type = excluded.value_type,
-    description = excluded.description
-WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description);
-
 CREATE OR REPLACE FUNCTION etl._maintenance_sql()
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql

@@ -13,14 +13,6 @@
 -- Not compared are keys that wait for a load (pending, queued, in quarantine), as others report them, and what merely follows
 -- from a difference further up: a wrong row of stage is told once, not once more for each star that was loaded rightly before it.
 
-INSERT INTO etl.setting (name, value, value_type, description)
-VALUES
-    ('reconciliation_rows_kept', '10000', 'count', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.')
-ON CONFLICT (name) DO UPDATE
-SET value_type = excluded.value_type,
-    description = excluded.description
-WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description);
-
 /*
 Columns of a relation for a SELECT, in the types of the table that they are compared with; those that have no hash become text.
 Parameters: p_columns, the columns; p_alias, of the row; p_table, the table.

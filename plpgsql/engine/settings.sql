@@ -10,7 +10,12 @@ VALUES
         'source_retry_pause', '1 second', 'interval',
         'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).'
     ),
-    ('quarantine_limit', '1000', 'count', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.')
+    ('quarantine_limit', '1000', 'count', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.'),
+    ('reconciliation_rows_kept', '10000', 'count', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.'),
+    ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
+    ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
+    ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
+    ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
 ON CONFLICT (name) DO UPDATE
 SET value_type = excluded.value_type,
     description = excluded.description

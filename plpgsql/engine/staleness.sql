@@ -3,14 +3,6 @@
 -- An alert is a row of etl.alert, a notification on channel etl_alert, and a call of the hook, a procedure of the user's own. The
 -- hook runs inside the engine's transaction, but in an exception guard: its failure is recorded and breaks nothing.
 
-INSERT INTO etl.setting (name, value, value_type, description)
-VALUES
-    ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
-ON CONFLICT (name) DO UPDATE
-SET value_type = excluded.value_type,
-    description = excluded.description
-WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description);
-
 CREATE OR REPLACE VIEW etl.staleness AS
 SELECT
     w.complete_until,

@@ -265,7 +265,9 @@ def test_an_analyst_sees_his_countries_in_every_fact_and_dimension(people: Peopl
     for one in (german, french, both, boss):
         assert one[0] == one[2], "a join with customer and address loses no order"
         assert one[1] == one[3], "a join with product and supplier loses no line"
-        assert one[0][1] == one[1][1] == one[4][1] == one[5][1] == one[6][1] == one[7][1] == one[8][1]
+        assert (
+            one[0][1] == one[1][1] == one[4][1] == one[5][1] == one[6][1] == one[7][1] == one[8][1]
+        )
         assert one[12][0] == {1: 1, 2: 2}[one[0][0]]
     assert german[0][0] == french[0][0] == 1
     assert german[0][1] != french[0][1]
