@@ -668,6 +668,7 @@ DECLARE
     v_tasks etl.task_run[];
     v_outcomes etl.task_run[];
     r_task etl.task_run;
+    v_is_reading boolean;  -- from the source
     v_going_on boolean := true;
 BEGIN
     IF v_run_id IS NULL THEN
@@ -699,7 +700,8 @@ BEGIN
             COMMIT;
             CONTINUE;
         END IF;
-        IF v_tasks[1].kind IN ('fill', 'extract') THEN
+        v_is_reading := v_tasks[1].kind IN ('fill', 'extract');
+        IF v_is_reading THEN
             -- Nothing may come between these two: even the evaluation of a condition would take a snapshot.
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
@@ -711,7 +713,7 @@ BEGIN
         LOOP
             v_going_on := etl._perform(r_task) AND v_going_on;
         END LOOP;
-        IF v_tasks[1].kind IN ('fill', 'extract') THEN
+        IF v_is_reading THEN
             v_outcomes := etl._end_batch(v_tasks);
             IF v_outcomes IS NOT NULL THEN
                 ROLLBACK;
