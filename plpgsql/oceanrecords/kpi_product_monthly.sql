@@ -61,6 +61,9 @@ STABLE
 SECURITY DEFINER
 ROWS 10
 SET search_path = pg_catalog, pg_temp
+-- Groups are nearly as many as rows: to sort what parallel workers sum up took longer than to sum it up, 0.6 s instead of 0.4 s for a
+-- year of ten million lines on two cores.
+SET max_parallel_workers_per_gather = 0
 AS $top_products_of$
 DECLARE
     v_first date := coalesce(date_trunc('month', p_from::timestamp), '-infinity');
