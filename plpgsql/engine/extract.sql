@@ -311,7 +311,6 @@ CREATE OR REPLACE FUNCTION etl._estimated_rows(p_relation regclass)
 RETURNS integer
 LANGUAGE plpgsql
 VOLATILE
-STRICT
 SET search_path = pg_catalog, pg_temp
 AS $_estimated_rows$
 DECLARE

@@ -331,7 +331,7 @@ AS $_order_first_load$
             FROM etl.fact AS f
             UNION ALL
             -- What it reads is empty as yet: as many rows as will be there.
-            SELECT a.aggregate, coalesce(sum(etl._estimated_rows(f.transform_view)), 0)
+            SELECT a.aggregate, sum(CASE WHEN f.fact IS NULL THEN 0 ELSE etl._estimated_rows(f.transform_view) END)
             FROM etl.aggregate AS a
             LEFT JOIN etl.aggregate_fact AS r USING (aggregate)
             LEFT JOIN etl.fact AS f USING (fact)

@@ -320,6 +320,7 @@ def test_definers_are_the_declared_ones_and_look_at_no_path_of_the_caller(
         "kpi.month_of",
         "kpi.overview_of",
         "kpi.quarter_of",
+        "kpi.top_products_of",
         "oceanrecords._leave_tombstone",
         "oceanrecords._log_price",
     }
