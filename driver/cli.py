@@ -99,11 +99,13 @@ class RootGroup(TyperGroup):
         # What is listed, and what a misspelt name is held against.
         self.commands.update({name: TyperGroup(name=name) for name in _COMMANDS})
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, or of one that is slow to import what the help says of it."""
         found = _COMMANDS.get(cmd_name)
-        if found is None or found.purpose is None:
-            return found and found.load(cmd_name)
+        if found is None:
+            return super().get_command(ctx, cmd_name)
+        if found.purpose is None:
+            return found.load(cmd_name)
         return TyperGroup(name=cmd_name, help=found.purpose, rich_help_panel=found.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -99,7 +99,6 @@ DECLARE
     r_aggregate etl.aggregate;
     r_coarser etl.aggregate;
     v_difference text;
-    v_places text;
 BEGIN
     SELECT *
     INTO STRICT r_aggregate
@@ -108,9 +107,6 @@ BEGIN
     v_difference := format('work.%I', p_aggregate || '_difference');
 
     IF p_is_reload THEN
-        SELECT string_agg(k.position::text, ', ' ORDER BY k.position)
-        INTO v_places
-        FROM generate_subscripts(r_aggregate.group_key, 1) AS k (position);
         title := 'clear: the aggregate is built anew';
         statement := format('DELETE FROM %s', r_aggregate.aggregate_table);
         RETURN NEXT;
@@ -126,7 +122,7 @@ ORDER BY %7$s$sql$,
             r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
             etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
             coalesce((SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = r_aggregate.finer_aggregate), r_aggregate.contribution_view),
-            v_places, etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
+            etl._positions(r_aggregate.group_key), etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
         );
         RETURN NEXT;
         RETURN;
@@ -182,8 +178,7 @@ GROUP BY %7$s
 HAVING %8$s$sql$,
             r_coarser.aggregate || '_difference', etl._list(r_coarser.group_key), etl._list(r_coarser.measures),
             etl._finer_key(r_coarser), etl._list(r_coarser.measures, 'sum(c.%1$I)'), v_difference,
-            (SELECT string_agg(k.position::text, ', ' ORDER BY k.position) FROM generate_subscripts(r_coarser.group_key, 1) AS k (position)),
-            etl._list(r_coarser.measures, 'sum(c.%1$I) <> 0', ' OR ')
+            etl._positions(r_coarser.group_key), etl._list(r_coarser.measures, 'sum(c.%1$I) <> 0', ' OR ')
         );
         RETURN NEXT;
     END LOOP;

@@ -99,11 +99,8 @@ BEGIN
             SELECT f.fact, f.fact_table::text, f.business_key || f.measures || '{is_deleted,run_id}'::name[], 'a fact table'
             FROM etl.fact AS f
             UNION ALL
-            SELECT k.fact, coalesce(d.dimension_table, f.transform_view)::text, k.lookup_columns, 'the key ' || k.key_column
+            SELECT k.fact, etl._lookup_relation(k)::text, k.lookup_columns, 'the key ' || k.key_column
             FROM etl.fact_dimension AS k
-            JOIN etl.fact AS f USING (fact)
-            LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
-            LEFT JOIN etl.dimension AS d ON d.dimension = r.dimension
             UNION ALL
             SELECT k.fact, f.transform_view::text, ARRAY[k.as_of_column], 'the key ' || k.key_column
             FROM etl.fact_dimension AS k
@@ -228,6 +225,25 @@ END
 $_check_catalog$;
 COMMENT ON FUNCTION etl._check_catalog() IS 'Raises ET003 with the first fault of the catalog.';
 
+CREATE OR REPLACE FUNCTION etl._lookup_relation(p_role etl.fact_dimension)
+RETURNS regclass
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_lookup_relation$
+    SELECT coalesce(
+        (
+            SELECT d.dimension_table
+            FROM etl.fact_dimension AS r
+            JOIN etl.dimension AS d USING (dimension)
+            WHERE r.fact = p_role.fact
+                AND r.key_column = p_role.lookup_role
+        ),
+        (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = p_role.fact)
+    )
+$_lookup_relation$;
+COMMENT ON FUNCTION etl._lookup_relation(etl.fact_dimension) IS 'Relation that has the lookup columns of a key: the dimension of its lookup_role, or the view of the fact.';
+
 /*
 Brings tables and tasks in line with the catalog: delta and stage for each source table, key and decision table for each
 dimension and fact, difference table for each aggregate, tasks and their edges. Call it after every change of the catalog; a second call changes nothing.
@@ -282,10 +298,8 @@ BEGIN
         SELECT f.fact, f.fact_table, f.business_key,
             -- Lookup columns travel with the decision, for the queue.
             coalesce((
-                SELECT string_agg(DISTINCT format(', (SELECT r.%1$I FROM %2$s AS r LIMIT 0) AS %1$I', c.name, coalesce(d.dimension_table, f.transform_view)), '')
+                SELECT string_agg(DISTINCT format(', (SELECT r.%1$I FROM %2$s AS r LIMIT 0) AS %1$I', c.name, etl._lookup_relation(k)), '')
                 FROM etl.fact_dimension AS k
-                LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
-                LEFT JOIN etl.dimension AS d ON d.dimension = r.dimension
                 CROSS JOIN LATERAL unnest(k.lookup_columns) AS c (name)
                 WHERE k.fact = f.fact
                     AND c.name <> ALL (etl._columns(f.fact_table))
@@ -489,10 +503,9 @@ BEGIN
             SELECT f.transform_view, to_regclass(format('work.%I', f.fact || '_decision')), NULL
             FROM etl.fact AS f
             UNION ALL
-            SELECT d.dimension_table, to_regclass(format('work.%I', k.fact || '_decision')), k.lookup_columns
+            SELECT etl._lookup_relation(k), to_regclass(format('work.%I', k.fact || '_decision')), k.lookup_columns
             FROM etl.fact_dimension AS k
-            JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
-            JOIN etl.dimension AS d ON d.dimension = r.dimension
+            WHERE k.lookup_role IS NOT NULL
             UNION ALL
             SELECT a.aggregate_table, to_regclass(format('work.%I', a.aggregate || '_difference')), NULL
             FROM etl.aggregate AS a

@@ -114,31 +114,19 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_take_out_orphans$
 DECLARE
-    v_referenced regclass;
-    v_columns name[];
-    v_referenced_columns name[];
+    v_is_orphan text := (SELECT k.is_orphan FROM etl._foreign_keys(p_fact.fact_table, 'f') AS k WHERE k.name = p_constraint);
 BEGIN
-    SELECT
-        c.confrelid::regclass,
-        (SELECT array_agg(a.attname ORDER BY k.position) FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, position) JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
-        (SELECT array_agg(a.attname ORDER BY k.position) FROM unnest(c.confkey) WITH ORDINALITY AS k (attnum, position) JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.attnum)
-    INTO v_referenced, v_columns, v_referenced_columns
-    FROM pg_constraint AS c
-    WHERE c.conrelid = p_fact.fact_table
-        AND c.conname = p_constraint;
     EXECUTE format(
         $sql$WITH orphan AS (
     DELETE FROM %1$s AS f
-    WHERE (%2$s) IS NOT NULL
-        AND NOT EXISTS (SELECT FROM %3$s AS r WHERE %4$s)
-    RETURNING %5$s
+    WHERE %2$s
+    RETURNING %3$s
 )
-INSERT INTO work.%6$I (%7$s)
-SELECT %7$s
+INSERT INTO work.%4$I (%5$s)
+SELECT %5$s
 FROM orphan
 ON CONFLICT DO NOTHING$sql$,
-        p_fact.fact_table, etl._list(v_columns, 'f.%1$I'), v_referenced, etl._match_pairs(v_referenced_columns, 'r', v_columns, 'f'),
-        etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key)
+        p_fact.fact_table, v_is_orphan, etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key)
     );
     PERFORM etl._request_reload(etl._fed_by(p_fact.fact));
 END

@@ -105,7 +105,7 @@ BEGIN
     INTO v_lookup_values
     FROM unnest(v_lookups) WITH ORDINALITY AS l (name, position)
     CROSS JOIN LATERAL (SELECT k.lookup_role FROM etl.fact_dimension AS k WHERE k.fact = p_fact AND l.name = ANY (k.lookup_columns) LIMIT 1) AS c;
-    -- Most of the orders that move on change in nothing that an aggregate reads.
+    -- Most rows that change do so in nothing that an aggregate reads.
     SELECT string_agg(
         format(
             'CASE WHEN %s THEN %L END',
@@ -308,18 +308,6 @@ END
 $_fact_sql$;
 COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[], name[], boolean) IS 'Statements that load a fact: its pending keys (are they many?), or everything into an empty table (bulk). Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
 
-CREATE OR REPLACE FUNCTION etl._match_pairs(p_left_columns name[], p_left text, p_right_columns name[], p_right text)
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_match_pairs$
-    SELECT string_agg(format('%s.%I = %s.%I', p_left, l.name, p_right, r.name), ' AND ' ORDER BY l.position)
-    FROM unnest(p_left_columns) WITH ORDINALITY AS l (name, position)
-    JOIN unnest(p_right_columns) WITH ORDINALITY AS r (name, position) USING (position)
-$_match_pairs$;
-COMMENT ON FUNCTION etl._match_pairs(name[], text, name[], text) IS 'Condition that columns of two rows agree pair by pair.';
-
 /*
 Dimensions of a fact with members whose changes wait: their load failed, or did not happen.
 Parameters: p_fact, the fact.
@@ -396,29 +384,6 @@ $_take_waiting$;
 COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds to the pending keys the facts that waited for something which is there now.';
 
 /*
-Executes the statement that decides on the rows of the pending keys. What is looked up as of a moment is hardly ever looked up twice: to
-remember it all the same (Memoize) took as long as looking it up, and the memory of a hundred thousand rows.
-Parameters: p_statement, the statement; p_run_id, its only parameter.
-Returns:    number of rows.
-Writes:     work.<fact>_decision.
-*/
-CREATE OR REPLACE FUNCTION etl._decide_fact(p_statement text, p_run_id bigint)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET enable_memoize = off
-AS $_decide_fact$
-DECLARE
-    v_rows bigint;
-BEGIN
-    EXECUTE p_statement USING p_run_id;
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    RETURN v_rows;
-END
-$_decide_fact$;
-COMMENT ON FUNCTION etl._decide_fact(text, bigint) IS 'Executes the statement that decides on the rows of a fact''s pending keys.';
-
-/*
 Runs the statements of a fact over its pending keys, all or nothing.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
@@ -461,9 +426,11 @@ BEGIN
             v_is_checked := v_decided > 100 AND etl._check_foreign_keys(p_fact);
         END IF;
         IF v_verb = 'decide' THEN
-            v_rows := etl._decide_fact(r_statement.statement, p_run_id);
+            -- What is looked up as of a moment is hardly ever looked up twice. To remember it all the same took nearly as long as to look
+            -- it up, and the memory of all keys.
+            v_rows := etl._execute_under('enable_memoize', 'off', r_statement.statement, p_run_id);
         ELSIF v_verb IN ('update', 'insert') AND v_is_checked THEN
-            v_rows := etl._execute_unchecked(r_statement.statement, p_run_id);
+            v_rows := etl._execute_under('session_replication_role', 'replica', r_statement.statement, p_run_id);
         ELSE
             EXECUTE r_statement.statement USING p_run_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;

@@ -110,3 +110,27 @@ BEGIN
 END
 $_analyze_if_large$;
 COMMENT ON FUNCTION etl._analyze_if_large(regclass, bigint) IS 'Analyses a table to which many rows were written.';
+
+/*
+Executes a statement under another value of a setting, which is as before afterwards.
+Parameters: p_setting, p_value, the setting and its value meanwhile; p_statement, the statement; p_run_id, its only parameter.
+Returns:    number of rows.
+Writes:     what the statement writes.
+*/
+CREATE OR REPLACE FUNCTION etl._execute_under(p_setting text, p_value text, p_statement text, p_run_id bigint)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_execute_under$
+DECLARE
+    v_before text := current_setting(p_setting);
+    v_rows bigint;
+BEGIN
+    PERFORM set_config(p_setting, p_value, true);
+    EXECUTE p_statement USING p_run_id;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    PERFORM set_config(p_setting, v_before, true);
+    RETURN v_rows;
+END
+$_execute_under$;
+COMMENT ON FUNCTION etl._execute_under(text, text, text, bigint) IS 'Executes a statement under another value of a setting.';

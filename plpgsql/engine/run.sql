@@ -320,21 +320,25 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_order_first_load$
-    WITH RECURSIVE weight AS (
+    WITH RECURSIVE size (object, row_count) AS MATERIALIZED (
+        SELECT d.dimension, etl._estimated_rows(d.transform_view)::bigint
+        FROM etl.dimension AS d
+        WHERE d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT f.fact, etl._estimated_rows(f.transform_view)
+        FROM etl.fact AS f
+    ),
+    weight AS (
         SELECT t.task, o.row_count
         FROM (
-            SELECT d.dimension, etl._estimated_rows(d.transform_view)::bigint
-            FROM etl.dimension AS d
-            WHERE d.transform_view IS NOT NULL
-            UNION ALL
-            SELECT f.fact, etl._estimated_rows(f.transform_view)
-            FROM etl.fact AS f
+            SELECT s.object, s.row_count
+            FROM size AS s
             UNION ALL
             -- What it reads is empty as yet: as many rows as will be there.
-            SELECT a.aggregate, sum(CASE WHEN f.fact IS NULL THEN 0 ELSE etl._estimated_rows(f.transform_view) END)
+            SELECT a.aggregate, coalesce(sum(s.row_count), 0)
             FROM etl.aggregate AS a
             LEFT JOIN etl.aggregate_fact AS r USING (aggregate)
-            LEFT JOIN etl.fact AS f USING (fact)
+            LEFT JOIN size AS s ON s.object = r.fact
             GROUP BY a.aggregate
         ) AS o (object, row_count)
         JOIN etl.load_state AS l ON l.object = o.object AND l.needs_reload

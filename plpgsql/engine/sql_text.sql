@@ -15,6 +15,17 @@ AS $_list$
 $_list$;
 COMMENT ON FUNCTION etl._list(name[], text, text) IS 'Columns as SQL text, each written by a format (%1$I is the quoted name), joined by a separator.';
 
+CREATE OR REPLACE FUNCTION etl._positions(p_columns name[])
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_positions$
+    SELECT string_agg(c.position::text, ', ' ORDER BY c.position)
+    FROM generate_subscripts(p_columns, 1) AS c (position)
+$_positions$;
+COMMENT ON FUNCTION etl._positions(name[]) IS 'Positions of columns that a SELECT begins with, for its GROUP BY and ORDER BY.';
+
 CREATE OR REPLACE FUNCTION etl._match(
     p_columns name[],
     p_left text,
@@ -27,6 +38,18 @@ AS $_match$
     SELECT etl._list(p_columns, p_left || '.%1$I = ' || p_right || '.%1$I', ' AND ')
 $_match$;
 COMMENT ON FUNCTION etl._match(name[], text, text) IS 'Condition that two rows (their aliases) agree in the columns, none of them NULL.';
+
+CREATE OR REPLACE FUNCTION etl._match_pairs(p_left_columns name[], p_left text, p_right_columns name[], p_right text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_match_pairs$
+    SELECT string_agg(format('%s.%I = %s.%I', p_left, l.name, p_right, r.name), ' AND ' ORDER BY l.position)
+    FROM unnest(p_left_columns) WITH ORDINALITY AS l (name, position)
+    JOIN unnest(p_right_columns) WITH ORDINALITY AS r (name, position) USING (position)
+$_match_pairs$;
+COMMENT ON FUNCTION etl._match_pairs(name[], text, name[], text) IS 'Condition that columns of two rows agree pair by pair.';
 
 CREATE OR REPLACE FUNCTION etl._join_keys(
     p_view regclass,
