@@ -92,7 +92,7 @@ def stream(bench: Bench) -> None:
                     {
                         "changes a second": rate,
                         "median lag, s": median(step.star),
-                        "99th percentile, s": percentile(step.star, 0.99),
+                        "99th percentile, s": percentile(step.star, 0.99) if step.star else None,
                         "held": step.verdict,
                     }
                 )
