@@ -217,7 +217,7 @@ BEGIN
             UNION ALL
             SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'changed') AS e WHERE r_task.kind = 'extract'
             UNION ALL
-            SELECT e.title, e.statement FROM etl._stage_sql(r_task.object) AS e WHERE r_task.kind = 'stage'
+            SELECT e.title, e.statement FROM etl._stage_sql(r_task.object, p_may_repeat => true) AS e WHERE r_task.kind = 'stage'
             UNION ALL
             SELECT e.title, e.statement FROM etl._dimension_sql(r_task.object) AS e WHERE r_task.kind = 'dimension'
             UNION ALL
