@@ -47,6 +47,8 @@ UNION ALL
 SELECT 'order of a line does not exist', 'fact_order_line ' || order_id || '/' || line_number
 FROM dwh.fact_order_line AS f
 WHERE NOT EXISTS (SELECT FROM dwh.fact_order AS o WHERE o.order_id = f.order_id)
+    -- Until a first load makes its foreign keys again; a worker that dies may end it before that, and the next run goes on.
+    AND NOT EXISTS (SELECT FROM etl.deferred_constraint AS c WHERE c.fact = 'fact_order_line')
 UNION ALL
 SELECT 'a deleted row still counts', 'fact_order ' || order_id
 FROM dwh.fact_order
