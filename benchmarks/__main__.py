@@ -59,9 +59,7 @@ def main(
         takers = [PEERS[name](server) for name in PEERS if name in chosen or name == "ours"]
         for peer in takers:
             peer.set_up()
-        found = Results(
-            orders, repeat, _machine(), _versions(takers), server.settings(), world.counts()
-        )
+        found = Results(orders, _machine(), _versions(takers), server.settings(), world.counts())
         if add and (results / f"{orders}.json").exists():
             earlier = Results.read(results / f"{orders}.json").cases
             found.cases = {name: earlier[name] for name in CASES if name in earlier}

@@ -46,7 +46,7 @@ def _page(results: Results, timed: list[Case], folder: Path) -> Iterable[str]:
     sizes = ", ".join(
         f"{number:,} {table.replace('_', ' ')}" for table, number in results.sizes.items()
     )
-    yield f"{sizes}. Medians of {results.repeat}; the peers took turns on one server."
+    yield f"{sizes}. The figures are medians; the peers took turns on one server."
     yield "What each figure means: [performance](../../docs/performance.md)."
     yield ""
     if any(len(case.peers) > 1 for case in timed):
@@ -187,6 +187,9 @@ def _case(case: Case) -> Iterable[str]:
         ),
         rows,
     )
+    number = max(len(measurements) for measurements in case.peers.values())
+    yield "Measured once." if number == 1 else f"Medians of {number}."
+    yield ""
     yield from _told_facts(case)
     if case.rows:
         yield "Found equal: " + ", ".join(f"{table} {n:,}" for table, n in case.rows.items()) + "."

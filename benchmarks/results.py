@@ -77,7 +77,6 @@ class Results:
 
     Attributes:
         orders: orders that were seeded: the scale.
-        repeat: repetitions of each case.
         machine: what it ran on.
         versions: of the programs.
         settings: of the server.
@@ -86,7 +85,6 @@ class Results:
     """
 
     orders: int
-    repeat: int
     machine: dict[str, str]
     versions: dict[str, str]
     settings: dict[str, str] = field(default_factory=dict)

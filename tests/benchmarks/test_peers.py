@@ -43,7 +43,7 @@ def bench() -> Iterator[Bench]:
             dbt.environment = DbtEnvironment(_dbt().folder, files=home / "dbt")
             dbt.set_up()
             peers.append(dbt)
-        yield Bench(server, world, peers, 1, Results(ORDERS, 1, {}, {}))
+        yield Bench(server, world, peers, 1, Results(ORDERS, {}, {}))
     finally:
         server.stop()
         shutil.rmtree(home)

@@ -30,7 +30,6 @@ def _case(name: str, **seconds: list[float]) -> Case:
 def _results(orders: int, *cases: Case) -> Results:
     return Results(
         orders,
-        3,
         {"cores": "2"},
         {"dbt-core": "1.11"},
         {"jit": "off"},
