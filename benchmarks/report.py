@@ -230,6 +230,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterable[str]:
 
 
 def _told(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -6,7 +6,7 @@
 -- that fails for ten runs loses nothing, its next load costs what changed, and delta need not outlive its batch.
 -- Tables that are merged side by side may touch the same key, so all add their keys in one order: by object, then by key.
 
-CREATE OR REPLACE FUNCTION etl._stage_sql(p_source_table name, p_may_repeat boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION etl._stage_sql(p_source_table name, p_may_repeat boolean)
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql
 STABLE

@@ -115,6 +115,22 @@ def test_nothing_new_changes_no_row_of_the_mirror(shelf: Shelf) -> None:
     assert after == before
 
 
+def test_rows_that_are_read_again_unchanged_are_dropped_from_the_batch(shelf: Shelf) -> None:
+    """What depends on a table is told by its batch: what has not changed must touch nothing."""
+    shelf.run()
+    assert shelf.read() == 2
+    assert shelf.warehouse.value("SELECT count(*) FROM delta.items") == 0
+    shelf.write(
+        "UPDATE shelf.items SET label = 'ONE', changed_at = clock_timestamp() WHERE item_id = 1"
+    )
+    shelf.run()
+    assert shelf.read() == 2
+    assert shelf.warehouse.rows("SELECT item_id, operation, label FROM delta.items ORDER BY 2") == [
+        (1, "before", "one"),
+        (1, "upsert", "ONE"),
+    ]
+
+
 def test_without_detection_deleted_rows_stay(timed: Shelf) -> None:
     timed.write("DELETE FROM shelf.items WHERE item_id = 1")
     timed.run()
