@@ -28,13 +28,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 
@@ -56,6 +57,14 @@ class Choice:
 
 
 _CHOICE = pytest.StashKey[Choice]()
+_SERVERS = pytest.StashKey[Servers]()
+_SESSIONS = """
+    SELECT a.datname, a.pid, pg_blocking_pids(a.pid) AS blocked_by, a.state, a.wait_event_type, a.wait_event,
+        now() - a.state_change AS since, a.application_name, left(a.query, 300) AS query
+    FROM pg_stat_activity AS a
+    WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+    ORDER BY a.datname, a.pid
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,10 +124,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("server", kinds, indirect=True, scope="session")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell of a test that hung who waits for whom on the servers."""
+    report = yield
+    if call.excinfo is not None and str(call.excinfo.value).startswith("Timeout"):
+        for server in _running(item.config):
+            with psycopg.connect(server.dsn(), row_factory=dict_row, connect_timeout=10) as watcher:
+                sessions = "\n".join(str(row) for row in watcher.execute(_SESSIONS))
+            report.sections.append((f"sessions of server {server.name}", sessions))
+    return report
+
+
+def _running(config: pytest.Config) -> list[RunningServer]:
+    servers = config.stash.get(_SERVERS, None)
+    return servers.running if servers else []
+
+
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """All servers of this session."""
     with contextlib.closing(Servers()) as started:
+        request.config.stash[_SERVERS] = started
         yield started
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import re
+import signal
 import subprocess
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -26,6 +29,7 @@ FLAGS = (
     "--v=0",
     "--virtual-time-budget=20000",
 )
+PATIENCE = 120.0  # seconds
 _CONSOLE = re.compile(r":CONSOLE[:(].*")
 
 
@@ -106,15 +110,22 @@ class Browser:
     def run(self, address: str, *flags: str) -> tuple[str, list[str]]:
         """Run Chromium; return its output and what it logged of the page."""
         profile = self._folder / f"profile-{next(self._numbers)}"
-        done = subprocess.run(
+        with subprocess.Popen(
             [self._program, *FLAGS, f"--user-data-dir={profile}", *flags, address],
-            capture_output=True,
-            text=True,
             stdin=subprocess.DEVNULL,
-            timeout=120,
-            check=True,
-        )
-        return done.stdout, _CONSOLE.findall(done.stderr)
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                dom, log = process.communicate(timeout=PATIENCE)
+            finally:
+                # Its helpers hold the pipes: if they lived on, whoever reads would wait for ever.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == 0, log
+        return dom, _CONSOLE.findall(log)
 
 
 class _Reader(HTMLParser):

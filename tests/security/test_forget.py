@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -12,6 +11,7 @@ import pytest
 
 from tests.security.conftest import People
 from tests.support.database import Database
+from tests.warehouse.faults import Background, background, wait_for, wait_until_blocked
 from tests.warehouse.play import Play
 
 SECRETS = ("Marie", "Sklodowska", "marie.curie@example.org", "+33 1 2345", "Rue Cuvier")
@@ -190,25 +190,20 @@ def test_a_customer_that_was_never_loaded(database: Database, play: Play) -> Non
 def test_it_waits_for_a_live_run(database: Database, play: Play, marie: int) -> None:
     run_id = play.value("SELECT etl.start_run()")
     worker, forgetter = database.connect(), database.connect()
+    replaced: list[Any] = []
     worker.execute(
         "SELECT pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(%s))", [run_id]
     )
-    with ThreadPoolExecutor(2) as pool:
-        # A worker counts as live while it executes something.
-        working = pool.submit(worker.execute, "SELECT pg_sleep(600)")
-        live = "SELECT etl._is_held('run', %s)"
-        assert any(database.value(live, run_id) for _ in range(500))
-        forgetting = pool.submit(
-            forgetter.execute, "SELECT * FROM etl.forget('customer', %s)", [str(marie)]
-        )
-        waits = (
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
-        )
-        assert any(database.value(waits, forgetter.info.backend_pid) for _ in range(500))
+    # A worker counts as live while it executes something.
+    working = Background(lambda: worker.execute("SELECT pg_sleep(600)"))
+    wait_for(lambda: database.value("SELECT etl._is_held('run', %s)", run_id), "the run to be held")
+    forget = "SELECT * FROM etl.forget('customer', %s)"
+    with background(lambda: replaced.extend(forgetter.execute(forget, [str(marie)]))):
+        wait_until_blocked(database.connect(), forgetter)
         assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 0
         database.execute("SELECT pg_terminate_backend(%s)", worker.info.backend_pid)
-        assert isinstance(working.exception(), psycopg.OperationalError)
-        assert forgetting.result().fetchall() != []
+        assert isinstance(working.join(), psycopg.OperationalError)
+    assert replaced != []
     assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 1
 
 

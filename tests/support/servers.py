@@ -165,6 +165,11 @@ class Servers:
         self._own.append(server)
         return server
 
+    @property
+    def running(self) -> list[RunningServer]:
+        """The servers that tests share and have started."""
+        return list(self._running.values())
+
     def close(self) -> None:
         """Stop the servers and remove their folder."""
         for server in (*self._running.values(), *self._own):

@@ -19,6 +19,7 @@ from tests.support.servers import RunningServer
 from tests.warehouse import faults
 from tests.warehouse.faults import (
     DIE,
+    PATIENCE,
     Background,
     blocked_run,
     break_table,
@@ -138,7 +139,7 @@ def test_a_client_killed_by_sigkill_loses_nothing(busy: Play) -> None:
             "the client's run to wait for the lock",
         )
         client.send_signal(signal.SIGKILL)
-        client.wait()
+        client.wait(PATIENCE)
     live_run_ends(busy)
     busy.run()
     busy.assert_right()
