@@ -284,7 +284,8 @@ BEGIN
                 FROM etl.task_edge AS e
                 JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
                 WHERE e.task = t.task
-                    AND p.status IN ('pending', 'running')
+                    -- One that has failed since this claim began has not been followed up yet.
+                    AND (p.status IN ('pending', 'running') OR e.wait_for = 'success' AND p.status <> 'succeeded')
             )
         ORDER BY t.position
         LIMIT 1

@@ -26,6 +26,7 @@ from tests.warehouse.faults import (
     held,
     mend_table,
     wait_for,
+    wait_until_blocked,
 )
 from tests.warehouse.play import Play
 
@@ -285,6 +286,38 @@ def test_a_task_of_a_worker_that_died_is_taken_over_by_another(busy: Play) -> No
     assert work.join() is None
     status = busy.row("SELECT status, resumed FROM etl.run ORDER BY run_id DESC LIMIT 1")
     assert status == {"status": "succeeded", "resumed": 0}
+    busy.assert_right()
+
+
+def test_a_failure_in_the_middle_of_another_workers_claim_blocks_what_depends_on_it(
+    busy: Play,
+) -> None:
+    """The claim has looked for failures before products fail: their dimension must not be loaded from a part of its mirrors."""
+    with blocked_run(busy, "stage.products") as run:
+        busy.loader.execute("SELECT pg_terminate_backend(%s)", [run.pid])
+        run.work.join()
+    break_table(busy.loader, "stage.products")
+    run_id = busy.value("SELECT max(run_id) FROM etl.run")
+    first, second, holder = busy.connect(), busy.connect(), busy.connect()
+    first.execute("CREATE TEMP TABLE claimed AS SELECT t FROM etl._claim(%s) AS t", [run_id])
+    assert first.execute("SELECT (t).task FROM claimed").fetchall() == [("stage:products",)]
+    with holder.transaction():
+        # Of a dimension that is idle, and so is done with a claim.
+        holder.execute("SELECT FROM etl.load_state WHERE object = 'dim_payment' FOR UPDATE")
+        with held(busy, "stage.products"):
+            failing = Background(lambda: first.execute("SELECT etl._perform(t) FROM claimed"))
+            wait_until_blocked(busy.loader, first)
+            work = Background(lambda: second.execute("CALL etl.work(%s)", [run_id]))
+            wait_until_blocked(busy.loader, second)
+        assert failing.join() is None
+        first.close()
+    assert work.join() is None
+    outcomes = dict(busy.rows("SELECT task, status FROM etl.task_run WHERE run_id = %s", run_id))
+    assert outcomes["dimension:dim_payment"] == "succeeded"
+    assert outcomes["stage:products"] == "failed"
+    assert outcomes["dimension:dim_product"] == "skipped"
+    mend_table(busy.loader, "stage.products")
+    busy.run()
     busy.assert_right()
 
 
