@@ -59,10 +59,10 @@ $_difference_sql$;
 COMMENT ON FUNCTION etl._difference_sql(name, name[], text, boolean) IS 'Statements that note what the decided rows of a fact (are they many?) contribute to its aggregates, to be subtracted or added.';
 
 /*
-Aggregates of a fact that take differences: not those that will be built anew anyway. Locks them until the end of the
-transaction, so that loads of facts that share one do not overlap.
+Locks the aggregates of a fact until the end of the transaction, so that neither loads of facts that share one overlap, nor a load
+of the aggregate itself that would not see what is changed meanwhile.
 Parameters: p_fact, the fact.
-Returns:    names of the aggregates.
+Returns:    names of the aggregates that take differences: not those that will be built anew anyway.
 */
 CREATE OR REPLACE FUNCTION etl._lock_aggregates(p_fact name)
 RETURNS name[]
@@ -71,23 +71,25 @@ SET search_path = pg_catalog, pg_temp
 AS $_lock_aggregates$
 DECLARE
     v_aggregate name;
-    v_aggregates name[] := ARRAY[]::name[];
 BEGIN
     FOR v_aggregate IN
+        SELECT l.aggregate
+        FROM etl.aggregate_fact AS l
+        WHERE l.fact = p_fact
+        ORDER BY l.aggregate
+    LOOP
+        PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(v_aggregate::text));
+    END LOOP;
+    RETURN ARRAY(
         SELECT l.aggregate
         FROM etl.aggregate_fact AS l
         JOIN etl.load_state AS s ON s.object = l.aggregate
         WHERE l.fact = p_fact
             AND NOT s.needs_reload
-        ORDER BY l.aggregate
-    LOOP
-        PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(v_aggregate::text));
-        v_aggregates := v_aggregates || v_aggregate;
-    END LOOP;
-    RETURN v_aggregates;
+    );
 END
 $_lock_aggregates$;
-COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks and returns the aggregates of a fact that take differences.';
+COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks the aggregates of a fact, and returns those that take differences.';
 
 CREATE OR REPLACE FUNCTION etl._aggregate_sql(p_aggregate name, p_is_reload boolean DEFAULT false)
 RETURNS TABLE (title text, statement text)
@@ -244,7 +246,7 @@ DECLARE
     r_statement record;
     v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
     v_table regclass := (SELECT a.aggregate_table FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate);
-    v_is_reload boolean := (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_aggregate);
+    v_is_reload boolean;
     v_rebuild text[];
     v_is_empty boolean;
     v_empty bigint;
@@ -254,6 +256,11 @@ BEGIN
     FROM etl.aggregate AS a
     WHERE p_aggregate IN (a.aggregate, a.finer_aggregate)
     ORDER BY a.aggregate <> p_aggregate, a.aggregate;
+    -- Only now: whoever had the lock may have asked for it.
+    SELECT l.needs_reload
+    INTO STRICT v_is_reload
+    FROM etl.load_state AS l
+    WHERE l.object = p_aggregate;
     EXECUTE format('SELECT count(*) FROM %s', v_difference) INTO r_result.rows_read;
 
     IF v_is_reload THEN

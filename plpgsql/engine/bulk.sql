@@ -107,6 +107,7 @@ COMMENT ON FUNCTION etl._constrain(name, bigint) IS 'Makes the foreign keys of a
 Takes the rows out of a fact that violate a foreign key which is not validated yet, and makes their keys pending.
 Parameters: p_fact, the fact; p_constraint, name of the foreign key.
 Writes:     the fact's table, work.<fact>_key, etl.load_state (its aggregates are to be built anew).
+Locks:      its aggregates.
 */
 CREATE OR REPLACE FUNCTION etl._take_out_orphans(p_fact etl.fact, p_constraint name)
 RETURNS void
@@ -128,6 +129,8 @@ FROM orphan
 ON CONFLICT DO NOTHING$sql$,
         p_fact.fact_table, v_is_orphan, etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key)
     );
+    -- One that is being built may have read the rows already, and would take the request for the one that it fulfils.
+    PERFORM etl._lock_aggregates(p_fact.fact);
     PERFORM etl._request_reload(etl._fed_by(p_fact.fact));
 END
 $_take_out_orphans$;

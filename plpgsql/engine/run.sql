@@ -36,7 +36,8 @@ LANGUAGE sql
 VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $_is_held$
-    -- A session whose CALL was cancelled keeps its locks but does nothing: only one that is executing counts.
+    -- A session whose CALL was cancelled keeps its locks but does nothing: one that is idle does not count. Without track_activities
+    -- nobody can tell.
     SELECT EXISTS (
         SELECT
         FROM pg_locks AS l
@@ -47,7 +48,7 @@ AS $_is_held$
             AND l.objid = etl._lock_number(p_id)::oid
             AND l.objsubid = 2
             AND l.granted
-            AND coalesce(a.state, 'active') = 'active'
+            AND coalesce(a.state, '') NOT LIKE 'idle%'
             AND (p_kind <> 'run' OR l.pid <> pg_backend_pid())
     )
 $_is_held$;

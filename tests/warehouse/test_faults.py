@@ -223,6 +223,19 @@ def test_a_second_run_is_refused_while_one_is_live(busy: Play) -> None:
     busy.assert_right()
 
 
+def test_a_run_is_live_though_its_session_does_not_tell_what_it_does(busy: Play) -> None:
+    runner = busy.connect()
+    runner.execute("SET track_activities = off")
+    with held(busy, "dwh.dim_product"):
+        work = Background(lambda: runner.execute("CALL etl.run()"))
+        wait_until_blocked(busy.loader, runner)
+        with pytest.raises(psycopg.Error) as refused:
+            busy.connect().execute("SELECT etl.start_run()")
+    assert refused.value.sqlstate == "ET001"
+    assert work.join() is None
+    busy.assert_right()
+
+
 def test_a_worker_that_joins_late_shares_the_run(busy: Play) -> None:
     """The first worker waits at a dimension; the second does the others, and the facts after both."""
     helper = busy.connect()
@@ -317,6 +330,23 @@ def test_a_failure_in_the_middle_of_another_workers_claim_blocks_what_depends_on
     assert outcomes["stage:products"] == "failed"
     assert outcomes["dimension:dim_product"] == "skipped"
     mend_table(busy.loader, "stage.products")
+    busy.run()
+    busy.assert_right()
+
+
+def test_an_aggregate_that_waits_hears_that_it_is_to_be_built_anew(busy: Play) -> None:
+    """It waits for somebody who changes what it is made of, and asks for that."""
+    busy.loader.execute("UPDATE dwh.agg_order_daily SET orders = orders + 1")
+    runner, changer = busy.connect(), busy.connect()
+    with changer.transaction():
+        changer.execute(
+            "SELECT pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext('agg_order_daily'))"
+        )
+        # The facts have been loaded by an earlier run.
+        work = Background(lambda: runner.execute("CALL etl.run('{agg_order_daily}')"))
+        wait_until_blocked(busy.loader, runner)
+        changer.execute("SELECT etl._request_reload('{agg_order_daily}')")
+    assert work.join() is None
     busy.run()
     busy.assert_right()
 

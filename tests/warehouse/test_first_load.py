@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import psycopg
 import pytest
 
-from tests.warehouse.faults import Background, blocked_run, break_table, mend_table, wait_for
+from tests.warehouse.faults import (
+    Background,
+    blocked_run,
+    break_table,
+    held,
+    mend_table,
+    wait_for,
+)
 from tests.warehouse.play import Play
 
 FOREIGN_KEYS = """
@@ -130,6 +139,31 @@ def test_a_line_whose_order_could_not_be_loaded_is_quarantined(shop: Play) -> No
     shop.loader.execute("SELECT etl.retry_quarantine()")
     shop.run()
     assert shop.rows("SELECT * FROM etl.quarantine") == []
+    shop.assert_right()
+
+
+def test_lines_are_not_taken_out_while_an_aggregate_of_them_is_built(shop: Play) -> None:
+    """It might have summed them up already, and take the request to be built anew for the one that it fulfils."""
+    shop.loader.execute(
+        "ALTER TABLE dwh.fact_order ADD CONSTRAINT small CHECK (gross_amount <> 115.50)"
+    )
+    workers = [shop.connect(), shop.connect()]
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        " AND classid = etl._lock_class('aggregate')::oid"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with held(shop, "dwh.agg_product_monthly"):
+        run_id = shop.value("SELECT etl.start_run()")
+        work = [
+            Background(partial(worker.execute, "CALL etl.work(%s)", [run_id])) for worker in workers
+        ]
+        wait_for(lambda: shop.value(waiting) == 1, "the foreign key to wait for the aggregate")
+    assert [one.join() for one in work] == [None, None]
+
+    shop.loader.execute("ALTER TABLE dwh.fact_order DROP CONSTRAINT small")
+    shop.loader.execute("SELECT etl.retry_quarantine()")
+    shop.run()
     shop.assert_right()
 
 
