@@ -50,6 +50,7 @@ class _Advice:
 
 
 _ADVICE: dict[str, _Advice] = {
+    "25P04": _Advice("The source's server took the connection and did not answer in time."),
     "42501": _Advice("`oceanrecords doctor` lists the rights that the role needs."),
     "3F000": _Advice("Install the warehouse's objects first: oceanrecords migrate"),
     "42P01": _Advice("Install the warehouse's objects first: oceanrecords migrate"),

@@ -254,7 +254,8 @@ def _pass_on(listener: psycopg.Connection, run_id: int, on_event: Callable[[Even
 
 def _lost(error: psycopg.Error, run_id: int) -> UserError:
     told = from_database(error, context=f"Run {run_id} was cut off")
-    told.hint = "What it has finished stays; `oceanrecords run` goes on from there."
+    stays = "What it has finished stays; `oceanrecords run` goes on from there."
+    told.hint = f"{told.hint} {stays}" if told.hint and told.code == "25P04" else stays
     return told
 
 

@@ -303,6 +303,7 @@ BEGIN
     INTO STRICT r_source
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table;
+    PERFORM etl._reach_source();
     IF NOT EXISTS (
         SELECT
         FROM etl.watermark AS w

@@ -455,6 +455,7 @@ BEGIN
     INTO r_connection
     FROM etl.source_connection;
     BEGIN
+        PERFORM etl._reach_source('etl._source_setting');
         SELECT max(s.setting) FILTER (WHERE s.name = 'server_version_num'), coalesce(bool_or(s.setting = 'on') FILTER (WHERE s.name = 'in_hot_standby'), false)
         INTO v_version, v_is_standby
         FROM etl._source_setting AS s
@@ -729,7 +730,8 @@ BEGIN
         v_setting := 'etl._source_setting';
     END IF;
     BEGIN
-        -- The first question makes the connection; the second one is timed.
+        -- The connection is there when the second question is timed.
+        PERFORM etl._reach_source(v_setting::text);
         EXECUTE format('SELECT split_part(s.setting, '' '', 1) FROM %s AS s WHERE s.name = ''server_version''', v_setting) INTO server_version;
         v_asked_at := clock_timestamp();
         EXECUTE 'SELECT p.system_identifier, p.read_at FROM source.extraction_point AS p' INTO system_identifier, v_read_at;

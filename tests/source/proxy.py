@@ -30,6 +30,7 @@ class Proxy:
         self._words: bytes | None = None
         self._times = 0
         self._is_down = False
+        self._is_silent = False
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -51,10 +52,14 @@ class Proxy:
         with self._lock:
             self._words = words
 
+    def fall_silent(self) -> None:
+        """Take all connections from now on, and never answer, until `restore`."""
+        self._is_silent = True
+
     def restore(self) -> None:
         """Let everything through again."""
         with self._lock:
-            self._is_down, self._remaining = False, None
+            self._is_down, self._is_silent, self._remaining = False, False, None
 
     def close(self) -> None:
         # A close alone would leave the socket to the thread that waits for a connection.
@@ -73,6 +78,9 @@ class Proxy:
             if self._is_down:
                 self.refusals.append(time.monotonic())
                 _reset(client)
+                continue
+            if self._is_silent:
+                self._sockets |= {client}
                 continue
             try:
                 server = socket.create_connection(("127.0.0.1", self._target_port))

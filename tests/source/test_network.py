@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.conftest import Finished
 from tests.source.conftest import TEMPLATE, Link, make_source
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
@@ -202,6 +203,43 @@ def test_a_session_ended_in_the_middle_of_a_batch_is_taken_up(connected: Link) -
         play.run()
     assert len(ended) == 1
     assert {task["attempts"] for task in connected.warehouse.rows(EXTRACTS)} == {2}
+    assert_loaded_once(connected)
+
+
+def test_a_source_that_takes_the_connection_and_is_silent_holds_up_no_run(
+    connected: Link, source_cli: Callable[..., Finished], oceanrecords: Callable[..., Finished]
+) -> None:
+    play = connected.play
+    play.open()
+    play.run()
+    play.shop.customer("Grace")
+    connected.warehouse.execute("ALTER SERVER etl_source OPTIONS (SET connect_timeout '2')")
+    connected.proxy.fall_silent()
+    cut_off = (
+        connected.warehouse.value("SELECT current_setting('server_version_num')::int") > 170000
+    )
+
+    finished = oceanrecords("run", env={"OCEANRECORDS_DSN": connected.warehouse.dsn}, timeout=60)
+    status = connected.warehouse.value("SELECT status FROM etl.run_status WHERE run_id = 2")
+    if cut_off:
+        assert finished.returncode == 1
+        assert "did not answer in time" in finished.stderr
+        assert "goes on from there" in finished.stderr
+        assert status == "interrupted"
+    else:
+        assert finished.returncode == 3
+        assert status == "partial"
+        extracts = connected.warehouse.rows(EXTRACTS)
+        assert {task["status"] for task in extracts} == {"failed"}
+        assert "08001" in {task["sqlstate"] for task in extracts}
+    finished = source_cli("status")
+    assert finished.returncode == 1
+    assert ("did not answer in time" if cut_off else "cannot be reached") in (
+        finished.stdout + finished.stderr
+    )
+
+    connected.proxy.restore()
+    play.run()
     assert_loaded_once(connected)
 
 
