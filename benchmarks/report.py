@@ -9,7 +9,7 @@ from typing import Any
 import vl_convert
 
 from benchmarks.peers import PEERS, OursOneWorker
-from benchmarks.results import Case, Results, ratio
+from benchmarks.results import FIRST_BATCH, Case, Results, ratio
 from benchmarks.targets import TARGETS, ratios
 
 _OURS = ("ours", "stars")
@@ -111,7 +111,7 @@ def _growth(results: Results, folder: Path) -> Iterable[str]:
     rows = []
     for scale in scales:
         case = scale.cases["growth"]
-        first = scale.cases["growth-first"].peers if "growth-first" in scale.cases else {}
+        first = case.facts.get(FIRST_BATCH, {})
         for peer in case.peers:
             times = ratio(case.median(peer, "sql_seconds"), least.median(peer, "sql_seconds"))
             bound = _GROWTH if peer in _OURS and scale is not scales[0] else None
@@ -120,7 +120,7 @@ def _growth(results: Results, folder: Path) -> Iterable[str]:
                     f"{scale.orders:,}",
                     _TITLES[peer],
                     _seconds(case.median(peer, "wall_seconds")),
-                    _seconds(first[peer][0].sql_seconds if peer in first else None),
+                    _seconds(first.get(peer)),
                     _seconds(case.median(peer, "sql_seconds")),
                     _bytes(case.median(peer, "wal_bytes")),
                     _verdict(times, bound),

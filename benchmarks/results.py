@@ -11,6 +11,9 @@ from typing import Any
 
 from benchmarks.measure import Measurement
 
+# Fact of a case: what the very first batch took, by peer, in seconds.
+FIRST_BATCH = "the very first batch, seconds in SQL"
+
 _MEASURES = (
     "wall_seconds",
     "sql_seconds",
