@@ -284,7 +284,7 @@ Compares a source table with its mirror, as of the watermark.
 Parameters: p_reconciliation_id, the reconciliation; p_source_table, the table.
 Returns:    what was found.
 Writes:     etl.reconciliation_difference, pg_temp.reconciled_of_<table>: the differing rows, both images.
-Errors:     ET017 when the mirror is to be made anew, so that there is nothing to compare.
+Errors:     ET017 when the mirror is to be made anew, so that there is nothing to compare; as etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl._reconcile_source(p_reconciliation_id bigint, p_source_table name)
 RETURNS etl.reconciliation_object

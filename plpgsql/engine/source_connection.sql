@@ -435,7 +435,7 @@ COMMENT ON FUNCTION etl._check_source_server(integer, boolean) IS 'Refuses a ser
 /*
 Reads a row of everything over there, so that what is missing is told now, by name, and not by the next run.
 Parameters: p_schema, schema over there.
-Errors:     ET021 to ET026.
+Errors:     ET021 to ET026; 25P04 as etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl._probe_source(p_schema name)
 RETURNS void
@@ -684,6 +684,7 @@ Returns:    one row: location, host, port, database_name, user_name, remote_sche
             why not; server_version; system_identifier; clock_difference, how far the source's clock is ahead of this server's;
             round_trip, time of one question; open_transactions, number of those of the source's database that are older. They hold nothing up:
             their rows come with the batch after their end. hidden_sessions, sessions whose transactions the role may not see.
+Errors:     25P04 as etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl.source_status(p_older_than interval DEFAULT '5 minutes')
 RETURNS TABLE (

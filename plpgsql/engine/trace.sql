@@ -333,7 +333,8 @@ COMMENT ON FUNCTION etl._trace_object(name, text, text[], jsonb, integer, intege
 /*
 What is and was of a source table's row until it reached stage.
 Parameters: p_source_table; p_columns, the columns of its key; p_key, p_key_json, the key; p_limit, rows of a section.
-Returns:    sections, as etl._trace_section does. A source that does not answer is an entry, too.
+Returns:    sections, as etl._trace_section does. A source that cannot be reached is an entry, too.
+Errors:     25P04 as etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl._trace_source(
     p_source_table name,
@@ -352,6 +353,7 @@ DECLARE
     r_part record;
 BEGIN
     BEGIN
+        PERFORM etl._reach_source();
         RETURN QUERY
         SELECT *
         FROM etl._trace_section(
