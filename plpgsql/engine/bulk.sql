@@ -50,7 +50,17 @@ BEGIN
     SELECT p_run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
     WHERE t.kind = 'constrain'
-        AND t.object IN (SELECT d.fact FROM etl.deferred_constraint AS d);
+        AND t.object IN (SELECT d.fact FROM etl.deferred_constraint AS d)
+        -- Not while the other fact has still to be loaded, by another run: all rows would be taken out.
+        AND NOT EXISTS (
+            SELECT
+            FROM etl.deferred_constraint AS d
+            JOIN etl.fact AS r ON r.fact_table = d.referenced_table
+            JOIN etl.load_state AS m ON m.object = d.fact AND NOT m.needs_reload
+            JOIN etl.load_state AS o ON o.object = r.fact AND o.needs_reload
+            WHERE d.fact = t.object
+                AND NOT EXISTS (SELECT FROM etl.task_run AS p WHERE p.run_id = p_run_id AND p.task = 'fact:' || r.fact)
+        );
 END
 $_defer_constraints$;
 COMMENT ON FUNCTION etl._defer_constraints(bigint) IS 'Sets aside the foreign keys of the facts that a run will fill.';

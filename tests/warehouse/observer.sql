@@ -19,6 +19,14 @@ CREATE TABLE proof.load_log (
     quarantined jsonb NOT NULL
 );
 
+-- Lines that left the star after a load because their order was not in it: without their foreign key, which a first load sets
+-- aside, they could be there for a while.
+CREATE TABLE proof.taken_out (
+    after_load bigint NOT NULL,
+    order_id bigint NOT NULL,
+    line_number integer NOT NULL
+);
+
 DO $copies$
 DECLARE
     r_table record;
@@ -89,3 +97,19 @@ BEGIN
 END;
 $note_load$;
 CREATE TRIGGER note_load AFTER UPDATE OF loaded_at ON etl.load_state FOR EACH ROW EXECUTE FUNCTION proof.note_load();
+
+CREATE FUNCTION proof.note_taken_out()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $note_taken_out$
+BEGIN
+    INSERT INTO proof.taken_out (after_load, order_id, line_number)
+    SELECT max(l.sequence), OLD.order_id, OLD.line_number
+    FROM proof.load_log AS l
+    WHERE l.object = 'fact_order_line'
+        AND NOT EXISTS (SELECT FROM dwh.fact_order AS f WHERE f.order_id = OLD.order_id)
+    HAVING count(*) > 0;
+    RETURN NULL;
+END;
+$note_taken_out$;
+CREATE TRIGGER note_taken_out AFTER DELETE ON dwh.fact_order_line FOR EACH ROW EXECUTE FUNCTION proof.note_taken_out();

@@ -65,11 +65,13 @@ class Load:
         name: the dimension, fact or aggregate.
         mirrors: the batch that each mirror had reached.
         quarantined: keys that were in quarantine, so that their rows were left as they were.
+        taken_out: keys of rows that left the star afterwards, because the row they refer to was not there.
     """
 
     name: str
     mirrors: dict[str, int]
     quarantined: set[Key]
+    taken_out: set[Key]
 
 
 @dataclass
@@ -109,11 +111,15 @@ class Notes:
             mirrors: dict[str, list[int]] = defaultdict(list)
             for row in cursor.execute("SELECT * FROM proof.mirror_log ORDER BY sequence"):
                 mirrors[row["source_table"]].append(row["batch_id"])
+            taken_out: dict[int, set[Key]] = defaultdict(set)
+            for row in cursor.execute("SELECT * FROM proof.taken_out"):
+                taken_out[row["after_load"]].add((row["order_id"], row["line_number"]))
             loads = [
                 Load(
                     row["object"],
                     row["mirrors"],
                     {_row_key(key) for key in row["quarantined"]},
+                    taken_out[row["sequence"]],
                 )
                 for row in cursor.execute("SELECT * FROM proof.load_log ORDER BY sequence")
             ]
@@ -493,8 +499,7 @@ class Recomputation:
         loaded = self._ever_loaded("fact_order_line", self._complete_lines)
         expected: dict[Key, Row] = {}
         for key, row in self.notes.last_seen("order_lines").items():
-            # A line of an order that is not in the star could be there for a while only: until its foreign key is made again.
-            if key not in loaded or (key[0],) not in self.orders:
+            if key not in loaded:
                 continue
             there = key in lines_now and (key[0],) in orders_now
             ordered = orders[(key[0],)]["ordered_at"]
@@ -578,6 +583,7 @@ class Recomputation:
         for load in self.notes.loads:
             if load.name == fact:
                 loaded |= keys(load.mirrors) - load.quarantined
+                loaded -= load.taken_out
         return loaded
 
 

@@ -183,6 +183,24 @@ def test_a_fact_that_failed_gets_its_keys_with_the_run_that_loads_it(shop: Play,
     shop.assert_right()
 
 
+def test_a_run_of_a_part_leaves_lines_whose_orders_are_still_to_be_loaded(shop: Play) -> None:
+    before = shop.rows(FOREIGN_KEYS)
+    break_table(shop.loader, "dwh.fact_order")
+    shop.run(expect="partial")
+    lines = shop.value("SELECT count(*) FROM dwh.fact_order_line")
+    assert lines > 0
+
+    shop.run(only=["extract:customers", "stage:customers"])
+    assert shop.value("SELECT count(*) FROM dwh.fact_order_line") == lines
+    assert "constrain:fact_order_line" not in dict(shop.rows(CONSTRAIN))
+
+    mend_table(shop.loader, "dwh.fact_order")
+    shop.run()
+    assert shop.rows("SELECT * FROM etl.quarantine") == []
+    assert_keys_are_back(shop, before)
+    shop.assert_right()
+
+
 def test_a_first_load_that_was_given_up_leaves_the_keys_in_place(shop: Play) -> None:
     """A run that died at once is closed by one of another kind, which has nothing to fill."""
     before = shop.rows(FOREIGN_KEYS)
