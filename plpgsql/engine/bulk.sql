@@ -56,9 +56,10 @@ BEGIN
             SELECT
             FROM etl.deferred_constraint AS d
             JOIN etl.fact AS r ON r.fact_table = d.referenced_table
-            JOIN etl.load_state AS m ON m.object = d.fact AND NOT m.needs_reload
+            JOIN etl.load_state AS m ON m.object = d.fact
             JOIN etl.load_state AS o ON o.object = r.fact AND o.needs_reload
             WHERE d.fact = t.object
+                AND (NOT m.needs_reload OR EXISTS (SELECT FROM etl.task_run AS p WHERE p.run_id = p_run_id AND p.task = 'fact:' || d.fact))
                 AND NOT EXISTS (SELECT FROM etl.task_run AS p WHERE p.run_id = p_run_id AND p.task = 'fact:' || r.fact)
         );
 END
@@ -114,9 +115,10 @@ $_constrain$;
 COMMENT ON FUNCTION etl._constrain(name, bigint) IS 'Makes the foreign keys of a fact again that were set aside for its first load.';
 
 /*
-Takes the rows out of a fact that violate a foreign key which is not validated yet, and makes their keys pending.
+Takes the rows out of a fact that violate a foreign key which is not validated yet, and makes their keys pending. What is not in
+the star does not wait for a member either.
 Parameters: p_fact, the fact; p_constraint, name of the foreign key.
-Writes:     the fact's table, work.<fact>_key, etl.load_state (its aggregates are to be built anew).
+Writes:     the fact's table, work.<fact>_key, etl.reprocessing_queue, etl.load_state (its aggregates are to be built anew).
 Locks:      its aggregates.
 */
 CREATE OR REPLACE FUNCTION etl._take_out_orphans(p_fact etl.fact, p_constraint name)
@@ -132,12 +134,19 @@ BEGIN
     DELETE FROM %1$s AS f
     WHERE %2$s
     RETURNING %3$s
+),
+waiting AS (
+    DELETE FROM etl.reprocessing_queue AS q
+    USING orphan AS f
+    WHERE q.fact = %6$L
+        AND q.fact_key = %7$s
 )
 INSERT INTO work.%4$I (%5$s)
 SELECT %5$s
 FROM orphan
 ON CONFLICT DO NOTHING$sql$,
-        p_fact.fact_table, v_is_orphan, etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key)
+        p_fact.fact_table, v_is_orphan, etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key),
+        p_fact.fact, etl._json_key(p_fact.business_key, 'f')
     );
     -- One that is being built may have read the rows already, and would take the request for the one that it fulfils.
     PERFORM etl._lock_aggregates(p_fact.fact);

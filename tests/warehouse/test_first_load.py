@@ -201,6 +201,28 @@ def test_a_run_of_a_part_leaves_lines_whose_orders_are_still_to_be_loaded(shop: 
     shop.assert_right()
 
 
+def test_lines_loaded_before_all_else_wait_for_their_orders(shop: Play) -> None:
+    """They are queued for their products. One whose order goes meanwhile leaves the star, and the queue with it."""
+    before = shop.rows(FOREIGN_KEYS)
+    shop.run(only=["extract:order_lines", "stage:order_lines", "extract:orders", "stage:orders"])
+    shop.run(only=["fact_order_line"])
+    lines = shop.value("SELECT count(*) FROM dwh.fact_order_line")
+    assert (
+        shop.value("SELECT count(*) FROM etl.reprocessing_queue WHERE key_column = 'product_key'")
+        == lines
+    )
+    assert shop.rows("SELECT * FROM etl.quarantine") == []
+    shop.shop.delete("orders", order_id=shop.value("SELECT max(order_id) FROM oceanrecords.orders"))
+
+    shop.run()
+    assert shop.rows("SELECT * FROM etl.reprocessing_queue") == []
+    assert shop.value("SELECT count(*) FROM dwh.fact_order_line") == lines - 2
+    assert_keys_are_back(shop, before)
+    # Aggregates of what was taken out are built anew by the next run.
+    shop.run()
+    shop.assert_right()
+
+
 def test_a_first_load_that_was_given_up_leaves_the_keys_in_place(shop: Play) -> None:
     """A run that died at once is closed by one of another kind, which has nothing to fill."""
     before = shop.rows(FOREIGN_KEYS)
