@@ -131,16 +131,12 @@ def pytest_runtest_makereport(
     """Tell of a test that hung who waits for whom on the servers."""
     report = yield
     if call.excinfo is not None and str(call.excinfo.value).startswith("Timeout"):
-        for server in _running(item.config):
+        servers = item.config.stash.get(_SERVERS, None)
+        for server in servers.running if servers else []:
             with psycopg.connect(server.dsn(), row_factory=dict_row, connect_timeout=10) as watcher:
                 sessions = "\n".join(str(row) for row in watcher.execute(_SESSIONS))
             report.sections.append((f"sessions of server {server.name}", sessions))
     return report
-
-
-def _running(config: pytest.Config) -> list[RunningServer]:
-    servers = config.stash.get(_SERVERS, None)
-    return servers.running if servers else []
 
 
 @pytest.fixture(scope="session")

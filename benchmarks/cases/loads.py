@@ -84,7 +84,7 @@ def growth(bench: Bench) -> None:
         first = Case("growth", "the first batches")
         _load_batches(bench, first, percent, _FIRST_BATCHES)
         case.facts[FIRST_BATCH] = {
-            peer: found[0].sql_seconds or 0.0 for peer, found in first.peers.items()
+            peer: found[0].sql_seconds for peer, found in first.peers.items()
         }
         _load_batches(bench, case, percent, bench.repeat)
         case.rows = bench.prove("1,000 orders changed")

@@ -132,48 +132,13 @@ $_extraction_sql$;
 COMMENT ON FUNCTION etl._extraction_sql(name, text) IS 'Statements that extract a source table: mode changed (since the watermark), all (anew, beside what stage holds) or bulk (into an empty stage table). $1 batch, $2 last snapshot, $3 moment from which changes are read (the last one, less the lookback), $4 moment up to which.';
 
 /*
-Makes the connection to the source, where that is another server, and does not wait for it longer than its option connect_timeout
-says. PostgreSQL's foreign data wrapper has not heeded that since version 16: a server that takes the connection and never answers
-would hold up a run, and all that follow, for ever. Only transaction_timeout, which came with version 17, acts in the middle of a
-statement. It ends the session: the run counts as interrupted.
-Parameters: p_relation, name of any relation of the source (no regclass: a default would depend on it).
-Errors:     25P04, which ends the session, when the source does not answer in time (PostgreSQL 17 and later); what else keeps the
-            connection from being made.
-*/
-CREATE OR REPLACE FUNCTION etl._reach_source(p_relation text DEFAULT 'source.extraction_point')
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_reach_source$
-DECLARE
-    v_seconds text;
-BEGIN
-    SELECT o.option_value
-    INTO v_seconds
-    FROM pg_foreign_table AS f
-    JOIN pg_foreign_server AS s ON s.oid = f.ftserver
-    CROSS JOIN LATERAL pg_options_to_table(s.srvoptions) AS o
-    WHERE f.ftrelid = p_relation::regclass
-        AND o.option_name = 'connect_timeout';
-    -- A limit that somebody has set is there already.
-    IF v_seconds IS NULL OR current_setting('transaction_timeout', true) IS DISTINCT FROM '0' THEN
-        RETURN;
-    END IF;
-    PERFORM set_config('transaction_timeout', v_seconds || 's', true);
-    EXECUTE format('SELECT FROM %s LIMIT 1', p_relation);
-    PERFORM set_config('transaction_timeout', '0', true);
-END
-$_reach_source$;
-COMMENT ON FUNCTION etl._reach_source(text) IS 'Makes the connection to the source, where that is another server, within its connect_timeout.';
-
-/*
 The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the
 batch are read on the snapshot that is noted here.
 Parameters: p_run_id, the run; p_source_table, the only table of the batch (by default it has all).
 Returns:    the batch.
 Writes:     etl.batch, etl.schema_drift.
-Errors:     as etl._reach_source; ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was
-            opened, as what is read from now on would be of another snapshot.
+Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was
+            opened, as what is read from now on would be of another snapshot; as etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint, p_source_table name DEFAULT NULL)
 RETURNS etl.batch

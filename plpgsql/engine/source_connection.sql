@@ -433,6 +433,39 @@ $_check_source_server$;
 COMMENT ON FUNCTION etl._check_source_server(integer, boolean) IS 'Refuses a server that the exact watermark cannot be read from (ET026).';
 
 /*
+Makes the connection to the source, where that is another server, and does not wait for it longer than its option connect_timeout
+says. PostgreSQL's foreign data wrapper has not heeded that since version 16: a server that takes the connection and never answers
+would hold up a run, and all that follow, for ever. Only transaction_timeout, which came with version 17, acts in the middle of a
+statement. It ends the session: the run counts as interrupted.
+Errors:     25P04, which ends the session, when the source does not answer in time (PostgreSQL 17 and later); what else keeps the
+            connection from being made.
+*/
+CREATE OR REPLACE FUNCTION etl._reach_source()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_reach_source$
+DECLARE
+    v_seconds text;
+BEGIN
+    SELECT o.option_value
+    INTO v_seconds
+    FROM pg_foreign_server AS s
+    CROSS JOIN LATERAL pg_options_to_table(s.srvoptions) AS o
+    WHERE s.srvname = 'etl_source'
+        AND o.option_name = 'connect_timeout';
+    -- A limit that somebody has set is there already.
+    IF v_seconds IS NULL OR current_setting('transaction_timeout', true) IS DISTINCT FROM '0' THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('transaction_timeout', v_seconds || 's', true);
+    PERFORM FROM etl._source_schema LIMIT 1;
+    PERFORM set_config('transaction_timeout', '0', true);
+END
+$_reach_source$;
+COMMENT ON FUNCTION etl._reach_source() IS 'Makes the connection to the source, where that is another server, within its connect_timeout.';
+
+/*
 Reads a row of everything over there, so that what is missing is told now, by name, and not by the next run.
 Parameters: p_schema, schema over there.
 Errors:     ET021 to ET026; 25P04 as etl._reach_source.
@@ -455,7 +488,7 @@ BEGIN
     INTO r_connection
     FROM etl.source_connection;
     BEGIN
-        PERFORM etl._reach_source('etl._source_setting');
+        PERFORM etl._reach_source();
         SELECT max(s.setting) FILTER (WHERE s.name = 'server_version_num'), coalesce(bool_or(s.setting = 'on') FILTER (WHERE s.name = 'in_hot_standby'), false)
         INTO v_version, v_is_standby
         FROM etl._source_setting AS s
@@ -732,7 +765,7 @@ BEGIN
     END IF;
     BEGIN
         -- The connection is there when the second question is timed.
-        PERFORM etl._reach_source(v_setting::text);
+        PERFORM etl._reach_source();
         EXECUTE format('SELECT split_part(s.setting, '' '', 1) FROM %s AS s WHERE s.name = ''server_version''', v_setting) INTO server_version;
         v_asked_at := clock_timestamp();
         EXECUTE 'SELECT p.system_identifier, p.read_at FROM source.extraction_point AS p' INTO system_identifier, v_read_at;

@@ -11,7 +11,7 @@ import pytest
 
 from tests.security.conftest import People
 from tests.support.database import Database
-from tests.warehouse.faults import Background, background, wait_for, wait_until_blocked
+from tests.warehouse.faults import Background, background, wait_for
 from tests.warehouse.play import Play
 
 SECRETS = ("Marie", "Sklodowska", "marie.curie@example.org", "+33 1 2345", "Rue Cuvier")
@@ -198,8 +198,12 @@ def test_it_waits_for_a_live_run(database: Database, play: Play, marie: int) -> 
     working = Background(lambda: worker.execute("SELECT pg_sleep(600)"))
     wait_for(lambda: database.value("SELECT etl._is_held('run', %s)", run_id), "the run to be held")
     forget = "SELECT * FROM etl.forget('customer', %s)"
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
     with background(lambda: replaced.extend(forgetter.execute(forget, [str(marie)]))):
-        wait_until_blocked(database.connect(), forgetter)
+        wait_for(
+            lambda: database.value(waits, forgetter.info.backend_pid),
+            "forgetting to wait for the run",
+        )
         assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 0
         database.execute("SELECT pg_terminate_backend(%s)", worker.info.backend_pid)
         assert isinstance(working.join(), psycopg.OperationalError)
