@@ -57,7 +57,7 @@ class Peer(ABC):
 
 
 class Ours(Peer):
-    """This warehouse with all that it keeps: delta, mirror, stars, six aggregates, checks."""
+    """This warehouse with all that it keeps: delta, mirror, stars, aggregates, checks."""
 
     name = "ours"
     title = "ours, everything"

@@ -21,7 +21,7 @@ _FIRST_CLOCK = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def oceanrecords(dsn: str, *arguments: str, accept: Sequence[int] = (0,)) -> Finished:
     """Run the program as a user does, on one database."""
     return run_program(
-        [sys.executable, "-m", "driver.cli", "--dsn", dsn, *arguments],
+        [sys.executable, "-m", "driver", "--dsn", dsn, *arguments],
         environment={"PYTHONPATH": str(ROOT)},
         accept=lambda status: status in accept,
     )

@@ -192,12 +192,3 @@ def root(
 ) -> None:
     """Take the options that all commands share."""
     context.obj = State(dsn=dsn)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

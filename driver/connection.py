@@ -9,7 +9,6 @@ import psycopg
 from psycopg import conninfo
 
 from driver.errors import UserError
-from driver.server import EmbeddedServer
 
 OLDEST_VERSION = 15
 NEWEST_VERSION = 18
@@ -54,6 +53,8 @@ def resolve(dsn: str | None = None) -> Target:
     selecting = [name for name in _SELECTING_VARIABLES if os.environ.get(name)]
     if selecting:
         return Target("", ", ".join(selecting))
+    from driver.server import EmbeddedServer  # costs a command on another server its start
+
     server = EmbeddedServer()
     if not server.is_running():
         state = "is not running" if server.exists() else "has not been set up"

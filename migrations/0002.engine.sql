@@ -261,6 +261,8 @@ CREATE TABLE etl.task_run (
     context text,
     PRIMARY KEY (run_id, task)
 );
+-- A claim reads from the front what is free to start, and stops at the first.
+CREATE INDEX task_run_position ON etl.task_run (run_id, position);
 COMMENT ON TABLE etl.task_run IS 'What each run did, task by task.';
 COMMENT ON COLUMN etl.task_run.run_id IS 'Run.';
 COMMENT ON COLUMN etl.task_run.task IS 'Task.';

@@ -109,7 +109,7 @@ def _running(bench: Bench, database: str) -> Iterator[None]:
     """Run the warehouse again and again meanwhile."""
     home = bench.server.embedded.home
     with (home / "stream.log").open("wb") as log:
-        command = [sys.executable, "-m", "driver.cli", "--dsn", bench.server.dsn(database), "run"]
+        command = [sys.executable, "-m", "driver", "--dsn", bench.server.dsn(database), "run"]
         process = subprocess.Popen(
             [*command, "--workers", "2", "--every", "1s"],
             stdin=subprocess.DEVNULL,

@@ -44,8 +44,11 @@ BEGIN
         END;
     END LOOP;
 
+    IF NOT EXISTS (SELECT FROM etl.deferred_constraint) THEN
+        RETURN;
+    END IF;
     -- A fact waits for another because of its foreign key: not while that is set aside.
-    PERFORM etl._build_tasks() WHERE EXISTS (SELECT FROM etl.deferred_constraint);
+    PERFORM etl._build_tasks();
     INSERT INTO etl.task_run (run_id, task, kind, object, position, max_attempts)
     SELECT p_run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
