@@ -12,7 +12,7 @@
 
 CREATE OR REPLACE FUNCTION etl._fact_sql(
     p_fact name,
-    p_is_bulk boolean DEFAULT false,
+    p_mode text DEFAULT 'pending',
     p_doubtful name[] DEFAULT '{}',
     p_aggregates name[] DEFAULT NULL,
     p_are_many boolean DEFAULT false
@@ -135,14 +135,14 @@ BEGIN
     FROM %6$s%7$s$sql$,
         etl._list(v_bk, 'v.%1$I'), etl._list(v_plain, ', v.%1$I', ''), v_key_values, coalesce(v_measures, ''),
         coalesce(v_lookup_values, ''),
-        CASE WHEN p_is_bulk
-            THEN format('%s AS v', r_fact.transform_view)
-            ELSE format(E'%s AS k\n    %s', v_key_table, etl._join_keys(r_fact.transform_view, v_bk, 'k', 'v', p_are_many))
+        CASE WHEN p_mode = 'pending'
+            THEN format(E'%s AS k\n    %s', v_key_table, etl._join_keys(r_fact.transform_view, v_bk, 'k', 'v', p_are_many))
+            ELSE format('%s AS v', r_fact.transform_view)
         END,
         v_joins
     );
 
-    IF p_is_bulk THEN
+    IF p_mode = 'fill' THEN
         title := 'insert: all rows into the empty table';
         statement := format(
             $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
@@ -161,6 +161,42 @@ SELECT %2$s
 FROM %3$s
 WHERE -1 IN (%4$s)$sql$,
             v_key_table, etl._list(v_bk), r_fact.fact_table, coalesce(nullif(etl._list(v_keys), ''), '0')
+        );
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    IF p_mode = 'reload' THEN
+        title := 'compare: keys of rows that are not as they should be, or unresolved';
+        statement := format(
+            $sql$INSERT INTO %1$s (%2$s)
+SELECT %3$s
+FROM (
+    %4$s
+) AS w
+FULL JOIN %5$s AS f ON %6$s
+WHERE CASE
+        WHEN f.run_id IS NULL THEN NOT w.is_deleted AND (%7$s) IS NOT NULL
+        WHEN w.is_deleted IS NULL THEN NOT f.is_deleted
+        ELSE %8$s OR -1 IN (%9$s)
+    END
+ON CONFLICT DO NOTHING$sql$,
+            v_key_table, etl._list(v_bk), etl._list(v_bk, 'coalesce(w.%1$I, f.%1$I)'), v_select, r_fact.fact_table, etl._match(v_bk, 'f', 'w'),
+            etl._list(v_bk, 'w.%1$I'), etl._differs(v_all, 'f', 'w'), coalesce(nullif(etl._list(v_keys, 'w.%1$I'), ''), '0')
+        );
+        RETURN NEXT;
+        title := 'waiting: keys in the reprocessing queue and in quarantine';
+        statement := format(
+            $sql$INSERT INTO %1$s (%2$s)
+SELECT %3$s
+FROM etl.reprocessing_queue AS q
+WHERE q.fact = %5$L
+UNION
+SELECT %4$s
+FROM etl.quarantine AS q
+WHERE q.object = %5$L
+ON CONFLICT DO NOTHING$sql$,
+            v_key_table, etl._list(v_bk), etl._from_json(v_bk, 'q.fact_key', r_fact.fact_table), etl._from_json(v_bk, 'q.row_key', r_fact.fact_table), p_fact
         );
         RETURN NEXT;
         RETURN;
@@ -306,7 +342,7 @@ SET dimension_key = excluded.dimension_key,
     END LOOP;
 END
 $_fact_sql$;
-COMMENT ON FUNCTION etl._fact_sql(name, boolean, name[], name[], boolean) IS 'Statements that load a fact: its pending keys (are they many?), or everything into an empty table (bulk). Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
+COMMENT ON FUNCTION etl._fact_sql(name, text, name[], name[], boolean) IS 'Statements that load a fact, by mode: its pending keys (are they many?), fill an empty table, or reload, which finds the keys that have to be pending. Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
 
 /*
 Dimensions of a fact with members whose changes wait: their load failed, or did not happen.
@@ -478,7 +514,7 @@ BEGIN
     v_rebuild := etl._begin_bulk(v_table);
     FOR r_statement IN
         SELECT *
-        FROM etl._fact_sql(p_fact, p_is_bulk => true, p_doubtful => etl._doubtful_dimensions(p_fact))
+        FROM etl._fact_sql(p_fact, 'fill', p_doubtful => etl._doubtful_dimensions(p_fact))
     LOOP
         EXECUTE r_statement.statement USING p_run_id;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
@@ -496,6 +532,35 @@ BEGIN
 END
 $_fill_fact$;
 COMMENT ON FUNCTION etl._fill_fact(name, bigint) IS 'Fills an empty fact table with everything there is.';
+
+/*
+Readies the reload of a fact: the keys of rows that differ from what the transformation gives become pending, with those that wait. Of
+millions that are right, to make them all pending and decide on each took three times as long.
+Parameters: p_fact, the fact.
+Writes:     work.<fact>_key, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._begin_reload(p_fact name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- As in etl._fill_fact.
+SET enable_nestloop = off
+AS $_begin_reload$
+DECLARE
+    r_statement record;
+BEGIN
+    FOR r_statement IN
+        SELECT *
+        FROM etl._fact_sql(p_fact, 'reload', p_doubtful => etl._doubtful_dimensions(p_fact))
+    LOOP
+        EXECUTE r_statement.statement;
+    END LOOP;
+    UPDATE etl.load_state AS l
+    SET needs_reload = false
+    WHERE l.object = p_fact;
+END
+$_begin_reload$;
+COMMENT ON FUNCTION etl._begin_reload(name) IS 'Readies the reload of a fact: what is not as it should be becomes pending.';
 
 /*
 Loads a fact: its pending keys and the queue entries that are ready, or everything when the table is empty or a reload was
@@ -522,10 +587,14 @@ BEGIN
     FROM etl.fact AS f
     WHERE f.fact = p_fact;
 
-    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
-    IF v_is_empty AND (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_fact) THEN
+    IF (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_fact) THEN
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
         BEGIN
-            r_filled := etl._fill_fact(p_fact, p_run_id);
+            IF v_is_empty THEN
+                r_filled := etl._fill_fact(p_fact, p_run_id);
+            ELSE
+                PERFORM etl._begin_reload(p_fact);
+            END IF;
         EXCEPTION
             WHEN data_exception OR integrity_constraint_violation THEN
                 -- Some row is bad. The ordinary way, which follows, finds out which.

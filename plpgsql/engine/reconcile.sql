@@ -523,7 +523,7 @@ BEGIN
     -- A bulk load without its INSERT INTO.
     SELECT substr(s.statement, strpos(s.statement, E'\nSELECT ') + 1)
     INTO STRICT v_expected
-    FROM etl._fact_sql(p_fact, p_is_bulk => true) AS s
+    FROM etl._fact_sql(p_fact, 'fill') AS s
     WHERE s.title LIKE 'insert:%';
     -- OFFSET 0 keeps the condition on deleted rows out of the joins, of which it made the planner expect one row in two hundred:
     -- nested loops and a sort of everything took twice as long as hashing.
