@@ -336,13 +336,16 @@ def test_a_failure_in_the_middle_of_another_workers_claim_blocks_what_depends_on
 
 def test_an_aggregate_that_waits_hears_that_it_is_to_be_built_anew(busy: Play) -> None:
     """It waits for somebody who changes what it is made of, and asks for that."""
+    enable = "UPDATE etl.task SET is_enabled = %s WHERE object = 'agg_order_daily'"
+    busy.loader.execute(enable, [False])
+    busy.run()
+    busy.loader.execute(enable, [True])
     busy.loader.execute("UPDATE dwh.agg_order_daily SET orders = orders + 1")
     runner, changer = busy.connect(), busy.connect()
     with changer.transaction():
         changer.execute(
             "SELECT pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext('agg_order_daily'))"
         )
-        # The facts have been loaded by an earlier run.
         work = Background(lambda: runner.execute("CALL etl.run('{agg_order_daily}')"))
         wait_until_blocked(busy.loader, runner)
         changer.execute("SELECT etl._request_reload('{agg_order_daily}')")
@@ -767,7 +770,19 @@ def test_a_full_refresh_of_a_right_object_changes_nothing(busy: Play, name: str)
         ("UPDATE stage.order_lines SET deleted_at = now()", "order_lines"),
         ("UPDATE dwh.dim_customer SET full_name = 'X', segment = 'x' WHERE is_current", "all"),
         ("UPDATE dwh.fact_order SET gross_amount = 1, customer_key = -1", "fact_order"),
+        ("UPDATE dwh.fact_order SET is_deleted = true", "fact_order"),
         ("DELETE FROM dwh.fact_order_line", "fact_order_line"),
+        (
+            "INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension,"
+            " dimension_key, run_id) VALUES ('fact_order', '{\"order_id\": 1}', 'customer_key',"
+            " 'dim_customer', '{\"customer_id\": 1}', 1)",
+            "fact_order",
+        ),
+        (
+            "INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, run_id)"
+            " VALUES ('fact_order', '{\"order_id\": 1}', '22003', 'too large', 1)",
+            "fact_order",
+        ),
         ("UPDATE dwh.agg_order_daily SET sales = 1", "agg_order_daily"),
         ("TRUNCATE dwh.fact_order, dwh.fact_order_line", "all"),
     ],
@@ -785,6 +800,51 @@ def test_a_full_refresh_mends_what_was_damaged(trading: Play, damage: str, name:
         )
         return
     trading.assert_right()
+
+
+def test_a_full_refresh_of_a_fact_decides_on_what_differs_only(busy: Play) -> None:
+    busy.run()
+    in_quarantine = busy.value("SELECT count(*) FROM etl.quarantine WHERE object = 'fact_order'")
+    assert busy.value("SELECT count(*) FROM dwh.fact_order") > 1
+    busy.loader.execute("UPDATE dwh.fact_order SET quantity = 5 WHERE order_id = 1")
+    busy.run(full_refresh=["fact_order"])
+    task = "SELECT rows_read, rows_updated FROM etl.task_status WHERE task = 'fact:fact_order'"
+    assert busy.row(task) == {"rows_read": 1 + in_quarantine, "rows_updated": 1}
+    busy.assert_right()
+
+
+def test_a_full_refresh_marks_a_fact_that_nothing_gives_as_deleted(trading: Play) -> None:
+    trading.loader.execute(
+        "INSERT INTO dwh.fact_order_line SELECT (jsonb_populate_record(l, '{\"line_number\": 7}')).*"
+        " FROM dwh.fact_order_line AS l"
+    )
+    trading.run(full_refresh=["fact_order_line"])
+    assert trading.rows(
+        "SELECT line_number, is_deleted, quantity FROM dwh.fact_order_line ORDER BY line_number"
+    ) == [(1, False, 2), (7, True, 0)]
+
+
+def test_a_reload_that_is_asked_for_while_its_object_is_passed_over_is_not_lost(busy: Play) -> None:
+    busy.run()
+    busy.loader.execute("UPDATE dwh.dim_payment SET payment_name = 'Shells'")
+    runner, other = busy.connect(), busy.connect()
+    with other.transaction():
+        other.execute("SELECT etl._request_reload('{dim_payment}')")
+        work = Background(lambda: runner.execute("CALL etl.run()"))
+        wait_until_blocked(busy.loader, runner)
+    assert work.join() is None
+    busy.assert_right()
+
+
+def test_an_object_whose_idleness_cannot_be_told_fails_alone(busy: Play) -> None:
+    busy.run()
+    busy.loader.execute("ALTER TABLE work.dim_payment_key RENAME TO lost_key")
+    busy.run(expect="partial")
+    busy.loader.execute("ALTER TABLE work.lost_key RENAME TO dim_payment_key")
+    failed = "SELECT task, sqlstate FROM etl.task_status WHERE status = 'failed'"
+    assert busy.rows(failed) == [("dimension:dim_payment", "42P01")]
+    busy.run()
+    busy.assert_right()
 
 
 @pytest.mark.parametrize("phase", ["extract", "stage", "products", "orders", "lines", "aggregate"])
