@@ -146,8 +146,8 @@ class _Target:
         return cls(
             given["url"],
             given["user"],
-            given["password_file"],
-            given["definition"],
+            _path(given["password_file"]),
+            _path(given["definition"]),
             Warehouse(
                 given["database_name"],
                 host="",
@@ -159,8 +159,13 @@ class _Target:
             given["warehouse_host"],
             given["warehouse_port"],
             given.get("create_role", False),
-            given.get("warehouse_password_file"),
+            _path(given.get("warehouse_password_file")),
         )
+
+
+def _path(given: str | Path | None) -> Path | None:
+    """Return a path of a context's parameters, which some versions of Typer leave as text."""
+    return None if given is None else Path(given)
 
 
 @app.command(epilog="Example: oceanrecords metabase plan --create-role")

@@ -91,7 +91,7 @@ END
 $_lock_aggregates$;
 COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks the aggregates of a fact, and returns those that take differences.';
 
-CREATE OR REPLACE FUNCTION etl._aggregate_sql(p_aggregate name, p_is_reload boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION etl._aggregate_sql(p_aggregate name, p_mode text DEFAULT 'differences')
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql
 STABLE
@@ -101,6 +101,7 @@ DECLARE
     r_aggregate etl.aggregate;
     r_coarser etl.aggregate;
     v_difference text;
+    v_source regclass;  -- what it is made of
 BEGIN
     SELECT *
     INTO STRICT r_aggregate
@@ -108,10 +109,11 @@ BEGIN
     WHERE a.aggregate = p_aggregate;
     v_difference := format('work.%I', p_aggregate || '_difference');
 
-    IF p_is_reload THEN
-        title := 'clear: the aggregate is built anew';
-        statement := format('DELETE FROM %s', r_aggregate.aggregate_table);
-        RETURN NEXT;
+    v_source := coalesce(
+        (SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = r_aggregate.finer_aggregate), r_aggregate.contribution_view
+    );
+
+    IF p_mode = 'fill' THEN
         -- In order: what is asked for together lies together, and the key is built in less than the time that the sort takes.
         title := 'insert: sums of all that it is made of';
         statement := format(
@@ -122,12 +124,33 @@ GROUP BY %7$s
 HAVING %8$s
 ORDER BY %7$s$sql$,
             r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
-            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
-            coalesce((SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = r_aggregate.finer_aggregate), r_aggregate.contribution_view),
+            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I)'), v_source,
             etl._positions(r_aggregate.group_key), etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
         );
         RETURN NEXT;
         RETURN;
+    END IF;
+
+    IF p_mode = 'reload' THEN
+        -- To delete all groups and insert them again took XXX times as long, and left the table twice as large.
+        title := 'compare: what is missing from the sums of all that it is made of';
+        statement := format(
+            $sql$INSERT INTO %1$s (%2$s, %3$s)
+SELECT %2$s, %4$s
+FROM (
+    SELECT %5$s, %6$s
+    FROM %7$s AS c
+    GROUP BY %8$s
+) AS e
+FULL JOIN %9$s AS a USING (%2$s)
+WHERE %10$s$sql$,
+            v_difference, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
+            etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) - coalesce(a.%1$I, 0)'),
+            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'), v_source,
+            etl._positions(r_aggregate.group_key), r_aggregate.aggregate_table,
+            etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) <> coalesce(a.%1$I, 0)', ' OR ')
+        );
+        RETURN NEXT;
     END IF;
 
     -- ON CONFLICT finds each group by the key, whatever the planner knows of either table: that may be long out of date, and a loop over
@@ -164,6 +187,10 @@ WHERE %3$s
         etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND ')
     );
     RETURN NEXT;
+    IF p_mode = 'reload' THEN
+        -- The coarser ones are reloaded themselves.
+        RETURN;
+    END IF;
 
     FOR r_coarser IN
         SELECT *
@@ -186,7 +213,7 @@ HAVING %8$s$sql$,
     END LOOP;
 END
 $_aggregate_sql$;
-COMMENT ON FUNCTION etl._aggregate_sql(name, boolean) IS 'Statements that apply the differences to an aggregate, or build it anew. $1 run.';
+COMMENT ON FUNCTION etl._aggregate_sql(name, text) IS 'Statements that load an aggregate, by mode: apply its differences, fill an empty table, or reload, which finds the differences by comparison. $1 run.';
 
 CREATE OR REPLACE FUNCTION etl._fed_by(p_object name)
 RETURNS name[]
@@ -231,7 +258,7 @@ COMMENT ON FUNCTION etl._request_reload(name[]) IS 'Asks that objects, and the a
 
 /*
 Loads an aggregate: applies what its facts, or the finer aggregate, have added and subtracted since its last load, or sums
-everything up anew when a reload was asked for. Hands the differences on to the aggregates that sum it up further.
+everything up anew when a reload was asked for, and applies what that differs in. Hands the differences on to the aggregates that sum it up further.
 Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
 Returns:    rows read (differences), inserted, updated, deleted (groups).
 Writes:     the aggregate's table, work.<aggregate>_difference, those of coarser aggregates, etl.load_state.
@@ -247,6 +274,7 @@ DECLARE
     v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
     v_table regclass := (SELECT a.aggregate_table FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate);
     v_is_reload boolean;
+    v_mode text := 'differences';
     v_rebuild text[];
     v_is_empty boolean;
     v_empty bigint;
@@ -265,16 +293,19 @@ BEGIN
 
     IF v_is_reload THEN
         PERFORM etl._request_reload(ARRAY[p_aggregate]);
+        -- What was noted is among what is summed up.
+        PERFORM etl._empty(v_difference);
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', v_table) INTO v_is_empty;
-        IF v_is_empty THEN
-            v_rebuild := etl._begin_bulk(v_table);
-        END IF;
+        v_mode := CASE WHEN v_is_empty THEN 'fill' ELSE 'reload' END;
+    END IF;
+    IF v_mode = 'fill' THEN
+        v_rebuild := etl._begin_bulk(v_table);
     END IF;
     IF v_is_reload OR r_result.rows_read > 0 THEN
         PERFORM etl._analyze_if_large(v_difference, r_result.rows_read);
         FOR r_statement IN
             SELECT *
-            FROM etl._aggregate_sql(p_aggregate, v_is_reload)
+            FROM etl._aggregate_sql(p_aggregate, v_mode)
         LOOP
             IF r_statement.title LIKE 'apply:%' THEN
                 EXECUTE r_statement.statement INTO r_result.rows_inserted, r_result.rows_updated, v_empty USING p_run_id;
@@ -284,6 +315,7 @@ BEGIN
             EXECUTE r_statement.statement USING p_run_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             CASE split_part(r_statement.title, ':', 1)
+                WHEN 'compare' THEN PERFORM etl._analyze_if_large(v_difference, v_rows);
                 WHEN 'insert' THEN r_result.rows_inserted := v_rows;
                 WHEN 'delete' THEN r_result.rows_deleted := v_rows;
                 ELSE NULL;
@@ -291,8 +323,10 @@ BEGIN
         END LOOP;
         PERFORM etl._empty(v_difference);
     END IF;
-    IF v_is_reload THEN
-        PERFORM etl._finish_bulk(v_table, coalesce(v_rebuild, '{}'));
+    IF v_mode = 'fill' THEN
+        PERFORM etl._finish_bulk(v_table, v_rebuild);
+    ELSIF v_mode = 'reload' THEN
+        PERFORM etl._analyze_if_large(v_table, r_result.rows_inserted + r_result.rows_updated);
     END IF;
     PERFORM etl._move_load_state(p_aggregate);
     RETURN r_result;
