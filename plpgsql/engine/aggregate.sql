@@ -132,7 +132,7 @@ ORDER BY %7$s$sql$,
     END IF;
 
     IF p_mode = 'reload' THEN
-        -- To delete all groups and insert them again took XXX times as long, and left the table twice as large.
+        -- To delete all groups and insert them again took twice as long, and left the table twice as large.
         title := 'compare: what is missing from the sums of all that it is made of';
         statement := format(
             $sql$INSERT INTO %1$s (%2$s, %3$s)
