@@ -131,7 +131,16 @@ def pick_of(things: list[Any], number: int) -> Any:
 
 
 def gone(shop: Shop, table: str, column: str, numbers: list[int]) -> list[int]:
-    """Return those numbers whose rows are not there any more."""
+    """Return those numbers whose rows are not there any more.
+
+    A key is free once its row is gone, so nobody can use it again at a moment before that: the
+    clock is moved on to the last deletion.
+    """
+    deleted = shop.connection.execute(
+        "SELECT max(deleted_at) FROM oceanrecords.deleted_rows WHERE table_name = %s", [table]
+    ).fetchone()
+    if deleted is not None and deleted[0] is not None:
+        shop.now = max(shop.now, deleted[0])
     query = sql.SQL("SELECT {0} FROM oceanrecords.{1} WHERE {0} = ANY (%s)")
     rows = shop.connection.execute(
         query.format(sql.Identifier(column), sql.Identifier(table)), [numbers]
@@ -503,9 +512,6 @@ class World:
             self.late.now = self.play.shop.now
             self.open_transaction = contextlib.ExitStack()
             self.open_transaction.enter_context(_transaction(self.late.connection))
-        if action.name.endswith("_again"):
-            # A key is free once its row is gone, so nobody can use it again at a moment before that.
-            self.late.now = max(self.late.now, self.play.shop.now)
         self.act(self.late, action)
 
     def commit_late(self, *, keep: bool) -> None:
