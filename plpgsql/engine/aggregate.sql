@@ -285,10 +285,7 @@ BEGIN
     WHERE p_aggregate IN (a.aggregate, a.finer_aggregate)
     ORDER BY a.aggregate <> p_aggregate, a.aggregate;
     -- Only now: whoever had the lock may have asked for it.
-    SELECT l.needs_reload
-    INTO STRICT v_is_reload
-    FROM etl.load_state AS l
-    WHERE l.object = p_aggregate;
+    v_is_reload := etl._needs_reload(p_aggregate);
     EXECUTE format('SELECT count(*) FROM %s', v_difference) INTO r_result.rows_read;
 
     IF v_is_reload THEN

@@ -472,7 +472,7 @@ BEGIN
     WHERE d.dimension = p_dimension;
 
     EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
-    IF v_is_empty AND r_dimension.history_view IS NULL AND (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_dimension) THEN
+    IF etl._needs_reload(p_dimension) AND v_is_empty AND r_dimension.history_view IS NULL THEN
         BEGIN
             RETURN etl._fill_dimension(r_dimension, p_run_id);
         EXCEPTION

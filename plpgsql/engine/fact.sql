@@ -587,7 +587,7 @@ BEGIN
     FROM etl.fact AS f
     WHERE f.fact = p_fact;
 
-    IF (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_fact) THEN
+    IF etl._needs_reload(p_fact) THEN
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
         BEGIN
             IF v_is_empty THEN

@@ -1,6 +1,23 @@
 -- What loading a dimension and loading a fact have in common: pending keys before, watermark after.
 
 /*
+Whether an object is to be reloaded. Its row is locked until the transaction ends: who asks for a reload while the object is being loaded
+waits, and is heard by the next load.
+Parameters: p_object, dimension, fact or aggregate.
+*/
+CREATE OR REPLACE FUNCTION etl._needs_reload(p_object name)
+RETURNS boolean
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_needs_reload$
+    SELECT l.needs_reload
+    FROM etl.load_state AS l
+    WHERE l.object = p_object
+    FOR UPDATE
+$_needs_reload$;
+COMMENT ON FUNCTION etl._needs_reload(name) IS 'Whether an object is to be reloaded; locks its row of etl.load_state.';
+
+/*
 Readies a load: for a reload all keys become pending.
 Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
 Returns:    number of pending keys.
@@ -19,7 +36,7 @@ DECLARE
     v_keys regclass := format('work.%I', p_object || '_key')::regclass;
     v_count bigint;
 BEGIN
-    IF (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_object) THEN
+    IF etl._needs_reload(p_object) THEN
         -- Keys of the table as well: a member that the view no longer gives is gone.
         EXECUTE format(
             $sql$INSERT INTO %1$s (%2$s)

@@ -16,9 +16,9 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_lock_class$
     -- First keys of the project's advisory locks: arbitrary numbers that other users of the database are unlikely to take.
-    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 WHEN 'aggregate' THEN 7254604 WHEN 'extract' THEN 7254605 END
+    SELECT CASE p_kind WHEN 'start' THEN 7254601 WHEN 'run' THEN 7254602 WHEN 'task' THEN 7254603 WHEN 'aggregate' THEN 7254604 WHEN 'claim' THEN 7254605 END
 $_lock_class$;
-COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run, on a task, on an aggregate, on the claim of a run''s extractions.';
+COMMENT ON FUNCTION etl._lock_class(text) IS 'First key of the advisory locks on the start of runs, on a run, on a task, on an aggregate, on the claims of a run.';
 
 CREATE OR REPLACE FUNCTION etl._lock_number(p_id bigint)
 RETURNS integer
@@ -235,6 +235,9 @@ DECLARE
     r_task etl.task_run;
     r_present record;
 BEGIN
+    -- One claim after the other. Two at once would share the extractions out, on two snapshots; and of what one is passing over the other
+    -- would find neither the tasks nor what they free, and look again and again.
+    PERFORM pg_advisory_xact_lock(etl._lock_class('claim'), etl._lock_number(p_run_id));
     SELECT
         bool_or(t.status = 'running') AS is_running,
         bool_or(t.status IN ('failed', 'skipped')) AS is_blocked,
@@ -252,8 +255,6 @@ BEGIN
     END IF;
 
     IF r_present.is_extracting THEN
-        -- Two workers that skip each other's rows would share the extractions out, on two snapshots: one takes all, or none.
-        PERFORM pg_advisory_xact_lock(etl._lock_class('extract'), etl._lock_number(p_run_id));
         IF r_present.is_first_load THEN
             PERFORM etl._order_first_load(p_run_id);
         END IF;
@@ -264,7 +265,6 @@ BEGIN
                 AND t.status = 'pending'
                 AND t.kind = 'extract'
             ORDER BY t.position
-            FOR UPDATE SKIP LOCKED
         LOOP
             PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
             r_task := etl._begin_task(r_task);
@@ -290,8 +290,7 @@ BEGIN
                     AND (p.status IN ('pending', 'running') OR e.wait_for = 'success' AND p.status <> 'succeeded')
             )
         ORDER BY t.position
-        LIMIT 1
-        FOR UPDATE OF t SKIP LOCKED;
+        LIMIT 1;
         EXIT WHEN NOT FOUND;
 
         CONTINUE WHEN etl._pass_over(r_task);
@@ -446,9 +445,9 @@ BEGIN
         FROM etl.load_state AS l
         WHERE l.object = p_task.object
             AND NOT l.needs_reload
-        FOR UPDATE;
+        FOR UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
-            -- A reload was asked for just now.
+            -- A reload is asked for just now. A claim waits for nobody.
             RETURN false;
         END IF;
         PERFORM etl._move_load_state(p_task.object);

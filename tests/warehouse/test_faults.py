@@ -315,8 +315,8 @@ def test_a_failure_in_the_middle_of_another_workers_claim_blocks_what_depends_on
     first.execute("CREATE TEMP TABLE claimed AS SELECT t FROM etl._claim(%s) AS t", [run_id])
     assert first.execute("SELECT (t).task FROM claimed").fetchall() == [("stage:products",)]
     with holder.transaction():
-        # Of a dimension that is idle, and so is done with a claim.
-        holder.execute("SELECT FROM etl.load_state WHERE object = 'dim_payment' FOR UPDATE")
+        # A claim looks here for whether the dimension is idle.
+        holder.execute("LOCK TABLE work.dim_payment_key IN ACCESS EXCLUSIVE MODE")
         with held(busy, "stage.products"):
             failing = Background(lambda: first.execute("SELECT etl._perform(t) FROM claimed"))
             wait_until_blocked(busy.loader, first)
@@ -833,6 +833,19 @@ def test_a_reload_that_is_asked_for_while_its_object_is_passed_over_is_not_lost(
         work = Background(lambda: runner.execute("CALL etl.run()"))
         wait_until_blocked(busy.loader, runner)
     assert work.join() is None
+    busy.assert_right()
+
+
+def test_a_reload_that_is_asked_for_while_its_object_is_loaded_is_left_for_the_next_run(
+    busy: Play,
+) -> None:
+    asker = busy.connect()
+    with blocked_run(busy, "dwh.dim_customer"):
+        asked = Background(lambda: asker.execute("SELECT etl._request_reload('{dim_customer}')"))
+        wait_until_blocked(busy.loader, asker)
+    assert asked.join() is None
+    assert busy.value("SELECT needs_reload FROM etl.load_state WHERE object = 'dim_customer'")
+    busy.run()
     busy.assert_right()
 
 
