@@ -300,8 +300,12 @@ def test_pg_cron_starts_a_run_with_two_workers_and_leaves_a_live_one(
         wait_for(lambda: len(starts(database)) == 2, "pg_cron to fire", 130)
         assert {one[1:] for one in starts(database)} == {("left", "left: run 1 was at work")}
         holder.rollback()
-    holder.execute("LOCK TABLE dwh.dim_customer")
-    wait_for(lambda: at_work(database, 2), "pg_cron to start a run", 130)
+    # Something to do for either worker, which neither can end before the other has begun.
+    holder.execute("SELECT etl._request_refresh('{dim_customer,dim_product}')")
+    holder.commit()
+    holder.execute("LOCK TABLE dwh.dim_customer, dwh.dim_product")
+    busy = "SELECT count(DISTINCT worker_pid) FROM etl.task_run WHERE run_id = 2 AND status = 'running'"
+    wait_for(lambda: database.value(busy) == 2, "two workers that pg_cron starts", 130)
     holder.rollback()
     wait_for(
         lambda: (
