@@ -381,6 +381,37 @@ $_source_columns$;
 COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that the mirror takes.';
 
 /*
+Orders tasks by their critical path: what most work waits for comes first, so that workers end together.
+Parameters: p_tasks, the tasks; p_weights, how much work each is, in any unit.
+Returns:    the tasks and their places, from 1.
+Source:     list scheduling by critical path: R. L. Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
+*/
+CREATE OR REPLACE FUNCTION etl._critical_path(p_tasks text[], p_weights bigint[])
+RETURNS TABLE (task text, place bigint)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_critical_path$
+    WITH RECURSIVE weight (task, weight) AS (
+        SELECT *
+        FROM unnest(p_tasks, p_weights)
+    ),
+    path (task, weight) AS (
+        SELECT w.task, w.weight
+        FROM weight AS w
+        UNION
+        SELECT w.task, p.weight + w.weight
+        FROM path AS p
+        JOIN etl.task_edge AS e ON e.task = p.task
+        JOIN weight AS w ON w.task = e.predecessor
+    )
+    SELECT p.task, row_number() OVER (ORDER BY max(p.weight) DESC, p.task)
+    FROM path AS p
+    GROUP BY p.task
+$_critical_path$;
+COMMENT ON FUNCTION etl._critical_path(text[], bigint[]) IS 'Orders tasks by their critical path: what most work waits for comes first.';
+
+/*
 Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact is loaded after the
 stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
 facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; foreign keys that were set
@@ -394,35 +425,31 @@ SET search_path = pg_catalog, pg_temp
 AS $_build_tasks$
 BEGIN
     WITH wanted AS (
-        SELECT k.kind || ':' || s.source_table AS task, k.kind, s.source_table AS object, k.position
+        SELECT k.kind || ':' || s.source_table AS task, k.kind, s.source_table AS object
         FROM etl.source_table AS s
-        CROSS JOIN (VALUES ('fill', 0), ('extract', 100), ('stage', 200)) AS k (kind, position)
+        CROSS JOIN (VALUES ('fill'), ('extract'), ('stage')) AS k (kind)
         UNION ALL
-        SELECT 'dimension:' || d.dimension, 'dimension', d.dimension, 300
+        SELECT 'dimension:' || d.dimension, 'dimension', d.dimension
         FROM etl.dimension AS d
         WHERE d.transform_view IS NOT NULL
         UNION ALL
-        SELECT 'fact:' || f.fact, 'fact', f.fact, 400
+        SELECT k.kind || ':' || f.fact, k.kind, f.fact
         FROM etl.fact AS f
+        CROSS JOIN (VALUES ('fact'), ('constrain')) AS k (kind)
         UNION ALL
-        SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate, 500
+        SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate
         FROM etl.aggregate AS a
         UNION ALL
-        SELECT 'constrain:' || f.fact, 'constrain', f.fact, 550
-        FROM etl.fact AS f
-        UNION ALL
-        VALUES ('check:quality', 'check', 'quality', 600), ('maintain:history', 'maintain', 'history', 700)
+        VALUES ('check:quality', 'check', 'quality'), ('maintain:history', 'maintain', 'history')
     ),
     removed AS (
         DELETE FROM etl.task AS t
         WHERE NOT EXISTS (SELECT FROM wanted AS w WHERE w.task = t.task)
     )
     INSERT INTO etl.task (task, kind, object, position)
-    SELECT w.task, w.kind, w.object, w.position + row_number() OVER (PARTITION BY w.kind ORDER BY w.object)
+    SELECT w.task, w.kind, w.object, 0
     FROM wanted AS w
-    ON CONFLICT (task) DO UPDATE
-    SET position = excluded.position
-    WHERE etl.task.position <> excluded.position;
+    ON CONFLICT (task) DO NOTHING;
 
     WITH wanted AS (
         SELECT k.task || ':' || s.source_table AS task, k.predecessor || ':' || s.source_table AS predecessor, 'success' AS wait_for
@@ -470,6 +497,25 @@ BEGIN
     SELECT w.task, w.predecessor, w.wait_for
     FROM wanted AS w
     ON CONFLICT (task, predecessor) DO NOTHING;
+
+    UPDATE etl.task AS t
+    SET position = p.position
+    FROM (
+        SELECT k.task, b.base + row_number() OVER (PARTITION BY k.kind ORDER BY k.object)
+        FROM etl.task AS k
+        JOIN (VALUES ('fill', 0), ('extract', 100), ('constrain', 550), ('check', 600), ('maintain', 700)) AS b (kind, base) USING (kind)
+        UNION ALL
+        SELECT c.task, 200 + c.place
+        FROM (
+            -- What a run will find to do is not known before; to merge a table is about half of loading what depends on it.
+            SELECT array_agg(l.task) AS tasks, array_agg(CASE l.kind WHEN 'stage' THEN 1 ELSE 2 END::bigint) AS weights
+            FROM etl.task AS l
+            WHERE l.kind IN ('stage', 'dimension', 'fact', 'aggregate')
+        ) AS w
+        CROSS JOIN LATERAL etl._critical_path(w.tasks, w.weights) AS c
+    ) AS p (task, position)
+    WHERE t.task = p.task
+        AND t.position <> p.position;
 END
 $_build_tasks$;
 COMMENT ON FUNCTION etl._build_tasks() IS 'Derives tasks and their edges from the catalog.';

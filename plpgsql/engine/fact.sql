@@ -424,7 +424,7 @@ Runs the statements of a fact over its pending keys, all or nothing.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
 Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue, etl.quarantine.
-Locks:      as etl._check_foreign_keys.
+Locks:      as etl._lock_referenced.
 */
 CREATE OR REPLACE FUNCTION etl._apply_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -439,11 +439,13 @@ DECLARE
     v_pending bigint;
     v_decided bigint;
     v_verb text;
-    v_is_checked boolean;
+    v_is_locked boolean;  -- what the rows refer to
     v_rows bigint;
 BEGIN
     PERFORM etl._empty(v_decision);
     EXECUTE format('SELECT count(*) FROM work.%I', p_fact || '_key') INTO v_pending;
+    -- For a few rows the locks are not worth it.
+    v_is_locked := v_pending > 100 AND etl._lock_referenced(p_fact);
     FOR r_statement IN
         SELECT *
         FROM etl._fact_sql(
@@ -457,15 +459,15 @@ BEGIN
         CONTINUE WHEN v_verb = 'resolved' AND NOT v_is_queued;
         -- Each key gives a row at most: where all of them did, none is gone.
         CONTINUE WHEN v_verb = 'gone' AND v_decided = v_pending;
-        IF v_verb = 'update' THEN
-            -- The first of the two that write the fact. For a few rows the locks are not worth it.
-            v_is_checked := v_decided > 100 AND etl._check_foreign_keys(p_fact);
+        IF v_verb = 'update' AND v_is_locked THEN
+            -- The first of the two that write the fact.
+            PERFORM etl._check_foreign_keys(p_fact);
         END IF;
         IF v_verb = 'decide' THEN
             -- What is looked up as of a moment is hardly ever looked up twice. To remember it all the same took nearly as long as to look
             -- it up, and the memory of all keys.
             v_rows := etl._execute_under('enable_memoize', 'off', r_statement.statement, p_run_id);
-        ELSIF v_verb IN ('update', 'insert') AND v_is_checked THEN
+        ELSIF v_verb IN ('update', 'insert') AND v_is_locked THEN
             v_rows := etl._execute_under('session_replication_role', 'replica', r_statement.statement, p_run_id);
         ELSE
             EXECUTE r_statement.statement USING p_run_id;

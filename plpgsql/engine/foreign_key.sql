@@ -1,14 +1,15 @@
 -- Foreign keys of a fact's batch, checked for all of its rows at once. PostgreSQL checks them row by row, and notes in each row
 -- that is referred to that it must stay: seven keys took 40 microseconds an order, nine tenths of the time that inserting it took. The
--- rows of a batch are known beforehand, so one anti-join a key tells the same in a sixth of that.
+-- rows of a batch are known beforehand, so one anti-join a key tells the same in a sixth of that. And most need none: a key that was looked
+-- up in the table that it refers to was found there.
 --
--- What a foreign key promises holds all the same. The tables referred to are locked against writers until the end of the
--- transaction, in place of the notes in their rows: what is there when it is looked for is there when the batch is committed, and whoever
--- removes it afterwards meets the committed rows. Where that cannot be had at once, or not with these rights, each row is checked by
+-- What a foreign key promises holds all the same. The tables referred to are locked against writers before keys are looked up, and until the
+-- end of the transaction, in place of the notes in their rows: what is there when it is looked for is there when the batch is committed, and
+-- whoever removes it afterwards meets the committed rows. Where that cannot be had at once, or not with these rights, each row is checked by
 -- PostgreSQL. E-Maj suspends foreign keys by session_replication_role while it restores tables, too.
 
 CREATE OR REPLACE FUNCTION etl._foreign_keys(p_table regclass, p_alias text)
-RETURNS TABLE (name name, referenced_table regclass, columns name[], is_orphan text)
+RETURNS TABLE (name name, referenced_table regclass, columns name[], referenced_columns name[], is_orphan text)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -17,6 +18,7 @@ AS $_foreign_keys$
         f.name,
         f.referenced_table,
         f.columns,
+        f.referenced_columns,
         format(
             E'(%s) IS NOT NULL\n    AND NOT EXISTS (SELECT FROM %s AS r WHERE %s)',
             etl._list(f.columns, p_alias || '.%1$I'), f.referenced_table, etl._match_pairs(f.referenced_columns, 'r', f.columns, p_alias)
@@ -36,29 +38,29 @@ AS $_foreign_keys$
         GROUP BY c.conname, c.confrelid
     ) AS f (name, referenced_table, columns, referenced_columns)
 $_foreign_keys$;
-COMMENT ON FUNCTION etl._foreign_keys(regclass, text) IS 'Foreign keys of a table: table referred to, columns, and the condition that a row of the table (its alias) refers to one that is not there.';
+COMMENT ON FUNCTION etl._foreign_keys(regclass, text) IS 'Foreign keys of a table: columns, table and columns referred to, and the condition that a row of the table (its alias) refers to one that is not there.';
 
 /*
-Checks the foreign keys of the rows that a fact's load is about to write, if they may be checked all at once.
-Parameters: p_fact, the fact; its rows are in work.<fact>_decision.
-Returns:    whether they were checked: the rows may be written with session_replication_role set to replica, which does not check them
-            again. Not when the role may not set that, when the table has triggers of somebody else's or deferrable keys, which would be
-            passed over, or when a table referred to is being written.
+Locks the tables that a fact refers to against writers, if the foreign keys of a batch may be checked all at once: before the keys of its
+rows are looked up there.
+Parameters: p_fact, the fact.
+Returns:    whether they may: then, when etl._check_foreign_keys has found them to hold, the rows may be written with
+            session_replication_role set to replica, which does not check them again. Not when the role may not set that, when the table
+            has triggers of somebody else's or deferrable keys, which would be passed over, when a table referred to is being written, or
+            when statements do not see what was committed before the lock.
 Locks:      the tables referred to, SHARE.
-Errors:     23503 when a row refers to one that is not there.
 */
-CREATE OR REPLACE FUNCTION etl._check_foreign_keys(p_fact name)
+CREATE OR REPLACE FUNCTION etl._lock_referenced(p_fact name)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_check_foreign_keys$
+AS $_lock_referenced$
 DECLARE
     v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
     v_referenced text;
-    r_key record;
-    v_value text;
 BEGIN
     IF NOT has_parameter_privilege('session_replication_role', 'SET')
+        OR current_setting('transaction_isolation') <> 'read committed'
         OR EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = v_table AND NOT t.tgisinternal)
         OR EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = v_table AND c.contype <> 'f' AND c.condeferrable)
     THEN
@@ -76,18 +78,45 @@ BEGIN
         WHEN lock_not_available OR insufficient_privilege THEN
             RETURN false;
     END;
+    RETURN true;
+END
+$_lock_referenced$;
+COMMENT ON FUNCTION etl._lock_referenced(name) IS 'Locks the tables that a fact refers to against writers; false when PostgreSQL must check the foreign keys of a batch row by row.';
 
+/*
+Checks the foreign keys of the rows that a fact's load is about to write. A key that was looked up in the table that it refers to, behind
+the lock, was found there: of those only the members that stand for unknown and for none are looked for.
+Parameters: p_fact, the fact; its rows are in work.<fact>_decision, decided on after etl._lock_referenced.
+Errors:     23503 when a row refers to one that is not there.
+*/
+CREATE OR REPLACE FUNCTION etl._check_foreign_keys(p_fact name)
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_check_foreign_keys$
+DECLARE
+    v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
+    r_key record;
+    v_value text;
+BEGIN
     FOR r_key IN
-        SELECT *
-        FROM etl._foreign_keys(v_table, 'w')
+        SELECT f.*, CASE WHEN l.key_column IS NULL THEN '' ELSE format(E'\n    AND w.%I IN (-1, %s)', l.key_column, l.null_key) END AS constants
+        FROM etl._foreign_keys(v_table, 'w') AS f
+        LEFT JOIN (
+            SELECT k.key_column, k.null_key, d.dimension_table, d.surrogate_key
+            FROM etl.fact_dimension AS k
+            JOIN etl.dimension AS d USING (dimension)
+            WHERE k.fact = p_fact
+        ) AS l ON f.columns = ARRAY[l.key_column] AND f.referenced_table = l.dimension_table AND f.referenced_columns = ARRAY[l.surrogate_key]
     LOOP
         EXECUTE format(
             $sql$SELECT concat_ws(', ', %1$s)
 FROM work.%2$I AS w
-WHERE w.operation IN ('insert', 'update')
+WHERE w.operation IN ('insert', 'update')%4$s
     AND %3$s
 LIMIT 1$sql$,
-            etl._list(r_key.columns, 'w.%1$I'), p_fact || '_decision', r_key.is_orphan
+            etl._list(r_key.columns, 'w.%1$I'), p_fact || '_decision', r_key.is_orphan, r_key.constants
         )
         INTO v_value;
         IF v_value IS NOT NULL THEN
@@ -98,7 +127,6 @@ LIMIT 1$sql$,
                     DETAIL = format('Key (%s)=(%s) is not present in table "%s".', etl._list(r_key.columns), v_value, r_key.referenced_table);
         END IF;
     END LOOP;
-    RETURN true;
 END
 $_check_foreign_keys$;
-COMMENT ON FUNCTION etl._check_foreign_keys(name) IS 'Checks the foreign keys of the rows that a fact''s load is about to write; false when PostgreSQL must check them row by row.';
+COMMENT ON FUNCTION etl._check_foreign_keys(name) IS 'Checks the foreign keys of the rows that a fact''s load is about to write; 23503 when one does not hold.';

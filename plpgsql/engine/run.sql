@@ -162,7 +162,8 @@ COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Asks for the rebuilding of 
 
 /*
 Makes the unfinished tasks of a dead run ready to start. When a source table has not reached stage, all are extracted again on
-a new snapshot, so that tables of one batch do not tear; those that have arrived, or were filled, bring only what is new since.
+a new snapshot, so that tables of one batch do not tear; those that have arrived, or were filled, bring only what is new since. What was
+loaded already is loaded again then, as that may be new to it.
 Parameters: p_run_id, the run.
 Writes:     etl.run, etl.task_run.
 */
@@ -185,7 +186,7 @@ BEGIN
         AND (
             t.status = 'running'
             OR (
-                t.kind IN ('extract', 'stage')
+                t.kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate')
                 AND EXISTS (
                     SELECT
                     FROM etl.task_run AS s
@@ -247,9 +248,6 @@ BEGIN
     INTO r_present
     FROM etl.task_run AS t
     WHERE t.run_id = p_run_id;
-    IF r_present.is_running THEN
-        PERFORM etl._take_over(p_run_id);
-    END IF;
     IF r_present.is_blocked THEN
         PERFORM etl._skip_blocked(p_run_id);
     END IF;
@@ -291,7 +289,13 @@ BEGIN
             )
         ORDER BY t.position
         LIMIT 1;
-        EXIT WHEN NOT FOUND;
+        IF NOT FOUND THEN
+            EXIT WHEN NOT r_present.is_running;
+            -- Nothing else can start. Is what the others wait for still being worked on?
+            r_present.is_running := false;
+            EXIT WHEN NOT etl._take_over(p_run_id);
+            CONTINUE;
+        END IF;
 
         CONTINUE WHEN etl._pass_over(r_task);
         PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
@@ -305,18 +309,16 @@ $_claim$;
 COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions; passes over the idle ones on the way.';
 
 /*
-Orders the dimensions, facts and aggregates of a first load by their critical path: what the largest of them wait for comes first, so
-that workers end together.
+Orders the dimensions, facts and aggregates of a first load by their critical path, now that their sizes can be told.
 Parameters: p_run_id, the run; its mirrors are full, so that the planner can tell the sizes.
 Writes:     etl.task_run (position).
-Source:     list scheduling by critical path: R. L. Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
 */
 CREATE OR REPLACE FUNCTION etl._order_first_load(p_run_id bigint)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_order_first_load$
-    WITH RECURSIVE size (object, row_count) AS MATERIALIZED (
+    WITH size (object, row_count) AS MATERIALIZED (
         SELECT d.dimension, etl._estimated_rows(d.transform_view)::bigint
         FROM etl.dimension AS d
         WHERE d.transform_view IS NOT NULL
@@ -325,13 +327,13 @@ AS $_order_first_load$
         FROM etl.fact AS f
     ),
     weight AS (
-        SELECT t.task, o.row_count
+        SELECT array_agg(t.task) AS tasks, array_agg(o.row_count) AS row_counts
         FROM (
             SELECT s.object, s.row_count
             FROM size AS s
             UNION ALL
             -- What it reads is empty as yet: as many rows as will be there.
-            SELECT a.aggregate, coalesce(sum(s.row_count), 0)
+            SELECT a.aggregate, coalesce(sum(s.row_count), 0)::bigint
             FROM etl.aggregate AS a
             LEFT JOIN etl.aggregate_fact AS r USING (aggregate)
             LEFT JOIN size AS s ON s.object = r.fact
@@ -339,23 +341,11 @@ AS $_order_first_load$
         ) AS o (object, row_count)
         JOIN etl.load_state AS l ON l.object = o.object AND l.needs_reload
         JOIN etl.task_run AS t ON t.run_id = p_run_id AND t.object = o.object AND t.kind IN ('dimension', 'fact', 'aggregate') AND t.status = 'pending'
-    ),
-    path (task, row_count) AS (
-        SELECT w.task, w.row_count
-        FROM weight AS w
-        UNION
-        SELECT w.task, p.row_count + w.row_count
-        FROM path AS p
-        JOIN etl.task_edge AS e ON e.task = p.task
-        JOIN weight AS w ON w.task = e.predecessor
     )
     UPDATE etl.task_run AS t
     SET position = 300 + c.place
-    FROM (
-        SELECT p.task, row_number() OVER (ORDER BY max(p.row_count) DESC, p.task) AS place
-        FROM path AS p
-        GROUP BY p.task
-    ) AS c
+    FROM weight AS w
+    CROSS JOIN LATERAL etl._critical_path(w.tasks, w.row_counts) AS c
     WHERE t.run_id = p_run_id
         AND t.task = c.task
 $_order_first_load$;
@@ -471,13 +461,20 @@ END
 $_pass_over$;
 COMMENT ON FUNCTION etl._pass_over(etl.task_run) IS 'Passes over a task that will find nothing to do; returns whether it did.';
 
+/*
+Frees the tasks whose workers died, to be done again or, after too many attempts, failed.
+Parameters: p_run_id, the run.
+Returns:    whether there were any.
+Writes:     etl.task_run.
+*/
 CREATE OR REPLACE FUNCTION etl._take_over(p_run_id bigint)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_take_over$
 DECLARE
     r_task etl.task_run;
+    v_found boolean := false;
 BEGIN
     FOR r_task IN
         SELECT t.*
@@ -495,7 +492,9 @@ BEGIN
             ended_at = clock_timestamp()
         WHERE t.run_id = r_task.run_id
             AND t.task = r_task.task;
+        v_found := true;
     END LOOP;
+    RETURN v_found;
 END
 $_take_over$;
 COMMENT ON FUNCTION etl._take_over(bigint) IS 'Frees the tasks whose workers died.';

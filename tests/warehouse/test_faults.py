@@ -306,12 +306,16 @@ def test_a_failure_in_the_middle_of_another_workers_claim_blocks_what_depends_on
     busy: Play,
 ) -> None:
     """The claim has looked for failures before products fail: their dimension must not be loaded from a part of its mirrors."""
+    busy.loader.execute(
+        "UPDATE etl.task SET position = (SELECT max(position) FROM etl.task) WHERE task = 'dimension:dim_payment'"
+    )
     with blocked_run(busy, "stage.products") as run:
         busy.loader.execute("SELECT pg_terminate_backend(%s)", [run.pid])
         run.work.join()
     break_table(busy.loader, "stage.products")
     run_id = busy.value("SELECT max(run_id) FROM etl.run")
     first, second, holder = busy.connect(), busy.connect(), busy.connect()
+    first.execute("SELECT etl._take_over(%s)", [run_id])
     first.execute("CREATE TEMP TABLE claimed AS SELECT t FROM etl._claim(%s) AS t", [run_id])
     assert first.execute("SELECT (t).task FROM claimed").fetchall() == [("stage:products",)]
     with holder.transaction():

@@ -55,6 +55,26 @@ def test_whoever_removes_a_member_meanwhile_is_refused_afterwards(shop: Play) ->
     shop.assert_right()
 
 
+def test_what_was_not_looked_up_is_looked_for(shop: Play) -> None:
+    """Orders of lines, and the members that stand for unknown; a key that was looked up was found."""
+    shop.run()
+    lines = "work.fact_order_line_decision"
+    check = "SELECT etl._check_foreign_keys('fact_order_line')"
+    assert shop.value(f"SELECT count(*) FROM {lines}") == ORDERS
+    shop.loader.execute(check)
+    for change, detail in (
+        ("order_id = 4711", "Key (order_id)=(4711) is not present"),
+        ("product_key = -1", "Key (product_key)=(-1) is not present"),
+    ):
+        with pytest.raises(psycopg.errors.ForeignKeyViolation) as error, shop.loader.transaction():
+            shop.loader.execute("DELETE FROM dwh.dim_product WHERE product_key = -1")
+            shop.loader.execute(
+                f"UPDATE {lines} SET {change} WHERE order_id = (SELECT max(order_id) FROM {lines})"
+            )
+            shop.loader.execute(check)
+        assert str(error.value.diag.message_detail).startswith(detail)
+
+
 def test_a_member_that_is_being_written_is_checked_row_by_row(shop: Play) -> None:
     writer = shop.connect()
     writer.execute("BEGIN")
