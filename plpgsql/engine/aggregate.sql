@@ -271,8 +271,8 @@ AS $_load_aggregate$
 DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     r_statement record;
+    r_aggregate etl.aggregate;
     v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
-    v_table regclass := (SELECT a.aggregate_table FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate);
     v_is_reload boolean;
     v_mode text := 'differences';
     v_rebuild text[];
@@ -280,6 +280,10 @@ DECLARE
     v_empty bigint;
     v_rows bigint;
 BEGIN
+    SELECT *
+    INTO STRICT r_aggregate
+    FROM etl.aggregate AS a
+    WHERE a.aggregate = p_aggregate;
     PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(a.aggregate::text))
     FROM etl.aggregate AS a
     WHERE p_aggregate IN (a.aggregate, a.finer_aggregate)
@@ -292,14 +296,14 @@ BEGIN
         PERFORM etl._request_reload(ARRAY[p_aggregate]);
         -- What was noted is among what is summed up.
         PERFORM etl._empty(v_difference);
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', v_table) INTO v_is_empty;
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_aggregate.aggregate_table) INTO v_is_empty;
         v_mode := CASE WHEN v_is_empty THEN 'fill' ELSE 'reload' END;
     END IF;
     IF v_mode = 'fill' THEN
-        v_rebuild := etl._begin_bulk(v_table);
+        v_rebuild := etl._begin_bulk(r_aggregate.aggregate_table);
     END IF;
     IF v_is_reload OR r_result.rows_read > 0 THEN
-        PERFORM etl._analyze_if_large(v_difference, r_result.rows_read);
+        PERFORM etl._analyze(v_difference, r_aggregate.group_key, r_result.rows_read);
         FOR r_statement IN
             SELECT *
             FROM etl._aggregate_sql(p_aggregate, v_mode)
@@ -312,7 +316,7 @@ BEGIN
             EXECUTE r_statement.statement USING p_run_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             CASE split_part(r_statement.title, ':', 1)
-                WHEN 'compare' THEN PERFORM etl._analyze_if_large(v_difference, v_rows);
+                WHEN 'compare' THEN PERFORM etl._analyze(v_difference, r_aggregate.group_key, v_rows);
                 WHEN 'insert' THEN r_result.rows_inserted := v_rows;
                 WHEN 'delete' THEN r_result.rows_deleted := v_rows;
                 ELSE NULL;
@@ -321,9 +325,9 @@ BEGIN
         PERFORM etl._empty(v_difference);
     END IF;
     IF v_mode = 'fill' THEN
-        PERFORM etl._finish_bulk(v_table, v_rebuild);
+        PERFORM etl._finish_bulk(r_aggregate.aggregate_table, v_rebuild);
     ELSIF v_mode = 'reload' THEN
-        PERFORM etl._analyze_if_large(v_table, r_result.rows_inserted + r_result.rows_updated);
+        PERFORM etl._analyze(r_aggregate.aggregate_table, r_aggregate.group_key, r_result.rows_inserted + r_result.rows_updated);
     END IF;
     PERFORM etl._move_load_state(p_aggregate);
     RETURN r_result;

@@ -362,6 +362,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_apply_dimension$
 DECLARE
+    r_dimension etl.dimension;
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_decision regclass := format('work.%I', p_dimension || '_decision')::regclass;
@@ -369,6 +370,10 @@ DECLARE
     v_earliest timestamptz;
     v_rows bigint;
 BEGIN
+    SELECT *
+    INTO STRICT r_dimension
+    FROM etl.dimension AS d
+    WHERE d.dimension = p_dimension;
     PERFORM etl._empty(v_decision);
     EXECUTE format('SELECT count(*) FROM work.%I', p_dimension || '_key') INTO v_pending;
     -- Versions may change places within a load, so the constraint against overlaps waits; its verdict belongs to this load.
@@ -377,7 +382,7 @@ BEGIN
         SELECT *
         FROM etl._dimension_sql(
             p_dimension,
-            p_are_many => etl._are_many(v_pending, (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = p_dimension))
+            p_are_many => etl._are_many(v_pending, r_dimension.dimension_table)
         )
     LOOP
         CONTINUE WHEN r_statement.title LIKE 'requeue:%' AND v_earliest IS NULL;
@@ -385,7 +390,7 @@ BEGIN
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         CASE split_part(r_statement.title, ':', 1)
             WHEN 'decide' THEN
-                PERFORM etl._analyze_if_large(v_decision, v_rows);
+                PERFORM etl._analyze(v_decision, r_dimension.business_key || ARRAY[r_dimension.surrogate_key, 'operation'::name], v_rows);
                 v_earliest := etl._earliest_end(p_dimension);
             WHEN 'requeue' THEN r_result.rows_queued := r_result.rows_queued + v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;

@@ -457,7 +457,7 @@ BEGIN
         IF v_rows > 0 THEN
             -- Already now: the statement for deleted rows looks for their keys here.
             EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch.batch_id;
-            EXECUTE format('ANALYZE delta.%I', p_source_table);
+            PERFORM etl._analyze(format('delta.%I', p_source_table)::regclass, r_source.key_columns || '{batch_id,operation}'::name[], v_rows, 0);
         END IF;
     END LOOP;
     IF p_mode = 'all' OR r_source.change_detection = 'comparison' THEN

@@ -432,6 +432,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_apply_fact$
 DECLARE
+    r_fact etl.fact;
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_is_queued boolean := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
@@ -442,6 +443,10 @@ DECLARE
     v_is_locked boolean;  -- what the rows refer to
     v_rows bigint;
 BEGIN
+    SELECT *
+    INTO STRICT r_fact
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact;
     PERFORM etl._empty(v_decision);
     EXECUTE format('SELECT count(*) FROM work.%I', p_fact || '_key') INTO v_pending;
     -- For a few rows the locks are not worth it.
@@ -452,7 +457,7 @@ BEGIN
             p_fact,
             p_doubtful => etl._doubtful_dimensions(p_fact),
             p_aggregates => etl._lock_aggregates(p_fact),
-            p_are_many => etl._are_many(v_pending, (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact))
+            p_are_many => etl._are_many(v_pending, r_fact.fact_table)
         )
     LOOP
         v_verb := split_part(r_statement.title, ':', 1);
@@ -476,7 +481,7 @@ BEGIN
         CASE v_verb
             WHEN 'decide' THEN
                 v_decided := v_rows;
-                PERFORM etl._analyze_if_large(v_decision, v_rows);
+                PERFORM etl._analyze(v_decision, r_fact.business_key || '{operation}'::name[], v_rows);
             WHEN 'insert' THEN r_result.rows_inserted := v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;
             WHEN 'refuse' THEN r_result.rows_quarantined := r_result.rows_quarantined + v_rows;

@@ -211,7 +211,10 @@ BEGIN
             EXECUTE r_statement.statement USING r_batch.batch_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             CASE split_part(r_statement.title, ':', 1)
-                WHEN 'same', 'before' THEN PERFORM etl._analyze_if_large(format('delta.%I', p_source_table)::regclass, r_extraction.rows_extracted);
+                WHEN 'same', 'before' THEN
+                    PERFORM etl._analyze(
+                        format('delta.%I', p_source_table)::regclass, v_key || '{batch_id,operation}'::name[], r_extraction.rows_extracted
+                    );
                 WHEN 'insert' THEN r_result.rows_inserted := v_rows;
                 WHEN 'update' THEN r_result.rows_updated := v_rows;
                 WHEN 'delete' THEN r_result.rows_deleted := v_rows;

@@ -66,12 +66,14 @@ def test_what_was_not_looked_up_is_looked_for(shop: Play) -> None:
         ("order_id = 4711", "Key (order_id)=(4711) is not present"),
         ("product_key = -1", "Key (product_key)=(-1) is not present"),
     ):
-        with pytest.raises(psycopg.errors.ForeignKeyViolation) as error, shop.loader.transaction():
-            shop.loader.execute("DELETE FROM dwh.dim_product WHERE product_key = -1")
-            shop.loader.execute(
-                f"UPDATE {lines} SET {change} WHERE order_id = (SELECT max(order_id) FROM {lines})"
-            )
+        shop.loader.execute("BEGIN")
+        shop.loader.execute("DELETE FROM dwh.dim_product WHERE product_key = -1")
+        shop.loader.execute(
+            f"UPDATE {lines} SET {change} WHERE order_id = (SELECT max(order_id) FROM {lines})"
+        )
+        with pytest.raises(psycopg.errors.ForeignKeyViolation) as error:
             shop.loader.execute(check)
+        shop.loader.execute("ROLLBACK")
         assert str(error.value.diag.message_detail).startswith(detail)
 
 
