@@ -235,6 +235,18 @@ def test_tasks_wait_for_what_they_need(library: Library) -> None:
     ]
 
 
+def test_what_most_work_waits_for_comes_first(library: Library) -> None:
+    """A dimension that a fact waits for is loaded while that fact's own mirror is still to be merged."""
+    order = library.rows(
+        "SELECT task FROM etl.task WHERE kind IN ('stage', 'dimension', 'fact', 'aggregate') ORDER BY position"
+    )
+    place = {task: number for number, (task,) in enumerate(order)}
+    for task, predecessor in library.rows("SELECT task, predecessor FROM etl.task_edge"):
+        if task in place and predecessor in place:
+            assert place[predecessor] < place[task]
+    assert place["dimension:dim_book"] < place["stage:loans"] < place["fact:fact_loan"]
+
+
 def test_a_new_attribute_of_a_dimension_is_filled_by_a_full_refresh(library: Library) -> None:
     library.member("Ann")
     library.run()
