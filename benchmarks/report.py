@@ -295,13 +295,15 @@ def _plot(results: Results, cases: list[Case]) -> dict[str, Any]:
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "title": f"{results.orders:,} orders: whole command (bar) and time in SQL (tick), seconds",
         "background": "white",
+        # A browser's letters may be wider than those that the layout was made with.
+        "padding": {"left": 30, "right": 30, "top": 5, "bottom": 5},
         "data": {"values": values},
         "facet": {
             "row": {
                 "field": "case",
                 "sort": [case.title for case in cases],
                 "title": None,
-                "header": {"labelAngle": 0, "labelAlign": "left", "labelLimit": 220},
+                "header": {"labelOrient": "top", "labelAnchor": "start", "labelFontWeight": "bold"},
             }
         },
         "spec": {
