@@ -53,9 +53,7 @@ ON CONFLICT DO NOTHING$sql$,
     END IF;
     EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_count;
     -- Of a table of narrow rows that it knows nothing about, the planner expects some two thousand, and may then prefer to scan a fact.
-    IF v_count > 0 THEN
-        EXECUTE format('ANALYZE %s', v_keys);
-    END IF;
+    PERFORM etl._analyze(v_keys, p_business_key, v_count, 0);
     RETURN v_count;
 END
 $_begin_load$;
