@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -166,7 +167,7 @@ def run(
         row = (
             sessions[0]
             .execute(
-                "SELECT etl.start_run(%s, %s, %s)",
+                "SELECT etl.start_run(%s, %s, %s), clock_timestamp()",
                 [
                     list(only) if only else None,
                     list(full_refresh) if full_refresh else None,
@@ -175,9 +176,16 @@ def run(
             )
             .fetchone()
         )
-        run_id = int(row[0]) if row else 0
-        on_start(run_id, _to_do(listener, run_id))
-        _work(sessions, run_id, listener, on_event)
+        assert row is not None
+        run_id, started_at = row
+        _work(
+            sessions,
+            run_id,
+            listener,
+            # Asked for while the workers are at work already: it takes as long as a small task.
+            lambda: on_start(run_id, _to_do(listener, run_id, started_at)),
+            on_event,
+        )
         return _outcome(listener, run_id)
 
 
@@ -195,6 +203,7 @@ def _work(
     sessions: list[psycopg.Connection],
     run_id: int,
     listener: psycopg.Connection,
+    on_start: Callable[[], None],
     on_event: Callable[[Event], None],
 ) -> None:
     """Let the workers work, and pass on what the engine tells, until all of them are done."""
@@ -206,6 +215,7 @@ def _work(
         try:
             for worker in workers:
                 worker.start()
+            on_start()
             while not all(worker.done for worker in workers):
                 if any(key.fd == ours.fileno() for key, _ in selector.select()):
                     ours.recv(64)
@@ -259,12 +269,13 @@ def _lost(error: psycopg.Error, run_id: int) -> UserError:
     return told
 
 
-def _to_do(connection: psycopg.Connection, run_id: int) -> dict[str, int]:
-    """Return how many tasks of each kind a run has still to do, in the order of the graph."""
+def _to_do(connection: psycopg.Connection, run_id: int, moment: datetime) -> dict[str, int]:
+    """Return how many tasks of each kind a run had still to do at a moment, in their order."""
     rows = connection.execute(
-        "SELECT kind, count(*) FROM etl.task_run WHERE run_id = %s AND status = 'pending' "
+        "SELECT kind, count(*) FROM etl.task_run WHERE run_id = %s "
+        "AND (status IN ('pending', 'running') OR ended_at > %s) "
         "GROUP BY kind ORDER BY min(position)",
-        [run_id],
+        [run_id, moment],
     ).fetchall()
     return dict(rows)
 

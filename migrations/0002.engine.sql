@@ -202,6 +202,7 @@ CREATE TABLE etl.task_edge (
     task text NOT NULL REFERENCES etl.task ON DELETE CASCADE,
     predecessor text NOT NULL REFERENCES etl.task ON DELETE CASCADE,
     wait_for text NOT NULL CHECK (wait_for IN ('success', 'end')),
+    may_overlap boolean NOT NULL DEFAULT false,
     PRIMARY KEY (task, predecessor),
     CHECK (task <> predecessor)
 );
@@ -209,6 +210,7 @@ COMMENT ON TABLE etl.task_edge IS 'What a task waits for. A predecessor that is 
 COMMENT ON COLUMN etl.task_edge.task IS 'The task that waits.';
 COMMENT ON COLUMN etl.task_edge.predecessor IS 'The task waited for.';
 COMMENT ON COLUMN etl.task_edge.wait_for IS 'success: the task is skipped when its predecessor failed; end: it starts in any case.';
+COMMENT ON COLUMN etl.task_edge.may_overlap IS 'Whether the task may start while its predecessor is at work: then it waits for it before it writes.';
 CREATE INDEX task_edge_predecessor ON etl.task_edge (predecessor);
 
 -- Runs ----------------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ AS $_finer_key$
 $_finer_key$;
 COMMENT ON FUNCTION etl._finer_key(etl.aggregate) IS 'Group key of a coarser aggregate, as the finer one (alias c) gives it.';
 
-CREATE OR REPLACE FUNCTION etl._difference_sql(p_fact name, p_aggregates name[], p_verb text, p_are_many boolean)
-RETURNS TABLE (title text, statement text)
+CREATE OR REPLACE FUNCTION etl._difference_sql(p_fact name, p_verb text, p_are_many boolean)
+RETURNS TABLE (title text, statement text, aggregate name)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -49,14 +49,14 @@ GROUP BY %4$s$sql$,
             p_fact || '_decision',
             etl._join_keys(a.contribution_view, a.contribution_key, 'k', 'c', p_are_many),
             a.aggregate
-        )
+        ),
+        a.aggregate
     FROM etl.aggregate AS a
     JOIN etl.aggregate_fact AS l USING (aggregate)
     WHERE l.fact = p_fact
-        AND (p_aggregates IS NULL OR a.aggregate = ANY (p_aggregates))
     ORDER BY a.aggregate
 $_difference_sql$;
-COMMENT ON FUNCTION etl._difference_sql(name, name[], text, boolean) IS 'Statements that note what the decided rows of a fact (are they many?) contribute to its aggregates, to be subtracted or added.';
+COMMENT ON FUNCTION etl._difference_sql(name, text, boolean) IS 'Statements that note what the decided rows of a fact (are they many?) contribute to its aggregates, to be subtracted or added.';
 
 /*
 Locks the aggregates of a fact until the end of the transaction, so that neither loads of facts that share one overlap, nor a load

@@ -412,9 +412,40 @@ $_critical_path$;
 COMMENT ON FUNCTION etl._critical_path(text[], bigint[]) IS 'Orders tasks by their critical path: what most work waits for comes first.';
 
 /*
+Whether a transformation view is made of mirrors alone, as far as PostgreSQL can tell: then what it gives is settled when they are merged,
+whatever is loaded meanwhile. Not when it reads a star, or calls a function that is not the engine's: nobody knows what that reads.
+Parameters: p_view, the view; views that it reads are followed.
+*/
+CREATE OR REPLACE FUNCTION etl._reads_mirrors_only(p_view regclass)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_reads_mirrors_only$
+    WITH RECURSIVE reads (classid, objid) AS (
+        SELECT 'pg_class'::regclass::oid, p_view::oid
+        UNION
+        SELECT d.refclassid, d.refobjid
+        FROM reads AS v
+        JOIN pg_rewrite AS w ON v.classid = 'pg_class'::regclass AND w.ev_class = v.objid
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        WHERE d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+    )
+    SELECT NOT EXISTS (
+        SELECT
+        FROM reads AS r
+        LEFT JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        LEFT JOIN pg_proc AS f ON r.classid = 'pg_proc'::regclass AND f.oid = r.objid
+        WHERE c.relkind NOT IN ('v', 'S') AND c.relnamespace::regnamespace::text <> ALL ('{stage,etl}')
+            OR f.pronamespace::regnamespace::text <> 'etl'
+    )
+$_reads_mirrors_only$;
+COMMENT ON FUNCTION etl._reads_mirrors_only(regclass) IS 'Whether a transformation view is made of mirrors alone, as far as PostgreSQL can tell.';
+
+/*
 Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact is loaded after the
 stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
-facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; foreign keys that were set
+facts that its table refers to succeeded (it may decide on its rows before); an aggregate after the facts or the finer aggregate that feed it; foreign keys that were set
 aside are made again after the facts that they connect; checks after everything else has ended, maintenance after the checks.
 Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
 */
@@ -452,51 +483,53 @@ BEGIN
     ON CONFLICT (task) DO NOTHING;
 
     WITH wanted AS (
-        SELECT k.task || ':' || s.source_table AS task, k.predecessor || ':' || s.source_table AS predecessor, 'success' AS wait_for
+        SELECT k.task || ':' || s.source_table AS task, k.predecessor || ':' || s.source_table AS predecessor, 'success' AS wait_for, false AS may_overlap
         FROM etl.source_table AS s
         CROSS JOIN (VALUES ('extract', 'fill'), ('stage', 'extract')) AS k (task, predecessor)
         UNION ALL
-        SELECT t.task, 'stage:' || p.source_table, 'success'
+        SELECT t.task, 'stage:' || p.source_table, 'success', false
         FROM etl.dependency AS p
         JOIN etl.task AS t ON t.object = p.object AND t.kind IN ('dimension', 'fact')
         UNION
-        SELECT 'fact:' || k.fact, t.task, 'end'
+        SELECT 'fact:' || k.fact, t.task, 'end', false
         FROM etl.fact_dimension AS k
         JOIN etl.task AS t ON t.kind = 'dimension' AND t.object = k.dimension
         UNION
-        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success'
+        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success', etl._reads_mirrors_only(f.transform_view)
         FROM etl.fact AS f
         JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
         JOIN etl.fact AS referenced ON referenced.fact_table = c.confrelid AND referenced.fact <> f.fact
         UNION
-        SELECT 'constrain:' || d.fact, 'fact:' || referenced.fact, 'success'
+        SELECT 'constrain:' || d.fact, 'fact:' || referenced.fact, 'success', false
         FROM etl.deferred_constraint AS d
         JOIN etl.fact AS referenced ON referenced.fact_table = d.referenced_table
         UNION
-        SELECT 'constrain:' || f.fact, 'fact:' || f.fact, 'success'
+        SELECT 'constrain:' || f.fact, 'fact:' || f.fact, 'success', false
         FROM etl.fact AS f
         UNION
-        SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end'
+        SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end', false
         FROM etl.aggregate_fact AS l
         UNION
-        SELECT 'aggregate:' || a.aggregate, 'aggregate:' || a.finer_aggregate, 'end'
+        SELECT 'aggregate:' || a.aggregate, 'aggregate:' || a.finer_aggregate, 'end', false
         FROM etl.aggregate AS a
         WHERE a.finer_aggregate IS NOT NULL
         UNION
-        SELECT 'check:quality', t.task, 'end'
+        SELECT 'check:quality', t.task, 'end', false
         FROM etl.task AS t
         WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate', 'constrain')
         UNION
-        VALUES ('maintain:history', 'check:quality', 'end')
+        VALUES ('maintain:history', 'check:quality', 'end', false)
     ),
     removed AS (
         DELETE FROM etl.task_edge AS e
         WHERE NOT EXISTS (SELECT FROM wanted AS w WHERE w.task = e.task AND w.predecessor = e.predecessor)
     )
-    INSERT INTO etl.task_edge (task, predecessor, wait_for)
-    SELECT w.task, w.predecessor, w.wait_for
+    INSERT INTO etl.task_edge AS e (task, predecessor, wait_for, may_overlap)
+    SELECT w.task, w.predecessor, w.wait_for, w.may_overlap
     FROM wanted AS w
-    ON CONFLICT (task, predecessor) DO NOTHING;
+    ON CONFLICT (task, predecessor) DO UPDATE
+    SET may_overlap = excluded.may_overlap
+    WHERE e.may_overlap <> excluded.may_overlap;
 
     UPDATE etl.task AS t
     SET position = p.position

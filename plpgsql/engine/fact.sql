@@ -14,10 +14,9 @@ CREATE OR REPLACE FUNCTION etl._fact_sql(
     p_fact name,
     p_mode text DEFAULT 'pending',
     p_doubtful name[] DEFAULT '{}',
-    p_aggregates name[] DEFAULT NULL,
     p_are_many boolean DEFAULT false
 )
-RETURNS TABLE (title text, statement text)
+RETURNS TABLE (title text, statement text, aggregate name)
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -273,7 +272,7 @@ FROM refused AS r$sql$,
         RETURN NEXT;
     END LOOP;
 
-    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'subtract', p_are_many);
+    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, 'subtract', p_are_many);
 
     title := 'update: rows that differ';
     statement := format(
@@ -296,7 +295,7 @@ WHERE w.operation = 'insert'$sql$,
     );
     RETURN NEXT;
 
-    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, p_aggregates, 'add', p_are_many);
+    RETURN QUERY SELECT * FROM etl._difference_sql(p_fact, 'add', p_are_many);
 
     IF v_unresolved <> '' THEN
         title := 'resolved: rows that need not wait any more';
@@ -342,7 +341,7 @@ SET dimension_key = excluded.dimension_key,
     END LOOP;
 END
 $_fact_sql$;
-COMMENT ON FUNCTION etl._fact_sql(name, text, name[], name[], boolean) IS 'Statements that load a fact, by mode: its pending keys (are they many?), fill an empty table, or reload, which finds the keys that have to be pending. Doubtful dimensions are those with pending members; aggregates those that take the differences (all by default). $1 run.';
+COMMENT ON FUNCTION etl._fact_sql(name, text, name[], boolean) IS 'Statements that load a fact, by mode: its pending keys (are they many?), fill an empty table, or reload, which finds the keys that have to be pending. Doubtful dimensions are those with pending members; the aggregate is the one whose differences a statement notes. $1 run.';
 
 /*
 Dimensions of a fact with members whose changes wait: their load failed, or did not happen.
@@ -389,6 +388,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_take_waiting$
 BEGIN
+    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_fact AND q.sqlstate = '23503') THEN
+        PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
+    END IF;
     EXECUTE format(
         $sql$INSERT INTO work.%1$I (%2$s)
 SELECT %3$s
@@ -420,11 +422,13 @@ $_take_waiting$;
 COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds to the pending keys the facts that waited for something which is there now.';
 
 /*
-Runs the statements of a fact over its pending keys, all or nothing.
+Runs the statements of a fact over its pending keys, all or nothing. The rows are decided on while a fact that they refer to may still be
+written; with that, its aggregates and what is to be written they wait for its end.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
 Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue, etl.quarantine.
-Locks:      as etl._lock_referenced.
+Locks:      as etl._lock_referenced and etl._lock_aggregates.
+Errors:     as etl._await_predecessors.
 */
 CREATE OR REPLACE FUNCTION etl._apply_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -441,6 +445,7 @@ DECLARE
     v_decided bigint;
     v_verb text;
     v_is_locked boolean;  -- what the rows refer to
+    v_aggregates name[];  -- that take differences; NULL while the rows are being decided on
     v_rows bigint;
 BEGIN
     SELECT *
@@ -450,13 +455,12 @@ BEGIN
     PERFORM etl._empty(v_decision);
     EXECUTE format('SELECT count(*) FROM work.%I', p_fact || '_key') INTO v_pending;
     -- For a few rows the locks are not worth it.
-    v_is_locked := v_pending > 100 AND etl._lock_referenced(p_fact);
+    v_is_locked := v_pending > 100 AND etl._may_check_at_once(p_fact) AND etl._lock_referenced(p_fact, p_dimensions => true);
     FOR r_statement IN
         SELECT *
         FROM etl._fact_sql(
             p_fact,
             p_doubtful => etl._doubtful_dimensions(p_fact),
-            p_aggregates => etl._lock_aggregates(p_fact),
             p_are_many => etl._are_many(v_pending, r_fact.fact_table)
         )
     LOOP
@@ -464,6 +468,12 @@ BEGIN
         CONTINUE WHEN v_verb = 'resolved' AND NOT v_is_queued;
         -- Each key gives a row at most: where all of them did, none is gone.
         CONTINUE WHEN v_verb = 'gone' AND v_decided = v_pending;
+        IF v_aggregates IS NULL AND v_verb NOT IN ('decide', 'gone', 'refuse') THEN
+            PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
+            v_aggregates := etl._lock_aggregates(p_fact);
+            v_is_locked := v_is_locked AND etl._lock_referenced(p_fact, p_dimensions => false);
+        END IF;
+        CONTINUE WHEN r_statement.aggregate IS NOT NULL AND r_statement.aggregate <> ALL (v_aggregates);
         IF v_verb = 'update' AND v_is_locked THEN
             -- The first of the two that write the fact.
             PERFORM etl._check_foreign_keys(p_fact);
@@ -595,6 +605,7 @@ BEGIN
     WHERE f.fact = p_fact;
 
     IF etl._needs_reload(p_fact) THEN
+        PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
         BEGIN
             IF v_is_empty THEN

@@ -41,47 +41,65 @@ $_foreign_keys$;
 COMMENT ON FUNCTION etl._foreign_keys(regclass, text) IS 'Foreign keys of a table: columns, table and columns referred to, and the condition that a row of the table (its alias) refers to one that is not there.';
 
 /*
-Locks the tables that a fact refers to against writers, if the foreign keys of a batch may be checked all at once: before the keys of its
-rows are looked up there.
+Whether the foreign keys of a batch may be checked all at once: when etl._check_foreign_keys has found them to hold, behind the locks of
+etl._lock_referenced, the rows may be written with session_replication_role set to replica, which does not check them again.
 Parameters: p_fact, the fact.
-Returns:    whether they may: then, when etl._check_foreign_keys has found them to hold, the rows may be written with
-            session_replication_role set to replica, which does not check them again. Not when the role may not set that, when the table
-            has triggers of somebody else's or deferrable keys, which would be passed over, when a table referred to is being written, or
-            when statements do not see what was committed before the lock.
-Locks:      the tables referred to, SHARE.
+Returns:    false when the role may not set that, when the table has triggers of somebody else's or deferrable keys, which would be passed
+            over, or when statements do not see what was committed before a lock.
 */
-CREATE OR REPLACE FUNCTION etl._lock_referenced(p_fact name)
+CREATE OR REPLACE FUNCTION etl._may_check_at_once(p_fact name)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_may_check_at_once$
+    SELECT has_parameter_privilege('session_replication_role', 'SET')
+        AND current_setting('transaction_isolation') = 'read committed'
+        AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = f.fact_table AND NOT t.tgisinternal)
+        AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = f.fact_table AND c.contype <> 'f' AND c.condeferrable)
+        AND EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = f.fact_table AND c.contype = 'f')
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact
+$_may_check_at_once$;
+COMMENT ON FUNCTION etl._may_check_at_once(name) IS 'Whether the foreign keys of a batch may be checked all at once.';
+
+/*
+Locks tables that a fact refers to against writers: the dimensions before keys are looked up there, what else it refers to before it is
+looked for.
+Parameters: p_fact, the fact; p_dimensions, whether to lock its dimensions or the others.
+Returns:    whether they are locked; false when one of them is being written, or may not be locked.
+Locks:      the tables, SHARE.
+*/
+CREATE OR REPLACE FUNCTION etl._lock_referenced(p_fact name, p_dimensions boolean)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_lock_referenced$
 DECLARE
-    v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
     v_referenced text;
 BEGIN
-    IF NOT has_parameter_privilege('session_replication_role', 'SET')
-        OR current_setting('transaction_isolation') <> 'read committed'
-        OR EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = v_table AND NOT t.tgisinternal)
-        OR EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = v_table AND c.contype <> 'f' AND c.condeferrable)
-    THEN
-        RETURN false;
-    END IF;
-    SELECT string_agg(DISTINCT k.referenced_table::text, ', ')
+    SELECT string_agg(DISTINCT c.confrelid::regclass::text, ', ')
     INTO v_referenced
-    FROM etl._foreign_keys(v_table, 'w') AS k;
-    IF v_referenced IS NULL THEN
-        RETURN false;
-    END IF;
-    BEGIN
+    FROM etl.fact AS f
+    JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
+    WHERE f.fact = p_fact
+        AND p_dimensions = EXISTS (
+            SELECT
+            FROM etl.fact_dimension AS k
+            JOIN etl.dimension AS d USING (dimension)
+            WHERE k.fact = p_fact
+                AND d.dimension_table = c.confrelid
+        );
+    IF v_referenced IS NOT NULL THEN
         EXECUTE format('LOCK TABLE %s IN SHARE MODE NOWAIT', v_referenced);
-    EXCEPTION
-        WHEN lock_not_available OR insufficient_privilege THEN
-            RETURN false;
-    END;
+    END IF;
     RETURN true;
+EXCEPTION
+    WHEN lock_not_available OR insufficient_privilege THEN
+        RETURN false;
 END
 $_lock_referenced$;
-COMMENT ON FUNCTION etl._lock_referenced(name) IS 'Locks the tables that a fact refers to against writers; false when PostgreSQL must check the foreign keys of a batch row by row.';
+COMMENT ON FUNCTION etl._lock_referenced(name, boolean) IS 'Locks the dimensions that a fact refers to, or what else it refers to, against writers; false when that cannot be had at once.';
 
 /*
 Checks the foreign keys of the rows that a fact's load is about to write. A key that was looked up in the table that it refers to, behind

@@ -293,8 +293,9 @@ BEGIN
             EXIT WHEN NOT r_present.is_running;
             -- Nothing else can start. Is what the others wait for still being worked on?
             r_present.is_running := false;
-            EXIT WHEN NOT etl._take_over(p_run_id);
-            CONTINUE;
+            CONTINUE WHEN etl._take_over(p_run_id);
+            r_task := etl._find_early(p_run_id);
+            EXIT WHEN r_task.task IS NULL;
         END IF;
 
         CONTINUE WHEN etl._pass_over(r_task);
@@ -307,6 +308,79 @@ BEGIN
 END
 $_claim$;
 COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions; passes over the idle ones on the way.';
+
+/*
+Finds a task that waits for nothing but tasks at work beside which it may start (etl.task_edge.may_overlap).
+Parameters: p_run_id, the run.
+Returns:    the task; NULL when there is none.
+*/
+CREATE OR REPLACE FUNCTION etl._find_early(p_run_id bigint)
+RETURNS etl.task_run
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_early$
+    SELECT t.*
+    FROM etl.task_run AS t
+    WHERE t.run_id = p_run_id
+        AND t.status = 'pending'
+        AND t.kind <> 'extract'
+        -- Otherwise it would not see, in the end, what those beside it have committed.
+        AND current_setting('transaction_isolation') = 'read committed'
+        AND NOT EXISTS (
+            SELECT
+            FROM etl.task_edge AS e
+            JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
+            WHERE e.task = t.task
+                AND CASE p.status
+                    WHEN 'pending' THEN true
+                    WHEN 'running' THEN NOT e.may_overlap
+                    ELSE e.wait_for = 'success' AND p.status <> 'succeeded'
+                END
+        )
+    ORDER BY t.position
+    LIMIT 1
+$_find_early$;
+COMMENT ON FUNCTION etl._find_early(bigint) IS 'Finds a task that waits for nothing but tasks at work beside which it may start.';
+
+/*
+Waits until the tasks have ended beside which a task has started (etl.task_edge.may_overlap): from here on it sees what they did.
+Parameters: p_task, the task; p_run_id, the run.
+Errors:     ET048 when one of them did not succeed; the task is then to be begun anew.
+*/
+CREATE OR REPLACE FUNCTION etl._await_predecessors(p_task text, p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- As long as it takes: what waits here has nothing else to do.
+SET lock_timeout = 0
+AS $_await_predecessors$
+DECLARE
+    r_task record;
+    v_status text;
+BEGIN
+    FOR r_task IN
+        SELECT t.task, t.task_run_id
+        FROM etl.task_edge AS e
+        JOIN etl.task_run AS t ON t.run_id = p_run_id AND t.task = e.predecessor
+        WHERE e.task = p_task
+            AND e.may_overlap
+            AND t.status <> 'succeeded'
+    LOOP
+        PERFORM pg_advisory_xact_lock_shared(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+        SELECT t.status
+        INTO v_status
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.task = r_task.task;
+        IF v_status <> 'succeeded' THEN
+            RAISE EXCEPTION '% did not succeed, beside which % has started', r_task.task, p_task
+                USING ERRCODE = 'ET048';
+        END IF;
+    END LOOP;
+END
+$_await_predecessors$;
+COMMENT ON FUNCTION etl._await_predecessors(text, bigint) IS 'Waits until the tasks have ended beside which a task has started; ET048 when one did not succeed.';
 
 /*
 Orders the dimensions, facts and aggregates of a first load by their critical path, now that their sizes can be told.
@@ -510,7 +584,11 @@ BEGIN
         SET status = 'skipped',
             started_at = NULL,
             ended_at = clock_timestamp(),
-            message = format('%s did not succeed.', b.predecessor)
+            sqlstate = NULL,
+            message = format('%s did not succeed.', b.predecessor),
+            detail = NULL,
+            hint = NULL,
+            context = NULL
         FROM (
             SELECT DISTINCT ON (e.task) e.task, e.predecessor
             FROM etl.task_edge AS e
@@ -602,7 +680,8 @@ BEGIN
                 r_task.context = PG_EXCEPTION_CONTEXT;
             v_going_on := r_task.sqlstate <> '57014';
             r_task.status := CASE
-                WHEN NOT v_going_on THEN 'pending'
+                -- What it waited for decides whether it is begun again or skipped.
+                WHEN NOT v_going_on OR r_task.sqlstate = 'ET048' THEN 'pending'
                 -- Serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source that is
                 -- another server: shut down, crashed, starting), system error.
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
