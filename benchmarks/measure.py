@@ -35,6 +35,8 @@ class Measurement:
         statement_seconds: execution time of all top-level statements, by pg_stat_statements; more
             than the wall time where sessions work side by side.
         wal_bytes: write-ahead log written by the whole server meanwhile.
+        pages_touched: pages of the database that its backends looked at, each time counted.
+        pages_read: those that were not in shared_buffers: from the kernel's cache, or the disk.
         client_bytes: peak memory of the client's process; None where it has none of its own.
         backend_bytes: peak of the private memory of one backend, sampled; None where it ended
             between two samples.
@@ -47,6 +49,8 @@ class Measurement:
     wal_bytes: int | None = None
     client_bytes: int | None = None
     backend_bytes: int | None = None
+    pages_touched: int | None = None
+    pages_read: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -123,6 +127,7 @@ def measured(server: Server, database: str) -> Iterator[Measurement]:
         connection.execute("CHECKPOINT")
         connection.execute("SELECT pg_stat_statements_reset()")
         before = _wal(connection)
+        touched, read = _pages(connection, database)
         memory = _BackendMemory(server, database)
         memory.start()
         started = time.perf_counter()
@@ -134,12 +139,26 @@ def measured(server: Server, database: str) -> Iterator[Measurement]:
         result.wall_seconds = result.wall_seconds or elapsed
         result.wal_bytes = _wal(connection) - before
         result.backend_bytes = memory.peak
+        after = _pages(connection, database)
+        result.pages_touched, result.pages_read = after[0] - touched, after[1] - read
         row = connection.execute(
             "SELECT sum(s.total_exec_time) / 1000 FROM pg_stat_statements AS s "
             "JOIN pg_database AS d ON d.oid = s.dbid WHERE d.datname = %s AND s.toplevel",
             [database],
         ).fetchone()
         result.statement_seconds = float(row[0]) if row and row[0] is not None else None
+
+
+def _pages(connection: Any, database: str) -> tuple[int, int]:
+    """Return how many pages of a database were looked at, and read, by backends that have ended."""
+    at_work = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state IS NOT NULL"
+    while connection.execute(at_work, [database]).fetchone() != (0,):
+        time.sleep(_SAMPLE_SECONDS / 10)
+    row = connection.execute(
+        "SELECT blks_hit + blks_read, blks_read FROM pg_stat_database WHERE datname = %s",
+        [database],
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def _wal(connection: Any) -> int:

@@ -123,6 +123,8 @@ def _growth(results: Results, folder: Path) -> Iterable[str]:
                     _seconds(first.get(peer)),
                     _seconds(case.median(peer, "sql_seconds")),
                     _bytes(case.median(peer, "wal_bytes")),
+                    _count(case.median(peer, "pages_touched")),
+                    _count(case.median(peer, "pages_read")),
                     _verdict(times, bound),
                 )
             )
@@ -134,6 +136,8 @@ def _growth(results: Results, folder: Path) -> Iterable[str]:
             "in SQL, the very first",
             "in SQL",
             "WAL",
+            "pages looked at",
+            "of them not in shared buffers",
             "times the smallest scale",
         ),
         rows,
@@ -258,6 +262,10 @@ def _seconds(value: float | None) -> str:
         if value >= 1
         else f"{1000 * value:.0f} ms"
     )
+
+
+def _count(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _bytes(value: float | None) -> str:

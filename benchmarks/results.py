@@ -21,6 +21,8 @@ _MEASURES = (
     "wal_bytes",
     "client_bytes",
     "backend_bytes",
+    "pages_touched",
+    "pages_read",
 )
 
 

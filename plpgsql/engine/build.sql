@@ -443,10 +443,11 @@ $_reads_mirrors_only$;
 COMMENT ON FUNCTION etl._reads_mirrors_only(regclass) IS 'Whether a transformation view is made of mirrors alone, as far as PostgreSQL can tell.';
 
 /*
-Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact is loaded after the
-stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
-facts that its table refers to succeeded (it may decide on its rows before); an aggregate after the facts or the finer aggregate that feed it; foreign keys that were set
-aside are made again after the facts that they connect; checks after everything else has ended, maintenance after the checks.
+Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact
+is loaded after the stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
+facts that its table refers to succeeded (it may decide on its rows before); an aggregate after the facts or the finer aggregate that
+feed it; foreign keys that were set aside are made again after the facts that they connect; checks after everything else has ended,
+maintenance after the checks.
 Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
 */
 CREATE OR REPLACE FUNCTION etl._build_tasks()

@@ -23,7 +23,10 @@ def _case(name: str, **seconds: list[float]) -> Case:
     case = Case(name, name)
     for peer, values in seconds.items():
         for value in values:
-            case.add(peer, Measurement(value + 1, value, value, 5_000_000, 80_000_000, 9_000_000))
+            case.add(
+                peer,
+                Measurement(value + 1, value, value, 5_000_000, 80_000_000, 9_000_000, 12_345, 678),
+            )
     return case
 
 
@@ -107,10 +110,11 @@ def test_growth_is_told_against_the_smallest_scale(tmp_path: Path) -> None:
     report.write(large, tmp_path)
     page = (tmp_path / "10000.md").read_text(encoding="utf-8")
     assert (
-        "| 10,000 | ours, everything | 4.00 s | 5.00 s | 3.00 s | 5.0 MB | 1.50 ✗ (≤ 1.2) |" in page
+        "| 10,000 | ours, everything | 4.00 s | 5.00 s | 3.00 s | 5.0 MB | 12,345 | 678 | 1.50 ✗ (≤ 1.2) |"
+        in page
     )
     assert "| 1,000 | by hand | 2.00 s | - | 1.00 s |" in page
-    assert "| 10,000 | by hand | 2.10 s | 2.00 s | 1.10 s | 5.0 MB | 1.10 |" in page
+    assert "| 10,000 | by hand | 2.10 s | 2.00 s | 1.10 s | 5.0 MB | 12,345 | 678 | 1.10 |" in page
 
 
 def test_a_program_that_fails_is_an_error_with_its_words() -> None:
