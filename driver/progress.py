@@ -17,6 +17,8 @@ from driver.run import Event
 
 # Kinds with many small tasks, told in one line when the last of them is done.
 _GROUPED = {"extract": ("extracted", "extracting"), "stage": ("staged", "staging")}
+# Kinds that change no rows, and what they go through instead.
+_WENT_THROUGH = {"constrain": "foreign keys", "check": "checks"}
 # The longest names of tasks that there are, and a blank; a longer one still gets its blanks.
 NAME_WIDTH = 30
 
@@ -88,7 +90,7 @@ class Progress:
                 event.rows.get(done, 0) for done in ("inserted", "updated", "deleted")
             )
         elif not self._brief:
-            line = self._line("✓", "ok", name, counts(event.rows))
+            line = self._line("✓", "ok", name, _told(event))
             line.append(f"  {output.seconds(event.seconds)}", style="dim")
             self._print(line)
         if event.kind in _GROUPED and self._to_do[event.kind] == 0 and not self._brief:
@@ -140,6 +142,12 @@ def padded(name: str) -> str:
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'s' if count != 1 else ''}" if count else "no change"
+
+
+def _told(event: Event) -> str:
+    if event.kind in _WENT_THROUGH:
+        return f"{event.rows.get('read', 0):,} {_WENT_THROUGH[event.kind]}"
+    return counts(event.rows)
 
 
 def counts(rows: dict[str, int]) -> str:
