@@ -264,9 +264,7 @@ BEGIN
                 AND t.kind = 'extract'
             ORDER BY t.position
         LOOP
-            PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
             r_task := etl._begin_task(r_task);
-            PERFORM etl._notify(r_task);
             RETURN NEXT r_task;
         END LOOP;
         RETURN;
@@ -299,9 +297,7 @@ BEGIN
         END IF;
 
         CONTINUE WHEN etl._pass_over(r_task);
-        PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
         r_task := etl._begin_task(r_task);
-        PERFORM etl._notify(r_task);
         RETURN NEXT r_task;
         EXIT;
     END LOOP;
@@ -352,31 +348,33 @@ CREATE OR REPLACE FUNCTION etl._await_predecessors(p_task text, p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- As long as it takes: what waits here has nothing else to do.
-SET lock_timeout = 0
+SET lock_timeout = '1s'
 AS $_await_predecessors$
 DECLARE
     r_task record;
-    v_status text;
 BEGIN
-    FOR r_task IN
-        SELECT t.task, t.task_run_id
+    LOOP
+        SELECT t.task, t.task_run_id, t.status
+        INTO r_task
         FROM etl.task_edge AS e
         JOIN etl.task_run AS t ON t.run_id = p_run_id AND t.task = e.predecessor
         WHERE e.task = p_task
             AND e.may_overlap
             AND t.status <> 'succeeded'
-    LOOP
-        PERFORM pg_advisory_xact_lock_shared(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
-        SELECT t.status
-        INTO v_status
-        FROM etl.task_run AS t
-        WHERE t.run_id = p_run_id
-            AND t.task = r_task.task;
-        IF v_status <> 'succeeded' THEN
+        LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        IF r_task.status <> 'running' OR NOT etl._is_held('task', r_task.task_run_id) THEN
             RAISE EXCEPTION '% did not succeed, beside which % has started', r_task.task, p_task
                 USING ERRCODE = 'ET048';
         END IF;
+        -- Whoever holds the lock may do nothing any more: look again every second.
+        BEGIN
+            PERFORM pg_advisory_lock_shared(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+            PERFORM pg_advisory_unlock_shared(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+        EXCEPTION
+            WHEN lock_not_available THEN
+                NULL;
+        END;
     END LOOP;
 END
 $_await_predecessors$;
@@ -427,20 +425,29 @@ COMMENT ON FUNCTION etl._order_first_load(bigint) IS 'Orders the dimensions, fac
 
 CREATE OR REPLACE FUNCTION etl._begin_task(p_task etl.task_run)
 RETURNS etl.task_run
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_begin_task$
+DECLARE
+    r_task etl.task_run;
+BEGIN
     UPDATE etl.task_run AS t
     SET status = 'running',
+        -- Each attempt has a lock of its own: that of an earlier one may have been kept by a session whose CALL was cancelled.
+        task_run_id = DEFAULT,
         attempts = t.attempts + 1,
         worker_pid = pg_backend_pid(),
         started_at = clock_timestamp(),
         ended_at = NULL
     WHERE t.run_id = p_task.run_id
         AND t.task = p_task.task
-    RETURNING t.*
+    RETURNING t.* INTO r_task;
+    PERFORM pg_advisory_lock(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
+    PERFORM etl._notify(r_task);
+    RETURN r_task;
+END
 $_begin_task$;
-COMMENT ON FUNCTION etl._begin_task(etl.task_run) IS 'Notes that this session works on a task.';
+COMMENT ON FUNCTION etl._begin_task(etl.task_run) IS 'Notes that this session works on a task, and locks it.';
 
 /*
 Whether a task will find nothing to do but move a watermark: nothing was extracted, nothing is pending, no reload was asked for.

@@ -131,6 +131,19 @@ def test_the_worker_that_waits_for_orders_can_be_stopped(shop: Play) -> None:
     shop.assert_right()
 
 
+def test_a_session_that_kept_its_lock_but_does_nothing_holds_no_task_back(shop: Play) -> None:
+    """One whose CALL was cancelled in the very moment in which it claimed the task, or let it go."""
+    idle = shop.connect()
+    with blocked_run(shop, "dwh.fact_order"):
+        idle.execute(
+            "SELECT pg_advisory_lock(etl._lock_class('task'), etl._lock_number(task_run_id))"
+            " FROM etl.task_run WHERE task = %s ORDER BY run_id DESC LIMIT 1",
+            [LINES],
+        )
+    assert task(shop, LINES)["status"] == "succeeded"
+    shop.assert_right()
+
+
 def test_lines_in_quarantine_hear_of_orders_that_are_written_beside_them(shop: Play) -> None:
     shop.loader.execute(
         "ALTER TABLE dwh.fact_order ADD CONSTRAINT few CHECK (line_count < 3) NOT VALID"
