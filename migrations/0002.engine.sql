@@ -268,7 +268,7 @@ CREATE INDEX task_run_position ON etl.task_run (run_id, position);
 COMMENT ON TABLE etl.task_run IS 'What each run did, task by task.';
 COMMENT ON COLUMN etl.task_run.run_id IS 'Run.';
 COMMENT ON COLUMN etl.task_run.task IS 'Task.';
-COMMENT ON COLUMN etl.task_run.task_run_id IS 'Number of this row; the worker that has claimed it holds an advisory lock on it.';
+COMMENT ON COLUMN etl.task_run.task_run_id IS 'Number of the latest attempt at the task; the worker that has claimed it holds an advisory lock on it.';
 COMMENT ON COLUMN etl.task_run.kind IS 'Kind of the task when the run started.';
 COMMENT ON COLUMN etl.task_run.object IS 'Object of the task.';
 COMMENT ON COLUMN etl.task_run.position IS 'Position of the task when the run started.';

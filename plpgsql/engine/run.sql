@@ -180,7 +180,6 @@ BEGIN
     UPDATE etl.task_run AS t
     SET status = 'pending',
         attempts = 0,
-        task_run_id = DEFAULT,
         worker_pid = NULL
     WHERE t.run_id = p_run_id
         AND (
@@ -340,6 +339,26 @@ $_find_early$;
 COMMENT ON FUNCTION etl._find_early(bigint) IS 'Finds a task that waits for nothing but tasks at work beside which it may start.';
 
 /*
+Waits until a task that somebody works on has ended or its worker has died, at most a second: whoever holds the lock may do nothing any more.
+Parameters: p_task_run_id, number of the attempt; none is waited for when it is NULL.
+*/
+CREATE OR REPLACE FUNCTION etl._await_task(p_task_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $_await_task$
+BEGIN
+    PERFORM pg_advisory_lock_shared(etl._lock_class('task'), etl._lock_number(p_task_run_id));
+    PERFORM pg_advisory_unlock_shared(etl._lock_class('task'), etl._lock_number(p_task_run_id));
+EXCEPTION
+    WHEN lock_not_available THEN
+        NULL;
+END
+$_await_task$;
+COMMENT ON FUNCTION etl._await_task(bigint) IS 'Waits until a task that somebody works on has ended, at most a second.';
+
+/*
 Waits until the tasks have ended beside which a task has started (etl.task_edge.may_overlap): from here on it sees what they did.
 Parameters: p_task, the task; p_run_id, the run.
 Errors:     ET048 when one of them did not succeed; the task is then to be begun anew.
@@ -348,7 +367,6 @@ CREATE OR REPLACE FUNCTION etl._await_predecessors(p_task text, p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '1s'
 AS $_await_predecessors$
 DECLARE
     r_task record;
@@ -367,14 +385,7 @@ BEGIN
             RAISE EXCEPTION '% did not succeed, beside which % has started', r_task.task, p_task
                 USING ERRCODE = 'ET048';
         END IF;
-        -- Whoever holds the lock may do nothing any more: look again every second.
-        BEGIN
-            PERFORM pg_advisory_lock_shared(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
-            PERFORM pg_advisory_unlock_shared(etl._lock_class('task'), etl._lock_number(r_task.task_run_id));
-        EXCEPTION
-            WHEN lock_not_available THEN
-                NULL;
-        END;
+        PERFORM etl._await_task(r_task.task_run_id);
     END LOOP;
 END
 $_await_predecessors$;
@@ -567,7 +578,6 @@ BEGIN
     LOOP
         UPDATE etl.task_run AS t
         SET status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
-            task_run_id = DEFAULT,
             sqlstate = '57P01',
             message = format('The worker with process id %s died while it held the task.', t.worker_pid),
             ended_at = clock_timestamp()
@@ -777,22 +787,16 @@ CREATE OR REPLACE FUNCTION etl._await_progress(p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '1s'
 AS $_await_progress$
-DECLARE
-    v_task_run_id bigint;
 BEGIN
-    SELECT t.task_run_id
-    INTO v_task_run_id
-    FROM etl.task_run AS t
-    WHERE t.run_id = p_run_id
-        AND t.status = 'running'
-    ORDER BY t.started_at
-    LIMIT 1;
-    PERFORM pg_advisory_xact_lock_shared(etl._lock_class('task'), etl._lock_number(v_task_run_id));
-EXCEPTION
-    WHEN lock_not_available THEN
-        NULL;
+    PERFORM etl._await_task((
+        SELECT t.task_run_id
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.status = 'running'
+        ORDER BY t.started_at
+        LIMIT 1
+    ));
 END
 $_await_progress$;
 COMMENT ON FUNCTION etl._await_progress(bigint) IS 'Waits until a running task of the run has ended, at most a second.';

@@ -30,13 +30,9 @@ LINES = "fact:fact_order_line"
 def shop(trading: Play) -> Play:
     """A loaded shop that has sold again."""
     faults.prepare(trading.loader)
-    sell(trading)
+    bought = {trading.product: 2, trading.other_product: 1}
+    trading.shop.order(trading.customer, trading.address, bought)
     return trading
-
-
-def sell(play: Play) -> int:
-    """Place an order of two lines; return its number."""
-    return play.shop.order(play.customer, play.address, {play.product: 2, play.other_product: 1})
 
 
 def task(play: Play, name: str) -> dict[str, Any]:
