@@ -327,7 +327,7 @@ BEGIN
     IF v_mode = 'fill' THEN
         PERFORM etl._finish_bulk(r_aggregate.aggregate_table, v_rebuild);
     ELSIF v_mode = 'reload' THEN
-        PERFORM etl._analyze(r_aggregate.aggregate_table, r_aggregate.group_key, r_result.rows_inserted + r_result.rows_updated);
+        EXECUTE format('ANALYZE %s', r_aggregate.aggregate_table);
     END IF;
     PERFORM etl._move_load_state(p_aggregate);
     RETURN r_result;

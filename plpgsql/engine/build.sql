@@ -312,8 +312,11 @@ BEGIN
             format('SELECT %s FROM %s', etl._list(r_object.business_key), r_object.target),
             p_unlogged => false, p_replace => false
         ) THEN
-            EXECUTE format('ALTER TABLE work.%I ADD PRIMARY KEY (%s)', r_object.object || '_key', etl._list(r_object.business_key));
-            EXECUTE format('COMMENT ON TABLE work.%I IS %L', r_object.object || '_key', 'Business keys of ' || r_object.object || ' that wait for a load.');
+            EXECUTE format('ALTER TABLE work.%I %s', r_object.object || '_key', etl._list(r_object.business_key, 'ALTER %1$I SET NOT NULL'));
+            EXECUTE format(
+                'COMMENT ON TABLE work.%I IS %L', r_object.object || '_key',
+                'Business keys of ' || r_object.object || ' that wait for a load, each as often as something asked for it.'
+            );
         END IF;
         IF etl._ensure_table(
             'work', r_object.object || '_decision',

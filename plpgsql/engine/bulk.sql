@@ -146,8 +146,7 @@ waiting AS (
 )
 INSERT INTO work.%4$I (%5$s)
 SELECT %5$s
-FROM orphan
-ON CONFLICT DO NOTHING$sql$,
+FROM orphan$sql$,
         p_fact.fact_table, v_is_orphan, etl._list(p_fact.business_key, 'f.%1$I'), p_fact.fact || '_key', etl._list(p_fact.business_key),
         p_fact.fact, etl._json_key(p_fact.business_key, 'f')
     );

@@ -69,8 +69,8 @@ BEGIN
         );
         IF r_role.dimension = ANY (p_doubtful) THEN
             v_joins := v_joins || format(
-                E'\n    LEFT JOIN work.%I AS p%s\n        ON %s',
-                r_role.dimension || '_key', r_role.number,
+                E'\n    LEFT JOIN (SELECT DISTINCT %s FROM work.%I) AS p%s\n        ON %s',
+                etl._list(r_role.business_key), r_role.dimension || '_key', r_role.number,
                 etl._match_pairs(r_role.business_key, 'p' || r_role.number, r_role.lookup_columns, v_source)
             );
         END IF;
@@ -178,8 +178,7 @@ WHERE CASE
         WHEN f.run_id IS NULL THEN NOT w.is_deleted AND (%7$s) IS NOT NULL
         WHEN w.is_deleted IS NULL THEN NOT f.is_deleted
         ELSE %8$s OR -1 IN (%9$s)
-    END
-ON CONFLICT DO NOTHING$sql$,
+    END$sql$,
             v_key_table, etl._list(v_bk), etl._list(v_bk, 'coalesce(w.%1$I, f.%1$I)'), v_select, r_fact.fact_table, etl._match(v_bk, 'f', 'w'),
             etl._list(v_bk, 'w.%1$I'), etl._differs(v_all, 'f', 'w'), coalesce(nullif(etl._list(v_keys, 'w.%1$I'), ''), '0')
         );
@@ -193,8 +192,7 @@ WHERE q.fact = %5$L
 UNION
 SELECT %4$s
 FROM etl.quarantine AS q
-WHERE q.object = %5$L
-ON CONFLICT DO NOTHING$sql$,
+WHERE q.object = %5$L$sql$,
             v_key_table, etl._list(v_bk), etl._from_json(v_bk, 'q.fact_key', r_fact.fact_table), etl._from_json(v_bk, 'q.row_key', r_fact.fact_table), p_fact
         );
         RETURN NEXT;
@@ -409,8 +407,7 @@ WHERE q.object = $1
         WHERE e.task = 'fact:' || $1
             AND t.kind = 'fact'
             AND t.rows_inserted + t.rows_updated > 0
-    )
-ON CONFLICT DO NOTHING$sql$,
+    )$sql$,
         p_fact || '_key',
         etl._list(p_business_key),
         etl._from_json(p_business_key, 'q.fact_key', p_fact_table),

@@ -372,7 +372,7 @@ BEGIN
             LIMIT 1;
         ELSE
             EXECUTE format(
-                'INSERT INTO work.%I (%s) SELECT %s FROM etl.quarantine AS q WHERE q.object = $1 ON CONFLICT DO NOTHING',
+                'INSERT INTO work.%I (%s) SELECT %s FROM etl.quarantine AS q WHERE q.object = $1',
                 r_object.object || '_key', etl._list(r_object.business_key),
                 etl._from_json(r_object.business_key, 'q.row_key', r_object.target)
             )

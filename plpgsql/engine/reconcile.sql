@@ -823,7 +823,7 @@ BEGIN
     WHERE f.fact = p_object;
 
     EXECUTE format(
-        'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS q WHERE q.reconciliation_id = $1 AND q.object = $2 ON CONFLICT DO NOTHING',
+        'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS q WHERE q.reconciliation_id = $1 AND q.object = $2',
         p_object || '_key', etl._list(r_star.business_key), etl._from_json(r_star.business_key, 'q.row_key', r_star.target)
     )
     USING p_reconciliation_id, p_object;

@@ -4,7 +4,8 @@
 -- Why keys, and why here: a change is seen as it was and as it is at this moment only. A line that moves from one order to
 -- another touches both, and once the mirror is overwritten nobody knows the first. With the keys pending in a table, a dimension
 -- that fails for ten runs loses nothing, its next load costs what changed, and delta need not outlive its batch.
--- Tables that are merged side by side may touch the same key, so all add their keys in one order: by object, then by key.
+-- A key may be added by several tables, and by several batches: the load unites them. They are added in their order, in which their rows
+-- lie in the tables where they are looked up, more or less.
 
 CREATE OR REPLACE FUNCTION etl._stage_sql(p_source_table name, p_may_repeat boolean)
 RETURNS TABLE (title text, statement text)
@@ -121,8 +122,7 @@ FROM (
     %6$s
 ) AS k (%2$s)
 WHERE (%5$s) IS NOT NULL
-ORDER BY %5$s
-ON CONFLICT DO NOTHING$sql$,
+ORDER BY %5$s$sql$,
             r_dependency.object || '_key',
             etl._list(r_dependency.business_key),
             p_source_table,

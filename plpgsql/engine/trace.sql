@@ -233,7 +233,7 @@ BEGIN
         FROM etl._trace_section(
             p_step, 'work', format('work.%I', p_object || '_key'), 'waits for the next load',
             format(
-                'SELECT t.* FROM %s JOIN work.%I AS t ON %s ORDER BY %s',
+                'SELECT DISTINCT t.* FROM %s JOIN work.%I AS t ON %s ORDER BY %s',
                 v_keys, p_object || '_key', etl._match(r_object.business_key, 't', 'k'), etl._list(r_object.business_key, 't.%1$I')
             ),
             p_key, p_key_json, p_limit
