@@ -327,7 +327,7 @@ $_quarantine_delta$;
 COMMENT ON FUNCTION etl._quarantine_delta(name, name[], bigint, bigint) IS 'Takes rows without a usable key out of a batch.';
 
 /*
-Asks that rows in quarantine be tried again by the next run.
+Asks that rows in quarantine be tried again by the next run. Waits for a dimension or fact that is being loaded.
 Parameters: p_object, source table, dimension or fact (all by default). Rows of a source table are extracted again by their keys; those
             without a key with their table.
 Returns:    number of rows.
@@ -355,6 +355,7 @@ BEGIN
         WHERE p_object IS NULL
             OR q.object = p_object
         GROUP BY q.object, o.business_key, o.target
+        ORDER BY q.object
     LOOP
         v_total := v_total + r_object.row_count;
         IF r_object.business_key IS NULL THEN
@@ -371,6 +372,8 @@ BEGIN
                 AND (q.sqlstate = '23502' OR jsonb_path_exists(q.row_key, '$.* ? (@ == null)'))
             LIMIT 1;
         ELSE
+            -- A load that is at work would clear keys that it has not seen.
+            PERFORM etl._needs_reload(r_object.object);
             EXECUTE format(
                 'INSERT INTO work.%I (%s) SELECT %s FROM etl.quarantine AS q WHERE q.object = $1',
                 r_object.object || '_key', etl._list(r_object.business_key),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.database import Database
+from tests.warehouse.faults import Background, blocked_run, wait_until_blocked
 from tests.warehouse.play import Play
 
 UNLOADABLE = (
@@ -138,6 +139,26 @@ def test_retry_on_request_loads_what_has_become_loadable(trading: Play) -> None:
     trading.run()
 
     assert trading.rows("SELECT * FROM etl.quarantine") == []
+    trading.assert_right()
+
+
+def test_a_retry_that_is_asked_for_while_the_fact_is_loaded_is_left_for_the_next_run(
+    trading: Play,
+) -> None:
+    trading.loader.execute(
+        "ALTER TABLE dwh.fact_order ADD CONSTRAINT small CHECK (quantity < 1000)"
+    )
+    bad = trading.shop.order(trading.customer, trading.address, {trading.product: 1000})
+    trading.run()
+    trading.loader.execute("ALTER TABLE dwh.fact_order DROP CONSTRAINT small")
+    place_orders(trading, 1)
+    asker = trading.connect()
+    with blocked_run(trading, "dwh.fact_order"):
+        asked = Background(lambda: asker.execute("SELECT etl.retry_quarantine('fact_order')"))
+        wait_until_blocked(trading.loader, asker)
+    assert asked.join() is None
+    assert trading.rows("SELECT order_id FROM work.fact_order_key") == [(bad,)]
+    trading.run()
     trading.assert_right()
 
 
