@@ -800,7 +800,7 @@ $repair$;
 COMMENT ON FUNCTION etl.repair(bigint) IS 'Hands what a reconciliation found to the next run; returns the number of differences.';
 
 /*
-Makes the differing members or facts pending. Waits while they are being loaded.
+Makes the differing members or facts pending.
 Parameters: p_reconciliation_id, the reconciliation; p_object, the dimension or fact.
 Writes:     work.<object>_key; of a dimension the attributes of current versions.
 */
@@ -822,8 +822,6 @@ BEGIN
     FROM etl.fact AS f
     WHERE f.fact = p_object;
 
-    -- A load that is at work would clear keys that it has not seen.
-    PERFORM etl._needs_reload(p_object);
     EXECUTE format(
         'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS q WHERE q.reconciliation_id = $1 AND q.object = $2',
         p_object || '_key', etl._list(r_star.business_key), etl._from_json(r_star.business_key, 'q.row_key', r_star.target)
