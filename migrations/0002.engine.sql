@@ -1,6 +1,7 @@
 -- The warehouse's layers and the engine's control tables. The engine (schema etl) knows nothing of any business: everything
 -- that is particular to one is a row in a table below. Routines are installed from plpgsql/ after every apply.
 
+-- For dimensions that have an exclusion constraint in place of the engine's triggers, as they do on Citus.
 CREATE EXTENSION IF NOT EXISTS btree_gist;
 
 CREATE SCHEMA source;

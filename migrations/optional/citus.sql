@@ -105,6 +105,29 @@ BEGIN
         RAISE EXCEPTION 'unique index % of % does not contain the distribution column "%"', r_fault.index_name, r_fault.relation, v_column
             USING ERRCODE = 'ET003', HINT = 'Let the index contain the column, or drop it.';
     END LOOP;
+    -- The engine's triggers against overlapping versions would not follow a dimension to other nodes. An exclusion constraint does. It
+    -- is on an expression where the key is a number, lest the planner take its slow index for look-ups of the key.
+    FOR r_table IN
+        SELECT
+            d.dimension_table AS relation,
+            string_agg(DISTINCT format('DROP TRIGGER %I ON %s', t.tgname, d.dimension_table), '; ') AS drop_triggers,
+            (
+                SELECT string_agg(format(CASE y.typcategory WHEN 'N' THEN '(%I + 0) WITH =' ELSE '%I WITH =' END, a.attname), ', ' ORDER BY k.position)
+                FROM unnest(d.business_key) WITH ORDINALITY AS k (name, position)
+                JOIN pg_attribute AS a ON a.attrelid = d.dimension_table AND a.attname = k.name
+                JOIN pg_type AS y ON y.oid = a.atttypid
+            ) AS key
+        FROM _placement AS p
+        JOIN etl.dimension AS d ON d.dimension_table = p.relation
+        JOIN pg_trigger AS t ON t.tgrelid = p.relation AND t.tgfoid = 'etl._refuse_overlap'::regproc
+        GROUP BY d.dimension_table, d.business_key
+    LOOP
+        EXECUTE r_table.drop_triggers;
+        EXECUTE format(
+            'ALTER TABLE %s ADD EXCLUDE USING gist (%s, tstzrange(valid_from, valid_to) WITH &&) DEFERRABLE INITIALLY DEFERRED',
+            r_table.relation, r_table.key
+        );
+    END LOOP;
     FOR r_fault IN
         SELECT t.tgrelid::regclass AS relation, t.tgname
         FROM _placement AS p

@@ -246,8 +246,9 @@ COMMENT ON FUNCTION etl._lookup_relation(etl.fact_dimension) IS 'Relation that h
 
 /*
 Brings tables and tasks in line with the catalog: delta and stage for each source table, key and decision table for each
-dimension and fact, difference table for each aggregate, tasks and their edges. Call it after every change of the catalog; a second call changes nothing.
-Writes:  delta.*, stage.*, work.*_key, work.*_decision (structure), etl.load_state, etl.task, etl.task_edge.
+dimension and fact, difference table for each aggregate, triggers against overlapping versions, tasks and their edges. Call it after
+every change of the catalog; a second call changes nothing.
+Writes:  delta.*, stage.*, work.*_key, work.*_decision, dimensions (structure), etl.load_state, etl.task, etl.task_edge.
 Errors:  ET003 when the catalog does not fit the relations that it names.
 */
 CREATE OR REPLACE PROCEDURE etl.build()
@@ -360,6 +361,10 @@ BEGIN
     UNION ALL
     SELECT aggregate FROM etl.aggregate
     ON CONFLICT DO NOTHING;
+
+    PERFORM etl._guard_versions(d.dimension_table)
+    FROM etl.dimension AS d
+    WHERE d.transform_view IS NOT NULL;
 
     PERFORM etl._build_tasks();
     PERFORM etl._comment_mirrors();

@@ -2,8 +2,9 @@
 
 /*
 Sets aside the foreign keys of the facts that a run will fill: with them in place a fact would have to wait for the facts that it
-refers to, and fills side by side would lock each other out of the dimensions that they share. Tasks that make them again join
-the run.
+refers to, dimensions could not be filled without their key, and fills side by side would lock each other out of the dimensions that they
+share. Those that lead to a dimension come back when that is filled (etl._restore_constraints), or stay, where the fact's rows can be checked
+at once; tasks that make the others again join the run.
 Parameters: p_run_id, the run.
 Writes:     structure of the fact tables, etl.deferred_constraint, etl.task_run, etl.task_edge.
 */
@@ -32,6 +33,18 @@ BEGIN
                 FROM pg_constraint AS c
                 WHERE c.conrelid = r_fact.fact_table
                     AND c.contype = 'f'
+                    AND NOT (
+                        etl._may_check_at_once(r_fact.fact)
+                        AND EXISTS (
+                            SELECT
+                            FROM etl.fact_dimension AS k
+                            JOIN etl.dimension AS d USING (dimension)
+                            LEFT JOIN etl.load_state AS s ON s.object = d.dimension
+                            WHERE k.fact = r_fact.fact
+                                AND d.dimension_table = c.confrelid
+                                AND s.needs_reload IS NOT TRUE
+                        )
+                    )
             LOOP
                 INSERT INTO etl.deferred_constraint (fact, constraint_name, definition, referenced_table)
                 VALUES (r_fact.fact, r_constraint.conname, r_constraint.definition, r_constraint.confrelid);
@@ -68,6 +81,46 @@ BEGIN
 END
 $_defer_constraints$;
 COMMENT ON FUNCTION etl._defer_constraints(bigint) IS 'Sets aside the foreign keys of the facts that a run will fill.';
+
+/*
+Makes the foreign keys again that lead from facts which are still empty to a dimension that has been filled: there is nothing to validate
+yet, and the fact's rows will be checked at once when they come. Where they will not be, or somebody has the tables locked, the keys are left
+to the tasks that follow the facts.
+Parameters: p_table, the dimension's table.
+Writes:     structure of the fact tables, etl.deferred_constraint.
+*/
+CREATE OR REPLACE FUNCTION etl._restore_constraints(p_table regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $_restore_constraints$
+DECLARE
+    r_constraint record;
+    v_is_empty boolean;
+BEGIN
+    FOR r_constraint IN
+        SELECT d.*, f.fact_table
+        FROM etl.deferred_constraint AS d
+        JOIN etl.fact AS f USING (fact)
+        WHERE d.referenced_table = p_table
+            AND etl._is_dimension_of(d.fact, p_table)
+            AND etl._may_check_at_once(d.fact)
+        ORDER BY d.fact, d.constraint_name
+    LOOP
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_constraint.fact_table) INTO v_is_empty;
+        CONTINUE WHEN NOT v_is_empty;
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', r_constraint.fact_table, r_constraint.constraint_name, r_constraint.definition);
+        DELETE FROM etl.deferred_constraint AS d
+        WHERE d.fact = r_constraint.fact
+            AND d.constraint_name = r_constraint.constraint_name;
+    END LOOP;
+EXCEPTION
+    WHEN lock_not_available THEN
+        NULL;
+END
+$_restore_constraints$;
+COMMENT ON FUNCTION etl._restore_constraints(regclass) IS 'Makes the foreign keys again that lead from facts which are still empty to a dimension that has been filled.';
 
 /*
 Makes the foreign keys of a fact again that were set aside for its first load, each validated in one pass. Rows whose other fact
@@ -158,13 +211,13 @@ $_take_out_orphans$;
 COMMENT ON FUNCTION etl._take_out_orphans(etl.fact, name) IS 'Takes the rows out of a fact that violate a foreign key, and makes their keys pending.';
 
 /*
-Drops the indexes and constraints of a table that only cost time while it is filled, and returns the statements that make
-them again. A key that foreign keys of other tables refer to stays.
-Parameters: p_table, the table.
+Drops the indexes and constraints of a table that only cost time while it is filled, switches the triggers off that look for overlapping
+versions, and returns the statements that make it all again. A key that foreign keys of other tables refer to stays.
+Parameters: p_table, the table; p_keep_foreign_keys, whether its foreign keys stay, since the filling will not have them checked row by row.
 Returns:    statements, to be executed in their order by _finish_bulk.
 Writes:     structure of the table; takes an ACCESS EXCLUSIVE lock on it until the end of the transaction.
 */
-CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass)
+CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass, p_keep_foreign_keys boolean DEFAULT false)
 RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -174,7 +227,7 @@ DECLARE
     r_part record;
 BEGIN
     FOR r_part IN
-        -- Keys and indexes first, foreign keys last: they are then validated in one pass.
+        -- Keys and indexes first, then what is validated in one pass by means of them.
         SELECT
             format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname) AS remove,
             format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)) AS make,
@@ -183,6 +236,7 @@ BEGIN
         FROM pg_constraint AS c
         WHERE c.conrelid = p_table
             AND c.contype IN ('p', 'u', 'x', 'f')
+            AND NOT (c.contype = 'f' AND p_keep_foreign_keys)
             AND NOT EXISTS (
                 SELECT
                 FROM pg_constraint AS f
@@ -200,6 +254,16 @@ BEGIN
         FROM pg_index AS i
         WHERE i.indrelid = p_table
             AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conindid = i.indexrelid)
+        UNION ALL
+        SELECT
+            format('ALTER TABLE %s %s', p_table, string_agg(format('DISABLE TRIGGER %I', t.tgname), ', ')),
+            format('ALTER TABLE %s %s; %s', p_table, string_agg(format('ENABLE TRIGGER %I', t.tgname), ', '), etl._refuse_overlap_sql(d)),
+            4,
+            'overlap'
+        FROM etl.dimension AS d
+        JOIN pg_trigger AS t ON t.tgrelid = d.dimension_table AND t.tgfoid = 'etl._refuse_overlap'::regproc
+        WHERE d.dimension_table = p_table
+        GROUP BY d
         ORDER BY step, name
     LOOP
         EXECUTE r_part.remove;
@@ -208,7 +272,7 @@ BEGIN
     RETURN v_statements;
 END
 $_begin_bulk$;
-COMMENT ON FUNCTION etl._begin_bulk(regclass) IS 'Drops the indexes and constraints that slow a bulk load down, and returns the statements that make them again.';
+COMMENT ON FUNCTION etl._begin_bulk(regclass, boolean) IS 'Drops the indexes and constraints that slow a bulk load down, and returns the statements that make them again.';
 
 /*
 Makes the indexes and constraints that _begin_bulk dropped, and tells the planner about the new rows.

@@ -350,6 +350,125 @@ END
 $_earliest_end$;
 COMMENT ON FUNCTION etl._earliest_end(name) IS 'The earliest moment at which a version that was decided on ends sooner than it did.';
 
+CREATE OR REPLACE FUNCTION etl._raise_overlap(
+    p_table regclass,
+    p_member text,
+    p_valid_from timestamptz,
+    p_valid_to timestamptz,
+    p_next_from timestamptz
+) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_raise_overlap$
+BEGIN
+    RAISE EXCEPTION 'versions of member (%) of % overlap', p_member, p_table
+        USING ERRCODE = 'exclusion_violation',
+            DETAIL = format('One holds from %s to %s, the next from %s.', p_valid_from, p_valid_to, p_next_from),
+            HINT = 'Let a version end where the next one begins, or before.';
+END
+$_raise_overlap$;
+COMMENT ON FUNCTION etl._raise_overlap(regclass, text, timestamptz, timestamptz, timestamptz) IS 'Raises 23P01: a version overlaps the next one of its member.';
+
+/*
+The statement that refuses overlapping versions. One look at each pair of neighbours tells: in order of their begin, each has to end before
+the next.
+Parameters: p_dimension, the dimension; p_written, relation with the versions whose members are looked at (all members by default).
+Returns:    a statement that raises 23P01 for a version which overlaps the next one.
+*/
+CREATE OR REPLACE FUNCTION etl._refuse_overlap_sql(p_dimension etl.dimension, p_written text DEFAULT NULL)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_overlap_sql$
+    SELECT format(
+        $sql$SELECT etl._raise_overlap(%3$L, concat_ws(', ', %1$s), v.valid_from, v.valid_to, v.next_from)
+FROM (
+    SELECT %2$s, d.valid_from, d.valid_to, lead(d.valid_from) OVER (PARTITION BY %2$s ORDER BY d.valid_from) AS next_from
+    FROM %3$s AS d%4$s
+    WHERE (%2$s) IS NOT NULL
+) AS v
+WHERE v.next_from < v.valid_to$sql$,
+        etl._list(p_dimension.business_key, 'v.%1$I'),
+        etl._list(p_dimension.business_key, 'd.%1$I'),
+        p_dimension.dimension_table,
+        E'\n    JOIN (SELECT DISTINCT ' || etl._list(p_dimension.business_key, 'w.%1$I') || ' FROM ' || p_written || ' AS w) AS k ON '
+            || etl._match(p_dimension.business_key, 'k', 'd')
+    )
+$_refuse_overlap_sql$;
+COMMENT ON FUNCTION etl._refuse_overlap_sql(etl.dimension, text) IS 'The statement that raises 23P01 when versions overlap: of the members that were written, or of all.';
+
+/*
+Trigger of each dimension, after a statement that inserts or updates versions: refuses it when versions of a member overlap. Writers of
+a dimension come one after the other, so that each sees what those before it have committed (in READ COMMITTED; an older snapshot does
+not).
+
+An exclusion constraint (GiST over business key and range) promises the same, and was here before. With it, to close a version took 58
+microseconds instead of 15, to insert one 28 instead of 13, and a first load a tenth longer, since PostgreSQL looks each row up by itself,
+when the constraint is made as well. The B-tree that look-ups as of a moment need serves a whole statement at once.
+Reads:  the dimension's table, at the members that were written.
+Errors: 23P01 when versions overlap.
+Locks:  an advisory lock on the dimension's versions, until the end of the transaction.
+*/
+CREATE OR REPLACE FUNCTION etl._refuse_overlap()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_overlap$
+DECLARE
+    r_dimension etl.dimension;
+BEGIN
+    IF NOT EXISTS (SELECT FROM written) THEN
+        RETURN NULL;
+    END IF;
+    SELECT *
+    INTO r_dimension
+    FROM etl.dimension AS d
+    WHERE d.dimension_table = TG_RELID;
+    IF FOUND THEN
+        PERFORM pg_advisory_xact_lock(etl._lock_class('versions'), etl._lock_number(TG_RELID::bigint));
+        EXECUTE etl._refuse_overlap_sql(r_dimension, 'written');
+    END IF;
+    RETURN NULL;
+END
+$_refuse_overlap$;
+COMMENT ON FUNCTION etl._refuse_overlap() IS 'Trigger of each dimension: refuses a statement after which versions of a member overlap (23P01).';
+
+/*
+Gives a dimension the triggers that refuse overlapping versions, where they are missing. One that has an exclusion constraint is
+left alone.
+Parameters: p_table, the dimension's table.
+Writes:     triggers of the table.
+*/
+CREATE OR REPLACE FUNCTION etl._guard_versions(p_table regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_guard_versions$
+DECLARE
+    v_event text;
+BEGIN
+    IF EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = p_table AND c.contype = 'x') THEN
+        RETURN;
+    END IF;
+    -- A trigger that is given the rows can be of one event only.
+    FOREACH v_event IN ARRAY ARRAY['insert', 'update']
+    LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT
+            FROM pg_trigger AS t
+            WHERE t.tgrelid = p_table
+                AND t.tgname = 'refuse_overlap_on_' || v_event
+        );
+        EXECUTE format(
+            'CREATE TRIGGER %I AFTER %s ON %s REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION etl._refuse_overlap()',
+            'refuse_overlap_on_' || v_event, upper(v_event), p_table
+        );
+    END LOOP;
+END
+$_guard_versions$;
+COMMENT ON FUNCTION etl._guard_versions(regclass) IS 'Gives a dimension the triggers that refuse overlapping versions.';
+
 /*
 Runs the statements of a dimension over its pending keys, all or nothing.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
@@ -376,7 +495,7 @@ BEGIN
     WHERE d.dimension = p_dimension;
     PERFORM etl._empty(v_decision);
     EXECUTE format('SELECT count(*) FROM work.%I', p_dimension || '_key') INTO v_pending;
-    -- Versions may change places within a load, so the constraint against overlaps waits; its verdict belongs to this load.
+    -- Versions may change places within a load, so an exclusion constraint waits where a dimension has one; its verdict belongs to this load.
     SET CONSTRAINTS ALL DEFERRED;
     FOR r_statement IN
         SELECT *
@@ -405,11 +524,75 @@ $_apply_dimension$;
 COMMENT ON FUNCTION etl._apply_dimension(name, bigint) IS 'Runs the statements of a dimension over its pending keys.';
 
 /*
-Fills an empty dimension whose members have no past: one version each, without building timelines, constraints and indexes
-after the rows.
+The statement that fills an empty dimension. Members have the past that a history view tells, otherwise none; so the timeline comes
+of the log alone, where each moment at which something differs begins a version. To put it together from all that etl._dimension_sql
+minds took four times as long.
+Parameters: p_dimension, the dimension.
+Returns:    a statement. $1 run.
+*/
+CREATE OR REPLACE FUNCTION etl._fill_dimension_sql(p_dimension etl.dimension)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fill_dimension_sql$
+DECLARE
+    v_bk name[] := p_dimension.business_key;
+    v_attributes name[] := (SELECT array_agg(a.attribute) FROM etl.dimension_attribute AS a WHERE a.dimension = p_dimension.dimension);
+    v_logged name[];
+    v_members text := format('%s AS v', p_dimension.transform_view);
+    v_is_loaded text := format(E'v.deleted_at IS NULL\n    AND (%s) IS NOT NULL', etl._list(v_bk, 'v.%1$I'));
+BEGIN
+    IF p_dimension.history_view IS NULL THEN
+        RETURN format(
+            $sql$INSERT INTO %1$s (%2$s, %3$s, valid_from, valid_to, is_current, run_id)
+SELECT %4$s, %5$s, '-infinity', 'infinity', true, $1
+FROM %6$s
+WHERE %7$s$sql$,
+            p_dimension.dimension_table, etl._list(v_bk), etl._list(v_attributes), etl._list(v_bk, 'v.%1$I'), etl._list(v_attributes, 'v.%1$I'),
+            v_members, v_is_loaded
+        );
+    END IF;
+    v_logged := etl._without(etl._columns(p_dimension.history_view), v_bk || 'valid_from'::name);
+    RETURN format(
+        $sql$INSERT INTO %1$s (%2$s, %3$s, valid_from, valid_to, is_current, run_id)
+WITH state AS (
+    SELECT %4$s%5$s%6$s, h.valid_from AS at
+    FROM %7$s
+    LEFT JOIN %8$s AS h ON %9$s
+    WHERE %10$s
+),
+moment AS (
+    SELECT s.*, (
+        row_number() OVER log = 1%11$s
+    ) AS begins_version
+    FROM state AS s
+    WINDOW log AS (PARTITION BY %12$s ORDER BY s.at)
+)
+SELECT
+    %13$s, %14$s,
+    CASE WHEN row_number() OVER timeline = 1 THEN '-infinity' ELSE m.at END,
+    coalesce(lead(m.at) OVER timeline, 'infinity'),
+    coalesce(lead(m.at) OVER timeline, 'infinity') = 'infinity',
+    $1
+FROM moment AS m
+WHERE m.begins_version
+WINDOW timeline AS (PARTITION BY %13$s ORDER BY m.at)$sql$,
+        p_dimension.dimension_table, etl._list(v_bk), etl._list(v_attributes),
+        etl._list(v_bk, 'v.%1$I'), etl._list(etl._without(v_attributes, v_logged), ', v.%1$I', ''), etl._list(v_logged, ', coalesce(h.%1$I, v.%1$I) AS %1$I', ''),
+        v_members, p_dimension.history_view, etl._match(v_bk, 'h', 'v'), v_is_loaded,
+        etl._list(v_logged, E'\n        OR lag(s.%1$I) OVER log IS DISTINCT FROM s.%1$I', ''), etl._list(v_bk, 's.%1$I'),
+        etl._list(v_bk, 'm.%1$I'), etl._list(v_attributes, 'm.%1$I')
+    );
+END
+$_fill_dimension_sql$;
+COMMENT ON FUNCTION etl._fill_dimension_sql(etl.dimension) IS 'The statement that fills an empty dimension. $1 run.';
+
+/*
+Fills an empty dimension, constraints and indexes after the rows.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
 Returns:    rows read and inserted.
-Writes:     the dimension's table, etl.reprocessing_queue, etl.load_state.
+Writes:     the dimension's table, foreign keys of facts that refer to it, etl.reprocessing_queue, etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._fill_dimension(p_dimension etl.dimension, p_run_id bigint)
 RETURNS etl.load_result
@@ -417,29 +600,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_fill_dimension$
 DECLARE
-    v_columns name[];
     v_rebuild text[];
     v_rows bigint;
     r_result etl.load_result;
 BEGIN
-    SELECT p_dimension.business_key || array_agg(a.attribute)
-    INTO v_columns
-    FROM etl.dimension_attribute AS a
-    WHERE a.dimension = p_dimension.dimension;
-
     v_rebuild := etl._begin_bulk(p_dimension.dimension_table);
-    EXECUTE format(
-        $sql$INSERT INTO %1$s (%2$s, valid_from, valid_to, is_current, run_id)
-SELECT %3$s, '-infinity', 'infinity', true, $1
-FROM %4$s AS v
-WHERE v.deleted_at IS NULL
-    AND (%5$s) IS NOT NULL$sql$,
-        p_dimension.dimension_table, etl._list(v_columns), etl._list(v_columns, 'v.%1$I'), p_dimension.transform_view,
-        etl._list(p_dimension.business_key, 'v.%1$I')
-    )
-    USING p_run_id;
+    EXECUTE etl._fill_dimension_sql(p_dimension) USING p_run_id;
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     PERFORM etl._finish_bulk(p_dimension.dimension_table, v_rebuild);
+    PERFORM etl._restore_constraints(p_dimension.dimension_table);
 
     UPDATE etl.reprocessing_queue AS q
     SET is_ready = true
@@ -450,7 +619,7 @@ WHERE v.deleted_at IS NULL
     RETURN r_result;
 END
 $_fill_dimension$;
-COMMENT ON FUNCTION etl._fill_dimension(etl.dimension, bigint) IS 'Fills an empty dimension whose members have no past.';
+COMMENT ON FUNCTION etl._fill_dimension(etl.dimension, bigint) IS 'Fills an empty dimension, constraints and indexes after the rows.';
 
 /*
 Loads a dimension: its pending keys, or all of them when a reload was asked for.
@@ -477,7 +646,7 @@ BEGIN
     WHERE d.dimension = p_dimension;
 
     EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
-    IF etl._needs_reload(p_dimension) AND v_is_empty AND r_dimension.history_view IS NULL THEN
+    IF etl._needs_reload(p_dimension) AND v_is_empty THEN
         BEGIN
             RETURN etl._fill_dimension(r_dimension, p_run_id);
         EXCEPTION

@@ -136,7 +136,8 @@ BEGIN
         coalesce(v_lookup_values, ''),
         CASE WHEN p_mode = 'pending'
             THEN format(E'%s AS k\n    %s', v_key_table, etl._join_keys(r_fact.transform_view, v_bk, 'k', 'v', p_are_many))
-            ELSE format('%s AS v', r_fact.transform_view)
+            -- OFFSET 0 has the view compute its columns once; merged into the joins, they were computed for the hash and again for each match.
+            ELSE format('(SELECT * FROM %s OFFSET 0) AS v', r_fact.transform_view)
         END,
         v_joins
     );
@@ -473,7 +474,8 @@ BEGIN
         CONTINUE WHEN r_statement.aggregate IS NOT NULL AND r_statement.aggregate <> ALL (v_aggregates);
         IF v_verb = 'update' AND v_is_locked THEN
             -- The first of the two that write the fact.
-            PERFORM etl._check_foreign_keys(p_fact);
+            PERFORM etl._check_foreign_keys(p_fact, format($sql$%s AS w
+WHERE w.operation IN ('insert', 'update')$sql$, v_decision));
         END IF;
         IF v_verb = 'decide' THEN
             -- What is looked up as of a moment is hardly ever looked up twice. To remember it all the same took nearly as long as to look
@@ -504,11 +506,12 @@ $_apply_fact$;
 COMMENT ON FUNCTION etl._apply_fact(name, bigint) IS 'Runs the statements of a fact over its pending keys.';
 
 /*
-Fills an empty fact table with everything there is, indexes and foreign keys built after the rows. Rows with unknown keys become
-pending, so that the ordinary way looks at them once more and queues them.
+Fills an empty fact table with everything there is, indexes built after the rows, foreign keys checked for all of them at once or made
+afterwards. Rows with unknown keys become pending, so that the ordinary way looks at them once more and queues them.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows read and inserted.
 Writes:     the fact's table, work.<fact>_key, etl.load_state (its aggregates are to be built anew).
+Locks:      as etl._lock_referenced.
 */
 CREATE OR REPLACE FUNCTION etl._fill_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -519,25 +522,36 @@ SET enable_nestloop = off
 AS $_fill_fact$
 DECLARE
     v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
+    v_is_locked boolean;  -- what the rows refer to
     v_rebuild text[];
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_rows bigint;
 BEGIN
     PERFORM etl._empty(format('work.%I', p_fact || '_key')::regclass);
-    v_rebuild := etl._begin_bulk(v_table);
+    v_is_locked := etl._may_check_at_once(p_fact)
+        AND etl._lock_referenced(p_fact, p_dimensions => true)
+        AND etl._lock_referenced(p_fact, p_dimensions => false);
+    v_rebuild := etl._begin_bulk(v_table, p_keep_foreign_keys => v_is_locked);
     FOR r_statement IN
         SELECT *
         FROM etl._fact_sql(p_fact, 'fill', p_doubtful => etl._doubtful_dimensions(p_fact))
     LOOP
-        EXECUTE r_statement.statement USING p_run_id;
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        IF v_is_locked THEN
+            v_rows := etl._execute_under('session_replication_role', 'replica', r_statement.statement, p_run_id);
+        ELSE
+            EXECUTE r_statement.statement USING p_run_id;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+        END IF;
         IF r_statement.title LIKE 'insert:%' THEN
             r_result.rows_read := v_rows;
             r_result.rows_inserted := v_rows;
         END IF;
     END LOOP;
     PERFORM etl._finish_bulk(v_table, v_rebuild);
+    IF v_is_locked THEN
+        PERFORM etl._check_foreign_keys(p_fact, format(E'%s AS w\nWHERE true', v_table));
+    END IF;
     PERFORM etl._request_reload(etl._fed_by(p_fact));
     UPDATE etl.load_state AS l
     SET needs_reload = false

@@ -152,3 +152,17 @@ def test_what_cannot_be_spread_is_named_and_nothing_is_done(
     assert sentence in " ".join(finished.stderr.split())
     assert _tables(database) == {}
     assert _keys(database) == before
+
+
+def test_an_exclusion_constraint_takes_the_place_of_the_triggers(cli, database: Database) -> None:
+    """Triggers do not follow a table to other nodes."""
+    database.execute(STAND_IN)
+    assert cli("migrate", "--optional", "citus").returncode == 0
+    guards = database.rows(
+        "SELECT d.dimension, pg_get_constraintdef(c.oid) LIKE '%_id + 0)%WITH =, tstzrange(valid_from, valid_to)%' AS excludes,"
+        " (SELECT count(*) FROM pg_trigger AS t WHERE t.tgrelid = d.dimension_table AND t.tgfoid = 'etl._refuse_overlap'::regproc) AS triggers"
+        " FROM etl.dimension AS d LEFT JOIN pg_constraint AS c ON c.conrelid = d.dimension_table AND c.contype = 'x'"
+        " WHERE d.transform_view IS NOT NULL"
+    )
+    assert len(guards) == 6
+    assert {(guard["excludes"], guard["triggers"]) for guard in guards} == {(True, 0)}

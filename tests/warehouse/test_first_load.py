@@ -71,6 +71,48 @@ def test_workers_share_the_filling_of_mirrors(shop: Play) -> None:
     shop.assert_right()
 
 
+AHEAD = "SELECT status, rows_inserted FROM etl.task_run WHERE task = %s AND run_id = (SELECT max(run_id) FROM etl.run)"
+
+
+def test_dimensions_are_filled_while_the_last_mirror_is(shop: Play) -> None:
+    """They have their turn yet: what changed meanwhile is in them, and in the facts."""
+    helper = shop.connect()
+    with blocked_run(shop, "stage.orders") as run:
+        work = Background(lambda: helper.execute("CALL etl.work()"))
+        wait_for(
+            lambda: shop.value("SELECT count(*) FROM dwh.dim_product WHERE product_key > 0") == 2,
+            "the products to be filled",
+        )
+        assert shop.rows(AHEAD, "dimension:dim_product") == [("pending", 2)]
+        assert shop.value("SELECT sum(attempts) FROM etl.task_run WHERE kind = 'extract'") == 0
+        shop.shop.update("products", {"product_id": shop.product}, name="Renamed")
+        shop.shop.change_price(shop.other_product, "77.00")
+    assert run.work.join() is None
+    assert work.join() is None
+    assert shop.value("SELECT count(*) FROM dwh.dim_product WHERE product_name = 'Renamed'") == 1
+    assert shop.rows(AHEAD, "dimension:dim_product") == [("succeeded", 1)]
+    # What nothing changed in meanwhile is passed over, and keeps what was noted of its filling.
+    assert shop.rows(AHEAD, "dimension:dim_supplier") == [("succeeded", 1)]
+    shop.assert_right()
+
+
+def test_a_dimension_that_fails_ahead_fails_its_facts_no_more_than_otherwise(shop: Play) -> None:
+    break_table(shop.loader, "dwh.dim_product")
+    helper = shop.connect()
+    with blocked_run(shop, "stage.orders") as run:
+        work = Background(lambda: helper.execute("CALL etl.work()"))
+        wait_for(
+            lambda: shop.rows(AHEAD, "dimension:dim_product") == [("failed", 0)],
+            "the products to fail",
+        )
+    assert run.work.join() is None
+    assert work.join() is None
+    assert shop.value("SELECT count(*) FROM dwh.fact_order_line WHERE product_key = -1") > 0
+    mend_table(shop.loader, "dwh.dim_product")
+    shop.run()
+    shop.assert_right()
+
+
 def test_an_interrupted_run_does_not_fill_again_what_is_full(shop: Play) -> None:
     helper = shop.connect()
     with blocked_run(shop, "stage.orders") as run:

@@ -59,7 +59,7 @@ def test_what_was_not_looked_up_is_looked_for(shop: Play) -> None:
     """Orders of lines, and the members that stand for unknown; a key that was looked up was found."""
     shop.run()
     lines = "work.fact_order_line_decision"
-    check = "SELECT etl._check_foreign_keys('fact_order_line')"
+    check = f"SELECT etl._check_foreign_keys('fact_order_line', '{lines} AS w WHERE true')"
     assert shop.value(f"SELECT count(*) FROM {lines}") == ORDERS
     shop.loader.execute(check)
     for change, detail in (
