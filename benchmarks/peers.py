@@ -103,6 +103,34 @@ class OursOneWorker(Ours):
     workers = 1
 
 
+class OursByPsql(Ours):
+    """The warehouse of another peer of ours, run without the program: `CALL etl.run()` by psql."""
+
+    name = "ours_psql"
+    title = f"{Ours.title}, by psql"
+
+    def load(self) -> Measurement:
+        dsn = self.server.dsn(self.database)
+        with measured(self.server, self.database) as result:
+            psql = str(self.server.embedded.cluster.binaries / "psql")
+            finished = run_program([psql, "-Xq", dsn, "-c", "CALL etl.run()"])
+            result.wall_seconds = finished.seconds
+        result.client_bytes = finished.peak_bytes
+        with self.server.connect(self.database) as connection:
+            row = connection.execute(statement("last_run")).fetchone()
+        if row is None or row[0] is None:
+            raise BenchmarkError(f"The run by psql in {self.database} did not succeed.")
+        result.sql_seconds = float(row[0])
+        return result
+
+
+class OursStarsByPsql(OursByPsql):
+    """The same for the stars alone."""
+
+    name = "stars_psql"
+    title = f"{OursStars.title}, by psql"
+
+
 class Hand(Peer):
     """Hand-written SQL that does the least work possible, in one session."""
 
@@ -194,5 +222,11 @@ class Dbt(Peer):
             folder=self.environment.folder,
         )
 
+
+# Who runs without the program what another peer runs with it.
+BY_PSQL: dict[str, type[OursByPsql]] = {
+    Ours.name: OursByPsql,
+    OursStars.name: OursStarsByPsql,
+}
 
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Ours, OursStars, Hand, Dbt)}

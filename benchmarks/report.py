@@ -8,15 +8,16 @@ from typing import Any
 
 import vl_convert
 
-from benchmarks.peers import PEERS, OursOneWorker
+from benchmarks.peers import BY_PSQL, PEERS, OursOneWorker
 from benchmarks.results import FIRST_BATCH, Case, Results, ratio
 from benchmarks.targets import TARGETS, ratios
 
 _OURS = ("ours", "stars")
+_BY_PSQL = tuple(peer.name for peer in BY_PSQL.values())
 _DRIVER_BYTES = 100_000_000
 _GROWTH = 1.2
-_TITLES = {name: peer.title for name, peer in PEERS.items()} | {
-    OursOneWorker.name: OursOneWorker.title
+_TITLES = {
+    peer.name: peer.title for peer in (*PEERS.values(), *BY_PSQL.values(), OursOneWorker)
 }
 _COLOURS = {
     "ours": "#1f6f8b",
@@ -77,7 +78,7 @@ def _ratios(results: Results, cases: list[Case]) -> Iterable[str]:
     rows = []
     for case in cases:
         target = TARGETS[case.name]
-        for peer in _OURS:
+        for peer in (*_OURS, *_BY_PSQL):
             if peer in case.peers:
                 found = ratios(results, case.name, peer)
                 in_sql = case.median(peer, "sql_seconds")

@@ -18,7 +18,7 @@ from driver.run import Event
 # Kinds with many small tasks, told in one line when the last of them is done.
 _GROUPED = {"extract": ("extracted", "extracting"), "stage": ("staged", "staging")}
 # Kinds that change no rows, and what they go through instead.
-_WENT_THROUGH = {"constrain": "foreign keys", "check": "checks"}
+_WENT_THROUGH = {"constrain": "foreign key", "check": "check"}
 # The longest names of tasks that there are, and a blank; a longer one still gets its blanks.
 NAME_WIDTH = 30
 
@@ -146,7 +146,10 @@ def _rows(count: int) -> str:
 
 def _told(event: Event) -> str:
     if event.kind in _WENT_THROUGH:
-        return f"{event.rows.get('read', 0):,} {_WENT_THROUGH[event.kind]}"
+        count = event.rows.get("read", 0)
+        # Foreign keys that were made again already, before the rows came.
+        number = f"{count:,}" if count or event.kind != "constrain" else "no more"
+        return f"{number} {_WENT_THROUGH[event.kind]}{'s' if count != 1 else ''}"
     return counts(event.rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.bench import Bench
-from benchmarks.peers import Hand
+from benchmarks.peers import BY_PSQL, Hand
 from benchmarks.results import FIRST_BATCH, Case
 
 # After so many batches most pages that business touches are in the server's memory, of ten million
@@ -47,12 +47,15 @@ def _load_batches(bench: Bench, case: Case, percent: float, times: int) -> None:
 
 
 def nothing(bench: Bench) -> None:
-    """Load although nothing has changed."""
+    """Load although nothing has changed, by the program and by `CALL etl.run()` in psql."""
     bench.ensure_loaded()
     with bench.case("nothing", "nothing new") as case:
         for turn in range(bench.repeat):
             for peer in bench.order(turn):
                 bench.measure(case, peer, peer.load)
+                if peer.name in BY_PSQL:
+                    by_psql = BY_PSQL[peer.name](bench.server, peer.database)
+                    bench.measure(case, by_psql, by_psql.load)
         case.rows = bench.prove("nothing new")
 
 

@@ -335,8 +335,6 @@ CREATE OR REPLACE FUNCTION etl._fill_mirror(p_source_table name, p_run_id bigint
 RETURNS etl.load_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- As in etl._analyze.
-SET default_statistics_target = 10
 AS $_fill_mirror$
 DECLARE
     r_batch etl.batch := etl._this_batch(p_run_id, p_source_table);

@@ -77,7 +77,13 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT count(*), count(*) < sum(k.times) FROM (SELECT count(*) AS times FROM %s GROUP BY %s) AS k', p_keys, v_list)
     INTO v_count, v_are_repeated;
-    IF v_are_repeated THEN
+    IF v_are_repeated AND pg_relation_size(p_keys) > etl._few_bytes() THEN
+        -- Of a hundred thousand keys, to delete them row by row took twice as long as all this.
+        EXECUTE format('CREATE TEMPORARY TABLE united_key ON COMMIT DROP AS SELECT DISTINCT %s FROM %s', v_list, p_keys);
+        EXECUTE format('TRUNCATE %s', p_keys);
+        EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s FROM pg_temp.united_key ORDER BY %2$s', p_keys, v_list);
+        DROP TABLE pg_temp.united_key;
+    ELSIF v_are_repeated THEN
         EXECUTE format(
             $sql$WITH key AS (
     DELETE FROM %1$s

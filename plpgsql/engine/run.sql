@@ -523,7 +523,8 @@ $_begin_task$;
 COMMENT ON FUNCTION etl._begin_task(etl.task_run) IS 'Notes that this session works on a task, and locks it.';
 
 /*
-Whether a task will find nothing to do but move a watermark: nothing was extracted, nothing is pending, no reload was asked for.
+Whether a task will find nothing to do but move a watermark: nothing was extracted, nothing is pending, no reload was asked for, no foreign
+key is set aside any more.
 Parameters: p_task, the task.
 */
 CREATE OR REPLACE FUNCTION etl._is_idle(p_task etl.task_run)
@@ -545,6 +546,8 @@ BEGIN
                 AND e.rows_extracted > 0
                 AND NOT e.is_bulk
         );
+    ELSIF p_task.kind = 'constrain' THEN
+        RETURN NOT EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = p_task.object);
     ELSIF p_task.kind NOT IN ('dimension', 'fact', 'aggregate') THEN
         RETURN false;
     END IF;
@@ -584,7 +587,7 @@ BEGIN
             AND e.source_table = p_task.object
         ORDER BY e.batch_id DESC
         LIMIT 1;
-    ELSE
+    ELSIF p_task.kind <> 'constrain' THEN
         PERFORM
         FROM etl.load_state AS l
         WHERE l.object = p_task.object

@@ -89,12 +89,14 @@ FROM (
     WHERE cardinality($4) = 0
         OR c.product_type = ANY ($4)
     GROUP BY c.product_id
-    ORDER BY sales DESC, c.product_id
-    LIMIT $8
+    ORDER BY sales DESC
+    -- Of those that sold for the same their names decide, at the end of the list as well.
+    FETCH FIRST (coalesce($8, 9223372036854775807)) ROWS WITH TIES
 ) AS s
 -- OFFSET 0: look ten names up, do not read them all.
 LEFT JOIN LATERAL (SELECT k.product_name FROM kpi.product AS k WHERE k.product_id = s.product_id OFFSET 0) AS p ON true
-ORDER BY s.sales DESC, p.product_name$sql$,
+ORDER BY s.sales DESC, p.product_name
+LIMIT $8$sql$,
         CASE
             WHEN cardinality(p_countries) > 0 AND (p_from, p_to) IS NULL
                 THEN 'SELECT * FROM dwh.agg_product_country AS a WHERE a.country = ANY ($3)'

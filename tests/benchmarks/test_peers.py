@@ -62,6 +62,8 @@ def test_all_peers_build_the_same_stars(bench: Bench) -> None:
     names = {peer.name for peer in bench.peers}
     initial, last = bench.results.cases["initial"], bench.results.cases["nothing"]
     assert set(initial.peers) == names
+    assert set(last.peers) == names | {"ours_psql", "stars_psql"}
+    assert 0 < last.median("ours_psql", "sql_seconds") < last.median("ours_psql", "wall_seconds")
     assert initial.rows["fact_order"] == ORDERS
     assert set(initial.rows) == set(TABLES)
     changed = bench.results.cases["batch-10"].facts["changed"]

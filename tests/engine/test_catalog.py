@@ -451,6 +451,7 @@ def test_plpgsql_check_finds_nothing(connection: psycopg.Connection[Any]) -> Non
         JOIN pg_language AS l ON l.oid = p.prolang AND l.lanname = 'plpgsql'
         CROSS JOIN LATERAL plpgsql_check_function_tb(
             p.oid, coalesce((SELECT t.tgrelid FROM pg_trigger AS t WHERE t.tgfoid = p.oid LIMIT 1), 0),
+            newtable => (SELECT t.tgnewtable FROM pg_trigger AS t WHERE t.tgfoid = p.oid LIMIT 1),
             fatal_errors => false, other_warnings => true, extra_warnings => true,
             performance_warnings => false, security_warnings => false
         ) AS c

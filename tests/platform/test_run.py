@@ -39,7 +39,8 @@ def test_a_run_loads_and_a_second_one_finds_nothing_new(
     assert first.returncode == 0, first.stderr
     assert re.search(r"✓ dim_status +6 new", first.stdout)
     assert re.search(r"Run 1 succeeded: \d+ tasks, [\d,]+ rows written", first.stdout)
-    assert re.search(r"✓ fact_order +7 foreign keys", first.stdout)
+    assert re.search(r"✓ fact_order +no more foreign keys", first.stdout)
+    assert re.search(r"✓ fact_order_line +1 foreign key ", first.stdout)
     assert re.search(r"✓ quality +\d+ checks", first.stdout)
     assert database.value("SELECT count(*) FROM dwh.dim_status WHERE status_key > 0") == 6
     second = json.loads(cli("run", "--json").stdout)
