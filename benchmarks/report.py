@@ -16,9 +16,7 @@ _OURS = ("ours", "stars")
 _BY_PSQL = tuple(peer.name for peer in BY_PSQL.values())
 _DRIVER_BYTES = 100_000_000
 _GROWTH = 1.2
-_TITLES = {
-    peer.name: peer.title for peer in (*PEERS.values(), *BY_PSQL.values(), OursOneWorker)
-}
+_TITLES = {peer.name: peer.title for peer in (*PEERS.values(), *BY_PSQL.values(), OursOneWorker)}
 _COLOURS = {
     "ours": "#1f6f8b",
     "stars": "#5fb0c9",
