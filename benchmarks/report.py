@@ -8,7 +8,7 @@ from typing import Any
 
 import vl_convert
 
-from benchmarks.peers import BY_PSQL, PEERS, OursOneWorker
+from benchmarks.peers import BY_PSQL, PEERS, OursOneWorker, Peer
 from benchmarks.results import FIRST_BATCH, Case, Results, ratio
 from benchmarks.targets import TARGETS, ratios
 
@@ -16,7 +16,8 @@ _OURS = ("ours", "stars")
 _BY_PSQL = tuple(peer.name for peer in BY_PSQL.values())
 _DRIVER_BYTES = 100_000_000
 _GROWTH = 1.2
-_TITLES = {peer.name: peer.title for peer in (*PEERS.values(), *BY_PSQL.values(), OursOneWorker)}
+_PEERS: tuple[type[Peer], ...] = (*PEERS.values(), *BY_PSQL.values(), OursOneWorker)
+_TITLES = {peer.name: peer.title for peer in _PEERS}
 _COLOURS = {
     "ours": "#1f6f8b",
     "stars": "#5fb0c9",
