@@ -73,7 +73,10 @@ AS $_may_check_at_once$
         AND current_setting('transaction_isolation') = 'read committed'
         AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = f.fact_table AND NOT t.tgisinternal)
         AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = f.fact_table AND c.contype <> 'f' AND c.condeferrable)
-        AND EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = f.fact_table AND c.contype = 'f')
+        AND (
+            EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = f.fact_table AND c.contype = 'f')
+            OR EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = f.fact)
+        )
     FROM etl.fact AS f
     WHERE f.fact = p_fact
 $_may_check_at_once$;
