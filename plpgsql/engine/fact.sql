@@ -519,6 +519,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 -- All rows are wanted: where an estimate says otherwise, a loop over three million look-ups would take minutes.
 SET enable_nestloop = off
+-- What is grouped is so by a key that a mirror has an index on. The groups are far more than a sample makes believe, and hashed they
+-- spilled: the lines of a million orders took 7.5 s instead of 5.2 that way, with their orders and dimensions.
+SET enable_hashagg = off
 AS $_fill_fact$
 DECLARE
     v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);

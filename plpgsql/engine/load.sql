@@ -84,15 +84,12 @@ BEGIN
         EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s FROM pg_temp.united_key ORDER BY %2$s', p_keys, v_list);
         DROP TABLE pg_temp.united_key;
     ELSIF v_are_repeated THEN
+        -- The first of each stays where it is, which is in order: who adds keys sorts them.
         EXECUTE format(
-            $sql$WITH key AS (
-    DELETE FROM %1$s
-    RETURNING %2$s
-)
-INSERT INTO %1$s (%2$s)
-SELECT DISTINCT %2$s
-FROM key
-ORDER BY %2$s$sql$,
+            $sql$DELETE FROM %1$s AS k
+USING (SELECT ctid, row_number() OVER (PARTITION BY %2$s ORDER BY ctid) AS number FROM %1$s) AS n
+WHERE k.ctid = n.ctid
+    AND n.number > 1$sql$,
             p_keys, v_list
         );
     END IF;
