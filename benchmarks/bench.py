@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -66,6 +66,17 @@ class Bench:
         if missing:
             self.settle()
             self.prove("initial load")
+
+    def clear(self) -> None:
+        """Drop the databases of all peers; what needs them loads them anew."""
+        for peer in self.peers:
+            self.server.drop(peer.database)
+        self.loaded.clear()
+        self.changes = 0
+
+    def alone(self, peer: Peer) -> Bench:
+        """Return a bench of one peer, to be used after `clear`."""
+        return replace(self, peers=[peer], loaded=set(), changes=0)
 
     def settle(self) -> None:
         """Do in every peer's database what autovacuum would have done in time."""

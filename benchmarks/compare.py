@@ -72,14 +72,19 @@ def assert_equal(peers: list[Peer], moment: str) -> dict[str, int]:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(digests, peers))
     for peer, theirs in zip(peers[1:], found[1:], strict=True):
-        for table, digest in theirs.items():
-            if digest != found[0][table]:
-                raise BenchmarkError(
-                    f"{moment}: {table} of '{peer.title}' differs from that of "
-                    f"'{peers[0].title}' ({digest.rows} and {found[0][table].rows} rows). "
-                    + difference(peers[0], peer, table)
-                )
+        table = differing_table(found[0], theirs)
+        if table is not None:
+            raise BenchmarkError(
+                f"{moment}: {table} of '{peer.title}' differs from that of "
+                f"'{peers[0].title}' ({theirs[table].rows} and {found[0][table].rows} rows). "
+                + difference(peers[0], peer, table)
+            )
     return {table: digest.rows for table, digest in found[0].items()}
+
+
+def differing_table(first: dict[str, Digest], second: dict[str, Digest]) -> str | None:
+    """Return the first table whose digests differ, None where all agree."""
+    return next((table for table in TABLES if first[table] != second[table]), None)
 
 
 def difference(first: Peer, second: Peer, table: str, limit: int = 3) -> str:

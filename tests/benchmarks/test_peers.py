@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from benchmarks.bench import Bench
 from benchmarks.cases import CASES
 from benchmarks.compare import TABLES, assert_equal
 from benchmarks.dbt_environment import DbtEnvironment
-from benchmarks.measure import BenchmarkError
-from benchmarks.peers import PEERS, Dbt, Peer
+from benchmarks.measure import BenchmarkError, Measurement
+from benchmarks.peers import PEERS, Dbt, Hand, Peer
 from benchmarks.results import Results
 from benchmarks.server import SETTINGS, Server
 from benchmarks.world import World
@@ -132,3 +133,40 @@ def test_a_surrogate_key_counts_as_the_version_that_it_stands_for(bench: Bench) 
         )
         with pytest.raises(BenchmarkError, match="fact_order_line"):
             assert_equal([ours, other], "another version")
+
+
+class _Forgetful(Hand):
+    """Hand-written SQL that loses a row at the end."""
+
+    def load(self) -> Measurement:
+        result = super().load()
+        with self.server.connect(self.database) as connection:
+            connection.execute("DELETE FROM hand.fact_order_line WHERE order_id = 7")
+        return result
+
+
+@pytest.mark.slow
+def test_growth_measures_each_peer_by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No database of another peer is there meanwhile, and the stars are compared all the same."""
+    monkeypatch.setattr("benchmarks.cases.loads._FIRST_BATCHES", 2)
+    ours, hand = bench.ours, PEERS["hand"](bench.server)
+    seen: list[list[str]] = []
+    load = type(hand).load
+    monkeypatch.setattr(
+        type(hand),
+        "load",
+        lambda peer: (seen.append(bench.server.databases("peer_%")), load(peer))[1],
+    )
+    bench.clear()
+    two = replace(bench, peers=[ours, hand], loaded=set(), changes=0)
+    CASES["growth"](two)
+    case = bench.results.cases["growth"]
+    assert {peer: len(found) for peer, found in case.peers.items()} == {"ours": 1, "hand": 1}
+    assert case.rows["fact_order"] > ORDERS
+    assert seen == [["peer_hand"]] * 4, "the first load, two first batches, and the one that counts"
+    assert bench.server.databases("peer_%") == []
+
+    other = replace(two, peers=[ours, _Forgetful(bench.server)])
+    with pytest.raises(BenchmarkError, match=r"fact_order_line of 'by hand' differs from that of"):
+        CASES["growth"](other)
+    other.clear()
