@@ -35,14 +35,12 @@ BEGIN
                     AND c.contype = 'f'
                     AND NOT (
                         etl._may_check_at_once(r_fact.fact)
-                        AND EXISTS (
+                        AND etl._is_dimension_of(r_fact.fact, c.confrelid)
+                        AND NOT EXISTS (
                             SELECT
-                            FROM etl.fact_dimension AS k
-                            JOIN etl.dimension AS d USING (dimension)
-                            LEFT JOIN etl.load_state AS s ON s.object = d.dimension
-                            WHERE k.fact = r_fact.fact
-                                AND d.dimension_table = c.confrelid
-                                AND s.needs_reload IS NOT TRUE
+                            FROM etl.dimension AS d
+                            JOIN etl.load_state AS s ON s.object = d.dimension AND s.needs_reload
+                            WHERE d.dimension_table = c.confrelid
                         )
                     )
             LOOP

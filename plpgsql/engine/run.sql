@@ -234,6 +234,7 @@ AS $_claim$
 DECLARE
     r_task etl.task_run;
     r_present record;
+    v_may_overlap boolean := false;
 BEGIN
     -- One claim after the other. Two at once would share the extractions out, on two snapshots; and of what one is passing over the other
     -- would find neither the tasks nor what they free, and look again and again.
@@ -282,8 +283,12 @@ BEGIN
                 FROM etl.task_edge AS e
                 JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
                 WHERE e.task = t.task
-                    -- One that has failed since this claim began has not been followed up yet.
-                    AND (p.status IN ('pending', 'running') OR e.wait_for = 'success' AND p.status <> 'succeeded')
+                    AND CASE p.status
+                        WHEN 'pending' THEN true
+                        WHEN 'running' THEN NOT (v_may_overlap AND e.may_overlap)
+                        -- One that has failed since this claim began has not been followed up yet.
+                        ELSE e.wait_for = 'success' AND p.status <> 'succeeded'
+                    END
             )
             -- A load that began ahead of it (etl._find_ahead) would clear the keys that this adds unseen.
             AND NOT (t.kind = 'stage' AND r_present.is_first_load AND EXISTS (
@@ -300,7 +305,12 @@ BEGIN
             -- Nothing else can start. Is what the others wait for still being worked on?
             r_present.is_running := false;
             CONTINUE WHEN etl._take_over(p_run_id);
-            r_task := CASE WHEN r_present.is_filling THEN etl._find_ahead(p_run_id) ELSE etl._find_early(p_run_id) END;
+            IF NOT r_present.is_filling THEN
+                -- Beside some tasks at work others may start. In the end they must see what those have committed meanwhile.
+                v_may_overlap := current_setting('transaction_isolation') = 'read committed';
+                CONTINUE;
+            END IF;
+            r_task := etl._find_ahead(p_run_id);
             EXIT WHEN r_task.task IS NULL;
         END IF;
 
@@ -312,40 +322,6 @@ BEGIN
 END
 $_claim$;
 COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions; passes over the idle ones on the way.';
-
-/*
-Finds a task that waits for nothing but tasks at work beside which it may start (etl.task_edge.may_overlap).
-Parameters: p_run_id, the run.
-Returns:    the task; NULL when there is none.
-*/
-CREATE OR REPLACE FUNCTION etl._find_early(p_run_id bigint)
-RETURNS etl.task_run
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_find_early$
-    SELECT t.*
-    FROM etl.task_run AS t
-    WHERE t.run_id = p_run_id
-        AND t.status = 'pending'
-        AND t.kind <> 'extract'
-        -- Otherwise it would not see, in the end, what those beside it have committed.
-        AND current_setting('transaction_isolation') = 'read committed'
-        AND NOT EXISTS (
-            SELECT
-            FROM etl.task_edge AS e
-            JOIN etl.task_run AS p ON p.run_id = p_run_id AND p.task = e.predecessor
-            WHERE e.task = t.task
-                AND CASE p.status
-                    WHEN 'pending' THEN true
-                    WHEN 'running' THEN NOT e.may_overlap
-                    ELSE e.wait_for = 'success' AND p.status <> 'succeeded'
-                END
-        )
-    ORDER BY t.position
-    LIMIT 1
-$_find_early$;
-COMMENT ON FUNCTION etl._find_early(bigint) IS 'Finds a task that waits for nothing but tasks at work beside which it may start.';
 
 /*
 Finds a dimension that can be filled while the last mirrors are being filled, the smallest one: its own mirrors are full. What the extraction

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from tests.support.database import Database
+from tests.support.waiting import wait_for
+from tests.warehouse.faults import Background
 
 Json = Callable[..., tuple[int, Any]]
 Where = dict[str, Any]
@@ -396,11 +398,7 @@ def test_a_live_run_is_not_disturbed_by_a_repair(loaded: Database) -> None:
     holder.execute(
         "SELECT pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(%s))", run_id
     )
-    from tests.warehouse.faults import Background
-
     asleep = Background(lambda: holder.execute("SELECT pg_sleep(60)"))
-    from tests.operations.conftest import wait_for
-
     wait_for(
         lambda: loaded.value("SELECT etl._is_held('run', %s)", run_id[0]), "the run to be held"
     )  # type: ignore[index]

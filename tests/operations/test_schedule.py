@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from tests.conftest import migrate_database
-from tests.operations.conftest import wait_for
 from tests.support.database import Database
 from tests.support.servers import RunningServer
+from tests.support.waiting import wait_for
 from tests.warehouse.faults import background
 
 Json = Callable[..., tuple[int, Any]]

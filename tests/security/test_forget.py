@@ -11,7 +11,8 @@ import pytest
 
 from tests.security.conftest import People
 from tests.support.database import Database
-from tests.warehouse.faults import Background, background, wait_for
+from tests.support.waiting import wait_for
+from tests.warehouse.faults import Background, background
 from tests.warehouse.play import Play
 
 SECRETS = ("Marie", "Sklodowska", "marie.curie@example.org", "+33 1 2345", "Rue Cuvier")

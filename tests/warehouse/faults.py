@@ -1,9 +1,8 @@
-"""Injecting faults at a chosen point, and waiting for conditions instead of for time."""
+"""Injecting faults at a chosen point."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,21 +12,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tests.support.waiting import PATIENCE, wait_for
 from tests.warehouse.play import Play
 
 FAULTS = Path(__file__).with_name("faults.sql")
-PATIENCE = 20.0  # seconds
 FOR_EVER = 2**62
 DIE = "die"
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until a condition is true and return its value; `what` is said when it never is."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} seconds for {what}"
-        time.sleep(0.005)
-    return value
 
 
 def wait_until_blocked(watcher: psycopg.Connection[Any], blocked: psycopg.Connection[Any]) -> None:

@@ -16,16 +16,15 @@ from psycopg import sql
 
 from tests.conftest import migrate_database
 from tests.support.servers import RunningServer
+from tests.support.waiting import PATIENCE, wait_for
 from tests.warehouse import faults
 from tests.warehouse.faults import (
     DIE,
-    PATIENCE,
     Background,
     blocked_run,
     break_table,
     held,
     mend_table,
-    wait_for,
     wait_until_blocked,
 )
 from tests.warehouse.play import Play

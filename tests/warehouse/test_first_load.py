@@ -7,13 +7,13 @@ from functools import partial
 import psycopg
 import pytest
 
+from tests.support.waiting import wait_for
 from tests.warehouse.faults import (
     Background,
     blocked_run,
     break_table,
     held,
     mend_table,
-    wait_for,
 )
 from tests.warehouse.play import Play
 

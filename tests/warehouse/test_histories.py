@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tests.support.database import Database
+from tests.support.waiting import wait_for
 from tests.warehouse import faults
 from tests.warehouse.play import Play
 from tests.warehouse.recomputation import broken_invariants
@@ -581,7 +582,7 @@ class World:
             waiting[:] = [pid for (pid,) in self.play.rows(query, table)]
             return bool(waiting) or not any(one.is_running for one in work)
 
-        faults.wait_for(has_arrived, f"a worker to come to {table}")
+        wait_for(has_arrived, f"a worker to come to {table}")
         if waiting:
             event(f"writers or deaths while a worker waited for {table}")
         return waiting
