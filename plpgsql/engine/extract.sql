@@ -414,7 +414,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_tables_with_tombstones$
 DECLARE
-    v_tables name[] := nullif(current_setting('etl.tables_with_tombstones', true), '');
+    v_tables name[] := nullif(current_setting('etl.tables_with_tombstones', true), '')::name[];
 BEGIN
     IF v_tables IS NULL THEN
         EXECUTE $sql$SELECT coalesce(array_agg(DISTINCT t.table_name::name), '{}')
