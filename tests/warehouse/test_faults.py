@@ -891,6 +891,20 @@ def test_a_full_refresh_dates_a_deletion_by_its_tombstone(trading: Play) -> None
     trading.assert_right()
 
 
+def test_a_mirror_that_is_behind_the_others_hears_of_deletions(trading: Play) -> None:
+    """Which tables have tombstones is asked for once, on behalf of the mirror that knows least."""
+    customer = trading.shop.customer("Bob")
+    trading.run()
+    trading.shop.delete("customers", customer_id=customer)
+    trading.run(only=["orders"])
+    trading.run()
+    assert (
+        trading.value("SELECT valid_to FROM dwh.dim_customer WHERE customer_id = %s", customer)
+        == trading.shop.now
+    )
+    trading.assert_right()
+
+
 def test_transaction_ids_of_another_server_are_not_compared(busy: Play) -> None:
     """The source was restored on another server, where transactions count anew: all is read again."""
     busy.loader.execute(
