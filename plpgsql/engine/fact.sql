@@ -519,8 +519,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 -- All rows are wanted: where an estimate says otherwise, a loop over three million look-ups would take minutes.
 SET enable_nestloop = off
--- What is grouped is so by a key that a mirror has an index on. The groups are far more than a sample makes believe, and hashed they
--- spilled: the lines of a million orders took 7.5 s instead of 5.2 that way, with their orders and dimensions.
+-- What a fact sums up, it sums up by a key on which a mirror has an index. A small sample makes believe that there are few groups, and hashed
+-- they spilled: to look up all that a million orders are filled with took 7.5 s that way, in the order of the index 5.2 s.
 SET enable_hashagg = off
 AS $_fill_fact$
 DECLARE
