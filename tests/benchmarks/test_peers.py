@@ -149,14 +149,16 @@ class _Forgetful(Hand):
 def test_growth_measures_each_peer_by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """No database of another peer is there meanwhile, and the stars are compared all the same."""
     monkeypatch.setattr("benchmarks.cases.loads._FIRST_BATCHES", 2)
-    ours, hand = bench.ours, PEERS["hand"](bench.server)
     seen: list[list[str]] = []
-    load = type(hand).load
-    monkeypatch.setattr(
-        type(hand),
-        "load",
-        lambda peer: (seen.append(bench.server.databases("peer_%")), load(peer))[1],
-    )
+
+    class Watchful(Hand):
+        """Hand-written SQL that notes which databases of peers are there."""
+
+        def load(self) -> Measurement:
+            seen.append(self.server.databases("peer_%"))
+            return super().load()
+
+    ours, hand = bench.ours, Watchful(bench.server)
     bench.clear()
     two = replace(bench, peers=[ours, hand], loaded=set(), changes=0)
     CASES["growth"](two)
