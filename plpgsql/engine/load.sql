@@ -100,17 +100,18 @@ COMMENT ON FUNCTION etl._unite_keys(regclass, name[]) IS 'Leaves of pending keys
 
 /*
 Whether keys are so many that a table is better read as a whole than by key.
-Parameters: p_count, number of keys; p_table, the table.
+Parameters: p_count, number of keys; p_table, the table; p_part, the part of it that is many: a third, where each row is put together of
+            several. Where the planner may choose, as in a view that only joins, a twentieth is: key by key took three times as long.
 */
-CREATE OR REPLACE FUNCTION etl._are_many(p_count bigint, p_table regclass)
+CREATE OR REPLACE FUNCTION etl._are_many(p_count bigint, p_table regclass, p_part integer DEFAULT 3)
 RETURNS boolean
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_are_many$
-    SELECT p_count > 10000 AND p_count > (SELECT c.reltuples / 3 FROM pg_class AS c WHERE c.oid = p_table)
+    SELECT p_count > 10000 AND p_count > (SELECT c.reltuples / p_part FROM pg_class AS c WHERE c.oid = p_table)
 $_are_many$;
-COMMENT ON FUNCTION etl._are_many(bigint, regclass) IS 'Whether keys are so many that a table is better read as a whole.';
+COMMENT ON FUNCTION etl._are_many(bigint, regclass, integer) IS 'Whether keys are so many that a table is better read as a whole.';
 
 /*
 Ends a load of pending keys: none is left, and the watermark moves.
