@@ -193,9 +193,9 @@ $_note_source_lost$;
 COMMENT ON FUNCTION etl._note_source_lost(text) IS 'Notes that the connection to the source was lost in this transaction.';
 
 /*
-Ends the extractions of a transaction. When one of them is to be tried again, all of them are: the tables of a batch are read on
-one snapshot, and stage takes the latest batch only. When the connection to the source was lost, the transaction must be rolled
-back: postgres_fdw would refuse its COMMIT.
+Ends the extractions of a transaction, and orders what follows. When one of them is to be tried again, all of them are: the tables of a batch
+are read on one snapshot, and stage takes the latest batch only. When the connection to the source was lost, the transaction must be
+rolled back: postgres_fdw would refuse its COMMIT.
 Parameters: p_tasks, the extractions that were claimed together.
 Returns:    NULL when the transaction is to be committed; otherwise the outcomes to be noted by etl._note_outcomes after its rollback.
 Writes:     etl.task_run.
@@ -228,6 +228,7 @@ BEGIN
         AND t.task = c.task
         AND t.status = 'succeeded'
         AND (l.is_repeated OR v_is_lost);
+    PERFORM etl._order_batch(p_tasks[1].run_id);
     RETURN (
         SELECT array_agg(t)
         FROM etl.task_run AS t
