@@ -270,13 +270,11 @@ DECLARE
     v_list text := etl._list(p_key);
 BEGIN
     -- What the batch brings anew leaves quarantine, unless it is bad again.
-    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_source_table) THEN
-        EXECUTE format(
-            'UPDATE etl.quarantine AS q SET is_retried = true FROM delta.%I AS d WHERE d.batch_id = $1 AND q.object = $2 AND q.row_key = %s',
-            p_source_table, etl._json_key(p_key, 'd')
-        )
-        USING p_batch_id, p_source_table;
-    END IF;
+    EXECUTE format(
+        'UPDATE etl.quarantine AS q SET is_retried = true FROM delta.%I AS d WHERE d.batch_id = $1 AND q.object = $2 AND q.row_key = %s',
+        p_source_table, etl._json_key(p_key, 'd')
+    )
+    USING p_batch_id, p_source_table;
     EXECUTE format(
         $sql$WITH unusable AS (
     SELECT %1$s, count(*) AS row_count

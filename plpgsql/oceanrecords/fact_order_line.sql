@@ -46,10 +46,25 @@ SET dimension = excluded.dimension,
     null_key = excluded.null_key,
     lookup_role = excluded.lookup_role;
 
+-- Of an order, the lines that the batch did not bring itself: those are asked for already. Of a tenth of a million orders, half of them new ones,
+-- each line was asked for twice otherwise. Order by order: to scan the lines for a tenth of them took twice as long.
 INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
 VALUES
     ('fact_order_line', 'order_lines', 'SELECT order_id, line_number FROM changed', NULL),
-    ('fact_order_line', 'orders', 'SELECT l.order_id, l.line_number FROM changed JOIN stage.order_lines AS l USING (order_id)', '{ordered_at}')
+    (
+        'fact_order_line',
+        'orders',
+        $sql$SELECT l.*
+FROM changed
+CROSS JOIN LATERAL (
+    SELECT l.order_id, l.line_number
+    FROM stage.order_lines AS l
+    WHERE l.order_id = changed.order_id
+        AND l.batch_id <> changed.batch_id
+    OFFSET 0
+) AS l$sql$,
+        '{ordered_at}'
+    )
 ON CONFLICT (object, source_table) DO UPDATE
 SET key_query = excluded.key_query,
     watched_columns = excluded.watched_columns;
