@@ -421,11 +421,11 @@ COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds t
 
 /*
 Runs the statements of a fact over its pending keys, all or nothing. The rows are decided on while a fact that they refer to may still be
-written; with that, its aggregates and what is to be written they wait for its end.
+written, and written, where no aggregate reads them and their foreign keys are checked at once. With the rest they wait for its end.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
 Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue, etl.quarantine.
-Locks:      as etl._lock_referenced and etl._lock_aggregates.
+Locks:      as etl._lock_referenced or etl._lock_referenced_rows, and etl._lock_aggregates.
 Errors:     as etl._await_predecessors.
 */
 CREATE OR REPLACE FUNCTION etl._apply_fact(p_fact name, p_run_id bigint)
@@ -439,10 +439,15 @@ DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_is_queued boolean := EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_fact);
     v_decision regclass := format('work.%I', p_fact || '_decision')::regclass;
+    v_written text := format($sql$%s AS w
+WHERE w.operation IN ('insert', 'update')$sql$, v_decision);
+    v_keys name[] := ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = p_fact);
     v_pending bigint;
     v_decided bigint;
     v_verb text;
+    v_are_unknown boolean;  -- some keys
     v_is_locked boolean;  -- what the rows refer to
+    v_is_ahead boolean;   -- of the facts that they refer to
     v_aggregates name[];  -- that take differences; NULL while the rows are being decided on
     v_rows bigint;
 BEGIN
@@ -454,6 +459,7 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM work.%I', p_fact || '_key') INTO v_pending;
     -- For a few rows the locks are not worth it.
     v_is_locked := v_pending > 100 AND etl._may_check_at_once(p_fact) AND etl._lock_referenced(p_fact, p_dimensions => true);
+    v_is_ahead := v_is_locked AND NOT EXISTS (SELECT FROM etl.aggregate_fact AS l WHERE l.fact = p_fact);
     FOR r_statement IN
         SELECT *
         FROM etl._fact_sql(
@@ -466,17 +472,13 @@ BEGIN
         CONTINUE WHEN v_verb = 'resolved' AND NOT v_is_queued;
         -- Each key gives a row at most: where all of them did, none is gone.
         CONTINUE WHEN v_verb = 'gone' AND v_decided = v_pending;
-        IF v_aggregates IS NULL AND v_verb NOT IN ('decide', 'gone', 'refuse') THEN
+        CONTINUE WHEN v_verb IN ('refuse', 'queue') AND NOT v_are_unknown;
+        IF v_aggregates IS NULL AND v_verb NOT IN ('decide', 'gone', 'refuse') AND NOT v_is_ahead THEN
             PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
             v_aggregates := etl._lock_aggregates(p_fact);
             v_is_locked := v_is_locked AND etl._lock_referenced(p_fact, p_dimensions => false);
         END IF;
         CONTINUE WHEN r_statement.aggregate IS NOT NULL AND r_statement.aggregate <> ALL (v_aggregates);
-        IF v_verb = 'update' AND v_is_locked THEN
-            -- The first of the two that write the fact.
-            PERFORM etl._check_foreign_keys(p_fact, format($sql$%s AS w
-WHERE w.operation IN ('insert', 'update')$sql$, v_decision));
-        END IF;
         IF v_verb = 'decide' THEN
             -- What is looked up as of a moment is hardly ever looked up twice. To remember it all the same took nearly as long as to look
             -- it up, and the memory of all keys.
@@ -487,10 +489,27 @@ WHERE w.operation IN ('insert', 'update')$sql$, v_decision));
             EXECUTE r_statement.statement USING p_run_id;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
         END IF;
+        IF v_verb = 'insert' AND v_is_locked THEN
+            -- The second of the two that write the fact.
+            IF v_is_ahead THEN
+                PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
+                IF NOT etl._lock_referenced(p_fact, p_dimensions => false) THEN
+                    PERFORM etl._lock_referenced_rows(p_fact, v_written);
+                END IF;
+            END IF;
+            PERFORM etl._check_foreign_keys(p_fact, v_written);
+        END IF;
         CASE v_verb
             WHEN 'decide' THEN
                 v_decided := v_rows;
                 PERFORM etl._analyze(v_decision, r_fact.business_key || '{operation}'::name[], v_rows);
+                -- One look at the rows, in place of one for each key.
+                EXECUTE format(
+                    $sql$SELECT count(*) FILTER (WHERE w.operation = 'delete'), count(*) FILTER (WHERE -1 IN (%s) AND NOT w.is_deleted) > 0 FROM %s AS w$sql$,
+                    coalesce(nullif(etl._list(v_keys, 'w.%1$I'), ''), '0'), v_decision
+                )
+                INTO r_result.rows_deleted, v_are_unknown;
+            WHEN 'gone' THEN r_result.rows_deleted := r_result.rows_deleted + v_rows;
             WHEN 'insert' THEN r_result.rows_inserted := v_rows;
             WHEN 'update' THEN r_result.rows_updated := v_rows;
             WHEN 'refuse' THEN r_result.rows_quarantined := r_result.rows_quarantined + v_rows;
@@ -498,7 +517,6 @@ WHERE w.operation IN ('insert', 'update')$sql$, v_decision));
             ELSE NULL;
         END CASE;
     END LOOP;
-    EXECUTE format('SELECT count(*) FROM %s WHERE operation = ''delete''', v_decision) INTO r_result.rows_deleted;
     r_result.rows_updated := r_result.rows_updated - r_result.rows_deleted;
     RETURN r_result;
 END

@@ -115,6 +115,36 @@ $_lock_referenced$;
 COMMENT ON FUNCTION etl._lock_referenced(name, boolean) IS 'Locks the dimensions that a fact refers to, or what else it refers to, against writers; false when that cannot be had at once.';
 
 /*
+Locks the rows of other facts that rows of a fact refer to, where their table cannot be locked as a whole: as PostgreSQL does, which checks row
+by row.
+Parameters: p_fact, the fact; p_rows, its rows (w): a relation, and a condition.
+Locks:      the rows referred to, FOR KEY SHARE.
+*/
+CREATE OR REPLACE FUNCTION etl._lock_referenced_rows(p_fact name, p_rows text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_lock_referenced_rows$
+DECLARE
+    r_key record;
+BEGIN
+    FOR r_key IN
+        SELECT k.*
+        FROM etl.fact AS f
+        CROSS JOIN LATERAL etl._foreign_keys(f.fact_table, 'w') AS k
+        WHERE f.fact = p_fact
+            AND NOT etl._is_dimension_of(p_fact, k.referenced_table)
+    LOOP
+        EXECUTE format(
+            'SELECT FROM %s AS r WHERE (%s) IN (SELECT %s FROM %s) FOR KEY SHARE',
+            r_key.referenced_table, etl._list(r_key.referenced_columns, 'r.%1$I'), etl._list(r_key.columns, 'w.%1$I'), p_rows
+        );
+    END LOOP;
+END
+$_lock_referenced_rows$;
+COMMENT ON FUNCTION etl._lock_referenced_rows(name, text) IS 'Locks the rows of other facts that rows of a fact refer to, where their table cannot be locked as a whole.';
+
+/*
 Checks the foreign keys of rows that a load of a fact writes. A key that was looked up in the table that it refers to, behind the lock,
 was found there: of those only the members that stand for unknown and for none are looked for.
 Parameters: p_fact, the fact; p_rows, its rows (w), decided on after etl._lock_referenced: a relation, and a condition where need be.

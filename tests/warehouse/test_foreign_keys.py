@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from tests.warehouse import faults
 from tests.warehouse.faults import Background, blocked_run, wait_until_blocked
 from tests.warehouse.play import Play
 
@@ -39,7 +40,10 @@ def shop(play: Play) -> Play:
 
 def test_whoever_removes_a_member_meanwhile_is_refused_afterwards(shop: Play) -> None:
     other = shop.connect()
-    # Here the run has written its orders, and not committed them.
+    faults.prepare(shop.loader)
+    faults.break_table(shop.loader, "dwh.dim_payment")
+    shop.loader.execute("UPDATE oceanrecords.payment_methods SET name = 'On ' || name")
+    # Here the run has written its orders, and not committed them: it queues them for their payment method.
     with blocked_run(shop, "etl.reprocessing_queue") as run:
         assert shop.value("SELECT count(*) FROM dwh.fact_order") == 1
         if shop.value(MAY_SUSPEND):
@@ -52,6 +56,8 @@ def test_whoever_removes_a_member_meanwhile_is_refused_afterwards(shop: Play) ->
         wait_until_blocked(shop.loader, other)
     assert run.work.error is None
     assert isinstance(removal.join(), psycopg.errors.ForeignKeyViolation)
+    faults.mend_table(shop.loader, "dwh.dim_payment")
+    shop.run()
     shop.assert_right()
 
 

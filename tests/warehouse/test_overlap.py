@@ -83,6 +83,104 @@ def test_lines_start_while_orders_are_written_and_wait_for_them(shop: Play) -> N
     shop.assert_right()
 
 
+@pytest.fixture
+def plain(shop: Play) -> Iterator[Play]:
+    """The shop has sold more, and neither an aggregate nor a trigger reads its lines; in the end both do again."""
+    trigger = shop.row(
+        "SELECT tgname AS name, pg_get_triggerdef(oid) AS definition FROM pg_trigger"
+        " WHERE tgrelid = 'dwh.fact_order_line'::regclass AND NOT tgisinternal"
+    )
+    for _ in range(60):
+        shop.shop.order(shop.customer, shop.address, {shop.product: 1, shop.other_product: 2})
+    shop.loader.execute(f"DROP TRIGGER {trigger['name']} ON dwh.fact_order_line")
+    shop.loader.execute(
+        "CREATE TEMPORARY TABLE reading AS SELECT * FROM etl.aggregate_fact WHERE fact = 'fact_order_line'"
+    )
+    shop.loader.execute("DELETE FROM etl.aggregate_fact WHERE fact = 'fact_order_line'")
+    shop.loader.execute("CALL etl.build()")
+    yield shop
+    shop.loader.execute(trigger["definition"])
+    shop.loader.execute("INSERT INTO etl.aggregate_fact SELECT * FROM reading")
+    shop.loader.execute("DROP TABLE reading")
+    shop.loader.execute("CALL etl.build()")
+    shop.loader.execute(
+        "SELECT etl._request_reload(ARRAY(SELECT aggregate FROM etl.aggregate ORDER BY aggregate))"
+    )
+    shop.run()
+    shop.assert_right()
+
+
+def test_lines_that_no_aggregate_reads_are_written_beside_their_orders(plain: Play) -> None:
+    with overlap(plain) as both:
+        waits = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+        written = (
+            "SELECT count(*) FROM pg_locks WHERE pid = %s AND granted"
+            " AND relation = 'dwh.fact_order_line'::regclass AND mode = 'RowExclusiveLock'"
+        )
+        may_suspend = plain.value(
+            "SELECT has_parameter_privilege('session_replication_role', 'SET')"
+        )
+        assert plain.value(waits, both.helper.info.backend_pid) == "advisory"
+        assert plain.value(written, both.helper.info.backend_pid) == (1 if may_suspend else 0)
+    assert task(plain, LINES)["status"] == "succeeded"
+
+
+def test_lines_that_were_written_before_their_orders_failed_are_not_kept(plain: Play) -> None:
+    before = plain.value("SELECT count(*) FROM dwh.fact_order_line")
+    break_table(plain.loader, "dwh.fact_order")
+    with overlap(plain):
+        pass
+    assert task(plain, LINES)["status"] == "skipped"
+    assert plain.value("SELECT count(*) FROM dwh.fact_order_line") == before
+    mend_table(plain.loader, "dwh.fact_order")
+    plain.run()
+
+
+def test_a_line_that_was_written_before_its_order_was_refused_is_found(plain: Play) -> None:
+    plain.loader.execute(
+        "ALTER TABLE dwh.fact_order ADD CONSTRAINT small CHECK (gross_amount <> 7)"
+    )
+    order = plain.shop.order(plain.customer, plain.address, {plain.product: 1})
+    plain.shop.update(
+        "order_lines", {"order_id": order, "line_number": 1}, quantity=7, unit_price=1
+    )
+    plain.run()
+    assert plain.rows("SELECT object, sqlstate FROM etl.quarantine ORDER BY 1") == [
+        ("fact_order", "23514"),
+        ("fact_order_line", "23503"),
+    ]
+    plain.loader.execute("ALTER TABLE dwh.fact_order DROP CONSTRAINT small")
+    plain.loader.execute("SELECT etl.retry_quarantine()")
+    plain.run()
+
+
+def test_orders_of_lines_are_kept_one_by_one_where_somebody_writes_others(plain: Play) -> None:
+    """Their table cannot be locked then. Whoever removes one of them meanwhile is refused all the same."""
+    before = plain.value("SELECT count(*) FROM dwh.fact_order_line")
+    writer = plain.connect()
+    writer.execute("BEGIN")
+    writer.execute(
+        "UPDATE dwh.fact_order SET run_id = run_id WHERE order_id = %s", [plain.orders[0]]
+    )
+    other = plain.connect()
+    break_table(plain.loader, "dwh.dim_product")
+    plain.shop.update("products", {"product_id": plain.product}, name="A new name")
+    # Here the run has written its lines, and not committed them: it queues them for their product.
+    with blocked_run(plain, "etl.reprocessing_queue") as run:
+        removal = Background(
+            lambda: other.execute(
+                "DELETE FROM dwh.fact_order WHERE order_id ="
+                " (SELECT max(order_id) FROM dwh.fact_order)"
+            )
+        )
+        wait_until_blocked(plain.loader, other)
+    assert run.work.error is None
+    assert isinstance(removal.join(), psycopg.errors.ForeignKeyViolation)
+    assert plain.value("SELECT count(*) FROM dwh.fact_order_line") == before + 122
+    writer.execute("ROLLBACK")
+    mend_table(plain.loader, "dwh.dim_product")
+
+
 def test_lines_are_skipped_when_the_orders_beside_them_fail(shop: Play) -> None:
     break_table(shop.loader, "dwh.fact_order")
     with overlap(shop):
