@@ -463,7 +463,7 @@ $_refuse_overlap_sql$;
 COMMENT ON FUNCTION etl._refuse_overlap_sql(etl.dimension, text) IS 'The statement that raises 23P01 when versions overlap: of the members that were written, or of all.';
 
 /*
-Trigger of each dimension, after a statement that inserts or updates versions: refuses it when versions of a member overlap. Writers of
+Trigger of each dimension, after a statement that inserts versions or makes one wider: refuses it when versions of a member overlap. Writers of
 a dimension come one after the other, so that each sees what those before it have committed (in READ COMMITTED; an older snapshot does
 not).
 
@@ -481,15 +481,31 @@ SET search_path = pg_catalog, pg_temp
 AS $_refuse_overlap$
 DECLARE
     r_dimension etl.dimension;
+    v_may_overlap boolean;
 BEGIN
-    IF NOT EXISTS (SELECT FROM written) THEN
-        RETURN NULL;
-    END IF;
     SELECT *
     INTO r_dimension
     FROM etl.dimension AS d
     WHERE d.dimension_table = TG_RELID;
-    IF FOUND THEN
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        -- What became narrower cannot overlap any more than before: all that a load does to versions which are there, as a rule.
+        EXECUTE format(
+            $sql$SELECT EXISTS (
+    SELECT
+    FROM written AS w
+    LEFT JOIN replaced AS r ON r.%1$I = w.%1$I AND %2$s
+    WHERE (w.valid_from >= r.valid_from AND w.valid_to <= r.valid_to) IS NOT TRUE
+)$sql$,
+            r_dimension.surrogate_key, etl._match(r_dimension.business_key, 'r', 'w')
+        )
+        INTO v_may_overlap;
+    ELSE
+        v_may_overlap := EXISTS (SELECT FROM written);
+    END IF;
+    IF v_may_overlap THEN
         PERFORM pg_advisory_xact_lock(etl._lock_class('versions'), etl._lock_number(TG_RELID::bigint));
         EXECUTE etl._refuse_overlap_sql(r_dimension, 'written');
     END IF;
@@ -510,23 +526,30 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_guard_versions$
 DECLARE
-    v_event text;
+    r_trigger record;
 BEGIN
     IF EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = p_table AND c.contype = 'x') THEN
         RETURN;
     END IF;
     -- A trigger that is given the rows can be of one event only.
-    FOREACH v_event IN ARRAY ARRAY['insert', 'update']
-    LOOP
-        CONTINUE WHEN EXISTS (
+    FOR r_trigger IN
+        SELECT v.event, v.rows
+        FROM (
+            VALUES
+                ('insert', 'NEW TABLE AS written', NULL),
+                ('update', 'OLD TABLE AS replaced NEW TABLE AS written', 'replaced')
+        ) AS v (event, rows, old_table)
+        WHERE NOT EXISTS (
             SELECT
             FROM pg_trigger AS t
             WHERE t.tgrelid = p_table
-                AND t.tgname = 'refuse_overlap_on_' || v_event
-        );
+                AND t.tgname = 'refuse_overlap_on_' || v.event
+                AND t.tgoldtable IS NOT DISTINCT FROM v.old_table
+        )
+    LOOP
         EXECUTE format(
-            'CREATE TRIGGER %I AFTER %s ON %s REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION etl._refuse_overlap()',
-            'refuse_overlap_on_' || v_event, upper(v_event), p_table
+            'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION etl._refuse_overlap()',
+            'refuse_overlap_on_' || r_trigger.event, upper(r_trigger.event), p_table, r_trigger.rows
         );
     END LOOP;
 END

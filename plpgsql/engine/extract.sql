@@ -228,7 +228,15 @@ BEGIN
         AND t.task = c.task
         AND t.status = 'succeeded'
         AND (l.is_repeated OR v_is_lost);
-    PERFORM etl._order_batch(p_tasks[1].run_id);
+    -- For a few rows the order is not worth what it takes.
+    IF (
+        SELECT sum(t.rows_read) > 10000
+        FROM etl.task_run AS t
+        JOIN unnest(p_tasks) AS c ON c.run_id = t.run_id AND c.task = t.task
+        WHERE t.kind = 'extract'
+    ) THEN
+        PERFORM etl._order_batch(p_tasks[1].run_id);
+    END IF;
     RETURN (
         SELECT array_agg(t)
         FROM etl.task_run AS t
@@ -432,7 +440,7 @@ $_tables_with_tombstones$;
 COMMENT ON FUNCTION etl._tables_with_tombstones() IS 'Source tables of which the source has tombstones that some mirror may not know yet.';
 
 /*
-Extracts the changes of a source table into delta, where the last batch that brought any is replaced.
+Extracts the changes of a source table into delta, in place of an earlier batch; a small one stays there until there are others.
 Parameters: p_source_table, the table; p_mode, changed or all; p_batch, the batch; p_watermark, the last watermark;
             p_until, moment up to which the changes are complete.
 Returns:    rows read, quarantined.
@@ -453,6 +461,7 @@ DECLARE
     r_statement record;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     r_fetched etl.load_result;
+    v_delta regclass := format('delta.%I', p_source_table)::regclass;
     v_from timestamptz;
     v_rows bigint;
 BEGIN
@@ -461,6 +470,10 @@ BEGIN
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table;
     v_from := p_watermark.read_at - r_source.lookback;
+    IF pg_relation_size(v_delta) > etl._few_bytes() THEN
+        -- To delete a hundred thousand rows afterwards took as long as to extract them.
+        EXECUTE format('TRUNCATE %s', v_delta);
+    END IF;
     FOR r_statement IN
         SELECT *
         FROM etl._extraction_sql(p_source_table, p_mode)
@@ -485,8 +498,8 @@ BEGIN
         r_result.rows_read := r_result.rows_read + v_rows;
         IF v_rows > 0 THEN
             -- Already now: the statement for deleted rows looks for their keys here.
-            EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch.batch_id;
-            PERFORM etl._analyze(format('delta.%I', p_source_table)::regclass, r_source.key_columns || '{batch_id,operation}'::name[], v_rows, 0);
+            EXECUTE format('DELETE FROM %s WHERE batch_id <> $1', v_delta) USING p_batch.batch_id;
+            PERFORM etl._analyze(v_delta, r_source.key_columns || '{batch_id,operation}'::name[], v_rows, 0);
         END IF;
     END LOOP;
     IF p_mode = 'all' OR r_source.change_detection = 'comparison' THEN
@@ -499,7 +512,7 @@ BEGIN
     r_fetched := etl._extract_again(p_source_table, p_batch, p_until);
     r_result.rows_read := r_result.rows_read + r_fetched.rows_read;
     r_result.rows_quarantined := r_result.rows_quarantined + r_fetched.rows_quarantined;
-    PERFORM etl._suppress_forgotten(p_source_table, format('delta.%I', p_source_table)::regclass, p_batch.batch_id);
+    PERFORM etl._suppress_forgotten(p_source_table, v_delta, p_batch.batch_id);
     RETURN r_result;
 END
 $_extract_delta$;

@@ -211,17 +211,26 @@ SELECT
         ELSE 'unchanged'
     END,
     %6$s, %7$s, $1%8$s,
-    CASE WHEN f.run_id IS NOT NULL THEN array_remove(ARRAY[%12$s]::name[], NULL) END
+    CASE WHEN f.run_id IS NOT NULL THEN array_remove(ARRAY[%11$s]::name[], NULL) END
 FROM (
     %9$s
 ) AS w
-LEFT JOIN %10$s AS f ON %11$s
+%10$s
 WHERE NOT w.is_deleted
     OR f.run_id IS NOT NULL$sql$,
         v_decision, etl._list(v_bk), etl._list(v_all), etl._list(v_lookups, ', %1$I', ''),
         etl._differs(v_all, 'f', 'w'),
         etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), etl._list(v_lookups, ', w.%1$I', ''),
-        v_select, r_fact.fact_table, etl._match(v_bk, 'f', 'w'), coalesce(v_touched, '')
+        v_select,
+        -- Beyond the last row of the fact there is none to be looked for, as in etl._stage_sql.
+        CASE WHEN p_are_many
+            THEN format('LEFT JOIN %s AS f ON %s', r_fact.fact_table, etl._match(v_bk, 'f', 'w'))
+            ELSE format(
+                'LEFT JOIN LATERAL (SELECT * FROM %1$s AS r WHERE %2$s AND %3$s OFFSET 0) AS f ON true',
+                r_fact.fact_table, etl._match(v_bk, 'r', 'w'), etl._up_to_last(v_bk, 'w', r_fact.fact_table)
+            )
+        END,
+        coalesce(v_touched, '')
     );
     RETURN NEXT;
 

@@ -518,7 +518,6 @@ AS $_order_batch$
         JOIN etl.task AS t ON t.object = p.object AND t.kind IN ('dimension', 'fact')
         GROUP BY t.task
     ) AS o (task, weight)
-    HAVING (SELECT sum(e.rows_extracted) FROM extracted AS e) > 10000
 $_order_batch$;
 COMMENT ON FUNCTION etl._order_batch(bigint) IS 'Orders what follows the extraction of a large batch.';
 

@@ -72,6 +72,36 @@ AS $_join_keys$
 $_join_keys$;
 COMMENT ON FUNCTION etl._join_keys(regclass, name[], text, text, boolean) IS 'Joins a view, by its key, to keys (their alias) as an alias: key by key, or as a whole when the keys are many.';
 
+CREATE OR REPLACE FUNCTION etl._up_to_last(p_key name[], p_alias text, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_up_to_last$
+    -- One look at the end of an index, in place of one for each row that is new.
+    SELECT CASE
+        WHEN EXISTS (
+            SELECT
+            FROM pg_index AS i
+            WHERE i.indrelid = p_table
+                AND i.indisvalid
+                AND i.indpred IS NULL
+                AND p_key = (
+                    SELECT array_agg(a.attname ORDER BY k.position)
+                    FROM unnest(i.indkey) WITH ORDINALITY AS k (attnum, position)
+                    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+                    WHERE k.position <= cardinality(p_key)
+                )
+        )
+            THEN format(
+                '(%s) <= (SELECT %s FROM %s AS l ORDER BY %s LIMIT 1)',
+                etl._list(p_key, p_alias || '.%1$I'), etl._list(p_key, 'l.%1$I'), p_table, etl._list(p_key, 'l.%1$I DESC')
+            )
+        ELSE 'true'
+    END
+$_up_to_last$;
+COMMENT ON FUNCTION etl._up_to_last(name[], text, regclass) IS 'Condition that the key of a row (its alias) does not lie beyond the last one of a table, where there can be none to be found; true where no index tells the last one.';
+
 CREATE OR REPLACE FUNCTION etl._differs(
     p_columns name[],
     p_left text,

@@ -51,10 +51,10 @@ FROM delta.%1$I AS d
 %4$s
 WHERE d.batch_id = $1
     AND d.operation <> 'before'
-    AND (%5$s) <= (SELECT %6$s FROM stage.%1$I AS l ORDER BY %7$s LIMIT 1)$sql$,
+    AND %5$s$sql$,
         p_source_table, etl._list(v_columns), etl._list(v_columns, 'm.%1$I'),
         etl._join_keys(format('stage.%I', p_source_table)::regclass, v_key, 'd', 'm', p_may_repeat),
-        etl._list(v_key, 'd.%1$I'), etl._list(v_key, 'l.%1$I'), etl._list(v_key, 'l.%1$I DESC')
+        etl._up_to_last(v_key, 'd', format('stage.%I', p_source_table)::regclass)
     );
     RETURN NEXT;
 
@@ -112,7 +112,8 @@ WHERE d.batch_id = $1
             SELECT fact, business_key FROM etl.fact
         ) AS o (object, business_key) ON o.object = p.object
         WHERE p.source_table = p_source_table
-        ORDER BY p.object
+        -- To which most tables add comes last: what others have added meanwhile is seen then.
+        ORDER BY (SELECT count(*) FROM etl.dependency AS n WHERE n.object = p.object), p.object
     LOOP
         title := 'keys of ' || r_dependency.object || ' that this touches';
         statement := format(
@@ -136,10 +137,11 @@ ORDER BY %2$s$sql$,
             p_source_table,
             CASE
                 WHEN r_dependency.watched_columns IS NULL THEN ''
-                -- The other image of the same row agrees in all that is watched: nothing to do for this object.
+                -- Both images of a row agree in all that is watched: nothing to do for this object.
                 ELSE format(
-                    E'\n        AND NOT EXISTS (\n            SELECT\n            FROM delta.%I AS o\n            WHERE o.batch_id = $1\n                AND (o.operation = ''before'') <> (c.operation = ''before'')\n                AND o.operation <> ''delete''\n                AND c.operation <> ''delete''\n                AND %s\n                AND NOT %s\n        )',
-                    p_source_table, etl._match(v_key, 'o', 'c'), etl._differs(r_dependency.watched_columns || '{deleted_at}'::name[], 'o', 'c')
+                    E'\n        AND NOT EXISTS (\n            SELECT\n            FROM delta.%1$I AS b\n            JOIN delta.%1$I AS u ON %2$s\n            WHERE b.batch_id = $1\n                AND b.operation = ''before''\n                AND u.batch_id = $1\n                AND u.operation = ''upsert''\n                AND NOT %3$s\n                AND %4$s\n        )',
+                    p_source_table, etl._match(v_key, 'u', 'b'),
+                    etl._differs(r_dependency.watched_columns || '{deleted_at}'::name[], 'u', 'b'), etl._match(v_key, 'b', 'c')
                 )
             END,
             etl._list(r_dependency.business_key, 'k.%1$I'),
@@ -233,9 +235,7 @@ FROM (
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             CASE split_part(r_statement.title, ':', 1)
                 WHEN 'same', 'before' THEN
-                    PERFORM etl._analyze(
-                        format('delta.%I', p_source_table)::regclass, v_key || '{batch_id,operation}'::name[], r_extraction.rows_extracted
-                    );
+                    PERFORM etl._analyze(format('delta.%I', p_source_table)::regclass, v_key || '{batch_id,operation}'::name[], v_rows);
                 WHEN 'insert' THEN r_result.rows_inserted := v_rows;
                 WHEN 'update' THEN r_result.rows_updated := v_rows;
                 WHEN 'delete' THEN r_result.rows_deleted := v_rows;
