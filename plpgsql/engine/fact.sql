@@ -39,6 +39,7 @@ DECLARE
     v_unresolved text := '';
     v_touched text;
     v_select text;
+    v_up_to_last text;
 BEGIN
     SELECT *
     INTO STRICT r_fact
@@ -200,6 +201,7 @@ WHERE q.object = %5$L$sql$,
         RETURN;
     END IF;
 
+    v_up_to_last := etl._up_to_last(v_bk, 'w', r_fact.fact_table);
     title := 'decide: rows of the pending keys';
     statement := format(
         $sql$INSERT INTO %1$s (operation, %2$s, %3$s, run_id%4$s, touched_aggregates)
@@ -223,11 +225,11 @@ WHERE NOT w.is_deleted
         etl._list(v_bk, 'w.%1$I'), etl._list(v_all, 'w.%1$I'), etl._list(v_lookups, ', w.%1$I', ''),
         v_select,
         -- Beyond the last row of the fact there is none to be looked for, as in etl._stage_sql.
-        CASE WHEN p_are_many
+        CASE WHEN p_are_many OR v_up_to_last = 'true'
             THEN format('LEFT JOIN %s AS f ON %s', r_fact.fact_table, etl._match(v_bk, 'f', 'w'))
             ELSE format(
-                'LEFT JOIN LATERAL (SELECT * FROM %1$s AS r WHERE %2$s AND %3$s OFFSET 0) AS f ON true',
-                r_fact.fact_table, etl._match(v_bk, 'r', 'w'), etl._up_to_last(v_bk, 'w', r_fact.fact_table)
+                'LEFT JOIN LATERAL (SELECT * FROM %s AS r WHERE %s AND %s OFFSET 0) AS f ON true',
+                r_fact.fact_table, etl._match(v_bk, 'r', 'w'), v_up_to_last
             )
         END,
         coalesce(v_touched, '')
@@ -468,7 +470,10 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM work.%I', p_fact || '_key') INTO v_pending;
     -- For a few rows the locks are not worth it.
     v_is_locked := v_pending > 100 AND etl._may_check_at_once(p_fact) AND etl._lock_referenced(p_fact, p_dimensions => true);
-    v_is_ahead := v_is_locked AND NOT EXISTS (SELECT FROM etl.aggregate_fact AS l WHERE l.fact = p_fact);
+    -- The nodes of a cluster would look for each row's orders at once.
+    v_is_ahead := v_is_locked
+        AND NOT EXISTS (SELECT FROM etl.aggregate_fact AS l WHERE l.fact = p_fact)
+        AND NOT EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'citus');
     FOR r_statement IN
         SELECT *
         FROM etl._fact_sql(

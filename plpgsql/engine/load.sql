@@ -87,10 +87,11 @@ BEGIN
         -- The first of each stays where it is, which is in order: who adds keys sorts them.
         EXECUTE format(
             $sql$DELETE FROM %1$s AS k
-USING (SELECT ctid, row_number() OVER (PARTITION BY %2$s ORDER BY ctid) AS number FROM %1$s) AS n
+USING (SELECT %2$s, ctid, row_number() OVER (PARTITION BY %2$s ORDER BY ctid) AS number FROM %1$s) AS n
 WHERE k.ctid = n.ctid
+    AND %3$s
     AND n.number > 1$sql$,
-            p_keys, v_list
+            p_keys, v_list, etl._match(p_business_key, 'k', 'n')
         );
     END IF;
     RETURN v_count;

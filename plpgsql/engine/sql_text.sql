@@ -83,6 +83,8 @@ AS $_up_to_last$
         WHEN EXISTS (
             SELECT
             FROM pg_index AS i
+            JOIN pg_class AS c ON c.oid = i.indexrelid
+            JOIN pg_am AS m ON m.oid = c.relam AND m.amname = 'btree'
             WHERE i.indrelid = p_table
                 AND i.indisvalid
                 AND i.indpred IS NULL

@@ -247,6 +247,55 @@ def test_what_most_work_waits_for_comes_first(library: Library) -> None:
     assert place["dimension:dim_book"] < place["stage:loans"] < place["fact:fact_loan"]
 
 
+def test_what_a_large_batch_brought_most_of_comes_first(library: Library) -> None:
+    """Of what was extracted, and what follows from it; a first load is ordered by what there is."""
+
+    def order() -> list[str]:
+        return [
+            task
+            for (task,) in library.rows(
+                "SELECT task FROM etl.task_run WHERE run_id = (SELECT max(run_id) FROM etl.run)"
+                " AND kind IN ('stage', 'dimension', 'fact') ORDER BY position"
+            )
+        ]
+
+    library.run()
+    library.run()
+    usual = order()
+    library.execute("UPDATE etl.task_run SET status = 'pending' WHERE run_id = 2")
+    library.execute(
+        "UPDATE etl.extraction SET rows_extracted = CASE source_table WHEN 'loans' THEN 1000000 ELSE 10 END"
+        " WHERE batch_id = (SELECT max(batch_id) FROM etl.batch)"
+    )
+    library.execute("SELECT etl._order_batch(1)")
+    assert order() == usual
+    library.execute("SELECT etl._order_batch(2)")
+    ordered = order()
+    assert set(ordered) == set(usual)
+    assert ordered[0] == "stage:loans" != usual[0]
+    assert ordered.index("fact:fact_loan") < ordered.index("stage:orders")
+
+
+def test_what_lies_beyond_the_last_key_is_told_by_an_index_alone(library: Library) -> None:
+    """Where there is none in the order of the key, to ask for the last one would read the whole table."""
+    library.execute("CREATE TABLE public.shelf (room integer, place integer, spot integer)")
+    condition = "SELECT etl._up_to_last('{room,place}', 'w', 'public.shelf')"
+    for index in (
+        "(place, room)",
+        "(room)",
+        "(room, place) WHERE spot > 0",
+        "USING brin (room, place)",
+    ):
+        library.execute(f"CREATE INDEX ON public.shelf {index}")
+        assert library.value(condition) == "true", index
+    library.execute("CREATE INDEX ON public.shelf (room, place, spot)")
+    library.execute("INSERT INTO public.shelf VALUES (1, 9), (2, 3)")
+    seen = library.rows(
+        f"SELECT * FROM (VALUES (1, 10), (2, 3), (2, 4), (3, 1)) AS w (room, place) WHERE {library.value(condition)}"
+    )
+    assert seen == [(1, 10), (2, 3)]
+
+
 def test_a_new_attribute_of_a_dimension_is_filled_by_a_full_refresh(library: Library) -> None:
     library.member("Ann")
     library.run()

@@ -215,3 +215,37 @@ def test_rows_beyond_the_lookback_are_not_read_again(timed: Shelf) -> None:
     timed.run()
     timed.run()
     assert timed.read() == 0
+
+
+def test_a_large_batch_leaves_the_table_of_changes_with_the_next_run(database: Database) -> None:
+    """A small one stays to be looked at until there are other changes."""
+    shelf = Shelf(database, "snapshot", "none")
+    held = "SELECT count(*) FROM delta.items"
+    shelf.write("INSERT INTO shelf.items VALUES (3, 'three')")
+    shelf.run()
+    shelf.run()
+    assert shelf.warehouse.value(held) == 1
+    shelf.write(
+        "INSERT INTO shelf.items SELECT n, repeat('x', 100) FROM generate_series(4, 40000) AS n"
+    )
+    shelf.run()
+    assert shelf.warehouse.value("SELECT pg_relation_size('delta.items') > etl._few_bytes()")
+    shelf.write("UPDATE shelf.items SET label = 'one', row_xid = DEFAULT WHERE item_id IN (1, 3)")
+    shelf.run()
+    assert shelf.warehouse.value(held) == 4  # two rows, as they were and as they are
+    assert len(shelf.mirror()) == 40000
+
+
+def test_rows_between_and_beyond_the_keys_that_are_there_are_told_apart(database: Database) -> None:
+    """Only those up to the last key of the mirror are looked for in it."""
+    shelf = Shelf(database, "snapshot", "none")
+    shelf.write("INSERT INTO shelf.items VALUES (9, 'nine')")
+    shelf.run()
+    shelf.write(
+        "UPDATE shelf.items SET label = 'IX', row_xid = DEFAULT WHERE item_id = 9;"
+        "INSERT INTO shelf.items VALUES (-1, 'less'), (5, 'five'), (10, 'ten')"
+    )
+    shelf.run()
+    assert shelf.mirror() == {-1: "less", 1: "one", 2: "two", 5: "five", 9: "IX", 10: "ten"}
+    counted = "SELECT rows_inserted, rows_updated FROM etl.task_status WHERE task = 'stage:items'"
+    assert shelf.warehouse.rows(counted) == [(3, 1)]

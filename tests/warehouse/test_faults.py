@@ -445,6 +445,19 @@ def test_an_extraction_that_is_tried_again_tears_no_batch(busy: Play) -> None:
     busy.assert_right()
 
 
+def test_lines_that_were_taken_up_without_their_orders_come_with_them(busy: Play) -> None:
+    """The lines are an earlier batch's then: their orders ask for them."""
+    order = busy.shop.order(busy.customer, busy.address, {busy.product: 1, busy.other_product: 2})
+    busy.run(only=["extract:order_lines", "stage:order_lines", "fact:fact_order_line"])
+    in_star = f"SELECT count(*) FROM dwh.fact_order_line WHERE order_id = {order}"
+    assert busy.value(f"SELECT count(*) FROM stage.order_lines WHERE order_id = {order}") == 2
+    assert busy.value("SELECT count(*) FROM work.fact_order_line_key") == 0
+    assert busy.value(in_star) == 0
+    busy.run()
+    assert busy.value(in_star) == 2
+    busy.assert_right()
+
+
 def test_a_statement_timeout_interrupts_the_run_and_the_next_one_goes_on(busy: Play) -> None:
     runner = busy.connect()
     runner.execute("SET statement_timeout = '400ms'")

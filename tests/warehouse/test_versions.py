@@ -67,6 +67,45 @@ def test_a_version_that_is_lengthened_into_the_next_is_refused(shop: Play) -> No
     )
 
 
+def test_versions_that_become_narrower_are_not_looked_at(shop: Play) -> None:
+    """Nor does their writer wait for others, as one does whose versions may overlap."""
+    looking = (
+        "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
+        " AND classid = etl._lock_class('versions')::oid"
+    )
+    shop.loader.execute("BEGIN")
+    shop.loader.execute(close(shop, "2025-01-01"))
+    assert shop.value(looking) == 0
+    shop.loader.execute(
+        "UPDATE dwh.dim_customer SET valid_to = '2025-01-02' WHERE customer_id = %s",
+        [shop.customer],
+    )
+    assert shop.value(looking) == 1
+    shop.loader.execute("ROLLBACK")
+
+
+def test_a_version_that_is_given_to_another_member_is_looked_at(shop: Play) -> None:
+    other = shop.shop.customer("Bea")
+    shop.run()
+    with pytest.raises(psycopg.errors.ExclusionViolation):
+        shop.loader.execute(
+            "UPDATE dwh.dim_customer SET customer_id = %s WHERE customer_id = %s",
+            [other, shop.customer],
+        )
+
+
+def test_a_guard_that_is_not_told_what_was_there_is_replaced(shop: Play) -> None:
+    """As an earlier release made them."""
+    shop.loader.execute(
+        "CREATE OR REPLACE TRIGGER refuse_overlap_on_update AFTER UPDATE ON dwh.dim_status"
+        " REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION etl._refuse_overlap()"
+    )
+    shop.loader.execute("CALL etl.build()")
+    shop.loader.execute("UPDATE oceanrecords.order_statuses SET name = name || '!'")
+    shop.run()
+    shop.assert_right()
+
+
 def test_members_that_stand_for_unknown_are_no_versions(shop: Play) -> None:
     unknown = "INSERT INTO dwh.dim_status SELECT -2, order_status_id, status_code, 'None', is_lost, valid_from, valid_to, is_current, run_id FROM dwh.dim_status WHERE status_key = -1"
     shop.loader.execute(unknown)
