@@ -63,20 +63,33 @@ latest AS MATERIALIZED (
     FROM known AS n
     ORDER BY %9$s, n.valid_from DESC
 ),
-%10$s
+member AS MATERIALIZED (
+    -- What the source says of it, and since when: later than all that the dimension holds.
+    SELECT
+        %10$s,
+        v.effective_at IS NOT NULL AND v.deleted_at IS NULL AS is_there,
+        greatest(
+            coalesce(v.deleted_at, v.effective_at, $2),
+            CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
+        ) AS at%11$s
+    FROM %5$s AS k
+    LEFT JOIN source_state AS v ON %12$s
+    LEFT JOIN latest AS l ON %13$s
+),
+%14$s
 wanted AS (
-    SELECT t.version_key, %11$s, t.valid_from, t.valid_to%12$s
+    SELECT t.version_key, %15$s, t.valid_from, t.valid_to%16$s
     FROM timeline AS t
-    LEFT JOIN source_state AS v ON %13$s
-    LEFT JOIN latest AS l ON %14$s
+    LEFT JOIN source_state AS v ON %17$s
+    LEFT JOIN latest AS l ON %18$s
 )
 SELECT
     CASE
         WHEN n.%2$I IS NULL THEN 'insert'
-        WHEN (n.valid_from, n.valid_to) <> (w.valid_from, w.valid_to) OR %15$s THEN 'update'
+        WHEN (n.valid_from, n.valid_to) <> (w.valid_from, w.valid_to) OR %19$s THEN 'update'
         ELSE 'unchanged'
     END,
-    n.%2$I, %16$s, %17$s, w.valid_from, w.valid_to, w.valid_to = 'infinity', $1
+    n.%2$I, %20$s, %21$s, w.valid_from, w.valid_to, w.valid_to = 'infinity', $1
 FROM wanted AS w
 LEFT JOIN known AS n ON n.%2$I = w.version_key$sql$,
         v_decision,                                            -- 1
@@ -88,19 +101,23 @@ LEFT JOIN known AS n ON n.%2$I = w.version_key$sql$,
         r_dimension.dimension_table,                           -- 7
         etl._match(v_bk, 'd', 'k'),                            -- 8
         etl._list(v_bk, 'n.%1$I'),                             -- 9
+        etl._list(v_bk, 'k.%1$I'),                             -- 10
+        etl._list(v_tracked, ', v.%1$I', ''),                  -- 11
+        etl._match(v_bk, 'v', 'k'),                            -- 12
+        etl._match(v_bk, 'l', 'k'),                            -- 13
         CASE WHEN r_dimension.history_view IS NULL
-            THEN etl._succession_sql(r_dimension, v_key_table, v_tracked)
+            THEN etl._succession_sql(r_dimension, v_tracked)
             ELSE etl._timeline_sql(r_dimension, v_key_table, v_tracked, p_are_many)
-        END,                                                   -- 10
-        etl._list(v_bk, 't.%1$I'),                             -- 11
+        END,                                                   -- 14
+        etl._list(v_bk, 't.%1$I'),                             -- 15
         etl._list(v_kept, format(E',\n        CASE WHEN l.%I IS NOT NULL THEN l.%%1$I ELSE v.%%1$I END AS %%1$I', r_dimension.surrogate_key), '')
             || etl._list(v_overwritten, E',\n        CASE WHEN v.effective_at IS NOT NULL AND v.deleted_at IS NULL THEN v.%1$I ELSE l.%1$I END AS %1$I', '')
-            || etl._list(v_tracked, ', t.%1$I', ''),           -- 12
-        etl._match(v_bk, 'v', 't'),                            -- 13
-        etl._match(v_bk, 'l', 't'),                            -- 14
-        etl._differs(v_all, 'n', 'w'),                         -- 15
-        etl._list(v_bk, 'w.%1$I'),                             -- 16
-        etl._list(v_all, 'w.%1$I')                             -- 17
+            || etl._list(v_tracked, ', t.%1$I', ''),           -- 16
+        etl._match(v_bk, 'v', 't'),                            -- 17
+        etl._match(v_bk, 'l', 't'),                            -- 18
+        etl._differs(v_all, 'n', 'w'),                         -- 19
+        etl._list(v_bk, 'w.%1$I'),                             -- 20
+        etl._list(v_all, 'w.%1$I')                             -- 21
     );
     RETURN NEXT;
 
@@ -173,61 +190,47 @@ COMMENT ON FUNCTION etl._dimension_sql(name, boolean) IS 'Statements that load t
 /*
 The part of the decision that finds the timelines of members without a log, as common table expressions that end in "timeline". To take
 them through etl._timeline_sql, which comes to the same, took twice as long.
-Parameters: p_dimension, the dimension; p_keys, its pending keys; p_tracked, its attributes of type 2.
-Returns:    text; reads source_state, known and latest.
+Parameters: p_dimension, the dimension; p_tracked, its attributes of type 2.
+Returns:    text; reads known, latest and member.
 */
-CREATE OR REPLACE FUNCTION etl._succession_sql(p_dimension etl.dimension, p_keys text, p_tracked name[])
+CREATE OR REPLACE FUNCTION etl._succession_sql(p_dimension etl.dimension, p_tracked name[])
 RETURNS text
 LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_succession_sql$
     SELECT format(
-        $sql$member AS MATERIALIZED (
-    SELECT %1$s, l.%2$I AS latest_key, s.at, s.is_there%3$s,
-        coalesce(s.is_there AND l.valid_to IN ('infinity', s.at) AND NOT %4$s, false) AS goes_on
-    FROM %5$s AS k
-    LEFT JOIN source_state AS v ON %6$s
-    LEFT JOIN latest AS l ON %7$s
-    CROSS JOIN LATERAL (
-        SELECT
-            greatest(
-                coalesce(v.deleted_at, v.effective_at, $2),
-                CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
-            ),
-            v.effective_at IS NOT NULL AND v.deleted_at IS NULL
-    ) AS s (at, is_there)
+        $sql$succession AS MATERIALIZED (
+    SELECT m.*, l.%1$I AS latest_key, coalesce(m.is_there AND l.valid_to IN ('infinity', m.at) AND NOT %2$s, false) AS goes_on
+    FROM member AS m
+    LEFT JOIN latest AS l ON %3$s
 ),
 timeline AS (
-    SELECT n.%2$I AS version_key, %8$s, n.valid_from,
+    SELECT n.%1$I AS version_key, %4$s, n.valid_from,
         CASE
-            WHEN n.%2$I <> m.latest_key THEN n.valid_to
-            WHEN m.goes_on THEN 'infinity'
-            ELSE least(n.valid_to, m.at)
-        END AS valid_to%9$s
+            WHEN n.%1$I <> s.latest_key THEN n.valid_to
+            WHEN s.goes_on THEN 'infinity'
+            ELSE least(n.valid_to, s.at)
+        END AS valid_to%5$s
     FROM known AS n
-    JOIN member AS m ON %10$s
+    JOIN succession AS s ON %6$s
     UNION ALL
-    SELECT NULL, %11$s, CASE WHEN m.latest_key IS NULL THEN '-infinity' ELSE m.at END, 'infinity'%12$s
-    FROM member AS m
-    WHERE m.is_there
-        AND NOT m.goes_on
+    SELECT NULL, %7$s, CASE WHEN s.latest_key IS NULL THEN '-infinity' ELSE s.at END, 'infinity'%8$s
+    FROM succession AS s
+    WHERE s.is_there
+        AND NOT s.goes_on
 ),$sql$,
-        etl._list(p_dimension.business_key, 'k.%1$I'),      -- 1
-        p_dimension.surrogate_key,                          -- 2
-        etl._list(p_tracked, ', v.%1$I', ''),               -- 3
-        etl._differs(p_tracked, 'l', 'v'),                  -- 4
-        p_keys,                                             -- 5
-        etl._match(p_dimension.business_key, 'v', 'k'),     -- 6
-        etl._match(p_dimension.business_key, 'l', 'k'),     -- 7
-        etl._list(p_dimension.business_key, 'n.%1$I'),      -- 8
-        etl._list(p_tracked, ', n.%1$I', ''),               -- 9
-        etl._match(p_dimension.business_key, 'm', 'n'),     -- 10
-        etl._list(p_dimension.business_key, 'm.%1$I'),      -- 11
-        etl._list(p_tracked, ', m.%1$I', '')                -- 12
+        p_dimension.surrogate_key,                       -- 1
+        etl._differs(p_tracked, 'l', 'm'),               -- 2
+        etl._match(p_dimension.business_key, 'l', 'm'),  -- 3
+        etl._list(p_dimension.business_key, 'n.%1$I'),   -- 4
+        etl._list(p_tracked, ', n.%1$I', ''),            -- 5
+        etl._match(p_dimension.business_key, 's', 'n'),  -- 6
+        etl._list(p_dimension.business_key, 's.%1$I'),   -- 7
+        etl._list(p_tracked, ', s.%1$I', '')             -- 8
     )
 $_succession_sql$;
-COMMENT ON FUNCTION etl._succession_sql(etl.dimension, text, name[]) IS 'Common table expressions that find the timelines of members without a log.';
+COMMENT ON FUNCTION etl._succession_sql(etl.dimension, name[]) IS 'Common table expressions that find the timelines of members without a log.';
 
 /*
 The part of the decision that finds the timelines of members with a log, as common table expressions that end in "timeline". A moment of
@@ -236,7 +239,7 @@ the first word of either takes that first word. A member that was deleted and ca
 nothing of another: a source that deletes a member forgets its log, the dimension does not.
 Parameters: p_dimension, the dimension; p_keys, its pending keys; p_tracked, its attributes of type 2; p_are_many, whether the keys are
             many.
-Returns:    text; reads source_state, known and latest.
+Returns:    text; reads known and member.
 */
 CREATE OR REPLACE FUNCTION etl._timeline_sql(p_dimension etl.dimension, p_keys text, p_tracked name[], p_are_many boolean)
 RETURNS text
@@ -265,79 +268,69 @@ states AS MATERIALIZED (
         FROM known AS n
         WHERE n.valid_to < 'infinity'
         UNION ALL
-        SELECT
-            %1$s,
-            greatest(
-                coalesce(v.deleted_at, v.effective_at, $2),
-                CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
-            ),
-            2,
-            NULL,
-            (v.effective_at IS NULL OR v.deleted_at IS NOT NULL)%10$s
-        FROM %3$s AS k
-        LEFT JOIN source_state AS v ON %11$s
-        LEFT JOIN latest AS l ON %12$s
+        SELECT %10$s, m.at, 2, NULL, NOT m.is_there%11$s
+        FROM member AS m
     ) AS e
     ORDER BY %5$s, e.at, e.precedence DESC
 ),
 moments AS (
-    SELECT %13$s, s.at FROM states AS s
+    SELECT %12$s, s.at FROM states AS s
     UNION
-    SELECT %14$s, g.at FROM log AS g
+    SELECT %13$s, g.at FROM log AS g
 ),
 aligned AS (
-    SELECT %15$s, b.at, s.version_key, s.is_absent, s.at IS NULL AS is_log_only%16$s%17$s,
+    SELECT %14$s, b.at, s.version_key, s.is_absent, s.at IS NULL AS is_log_only%15$s%16$s,
         g.at IS NULL AS is_state_only,
         greatest(count(s.at) OVER moment, 1) AS state_number,
         count(*) FILTER (WHERE s.is_absent) OVER moment AS life
     FROM moments AS b
-    LEFT JOIN states AS s ON %18$s AND s.at = b.at
-    LEFT JOIN log AS g ON %19$s AND g.at = b.at
-    WINDOW moment AS (PARTITION BY %15$s ORDER BY b.at)
+    LEFT JOIN states AS s ON %17$s AND s.at = b.at
+    LEFT JOIN log AS g ON %18$s AND g.at = b.at
+    WINDOW moment AS (PARTITION BY %14$s ORDER BY b.at)
 ),
 counted AS (
-    SELECT a.*, greatest(count(*) FILTER (WHERE NOT a.is_state_only) OVER (PARTITION BY %20$s, a.life ORDER BY a.at), 1) AS log_number
+    SELECT a.*, greatest(count(*) FILTER (WHERE NOT a.is_state_only) OVER (PARTITION BY %19$s, a.life ORDER BY a.at), 1) AS log_number
     FROM aligned AS a
 ),
 filled AS (
-    SELECT %20$s, a.at, a.version_key,
-        first_value(a.is_absent) OVER last_state AS is_absent%21$s
+    SELECT %19$s, a.at, a.version_key,
+        first_value(a.is_absent) OVER last_state AS is_absent%20$s
     FROM counted AS a
     WINDOW
-        last_state AS (PARTITION BY %20$s, a.state_number ORDER BY a.is_log_only),
-        last_log AS (PARTITION BY %20$s, a.life, a.log_number ORDER BY a.is_state_only)
+        last_state AS (PARTITION BY %19$s, a.state_number ORDER BY a.is_log_only),
+        last_log AS (PARTITION BY %19$s, a.life, a.log_number ORDER BY a.is_state_only)
 ),
 carried AS (
-    SELECT %22$s, f.at, f.version_key, f.is_absent%23$s
+    SELECT %21$s, f.at, f.version_key, f.is_absent%22$s
     FROM filled AS f
 ),
 marked AS (
     SELECT c.*, (
-        lag(c.is_absent) OVER moment IS DISTINCT FROM c.is_absent%24$s
+        lag(c.is_absent) OVER moment IS DISTINCT FROM c.is_absent%23$s
     ) AS starts_run
     FROM carried AS c
-    WINDOW moment AS (PARTITION BY %25$s ORDER BY c.at)
+    WINDOW moment AS (PARTITION BY %24$s ORDER BY c.at)
 ),
 numbered AS (
-    SELECT m.*, count(*) FILTER (WHERE m.starts_run) OVER (PARTITION BY %26$s ORDER BY m.at) AS run_number
+    SELECT m.*, count(*) FILTER (WHERE m.starts_run) OVER (PARTITION BY %25$s ORDER BY m.at) AS run_number
     FROM marked AS m
 ),
 matched AS (
     -- Two versions that were written never become one: facts may point at either.
-    SELECT r.*, greatest(count(r.version_key) OVER (PARTITION BY %27$s, r.run_number ORDER BY r.at), 1) AS known_number
+    SELECT r.*, greatest(count(r.version_key) OVER (PARTITION BY %26$s, r.run_number ORDER BY r.at), 1) AS known_number
     FROM numbered AS r
 ),
 version AS (
-    SELECT %28$s, min(t.at) AS at, max(t.version_key) AS version_key, t.is_absent%29$s
+    SELECT %27$s, min(t.at) AS at, max(t.version_key) AS version_key, t.is_absent%28$s
     FROM matched AS t
-    GROUP BY %28$s, t.run_number, t.known_number, t.is_absent%29$s
+    GROUP BY %27$s, t.run_number, t.known_number, t.is_absent%28$s
 ),
 succeeded AS (
     SELECT w.*,
         CASE WHEN row_number() OVER moment = 1 THEN '-infinity' ELSE w.at END AS valid_from,
         coalesce(lead(w.at) OVER moment, 'infinity') AS valid_to
     FROM version AS w
-    WINDOW moment AS (PARTITION BY %30$s ORDER BY w.at)
+    WINDOW moment AS (PARTITION BY %29$s ORDER BY w.at)
 ),
 timeline AS (
     SELECT *
@@ -353,28 +346,27 @@ timeline AS (
         p_dimension.surrogate_key,                             -- 7
         etl._list(p_tracked, ', n.%1$I', ''),                  -- 8
         repeat(', NULL', cardinality(p_tracked)),              -- 9
-        etl._list(p_tracked, ', v.%1$I', ''),                  -- 10
-        etl._match(v_bk, 'v', 'k'),                            -- 11
-        etl._match(v_bk, 'l', 'k'),                            -- 12
-        etl._list(v_bk, 's.%1$I'),                             -- 13
-        etl._list(v_bk, 'g.%1$I'),                             -- 14
-        etl._list(v_bk, 'b.%1$I'),                             -- 15
-        etl._list(p_tracked, ', s.%1$I', ''),                  -- 16
-        etl._list(v_logged, ', g.%1$I AS logged_%1$s', ''),    -- 17
-        etl._match(v_bk, 's', 'b'),                            -- 18
-        etl._match(v_bk, 'g', 'b'),                            -- 19
-        etl._list(v_bk, 'a.%1$I'),                             -- 20
+        etl._list(v_bk, 'm.%1$I'),                             -- 10
+        etl._list(p_tracked, ', m.%1$I', ''),                  -- 11
+        etl._list(v_bk, 's.%1$I'),                             -- 12
+        etl._list(v_bk, 'g.%1$I'),                             -- 13
+        etl._list(v_bk, 'b.%1$I'),                             -- 14
+        etl._list(p_tracked, ', s.%1$I', ''),                  -- 15
+        etl._list(v_logged, ', g.%1$I AS logged_%1$s', ''),    -- 16
+        etl._match(v_bk, 's', 'b'),                            -- 17
+        etl._match(v_bk, 'g', 'b'),                            -- 18
+        etl._list(v_bk, 'a.%1$I'),                             -- 19
         etl._list(etl._without(p_tracked, v_logged), E',\n        first_value(a.%1$I) OVER last_state AS %1$I', '')
-            || etl._list(v_logged, E',\n        coalesce(first_value(a.logged_%1$s) OVER last_log, first_value(a.%1$I) OVER last_state) AS %1$I', ''),  -- 21
-        etl._list(v_bk, 'f.%1$I'),                             -- 22
-        etl._list(p_tracked, E',\n        CASE WHEN NOT f.is_absent THEN f.%1$I END AS %1$I', ''),  -- 23
-        etl._list(p_tracked, E'\n        OR lag(c.%1$I) OVER moment IS DISTINCT FROM c.%1$I', ''),  -- 24
-        etl._list(v_bk, 'c.%1$I'),                             -- 25
-        etl._list(v_bk, 'm.%1$I'),                             -- 26
-        etl._list(v_bk, 'r.%1$I'),                             -- 27
-        etl._list(v_bk, 't.%1$I'),                             -- 28
-        etl._list(p_tracked, ', t.%1$I', ''),                  -- 29
-        etl._list(v_bk, 'w.%1$I')                              -- 30
+            || etl._list(v_logged, E',\n        coalesce(first_value(a.logged_%1$s) OVER last_log, first_value(a.%1$I) OVER last_state) AS %1$I', ''),  -- 20
+        etl._list(v_bk, 'f.%1$I'),                             -- 21
+        etl._list(p_tracked, E',\n        CASE WHEN NOT f.is_absent THEN f.%1$I END AS %1$I', ''),  -- 22
+        etl._list(p_tracked, E'\n        OR lag(c.%1$I) OVER moment IS DISTINCT FROM c.%1$I', ''),  -- 23
+        etl._list(v_bk, 'c.%1$I'),                             -- 24
+        etl._list(v_bk, 'm.%1$I'),                             -- 25
+        etl._list(v_bk, 'r.%1$I'),                             -- 26
+        etl._list(v_bk, 't.%1$I'),                             -- 27
+        etl._list(p_tracked, ', t.%1$I', ''),                  -- 28
+        etl._list(v_bk, 'w.%1$I')                              -- 29
     );
 END
 $_timeline_sql$;
