@@ -493,16 +493,17 @@ BEGIN
             v_is_locked := v_is_locked AND etl._lock_referenced(p_fact, p_dimensions => false);
         END IF;
         CONTINUE WHEN r_statement.aggregate IS NOT NULL AND r_statement.aggregate <> ALL (v_aggregates);
-        IF v_verb = 'decide' THEN
-            -- What is looked up as of a moment is hardly ever looked up twice. To remember it all the same took nearly as long as to look
-            -- it up, and the memory of all keys.
-            v_rows := etl._execute_under('enable_memoize', 'off', r_statement.statement, p_run_id);
-        ELSIF v_verb IN ('update', 'insert') AND v_is_locked THEN
-            v_rows := etl._execute_under('session_replication_role', 'replica', r_statement.statement, p_run_id);
-        ELSE
-            EXECUTE r_statement.statement USING p_run_id;
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-        END IF;
+        v_rows := etl._execute_under(
+            CASE v_verb
+                -- What is looked up as of a moment is hardly ever looked up twice. To remember it all the same took nearly as long as to look
+                -- it up, and the memory of all keys.
+                WHEN 'decide' THEN '{enable_memoize=off}'::text[]
+                WHEN 'update' THEN etl._after_reading()
+                ELSE '{}'
+            END || CASE WHEN v_is_locked AND v_verb IN ('update', 'insert') THEN '{session_replication_role=replica}'::text[] ELSE '{}' END,
+            r_statement.statement,
+            p_run_id
+        );
         IF v_verb = 'insert' AND v_is_locked THEN
             -- The second of the two that write the fact.
             IF v_is_ahead THEN
@@ -511,7 +512,7 @@ BEGIN
                     PERFORM etl._lock_referenced_rows(p_fact, v_written);
                 END IF;
             END IF;
-            PERFORM etl._check_foreign_keys(p_fact, v_written);
+            PERFORM etl._check_foreign_keys(p_fact, v_written, p_are_all => false);
         END IF;
         CASE v_verb
             WHEN 'decide' THEN
@@ -572,12 +573,9 @@ BEGIN
         SELECT *
         FROM etl._fact_sql(p_fact, 'fill', p_doubtful => etl._doubtful_dimensions(p_fact))
     LOOP
-        IF v_is_locked THEN
-            v_rows := etl._execute_under('session_replication_role', 'replica', r_statement.statement, p_run_id);
-        ELSE
-            EXECUTE r_statement.statement USING p_run_id;
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-        END IF;
+        v_rows := etl._execute_under(
+            CASE WHEN v_is_locked THEN '{session_replication_role=replica}'::text[] ELSE '{}' END, r_statement.statement, p_run_id
+        );
         IF r_statement.title LIKE 'insert:%' THEN
             r_result.rows_read := v_rows;
             r_result.rows_inserted := v_rows;
@@ -585,7 +583,7 @@ BEGIN
     END LOOP;
     PERFORM etl._finish_bulk(v_table, v_rebuild);
     IF v_is_locked THEN
-        PERFORM etl._check_foreign_keys(p_fact, format(E'%s AS w\nWHERE true', v_table));
+        PERFORM etl._check_foreign_keys(p_fact, format('%s AS w', v_table), p_are_all => true);
     END IF;
     PERFORM etl._request_reload(etl._fed_by(p_fact));
     UPDATE etl.load_state AS l

@@ -147,14 +147,18 @@ COMMENT ON FUNCTION etl._lock_referenced_rows(name, text) IS 'Locks the rows of 
 /*
 Checks the foreign keys of rows that a load of a fact writes. A key that was looked up in the table that it refers to, behind the lock,
 was found there: of those only the members that stand for unknown and for none are looked for.
-Parameters: p_fact, the fact; p_rows, its rows (w), decided on after etl._lock_referenced: a relation, and a condition where need be.
+Parameters: p_fact, the fact; p_rows, its rows (w), decided on after etl._lock_referenced: a relation, and a condition; p_are_all, are they all
+            rows of the fact? Otherwise each key is looked for once. For two hundred thousand lines of seventy thousand orders that took
+            half of the time of a hash join, which reads all orders.
 Errors:     23503 when a row refers to one that is not there.
 */
-CREATE OR REPLACE FUNCTION etl._check_foreign_keys(p_fact name, p_rows text)
+CREATE OR REPLACE FUNCTION etl._check_foreign_keys(p_fact name, p_rows text, p_are_all boolean)
 RETURNS void
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
+-- As in etl._stage.
+SET enable_hashagg = off
 AS $_check_foreign_keys$
 DECLARE
     v_table regclass := (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = p_fact);
@@ -180,10 +184,10 @@ BEGIN
         END IF;
         EXECUTE format(
             $sql$SELECT concat_ws(', ', %1$s)
-FROM %2$s
-    AND %3$s%4$s
+FROM (SELECT %2$s%1$s FROM %3$s) AS w
+WHERE %4$s%5$s
 LIMIT 1$sql$,
-            etl._list(r_key.columns, 'w.%1$I'), p_rows, r_key.is_orphan,
+            etl._list(r_key.columns, 'w.%1$I'), CASE WHEN p_are_all THEN '' ELSE 'DISTINCT ' END, p_rows, r_key.is_orphan,
             CASE WHEN r_key.key_column IS NOT NULL THEN format(E'\n    AND w.%I = ANY (%L)', r_key.key_column, r_key.constants) ELSE '' END
         )
         INTO v_value;
@@ -197,4 +201,4 @@ LIMIT 1$sql$,
     END LOOP;
 END
 $_check_foreign_keys$;
-COMMENT ON FUNCTION etl._check_foreign_keys(name, text) IS 'Checks the foreign keys of rows that a load of a fact writes; 23503 when one does not hold.';
+COMMENT ON FUNCTION etl._check_foreign_keys(name, text, boolean) IS 'Checks the foreign keys of rows that a load of a fact writes; 23503 when one does not hold.';

@@ -490,7 +490,8 @@ BEGIN
             p.object,
             cardinality(r_target.objects) + row_number() OVER (ORDER BY p.object)::integer,
             format(
-                'WITH changed AS (SELECT t.* FROM stage.%I AS t WHERE %s) SELECT DISTINCT * FROM (%s) AS q LIMIT %s',
+                'WITH changed AS (SELECT %s, NULL::bigint AS batch_id FROM stage.%I AS t WHERE %s) SELECT DISTINCT * FROM (%s) AS q LIMIT %s',
+                etl._list(etl._without(etl._columns(format('stage.%I', p.source_table)::regclass), '{batch_id}'), 't.%1$I'),
                 p.source_table,
                 etl._trace_condition(r_target.key_columns, to_regclass(format('stage.%I', p.source_table))),
                 p.key_query,

@@ -60,7 +60,7 @@ CROSS JOIN LATERAL (
     SELECT l.order_id, l.line_number
     FROM stage.order_lines AS l
     WHERE l.order_id = changed.order_id
-        AND l.batch_id <> changed.batch_id
+        AND l.batch_id IS DISTINCT FROM changed.batch_id
     OFFSET 0
 ) AS l$sql$,
         '{ordered_at}'

@@ -87,6 +87,16 @@ def test_a_wrong_value_in_stage_is_named_once(loaded: Database) -> None:
     assert loaded.value("SELECT first_name FROM stage.customers WHERE customer_id = 77") == name
 
 
+def test_what_follows_from_a_wrong_stage_is_not_told_beside_it(loaded: Database) -> None:
+    """Lines take their moment from their order, which came in the same batch."""
+    loaded.execute(
+        "UPDATE stage.orders SET ordered_at = ordered_at - interval '1 minute' WHERE order_id = 1000"
+    )
+    assert {row["object"] for row in reconcile(loaded)} == {"orders"}
+    repair(loaded)
+    assert reconcile(loaded) == []
+
+
 def test_what_was_loaded_from_a_wrong_stage_is_repaired_with_it(loaded: Database) -> None:
     right = loaded.value("SELECT sum(amount) FROM dwh.fact_order_line")
     loaded.execute(

@@ -65,20 +65,22 @@ def test_what_was_not_looked_up_is_looked_for(shop: Play) -> None:
     """Orders of lines, and the members that stand for unknown; a key that was looked up was found."""
     shop.run()
     lines = "work.fact_order_line_decision"
-    check = f"SELECT etl._check_foreign_keys('fact_order_line', '{lines} AS w WHERE true')"
+    check = f"SELECT etl._check_foreign_keys('fact_order_line', '{lines} AS w', {{are_all}})"
     assert shop.value(f"SELECT count(*) FROM {lines}") == ORDERS
-    shop.loader.execute(check)
-    for change, detail in (
-        ("order_id = 4711", "Key (order_id)=(4711) is not present"),
-        ("product_key = -1", "Key (product_key)=(-1) is not present"),
+    for change, detail, are_all in (
+        ("order_id = 4711", "Key (order_id)=(4711) is not present", "true"),
+        ("order_id = 4711", "Key (order_id)=(4711) is not present", "false"),
+        ("product_key = -1", "Key (product_key)=(-1) is not present", "true"),
+        ("product_key = -1", "Key (product_key)=(-1) is not present", "false"),
     ):
+        shop.loader.execute(check.format(are_all=are_all))
         shop.loader.execute("BEGIN")
         shop.loader.execute("DELETE FROM dwh.dim_product WHERE product_key = -1")
         shop.loader.execute(
             f"UPDATE {lines} SET {change} WHERE order_id = (SELECT max(order_id) FROM {lines})"
         )
         with pytest.raises(psycopg.errors.ForeignKeyViolation) as error:
-            shop.loader.execute(check)
+            shop.loader.execute(check.format(are_all=are_all))
         shop.loader.execute("ROLLBACK")
         assert str(error.value.diag.message_detail).startswith(detail)
 
