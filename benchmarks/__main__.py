@@ -61,8 +61,10 @@ def main(
             peer.set_up()
         found = Results(orders, _machine(), _versions(takers), server.settings(), world.counts())
         if add and (results / f"{orders}.json").exists():
-            earlier = Results.read(results / f"{orders}.json").cases
-            found.cases = {name: earlier[name] for name in CASES if name in earlier}
+            earlier = Results.read(results / f"{orders}.json")
+            found.cases = {name: earlier.cases[name] for name in CASES if name in earlier.cases}
+            # Those of peers that take no part now belong to the cases that are kept.
+            found.versions = earlier.versions | found.versions
         bench = Bench(server, world, takers, repeat, found)
         for name in CASES:
             if name in wanted:
