@@ -520,7 +520,8 @@ COMMENT ON FUNCTION etl._extract_delta(name, text, etl.batch, etl.watermark, tim
 
 /*
 Moment up to which the changes of a source table are complete. For a table watched by time of change it is held back to the
-start of the oldest transaction that is still open, which may yet commit rows with an earlier time.
+start of the oldest transaction that is still open, which may yet commit rows with an earlier time. Autovacuum commits none: for as long as it
+works on a large table, nothing new would arrive.
 The source tells that start in source.extraction_point (oldest_transaction_started_at) where it can. Otherwise it is looked up
 on this server, or, when the source is another one, the lookback is all there is.
 Parameters: p_source_table, the table; p_read_at, moment of the batch.
@@ -544,7 +545,8 @@ BEGIN
         SELECT min(a.xact_start)
         INTO v_oldest
         FROM pg_stat_activity AS a
-        WHERE a.datname = current_database();
+        WHERE a.datname = current_database()
+            AND a.backend_type IS DISTINCT FROM 'autovacuum worker';
     END IF;
     RETURN least(p_read_at, v_oldest);
 END

@@ -219,8 +219,12 @@ def test_the_source_may_tell_its_oldest_transaction(link: Link) -> None:
     point = """
         CREATE OR REPLACE VIEW oceanrecords.extraction_point AS
         SELECT pg_current_snapshot() AS snapshot, s.system_identifier, clock_timestamp() AS read_at,
-            (SELECT min(a.xact_start) FROM pg_stat_activity AS a WHERE a.datname = current_database())
-                AS oldest_transaction_started_at
+            (
+                SELECT min(a.xact_start)
+                FROM pg_stat_activity AS a
+                WHERE a.datname = current_database()
+                    AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+            ) AS oldest_transaction_started_at
         FROM pg_control_system() AS s
     """
     contract = """
