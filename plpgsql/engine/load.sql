@@ -203,7 +203,7 @@ AS $_execute_under$
 DECLARE
     v_setting text;
     v_name text;
-    v_before text[];
+    v_before text[] := '{}';
     v_rows bigint;
 BEGIN
     FOREACH v_setting IN ARRAY p_settings
@@ -214,7 +214,7 @@ BEGIN
     END LOOP;
     EXECUTE p_statement USING p_id;
     GET DIAGNOSTICS v_rows = ROW_COUNT;
-    FOREACH v_setting IN ARRAY coalesce(v_before, '{}')
+    FOREACH v_setting IN ARRAY v_before
     LOOP
         PERFORM set_config(split_part(v_setting, '=', 1), split_part(v_setting, '=', 2), true);
     END LOOP;
