@@ -185,7 +185,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_after_reading$
-    SELECT ARRAY['random_page_cost=' || current_setting('seq_page_cost')::numeric * 0.3]
+    SELECT ARRAY['random_page_cost=' || least(current_setting('random_page_cost')::numeric, current_setting('seq_page_cost')::numeric * 0.3)]
 $_after_reading$;
 COMMENT ON FUNCTION etl._after_reading() IS 'Settings under which rows are updated that have just been read.';
 
@@ -203,7 +203,7 @@ AS $_execute_under$
 DECLARE
     v_setting text;
     v_name text;
-    v_before text[] := '{}';
+    v_before text[] := ARRAY[]::text[];
     v_rows bigint;
 BEGIN
     FOREACH v_setting IN ARRAY p_settings
