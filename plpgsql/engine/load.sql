@@ -134,11 +134,11 @@ $_finish_load$;
 COMMENT ON FUNCTION etl._finish_load(name) IS 'Clears the pending keys of an object and moves its watermark.';
 
 /*
-Moves the watermark of an object to the latest batch: whatever that brought to stage is in the object now.
-Parameters: p_object, dimension, fact or aggregate.
+Moves the watermarks of objects to the latest batch: whatever that brought to stage is in the objects now.
+Parameters: p_objects, dimensions, facts, aggregates.
 Writes:     etl.load_state.
 */
-CREATE OR REPLACE FUNCTION etl._move_load_state(p_object name)
+CREATE OR REPLACE FUNCTION etl._move_load_state(VARIADIC p_objects name[])
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -147,9 +147,9 @@ AS $_move_load_state$
     SET needs_reload = false,
         loaded_batch_id = (SELECT max(b.batch_id) FROM etl.batch AS b),
         loaded_at = clock_timestamp()
-    WHERE l.object = p_object
+    WHERE l.object = ANY (p_objects)
 $_move_load_state$;
-COMMENT ON FUNCTION etl._move_load_state(name) IS 'Moves the watermark of an object to the latest batch.';
+COMMENT ON FUNCTION etl._move_load_state(name[]) IS 'Moves the watermarks of objects to the latest batch.';
 
 /*
 Tells the planner about rows that were just written, when there are enough of them to matter. Of a small batch the columns by which rows are

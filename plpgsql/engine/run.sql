@@ -245,7 +245,8 @@ BEGIN
         bool_or(t.kind = 'fill') AS is_first_load,
         bool_or(t.kind = 'fill' AND t.status = 'running') AS is_filling,
         bool_or(t.status = 'pending' AND t.kind = 'extract')
-            AND NOT bool_or(t.status IN ('pending', 'running') AND t.kind = 'fill') AS is_extracting
+            AND NOT bool_or(t.status IN ('pending', 'running') AND t.kind = 'fill') AS is_extracting,
+        sum(t.rows_read) = 0 AND bool_and(t.status = CASE t.kind WHEN 'extract' THEN 'succeeded' ELSE 'pending' END) AS is_quiet
     INTO r_present
     FROM etl.task_run AS t
     WHERE t.run_id = p_run_id;
@@ -269,6 +270,13 @@ BEGIN
             RETURN NEXT r_task;
         END LOOP;
         RETURN;
+    END IF;
+    IF r_present.is_quiet THEN
+        -- Nothing was extracted. As a rule nothing has anything to do then: one look at all takes a third of one after the other.
+        PERFORM etl._pass_over(array_agg(t))
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.kind IN ('stage', 'dimension', 'fact', 'aggregate');
     END IF;
 
     LOOP
@@ -314,7 +322,7 @@ BEGIN
             EXIT WHEN r_task.task IS NULL;
         END IF;
 
-        CONTINUE WHEN etl._pass_over(r_task);
+        CONTINUE WHEN etl._pass_over(ARRAY[r_task]);
         r_task := etl._begin_task(r_task);
         RETURN NEXT r_task;
         EXIT;
@@ -548,101 +556,123 @@ $_begin_task$;
 COMMENT ON FUNCTION etl._begin_task(etl.task_run) IS 'Notes that this session works on a task, and locks it.';
 
 /*
-Whether a task will find nothing to do but move a watermark: nothing was extracted, nothing is pending, no reload was asked for, no foreign
+Whether tasks will find nothing to do but move a watermark: nothing was extracted, nothing is pending, no reload was asked for, no foreign
 key is set aside any more.
-Parameters: p_task, the task.
+Parameters: p_tasks, the tasks.
 */
-CREATE OR REPLACE FUNCTION etl._is_idle(p_task etl.task_run)
+CREATE OR REPLACE FUNCTION etl._is_idle(p_tasks etl.task_run[])
 RETURNS boolean
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_is_idle$
 DECLARE
+    r_present record;
     v_is_idle boolean;
 BEGIN
-    IF p_task.kind = 'stage' THEN
-        RETURN NOT EXISTS (
-            SELECT
-            FROM etl.batch AS b
-            JOIN etl.extraction AS e USING (batch_id)
-            WHERE b.run_id = p_task.run_id
-                AND e.source_table = p_task.object
-                AND e.rows_extracted > 0
-                AND NOT e.is_bulk
-        );
-    ELSIF p_task.kind = 'constrain' THEN
-        RETURN NOT EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = p_task.object);
-    ELSIF p_task.kind NOT IN ('dimension', 'fact', 'aggregate') THEN
-        RETURN false;
+    SELECT
+        bool_or(CASE
+            WHEN t.kind = 'stage' THEN EXISTS (
+                SELECT
+                FROM etl.batch AS b
+                JOIN etl.extraction AS e USING (batch_id)
+                WHERE b.run_id = t.run_id
+                    AND e.source_table = t.object
+                    AND e.rows_extracted > 0
+                    AND NOT e.is_bulk
+            )
+            WHEN t.kind = 'constrain' THEN EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = t.object)
+            WHEN t.kind IN ('dimension', 'fact', 'aggregate') THEN EXISTS (
+                SELECT FROM etl.load_state AS l WHERE l.object = t.object AND l.needs_reload
+                UNION ALL
+                SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = t.object AND q.is_ready
+                UNION ALL
+                SELECT FROM etl.quarantine AS q WHERE q.object = t.object
+            )
+            ELSE true
+        END) AS has_work,
+        string_agg(
+            format('SELECT FROM work.%I', t.object || CASE t.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END),
+            E'\nUNION ALL\n'
+        ) FILTER (WHERE t.kind IN ('dimension', 'fact', 'aggregate')) AS looks
+    INTO r_present
+    FROM unnest(p_tasks) AS t;
+    IF r_present.has_work OR r_present.looks IS NULL THEN
+        RETURN NOT r_present.has_work;
     END IF;
-    EXECUTE format('SELECT NOT EXISTS (SELECT FROM work.%I)', p_task.object || CASE p_task.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END)
-    INTO v_is_idle;
-    RETURN v_is_idle
-        AND NOT (SELECT l.needs_reload FROM etl.load_state AS l WHERE l.object = p_task.object)
-        AND NOT EXISTS (SELECT FROM etl.reprocessing_queue AS q WHERE q.fact = p_task.object AND q.is_ready)
-        AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_task.object);
+    EXECUTE format('SELECT NOT EXISTS (%s)', r_present.looks) INTO v_is_idle;
+    RETURN v_is_idle;
 END
 $_is_idle$;
-COMMENT ON FUNCTION etl._is_idle(etl.task_run) IS 'Whether a task will find nothing to do but move a watermark.';
+COMMENT ON FUNCTION etl._is_idle(etl.task_run[]) IS 'Whether tasks will find nothing to do but move a watermark.';
 
 /*
-Passes over a task that will find nothing to do: its watermark moves, and it has succeeded. To claim it would take a transaction before
+Passes over tasks that will find nothing to do: their watermarks move, and they have succeeded. To claim one would take a transaction before
 and one after, and its first time in a session the compilation of all that it would not do: half of a run with nothing new.
-Parameters: p_task, the task.
-Returns:    whether it was passed over. When its idleness cannot even be told it is not: then it fails by itself, and that is noted.
-Writes:     etl.task_run, etl.watermark or etl.load_state.
+Parameters: p_tasks, the tasks, of one run.
+Returns:    whether they were passed over, all or none. When their idleness cannot even be told they are not: then they fail by themselves, and that
+            is noted.
+Writes:     etl.task_run, etl.watermark, etl.load_state.
 */
-CREATE OR REPLACE FUNCTION etl._pass_over(p_task etl.task_run)
+CREATE OR REPLACE FUNCTION etl._pass_over(p_tasks etl.task_run[])
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_pass_over$
 DECLARE
+    v_objects name[];
+    v_locked integer;
     r_task etl.task_run;
 BEGIN
-    IF NOT etl._is_idle(p_task) THEN
+    IF NOT etl._is_idle(p_tasks) THEN
         RETURN false;
     END IF;
-    IF p_task.kind = 'stage' THEN
-        PERFORM etl._move_watermark(p_task.object, b, e.complete_until)
-        FROM etl.batch AS b
-        JOIN etl.extraction AS e USING (batch_id)
-        WHERE b.run_id = p_task.run_id
-            AND e.source_table = p_task.object
-        ORDER BY e.batch_id DESC
-        LIMIT 1;
-    ELSIF p_task.kind <> 'constrain' THEN
+    v_objects := ARRAY(SELECT t.object FROM unnest(p_tasks) AS t WHERE t.kind IN ('dimension', 'fact', 'aggregate'));
+    IF cardinality(v_objects) > 0 THEN
         PERFORM
         FROM etl.load_state AS l
-        WHERE l.object = p_task.object
+        WHERE l.object = ANY (v_objects)
             AND NOT l.needs_reload
         FOR UPDATE SKIP LOCKED;
-        IF NOT FOUND THEN
+        GET DIAGNOSTICS v_locked = ROW_COUNT;
+        IF v_locked < cardinality(v_objects) THEN
             -- A reload is asked for just now. A claim waits for nobody.
             RETURN false;
         END IF;
-        PERFORM etl._move_load_state(p_task.object);
+        PERFORM etl._move_load_state(VARIADIC v_objects);
     END IF;
-    UPDATE etl.task_run AS t
-    SET status = 'succeeded',
-        attempts = t.attempts + 1,
-        worker_pid = pg_backend_pid(),
-        -- Of one that was filled ahead, what was noted then stays.
-        started_at = CASE WHEN t.rows_read > 0 THEN t.started_at ELSE c.moment END,
-        ended_at = CASE WHEN t.rows_read > 0 THEN t.ended_at ELSE c.moment END
-    FROM (SELECT clock_timestamp()) AS c (moment)
-    WHERE t.run_id = p_task.run_id
-        AND t.task = p_task.task
-    RETURNING t.* INTO r_task;
-    PERFORM etl._notify(r_task);
+    PERFORM etl._move_watermark(e.source_table, e.batch, e.complete_until)
+    FROM (
+        SELECT DISTINCT ON (e.source_table) e.source_table, b AS batch, e.complete_until
+        FROM unnest(p_tasks) AS t
+        JOIN etl.batch AS b USING (run_id)
+        JOIN etl.extraction AS e ON e.batch_id = b.batch_id AND e.source_table = t.object
+        WHERE t.kind = 'stage'
+        ORDER BY e.source_table, e.batch_id DESC
+    ) AS e;
+    FOR r_task IN
+        UPDATE etl.task_run AS t
+        SET status = 'succeeded',
+            attempts = t.attempts + 1,
+            worker_pid = pg_backend_pid(),
+            -- Of one that was filled ahead, what was noted then stays.
+            started_at = CASE WHEN t.rows_read > 0 THEN t.started_at ELSE c.moment END,
+            ended_at = CASE WHEN t.rows_read > 0 THEN t.ended_at ELSE c.moment END
+        FROM unnest(p_tasks) AS p
+        CROSS JOIN (SELECT clock_timestamp()) AS c (moment)
+        WHERE t.run_id = p.run_id
+            AND t.task = p.task
+        RETURNING t.*
+    LOOP
+        PERFORM etl._notify(r_task);
+    END LOOP;
     RETURN true;
 EXCEPTION
     WHEN OTHERS THEN
         RETURN false;
 END
 $_pass_over$;
-COMMENT ON FUNCTION etl._pass_over(etl.task_run) IS 'Passes over a task that will find nothing to do; returns whether it did.';
+COMMENT ON FUNCTION etl._pass_over(etl.task_run[]) IS 'Passes over tasks that will find nothing to do; returns whether it did.';
 
 /*
 Frees the tasks whose workers died, to be done again or, after too many attempts, failed.

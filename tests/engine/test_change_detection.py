@@ -249,3 +249,23 @@ def test_rows_between_and_beyond_the_keys_that_are_there_are_told_apart(database
     assert shelf.mirror() == {-1: "less", 1: "one", 2: "two", 5: "five", 9: "IX", 10: "ten"}
     counted = "SELECT rows_inserted, rows_updated FROM etl.task_status WHERE task = 'stage:items'"
     assert shelf.warehouse.rows(counted) == [(3, 1)]
+
+
+def test_a_table_that_cannot_be_looked_at_holds_up_no_other(database: Database) -> None:
+    """All are looked at together, but the one that is to blame fails alone, and says why."""
+    shelf = Shelf(database, "snapshot", "none")
+    shelf.write("CREATE VIEW source.others AS SELECT item_id, label, row_xid FROM shelf.items")
+    shelf.write(
+        "INSERT INTO etl.source_table (source_table, key_columns, change_detection, change_column,"
+        " delete_detection) VALUES ('others', '{item_id}', 'snapshot', 'row_xid', 'none')"
+    )
+    shelf.write("CALL etl.build()")
+    shelf.run()
+    shelf.write("DROP VIEW source.others")
+    shelf.write("INSERT INTO shelf.items VALUES (3, 'three')")
+    shelf.write("CALL etl.run()")
+    assert shelf.mirror() == {1: "one", 2: "two", 3: "three"}
+    failed = shelf.warehouse.rows(
+        "SELECT task, sqlstate FROM etl.task_status WHERE status = 'failed' ORDER BY task"
+    )
+    assert failed == [("extract:others", "42P01")]

@@ -74,3 +74,33 @@ def test_rows_that_agree_are_not_compared_with_each_other(database: Database) ->
     assert any(node["Actual Rows"] == 12_000 for node in nodes), "both images of each order"
     compared = sum(node.get("Rows Removed by Join Filter", 0) for node in nodes)
     assert compared < 100_000
+
+
+def calls_of_a_run(database: Database) -> dict[str, int]:
+    """Load once on a connection of its own, and count the calls of the engine's routines."""
+    database.execute("SELECT pg_stat_reset()")
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute("SET track_functions = 'all'")
+        connection.execute("CALL etl.run()")
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    rows = database.rows(
+        "SELECT funcname AS name, calls FROM pg_stat_user_functions WHERE schemaname = 'etl'"
+    )
+    return {row["name"]: row["calls"] for row in rows}
+
+
+def test_what_has_not_changed_is_looked_at_once(database: Database) -> None:
+    """Source tables all together, and all tasks that follow; then only what has changed."""
+    with database.connect() as connection:
+        seed(connection, orders=200, months=12, seed=3)
+        connection.execute("CALL etl.run()")
+        calls = calls_of_a_run(database)
+        assert "_extract_delta" not in calls
+        # All that could load, the checks, the maintenance.
+        assert calls["_is_idle"] == 3
+        connection.execute(
+            "UPDATE oceanrecords.products SET name = name || '.' WHERE product_id = 1"
+        )
+        calls = calls_of_a_run(database)
+    assert calls["_extract_delta"] == 1
+    assert database.value("SELECT count(*) FROM dwh.dim_product WHERE product_name LIKE '%.'") > 0
