@@ -775,10 +775,11 @@ BEGIN
             $sql$SELECT
     count(*) FILTER (WHERE a.xact_start < $1),
     min(a.xact_start) FILTER (WHERE a.xact_start < $1),
-    count(*) FILTER (WHERE a.state IS NULL)
+    count(*) FILTER (WHERE a.backend_type IS NULL)
 FROM %s AS a
 WHERE a.datname = $2
-    AND coalesce(a.backend_type, 'client backend') = 'client backend'$sql$,
+    -- As in etl._complete_until; a parallel worker has its leader's transaction.
+    AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'parallel worker')$sql$,
             v_activity
         )
         INTO open_transactions, oldest_transaction_started_at, hidden_sessions
