@@ -329,7 +329,7 @@ BEGIN
     ELSIF v_mode = 'reload' THEN
         EXECUTE format('ANALYZE %s', r_aggregate.aggregate_table);
     END IF;
-    PERFORM etl._move_load_state(p_aggregate);
+    PERFORM etl._move_load_state(ARRAY[p_aggregate]);
     RETURN r_result;
 END
 $_load_aggregate$;

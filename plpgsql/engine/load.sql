@@ -128,7 +128,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_finish_load$
 BEGIN
     PERFORM etl._empty(format('work.%I', p_object || '_key')::regclass);
-    PERFORM etl._move_load_state(p_object);
+    PERFORM etl._move_load_state(ARRAY[p_object]);
 END
 $_finish_load$;
 COMMENT ON FUNCTION etl._finish_load(name) IS 'Clears the pending keys of an object and moves its watermark.';
@@ -138,7 +138,7 @@ Moves the watermarks of objects to the latest batch: whatever that brought to st
 Parameters: p_objects, dimensions, facts, aggregates.
 Writes:     etl.load_state.
 */
-CREATE OR REPLACE FUNCTION etl._move_load_state(VARIADIC p_objects name[])
+CREATE OR REPLACE FUNCTION etl._move_load_state(p_objects name[])
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp

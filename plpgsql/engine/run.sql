@@ -639,7 +639,7 @@ BEGIN
             -- A reload is asked for just now. A claim waits for nobody.
             RETURN false;
         END IF;
-        PERFORM etl._move_load_state(VARIADIC v_objects);
+        PERFORM etl._move_load_state(v_objects);
     END IF;
     PERFORM etl._move_watermark(e.source_table, e.batch, e.complete_until)
     FROM (
