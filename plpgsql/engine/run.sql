@@ -364,7 +364,7 @@ $_find_ahead$;
 COMMENT ON FUNCTION etl._find_ahead(bigint) IS 'Finds a dimension that can be filled while the last mirrors are being filled.';
 
 /*
-Whether a task was begun ahead of those that it waits for (etl._find_ahead): it has its turn yet.
+Whether a dimension's task was begun ahead of those that it waits for (etl._find_ahead): it has its turn yet.
 Parameters: p_task, the task.
 */
 CREATE OR REPLACE FUNCTION etl._is_ahead(p_task etl.task_run)
@@ -377,12 +377,11 @@ AS $_is_ahead$
         SELECT
         FROM etl.task_edge AS e
         JOIN etl.task_run AS p ON p.run_id = p_task.run_id AND p.task = e.predecessor
-        WHERE p_task.kind = 'dimension'
-            AND e.task = p_task.task
+        WHERE e.task = p_task.task
             AND p.status = 'pending'
     )
 $_is_ahead$;
-COMMENT ON FUNCTION etl._is_ahead(etl.task_run) IS 'Whether a task was begun ahead of those that it waits for: it has its turn yet.';
+COMMENT ON FUNCTION etl._is_ahead(etl.task_run) IS 'Whether a dimension''s task was begun ahead of those that it waits for: it has its turn yet.';
 
 /*
 Waits until a task that somebody works on has ended or its worker has died, at most a second: whoever holds the lock may do nothing any more.
@@ -797,7 +796,7 @@ BEGIN
             WHEN 'check' THEN etl._check_quality(p_task.run_id)
             WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;
-        r_task.status := CASE WHEN etl._is_ahead(p_task) THEN 'pending' ELSE 'succeeded' END;
+        r_task.status := CASE WHEN p_task.kind = 'dimension' AND etl._is_ahead(p_task) THEN 'pending' ELSE 'succeeded' END;
         r_task.rows_read := r_result.rows_read;
         r_task.rows_inserted := r_result.rows_inserted;
         r_task.rows_updated := r_result.rows_updated;
