@@ -469,32 +469,36 @@ BEGIN
     IF v_tables IS NOT NULL THEN
         RETURN v_tables;
     END IF;
-    SELECT string_agg(
-        format(
-            E'SELECT %1$L::name\nWHERE NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %2$s)',
-            s.source_table, etl._changed_condition(s, 'changed', format('%L::pg_snapshot', w.snapshot))
-        ),
-        E'\nUNION ALL\n'
-    )
-    INTO v_looks
-    FROM etl.source_table AS s
-    JOIN etl.watermark AS w USING (source_table)
-    JOIN pg_class AS d ON d.relname = s.source_table AND d.relnamespace = 'delta'::regnamespace
-    WHERE s.change_detection = 'snapshot'
-        AND s.delete_detection <> 'comparison'
-        AND s.source_table <> ALL (etl._tables_with_tombstones())
-        AND etl._extraction_mode(w, p_batch) = 'changed'
-        AND d.relpages * current_setting('block_size')::bigint <= etl._few_bytes()
-        AND NOT EXISTS (SELECT FROM etl.reextraction AS r WHERE r.source_table = s.source_table)
-        AND NOT EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = to_regclass(format('source.%I', s.source_table)));
-    IF v_looks IS NOT NULL THEN
-        BEGIN
+    BEGIN
+        SELECT string_agg(
+            format(
+                E'SELECT %1$L::name\nWHERE NOT EXISTS (SELECT FROM source.%1$I AS s WHERE %2$s)',
+                s.source_table, etl._changed_condition(s, 'changed', format('%L::pg_snapshot', w.snapshot))
+            ),
+            E'\nUNION ALL\n'
+        )
+        INTO v_looks
+        FROM etl.source_table AS s
+        JOIN etl.watermark AS w USING (source_table)
+        JOIN pg_class AS d ON d.relname = s.source_table AND d.relnamespace = 'delta'::regnamespace
+        WHERE s.change_detection = 'snapshot'
+            AND CASE s.delete_detection
+                WHEN 'none' THEN true
+                -- Where no table uses them, the contract need not have tombstones.
+                WHEN 'tombstone' THEN s.source_table <> ALL (etl._tables_with_tombstones())
+                ELSE false
+            END
+            AND etl._extraction_mode(w, p_batch) = 'changed'
+            AND d.relpages * current_setting('block_size')::bigint <= etl._few_bytes()
+            AND NOT EXISTS (SELECT FROM etl.reextraction AS r WHERE r.source_table = s.source_table)
+            AND NOT EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = to_regclass(format('source.%I', s.source_table)));
+        IF v_looks IS NOT NULL THEN
             EXECUTE format('SELECT array_agg(u.source_table) FROM (%s) AS u (source_table)', v_looks) INTO v_tables;
-        EXCEPTION
-            WHEN syntax_error_or_access_rule_violation OR data_exception THEN
-                v_tables := NULL;
-        END;
-    END IF;
+        END IF;
+    EXCEPTION
+        WHEN syntax_error_or_access_rule_violation OR data_exception THEN
+            NULL;
+    END;
     v_tables := coalesce(v_tables, '{}');
     PERFORM set_config('etl.unchanged_tables', v_tables::text, true);
     RETURN v_tables;
