@@ -74,9 +74,9 @@ class Bench:
         self.loaded.clear()
         self.changes = 0
 
-    def alone(self, peer: Peer) -> Bench:
-        """Return a bench of one peer, to be used after `clear`."""
-        return replace(self, peers=[peer], loaded=set(), changes=0)
+    def alone(self, peer: Peer, world: World) -> Bench:
+        """Return a bench of one peer and some data, to be used after `clear`."""
+        return replace(self, peers=[peer], world=world, loaded=set(), changes=0)
 
     def settle(self) -> None:
         """Do in every peer's database what autovacuum would have done in time."""
@@ -104,10 +104,12 @@ class Bench:
         self.say(f"comparing the stars: {moment}")
         return assert_equal(self.peers, moment)
 
-    def measure(self, case: Case, peer: Peer, work: Callable[[], Measurement]) -> Measurement:
-        """Do a piece of work, keep its figures, and tell them."""
+    def measure(
+        self, case: Case, peer: Peer, work: Callable[[], Measurement], name: str | None = None
+    ) -> Measurement:
+        """Do a piece of work, keep its figures by the peer's name or another, and tell them."""
         result = work()
-        case.add(peer.name, result)
+        case.add(name or peer.name, result)
         sql_time = f", {result.sql_seconds:.2f} s in SQL" if result.sql_seconds is not None else ""
         self.say(f"{peer.title}: {result.wall_seconds:.2f} s{sql_time}")
         return result

@@ -9,7 +9,7 @@ from typing import Any
 import vl_convert
 
 from benchmarks.peers import BY_PSQL, PEERS, OursOneWorker, Peer
-from benchmarks.results import FIRST_BATCH, Case, Results, ratio
+from benchmarks.results import FIRST_BATCH, Case, Results, at_a_tenth, ratio
 from benchmarks.targets import TARGETS, ratios
 
 _OURS = ("ours", "stars")
@@ -17,7 +17,9 @@ _BY_PSQL = tuple(peer.name for peer in BY_PSQL.values())
 _DRIVER_BYTES = 100_000_000
 _GROWTH = 1.2
 _PEERS: tuple[type[Peer], ...] = (*PEERS.values(), *BY_PSQL.values(), OursOneWorker)
-_TITLES = {peer.name: peer.title for peer in _PEERS}
+_TITLES = {peer.name: peer.title for peer in _PEERS} | {
+    at_a_tenth(peer.name): f"{peer.title}, of a tenth" for peer in PEERS.values()
+}
 _COLOURS = {
     "ours": "#1f6f8b",
     "stars": "#5fb0c9",
@@ -33,14 +35,14 @@ def write(results: Results, folder: Path) -> None:
     name = str(results.orders)
     timed = [case for case in results.cases.values() if case.peers]
     compared = [case for case in timed if sum(peer in PEERS for peer in case.peers) > 1]
-    page = "\n".join(_page(results, timed, folder))
+    page = "\n".join(_page(results, timed))
     (folder / f"{name}.md").write_text(page + "\n", encoding="utf-8")
     if compared:
         svg = vl_convert.vegalite_to_svg(_plot(results, compared))
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
-def _page(results: Results, timed: list[Case], folder: Path) -> Iterable[str]:
+def _page(results: Results, timed: list[Case]) -> Iterable[str]:
     yield f"# {results.orders:,} orders"
     yield ""
     sizes = ", ".join(
@@ -55,7 +57,8 @@ def _page(results: Results, timed: list[Case], folder: Path) -> Iterable[str]:
     reached = [case for case in timed if case.name in TARGETS]
     if reached:
         yield from _ratios(results, reached)
-    yield from _growth(results, folder)
+    if "growth" in results.cases:
+        yield from _growth(results.orders, results.cases["growth"])
     yield from _memory(timed)
     for case in timed:
         yield from _case(case)
@@ -96,35 +99,27 @@ def _ratios(results: Results, cases: list[Case]) -> Iterable[str]:
     )
 
 
-def _growth(results: Results, folder: Path) -> Iterable[str]:
-    """Compare the same changes at every scale that has been measured, the smallest first."""
-    scales = [results]
-    for file in folder.glob("*.json"):
-        if file.stem != str(results.orders):
-            scales.append(Results.read(file))
-    scales = sorted((one for one in scales if "growth" in one.cases), key=lambda one: one.orders)
-    if len(scales) < 2 or "growth" not in results.cases:
-        return
-    yield "## The same 1,000 changed orders at every scale"
+def _growth(orders: int, case: Case) -> Iterable[str]:
+    """Compare the same changes at the full size with those at a tenth of it."""
+    yield "## The same 1,000 changed orders at a tenth of the size"
     yield ""
-    least = scales[0].cases["growth"]
+    first = case.facts.get(FIRST_BATCH, {})
     rows = []
-    for scale in scales:
-        case = scale.cases["growth"]
-        first = case.facts.get(FIRST_BATCH, {})
-        for peer in case.peers:
-            times = ratio(case.median(peer, "sql_seconds"), least.median(peer, "sql_seconds"))
-            bound = _GROWTH if peer in _OURS and scale is not scales[0] else None
+    for peer in (one for one in PEERS if one in case.peers):
+        least = case.median(at_a_tenth(peer), "sql_seconds")
+        for size, name in ((orders // 10, at_a_tenth(peer)), (orders, peer)):
+            times = ratio(case.median(name, "sql_seconds"), least)
+            bound = _GROWTH if name in _OURS else None
             rows.append(
                 (
-                    f"{scale.orders:,}",
+                    f"{size:,}",
                     _TITLES[peer],
-                    _seconds(case.median(peer, "wall_seconds")),
-                    _seconds(first.get(peer)),
-                    _seconds(case.median(peer, "sql_seconds")),
-                    _bytes(case.median(peer, "wal_bytes")),
-                    _count(case.median(peer, "pages_touched")),
-                    _count(case.median(peer, "pages_read")),
+                    _seconds(case.median(name, "wall_seconds")),
+                    _seconds(first.get(name)),
+                    _seconds(case.median(name, "sql_seconds")),
+                    _bytes(case.median(name, "wal_bytes")),
+                    _count(case.median(name, "pages_touched")),
+                    _count(case.median(name, "pages_read")),
                     _verdict(times, bound),
                 )
             )
@@ -138,7 +133,7 @@ def _growth(results: Results, folder: Path) -> Iterable[str]:
             "WAL",
             "pages looked at",
             "of them not in shared buffers",
-            "times the smallest scale",
+            "times the tenth",
         ),
         rows,
     )

@@ -43,6 +43,11 @@ def ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
+def at_a_tenth(peer: str) -> str:
+    """Return the name by which the figures of a peer at a tenth of the orders are kept."""
+    return f"{peer}_tenth"
+
+
 @dataclass
 class Case:
     """Figures of one case.

@@ -53,7 +53,7 @@ class World:
     def ensure(self) -> None:
         """Make the database to copy; what an earlier run seeded with the same files stays."""
         if not self.server.exists(self.seeded):
-            for outdated in self.server.databases(f"world_{self.orders}_%"):
+            for outdated in self.server.databases(f"world_{self.orders}_"):
                 self.server.drop(outdated)
             unfinished = f"{self.seeded}_unfinished"
             self.server.copy("template0", unfinished)

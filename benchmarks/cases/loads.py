@@ -7,8 +7,9 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.compare import Digest, differing_table, digests
 from benchmarks.measure import BenchmarkError
-from benchmarks.peers import BY_PSQL, Hand
-from benchmarks.results import FIRST_BATCH, Case
+from benchmarks.peers import BY_PSQL, Hand, Peer
+from benchmarks.results import FIRST_BATCH, Case, at_a_tenth
+from benchmarks.world import World
 
 # After so many batches most pages that business touches are in the server's memory, of ten million
 # orders too: after ten, a tenth of what a batch looked at still was not.
@@ -40,12 +41,14 @@ def batch(percent: float) -> Callable[[Bench], None]:
     return run
 
 
-def _load_batches(bench: Bench, case: Case, percent: float, times: int) -> None:
+def _load_batches(
+    bench: Bench, case: Case, percent: float, times: int, name: str | None = None
+) -> None:
     """Change a share of the operational data and let each peer load it, again and again."""
     for turn in range(times):
         case.facts["changed"] = bench.change(percent)
         for peer in bench.order(turn):
-            bench.measure(case, peer, peer.load)
+            bench.measure(case, peer, peer.load, name)
 
 
 def nothing(bench: Bench) -> None:
@@ -77,34 +80,40 @@ def refresh(bench: Bench) -> None:
 
 
 def growth(bench: Bench) -> None:
-    """Load the same number of changes whatever the size: 1,000 orders, with prices and addresses.
+    """Load as many changes at the full size as at a tenth of it: 1,000 orders, with the rest.
 
-    The share is that of the size, so that every scale gets as many changes of each kind. The
-    report compares it with the scales that were measured before. One peer after the other, each
-    with the server to itself: at ten million orders, the databases of two would push each other
-    out of the machine's memory, and it is the disk that would be measured. The first batches do
-    not count either: they wait for pages that nothing has read since the load.
+    The share is that of the size, so that both get as many changes of each kind. One database at
+    a time, with the server to itself: at ten million orders, those of two peers would push each
+    other out of the machine's memory, and it is the disk that would be measured. The tenth is
+    measured before the full size and after it: a machine that gets slower meanwhile is no growth.
+    The first batches do not count: they wait for pages that nothing has read since the load.
     """
-    percent = min(100.0, 100 * 1000 / bench.world.orders)
-    stars: dict[str, dict[str, Digest]] = {}
+    full = bench.world
+    tenth = World(bench.server, full.orders // 10)
+    tenth.ensure()
+    stars: dict[World, tuple[Peer, dict[str, Digest]]] = {}
     with bench.case("growth", "1,000 changed orders") as case:
         first = Case("growth", "the first batches")
         for peer in bench.peers:
-            bench.clear()
-            alone = bench.alone(peer)
-            alone.ensure_loaded()
-            _load_batches(alone, first, percent, _FIRST_BATCHES)
-            _load_batches(alone, case, percent, bench.repeat)
-            stars[peer.title] = digests(peer)
+            for world in (tenth, full, tenth):
+                name = peer.name if world is full else at_a_tenth(peer.name)
+                percent = min(100.0, 100 * 1000 / world.orders)
+                bench.say(f"{peer.title}: {world.orders:,} orders")
+                bench.clear()
+                alone = bench.alone(peer, world)
+                alone.ensure_loaded()
+                _load_batches(alone, first, percent, _FIRST_BATCHES, name)
+                _load_batches(alone, case, percent, bench.repeat, name)
+                found = digests(peer)
+                other, expected = stars.setdefault(world, (peer, found))
+                table = differing_table(expected, found)
+                if table is not None:
+                    raise BenchmarkError(
+                        f"1,000 of {world.orders:,} orders changed: {table} of '{peer.title}' "
+                        f"differs from that of '{other.title}'."
+                    )
         bench.clear()
         case.facts[FIRST_BATCH] = {
-            peer: found[0].sql_seconds for peer, found in first.peers.items()
+            name: found[0].sql_seconds for name, found in first.peers.items()
         }
-        (title, expected), *others = stars.items()
-        for other, found in others:
-            table = differing_table(expected, found)
-            if table is not None:
-                raise BenchmarkError(
-                    f"1,000 orders changed: {table} of '{other}' differs from that of '{title}'."
-                )
-        case.rows = {table: digest.rows for table, digest in expected.items()}
+        case.rows = {table: digest.rows for table, digest in stars[full][1].items()}

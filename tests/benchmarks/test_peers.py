@@ -155,7 +155,7 @@ def test_growth_measures_each_peer_by_itself(bench: Bench, monkeypatch: pytest.M
         """Hand-written SQL that notes which databases of peers are there."""
 
         def load(self) -> Measurement:
-            seen.append(self.server.databases("peer_%"))
+            seen.append(self.server.databases("peer_"))
             return super().load()
 
     ours, hand = bench.ours, Watchful(bench.server)
@@ -163,12 +163,21 @@ def test_growth_measures_each_peer_by_itself(bench: Bench, monkeypatch: pytest.M
     two = replace(bench, peers=[ours, hand], loaded=set(), changes=0)
     CASES["growth"](two)
     case = bench.results.cases["growth"]
-    assert {peer: len(found) for peer, found in case.peers.items()} == {"ours": 1, "hand": 1}
+    assert {name: len(found) for name, found in case.peers.items()} == {
+        "ours_tenth": 2,
+        "ours": 1,
+        "hand_tenth": 2,
+        "hand": 1,
+    }
     assert case.rows["fact_order"] > ORDERS
-    assert seen == [["peer_hand"]] * 4, "the first load, two first batches, and the one that counts"
-    assert bench.server.databases("peer_%") == []
+    assert seen == [["peer_hand"]] * 12, (
+        "at each of three sizes the first load, two first batches, and the one that counts"
+    )
+    assert bench.server.databases("peer_") == []
 
     other = replace(two, peers=[ours, _Forgetful(bench.server)])
-    with pytest.raises(BenchmarkError, match=r"fact_order_line of 'by hand' differs from that of"):
+    with pytest.raises(
+        BenchmarkError, match=r"1,000 of 200 orders .* of 'by hand' differs from that of"
+    ):
         CASES["growth"](other)
     other.clear()

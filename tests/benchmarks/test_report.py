@@ -102,19 +102,19 @@ def test_report_gives_ratios_with_their_verdicts(tmp_path: Path) -> None:
     assert "ours, stars alone" in "".join(picture.itertext())
 
 
-def test_growth_is_told_against_the_smallest_scale(tmp_path: Path) -> None:
-    small = _results(1_000, _case("growth", ours=[2], hand=[1]))
-    large = _results(10_000, _case("growth", ours=[3], hand=[1.1]))
-    large.cases["growth"].facts[FIRST_BATCH] = {"ours": 5.0, "hand": 2.0}
-    small.write(tmp_path / "1000.json")
-    report.write(large, tmp_path)
+def test_growth_is_told_against_a_tenth(tmp_path: Path) -> None:
+    case = _case("growth", ours_tenth=[2, 1, 2], ours=[3], hand_tenth=[1], hand=[1.1])
+    case.facts[FIRST_BATCH] = {"ours": 5.0, "hand": 2.0}
+    report.write(_results(10_000, case), tmp_path)
     page = (tmp_path / "10000.md").read_text(encoding="utf-8")
     assert (
         "| 10,000 | ours, everything | 4.00 s | 5.00 s | 3.00 s | 5.0 MB | 12,345 | 678 | 1.50 ✗ (≤ 1.2) |"
         in page
     )
+    assert "| 1,000 | ours, everything | 3.00 s | - | 2.00 s |" in page
     assert "| 1,000 | by hand | 2.00 s | - | 1.00 s |" in page
     assert "| 10,000 | by hand | 2.10 s | 2.00 s | 1.10 s | 5.0 MB | 12,345 | 678 | 1.10 |" in page
+    assert "| ours, everything, of a tenth | 3.00 s | 2.00 s to 3.00 s | 2.00 s |" in page
 
 
 def test_a_program_that_fails_is_an_error_with_its_words() -> None:
