@@ -653,8 +653,8 @@ BEGIN
         UPDATE etl.task_run AS t
         SET status = 'succeeded',
             attempts = t.attempts + 1,
-            worker_pid = pg_backend_pid(),
             -- Of one that was filled ahead, what was noted then stays.
+            worker_pid = CASE WHEN t.rows_read > 0 THEN t.worker_pid ELSE pg_backend_pid() END,
             started_at = CASE WHEN t.rows_read > 0 THEN t.started_at ELSE c.moment END,
             ended_at = CASE WHEN t.rows_read > 0 THEN t.ended_at ELSE c.moment END
         FROM unnest(p_tasks) AS p

@@ -96,6 +96,23 @@ def test_dimensions_are_filled_while_the_last_mirror_is(shop: Play) -> None:
     shop.assert_right()
 
 
+def test_who_filled_a_dimension_ahead_is_noted(shop: Play) -> None:
+    helper = shop.connect()
+    pid = helper.info.backend_pid
+    with blocked_run(shop, "stage.orders") as run:
+        work = Background(lambda: helper.execute("CALL etl.work()"))
+        wait_for(
+            lambda: shop.rows(AHEAD, "dimension:dim_supplier") == [("pending", 1)],
+            "the suppliers to be filled",
+        )
+        shop.loader.execute("SELECT pg_terminate_backend(%s)", [pid])
+        assert isinstance(work.join(), psycopg.OperationalError)
+    assert run.work.join() is None
+    worker = "SELECT worker_pid FROM etl.task_run WHERE task = 'dimension:dim_supplier'"
+    assert shop.value(worker) == pid
+    shop.assert_right()
+
+
 def test_a_dimension_that_fails_ahead_fails_its_facts_no_more_than_otherwise(shop: Play) -> None:
     break_table(shop.loader, "dwh.dim_product")
     helper = shop.connect()
