@@ -186,7 +186,10 @@ def run(
             lambda: on_start(run_id, _to_do(listener, run_id, started_at)),
             on_event,
         )
-        return _outcome(listener, run_id)
+        outcome = _outcome(listener, run_id)
+        # What the last commits told may have been on its way yet; with this answer it has come.
+        _pass_on(listener, run_id, on_event)
+        return outcome
 
 
 @contextmanager
