@@ -186,10 +186,7 @@ def run(
             lambda: on_start(run_id, _to_do(listener, run_id, started_at)),
             on_event,
         )
-        outcome = _outcome(listener, run_id)
-        # What the last commits told may have been on its way yet; with this answer it has come.
-        _pass_on(listener, run_id, on_event)
-        return outcome
+        return _outcome(listener, run_id)
 
 
 @contextmanager
@@ -225,6 +222,8 @@ def _work(
                 _pass_on(listener, run_id, on_event)
             for worker in workers:
                 worker.join()
+            # What the last commits told may be on its way yet; with the answer to this it has come.
+            listener.execute("SELECT")
             _pass_on(listener, run_id, on_event)
         except KeyboardInterrupt:
             _stop(workers)
