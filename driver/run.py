@@ -23,6 +23,7 @@ from driver.errors import EXIT_ERROR, EXIT_PARTIAL, UserError, from_database
 
 CHANNEL = "etl_progress"
 _EXIT_STATUS = {"succeeded": 0, "partial": EXIT_PARTIAL, "failed": EXIT_ERROR}
+_WORK_OF_ONE = ("extract", "check", "maintain")  # kinds of tasks beside which there is no other
 
 
 @dataclass(frozen=True)
@@ -206,21 +207,41 @@ def _work(
     on_start: Callable[[], None],
     on_event: Callable[[Event], None],
 ) -> None:
-    """Let the workers work, and pass on what the engine tells, until all of them are done."""
+    """Let the workers work, and pass on what the engine tells, until all of them are done.
+
+    The others follow the first when there is something to share. Where nothing is new there is
+    not, and they would only get in its way.
+    """
     ours, theirs = socket.socketpair()
     workers = [_Worker(session, run_id, lambda: _wake(theirs)) for session in sessions]
+    first, *waiting = workers
+    started = [first]
+
+    def follow() -> None:
+        while waiting:
+            started.append(waiting.pop(0))
+            started[-1].start()
+
+    def heed(event: Event) -> None:
+        if event.status == "running" and event.kind not in _WORK_OF_ONE:
+            follow()
+        on_event(event)
+
     with ours, theirs, selectors.DefaultSelector() as selector:
         selector.register(ours, selectors.EVENT_READ)
         selector.register(listener.fileno(), selectors.EVENT_READ)
         try:
-            for worker in workers:
-                worker.start()
+            first.start()
             on_start()
-            while not all(worker.done for worker in workers):
+            while True:
+                if all(worker.done for worker in started):
+                    if first.error is None or not waiting:
+                        break
+                    follow()
                 if any(key.fd == ours.fileno() for key, _ in selector.select()):
                     ours.recv(64)
-                _pass_on(listener, run_id, on_event)
-            for worker in workers:
+                _pass_on(listener, run_id, heed)
+            for worker in started:
                 worker.join()
             # What the last commits told may be on its way yet; with the answer to this it has come.
             listener.execute("SELECT")
@@ -231,8 +252,8 @@ def _work(
         except psycopg.Error as error:
             _stop(workers)
             raise _lost(error, run_id) from error
-    errors = [worker.error for worker in workers if worker.error is not None]
-    if len(errors) == len(workers):
+    errors = [worker.error for worker in started if worker.error is not None]
+    if len(errors) == len(started):
         raise _lost(errors[0], run_id) from errors[0]
 
 

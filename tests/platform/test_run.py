@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import Finished
 from tests.support.database import Database
+from tests.support.waiting import wait_for
 
 PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
 
@@ -177,6 +178,49 @@ def test_a_lost_server_is_told_without_a_traceback(
     assert "Run 1 was cut off" in stderr
     assert "goes on from there" in stderr
     assert "Traceback" not in stderr
+
+
+def test_other_workers_follow_when_the_first_is_lost(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    """While one worker extracts, the others would only be in its way; one that dies has heirs."""
+    assert cli("run").returncode == 0
+    holder = database.connect(autocommit=False)
+    holder.execute("LOCK TABLE oceanrecords.order_statuses IN ACCESS EXCLUSIVE MODE")
+    process = subprocess.Popen(
+        [PROGRAM, "--dsn", database.dsn, "run", "--workers", "2", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def is_extracting(worker: int) -> bool:
+        query = (
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = %s AND state = 'active' AND wait_event = 'relation')"
+        )
+        return bool(database.value(query, f"oceanrecords worker {worker}"))
+
+    wait_for(lambda: is_extracting(1), "the first worker")
+    second = database.rows(
+        "SELECT pid, query FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'oceanrecords worker 2'"
+    )
+    assert [row["query"] for row in second if "etl.work" in row["query"]] == []
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'oceanrecords worker 1'"
+    )
+    wait_for(lambda: is_extracting(2), "the second worker")
+    holder.rollback()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    answer = json.loads(stdout)
+    assert answer["status"] == "succeeded"
+    assert database.rows(
+        "SELECT DISTINCT worker_pid AS pid FROM etl.task_run WHERE run_id = 2"
+    ) == [{"pid": second[0]["pid"]}]
 
 
 def test_every_runs_again_until_it_is_stopped(database: Database) -> None:
