@@ -283,6 +283,26 @@ def test_rows_without_a_usable_key_do_not_stop_the_first_load(play: Play) -> Non
     assert play.value("SELECT count(*) FROM etl.quarantine WHERE object = 'suppliers'") == 2
 
 
+def test_a_key_that_has_come_to_repeat_is_found_by_a_full_refresh(trading: Play) -> None:
+    """The mirror holds one of its rows already, and keeps it until the other is gone."""
+    trading.loader.execute(KEYLESS.encode())
+    trading.loader.execute(NEW.encode(), [901, "First"])
+    trading.run()
+    trading.loader.execute(NEW.encode(), [901, "Second"])
+
+    trading.run(full_refresh=["suppliers"])
+
+    mirrored = "SELECT name FROM stage.suppliers WHERE supplier_id = 901"
+    quarantined = "SELECT sqlstate FROM etl.quarantine WHERE object = 'suppliers'"
+    assert trading.rows(mirrored) == [("First",)]
+    assert trading.rows(quarantined) == [("23505",)]
+
+    trading.loader.execute("DELETE FROM public.keyless WHERE name = 'Second'")
+    trading.run(full_refresh=["suppliers"])
+    assert trading.rows(mirrored) == [("First",)]
+    assert trading.rows(quarantined) == []
+
+
 @pytest.mark.parametrize("is_loaded", [False, True])
 def test_a_date_outside_the_calendar_is_set_aside(database: Database, is_loaded: bool) -> None:
     """An order of the year 1999 goes to quarantine with its line, in the first load and in any other, until the calendar has its day."""
