@@ -461,7 +461,7 @@ BEGIN
     RETURN r_result;
 END
 $_extract$;
-COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table into delta: its changes, or all of it.';
+COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table into delta: its changes, or what differs from its mirror.';
 
 /*
 Whether a source table that is extracted anew may be compared with its mirror on the way, so that only what differs gets into delta. To take
