@@ -352,7 +352,7 @@ def _failed(error: psycopg.Error, path: Path) -> UserError:
         if start >= 0:
             start -= len(statement) - len(statement.lstrip())
             return sqlfile.located(error, path, text, max(start, 0))
-    # A hook notes which file it was at ("while installing plpgsql/engine/run.sql").
+    # A hook notes which file it was at ("while installing plpgsql/engine/run/run.sql").
     place = (getattr(error, "__notes__", None) or [path.name])[-1].removeprefix("while installing ")
     position = error.diag.statement_position
     if position and isinstance(statement, str):

@@ -2,6 +2,7 @@
 
 yoyo runs this hook after each upgrade. Everything in ``plpgsql/`` is idempotent (CREATE OR REPLACE,
 upserts of catalog rows), so it is simply run again, in the order of ``plpgsql/install.txt``.
+That contents page names one file per line; what follows a ``#`` describes it.
 Internal routines (their names start with an underscore) that the files no longer define are
 dropped: under another list of parameters an old one would stay beside its successor.
 """

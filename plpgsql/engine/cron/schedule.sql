@@ -11,16 +11,6 @@
 -- pg_cron lives in one database of a server, cron.database_name. Where that is not this one, the statements to be executed there
 -- are told by etl.schedule_statements; the command line executes them.
 
-CREATE OR REPLACE FUNCTION etl._job_pattern()
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_job_pattern$
-    SELECT 'etl ' || replace(replace(replace(current_database()::text, '\', '\\'), '%', '\%'), '_', '\_') || ' %'
-$_job_pattern$;
-COMMENT ON FUNCTION etl._job_pattern() IS 'LIKE pattern of the names of this database''s jobs.';
-
 /*
 An interval or cron expression as pg_cron understands it.
 Parameters: p_every, such as 5 minutes, 1 hour, 30 seconds, or a cron expression of five fields; p_cron_version, version of pg_cron.
@@ -419,22 +409,6 @@ BEGIN
 END
 $_scheduled_start$;
 COMMENT ON FUNCTION etl._scheduled_start(integer, interval) IS 'Decides what a scheduled start does, and notes it.';
-
-CREATE OR REPLACE FUNCTION etl._may_see_cron()
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_may_see_cron$
-    SELECT EXISTS (
-        SELECT
-        FROM pg_namespace AS n
-        JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'job'
-        WHERE n.nspname = 'cron'
-            AND has_schema_privilege(n.oid, 'USAGE')
-    )
-$_may_see_cron$;
-COMMENT ON FUNCTION etl._may_see_cron() IS 'Whether pg_cron lives in this database and this role may look into it.';
 
 /*
 The jobs of the schedule, where pg_cron lives in this database; none where it lives in another one.

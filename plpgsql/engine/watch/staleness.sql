@@ -95,37 +95,6 @@ $_alert$;
 COMMENT ON FUNCTION etl._alert(text, text, jsonb) IS 'Raises an alert: records it, notifies channel etl_alert, calls the hook.';
 
 /*
-The statement that calls the hook.
-Parameters: p_hook, value of the setting alert_hook: a procedure's name, with or without its parameter types.
-Returns:    a CALL with three parameters, every name quoted.
-Errors:     ET010 when there is no such procedure.
-*/
-CREATE OR REPLACE FUNCTION etl._hook_call(p_hook text)
-RETURNS text
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_hook_call$
-DECLARE
-    v_call text;
-BEGIN
-    SELECT format('CALL %I.%I($1::text, $2::text, $3::jsonb)', n.nspname, p.proname)
-    INTO v_call
-    FROM pg_proc AS p
-    JOIN pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE p.oid = to_regprocedure(CASE WHEN p_hook LIKE '%(%' THEN p_hook ELSE p_hook || '(text, text, jsonb)' END)
-        AND p.prokind = 'p'
-        AND oidvectortypes(p.proargtypes) = 'text, text, jsonb';
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the setting alert_hook names no procedure with parameters (text, text, jsonb): %', p_hook
-            USING ERRCODE = 'ET010', HINT = 'Write its name with its schema, such as ops.page, or leave the setting empty.';
-    END IF;
-    RETURN v_call;
-END
-$_hook_call$;
-COMMENT ON FUNCTION etl._hook_call(text) IS 'The statement that calls the alert hook; error ET010 when there is no such procedure.';
-
-/*
 Raises an alert when the warehouse is older than promised. Called at the start of a run; before the first one nothing is promised.
 Writes:     as etl._alert.
 */

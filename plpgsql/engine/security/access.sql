@@ -528,59 +528,6 @@ $apply_permissions$;
 COMMENT ON PROCEDURE etl.apply_permissions() IS 'Brings owners and permissions in line with etl.access_schema, etl.permission and etl.definer_routine.';
 
 /*
-Refuses temporary relations of the session that are not its own role's. A routine that works with its owner's rights and reads temporary
-tables would otherwise execute what its caller has put into a view of that name.
-Parameters: p_pattern, LIKE pattern of the names.
-Errors:     ET039.
-*/
-CREATE OR REPLACE FUNCTION etl._refuse_foreign_temporary(p_pattern text)
-RETURNS void
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_foreign_temporary$
-DECLARE
-    v_relation text;
-BEGIN
-    SELECT c.relname
-    INTO v_relation
-    FROM pg_class AS c
-    WHERE c.relnamespace = pg_my_temp_schema()
-        AND c.relname LIKE p_pattern
-        AND c.relowner <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user)
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'the temporary relation "%" stands where the warehouse puts one of its own', v_relation
-            USING ERRCODE = 'ET039', HINT = 'Drop it, or use another session.';
-    END IF;
-END
-$_refuse_foreign_temporary$;
-COMMENT ON FUNCTION etl._refuse_foreign_temporary(text) IS 'Refuses temporary relations that are not the role''s own (ET039).';
-
-/*
-An error message without values of rows. PostgreSQL quotes them in errors of the data: invalid input syntax for type integer: "…", value "…" is
-out of range for type integer. Names of constraints, columns and types stay.
-Parameters: p_sqlstate, error code; p_message, the message.
-Returns:    the message; as it is for other errors than those of the data (classes 22 and 23).
-*/
-CREATE OR REPLACE FUNCTION etl._without_values(p_sqlstate text, p_message text)
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_without_values$
-    SELECT CASE
-        WHEN p_sqlstate ~ '^2[23]'
-            THEN regexp_replace(
-                regexp_replace(p_message, ': ".*"$', ': (withheld)'),
-                '(^|value )".*" (is out of range|for |is not )', '\1(withheld) \2'
-            )
-        ELSE p_message
-    END
-$_without_values$;
-COMMENT ON FUNCTION etl._without_values(text, text) IS 'An error message without the values of rows that PostgreSQL quotes in errors of the data.';
-
-/*
 Trigger: keeps values of rows out of the history of runs, which auditors read too. PostgreSQL quotes them in errors of the data:
 "Failing row contains (…)", "Key (email)=(…) already exists", invalid input syntax for type integer: "…".
 Returns:    the row, its detail withheld and the values in its message replaced.
