@@ -57,13 +57,13 @@ def cycle(graph: Graph) -> list[str]:
 
 
 def upward_calls(graph: Graph, page: list[str]) -> list[str]:
-    """Return the calls from a file to one that the contents page names later."""
+    """Return the calls from a file to one that the contents page names later, or not at all."""
     position = {name: number for number, name in enumerate(page)}
     return [
         f"{caller} calls {called}"
         for caller in page
-        for called in sorted(graph[caller])
-        if position[called] > position[caller]
+        for called in sorted(graph.get(caller, ()))
+        if position.get(called, len(page)) > position[caller]
     ]
 
 
