@@ -16,6 +16,8 @@ CREATE SCHEMA dwh;
 COMMENT ON SCHEMA dwh IS 'Star schemas: dimensions with history and facts.';
 CREATE SCHEMA kpi;
 COMMENT ON SCHEMA kpi IS 'Key performance indicators: the views that dashboards read, and all that business users see.';
+CREATE SCHEMA compiled;
+COMMENT ON SCHEMA compiled IS 'Routines that etl.build() writes from templates, one for each object and step. Runs call them; do not edit them.';
 CREATE SCHEMA etl;
 COMMENT ON SCHEMA etl IS 'The engine: catalog, watermarks, runs, tasks, reprocessing queue, and the procedures that use them.';
 

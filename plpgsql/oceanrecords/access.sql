@@ -22,6 +22,7 @@ INSERT INTO etl.access_schema (schema_name, owner_level)
 VALUES
     ('analysis', 'etl'),
     ('audit', NULL),
+    ('compiled', 'etl'),
     ('delta', 'etl'),
     ('dwh', 'etl'),
     ('etl', 'etl'),
@@ -56,6 +57,7 @@ FROM (
         ('{application,etl}', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
         ('{auditor,steward}', 'schema', 'etl', '{etl}', '{USAGE}', NULL),
         ('{auditor,etl}', 'schema', 'audit', '{audit}', '{USAGE}', NULL),
+        ('{etl}', 'schema', 'compiled', '{compiled}', '{USAGE}', NULL),
         ('{business,steward}', 'schema', 'kpi', '{kpi}', '{USAGE}', NULL),
         ('{etl,steward}', 'schema', 'source', '{source}', '{USAGE}', NULL),
         ('{etl}', 'schema', 'source_local', '{source_local}', '{USAGE}', NULL),
@@ -155,6 +157,7 @@ FROM (
 
         -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
         ('{etl}', 'routine', 'etl', '{_*}', '{}', NULL),
+        ('{etl}', 'routine', 'compiled', '{*}', '{}', NULL),
         ('{etl}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{build,run,scheduled_run,start_run,work}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),

@@ -3,7 +3,7 @@
 
 CREATE OR REPLACE VIEW etl.layer AS
 WITH engine (position, schema_name) AS (
-    VALUES (2, 'source'), (3, 'delta'), (4, 'stage'), (5, 'work'), (6, 'dwh'), (7, 'kpi'), (9, 'etl')
+    VALUES (2, 'source'), (3, 'delta'), (4, 'stage'), (5, 'work'), (6, 'dwh'), (7, 'kpi'), (9, 'etl'), (10, 'compiled')
 ),
 operational AS (
     SELECT DISTINCT t.relnamespace AS oid
@@ -39,7 +39,7 @@ WHERE n.nspname !~ '^pg_'
     );
 COMMENT ON VIEW etl.layer IS 'Schemas of this database in the order in which data flows: the operational ones, the layers, others, the engine. Those of extensions and of the migrations'' log are left out.';
 COMMENT ON COLUMN etl.layer.schema_name IS 'Schema.';
-COMMENT ON COLUMN etl.layer.position IS 'Order: 1 operational, 2 to 7 the layers from source to kpi, 8 others, 9 the engine.';
+COMMENT ON COLUMN etl.layer.position IS 'Order: 1 operational, 2 to 7 the layers from source to kpi, 8 others, 9 the engine, 10 its compiled routines.';
 COMMENT ON COLUMN etl.layer.is_operational IS 'Whether the extraction contract reads it.';
 COMMENT ON COLUMN etl.layer.comment IS 'What it is for.';
 
