@@ -127,7 +127,7 @@ FROM (
         ),
         (
             '{auditor,steward}', 'relation', 'etl',
-            '{alert,batch,deferred_constraint,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
+            '{alert,batch,default_member,deferred_constraint,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'scheduled_start,schema_drift,task_run,watermark}',
             '{SELECT}', NULL
         ),
@@ -158,7 +158,7 @@ FROM (
         -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
         ('{etl}', 'routine', 'etl', '{_*}', '{}', NULL),
         ('{etl}', 'routine', 'compiled', '{*}', '{}', NULL),
-        ('{etl}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
+        ('{etl}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{build,run,scheduled_run,start_run,work}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{}', NULL),
@@ -170,7 +170,7 @@ FROM (
         -- Called by a function that a view calls.
         ('{steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
@@ -179,7 +179,9 @@ CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)
 VALUES
-    ('etl', '_reconcile', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_begin_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_compare_object', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_end_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
     ('etl', 'forget', 'A steward forgets a customer without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),

@@ -308,7 +308,9 @@ def test_definers_are_the_declared_ones_and_look_at_no_path_of_the_caller(
         """
     )
     assert {row["routine"] for row in found} == {
-        "etl._reconcile",
+        "etl._begin_reconciliation",
+        "etl._compare_object",
+        "etl._end_reconciliation",
         "etl.forget",
         "etl.object_sql",
         "etl.repair",

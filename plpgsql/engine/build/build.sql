@@ -212,6 +212,12 @@ BEGIN
     FROM etl.dimension AS d
     WHERE d.transform_view IS NOT NULL;
 
+    PERFORM etl._drop_compiled_except(ARRAY(
+        SELECT n.name
+        FROM (SELECT d.dimension FROM etl.dimension AS d UNION ALL SELECT f.fact FROM etl.fact AS f) AS o (object)
+        CROSS JOIN LATERAL unnest(etl._compile_reconciliation(o.object)) AS n (name)
+    ));
+
     PERFORM etl._build_tasks();
     PERFORM etl._comment_mirrors();
 END
