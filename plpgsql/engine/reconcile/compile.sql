@@ -34,6 +34,7 @@ DECLARE
     v_kept name[];
     v_right name[];  -- what those should be
     v_overwritten name[];
+    v_tracked name[];
     v_shown name[];  -- attributes of the current version that the view alone decides on
     v_attributes name[];
     r_source etl.source_table := etl._own_source(p_dimension);
@@ -41,9 +42,10 @@ BEGIN
     SELECT
         coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 0), '{}'),
         coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 1), '{}'),
+        coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 2), '{}'),
         coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type > 0 AND a.attribute <> ALL (coalesce(etl._columns(p_dimension.history_view), '{}'))), '{}'),
         coalesce(array_agg(a.attribute ORDER BY a.attribute), '{}')
-    INTO v_kept, v_overwritten, v_shown, v_attributes
+    INTO v_kept, v_overwritten, v_tracked, v_shown, v_attributes
     FROM etl.dimension_attribute AS a
     WHERE a.dimension = p_dimension.dimension;
     v_right := ARRAY(SELECT 'right_' || k.name FROM unnest(v_kept) AS k (name));
@@ -61,6 +63,8 @@ BEGIN
         'key_not_null', etl._list(p_dimension.business_key, 'o.%1$I IS NOT NULL', ' AND '),
         'shown_d', coalesce(etl._compared_list(v_shown, 'd', v_table), '0'),
         'shown_v', coalesce(etl._compared_list(v_shown, 'v', v_table), '0'),
+        'tracked_d', coalesce(etl._compared_list(v_tracked, 'd', v_table), '0'),
+        'tracked_v', coalesce(etl._compared_list(v_tracked, 'v', v_table), '0'),
         'bk_image', etl._compared_list(p_dimension.business_key, 'd', v_table),
         'kept_d', coalesce(nullif(etl._list(v_kept, 'c.%1$I::text'), ''), '0'),
         'kept_right', coalesce(nullif(etl._list(v_right, 'c.%1$I::text'), ''), '0'),
@@ -132,6 +136,8 @@ END$sql$,
     CREATE TEMPORARY TABLE reconciled_correction ON COMMIT DROP AS
     WITH version AS (
         SELECT d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to{{, d.kept}}, v.is_known, v.deleted_at,
+            -- Otherwise another version is missing, which the plan adds.
+            v.is_known AND NOT ROW({{tracked_d}})::record *<> ROW({{tracked_v}})::record AS is_last_known,
             lag(d.valid_from) OVER member AS previous_from,
             lead(d.valid_from) OVER member AS next_from{{kept_values}}
         FROM {{dimension_table}} AS d
@@ -169,7 +175,7 @@ END$sql$,
                     ),
                     w.next_from
                 )
-                WHEN w.is_known THEN 'infinity'
+                WHEN w.is_last_known THEN 'infinity'
                 WHEN w.deleted_at <= clock_timestamp() THEN greatest(w.deleted_at, w.valid_to)
                 ELSE w.valid_to
             END AS right_valid_to
