@@ -1,10 +1,13 @@
-"""The command `oceanrecords`: the root of all commands, and the one place where errors are told."""
+"""The command `oceanrecords`: the root of all commands, and the place where errors are shown."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import psycopg
@@ -13,7 +16,7 @@ from typer.core import TyperGroup
 
 from driver import version
 from driver.errors import EXIT_INTERRUPTED, UserError, from_database
-from driver.output import console, error_console, print_error
+from driver.output import console, error_console, mode, print_error
 from driver.state import State
 
 
@@ -25,14 +28,12 @@ class _Command:
         panel: of the help.
         module: the module.
         function: its function; None when the module defines a group of commands, `app`.
-        examples: name of what is shown below the function's help.
         purpose: what the help says of a group whose packages are slow to import.
     """
 
     panel: str
     module: str
     function: str | None = None
-    examples: str = "EXAMPLES"
     purpose: str | None = None
 
     def load(self, name: str) -> Any:
@@ -43,9 +44,7 @@ class _Command:
             command.name = name
         else:
             alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
-            alone.command(name, epilog=getattr(module, self.examples))(
-                getattr(module, self.function)
-            )
+            alone.command(name, epilog=module.EXAMPLES)(getattr(module, self.function))
             command = typer.main.get_command(alone)
         command.rich_help_panel = self.panel
         return command
@@ -57,19 +56,21 @@ _COMMANDS = {
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
+    "settings": _Command("Set up", "driver.commands.settings"),
     "users": _Command("People", "driver.users"),
     "forget": _Command("People", "driver.forget", "forget"),
     "run": _Command("Load", "driver.commands.run", "run"),
     "schedule": _Command("Load", "driver.commands.schedule"),
-    "status": _Command("Look", "driver.commands.status", "status", "STATUS_EXAMPLES"),
-    "queue": _Command("Look", "driver.commands.status", "queue", "QUEUE_EXAMPLES"),
-    "quarantine": _Command("Look", "driver.commands.status", "quarantine", "QUARANTINE_EXAMPLES"),
+    "status": _Command("Look", "driver.commands.status", "status"),
+    "ls": _Command("Look", "driver.commands.ls", "ls"),
+    "queue": _Command("Look", "driver.commands.queue", "queue"),
+    "quarantine": _Command("Look", "driver.commands.quarantine", "quarantine"),
     "check": _Command("Look", "driver.commands.check", "check"),
     "reconcile": _Command("Look", "driver.commands.reconcile", "reconcile"),
     "docs": _Command("Look", "driver.commands.docs", "docs"),
     "trace": _Command("Look", "driver.commands.trace", "trace_command"),
-    "sql": _Command("Look", "driver.commands.status", "sql", "SQL_EXAMPLES"),
-    "kpi": _Command("Look", "driver.commands.status", "kpi", "KPI_EXAMPLES"),
+    "sql": _Command("Look", "driver.commands.sql", "sql"),
+    "kpi": _Command("Look", "driver.commands.kpi", "kpi"),
     "simulate": _Command(
         "Operational system",
         "simulator.cli",
@@ -89,9 +90,9 @@ _COMMANDS = {
 
 
 class RootGroup(TyperGroup):
-    """Tells every error as a sentence with a hint, and never shows a traceback.
+    """Shows every error as a sentence with a hint, and as JSON where JSON was asked for.
 
-    OCEANRECORDS_DEBUG=1 shows it all the same.
+    OCEANRECORDS_DEBUG=1 shows the traceback as well.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -115,6 +116,25 @@ class RootGroup(TyperGroup):
             command = _COMMANDS[name].load(name)
         return name, command, rest
 
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run the command line, with usage errors in the form that was asked for."""
+        given = list(sys.argv[1:] if args is None else args)
+        mode.json = _has(given, "--json")
+        mode.quiet = _has(given, "--quiet")
+        if mode.quiet and not _is_psql(given):
+            given.remove("--quiet")  # it goes anywhere, before or behind the command
+        if not mode.json or not options.get("standalone_mode", True):
+            return super().main(given, *rest, **options)
+        try:
+            status = super().main(given, *rest, **{**options, "standalone_mode": False})
+        except Exception as error:
+            if not _belongs_to_click(error):
+                raise
+            said = getattr(error, "format_message", lambda: "The command was aborted.")()
+            status = getattr(error, "exit_code", 1)
+            print_error(UserError(said, _usage_hint(error), status))
+        sys.exit(status if isinstance(status, int) else 0)
+
     def invoke(self, ctx: Any) -> Any:  # Typer's own click, or click itself
         """Run the command, and turn what it raises into a message and an exit status."""
         try:
@@ -128,7 +148,10 @@ class RootGroup(TyperGroup):
             print_error(from_database(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            error_console.print("interrupted", style="warn")
+            if mode.json:
+                print_error(UserError("The command was interrupted.", exit_code=EXIT_INTERRUPTED))
+            else:
+                error_console.print("interrupted", style="warn")
             raise typer.Exit(EXIT_INTERRUPTED) from error
         except BrokenPipeError:
             raise
@@ -138,11 +161,28 @@ class RootGroup(TyperGroup):
             _maybe_debug()
             print_error(
                 UserError(
-                    f"Something unforeseen happened: {type(error).__name__}: {error}",
+                    f"An unexpected error occurred: {type(error).__name__}: {error}",
                     "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
+                    code="internal",
                 )
             )
             raise typer.Exit(1) from error
+
+
+def _has(arguments: Sequence[str], option: str) -> bool:
+    """Tell whether an option is among the arguments, before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return option in arguments[:end]
+
+
+def _is_psql(arguments: Sequence[str]) -> bool:
+    """Tell `db psql`, whose further arguments are psql's."""
+    return any(pair == ("db", "psql") for pair in pairwise(arguments))
+
+
+def _usage_hint(error: Exception) -> str | None:
+    context = getattr(error, "ctx", None)
+    return f"Try: {context.command_path} --help" if context is not None else None
 
 
 def _belongs_to_click(error: Exception) -> bool:
@@ -185,6 +225,10 @@ def root(
             "Otherwise OCEANRECORDS_DSN, then PG* variables, then the embedded server.",
         ),
     ] = None,
+    quiet: Annotated[  # noqa: ARG001  # read by RootGroup.main
+        bool,
+        typer.Option("--quiet", help="Print errors and JSON only."),
+    ] = False,
     version: Annotated[  # noqa: ARG001
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),

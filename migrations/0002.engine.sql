@@ -26,13 +26,15 @@ CREATE TABLE etl.setting (
     value text NOT NULL,
     value_type text NOT NULL DEFAULT 'text'
         CHECK (value_type IN ('text', 'count', 'currency', 'date', 'interval', 'procedure', 'time zone')),
-    description text NOT NULL
+    description text NOT NULL,
+    default_value text
 );
 COMMENT ON TABLE etl.setting IS 'Settings of the warehouse, one row each; change the value with UPDATE.';
 COMMENT ON COLUMN etl.setting.name IS 'Name of the setting.';
 COMMENT ON COLUMN etl.setting.value IS 'Value as text; the reader casts it.';
 COMMENT ON COLUMN etl.setting.value_type IS 'What the value has to be; it is checked as it is written.';
 COMMENT ON COLUMN etl.setting.description IS 'What the setting decides, with its unit.';
+COMMENT ON COLUMN etl.setting.default_value IS 'Value that the setting was installed with.';
 
 -- Catalog: sources ----------------------------------------------------------------------------------------------------
 

@@ -212,3 +212,17 @@ COMMENT ON COLUMN etl.maintenance.maintenance_id IS 'Number of the maintenance.'
 COMMENT ON COLUMN etl.maintenance.maintained_at IS 'When it was done.';
 COMMENT ON COLUMN etl.maintenance.run_id IS 'Run that did it.';
 COMMENT ON COLUMN etl.maintenance.deleted IS 'Rows deleted, by table.';
+
+-- Names for groups of objects ------------------------------------------------------------------------------------------
+
+CREATE TABLE etl.object_tag (
+    object name NOT NULL,
+    tag text NOT NULL CHECK (tag ~ '^[a-z0-9_-]+$'),
+    PRIMARY KEY (object, tag)
+);
+COMMENT ON TABLE etl.object_tag IS 'Tags of objects, by which the command line selects them: tag:finance.';
+COMMENT ON COLUMN etl.object_tag.object IS 'Source table, dimension, fact or aggregate.';
+COMMENT ON COLUMN etl.object_tag.tag IS 'Tag: lower-case letters, digits, _ and -.';
+
+-- Failures are few among very many successes.
+CREATE INDEX task_run_failed ON etl.task_run (task, run_id) WHERE status = 'failed';

@@ -36,11 +36,10 @@ def start(as_json: JsonOption = False) -> None:
         return
     with console.status(f"{waiting} in {server.home} …"):
         started = server.start()
-    console.print(
-        f"[ok]●[/] PostgreSQL {'started' if started else 'runs already'} on port {server.port}, "
-        f"[quiet]data in {server.folder}[/]",
-        soft_wrap=True,
-    )
+    console.say(
+        "[ok]●[/] PostgreSQL {} on port {}, [quiet]data in {}[/]",
+        "started" if started else "runs already", server.port, server.folder,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: oceanrecords db stop")
@@ -53,9 +52,7 @@ def stop(as_json: JsonOption = False) -> None:
     with console.status("Stopping PostgreSQL …"):
         stopped = server.stop()
     said = "stopped" if stopped else "was not running"
-    console.print(
-        f"[quiet]○[/] PostgreSQL {said}, [quiet]data in {server.folder}[/]", soft_wrap=True
-    )
+    console.say("[quiet]○[/] PostgreSQL {}, [quiet]data in {}[/]", said, server.folder)
 
 
 @app.command(epilog="Example: oceanrecords db status --json")
@@ -69,7 +66,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     try:
         target = resolve(given.dsn)
     except UserError:
-        if given.dsn or os.environ.get("OCEANRECORDS_DSN"):
+        if given.dsn is not None or os.environ.get("OCEANRECORDS_DSN"):
             raise
         emit(
             {"running": False, "origin": "embedded server", "home": str(server.home)},
@@ -99,14 +96,14 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _render_stopped(answer: dict[str, Any]) -> None:
-    console.print(
-        f"[quiet]○[/] The embedded server in {answer['home']} does not run", soft_wrap=True
-    )
+    console.say("[quiet]○[/] The embedded server in {} is not running", answer["home"])
     console.print("  [quiet]start it with[/] oceanrecords db start")
 
 
 def _render_running(answer: dict[str, Any]) -> None:
-    console.print(f"[ok]●[/] PostgreSQL {answer['version']} answers [quiet]({answer['origin']})[/]")
+    console.say(
+        "[ok]●[/] PostgreSQL {} answers [quiet]({})[/]", answer["version"], answer["origin"]
+    )
     since = answer["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
     for label, value in (
         ("database", answer["place"]),
@@ -116,7 +113,7 @@ def _render_running(answer: dict[str, Any]) -> None:
         ("home", answer["home"]),
     ):
         if value:
-            console.print(f"  [quiet]{label:<14}[/]{value}", soft_wrap=True)
+            console.say("  [quiet]{}[/]{}", f"{label:<14}", value)
 
 
 @app.command(epilog='Example: psql "$(oceanrecords db url)"')

@@ -148,6 +148,9 @@ FROM (
         ('{auditor,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status,run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
+        ('{auditor,steward}', 'relation', 'etl', '{object_edge,object_status,object_tag}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{failing_task,problem}', '{SELECT}', NULL),
+        ('{auditor,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
         -- It looks into schemas that auditors have no right to use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
