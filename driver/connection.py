@@ -212,7 +212,9 @@ def _set_up(target: Target, connection: psycopg.Connection) -> None:
             code="0A000",
         )
     # A pooler gives its clients numbers of its own in place of the server's process ids.
-    if pid != connection.info.backend_pid and _shares_sessions(connection):
+    if pid == connection.info.backend_pid or target in _in_session_mode:
+        return
+    if _shares_sessions(connection):
         raise UserError(
             f"{describe(target)} is reached through a pooler that shares sessions "
             "between transactions, which the warehouse cannot use.",
@@ -220,9 +222,11 @@ def _set_up(target: Target, connection: psycopg.Connection) -> None:
             "(PgBouncer: pool_mode = session).",
             code="0A000",
         )
+    _in_session_mode.add(target)
 
 
-_PROBES = 3
+_PROBES = 2
+_in_session_mode: set[Target] = set()  # one look is enough, and takes sessions from the pool
 
 
 def _shares_sessions(connection: psycopg.Connection) -> bool:
@@ -245,7 +249,7 @@ def _shares_sessions(connection: psycopg.Connection) -> bool:
                 )
             )
             # Its transaction stays open, so the next one is given another server.
-            if _process(others[-1]) == own:
+            if _process(others[-1], stay=True) == own:
                 return True
         return _process(connection) != own
     except psycopg.OperationalError:
@@ -256,8 +260,11 @@ def _shares_sessions(connection: psycopg.Connection) -> bool:
             other.close()
 
 
-def _process(connection: psycopg.Connection) -> int:
+def _process(connection: psycopg.Connection, *, stay: bool = False) -> int:
+    """Return the server process in use; stay in the transaction, or leave it."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if not stay and not connection.autocommit:
+        connection.rollback()
     return int(row[0]) if row else 0
 
 

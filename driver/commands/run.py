@@ -210,9 +210,9 @@ def _answer(outcome: Outcome, *, as_json: bool) -> None:
     if one.rows_quarantined:
         objects = sorted({task.object for task in outcome.tasks if task.rows_quarantined})
         shown_on.say(
-            "  [warn]{} could not be loaded:[/] [quiet]oceanrecords quarantine {}[/]",
+            "  [warn]{} could not be loaded:[/] [quiet]oceanrecords quarantine{}[/]",
             output.plural(one.rows_quarantined, "row"),
-            objects[0] if len(objects) == 1 else "",
+            f" {objects[0]}" if len(objects) == 1 else "",
         )
     if outcome.status != "succeeded":
         shown_on.print("  [quiet]See: oceanrecords status. The next run tries again.[/]")

@@ -8,12 +8,14 @@ from datetime import datetime
 from itertools import groupby
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.text import Text
 
 from driver import output, state
 from driver.commands.options import MOST_ROWS, JsonOption, complete_trace
 from driver.connection import connect
+from driver.errors import unknown
 from driver.output import console, emit
 from driver.trace import Section, trace
 
@@ -32,6 +34,7 @@ _TITLES = {
 }
 _VALIDITY = ("valid_from", "valid_to", "is_current")
 _ENDS = {"-infinity": "…", "infinity": "now"}
+_UNKNOWN_KIND = "ET045"
 _HOUSEKEEPING = ("row_xid",)
 # Left out where rows stand side by side.
 _MARKS = ("created_at", "updated_at", "is_current")
@@ -62,7 +65,13 @@ def trace_command(
     the facts that point at it, queue, quarantine, and the runs that wrote all that.
     """
     with connect(state.of(context).dsn) as connection:
-        sections = trace(connection, kind, key, limit)
+        try:
+            sections = trace(connection, kind, key, limit)
+        except psycopg.Error as error:
+            if error.sqlstate != _UNKNOWN_KIND:
+                raise
+            rows = connection.execute("SELECT kind, object FROM etl.trace_kind").fetchall()
+            raise unknown("kind of key", kind, {name for row in rows for name in row}) from error
     answer = {"kind": kind, "key": key, "sections": [asdict(section) for section in sections]}
     if kind.lower() == "run":
         emit(answer, as_json=as_json, render=lambda _: _render_run(sections))

@@ -24,7 +24,7 @@ SELECT
     w.complete_until,
     coalesce(w.is_stale, true) AS is_stale,
     coalesce(u.names, '{}') AS upstream,
-    coalesce(d.names, '{}') AS downstream,
+    coalesce(l.names, '{}') AS downstream,
     coalesce(g.names, '{}') AS tags,
     t.position
 FROM (
@@ -52,7 +52,7 @@ LEFT JOIN (
     SELECT e.upstream, array_agg(e.downstream ORDER BY e.downstream) AS names
     FROM etl.object_edge AS e
     GROUP BY e.upstream
-) AS d ON d.upstream = o.object
+) AS l ON l.upstream = o.object
 LEFT JOIN (
     SELECT m.object, array_agg(m.tag ORDER BY m.tag) AS names
     FROM etl.object_tag AS m
@@ -182,7 +182,28 @@ AS $has_shared_work$
 $has_shared_work$;
 COMMENT ON FUNCTION etl.has_shared_work(bigint) IS 'Whether a run has work that another worker can share.';
 
--- A setting that has just been installed has its default.
+/*
+Trigger: notes the value that a setting is installed with.
+Returns:    the row with its default.
+*/
+CREATE OR REPLACE FUNCTION etl._note_default()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_note_default$
+BEGIN
+    NEW.default_value := coalesce(NEW.default_value, NEW.value);
+    RETURN NEW;
+END
+$_note_default$;
+COMMENT ON FUNCTION etl._note_default() IS 'Trigger: notes the value that a setting is installed with.';
+
+CREATE OR REPLACE TRIGGER note_default
+    BEFORE INSERT ON etl.setting
+    FOR EACH ROW
+    EXECUTE FUNCTION etl._note_default();
+
+-- Those that were installed before the trigger have their defaults still.
 UPDATE etl.setting
 SET default_value = value
 WHERE default_value IS NULL;
