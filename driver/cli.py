@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
 
-import psycopg
 import typer
 from typer.core import TyperGroup
 
 from driver import version
-from driver.errors import EXIT_INTERRUPTED, UserError, from_database
-from driver.output import console, error_console, mode, print_error
+from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from driver.mode import mode
 from driver.state import State
 
 
@@ -132,7 +131,7 @@ class RootGroup(TyperGroup):
                 raise
             said = getattr(error, "format_message", lambda: "The command was aborted.")()
             status = getattr(error, "exit_code", 1)
-            print_error(UserError(said, _usage_hint(error), status))
+            _print_error(UserError(said, _usage_hint(error), status))
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:  # Typer's own click, or click itself
@@ -141,17 +140,10 @@ class RootGroup(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             _maybe_debug()
-            print_error(error)
+            _print_error(error)
             raise typer.Exit(error.exit_code) from error
-        except psycopg.Error as error:
-            _maybe_debug()
-            print_error(from_database(error))
-            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            if mode.json:
-                print_error(UserError("The command was interrupted.", exit_code=EXIT_INTERRUPTED))
-            else:
-                error_console.print("interrupted", style="warn")
+            _print_interrupted()
             raise typer.Exit(EXIT_INTERRUPTED) from error
         except BrokenPipeError:
             raise
@@ -159,13 +151,7 @@ class RootGroup(TyperGroup):
             if _belongs_to_click(error):
                 raise
             _maybe_debug()
-            print_error(
-                UserError(
-                    f"An unexpected error occurred: {type(error).__name__}: {error}",
-                    "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
-                    code="internal",
-                )
-            )
+            _print_error(_as_user_error(error))
             raise typer.Exit(1) from error
 
 
@@ -190,8 +176,36 @@ def _belongs_to_click(error: Exception) -> bool:
     return any(base.__module__.split(".")[0] in ("typer", "click") for base in type(error).__mro__)
 
 
+def _as_user_error(error: Exception) -> UserError:
+    psycopg = sys.modules.get("psycopg")  # what has not been imported has not raised anything
+    if psycopg is not None and isinstance(error, psycopg.Error):
+        return from_database(error)
+    return UserError(
+        f"An unexpected error occurred: {type(error).__name__}: {error}",
+        "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
+        code="internal",
+    )
+
+
+def _print_error(error: UserError) -> None:
+    from driver.output import print_error  # a command that goes well need not print anything
+
+    print_error(error)
+
+
+def _print_interrupted() -> None:
+    if mode.json:
+        _print_error(UserError("The command was interrupted.", exit_code=EXIT_INTERRUPTED))
+        return
+    from driver.output import error_console
+
+    error_console.print("interrupted", style="warn")
+
+
 def _maybe_debug() -> None:
     if os.environ.get("OCEANRECORDS_DEBUG"):
+        from driver.output import error_console
+
         error_console.print_exception()
 
 
@@ -207,9 +221,18 @@ app = typer.Typer(
 )
 
 
+def _target_names() -> list[str]:
+    from driver import targets
+
+    try:
+        return [one.name for one in targets.read()]
+    except UserError:
+        return []
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.print(f"oceanrecords {version()}")
+        typer.echo(f"oceanrecords {version()}")
         raise typer.Exit
 
 
@@ -222,7 +245,17 @@ def root(
             "--dsn",
             metavar="DSN",
             help="Database to work on: postgresql://user@host/database, or libpq's key=value form. "
-            "Otherwise OCEANRECORDS_DSN, then PG* variables, then the embedded server.",
+            "Otherwise OCEANRECORDS_DSN, OCEANRECORDS_TARGET, PG* variables, the default target, "
+            "the embedded server.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="Database by its name in oceanrecords.toml, or in ~/.config/oceanrecords/.",
+            autocompletion=_target_names,
         ),
     ] = None,
     quiet: Annotated[  # noqa: ARG001  # read by RootGroup.main
@@ -235,4 +268,10 @@ def root(
     ] = False,
 ) -> None:
     """Take the options that all commands share."""
+    if target is not None:
+        from driver import targets
+
+        if dsn is not None:
+            raise UserError("--target goes without --dsn.", exit_code=EXIT_USAGE)
+        dsn = targets.find(target)
     context.obj = State(dsn=dsn)

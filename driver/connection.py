@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import conninfo
 
+from driver import targets
 from driver.errors import EXIT_USAGE, UserError
 
 OLDEST_VERSION = 15
@@ -37,10 +38,13 @@ class Target:
 
 
 def resolve(dsn: str | None = None) -> Target:
-    """Choose the database: `--dsn`, OCEANRECORDS_DSN, libpq's PG* variables, the embedded server.
+    """Choose the database.
+
+    The first of these that is given: `--dsn` or `--target`, OCEANRECORDS_DSN, OCEANRECORDS_TARGET,
+    libpq's PG* variables, the default target, the embedded server.
 
     Parameters:
-        dsn: the value of `--dsn`, or None.
+        dsn: the value of `--dsn`, or the string of the target named; None for neither.
 
     Raises:
         UserError: if the connection string cannot be read, or the embedded server does not run.
@@ -52,13 +56,20 @@ def resolve(dsn: str | None = None) -> Target:
                 "Name a database, or leave the option out.",
                 EXIT_USAGE,
             )
-        return Target(_checked(dsn, "--dsn"), "--dsn")
+        origin = dsn.origin if isinstance(dsn, targets.TargetDsn) else "--dsn"
+        return Target(_checked(dsn, origin), origin)
     from_environment = os.environ.get("OCEANRECORDS_DSN")
     if from_environment:
         return Target(_checked(from_environment, "OCEANRECORDS_DSN"), "OCEANRECORDS_DSN")
+    named = os.environ.get(targets.VARIABLE)
+    if named:
+        return resolve(targets.find(named))
     selecting = [name for name in _SELECTING_VARIABLES if os.environ.get(name)]
     if selecting:
         return Target("", ", ".join(selecting))
+    default = targets.default()
+    if default is not None:
+        return resolve(default)
     from driver.server import EmbeddedServer  # costs a command on another server its start
 
     server = EmbeddedServer()
@@ -66,7 +77,7 @@ def resolve(dsn: str | None = None) -> Target:
         state = "is not running" if server.exists() else "has not been set up"
         raise UserError(
             f"The embedded server in {server.home} {state}.",
-            "Start it with `oceanrecords db start`, or name another server with --dsn.",
+            "Start it with `oceanrecords db start`, or name another server with --dsn or --target.",
         )
     return Target(server.conninfo(), "embedded server", embedded=True)
 

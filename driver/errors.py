@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import psycopg
+if TYPE_CHECKING:  # a command that touches no database does without
+    import psycopg
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -147,6 +149,6 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
     hint = diag.message_hint
     if hint is None and diag.sqlstate in _ADVICE:
         hint = _ADVICE[diag.sqlstate].hint
-    if diag.sqlstate is None and isinstance(error, psycopg.OperationalError):
+    if diag.sqlstate is None and type(error).__name__ == "OperationalError":
         hint = hint or "The connection was lost; see `oceanrecords db status`."
     return UserError(first_line, hint, detail=diag.message_detail, code=diag.sqlstate)

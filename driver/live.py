@@ -23,6 +23,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from driver import output
+from driver.mode import mode
 from driver.run import CHANNEL
 from driver.warehouse import Failing, Run, Task, by_kind, fetch, latest_runs, tasks_of
 
@@ -114,7 +115,7 @@ class RunView:
         self._announced: set[str] = set()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._brief and not output.mode.quiet:
+        if self._console.is_terminal and not self._brief and not mode.quiet:
             self._live = Live(self, console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
         return self

@@ -24,6 +24,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from driver.errors import UserError
+from driver.mode import mode
 
 _THEME = Theme(
     {
@@ -43,23 +44,6 @@ _WIDTH_OF_A_PIPE = 100_000
 READABLE_WIDTH = 120
 _NARROWEST = 20
 
-
-@dataclass
-class Mode:
-    """What the command line asked of all output.
-
-    Attributes:
-        json: errors are JSON on standard output.
-        lines: JSON is written as one line each.
-        quiet: nothing but errors and JSON is printed.
-    """
-
-    json: bool = False
-    lines: bool = False
-    quiet: bool = False
-
-
-mode = Mode()
 
 # -- characters -----------------------------------------------------------------------------------
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import urllib.parse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 from psycopg import conninfo
 
-from driver import state
+from driver import output, state
+from driver import targets as named
 from driver.commands.options import JsonOption
 from driver.connection import Target, connect_to, describe, readable_version, resolve
 from driver.errors import UserError
@@ -114,6 +115,28 @@ def _render_running(answer: dict[str, Any]) -> None:
     ):
         if value:
             console.say("  [quiet]{}[/]{}", f"{label:<14}", value)
+
+
+@app.command(epilog="Example: oceanrecords db targets")
+def targets(as_json: JsonOption = False) -> None:
+    """List the databases that --target knows by name."""
+    answer = [{**asdict(one), "file": str(one.file)} for one in named.read()]
+    emit(answer, as_json=as_json, render=_render_targets)
+
+
+def _render_targets(answer: list[dict[str, Any]]) -> None:
+    if not answer:
+        console.say("There are no targets. [quiet]They are declared in {}[/]", named.PROJECT_FILE)
+        return
+    table = output.table("target", "", "database", "declared in", spare=("declared in",))
+    for one in answer:
+        table.add_row(
+            one["name"],
+            "default" if one["is_default"] else "",
+            describe(Target(one["dsn"], "")),
+            one["file"],
+        )
+    console.print(table)
 
 
 @app.command(epilog='Example: psql "$(oceanrecords db url)"')

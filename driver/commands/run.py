@@ -18,6 +18,7 @@ from driver.commands.options import ExcludeOption, JsonOption, complete_task
 from driver.connection import Target, connect_to, resolve
 from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
 from driver.live import RunView, summary
+from driver.mode import mode
 from driver.output import console, error_console, print_error, print_json
 from driver.run import Interrupted, Outcome
 from driver.run import run as work
@@ -92,7 +93,7 @@ def run(
             "--every goes with neither --only, --exclude nor --full-refresh.",
             exit_code=EXIT_USAGE,
         )
-    output.mode.lines = as_json
+    mode.lines = as_json
     target = resolve(state.of(context).dsn)
     signal.signal(signal.SIGTERM, _interrupt)
     if interval is not None:
@@ -205,7 +206,7 @@ def _answer(outcome: Outcome, *, as_json: bool) -> None:
     one = outcome.run
     style = _STYLES.get(outcome.status, "bad")
     # What went wrong must reach whoever asked for quiet.
-    shown_on = error_console if output.mode.quiet and outcome.status != "succeeded" else console
+    shown_on = error_console if mode.quiet and outcome.status != "succeeded" else console
     shown_on.say(f"[{style}]●[/] Run {{}} {{}}: {{}}", one.run_id, outcome.status, summary(one))
     if one.rows_quarantined:
         objects = sorted({task.object for task in outcome.tasks if task.rows_quarantined})

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from driver import output, state
 from driver.commands.options import ExcludeOption, JsonOption, complete_task
 from driver.connection import connect
+from driver.mode import mode
 from driver.output import console, emit
 from driver.selection import Catalog
 
@@ -56,5 +57,5 @@ def _render(answer: list[dict[str, Any]]) -> None:
         from rich.syntax import Syntax  # a command without a terminal does not need it
 
         console.print(Syntax(text, "postgresql", theme="ansi_dark", background_color="default"))
-    elif not output.mode.quiet:
+    elif not mode.quiet:
         console.file.write(output.visible(text))
