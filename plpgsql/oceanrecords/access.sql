@@ -151,6 +151,7 @@ FROM (
         ('{auditor,steward}', 'relation', 'etl', '{object_edge,object_status,object_tag}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{failing_task,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
         -- It looks into schemas that auditors have no right to use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
