@@ -129,6 +129,14 @@ def unknown(what: str, name: str, known: Iterable[str], *, lists: str = "") -> U
 _FEW = 20
 
 
+def suggest(error: UserError, name: str, known: Iterable[str]) -> UserError:
+    """Add to the error for an unknown name the names that may have been meant."""
+    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
+    if close:
+        error.hint = f"Did you mean {' or '.join(close)}? {error.hint or ''}".strip()
+    return error
+
+
 def from_database(error: psycopg.Error, *, context: str | None = None) -> UserError:
     """Turn a database error into a UserError with the server's message, DETAIL and HINT.
 

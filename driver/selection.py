@@ -27,6 +27,11 @@ LIST = "oceanrecords ls"
 _SELECTOR = re.compile(r"(?:(?P<up>\d*)\+)?(?P<what>[^+]+?)(?:\+(?P<down>\d*))?")
 
 
+def is_plain(selector: str) -> bool:
+    """Tell a name from a selector with operators."""
+    return not any(sign in selector for sign in "+:,*?[")
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The objects of the warehouse, and the names of its tasks.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from psycopg.rows import dict_row
 from rich.text import Text
@@ -12,7 +13,14 @@ from rich.text import Text
 from driver import output, state
 from driver.commands.options import FailOption, JsonOption, complete_check
 from driver.connection import connect
-from driver.errors import EXIT_ERROR, EXIT_USAGE, UserError, unknown
+from driver.errors import (
+    EXIT_ERROR,
+    EXIT_USAGE,
+    UNKNOWN_NAME,
+    UserError,
+    from_database,
+    suggest,
+)
 from driver.output import console, emit
 from driver.warehouse import Problem, fetch
 
@@ -46,12 +54,8 @@ def check(
     if names and do_all:
         raise UserError("--all takes no --name.", exit_code=EXIT_USAGE)
     with connect(state.of(context).dsn) as connection:
-        known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
-        for name in names or []:
-            if name not in known:
-                raise unknown("quality check", name, known, lists="oceanrecords check")
         if names or do_all:
-            connection.execute("SELECT etl.run_checks(%s)", [names])
+            _run(connection, names)
         with connection.cursor(row_factory=dict_row) as cursor:
             answer = cursor.execute(
                 "SELECT * FROM etl.check_status "
@@ -70,6 +74,17 @@ def check(
                     "[bad]![/] {}: {} [quiet]{}[/]", problem.kind, problem.message, problem.remedy
                 )
         raise typer.Exit(EXIT_ERROR)
+
+
+def _run(connection: psycopg.Connection, names: list[str] | None) -> None:
+    try:
+        connection.execute("SELECT etl.run_checks(%s)", [names])
+    except psycopg.Error as error:
+        if error.sqlstate != UNKNOWN_NAME:
+            raise
+        known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
+        wrong = next((name for name in names or [] if name not in known), "")
+        raise suggest(from_database(error), wrong, known) from error
 
 
 def _render(answer: list[dict[str, Any]]) -> None:

@@ -13,11 +13,11 @@ from rich.text import Text
 from driver import output, state
 from driver.commands.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
 from driver.connection import Target, connect_to, resolve
-from driver.errors import EXIT_ERROR
+from driver.errors import EXIT_ERROR, from_database, suggest
 from driver.live import RunView
 from driver.output import console, emit, error_console
 from driver.run import run as work
-from driver.selection import Catalog
+from driver.selection import Catalog, is_plain
 
 EXAMPLES = (
     "Examples: oceanrecords reconcile · oceanrecords reconcile fact_order orders · "
@@ -83,7 +83,17 @@ def _objects(target: Target, selectors: list[str], exclude: list[str]) -> list[s
     if not selectors and not exclude:
         return None
     with connect_to(target) as connection:
-        return Catalog.read(connection).select(selectors, exclude)
+        catalog = Catalog.read(connection)
+        if not exclude and all(map(is_plain, selectors)):
+            wrong = next((name for name in selectors if name not in catalog.objects), None)
+            if wrong is None:
+                return selectors
+            # The engine says which objects can be compared.
+            try:
+                connection.execute("CALL etl.reconcile(%s, NULL)", [[wrong]])
+            except psycopg.Error as error:
+                raise suggest(from_database(error), wrong, catalog.objects) from error
+        return catalog.select(selectors, exclude)
 
 
 def _once(target: Target, objects: list[str] | None, limit: int) -> dict[str, Any]:

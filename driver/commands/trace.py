@@ -15,7 +15,7 @@ from rich.text import Text
 from driver import output, state
 from driver.commands.options import MOST_ROWS, JsonOption, complete_trace
 from driver.connection import connect
-from driver.errors import unknown
+from driver.errors import from_database, suggest
 from driver.output import console, emit
 from driver.trace import Section, trace
 
@@ -71,7 +71,8 @@ def trace_command(
             if error.sqlstate != _UNKNOWN_KIND:
                 raise
             rows = connection.execute("SELECT kind, object FROM etl.trace_kind").fetchall()
-            raise unknown("kind of key", kind, {name for row in rows for name in row}) from error
+            known = {name for row in rows for name in row}
+            raise suggest(from_database(error), kind, known) from error
     answer = {"kind": kind, "key": key, "sections": [asdict(section) for section in sections]}
     if kind.lower() == "run":
         emit(answer, as_json=as_json, render=lambda _: _render_run(sections))

