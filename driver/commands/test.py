@@ -181,10 +181,8 @@ def _cases_of(file: Path) -> Iterator[_Case]:
         if not isinstance(one, dict) or not one.get("object"):
             raise UserError(f"{place} has no object.", "Write object: dim_supplier.")
         for key in one:
-            if key not in ("name", "object", "given", "expect"):
-                raise unknown(
-                    f"key of test {number}", str(key), ["name", "object", "given", "expect"]
-                )
+            if key not in _KEYS:
+                raise unknown(f"key of test {number} of {file}", str(key), _KEYS)
         if "expect" not in one:
             raise UserError(f"{place} expects nothing.", "Write expect: and the rows, or [].")
         yield _Case(str(one.get("name") or one["object"]), file, "test", one)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.text import Text
 
 from driver import output
@@ -477,3 +480,27 @@ def test_the_summary_of_a_run_names_quarantined_rows(
     assert run["rows_quarantined"] == shop.value("SELECT count(*) FROM etl.quarantine")
     assert re.search(rf"Run 2 \w+: .*, {run['rows_quarantined']} quarantined", shown)
     assert "oceanrecords quarantine" in shown
+
+
+def test_the_documented_queries_for_prometheus_answer(database: Database) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text()
+    block = re.search(r"query of postgres_exporter:\n\n((?:    .*\n|\n)+)", text)
+    assert block is not None
+    declared = yaml.safe_load(textwrap.dedent(block[1]))
+    assert set(declared) == {"oceanrecords_problem", "oceanrecords_lag"}
+    database.execute("CALL etl.run()")
+    database.execute(
+        "CREATE ROLE exporter_test LOGIN IN ROLE oceanrecords_steward"
+        if not database.rows("SELECT FROM pg_roles WHERE rolname = 'exporter_test'")
+        else "SELECT"
+    )
+    with database.connect() as connection:
+        connection.execute("SET ROLE exporter_test")
+        for one in declared.values():
+            cursor = connection.execute(one["query"].encode())
+            columns = [column.name for column in cursor.description or ()]
+            assert columns == [name for metric in one["metrics"] for name in metric]
+            assert cursor.fetchall()
+    database.execute("UPDATE etl.setting SET value = '1 microsecond' WHERE name = 'stale_after'")
+    rows = database.rows(declared["oceanrecords_problem"]["query"])
+    assert {row["kind"]: row["problems"] for row in rows}["stale"] == 1
