@@ -40,6 +40,7 @@ _MARKS = {
 }
 # The longest names of tasks that there are, and a blank; a longer one still gets its blanks.
 NAME_WIDTH = 30
+_ROOM_FOR_NAMES = 60  # columns from which there is room for what stands behind the names
 
 # -- words ----------------------------------------------------------------------------------------
 
@@ -51,7 +52,8 @@ _WENT_THROUGH = {"constrain": "foreign key", "check": "check"}
 
 def padded(name: str) -> str:
     """Return a name with blanks up to where the next column begins, two at least."""
-    return f"{output.one_line(name):<{NAME_WIDTH - 2}}  "
+    width = NAME_WIDTH - 2 if output.console.width >= _ROOM_FOR_NAMES else 0
+    return f"{output.one_line(name):<{width}}  "
 
 
 def counts(task: Task) -> str:
@@ -538,8 +540,12 @@ def _kind_line(kind: str, group: Sequence[Task], names: int, width: int) -> Text
     running = any(task.status == "running" for task in group)
     style = "bad" if failed else "busy" if running else "" if over == len(group) else "dim"
     rows = sum(task.rows for task in group)
-    line = Text(f"{kind:<{names + 4}}", style=f"bold {style}")
-    line.append(f"{f'{over}/{len(group)}':>9}", style="not bold" if over else "not bold dim")
+    counter = f"{over}/{len(group)}"
+    has_room = names + 4 + 9 <= width
+    line = Text(f"{kind:<{names + 4}}" if has_room else f"{kind}  ", style=f"bold {style}")
+    line.append(
+        f"{counter:>9}" if has_room else counter, style="not bold" if over else "not bold dim"
+    )
     _append(line, f"{f'{rows:,}' if rows else '':>12}", "not bold dim", width)
     if failed:
         _append(line, f"  {failed} failed", "bad", width)

@@ -112,6 +112,8 @@ class HouseConsole(Console):
         if mode.quiet and not self.stderr:
             return
         shown = (house_markup(one) if isinstance(one, str) else one for one in objects)
+        if self.is_terminal:
+            options["soft_wrap"] = False  # people read lines that end at spaces
         super().print(*shown, **options)
 
     def say(self, template: str, *values: object, end: str = "\n", soft_wrap: bool = True) -> None:
@@ -193,6 +195,20 @@ def _width(stderr: bool) -> int | None:
 
 console = _console(stderr=False)
 error_console = _console(stderr=True)
+
+
+def print_indented(line: Text, indent: int, hanging: int = 0) -> None:
+    """Print a line behind blanks; where it takes several, all of them are behind blanks.
+
+    Parameters:
+        line: what to print.
+        indent: blanks in front of the first line.
+        hanging: further blanks in front of the others.
+    """
+    width = max(console.width - indent - hanging, 10)
+    for place, part in enumerate(line.wrap(console, width)):
+        part.rstrip()
+        console.print(Text(" " * (indent + (hanging if place else 0))) + part, no_wrap=True)
 
 
 def readable_width() -> int:

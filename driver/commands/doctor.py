@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -308,6 +309,16 @@ def _value(connection: psycopg.Connection, query: str) -> Any:
     return _row(connection, query)[0]
 
 
+def _lines(text: str, indent: int) -> list[str]:
+    """Return a text in lines that fit behind an indentation; in one where there is no terminal."""
+    if not text or not console.is_terminal:
+        return [output.one_line(text)] if text else []
+    width = max(console.width - indent, 20)
+    return textwrap.wrap(
+        output.one_line(text), width, break_long_words=False, break_on_hyphens=False
+    )
+
+
 _MARKS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
 
 
@@ -318,10 +329,11 @@ def _render(answer: list[dict[str, Any]]) -> None:
         line = Text()
         line.append(f"{mark} ", style=style)
         line.append(f"{one['check']:<{width}}")
-        line.append(output.one_line(one["message"]))
-        console.print(line, soft_wrap=True)
-        if one["remedy"]:
-            console.print(Text(" " * (width + 2) + one["remedy"], style="quiet"), soft_wrap=True)
+        for text, tone in ((one["message"], ""), (one["remedy"], "quiet")):
+            for part in _lines(text, width + 2):
+                line.append(part, tone)
+                console.print(line, soft_wrap=True)
+                line = Text(" " * (width + 2))
     failed = sum(one["status"] == "failed" for one in answer)
     if failed:
         console.say("\n[bad]{} to repair first[/]", output.plural(failed, "thing"))

@@ -119,7 +119,7 @@ def _render_section(section: Section) -> None:
         before: dict[str, Any] | None = None
         for row in section.rows:
             for line in _entry(row, before if _is_history(section) else None):
-                console.print(Text("    ") + line)
+                output.print_indented(line, 4, 4)
             before = row
     if section.has_more:
         console.print(Text("    and more; --limit shows them", style="dim"))
@@ -272,7 +272,7 @@ def _render_run(sections: list[Section]) -> None:
         console.print(Text.assemble(("Checks  ", "bold"), f"{good} of {len(checks.rows)} passed"))
         for row in bad:
             for line in _entry(row, None):
-                console.print(Text("  ") + line)
+                output.print_indented(line, 2, 4)
 
 
 def _tasks_table(tasks: list[dict[str, Any]]) -> output.Table:
