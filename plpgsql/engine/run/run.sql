@@ -14,8 +14,7 @@ Starts a run, or takes up the last one when it died. Whoever gets the run's numb
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
             dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
 Returns:    the run.
-Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state, for a first load as etl._plan_filling and
-            etl._defer_constraints.
+Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state, for a first load as etl._plan_filling.
 Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
@@ -62,7 +61,6 @@ BEGIN
         AND t.kind NOT IN ('fill', 'constrain')
         AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only));
     PERFORM etl._plan_filling(r_run.run_id);
-    PERFORM etl._defer_constraints(r_run.run_id);
     RETURN r_run.run_id;
 END
 $start_run$;
