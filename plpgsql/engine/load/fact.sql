@@ -350,7 +350,7 @@ DECLARE
     r_fact etl.fact;
     r_full etl.load_result := (0, 0, 0, 0, 0, 0);
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
-    v_is_full boolean := etl._needs_reload(p_fact);
+    v_refreshed_at timestamptz;
     v_pending bigint;
 BEGIN
     SELECT *
@@ -358,7 +358,8 @@ BEGIN
     FROM etl.fact AS f
     WHERE f.fact = p_fact;
 
-    IF v_is_full THEN
+    IF etl._needs_reload(p_fact) THEN
+        v_refreshed_at := clock_timestamp();
         BEGIN
             r_full := etl._load_whole_fact(r_fact, p_run_id);
         EXCEPTION
@@ -369,7 +370,7 @@ BEGIN
         END;
     END IF;
 
-    PERFORM etl._enqueue_waiting(p_fact, r_fact.business_key, v_is_full);
+    PERFORM etl._enqueue_waiting(p_fact, r_fact.business_key, v_refreshed_at);
     v_pending := etl._begin_load(p_fact, r_fact.business_key);
     IF v_pending > 0 THEN
         r_result := etl._load_isolating(p_fact, r_fact.business_key, p_run_id);

@@ -1,12 +1,12 @@
 -- The reprocessing queue: facts with unresolved keys. They are loaded again when the member is there, or on request.
 
 /*
-Makes the facts pending whose queue entries are ready. For a full refresh all that wait, in the queue or in quarantine: it has compared what
-the fact holds, and not what the queue says of it.
-Parameters: p_fact, the fact; p_business_key, its columns; p_are_all, whether all of them are wanted.
+Makes the facts pending whose queue entries are ready. After a full refresh all that waited before it, in the queue or in quarantine: it has
+compared what the fact holds, and not what the queue says of it.
+Parameters: p_fact, the fact; p_business_key, its columns; p_refreshed_at, when a full refresh began, NULL for none.
 Writes:     work.<fact>_key.
 */
-CREATE OR REPLACE FUNCTION etl._enqueue_waiting(p_fact name, p_business_key name[], p_are_all boolean)
+CREATE OR REPLACE FUNCTION etl._enqueue_waiting(p_fact name, p_business_key name[], p_refreshed_at timestamptz)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -18,19 +18,19 @@ SELECT {{u.key}}
 FROM etl.reprocessing_queue AS q
 CROSS JOIN LATERAL jsonb_populate_record(NULL::{{keys}}, q.fact_key) AS u
 WHERE q.fact = $1
-    AND (q.is_ready OR $2)
+    AND (q.is_ready OR q.tried_at < $2)
 UNION
 SELECT {{u.key}}
 FROM etl.quarantine AS q
 CROSS JOIN LATERAL jsonb_populate_record(NULL::{{keys}}, q.row_key) AS u
 WHERE q.object = $1
-    AND $2$template$,
+    AND q.tried_at < $2$template$,
         jsonb_build_object('keys', format('work.%I', p_fact || '_key'), 'key', to_jsonb(p_business_key))
     )
-    USING p_fact, p_are_all;
+    USING p_fact, p_refreshed_at;
 END
 $_enqueue_waiting$;
-COMMENT ON FUNCTION etl._enqueue_waiting(name, name[], boolean) IS 'Makes the facts pending whose queue entries are ready.';
+COMMENT ON FUNCTION etl._enqueue_waiting(name, name[], timestamptz) IS 'Makes the facts pending whose queue entries are ready.';
 
 /*
 Asks that queued facts be looked up again by the next run, though their members have not been loaded since.
