@@ -121,13 +121,13 @@ FROM (
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
             '{auditor,steward}', 'relation', 'etl',
-            '{aggregate,aggregate_fact,dependency,dimension,dimension_attribute,fact,fact_dimension,quality_check,schedule,setting,source_table,'
+            '{aggregate,aggregate_fact,dependency,dimension,dimension_attribute,fact,fact_dimension,object,quality_check,schedule,setting,source_table,'
             || 'task,task_edge}',
             '{SELECT}', NULL
         ),
         (
             '{auditor,steward}', 'relation', 'etl',
-            '{alert,batch,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
+            '{alert,batch,declaration,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'scheduled_start,schema_drift,task_run,watermark}',
             '{SELECT}', NULL
         ),
