@@ -185,10 +185,20 @@ def root(
             "Otherwise OCEANRECORDS_DSN, then PG* variables, then the embedded server.",
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            metavar="DIR",
+            help="Folder of the business, made by `oceanrecords new`. Otherwise "
+            "OCEANRECORDS_PROJECT, the current folder if it has a warehouse.toml, then the "
+            "business that the database holds.",
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Take the options that all commands share."""
-    context.obj = State(dsn=dsn)
+    context.obj = State(dsn=dsn, project=project)

@@ -38,6 +38,8 @@ BEGIN
         'oceanrecords_steward'
     ]
     LOOP
+        -- Another database of the server may have dropped it: an engine alone gives the application nothing that would keep its role.
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = v_role);
         EXECUTE format('REASSIGN OWNED BY %I TO CURRENT_USER', v_role);
         EXECUTE format('DROP OWNED BY %I', v_role);
     END LOOP;
