@@ -86,8 +86,8 @@ BEGIN
         BEGIN
             EXECUTE format('DROP ROLE %I', v_role);
         EXCEPTION
-            WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use THEN
-                -- Another database of the server uses it.
+            WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use OR undefined_object THEN
+                -- Another database of the server uses it, or has dropped it.
                 NULL;
         END;
     END LOOP;
