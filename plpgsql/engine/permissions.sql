@@ -6,7 +6,7 @@
 
 INSERT INTO etl.access_level (level, role_name, is_for_people, description)
 VALUES
-    ('analyst', 'oceanrecords_analyst', true, 'Reads the stars in schema analysis: personal data masked, the countries of the login.'),
+    ('analyst', 'oceanrecords_analyst', true, 'Reads the stars in schema analysis: personal data masked, only the rows that the login may see.'),
     ('application', 'oceanrecords_application', false, 'Works with the operational system; does not delete its history.'),
     ('auditor', 'oceanrecords_auditor', true, 'Reads control tables and logs, without personal data.'),
     ('business', 'oceanrecords_business', true, 'Reads the key figures in schema kpi.'),
