@@ -55,6 +55,7 @@ _COMMANDS = {
     "demo": _Command("Set up", "driver.commands.demo", "demo"),
     "db": _Command("Set up", "driver.commands.db"),
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
+    "new": _Command("Set up", "driver.scaffold.command", "new"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
     "users": _Command("People", "driver.users"),

@@ -23,6 +23,8 @@ from driver.project import Part
 
 # Another result type or parameter names of a routine; columns of a view that are not the old ones.
 _NOT_REPLACEABLE = ("42P13", "42P16")
+# A view still reads a column of a mirror that the contract has lost or retyped.
+_IN_USE = ("2BP01", "0A000")
 
 _ROUTINES = """
 SELECT p.oid::regprocedure::text, p.proname, p.xmin::text
@@ -111,11 +113,37 @@ WHERE c.relnamespace = 'etl'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
     AND NOT a.attisdropped AND a.atttypid = 'regclass'::regtype
 """
 
+# The views that read a mirror, with what stands in for each while the mirrors are altered.
+_STAGE_VIEWS = """
+SELECT DISTINCT
+    format('%I.%I', n.nspname, v.relname) AS name,
+    concat(
+        format('CREATE OR REPLACE VIEW %I.%I', n.nspname, v.relname),
+        ' WITH (' || array_to_string(v.reloptions, ', ') || ')', ' AS '
+    ) AS head,
+    rtrim(pg_get_viewdef(v.oid), ';') AS definition,
+    'SELECT ' || (
+        SELECT string_agg(
+            format('NULL::%s AS %I', format_type(a.atttypid, a.atttypmod), a.attname), ', '
+            ORDER BY a.attnum)
+        FROM pg_attribute AS a
+        WHERE a.attrelid = v.oid AND a.attnum > 0
+    ) || ' WHERE false' AS stub
+FROM pg_class AS s
+JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
+    AND d.classid = 'pg_rewrite'::regclass
+JOIN pg_rewrite AS w ON w.oid = d.objid
+JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
+JOIN pg_namespace AS n ON n.oid = v.relnamespace
+WHERE s.relnamespace = to_regnamespace('stage') AND s.relkind IN ('r', 'p')
+"""
+
 _TOKEN = re.compile(
     r"--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
     r"|(\$(?:[A-Za-z_]\w*)?\$).*?\1|;",
     re.DOTALL,
 )
+_BUILD = re.compile(r"CALL\s+etl\.build\s*\(", re.IGNORECASE)
 _VIEW = re.compile(r"CREATE\s+OR\s+REPLACE\s+VIEW\s+([^\s(]+)", re.IGNORECASE)
 _ROUTINE_HINT = re.compile(r"DROP \w+ (.+\))")
 
@@ -217,6 +245,7 @@ class _Replacer:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._aside: list[_SetAside] = []
+        self._stubs: dict[str, tuple[str, str]] = {}
 
     def run(self, path: Path) -> None:
         """Run a file; statement by statement when one of its objects has to be replaced."""
@@ -225,12 +254,15 @@ class _Replacer:
             self._execute(text)
             return
         except psycopg.Error as error:
-            if error.sqlstate not in _NOT_REPLACEABLE or "begin atomic" in text.lower():
+            if error.sqlstate not in _NOT_REPLACEABLE + _IN_USE or "begin atomic" in text.lower():
                 raise
         for statement in statements(text):
             try:
                 self._execute(statement)
             except psycopg.Error as error:
+                if error.sqlstate in _IN_USE and _BUILD.search(statement):
+                    self._build_without_views(statement)
+                    continue
                 if error.sqlstate not in _NOT_REPLACEABLE:
                     raise
                 target = self._target(statement, error)
@@ -246,6 +278,13 @@ class _Replacer:
         Raises:
             UserError: if something cannot be put back, because it uses what has changed.
         """
+        for name, (stub, reason) in self._stubs.items():
+            if self._value("SELECT pg_get_viewdef(to_regclass(%s))", name) == stub:
+                raise UserError(
+                    f"{name} reads what the contract no longer gives: {reason}",
+                    f"Bring {name} in line with the contract, and migrate again. Nothing was "
+                    "changed.",
+                )
         problem = self._restore()
         missing = [one for one in self._aside if not one.is_settled]
         if missing:
@@ -261,6 +300,22 @@ class _Replacer:
     def _execute(self, statement: str) -> None:
         with self._connection.transaction():
             self._connection.execute(statement.encode())
+
+    def _build_without_views(self, statement: str) -> None:
+        """Build while views of the right columns, but without rows, stand in for those on mirrors.
+
+        Those that can be made again as they were are; a later file makes the others.
+        """
+        found = self._connection.execute(_STAGE_VIEWS.encode()).fetchall()
+        for _, head, _, stub in found:
+            self._execute(head + stub)
+        self._execute(statement)
+        for name, head, definition, _ in found:
+            try:
+                self._execute(head + definition)
+            except psycopg.Error as error:
+                present = self._value("SELECT pg_get_viewdef(to_regclass(%s))", name)
+                self._stubs[name] = (present, error.diag.message_primary or "")
 
     def _target(self, statement: str, error: psycopg.Error) -> tuple[str, str] | None:
         """Return class and name of the object that a statement could not replace."""
@@ -344,13 +399,22 @@ class _Replacer:
         on = sql.SQL("{} {}").format(sql.SQL(row.keyword), name)
         if row.has_acl and not any(one["role"] is None for one in row.grants):
             self._connection.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(on))
-        columns = set()
+        columns: set[str] = set()
+        commented: set[str] = set()
         if row.kind == "pg_class":
             new = self._value("SELECT to_regclass(%s)::oid", row.name)
             columns = {
                 column
                 for (column,) in self._connection.execute(
                     "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0", [new]
+                )
+            }
+            commented = {
+                column
+                for (column,) in self._connection.execute(
+                    "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 "
+                    "AND col_description(attrelid, attnum) IS NOT NULL",
+                    [new],
                 )
             }
             references = self._connection.execute(
@@ -372,10 +436,13 @@ class _Replacer:
                     sql.SQL(" WITH GRANT OPTION" if grant["option"] else ""),
                 )
             )
-        if row.comment is not None:
+        is_routine = row.kind == "pg_proc"
+        catalog, cast = ("pg_proc", "regprocedure") if is_routine else ("pg_class", "regclass")
+        present = self._value(f"SELECT obj_description(%s::{cast}, '{catalog}')", row.name)
+        if row.comment is not None and present is None:
             self._comment(sql.SQL("{} {}").format(sql.SQL(noun), name), row.comment)
         for one in row.column_comments:
-            if one["column"] in columns:
+            if one["column"] in columns - commented:
                 column = sql.SQL("COLUMN {}.{}").format(name, sql.Identifier(one["column"]))
                 self._comment(column, one["comment"])
 
