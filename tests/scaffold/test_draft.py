@@ -219,7 +219,7 @@ def test_a_retyped_key_is_retyped(draft: Make) -> None:
     assert made.value("SELECT count(*) FROM dwh.dim_product WHERE product_id = 3000000000") == 1
 
 
-def test_a_reordered_swapped_table_and_a_new_enum_value_need_nothing(draft: Make) -> None:
+def test_a_swapped_and_reordered_table_and_a_new_enum_value_need_no_patch(draft: Make) -> None:
     made = draft("orders")
     made.execute("ALTER TYPE orders.mood ADD VALUE 'odd'")
     made.execute("UPDATE orders.customers SET feeling = 'odd'")
@@ -230,6 +230,8 @@ def test_a_reordered_swapped_table_and_a_new_enum_value_need_nothing(draft: Make
         "ALTER TABLE orders.products DROP CONSTRAINT products_supplier_id_fkey"
     )
     made.execute("UPDATE orders.suppliers SET company_name = 'Swapped'")
+    # A new table has no grants: the installation gives them.
+    made.call("migrate")
     made.load()
     assert made.value("SELECT count(*) FROM dwh.dim_customer WHERE feeling = 'odd'") == 8
     assert (
@@ -261,12 +263,14 @@ def test_what_was_edited_stays(draft: Make) -> None:
         "t.company_name,", "upper(t.company_name) AS company_name,"
     )
     view.write_text(edited, encoding="utf-8")
+    made.call("migrate")
+    made.call("run", "--full-refresh", "dim_customer")
     made.execute("ALTER TABLE orders.customers ADD COLUMN city text")
     made.follow()
     assert "upper(t.company_name) AS company_name," in view.read_text(encoding="utf-8")
     assert (
-        made.value("SELECT count(*) FROM dwh.dim_customer WHERE company_name = 'CUSTOMER 1'") == 0
-    ), "a changed transformation needs a full refresh"
+        made.value("SELECT count(*) FROM dwh.dim_customer WHERE company_name = 'CUSTOMER 1'") == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["orders", "rental"])
