@@ -145,7 +145,7 @@ COMMENT ON COLUMN etl.fact_dimension.dimension IS 'Dimension that is looked up.'
 COMMENT ON COLUMN etl.fact_dimension.lookup_columns IS 'Columns of the fact''s view, or of lookup_role''s dimension, that hold the business key, in the order of the dimension''s.';
 COMMENT ON COLUMN etl.fact_dimension.as_of_column IS 'Column of the fact''s view with the moment whose version is wanted; NULL where the dimension has no versions.';
 COMMENT ON COLUMN etl.fact_dimension.null_key IS 'Key when the fact has no business key for this dimension.';
-COMMENT ON COLUMN etl.fact_dimension.lookup_role IS 'Another key column of the fact, whose member has the lookup columns, such as the product that knows its supplier; NULL where the fact''s view has them.';
+COMMENT ON COLUMN etl.fact_dimension.lookup_role IS 'Another key column of the fact, whose member has the lookup columns, such as a version that knows the key of another member; NULL where the fact''s view has them.';
 
 -- Catalog: aggregates -------------------------------------------------------------------------------------------------
 
