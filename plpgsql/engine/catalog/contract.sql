@@ -344,7 +344,6 @@ AS $_mirrors_of$
     SELECT c.relname
     FROM read AS r
     JOIN pg_class AS c ON c.oid = r.oid
-    JOIN etl.source_table AS s ON s.source_table = c.relname
     WHERE c.relnamespace = 'stage'::regnamespace
 $_mirrors_of$;
 COMMENT ON FUNCTION etl._mirrors_of(regclass) IS 'Mirrors that a view reads, through other views as well.';
@@ -363,7 +362,7 @@ AS $_find_wrong_references$
     UNION ALL
     SELECT v.object, format('%s reads mirror stage.%I, and no dependency tells which keys a change there touches', v.view, m.source_table),
         'Changes of that source table would never reach the object.',
-        format('Declare it: SELECT etl.define_dependency(%L, %L, ''SELECT … FROM changed …'').', v.object, m.source_table)
+        format('Declare it: etl.depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
     FROM (
         SELECT d.dimension, d.transform_view FROM etl.dimension AS d
         UNION ALL
