@@ -100,7 +100,43 @@ WarehousePasswordFile = Annotated[
     ),
 ]
 WarehouseSsl = Annotated[
-    bool, typer.Option("--warehouse-ssl", help="Let Metabase demand encryption.")
+    bool,
+    typer.Option(
+        "--warehouse-ssl",
+        help="Let Metabase demand encryption; without it, it encrypts where the server can.",
+    ),
+]
+AllowHttp = Annotated[
+    bool,
+    typer.Option(
+        "--allow-http",
+        envvar="METABASE_ALLOW_HTTP",
+        help="Send key or password over plain http to another machine.",
+    ),
+]
+Recipients = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipient",
+        envvar="METABASE_RECIPIENTS",
+        metavar="EMAIL",
+        help="Who gets subscription and alert; once per address. Without it both are left alone.",
+    ),
+]
+ForAnalysts = Annotated[
+    bool,
+    typer.Option(
+        "--analysts",
+        help="Also models, metrics and the query builder for analysts, with a login of their own.",
+    ),
+]
+AnalystUser = Annotated[
+    str,
+    typer.Option(
+        "--analyst-user",
+        envvar="METABASE_ANALYST_USER",
+        help="The read-only login of level analyst that Metabase uses.",
+    ),
 ]
 CreateRole = Annotated[
     bool,
@@ -114,7 +150,8 @@ Prune = Annotated[
     bool, typer.Option("--prune", help="Archive questions that the definition no longer has.")
 ]
 Adopt = Annotated[
-    bool, typer.Option("--adopt", help="Take over a collection or dashboard of the same name.")
+    bool,
+    typer.Option("--adopt", help="Take over a collection, dashboard or question of the same name."),
 ]
 ResetPassword = Annotated[
     bool, typer.Option("--reset-password", help="Send the warehouse's password to Metabase again.")

@@ -21,7 +21,6 @@ SCHEMA = "kpi"
 
 _SQL = Path(__file__).parent / "sql"
 _SAMPLES: dict[str, Any] = {"date": date(2000, 1, 1), "text": "x"}
-_RELATION = re.compile(rf"\b{SCHEMA}\.([a-z_][a-z0-9_]*)\b(?!\s*\()")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Warehouse:
         port: its port.
         database: the database.
         user: the read-only login.
-        ssl: whether to demand encryption.
+        ssl: whether to demand encryption; Metabase encrypts by itself where the server can.
+        schema: the schema that Metabase reads.
         password: its password; None when it is only asked for in case of need.
     """
 
@@ -44,13 +44,65 @@ class Warehouse:
     database: str
     user: str = DEFAULT_ROLE
     ssl: bool = False
+    schema: str = SCHEMA
     password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class CatalogColumn:
+    """What the warehouse's catalog says of a column.
+
+    Attributes:
+        relation: its table or view.
+        relation_description: what a row of that is.
+        name: the column.
+        description: what it holds.
+        semantic_type: Metabase's name for what it means, where the catalog tells.
+        target: table and column that it refers to.
+        is_technical: of no use to somebody who asks questions.
+    """
+
+    relation: str
+    relation_description: str | None
+    name: str
+    description: str | None = None
+    semantic_type: str | None = None
+    target: tuple[str, str] | None = None
+    is_technical: bool = False
+
+
+def catalog(connection: psycopg.Connection[Any], schema: str) -> tuple[CatalogColumn, ...]:
+    """Read what the warehouse's catalog says of the columns of a schema.
+
+    Parameters:
+        connection: connection to the warehouse, of a role that reads schema etl.
+        schema: the schema.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_statement("catalog.sql"), {"schema": schema}).fetchall()
+    return tuple(
+        CatalogColumn(
+            row["relation"],
+            row["relation_description"],
+            row["column_name"],
+            row["description"],
+            row["semantic_type"],
+            (row["target_relation"], row["target_column"]) if row["target_relation"] else None,
+            row["is_technical"],
+        )
+        for row in rows
+    )
 
 
 def relations(dashboard: Dashboard) -> tuple[str, ...]:
     """Return the names of the views of schema kpi that the questions read."""
-    found = {name for one in dashboard.questions.values() for name in _RELATION.findall(one.sql)}
-    return tuple(sorted(found))
+    return relations_of((one.sql for one in dashboard.questions.values()), SCHEMA)
+
+
+def relations_of(statements: Iterable[str], schema: str) -> tuple[str, ...]:
+    """Return the names of the relations of a schema that statements read; functions are none."""
+    pattern = re.compile(rf"\b{schema}\.([a-z_][a-z0-9_]*)\b(?!\s*\()")
+    return tuple(sorted({name for text in statements for name in pattern.findall(text)}))
 
 
 def check_questions(
