@@ -1,6 +1,5 @@
 -- What the warehouse says of the columns of a schema: one row per column of each table or view.
--- A view of schema analysis that has the name of a table of schema dwh means the same columns, so
--- that it takes over their comments and their keys.
+-- A view of schema analysis has the columns of the table of that name in schema dwh, and so its keys.
 -- Parameters: schema.
 WITH keys AS (
     SELECT
@@ -22,9 +21,8 @@ columns AS (
         attribute.attnum AS position,
         attribute.attname AS column_name,
         coalesce(meant.oid, relation.oid) AS meant_id,
-        coalesce(meant_attribute.attnum, attribute.attnum) AS meant_position,
-        obj_description(relation.oid, 'pg_class') AS own_relation_description,
-        col_description(relation.oid, attribute.attnum) AS own_description
+        obj_description(relation.oid, 'pg_class') AS relation_description,
+        col_description(relation.oid, attribute.attnum) AS description
     FROM pg_class AS relation
     INNER JOIN pg_attribute AS attribute
         ON attribute.attrelid = relation.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
@@ -32,51 +30,40 @@ columns AS (
         ON meant.relname = relation.relname
             AND meant.relnamespace = to_regnamespace('dwh')
             AND meant.relkind IN ('r', 'p')
-            AND %(schema)s = 'analysis'
-    LEFT JOIN pg_attribute AS meant_attribute
-        ON meant_attribute.attrelid = meant.oid AND meant_attribute.attname = attribute.attname
-    WHERE relation.relnamespace = to_regnamespace(%(schema)s)
+            AND %(schema)s::text = 'analysis'
+    WHERE relation.relnamespace = to_regnamespace(%(schema)s::text)
         AND relation.relkind IN ('r', 'p', 'v', 'm', 'f')
-),
-
-described AS (
-    SELECT
-        *,
-        coalesce(own_relation_description, obj_description(meant_id, 'pg_class'))
-            AS relation_description,
-        coalesce(own_description, col_description(meant_id, meant_position)) AS description
-    FROM columns
 )
 
 SELECT
-    described.relation,
-    described.relation_description,
-    described.column_name,
-    described.description,
+    columns.relation,
+    columns.relation_description,
+    columns.column_name,
+    columns.description,
     target.relname AS target_relation,
     keys.target_column,
     CASE
         WHEN keys.target_id IS NOT NULL THEN 'type/FK'
         WHEN EXISTS (
             SELECT FROM etl.dimension
-            WHERE dimension.dimension_table = described.meant_id
-                AND dimension.surrogate_key = described.column_name
+            WHERE dimension.dimension_table = columns.meant_id
+                AND dimension.surrogate_key = columns.column_name
         ) THEN 'type/PK'
         WHEN EXISTS (
             SELECT FROM etl.fact
-            WHERE fact.fact_table = described.meant_id
-                AND fact.business_key = ARRAY[described.column_name]
+            WHERE fact.fact_table = columns.meant_id
+                AND fact.business_key = ARRAY[columns.column_name]
         ) THEN 'type/PK'
-        WHEN described.description LIKE '%%business currency%%' THEN 'type/Currency'
-        WHEN described.column_name = 'country' THEN 'type/Country'
-        WHEN described.column_name = 'city' THEN 'type/City'
-        WHEN described.column_name = 'postal_code' THEN 'type/ZipCode'
+        WHEN columns.description LIKE '%%business currency%%' THEN 'type/Currency'
+        WHEN columns.column_name = 'country' THEN 'type/Country'
+        WHEN columns.column_name = 'city' THEN 'type/City'
+        WHEN columns.column_name = 'postal_code' THEN 'type/ZipCode'
     END AS semantic_type,
-    described.column_name IN ('run_id', 'valid_from', 'valid_to', 'is_current', 'is_deleted')
-    AND described.meant_id <> described.relation_id AS is_technical
-FROM described
+    columns.column_name IN ('run_id', 'valid_from', 'valid_to', 'is_current', 'is_deleted')
+    AND columns.meant_id <> columns.relation_id AS is_technical
+FROM columns
 LEFT JOIN keys
-    ON keys.relation_id = described.meant_id AND keys.column_name = described.column_name
+    ON keys.relation_id = columns.meant_id AND keys.column_name = columns.column_name
 LEFT JOIN pg_class AS target
     ON target.oid = keys.target_id
-ORDER BY described.relation, described.position
+ORDER BY columns.relation, columns.position
