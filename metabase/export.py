@@ -123,7 +123,7 @@ def _question(
     read_back = replace(
         question,
         name=card["name"],
-        description=str(card.get("description") or "").strip(),
+        description=identity.unmarked(card.get("description")),
         display=display,
         sql=str(stages[0].get("native", question.sql)).strip(),
         position=_position(tile),
@@ -232,12 +232,12 @@ def as_dict(dashboard: Dashboard) -> dict[str, Any]:
             "description": dashboard.collection.description,
         },
         "filters": {key: _filter_dict(one) for key, one in dashboard.filters.items()},
+        "questions": {key: _question_dict(one) for key, one in dashboard.questions.items()},
     }
     if dashboard.subscription:
         result["subscription"] = {"hour": dashboard.subscription.hour}
     if dashboard.alert:
         result["alert"] = {"question": dashboard.alert.question, "hour": dashboard.alert.hour}
-    result["questions"] = {key: _question_dict(one) for key, one in dashboard.questions.items()}
     return result
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metabase import identity
-from metabase.definition import Column, Dashboard, Filter, Position, Question
+from metabase.definition import CHARTS, Column, Dashboard, Filter, Position, Question
 from metabase.questions import tags
 
 # type of a variable, of the widget of a question, of the dashboard's filter, and the filter's
@@ -225,10 +225,10 @@ def _click_settings(question: Question) -> dict[str, Any]:
             }
         },
     }
-    if question.display == "table":
-        # Of a table, each column has a behaviour of its own; a chart has one.
-        return {"column_settings": {_column_reference(column): {"click_behavior": behaviour}}}
-    return {"click_behavior": behaviour}
+    if question.display in CHARTS:
+        return {"click_behavior": behaviour}
+    # Of a table, each column has a behaviour of its own.
+    return {"column_settings": {_column_reference(column): {"click_behavior": behaviour}}}
 
 
 def _column_reference(name: str) -> str:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from metabase import warehouse as warehouses
 from metabase.cli import app
+from metabase.definition import load
 from tests.metabase.conftest import ADMIN
 from tests.metabase.standin import Standin
 from tests.support.database import Database
@@ -22,6 +23,8 @@ from tests.support.database import Database
 pytestmark = pytest.mark.server("embedded")
 
 Run = Callable[..., CompletedProcess[str]]
+
+QUESTIONS = load().questions
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_plan_provision_and_again(run: Run, standin: Standin, login: str) -> Non
     assert not standin.writes
     done = run("provision", "--create-role")
     assert done.returncode == 0, done.stderr
-    assert "10 of 10 questions answer" in done.stdout
+    assert f"{len(QUESTIONS)} of {len(QUESTIONS)} questions answer" in done.stdout
     assert f"{standin.url}/dashboard/" in done.stdout
     written = len(standin.writes)
     again = run("provision", "--create-role")
@@ -112,7 +115,7 @@ def test_export_and_provision_from_it(run: Run, standin: Standin, tmp_path: Path
     out = tmp_path / "mine"
     exported = run("export", "--out", str(out), "--json")
     assert exported.returncode == 0, exported.stderr
-    assert len(json.loads(exported.stdout)["files"]) == 11
+    assert len(json.loads(exported.stdout)["files"]) == len(QUESTIONS) + 1
     planned = run("plan", "--definition", str(out))
     assert "nothing to do" in planned.stdout, planned.stdout + planned.stderr
     refused = run("export", "--out", str(out))
