@@ -77,6 +77,50 @@ def test_plan_provision_and_again(run: Run, standin: Standin, login: str) -> Non
     assert run("provision").returncode == 0
 
 
+def test_the_part_for_analysts_and_the_mail(
+    run: Run, standin: Standin, database: Database, login: str
+) -> None:
+    analyst = f"{login}_analyst"
+    arguments = ("--analysts", "--analyst-user", analyst, "--recipient", "boss@example.com")
+    try:
+        planned = run("plan", "--create-role", *arguments)
+        assert f"create role {analyst}" in planned.stdout, planned.stderr
+        done = run("provision", "--create-role", *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["questions"]["metric/sales"] == 1
+        assert {"subscription", "alert", "metadata"} <= {one["kind"] for one in answer["changes"]}
+        details = [row["details"] for row in standin.state.databases.values()]
+        assert {one["user"]: one["schema-filters-patterns"] for one in details} == {
+            login: "kpi",
+            analyst: "analysis",
+        }
+        assert standin.state.sessions == {}, "the administrator's session is closed"
+        again = run("plan", *arguments)
+        assert "nothing to do" in again.stdout, again.stdout + again.stderr
+        environment = {"METABASE_RECIPIENTS": "boss@example.com", "METABASE_ANALYST_USER": analyst}
+        again = run("plan", "--analysts", env=environment)
+        assert "nothing to do" in again.stdout, again.stdout + again.stderr
+    finally:
+        with database.connect() as connection:
+            for command in ("DROP OWNED BY {}", "DROP ROLE {}"):
+                connection.execute(sql.SQL(command).format(sql.Identifier(analyst)))
+
+
+def test_a_recipient_that_is_no_address(run: Run, standin: Standin) -> None:
+    failed = run("plan", "--create-role", "--recipient", "boss")
+    assert failed.returncode == 1
+    assert "'boss' is no e-mail address" in failed.stderr
+    assert standin.requests == []
+
+
+def test_a_password_over_plain_http_to_another_machine(run: Run) -> None:
+    failed = run("plan", "--create-role", "--url", "http://metabase.example.com")
+    assert failed.returncode == 1
+    assert "in plain text" in failed.stderr
+    assert "--allow-http" in failed.stderr
+
+
 def test_answers_in_json(run: Run) -> None:
     done = run("provision", "--create-role", "--json")
     answer = json.loads(done.stdout)

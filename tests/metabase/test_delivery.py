@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from metabase import identity
 from metabase.client import Client
-from metabase.definition import Click, Dashboard
+from metabase.definition import Click, Dashboard, DefinitionError, load
 from metabase.provisioner import Provisioner
 from tests.metabase.conftest import Provision
 from tests.metabase.standin import Standin, State
@@ -165,3 +166,28 @@ def test_a_click_on_a_country_filters_everything(
     assert change.details == ("tile sales_by_quarter: visualization_settings",)
     assert [one.kind for one in provision().changes] == ["dashboard"]
     assert provision().changes == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "{ column: country, filter: country }",
+            "{ column: land, filter: country }",
+            "click.column",
+        ),
+        ("{ column: country, filter: country }", "{ column: country, filter: x }", "click.filter"),
+        ("question: lost_order_alert, hour", "question: none, hour", "no question 'none'"),
+        ("subscription: { hour: 7 }", "subscription: { hour: 24 }", "subscription.hour"),
+    ],
+)
+def test_what_is_wrong_in_the_definition_is_named(
+    old: str, new: str, message: str, definition_folder: Path
+) -> None:
+    path = definition_folder / "dashboard.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DefinitionError) as caught:
+        load(definition_folder)
+    assert message in str(caught.value.problems[0])

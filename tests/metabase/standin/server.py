@@ -98,7 +98,8 @@ class Standin:
                 self.requests.append(Request(method, path, 0, body))
                 raise _CutError
             try:
-                status, answer = 200, self._route(method, path, query, headers, body)
+                answer = self._route(method, path, query, headers, body)
+                status = 204 if answer is None else 200
             except RefusedError as refusal:
                 status, answer = refusal.status, refusal.body
             except Exception as error:  # as a server does: say something, and go on
@@ -293,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if answer is None:
-            self._send(204, b"", {})
+            self._send(status, b"", {})
         elif isinstance(answer, str):
             self._send(status, answer.encode(), {"Content-Type": "text/plain"})
         else:
