@@ -9,7 +9,8 @@ from metabase.compare import differences
 from metabase.walk import Walk
 from metabase.warehouse import CatalogColumn
 
-_HIDDEN = "sensitive"
+# Out of the query builder. 'sensitive' would make every query fail that touches the column.
+_HIDDEN = "hidden"
 
 
 def describe(

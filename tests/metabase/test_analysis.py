@@ -98,7 +98,7 @@ def test_every_column_is_described(
     amount = fields["fact_order", "gross_amount"]
     assert (amount["semantic_type"], amount["settings"]["currency"]) == ("type/Currency", "EUR")
     assert fields["order_daily", "sales"]["semantic_type"] == "type/Currency"
-    assert fields["fact_order", "run_id"]["visibility_type"] == "sensitive"
+    assert fields["fact_order", "run_id"]["visibility_type"] == "hidden"
 
 
 def test_what_people_say_of_a_column_beyond_the_catalog_stays(
