@@ -18,6 +18,22 @@ $refuse_to_lose$;
 
 ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO public;
 
+-- Routines work with the rights of their caller again: their owner may be a superuser from here on.
+DO $make_invokers$
+DECLARE
+    v_routine regprocedure;
+BEGIN
+    FOR v_routine IN
+        SELECT p.oid
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'etl'::regnamespace
+            AND p.prosecdef
+    LOOP
+        EXECUTE format('ALTER ROUTINE %s SECURITY INVOKER', v_routine);
+    END LOOP;
+END
+$make_invokers$;
+
 DO $open_database$
 BEGIN
     IF (SELECT pg_has_role(d.datdba, 'USAGE') FROM pg_database AS d WHERE d.datname = current_database()) THEN
@@ -34,7 +50,7 @@ DECLARE
     v_role name;
 BEGIN
     FOREACH v_role IN ARRAY ARRAY[
-        'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
+        'oceanrecords_owner', 'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
         'oceanrecords_steward'
     ]
     LOOP
@@ -58,6 +74,12 @@ SET search_path = pg_catalog, pg_temp
 AS $_suppress_forgotten$
     SELECT 0::bigint
 $_suppress_forgotten$;
+CREATE OR REPLACE FUNCTION etl._hand_over_built()
+RETURNS void
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS ''; -- etl.build() calls it; there is no owner to hand anything to.
 DROP TABLE
     etl.forgotten_row,
     etl.forgotten_subject,
@@ -77,7 +99,7 @@ DECLARE
     v_role name;
 BEGIN
     FOREACH v_role IN ARRAY ARRAY[
-        'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
+        'oceanrecords_owner', 'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
         'oceanrecords_steward'
     ]
     LOOP

@@ -15,7 +15,8 @@ BEGIN
                 ('oceanrecords_application', 'OceanRecords: works with the operational system.'),
                 ('oceanrecords_auditor', 'OceanRecords: reads control tables and logs.'),
                 ('oceanrecords_business', 'OceanRecords: reads the key figures, schema kpi.'),
-                ('oceanrecords_etl', 'OceanRecords: owns and runs the warehouse; not for people.'),
+                ('oceanrecords_etl', 'OceanRecords: runs the loads; not for people.'),
+                ('oceanrecords_owner', 'OceanRecords: owns the warehouse; no login is a member.'),
                 ('oceanrecords_steward', 'OceanRecords: sees personal data, looks after queue, quarantine and repairs, forgets.')
         ) AS r (name, description)
     LOOP
@@ -50,16 +51,16 @@ BEGIN
         END IF;
     END LOOP;
 
-    -- Who hands objects to the ETL role must belong to it; a superuser does without.
-    IF NOT pg_has_role(current_user, 'oceanrecords_etl', 'USAGE') THEN
+    -- The migrating role hands objects to the owning role, so it must be a member of it; a superuser need not be.
+    IF NOT pg_has_role(current_user, 'oceanrecords_owner', 'USAGE') THEN
         BEGIN
-            EXECUTE format('GRANT oceanrecords_etl TO %I', current_user);
+            EXECUTE format('GRANT oceanrecords_owner TO %I', current_user);
         EXCEPTION
             WHEN unique_violation THEN
                 NULL;
             WHEN insufficient_privilege THEN
-                RAISE EXCEPTION 'role "%" does not belong to the role "oceanrecords_etl", which is to own the warehouse', current_user
-                    USING ERRCODE = 'ET030', HINT = format('Let an administrator do: GRANT oceanrecords_etl TO %I;', current_user);
+                RAISE EXCEPTION 'role "%" does not belong to the role "oceanrecords_owner", which is to own the warehouse', current_user
+                    USING ERRCODE = 'ET030', HINT = format('Let an administrator do: GRANT oceanrecords_owner TO %I;', current_user);
         END;
     END IF;
 END
@@ -68,7 +69,7 @@ $make_group_roles$;
 CREATE SCHEMA analysis;
 COMMENT ON SCHEMA analysis IS 'The stars as analysts see them: the tables of schema dwh under the same names, personal data masked, rows of the login''s countries only.';
 CREATE SCHEMA audit;
-COMMENT ON SCHEMA audit IS 'What was done to users and permissions, and who was forgotten. It only grows, and does not belong to the ETL role.';
+COMMENT ON SCHEMA audit IS 'What was done to users and permissions, and who was forgotten. It only grows, and does not belong to the owner of the warehouse.';
 
 -- Catalog of permissions ----------------------------------------------------------------------------------------------
 

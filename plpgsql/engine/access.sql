@@ -404,6 +404,25 @@ $_change_privileges$;
 COMMENT ON FUNCTION etl._change_privileges(text, boolean) IS 'Grants what is wanted and not there, or revokes what is there and not wanted.';
 
 /*
+Hands what was just built to its owner, and grants what the catalog declares: a run works with the rights of the owner. Revokes nothing: while the
+warehouse is installed, the catalog of permissions may still be that of the version before. Does nothing where no level is declared.
+Writes:     owners and permissions of the objects of etl.access_object.
+*/
+CREATE OR REPLACE FUNCTION etl._hand_over_built()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_hand_over_built$
+BEGIN
+    IF EXISTS (SELECT FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) THEN
+        PERFORM etl._hand_over();
+        PERFORM etl._change_privileges('GRANT', p_of_columns => false);
+    END IF;
+END
+$_hand_over_built$;
+COMMENT ON FUNCTION etl._hand_over_built() IS 'Hands what was just built to its owner, and grants what the catalog declares.';
+
+/*
 Lets the declared routines work with their owner's rights. CREATE OR REPLACE takes that from them.
 Errors: ET031 when a declared routine does not exist, or has no fixed search path.
 */

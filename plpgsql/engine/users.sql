@@ -221,7 +221,10 @@ BEGIN
     INTO STRICT v_is_service
     FROM etl.user_account AS u
     WHERE u.login = p_login;
-    IF NOT r_level.is_for_people AND NOT v_is_service THEN
+    IF EXISTS (SELECT FROM etl.access_schema AS s WHERE s.owner_level = p_level) THEN
+        RAISE EXCEPTION 'level "%" cannot be granted: it owns the warehouse', p_level
+            USING ERRCODE = 'ET036', HINT = 'A service that runs the loads needs level etl.';
+    ELSIF NOT r_level.is_for_people AND NOT v_is_service THEN
         RAISE EXCEPTION 'level % is not for people, and "%" is no service', p_level, p_login
             USING ERRCODE = 'ET036', HINT = 'Add a login for the program that needs it: p_is_service => true; --service.';
     END IF;
@@ -238,22 +241,64 @@ BEGIN
     END IF;
     EXECUTE format('GRANT %I TO %I', r_level.role_name, p_login) || CASE
         WHEN current_setting('server_version_num')::integer < 160000 THEN ''
-        ELSE format(' WITH ADMIN FALSE, INHERIT TRUE, SET %s', upper((p_level = 'etl')::text))
+        ELSE ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE'
     END;
-    IF p_level = 'etl' THEN
-        -- What the service makes belongs to the owner of the warehouse.
-        EXECUTE format('ALTER ROLE %I IN DATABASE %I SET role = %L', p_login, current_database(), r_level.role_name);
-    END IF;
     PERFORM etl._audit('level granted', p_login, jsonb_build_object('level', p_level));
 END
 $grant_level$;
 COMMENT ON PROCEDURE etl.grant_level(text, text) IS 'Gives a user a level of permission.';
 
 /*
-Takes a level of permission from a user.
+Ends the sessions of a login in this database, and waits until they are gone: an open session keeps what it has locked, prepared or
+opened, and cached plans, whatever is revoked meanwhile.
+Parameters: p_login, the login.
+Returns:    number of sessions.
+Errors:     ET043 when one of them does not end within five seconds.
+*/
+CREATE OR REPLACE FUNCTION etl._end_sessions(p_login text)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_end_sessions$
+DECLARE
+    r_session record;
+    v_count bigint := 0;
+    v_role oid := (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = p_login);
+    v_has_joined boolean := false;
+BEGIN
+    IF v_role IS NULL OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.usesysid = v_role AND a.pid <> pg_backend_pid()) THEN
+        RETURN 0;
+    END IF;
+    IF NOT pg_has_role(v_role, 'USAGE') AND NOT pg_has_role('pg_signal_backend', 'USAGE') THEN
+        -- An administrator who is no superuser may end the sessions of the roles of which it is a member.
+        EXECUTE format('GRANT %I TO %I', p_login, current_user);
+        v_has_joined := true;
+    END IF;
+    FOR r_session IN
+        SELECT a.pid, pg_terminate_backend(a.pid, 5000) AS has_ended
+        FROM pg_stat_activity AS a
+        WHERE a.usesysid = v_role
+            AND a.pid <> pg_backend_pid()
+    LOOP
+        IF NOT r_session.has_ended THEN
+            RAISE EXCEPTION 'session % of "%" does not end', r_session.pid, p_login
+                USING ERRCODE = 'ET043', HINT = format('Run the command again, or let a superuser execute: SELECT pg_terminate_backend(%s);', r_session.pid);
+        END IF;
+        v_count := v_count + 1;
+    END LOOP;
+    IF v_has_joined THEN
+        EXECUTE format('REVOKE %I FROM %I', p_login, current_user);
+    END IF;
+    RETURN v_count;
+END
+$_end_sessions$;
+COMMENT ON FUNCTION etl._end_sessions(text) IS 'Ends the sessions of a login, and waits until they are gone (ET043).';
+
+/*
+Takes a level of permission from a user, and ends the sessions of that user.
 Parameters: p_login, the user; p_level, the level.
 Writes:     memberships of the server, audit.act.
-Errors:     ET032, ET033, ET035.
+Errors:     ET032, ET033, ET035, ET043 when a session does not end.
 */
 CREATE OR REPLACE PROCEDURE etl.revoke_level(p_login text, p_level text)
 LANGUAGE plpgsql
@@ -279,13 +324,11 @@ BEGIN
             ELSE format(' GRANTED BY %I', r_member.grantor)
         END;
     END LOOP;
-    IF p_level = 'etl' THEN
-        EXECUTE format('ALTER ROLE %I IN DATABASE %I RESET role', p_login, current_database());
-    END IF;
+    PERFORM etl._end_sessions(p_login);
     PERFORM etl._audit('level revoked', p_login, jsonb_build_object('level', p_level));
 END
 $revoke_level$;
-COMMENT ON PROCEDURE etl.revoke_level(text, text) IS 'Takes a level of permission from a user.';
+COMMENT ON PROCEDURE etl.revoke_level(text, text) IS 'Takes a level of permission from a user, and ends the sessions of that user.';
 
 /*
 Says which countries a user sees in schema analysis: these and no others.
