@@ -86,6 +86,8 @@ DROP TABLE
     etl.personal_column,
     etl.personal_object,
     etl.pseudonym_secret,
+    etl.published_view,
+    etl.column_sensitivity,
     etl.country_access,
     etl.user_account,
     etl.definer_routine,

@@ -125,6 +125,33 @@ COMMENT ON COLUMN etl.definer_routine.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.definer_routine.routine_name IS 'Routine.';
 COMMENT ON COLUMN etl.definer_routine.reason IS 'Why it must be so.';
 
+-- What analysts see ---------------------------------------------------------------------------------------------------
+
+CREATE TABLE etl.column_sensitivity (
+    schema_name name NOT NULL,
+    object_name text NOT NULL CHECK (object_name <> ''),
+    column_name name NOT NULL,
+    sensitivity text NOT NULL CHECK (sensitivity IN ('public', 'internal', 'personal', 'secret')),
+    origin text NOT NULL DEFAULT 'own',
+    PRIMARY KEY (schema_name, object_name, column_name)
+);
+COMMENT ON TABLE etl.column_sensitivity IS 'How sensitive columns of the contract and of the stars are. A column that no row names is not published to analysts.';
+COMMENT ON COLUMN etl.column_sensitivity.schema_name IS 'source or dwh.';
+COMMENT ON COLUMN etl.column_sensitivity.object_name IS 'Relation, * for all of the schema; a row that names the relation comes first.';
+COMMENT ON COLUMN etl.column_sensitivity.column_name IS 'Column.';
+COMMENT ON COLUMN etl.column_sensitivity.sensitivity IS 'public: published as it is. internal: a technical key, published as a pseudonym. personal: published as "masked". secret: not published.';
+COMMENT ON COLUMN etl.column_sensitivity.origin IS 'Who declares it: oceanrecords for the rows of the installation, which it replaces, own for yours, which it leaves alone.';
+
+CREATE TABLE etl.published_view (
+    view_name name PRIMARY KEY,
+    rows_query text NOT NULL CHECK (rows_query <> ''),
+    origin text NOT NULL DEFAULT 'own'
+);
+COMMENT ON TABLE etl.published_view IS 'Views of schema analysis. etl.publish() makes them, with the columns that etl.column_sensitivity declares.';
+COMMENT ON COLUMN etl.published_view.view_name IS 'View in schema analysis, and table of schema dwh whose columns and comments it takes.';
+COMMENT ON COLUMN etl.published_view.rows_query IS 'SELECT that gives the rows that the current login may see, with columns of the table.';
+COMMENT ON COLUMN etl.published_view.origin IS 'Who declares it: oceanrecords for the rows of the installation, which it replaces, own for yours, which it leaves alone.';
+
 -- Users ---------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE etl.user_account (
@@ -154,7 +181,7 @@ CREATE TABLE etl.pseudonym_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     secret text NOT NULL DEFAULT replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')
 );
-COMMENT ON TABLE etl.pseudonym_secret IS 'Secret that pseudonyms are made with, so that nobody can make them from a list of all keys. Another one means other pseudonyms.';
+COMMENT ON TABLE etl.pseudonym_secret IS 'Secret that pseudonyms are made with, so that they cannot be made from a list of all keys. Only the owner of the warehouse reads it; etl.rotate_pseudonyms() replaces it.';
 COMMENT ON COLUMN etl.pseudonym_secret.is_only IS 'Keeps it at one row.';
 COMMENT ON COLUMN etl.pseudonym_secret.secret IS 'The secret.';
 INSERT INTO etl.pseudonym_secret DEFAULT VALUES;

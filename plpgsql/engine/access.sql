@@ -122,11 +122,15 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'public')
     AND NOT EXISTS (SELECT FROM etl.access_schema AS s
         WHERE s.schema_name = n.nspname)
     AND NOT EXISTS (SELECT FROM pg_depend AS d
-        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e');
-COMMENT ON VIEW etl.permission_gap IS 'Objects that no row of etl.permission speaks of, and schemas that no row of etl.access_schema does. Nobody but their owner gets at them.';
-COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object.';
+        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+UNION ALL
+SELECT 'column', s.schema_name, format('%s.%s', s.object_name, s.column_name)
+FROM etl.column_status AS s
+WHERE s.sensitivity IS NULL;
+COMMENT ON VIEW etl.permission_gap IS 'What nobody has decided about: objects that no row of etl.permission names, schemas that no row of etl.access_schema names, columns that no row of etl.column_sensitivity names. Only the owner reads them.';
+COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object, or column.';
 COMMENT ON COLUMN etl.permission_gap.schema_name IS 'Schema.';
-COMMENT ON COLUMN etl.permission_gap.object_name IS 'Name.';
+COMMENT ON COLUMN etl.permission_gap.object_name IS 'Name; of a column, relation.column.';
 
 CREATE OR REPLACE VIEW etl.access_flaw AS
 SELECT

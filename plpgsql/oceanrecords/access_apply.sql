@@ -1,3 +1,4 @@
--- The last step: owners and permissions of all that is there.
+-- The last step: what analysts see, then owners and permissions of all that is there.
 
+CALL etl.publish();
 CALL etl.apply_permissions();
