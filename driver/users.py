@@ -150,6 +150,32 @@ def countries(
     _answer(context, login, as_json)
 
 
+@app.command(
+    epilog="Examples: oceanrecords users grants · oceanrecords users grants --revoke ana"
+)
+def grants(
+    context: typer.Context,
+    role: Annotated[
+        str | None,
+        typer.Argument(metavar="[ROLE]", help="Role that has them, or PUBLIC; all by default."),
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take them away.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List privileges in the warehouse that its catalog does not give, or take them away."""
+    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(
+            "SELECT grantee, privilege, object_kind, schema_name, object_name, grantor "
+            "FROM etl.direct_grant WHERE grantee = coalesce(%s, grantee) "
+            "ORDER BY grantee, schema_name, object_name, privilege",
+            [role],
+        ).fetchall()
+        if revoke:
+            cursor.execute("SELECT etl.revoke_direct_grants(%s)", [role])
+    answer = {"grants": found, "revoked": revoke}
+    emit(answer, as_json=as_json, render=_render_grants)
+
+
 @app.command(epilog="Example: oceanrecords users password ana --password-file secret.txt")
 def password(
     context: typer.Context,
@@ -173,9 +199,13 @@ def _connect(context: typer.Context) -> psycopg.Connection[Any]:
 
 
 def _change_levels(context: typer.Context, call: str, login: str, levels: list[str]) -> None:
-    with _connect(context) as connection, connection.transaction():
-        for level in levels:
-            connection.execute(call.encode(), [login, level])
+    with _connect(context) as connection:
+        with connection.transaction():
+            for level in levels:
+                connection.execute(call.encode(), [login, level])
+        if "revoke" in call:
+            # A session that logged in again before the commit, too.
+            connection.execute("SELECT etl._end_sessions(%s)", [login])
 
 
 def _set_password(connection: psycopg.Connection[Any], login: str, secret: str) -> None:
@@ -234,6 +264,28 @@ def _answer(context: typer.Context, login: str, as_json: bool) -> None:
     if not users:
         raise UserError(f'There is no user "{login}".', "See `oceanrecords users list`.")
     emit(users[0], as_json=as_json, render=lambda user: _render([user]))
+
+
+def _render_grants(answer: dict[str, Any]) -> None:
+    if not answer["grants"]:
+        console.print("No role has privileges that are not declared.")
+        return
+    table = output.table("role", "privilege", "kind", "object", "granted by")
+    for one in answer["grants"]:
+        table.add_row(
+            Text(one["grantee"]),
+            Text(one["privilege"]),
+            Text(one["object_kind"], style="quiet"),
+            Text(f"{one['schema_name']}.{one['object_name']}"),
+            Text(one["grantor"]),
+        )
+    console.print(table)
+    count = len(answer["grants"])
+    word = "privilege" if count == 1 else "privileges"
+    if answer["revoked"]:
+        console.print(f"{count} {word} revoked.")
+    else:
+        console.print(f"{count} {word} that are not declared; --revoke takes them away.")
 
 
 def _render(users: list[dict[str, Any]]) -> None:

@@ -297,6 +297,3 @@ CREATE TRIGGER refuse_change
 -- Not even a session that plays a replica skips them.
 ALTER TABLE audit.act ENABLE ALWAYS TRIGGER sign;
 ALTER TABLE audit.act ENABLE ALWAYS TRIGGER refuse_change;
-
--- No routine is for everybody, nor is one that is made later.
-ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON ROUTINES FROM public;

@@ -138,7 +138,7 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access,definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,column_status,permission_gap,user_status}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
@@ -173,7 +173,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron,_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
-        ('{owner}', 'routine', 'etl', '{apply_permissions,publish,rotate_pseudonyms}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
@@ -217,6 +217,24 @@ VALUES
 ON CONFLICT (schema_name, routine_name) DO UPDATE
 SET reason = excluded.reason
 WHERE etl.definer_routine.reason <> excluded.reason;
+
+INSERT INTO etl.quality_check (check_name, severity, description, query, run_every)
+VALUES (
+    'permissions_as_declared',
+    'warn',
+    'No role has privileges that are not declared, and the sensitivity of every column is declared.',
+    $sql$SELECT 'privilege' AS kind, g.grantee AS role, format('%s on %s %s.%s', g.privilege, g.object_kind, g.schema_name, g.object_name) AS found
+FROM etl.direct_grant AS g
+UNION ALL
+SELECT p.object_kind, NULL, format('%s.%s', p.schema_name, p.object_name)
+FROM etl.permission_gap AS p
+WHERE p.object_kind = 'column'$sql$,
+    '1 day'
+)
+ON CONFLICT (check_name) DO UPDATE
+SET severity = excluded.severity,
+    description = excluded.description,
+    query = excluded.query;
 
 -- Personal data of customers. An address is forgotten with its last customer: while another one uses it, it is his. --------------------
 
