@@ -150,9 +150,7 @@ def countries(
     _answer(context, login, as_json)
 
 
-@app.command(
-    epilog="Examples: oceanrecords users grants · oceanrecords users grants --revoke ana"
-)
+@app.command(epilog="Examples: oceanrecords users grants · oceanrecords users grants --revoke ana")
 def grants(
     context: typer.Context,
     role: Annotated[

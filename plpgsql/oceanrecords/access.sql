@@ -178,7 +178,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
         -- Called by a function that a view calls.
-        ('{steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
+        ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
@@ -195,6 +195,7 @@ VALUES
     ('etl', '_claim', 'A worker claims tasks with the rights of the owner, neither more nor less.'),
     ('etl', '_end_batch', 'A worker ends a batch with the rights of the owner, neither more nor less.'),
     ('etl', '_end_run', 'A worker ends a run, and raises its alerts, with the rights of the owner, neither more nor less.'),
+    ('etl', '_inherited_sensitivity', 'An auditor learns what a column may be derived from without the right to look into the layers.'),
     ('etl', '_note_outcomes', 'A worker notes outcomes with the rights of the owner, neither more nor less.'),
     ('etl', '_perform', 'A worker executes a task, thus text of the catalog, with the rights of the owner, neither more nor less.'),
     ('etl', '_scheduled_start', 'The scheduler starts a run with the rights of the owner, neither more nor less.'),
@@ -212,6 +213,7 @@ VALUES
     ('kpi', 'month_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'overview_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'quarter_of', 'A business user reads figures without the right to read the stars.'),
+    ('kpi', 'top_products_of', 'A business user reads figures without the right to read the stars.'),
     ('oceanrecords', '_leave_tombstone', 'Who deletes a row leaves a tombstone without the right to write tombstones.'),
     ('oceanrecords', '_log_price', 'Who changes a price writes the price log without the right to write it.')
 ON CONFLICT (schema_name, routine_name) DO UPDATE

@@ -31,11 +31,11 @@ def test_two_databases_are_migrated_at_once_and_the_last_takes_the_roles_along(
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(migrator(each).apply) for each in (one, two)]:
                 assert "0008.security" in done.result()
-        assert one.value(GROUPS) == 6
+        assert one.value(GROUPS) == 7
 
         assert migrator(one).roll_back(until="0007") == ["0008.security"]
         assert one.value("SELECT to_regnamespace('audit') IS NULL")
-        assert one.value(GROUPS) == 6, "the other database uses them"
+        assert one.value(GROUPS) == 7, "the other database uses them"
         one.execute("CALL etl.run()")
         assert one.value("SELECT status FROM etl.run") == "succeeded", "it runs as before"
         migrator(one).apply()
@@ -74,8 +74,8 @@ def test_who_may_not_create_roles_is_told_in_a_sentence(
             migrator(other).apply()
             with pytest.raises(UserError) as caught:
                 migrator(database, "builder").apply()
-            assert 'does not belong to the role "oceanrecords_etl"' in caught.value.message
-            database.execute("GRANT oceanrecords_etl TO builder")
+            assert 'does not belong to the role "oceanrecords_owner"' in caught.value.message
+            database.execute("GRANT oceanrecords_owner TO builder")
             migrator(database, "builder").apply()
             assert database.value("SELECT count(*) FROM etl.permission_gap") == 0
 
@@ -112,7 +112,7 @@ def test_a_level_whose_role_is_missing_is_named(database: Database) -> None:
 
 def test_who_owns_the_warehouse_does_not_manage_its_users(database: Database) -> None:
     with database.connect() as connection:
-        connection.execute("SET ROLE oceanrecords_etl")
+        connection.execute("SET ROLE oceanrecords_owner")
         with pytest.raises(psycopg.Error, match="may not manage users") as caught:
             connection.execute("CALL etl.add_user('friend', '{steward}')")
         assert caught.value.sqlstate == "ET032"
