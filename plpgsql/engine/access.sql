@@ -357,6 +357,16 @@ FROM (
 GROUP BY c.schema_name
 UNION ALL
 SELECT
+    l.role_name,
+    false,
+    format('the role "%s" does not see whether sessions of other roles are idle', l.role_name),
+    format('Let a superuser execute: GRANT pg_read_all_stats TO %I;', l.role_name)
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) AS w
+JOIN etl.access_level AS l ON l.level = w.owner_level
+JOIN pg_roles AS o ON o.rolname = l.role_name
+WHERE NOT pg_has_role(o.oid, 'pg_read_all_stats', 'USAGE')
+UNION ALL
+SELECT
     m.rolname,
     false,
     format('the user "%s" is a member of "%s", which owns the warehouse', m.rolname, o.rolname),
@@ -682,9 +692,66 @@ BEGIN
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT ALL ON TABLES TO %I', r_schema.schema_name, r_schema.role_name);
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT EXECUTE ON ROUTINES TO %I', r_schema.schema_name, r_schema.role_name);
     END LOOP;
+    -- A view of the contract that is dropped and created again must stay readable for the loads.
+    FOR r_schema IN
+        SELECT p.schema_name, l.role_name, array_to_string(p.privileges, ', ') AS privileges
+        FROM etl.permission AS p
+        JOIN etl.access_level AS l USING (level)
+        JOIN etl.access_schema AS s ON s.schema_name = p.schema_name AND s.owner_level IS NULL
+        JOIN pg_namespace AS n ON n.nspname = p.schema_name
+        WHERE p.level IN (SELECT o.owner_level FROM etl.access_schema AS o)
+            AND p.object_kind = 'relation'
+            AND p.object_name = '*'
+            AND p.column_names IS NULL
+            AND cardinality(p.privileges) > 0
+            AND NOT EXISTS (
+                SELECT
+                FROM pg_default_acl AS d
+                WHERE d.defaclrole = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user)
+                    AND d.defaclnamespace = n.oid
+                    AND d.defaclobjtype = 'r'
+            )
+    LOOP
+        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT %s ON TABLES TO %I', r_schema.schema_name, r_schema.privileges, r_schema.role_name);
+    END LOOP;
 END
 $_set_default_privileges$;
 COMMENT ON FUNCTION etl._set_default_privileges() IS 'Sets what permissions new objects have.';
+
+/*
+Gives the owners of the warehouse what the loads need beyond their own objects: to see whether another session works or is idle, and to check the
+foreign keys of a load all at once. The loads do without, but cannot tell an idle session that holds a lock from one at work, and check each row.
+Writes: memberships and parameter permissions of the server, where the caller may give them; etl.access_flaw tells where it may not.
+*/
+CREATE OR REPLACE FUNCTION etl._empower_owners()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_empower_owners$
+DECLARE
+    v_role name;
+BEGIN
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_schema AS s
+        JOIN etl.access_level AS l ON l.level = s.owner_level
+    LOOP
+        IF NOT pg_has_role(v_role, 'pg_read_all_stats', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION') THEN
+            EXECUTE format('GRANT pg_read_all_stats TO %I', v_role);
+        END IF;
+        IF NOT has_parameter_privilege(v_role, 'session_replication_role', 'SET')
+            AND has_parameter_privilege('session_replication_role', 'SET WITH GRANT OPTION')
+        THEN
+            EXECUTE format('GRANT SET ON PARAMETER session_replication_role TO %I', v_role);
+        END IF;
+    END LOOP;
+EXCEPTION
+    -- Another database of the server is migrated at this moment, and gives the same.
+    WHEN unique_violation OR SQLSTATE 'XX000' THEN
+        NULL;
+END
+$_empower_owners$;
+COMMENT ON FUNCTION etl._empower_owners() IS 'Gives the owners of the warehouse what the loads need beyond their own objects.';
 
 /*
 Brings owners and permissions in line with the catalog. Call it after every change of the catalog or of the objects; a second call
@@ -709,6 +776,7 @@ BEGIN
     v_granted := etl._change_privileges('GRANT', p_of_columns => false);
     v_granted := v_granted + etl._change_privileges('GRANT', p_of_columns => true);
     PERFORM etl._set_default_privileges();
+    PERFORM etl._empower_owners();
     IF v_owned + v_revoked + v_granted > 0 THEN
         INSERT INTO audit.act (act, target, details)
         VALUES (
