@@ -72,6 +72,12 @@ SET search_path = pg_catalog, pg_temp
 AS $_suppress_forgotten$
     SELECT 0::bigint
 $_suppress_forgotten$;
+CREATE OR REPLACE FUNCTION etl._erase_expired()
+RETURNS bigint
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS 'SELECT 0::bigint'; -- etl._maintain() calls it; nothing is declared to be personal.
 CREATE OR REPLACE FUNCTION etl._hand_over_built()
 RETURNS void
 LANGUAGE sql
@@ -83,6 +89,7 @@ DROP TABLE
     etl.forgotten_subject,
     etl.personal_column,
     etl.personal_object,
+    etl.personal_subject,
     etl.pseudonym_secret,
     etl.published_view,
     etl.column_sensitivity,

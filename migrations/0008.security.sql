@@ -188,6 +188,14 @@ INSERT INTO etl.pseudonym_secret DEFAULT VALUES;
 
 -- Forgetting ----------------------------------------------------------------------------------------------------------
 
+CREATE TABLE etl.personal_subject (
+    subject text PRIMARY KEY,
+    key_type text NOT NULL CHECK (key_type <> '')
+);
+COMMENT ON TABLE etl.personal_subject IS 'Kinds of subject with personal data, such as a customer.';
+COMMENT ON COLUMN etl.personal_subject.subject IS 'Kind of subject.';
+COMMENT ON COLUMN etl.personal_subject.key_type IS 'SQL type of its key. Keys are compared as values of this type: 007 and 7 are the same customer.';
+
 CREATE TABLE etl.personal_object (
     subject text NOT NULL,
     object name NOT NULL,
@@ -206,6 +214,7 @@ CREATE TABLE etl.personal_column (
     object name NOT NULL,
     column_name name NOT NULL,
     replacement text NOT NULL CHECK (replacement <> ''),
+    kept_after_deletion interval DEFAULT '90 days' CHECK (kept_after_deletion >= interval '0'),
     PRIMARY KEY (subject, object, column_name),
     FOREIGN KEY (subject, object) REFERENCES etl.personal_object ON DELETE CASCADE
 );
@@ -214,6 +223,7 @@ COMMENT ON COLUMN etl.personal_column.subject IS 'Kind of subject.';
 COMMENT ON COLUMN etl.personal_column.object IS 'Source table or dimension.';
 COMMENT ON COLUMN etl.personal_column.column_name IS 'Column.';
 COMMENT ON COLUMN etl.personal_column.replacement IS 'SQL expression over the row, alias r.';
+COMMENT ON COLUMN etl.personal_column.kept_after_deletion IS 'How long the value is kept after the row was deleted in the source; NULL for ever.';
 
 CREATE TABLE etl.forgotten_subject (
     subject text NOT NULL,
@@ -224,7 +234,7 @@ CREATE TABLE etl.forgotten_subject (
 );
 COMMENT ON TABLE etl.forgotten_subject IS 'Who was forgotten. Their data are suppressed when the source brings them again.';
 COMMENT ON COLUMN etl.forgotten_subject.subject IS 'Kind of subject.';
-COMMENT ON COLUMN etl.forgotten_subject.subject_key IS 'Key of the subject.';
+COMMENT ON COLUMN etl.forgotten_subject.subject_key IS 'Key of the subject, as the type of its key writes it.';
 COMMENT ON COLUMN etl.forgotten_subject.forgotten_at IS 'When the subject was first forgotten.';
 COMMENT ON COLUMN etl.forgotten_subject.forgotten_by IS 'Who did it.';
 
@@ -285,6 +295,18 @@ BEGIN
 END
 $_refuse_change$;
 COMMENT ON FUNCTION audit._refuse_change() IS 'Trigger: refuses to change or remove what was noted.';
+
+-- ANALYZE takes the owner of a table, and the operational tables do not belong to the owner of the warehouse.
+CREATE FUNCTION audit._analyze(p_relation regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_analyze$
+BEGIN
+    EXECUTE format('ANALYZE %s', p_relation);
+END
+$_analyze$;
+COMMENT ON FUNCTION audit._analyze(regclass) IS 'Makes the statistics of a table anew: they hold values of its rows.';
 
 CREATE TRIGGER sign
     BEFORE INSERT ON audit.act

@@ -139,12 +139,13 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access,definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
         ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'audit', '{act}', '{SELECT,INSERT}', NULL),
         ('{owner}', 'routine', 'audit', '{_refuse_change,_sign}', '{}', NULL),
+        ('{owner}', 'routine', 'audit', '{_analyze}', '{EXECUTE}', NULL),
         ('{owner}', 'relation', 'yoyo', '{*}', '{}', NULL),
 
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
@@ -182,7 +183,7 @@ FROM (
         ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{forget}', '{EXECUTE}', NULL)
+        ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
 CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
@@ -202,6 +203,8 @@ VALUES
     ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with the rights of the owner, neither more nor less.'),
     ('etl', 'start_run', 'A run is started with the rights of the owner, neither more nor less.'),
     ('etl', '_reconcile', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('audit', '_analyze', 'Forgetting makes the statistics of operational tables anew without owning them.'),
+    ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),
     ('etl', 'forget', 'A steward forgets a customer without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
@@ -240,6 +243,11 @@ SET severity = excluded.severity,
 
 -- Personal data of customers. An address is forgotten with its last customer: while another one uses it, it is his. --------------------
 
+INSERT INTO etl.personal_subject (subject, key_type)
+VALUES ('customer', 'bigint')
+ON CONFLICT (subject) DO UPDATE
+SET key_type = excluded.key_type;
+
 INSERT INTO etl.personal_object (subject, object, key_columns, key_query)
 SELECT 'customer', o.object, o.key_columns::name[], q.key_query
 FROM (
@@ -251,15 +259,44 @@ FROM (
 ) AS o (object, key_columns, kind)
 JOIN (
     VALUES
-        ('customer', 'SELECT $1::bigint'),
+        (
+            'customer',
+            $sql$SELECT $1::bigint
+UNION
+-- Old keys of the same person: the shop gave the customer another number, and the row under the old one was deleted.
+SELECT o.customer_id
+FROM stage.customers AS c
+JOIN stage.customers AS o ON lower(o.email) = lower(c.email) AND o.deleted_at IS NOT NULL
+WHERE c.customer_id = $1::bigint$sql$
+        ),
         (
             'address',
-            'SELECT l.address_id FROM (SELECT customer_id, address_id FROM stage.customers_addresses'
-            || ' UNION SELECT customer_id, address_id FROM source.customers_addresses) AS l WHERE l.customer_id = $1::bigint'
-            || ' AND NOT EXISTS (SELECT FROM (SELECT customer_id, address_id FROM stage.customers_addresses WHERE deleted_at IS NULL'
-            || ' UNION SELECT customer_id, address_id FROM source.customers_addresses) AS o'
-            || ' WHERE o.address_id = l.address_id AND o.customer_id <> l.customer_id'
-            || ' AND NOT EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = ''customer'' AND f.subject_key = o.customer_id::text))'
+            $sql$WITH person AS (
+    SELECT $1::bigint AS customer_id
+    UNION
+    SELECT o.customer_id
+    FROM stage.customers AS c
+    JOIN stage.customers AS o ON lower(o.email) = lower(c.email) AND o.deleted_at IS NOT NULL
+    WHERE c.customer_id = $1::bigint
+)
+SELECT l.address_id
+FROM (
+    SELECT a.customer_id, a.address_id FROM stage.customers_addresses AS a
+    UNION
+    SELECT a.customer_id, a.address_id FROM source.customers_addresses AS a
+) AS l
+JOIN person AS p USING (customer_id)
+WHERE NOT EXISTS (
+    SELECT
+    FROM (
+        SELECT a.customer_id, a.address_id FROM stage.customers_addresses AS a WHERE a.deleted_at IS NULL
+        UNION
+        SELECT a.customer_id, a.address_id FROM source.customers_addresses AS a
+    ) AS o
+    WHERE o.address_id = l.address_id
+        AND o.customer_id NOT IN (SELECT p.customer_id FROM person AS p)
+        AND NOT EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = 'customer' AND f.subject_key = o.customer_id::text)
+)$sql$
         )
 ) AS q (kind, key_query) USING (kind)
 ON CONFLICT (subject, object) DO UPDATE

@@ -98,9 +98,9 @@ def test_no_level_has_a_power_of_the_server(database: Database) -> None:
         "SELECT r.rolname AS member, g.rolname FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member"
         " JOIN pg_roles AS g ON g.oid = m.roleid JOIN etl.access_level AS l ON l.role_name = r.rolname"
     )
-    assert members == [
-        {"member": "oceanrecords_owner", "rolname": "pg_read_all_stats"}
-    ], "a level belongs to nothing else"
+    assert members == [{"member": "oceanrecords_owner", "rolname": "pg_read_all_stats"}], (
+        "a level belongs to nothing else"
+    )
 
 
 def test_a_level_whose_role_is_missing_is_named(database: Database) -> None:
