@@ -204,7 +204,13 @@ BEGIN
 
     UPDATE etl.check_result AS c
     SET sample = NULL
-    WHERE c.sample @> jsonb_build_array(p_key);
+    -- At any depth: a check of the quarantine quotes a key within a row.
+    WHERE EXISTS (
+        SELECT
+        FROM jsonb_path_query(c.sample, 'strict $.**') AS v (entry)
+        WHERE jsonb_typeof(v.entry) = 'object'
+            AND v.entry @> p_key
+    );
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     RETURN v_total + v_rows;
 END
