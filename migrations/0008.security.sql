@@ -169,12 +169,14 @@ COMMENT ON COLUMN etl.user_account.added_by IS 'Who added it.';
 CREATE TABLE etl.country_access (
     login name NOT NULL,
     country_code text NOT NULL CHECK (country_code <> ''),
+    role_id oid NOT NULL,
     granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (login, country_code)
 );
 COMMENT ON TABLE etl.country_access IS 'Which login sees which countries in schema analysis. A login without an entry sees none.';
 COMMENT ON COLUMN etl.country_access.login IS 'Login.';
 COMMENT ON COLUMN etl.country_access.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country; * for everything.';
+COMMENT ON COLUMN etl.country_access.role_id IS 'The role that had the name when the entry was made: a later role of the same name does not inherit it. Set by the database.';
 COMMENT ON COLUMN etl.country_access.granted_at IS 'When the entry was made.';
 
 CREATE TABLE etl.pseudonym_secret (
@@ -256,33 +258,107 @@ COMMENT ON COLUMN etl.forgotten_row.subject_key IS 'Key of the subject.';
 -- Audit trail ---------------------------------------------------------------------------------------------------------
 
 CREATE TABLE audit.act (
-    act_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    act_id bigint PRIMARY KEY,
     acted_at timestamptz NOT NULL,
     actor name NOT NULL,
     act text NOT NULL CHECK (act <> ''),
     target text NOT NULL,
-    details jsonb NOT NULL DEFAULT '{}'
+    details jsonb NOT NULL DEFAULT '{}',
+    hash bytea NOT NULL
 );
-COMMENT ON TABLE audit.act IS 'What was done to users and permissions, and who was forgotten. Rows are added, never changed or removed.';
-COMMENT ON COLUMN audit.act.act_id IS 'Number of the act.';
+COMMENT ON TABLE audit.act IS 'What was done to users and permissions, who was forgotten, whose data were read. Rows are added by audit.note, never changed or removed.';
+COMMENT ON COLUMN audit.act.act_id IS 'Number of the act: one more than the one before, without gaps.';
 COMMENT ON COLUMN audit.act.acted_at IS 'When; set by the database.';
 COMMENT ON COLUMN audit.act.actor IS 'Login of the session that did it; set by the database.';
 COMMENT ON COLUMN audit.act.act IS 'What was done.';
 COMMENT ON COLUMN audit.act.target IS 'To whom: a login, or the kind and key of a subject.';
 COMMENT ON COLUMN audit.act.details IS 'What else is to be known; never a password, never personal data.';
+COMMENT ON COLUMN audit.act.hash IS 'SHA-256 over the row and the hash of the row before: a row that was changed, removed or put in between breaks the chain.';
+
+/*
+Hash of an act in the chain.
+Parameters: p_before, hash of the act before, NULL for the first; p_act, the act.
+*/
+CREATE FUNCTION audit._hash(p_before bytea, p_act audit.act)
+RETURNS bytea
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_hash$
+    -- The moment as a number: as text it would depend on the time zone of the session.
+    SELECT sha256(
+        coalesce(p_before, ''::bytea) || convert_to(
+            jsonb_build_array(p_act.act_id, extract(epoch FROM p_act.acted_at)::text, p_act.actor, p_act.act, p_act.target, p_act.details)::text,
+            'UTF8'
+        )
+    )
+$_hash$;
+COMMENT ON FUNCTION audit._hash(bytea, audit.act) IS 'Hash of an act in the chain.';
 
 CREATE FUNCTION audit._sign()
 RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_sign$
+DECLARE
+    r_before audit.act;
 BEGIN
+    -- One after the other, to the end of the transaction: a number that is given away is never missing.
+    LOCK TABLE audit.act IN SHARE ROW EXCLUSIVE MODE;
+    SELECT *
+    INTO r_before
+    FROM audit.act AS a
+    ORDER BY a.act_id DESC
+    LIMIT 1;
+    NEW.act_id := coalesce(r_before.act_id, 0) + 1;
     NEW.acted_at := clock_timestamp();
     NEW.actor := session_user;
+    NEW.hash := audit._hash(r_before.hash, NEW);
     RETURN NEW;
 END
 $_sign$;
-COMMENT ON FUNCTION audit._sign() IS 'Trigger: who acted, and when, is what the database knows, whatever the writer claims.';
+COMMENT ON FUNCTION audit._sign() IS 'Trigger: number, moment, actor and hash are what the database knows, whatever the writer claims.';
+
+/*
+Notes an act. The only way to write the audit trail.
+Parameters: p_act, what was done; p_target, to whom; p_details, what else is to be known.
+Writes:     audit.act.
+*/
+CREATE FUNCTION audit.note(p_act text, p_target text, p_details jsonb DEFAULT '{}')
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $note$
+    INSERT INTO audit.act (act, target, details)
+    VALUES (p_act, p_target, p_details)
+$note$;
+COMMENT ON FUNCTION audit.note(text, text, jsonb) IS 'Notes an act in the audit trail.';
+
+/*
+Tells whether the chain is whole. Note number and hash of the last act elsewhere: whoever could write the whole chain anew cannot change what you noted.
+Returns:    number of acts; the first one that does not fit, NULL when all do; number and hash of the last act.
+*/
+CREATE FUNCTION audit.verify()
+RETURNS TABLE (acts bigint, first_broken bigint, last_act bigint, last_hash text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $verify$
+    SELECT
+        count(*),
+        min(c.position) FILTER (WHERE c.act_id <> c.position OR c.hash <> c.expected),
+        max(c.act_id),
+        (array_agg(encode(c.hash, 'hex') ORDER BY c.act_id DESC))[1]
+    FROM (
+        SELECT
+            a.act_id,
+            a.hash,
+            row_number() OVER (ORDER BY a.act_id) AS position,
+            audit._hash(lag(a.hash) OVER (ORDER BY a.act_id), a) AS expected
+        FROM audit.act AS a
+    ) AS c
+$verify$;
+COMMENT ON FUNCTION audit.verify() IS 'Tells whether the chain of the audit trail is whole: first_broken is NULL then.';
 
 CREATE FUNCTION audit._refuse_change()
 RETURNS trigger

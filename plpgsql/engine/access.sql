@@ -778,8 +778,7 @@ BEGIN
     PERFORM etl._set_default_privileges();
     PERFORM etl._empower_owners();
     IF v_owned + v_revoked + v_granted > 0 THEN
-        INSERT INTO audit.act (act, target, details)
-        VALUES (
+        PERFORM audit.note(
             'permissions applied', current_database(),
             jsonb_build_object('handed_over', v_owned, 'revoked', v_revoked, 'granted', v_granted)
         );
