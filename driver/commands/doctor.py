@@ -29,7 +29,7 @@ from driver.output import console, emit
 EXAMPLES = "Examples: oceanrecords doctor · oceanrecords doctor --json"
 
 # Who owns the warehouse; migration 0008 makes it.
-_OWNER = "oceanrecords_etl"
+_OWNER = "oceanrecords_owner"
 
 Verdict = Literal["ok", "warning", "failed"]
 

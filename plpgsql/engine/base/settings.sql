@@ -15,6 +15,7 @@ VALUES
     ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
     ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
     ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
+    ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
     ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
 ON CONFLICT (name) DO UPDATE
 SET value_type = excluded.value_type,
