@@ -53,6 +53,7 @@ _COMMANDS = {
     "demo": _Command("Set up", "driver.commands.demo", "demo"),
     "db": _Command("Set up", "driver.commands.db"),
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
+    "new": _Command("Set up", "driver.scaffold.command", "new"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
     "settings": _Command("Set up", "driver.commands.settings"),
@@ -264,6 +265,16 @@ def root(
         bool,
         typer.Option("--quiet", help="Print errors and JSON only."),
     ] = False,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            metavar="DIR",
+            help="Folder of the business, made by `oceanrecords new`. Otherwise "
+            "OCEANRECORDS_PROJECT, the current folder if it has a warehouse.toml, then the "
+            "business that the database holds.",
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
@@ -276,4 +287,4 @@ def root(
         if dsn is not None:
             raise UserError("--target goes without --dsn.", exit_code=EXIT_USAGE)
         dsn = targets.find(target)
-    context.obj = State(dsn=dsn)
+    context.obj = State(dsn=dsn, project=project)
