@@ -28,7 +28,7 @@ from driver.output import console, emit
 
 EXAMPLES = "Examples: oceanrecords doctor · oceanrecords doctor --json"
 
-# Who owns the warehouse; migration 0008 makes it.
+# Who owns the warehouse; migration engine/0005.security makes it.
 _OWNER = "oceanrecords_etl"
 
 Verdict = Literal["ok", "warning", "failed"]
