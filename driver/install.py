@@ -179,12 +179,17 @@ def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
     before = set(connection.execute(_ROUTINES).fetchall())
     replacer = _Replacer(connection)
     for part in parts:
+        if not part.is_engine:
+            connection.execute("SELECT etl.begin_declarations(%s)", [part.name])
         for path in part.files():
             try:
                 replacer.run(path)
             except Exception as error:
                 error.add_note(f"while installing {_place(path)}")
                 raise
+        if not part.is_engine:
+            # What the files do not declare any more leaves the catalog; its tables stay.
+            connection.execute("SELECT etl.end_declarations()")
     replacer.finish()
     _drop_outdated(connection, before)
     for part in parts:

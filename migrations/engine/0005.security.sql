@@ -1,5 +1,5 @@
 -- Who may do what: group roles, the catalog of permissions, users, the countries that each of them sees, what was forgotten, and an
--- audit trail that only grows. Which object is open to whom is told by rows (plpgsql/engine/access.sql, plpgsql/oceanrecords/access.sql).
+-- audit trail that only grows. Which object is open to whom is told by rows (plpgsql/engine/security/access.sql, plpgsql/oceanrecords/access.sql).
 
 -- Roles belong to the whole server, so another database may have made them already, or may be making them at this very moment.
 DO $make_group_roles$

@@ -46,6 +46,7 @@ FROM (
         ),
         ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
         ('{analyst}', 'relation', 'analysis', '{fact_order,fact_order_line}', '{SELECT}', NULL),
+        ('{analyst}', 'relation', 'analysis', '{lost_order_limit}', '{SELECT}', NULL),
         (
             '{analyst}', 'relation', 'analysis',
             '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'

@@ -31,7 +31,7 @@ def test_it_needs_no_routine_of_its_own(new_database: object, library: Library) 
 def test_no_routine_of_the_engine_names_the_retailer() -> None:
     """The engine's files speak of no table of the operational system."""
     words = ("customer", "order_line", "product", "supplier", "payment")
-    for path in ENGINE.glob("*.sql"):
+    for path in ENGINE.rglob("*.sql"):
         code = "\n".join(
             line.partition("--")[0] for line in path.read_text(encoding="utf-8").splitlines()
         )

@@ -32,8 +32,10 @@ class Server:
         return self.make(*arguments, **options).provision()
 
     def card(self, key: str) -> dict[str, Any]:
-        eid = identity.entity_id("question", f"{self.dashboard.key}.{key}")
-        found: dict[str, Any] = self.client.get(f"/api/card/{eid}")
+        mark = identity.question_key(self.dashboard.key, key)
+        rows = [row for f in ("all", "archived") for row in self.client.get("/api/card", f=f)]
+        number = min(row["id"] for row in rows if identity.card_key(row) == mark)
+        found: dict[str, Any] = self.client.get(f"/api/card/{number}")
         return found
 
 
