@@ -406,6 +406,7 @@ class _Prepared:
     dashboard: Dashboard
     warehouse: Warehouse
     models: analysis.Definition | None = None
+    detail: Dashboard | None = None
     analyst_warehouse: Warehouse | None = None
 
 
@@ -428,6 +429,7 @@ def _prepared(
             prepared = replace(
                 prepared,
                 models=analysis.load(),
+                detail=load(analysis.DETAIL),
                 analyst_warehouse=replace(
                     warehouse,
                     name=f"{warehouse.name} for analysts",
@@ -442,6 +444,11 @@ def _prepared(
                     warehouses.check_role(connection, one.user, one.schema)
             as_role = warehouse.user if known.exists and not known.faults else None
             warehouses.check_questions(connection, dashboard, as_role)
+            if prepared.detail and prepared.analyst_warehouse:
+                analyst = prepared.analyst_warehouse
+                known = warehouses.role_state(connection, analyst.user, analyst.schema)
+                as_role = analyst.user if known.exists and not known.faults else None
+                warehouses.check_questions(connection, prepared.detail, as_role)
         yield prepared
 
 
@@ -467,6 +474,7 @@ def _provisioner(
             analyst,
             lambda: _role_password(connection, target, analyst.user),
             warehouses.catalog(connection, analyst.schema),
+            prepared.detail,
         )
     return Provisioner(
         client,
@@ -527,6 +535,8 @@ def _create_roles(prepared: _Prepared, target: _Target) -> None:
     for one in _logins(prepared):
         warehouses.create_role(connection, one.user, one.schema)
     warehouses.check_questions(connection, prepared.dashboard, warehouse.user)
+    if prepared.detail and prepared.analyst_warehouse:
+        warehouses.check_questions(connection, prepared.detail, prepared.analyst_warehouse.user)
 
 
 def _role_password(connection: psycopg.Connection[Any], target: _Target, role: str) -> str:
