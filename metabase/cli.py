@@ -308,6 +308,7 @@ def provision(
         _prepared(context, target) as prepared,
         _server(target) as (client, credentials),
     ):
+        _only_one_at_a_time(prepared.connection)
         role = _plan_roles(prepared, target)
         if create_role:
             _create_roles(prepared, target)
@@ -514,6 +515,18 @@ def _prompt() -> Any:
     if not sys.stdin.isatty():
         return None
     return lambda text: typer.prompt(text, hide_input=True, err=True)
+
+
+def _only_one_at_a_time(connection: psycopg.Connection[Any]) -> None:
+    """Keep a second run away until the connection ends: both would make what is missing."""
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
+    ).fetchone()
+    if row != (True,):
+        raise UserError(
+            "Another provisioning of Metabase from this warehouse is running.",
+            "Wait until it has ended, and repeat the command.",
+        )
 
 
 def _plan_roles(prepared: _Prepared, target: _Target) -> str | None:

@@ -169,9 +169,11 @@ class Provisioner:
                 f"{user.get('email') or 'This key'} is no administrator of Metabase.",
                 "Use a key of the group Administrators, or an administrator's account.",
             )
+        # An administrator is told more than everybody is.
+        properties = self._client.get("/api/session/properties")
         if walk.report.version is None:
-            self._check_version(walk, self._client.get("/api/session/properties"))
-        if token is None and self._is_ours_half_set_up(walk, properties):
+            self._check_version(walk, properties)
+        if self._is_ours_half_set_up(walk, properties):
             self._stop_tracking(walk, properties)
 
     def _check_version(self, walk: Walk, properties: Mapping[str, Any]) -> None:
