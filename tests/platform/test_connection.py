@@ -205,7 +205,7 @@ def test_an_owner_who_is_no_superuser_can_migrate(
     refused = oceanrecords("--dsn", bystander, "migrate")
     assert refused.returncode == 1
     assert "which is to own the warehouse" in refused.stderr
-    empty_database.execute(f'GRANT oceanrecords_etl TO "{role}"')
+    empty_database.execute(f'GRANT oceanrecords_owner TO "{role}"')
     finished = oceanrecords("--dsn", bystander, "migrate")
     assert finished.returncode == 0, finished.stderr
     assert oceanrecords("--dsn", bystander, "run").returncode == 0

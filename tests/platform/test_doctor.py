@@ -160,12 +160,12 @@ def test_what_the_role_lacks_is_told_with_the_statement_that_gives_it(
         status, message, remedy = role()
         assert (status, message) == (
             "failed",
-            "a builder does not belong to oceanrecords_etl, which owns the warehouse",
+            "a builder does not belong to oceanrecords_owner, which owns the warehouse",
         )
         database.execute(remedy)
         assert role() == (
             "ok",
-            "a builder belongs to oceanrecords_etl, and may not manage users",
+            "a builder belongs to oceanrecords_owner, and may not manage users",
             "",
         )
 
