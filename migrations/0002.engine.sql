@@ -59,15 +59,21 @@ CREATE TABLE etl.watermark (
     source_table name PRIMARY KEY REFERENCES etl.source_table ON DELETE CASCADE,
     snapshot pg_snapshot NOT NULL,
     system_identifier bigint NOT NULL,
+    timeline_id bigint,
+    database_id bigint,
     read_at timestamptz NOT NULL,
-    batch_id bigint NOT NULL
+    batch_id bigint NOT NULL,
+    compared_at timestamptz
 );
 COMMENT ON TABLE etl.watermark IS 'How far each source table has reached stage. Moved in the transaction that moves the data.';
 COMMENT ON COLUMN etl.watermark.source_table IS 'Source table.';
 COMMENT ON COLUMN etl.watermark.snapshot IS 'Transactions of the source that the mirror contains: all that this snapshot sees.';
 COMMENT ON COLUMN etl.watermark.system_identifier IS 'Database system that the snapshot belongs to; transaction ids of another one mean nothing here.';
+COMMENT ON COLUMN etl.watermark.timeline_id IS 'Timeline of the source''s WAL, which a failover or a recovery to a point in time changes; NULL where the source does not report it.';
+COMMENT ON COLUMN etl.watermark.database_id IS 'Oid of the source''s database; NULL where the source does not report it.';
 COMMENT ON COLUMN etl.watermark.read_at IS 'Moment, by the source''s clock, as of which the mirror is complete.';
 COMMENT ON COLUMN etl.watermark.batch_id IS 'Batch that moved the watermark here.';
+COMMENT ON COLUMN etl.watermark.compared_at IS 'When the whole table was last compared with its mirror, by the source''s clock; NULL when it never was.';
 
 -- Catalog: dimensions -------------------------------------------------------------------------------------------------
 
@@ -186,7 +192,7 @@ COMMENT ON COLUMN etl.dependency.watched_columns IS 'Where given, only changes t
 
 CREATE TABLE etl.task (
     task text PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('fill', 'extract', 'stage', 'dimension', 'fact', 'aggregate', 'constrain')),
+    kind text NOT NULL CHECK (kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate', 'constrain')),
     object name NOT NULL,
     position integer NOT NULL,
     max_attempts integer NOT NULL DEFAULT 3 CHECK (max_attempts > 0),
@@ -195,7 +201,7 @@ CREATE TABLE etl.task (
 );
 COMMENT ON TABLE etl.task IS 'Tasks of a run.';
 COMMENT ON COLUMN etl.task.task IS 'Name: kind and object.';
-COMMENT ON COLUMN etl.task.kind IS 'What is done: fill the empty mirror of a source table, extract or stage it, load a dimension, a fact or an aggregate.';
+COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension, a fact or an aggregate.';
 COMMENT ON COLUMN etl.task.object IS 'Source table, dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.task.position IS 'Among tasks that could start, the lowest position does.';
 COMMENT ON COLUMN etl.task.max_attempts IS 'How often the task is tried in one run when it fails in a way that trying again may mend (deadlock, lock timeout, lack of resources).';
@@ -298,16 +304,28 @@ COMMENT ON COLUMN etl.task_run.context IS 'Where in the code the error was raise
 CREATE TABLE etl.batch (
     batch_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id bigint NOT NULL REFERENCES etl.run ON DELETE CASCADE,
+    extracted_by xid8 NOT NULL,
     snapshot pg_snapshot NOT NULL,
     system_identifier bigint NOT NULL,
-    read_at timestamptz NOT NULL
+    timeline_id bigint,
+    database_id bigint,
+    read_at timestamptz NOT NULL,
+    wal_inserted_until pg_lsn,
+    tables_with_tombstones name[] NOT NULL,
+    compared_because text
 );
 COMMENT ON TABLE etl.batch IS 'Batches: what was extracted on one snapshot of the source.';
 COMMENT ON COLUMN etl.batch.batch_id IS 'Number of the batch.';
 COMMENT ON COLUMN etl.batch.run_id IS 'Run that extracted it.';
 COMMENT ON COLUMN etl.batch.snapshot IS 'Snapshot of the source that all its tables were read on.';
 COMMENT ON COLUMN etl.batch.system_identifier IS 'Database system of the source.';
+COMMENT ON COLUMN etl.batch.extracted_by IS 'Transaction of this database that extracts, or extracted, the batch.';
+COMMENT ON COLUMN etl.batch.timeline_id IS 'Timeline of the source''s WAL; NULL where the source does not report it.';
+COMMENT ON COLUMN etl.batch.database_id IS 'Oid of the source''s database; NULL where the source does not report it.';
 COMMENT ON COLUMN etl.batch.read_at IS 'Moment of the snapshot, by the source''s clock.';
+COMMENT ON COLUMN etl.batch.wal_inserted_until IS 'End of the WAL that the source had written at the snapshot; NULL where the source does not report it.';
+COMMENT ON COLUMN etl.batch.tables_with_tombstones IS 'Source tables that may have tombstones which some mirror does not know yet.';
+COMMENT ON COLUMN etl.batch.compared_because IS 'Why the source is not the one that the mirrors were read from, so that all tables were compared with it; NULL when it is.';
 CREATE INDEX batch_run ON etl.batch (run_id);
 
 CREATE TABLE etl.extraction (
@@ -316,6 +334,7 @@ CREATE TABLE etl.extraction (
     rows_extracted bigint NOT NULL,
     complete_until timestamptz NOT NULL,
     is_bulk boolean NOT NULL,
+    is_complete boolean NOT NULL,
     PRIMARY KEY (batch_id, source_table)
 );
 COMMENT ON TABLE etl.extraction IS 'A source table''s part in a batch.';
@@ -324,6 +343,7 @@ COMMENT ON COLUMN etl.extraction.source_table IS 'Source table.';
 COMMENT ON COLUMN etl.extraction.rows_extracted IS 'Rows written to delta, or to stage for a bulk load.';
 COMMENT ON COLUMN etl.extraction.complete_until IS 'Moment up to which the changes are complete; the watermark of change detection by timestamp.';
 COMMENT ON COLUMN etl.extraction.is_bulk IS 'Whether the rows filled an empty stage table, without delta.';
+COMMENT ON COLUMN etl.extraction.is_complete IS 'Whether the whole table was read, not only its changes.';
 
 CREATE TYPE etl.load_result AS (
     rows_read bigint,

@@ -76,9 +76,9 @@ BEGIN
     LOOP
         v_changes := v_changes || CASE
             WHEN etl._column_type(v_stage, v_column) IS NULL
-                THEN format('ADD COLUMN %I %s', v_column, etl._column_type(v_source, v_column))
-            WHEN etl._column_type(v_stage, v_column) <> etl._column_type(v_source, v_column)
-                THEN format('ALTER COLUMN %1$I TYPE %2$s USING %1$I::%2$s', v_column, etl._column_type(v_source, v_column))
+                THEN format('ADD COLUMN %I %s', v_column, etl._plain_type(etl._column_type(v_source, v_column)))
+            WHEN etl._column_type(v_stage, v_column) <> etl._plain_type(etl._column_type(v_source, v_column))
+                THEN format('ALTER COLUMN %1$I TYPE %2$s USING %1$I::%2$s', v_column, etl._plain_type(etl._column_type(v_source, v_column)))
         END;
     END LOOP;
     v_changes := array_remove(v_changes, NULL);
@@ -105,6 +105,7 @@ DECLARE
     r_source etl.source_table;
     r_object record;
     v_columns name[];
+    v_compiled name[] := '{}';
 BEGIN
     PERFORM etl._check_catalog();
 
@@ -112,10 +113,11 @@ BEGIN
         SELECT *
         FROM etl.source_table
     LOOP
+        PERFORM etl._check_source(r_source);
         v_columns := etl._source_columns(r_source.source_table);
         IF etl._ensure_table(
             'stage', r_source.source_table,
-            format('SELECT %s, NULL::bigint AS batch_id, NULL::timestamptz AS deleted_at FROM source.%I', etl._list(v_columns), r_source.source_table),
+            format('SELECT %s, NULL::bigint AS batch_id, NULL::timestamptz AS deleted_at FROM source.%I', etl._mirror_list(r_source.source_table), r_source.source_table),
             p_unlogged => false, p_replace => false
         ) THEN
             EXECUTE format('ALTER TABLE stage.%I ALTER batch_id SET NOT NULL, ADD PRIMARY KEY (%s)', r_source.source_table, etl._list(r_source.key_columns));
@@ -127,12 +129,12 @@ BEGIN
         PERFORM etl._follow_columns(r_source.source_table, v_columns);
         IF etl._ensure_table(
             'delta', r_source.source_table,
-            format('SELECT NULL::bigint AS batch_id, NULL::text AS operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),
+            format('SELECT NULL::bigint AS batch_id, NULL::text AS delta_operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),
             p_unlogged => true, p_replace => true
         ) THEN
             EXECUTE format('COMMENT ON TABLE delta.%I IS %L', r_source.source_table, 'Rows of source.' || r_source.source_table || ' that the latest batch extracted.');
             EXECUTE format('COMMENT ON COLUMN delta.%I.batch_id IS %L', r_source.source_table, 'Batch.');
-            EXECUTE format('COMMENT ON COLUMN delta.%I.operation IS %L', r_source.source_table, 'upsert, delete, or before: the row as stage held it until this batch.');
+            EXECUTE format('COMMENT ON COLUMN delta.%I.delta_operation IS %L', r_source.source_table, 'upsert, delete, or before: the row as stage held it until this batch.');
             EXECUTE format('COMMENT ON COLUMN delta.%I.deleted_at IS %L', r_source.source_table, 'When the row was deleted in the source.');
         END IF;
     END LOOP;
@@ -211,6 +213,15 @@ BEGIN
     PERFORM etl._guard_versions(d.dimension_table)
     FROM etl.dimension AS d
     WHERE d.transform_view IS NOT NULL;
+
+    FOR r_source IN
+        SELECT *
+        FROM etl.source_table
+    LOOP
+        v_compiled := v_compiled || etl._compile_source(r_source.source_table);
+    END LOOP;
+    v_compiled := v_compiled || etl._compile_has_changes();
+    PERFORM etl._drop_compiled_except(v_compiled);
 
     PERFORM etl._build_tasks();
     PERFORM etl._comment_mirrors();

@@ -63,7 +63,7 @@ $_reads_mirrors_only$;
 COMMENT ON FUNCTION etl._reads_mirrors_only(regclass) IS 'Whether a transformation view is made of mirrors alone, as far as PostgreSQL can tell.';
 
 /*
-Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact
+Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact
 is loaded after the stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
 facts that its table refers to succeeded (it may decide on its rows before); an aggregate after the facts or the finer aggregate that
 feed it; foreign keys that were set aside are made again after the facts that they connect; checks after everything else has ended,
@@ -79,7 +79,7 @@ BEGIN
     WITH wanted AS (
         SELECT k.kind || ':' || s.source_table AS task, k.kind, s.source_table AS object
         FROM etl.source_table AS s
-        CROSS JOIN (VALUES ('fill'), ('extract'), ('stage')) AS k (kind)
+        CROSS JOIN (VALUES ('extract'), ('stage')) AS k (kind)
         UNION ALL
         SELECT 'dimension:' || d.dimension, 'dimension', d.dimension
         FROM etl.dimension AS d
@@ -104,9 +104,8 @@ BEGIN
     ON CONFLICT (task) DO NOTHING;
 
     WITH wanted AS (
-        SELECT k.task || ':' || s.source_table AS task, k.predecessor || ':' || s.source_table AS predecessor, 'success' AS wait_for, false AS may_overlap
+        SELECT 'stage:' || s.source_table AS task, 'extract:' || s.source_table AS predecessor, 'success' AS wait_for, false AS may_overlap
         FROM etl.source_table AS s
-        CROSS JOIN (VALUES ('extract', 'fill'), ('stage', 'extract')) AS k (task, predecessor)
         UNION ALL
         SELECT t.task, 'stage:' || p.source_table, 'success', false
         FROM etl.dependency AS p
@@ -157,7 +156,7 @@ BEGIN
     FROM (
         SELECT k.task, b.base + row_number() OVER (PARTITION BY k.kind ORDER BY k.object)
         FROM etl.task AS k
-        JOIN (VALUES ('fill', 0), ('extract', 100), ('constrain', 550), ('check', 600), ('maintain', 700)) AS b (kind, base) USING (kind)
+        JOIN (VALUES ('extract', 100), ('constrain', 550), ('check', 600), ('maintain', 700)) AS b (kind, base) USING (kind)
         UNION ALL
         SELECT c.task, 200 + c.place
         FROM (

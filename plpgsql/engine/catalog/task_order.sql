@@ -52,7 +52,6 @@ AS $_order_batch$
         SELECT e.source_table, e.rows_extracted
         FROM etl.extraction AS e
         WHERE e.batch_id = (SELECT max(b.batch_id) FROM etl.batch AS b WHERE b.run_id = p_run_id)
-            AND NOT EXISTS (SELECT FROM etl.task_run AS t WHERE t.run_id = p_run_id AND t.kind = 'fill')
     )
     SELECT etl._order_tasks(p_run_id, array_agg(o.task), array_agg(o.weight))
     FROM (

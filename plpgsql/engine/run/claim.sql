@@ -1,7 +1,7 @@
 -- Claims: a worker takes a task that is free to start, takes over one whose worker died, and passes over what is idle.
 
 /*
-Claims the next task of a run that is free to start. Extractions are claimed all at once, when no mirror is being filled any more:
+Claims the next task of a run that is free to start. Extractions are claimed all at once:
 they share a snapshot, which brings all mirrors to one moment. Idle tasks on the way are passed over.
 Parameters: p_run_id, the run.
 Returns:    the claimed tasks; none when nothing can start at present.
@@ -26,10 +26,7 @@ BEGIN
     SELECT
         bool_or(t.status = 'running') AS is_running,
         bool_or(t.status IN ('failed', 'skipped')) AS is_blocked,
-        bool_or(t.kind = 'fill') AS is_first_load,
-        bool_or(t.kind = 'fill' AND t.status = 'running') AS is_filling,
-        bool_or(t.status = 'pending' AND t.kind = 'extract')
-            AND NOT bool_or(t.status IN ('pending', 'running') AND t.kind = 'fill') AS is_extracting,
+        bool_or(t.status = 'pending' AND t.kind = 'extract') AS is_extracting,
         sum(t.rows_read) = 0 AND bool_and(t.status = CASE t.kind WHEN 'extract' THEN 'succeeded' ELSE 'pending' END) AS is_quiet
     INTO r_present
     FROM etl.task_run AS t
@@ -39,9 +36,6 @@ BEGIN
     END IF;
 
     IF r_present.is_extracting THEN
-        IF r_present.is_first_load THEN
-            PERFORM etl._order_first_load(p_run_id);
-        END IF;
         FOR r_task IN
             SELECT t.*
             FROM etl.task_run AS t
@@ -82,14 +76,6 @@ BEGIN
                         ELSE e.wait_for = 'success' AND p.status <> 'succeeded'
                     END
             )
-            -- A load that began ahead of it (etl._find_ahead) would clear the keys that this adds unseen.
-            AND NOT (t.kind = 'stage' AND r_present.is_first_load AND EXISTS (
-                SELECT
-                FROM etl.task_edge AS e
-                JOIN etl.task_run AS s ON s.run_id = p_run_id AND s.task = e.task
-                WHERE e.predecessor = t.task
-                    AND s.status = 'running'
-            ))
         ORDER BY t.position
         LIMIT 1;
         IF NOT FOUND THEN
@@ -97,13 +83,9 @@ BEGIN
             -- Nothing else can start. Is what the others wait for still being worked on?
             r_present.is_running := false;
             CONTINUE WHEN etl._take_over(p_run_id);
-            IF NOT r_present.is_filling THEN
-                -- Beside some tasks at work others may start. In the end they must see what those have committed meanwhile.
-                v_may_overlap := current_setting('transaction_isolation') = 'read committed';
-                CONTINUE;
-            END IF;
-            r_task := etl._find_ahead(p_run_id);
-            EXIT WHEN r_task.task IS NULL;
+            -- Beside some tasks at work others may start. In the end they must see what those have committed meanwhile.
+            v_may_overlap := current_setting('transaction_isolation') = 'read committed';
+            CONTINUE;
         END IF;
 
         CONTINUE WHEN etl._pass_over(ARRAY[r_task]);
@@ -114,61 +96,6 @@ BEGIN
 END
 $_claim$;
 COMMENT ON FUNCTION etl._claim(bigint) IS 'Claims the next task of a run that is free to start, or all its extractions; passes over the idle ones on the way.';
-
-/*
-Finds a dimension that can be filled while the last mirrors are being filled, the smallest one: its own mirrors are full. What the extraction
-brings besides is merged afterwards, and loaded when the dimension's turn comes. The worker would wait for the largest mirror instead, a
-twentieth of a first load by two workers.
-Parameters: p_run_id, the run.
-Returns:    the task; NULL when there is none.
-*/
-CREATE OR REPLACE FUNCTION etl._find_ahead(p_run_id bigint)
-RETURNS etl.task_run
-LANGUAGE sql
-VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $_find_ahead$
-    SELECT t.*
-    FROM etl.task_run AS t
-    JOIN etl.load_state AS l ON l.object = t.object AND l.needs_reload
-    JOIN etl.dimension AS d ON d.dimension = t.object
-    WHERE t.run_id = p_run_id
-        AND t.kind = 'dimension'
-        AND t.status = 'pending'
-        AND NOT EXISTS (
-            SELECT
-            FROM etl.dependency AS n
-            LEFT JOIN etl.watermark AS w USING (source_table)
-            WHERE n.object = t.object
-                AND w.source_table IS NULL
-        )
-    ORDER BY etl._estimated_rows(d.transform_view), t.position
-    LIMIT 1
-$_find_ahead$;
-COMMENT ON FUNCTION etl._find_ahead(bigint) IS 'Finds a dimension that can be filled while the last mirrors are being filled.';
-
-/*
-Orders the dimensions, facts and aggregates of a first load.
-Parameters: p_run_id, the run; its mirrors are full, so that the planner can tell the sizes.
-Writes:     etl.task_run (position).
-*/
-CREATE OR REPLACE FUNCTION etl._order_first_load(p_run_id bigint)
-RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_order_first_load$
-    SELECT etl._order_tasks(p_run_id, array_agg(o.kind || ':' || o.object), array_agg(etl._estimated_rows(o.transform_view)))
-    FROM (
-        SELECT 'dimension', d.dimension, d.transform_view
-        FROM etl.dimension AS d
-        WHERE d.transform_view IS NOT NULL
-        UNION ALL
-        SELECT 'fact', f.fact, f.transform_view
-        FROM etl.fact AS f
-    ) AS o (kind, object, transform_view)
-    JOIN etl.load_state AS l ON l.object = o.object AND l.needs_reload
-$_order_first_load$;
-COMMENT ON FUNCTION etl._order_first_load(bigint) IS 'Orders the dimensions, facts and aggregates of a first load.';
 
 CREATE OR REPLACE FUNCTION etl._begin_task(p_task etl.task_run)
 RETURNS etl.task_run

@@ -41,7 +41,6 @@ BEGIN
     r_task.started_at := clock_timestamp();
     BEGIN
         r_result := CASE p_task.kind
-            WHEN 'fill' THEN etl._fill_mirror(p_task.object, p_task.run_id)
             WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
             WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
@@ -79,9 +78,6 @@ BEGIN
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
-            IF p_task.kind IN ('fill', 'extract') THEN
-                PERFORM etl._note_source_lost(r_task.sqlstate);
-            END IF;
     END;
     r_task.ended_at := clock_timestamp();
     UPDATE etl.task_run AS t
