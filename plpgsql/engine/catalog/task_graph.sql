@@ -65,9 +65,8 @@ COMMENT ON FUNCTION etl._reads_mirrors_only(regclass) IS 'Whether a transformati
 /*
 Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact
 is loaded after the stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after the
-facts that its table refers to succeeded (it may decide on its rows before); an aggregate after the facts or the finer aggregate that
-feed it; foreign keys that were set aside are made again after the facts that they connect; checks after everything else has ended,
-maintenance after the checks.
+facts that its table refers to succeeded; an aggregate after the facts or the finer aggregate that feed it; checks after everything else has
+ended, maintenance after the checks.
 Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
 */
 CREATE OR REPLACE FUNCTION etl._build_tasks()
@@ -85,9 +84,8 @@ BEGIN
         FROM etl.dimension AS d
         WHERE d.transform_view IS NOT NULL
         UNION ALL
-        SELECT k.kind || ':' || f.fact, k.kind, f.fact
+        SELECT 'fact:' || f.fact, 'fact', f.fact
         FROM etl.fact AS f
-        CROSS JOIN (VALUES ('fact'), ('constrain')) AS k (kind)
         UNION ALL
         SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate
         FROM etl.aggregate AS a
@@ -115,17 +113,11 @@ BEGIN
         FROM etl.fact_dimension AS k
         JOIN etl.task AS t ON t.kind = 'dimension' AND t.object = k.dimension
         UNION
-        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success', etl._reads_mirrors_only(f.transform_view)
+        SELECT 'fact:' || f.fact, 'fact:' || referenced.fact, 'success', false
         FROM etl.fact AS f
-        JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f'
+        -- Before version 18 every foreign key is enforced, and the column is not there.
+        JOIN pg_constraint AS c ON c.conrelid = f.fact_table AND c.contype = 'f' AND to_jsonb(c) -> 'conenforced' IS DISTINCT FROM 'false'
         JOIN etl.fact AS referenced ON referenced.fact_table = c.confrelid AND referenced.fact <> f.fact
-        UNION
-        SELECT 'constrain:' || d.fact, 'fact:' || referenced.fact, 'success', false
-        FROM etl.deferred_constraint AS d
-        JOIN etl.fact AS referenced ON referenced.fact_table = d.referenced_table
-        UNION
-        SELECT 'constrain:' || f.fact, 'fact:' || f.fact, 'success', false
-        FROM etl.fact AS f
         UNION
         SELECT 'aggregate:' || l.aggregate, 'fact:' || l.fact, 'end', false
         FROM etl.aggregate_fact AS l
@@ -136,7 +128,7 @@ BEGIN
         UNION
         SELECT 'check:quality', t.task, 'end', false
         FROM etl.task AS t
-        WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate', 'constrain')
+        WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate')
         UNION
         VALUES ('maintain:history', 'check:quality', 'end', false)
     ),
@@ -156,7 +148,7 @@ BEGIN
     FROM (
         SELECT k.task, b.base + row_number() OVER (PARTITION BY k.kind ORDER BY k.object)
         FROM etl.task AS k
-        JOIN (VALUES ('extract', 100), ('constrain', 550), ('check', 600), ('maintain', 700)) AS b (kind, base) USING (kind)
+        JOIN (VALUES ('extract', 100), ('check', 600), ('maintain', 700)) AS b (kind, base) USING (kind)
         UNION ALL
         SELECT c.task, 200 + c.place
         FROM (

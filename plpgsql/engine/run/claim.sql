@@ -149,7 +149,6 @@ BEGIN
                     AND e.rows_extracted > 0
                     AND NOT e.is_bulk
             )
-            WHEN t.kind = 'constrain' THEN EXISTS (SELECT FROM etl.deferred_constraint AS d WHERE d.fact = t.object)
             WHEN t.kind IN ('dimension', 'fact', 'aggregate') THEN EXISTS (
                 SELECT FROM etl.load_state AS l WHERE l.object = t.object AND l.needs_reload
                 UNION ALL
@@ -207,7 +206,7 @@ BEGIN
             -- A reload is asked for just now. A claim waits for nobody.
             RETURN false;
         END IF;
-        PERFORM etl._move_load_state(v_objects);
+        PERFORM etl._advance_load_state(v_objects);
     END IF;
     PERFORM etl._move_watermark(e.source_table, e.batch, e.complete_until)
     FROM (

@@ -46,7 +46,6 @@ BEGIN
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
             WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
             WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
-            WHEN 'constrain' THEN etl._constrain(p_task.object, p_task.run_id)
             WHEN 'check' THEN etl._check_quality(p_task.run_id)
             WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;

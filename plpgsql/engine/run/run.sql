@@ -14,8 +14,7 @@ Starts a run, or takes up the last one when it died. Whoever gets the run's numb
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
             dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
 Returns:    the run.
-Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state, for a first load as
-            etl._defer_constraints.
+Writes:     etl.run, etl.task_run, for a full refresh etl.watermark and etl.load_state.
 Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
@@ -59,9 +58,7 @@ BEGIN
     SELECT r_run.run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
     WHERE t.is_enabled
-        AND t.kind <> 'constrain'
         AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only));
-    PERFORM etl._defer_constraints(r_run.run_id);
     RETURN r_run.run_id;
 END
 $start_run$;
