@@ -55,6 +55,7 @@ _COMMANDS = {
     "demo": _Command("Set up", "driver.commands.demo", "demo"),
     "db": _Command("Set up", "driver.commands.db"),
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
+    "new": _Command("Set up", "driver.scaffold.command", "new"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
     "users": _Command("People", "driver.users"),
@@ -185,10 +186,20 @@ def root(
             "Otherwise OCEANRECORDS_DSN, then PG* variables, then the embedded server.",
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            metavar="DIR",
+            help="Folder of the business, made by `oceanrecords new`. Otherwise "
+            "OCEANRECORDS_PROJECT, the current folder if it has a warehouse.toml, then the "
+            "business that the database holds.",
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Take the options that all commands share."""
-    context.obj = State(dsn=dsn)
+    context.obj = State(dsn=dsn, project=project)

@@ -11,7 +11,7 @@ import typer
 from psycopg import sql
 from rich.text import Text
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import (
     NEWEST_VERSION,
@@ -203,7 +203,11 @@ def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Find
 
 
 def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
-    states = Migrator(target).states()
+    try:
+        states = Migrator(target, project.chosen()).states()
+    except UserError as error:
+        yield Finding("migrations", "failed", error.message, error.hint or "")
+        return
     pending = [one.name for one in states if one.applied_at is None]
     if not pending:
         yield Finding("migrations", "ok", f"all {len(states)} applied")

@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import describe, resolve
 from driver.errors import UserError
-from driver.migrate import Migrator
+from driver.migrate import INSTALLING, Migrator
 from driver.output import console, emit
 
 EXAMPLES = (
     "Examples: oceanrecords migrate · oceanrecords migrate --list · "
-    "oceanrecords migrate --to 0001 · oceanrecords migrate --rollback"
+    "oceanrecords --project northwind migrate · oceanrecords migrate --rollback"
 )
 
 
@@ -46,12 +46,21 @@ def migrate(
             "a cluster.",
         ),
     ] = None,
+    engine_only: Annotated[
+        bool,
+        typer.Option(
+            "--engine-only",
+            help="Install the engine without any business. The database stays so until a "
+            "--project is named.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Apply the pending migrations, and install the routines anew.
+    """Apply the pending migrations, then install the current routines.
 
-    Each migration is one transaction: one that fails leaves no trace. Running it again with nothing
-    pending installs changed routines, and does no harm.
+    Engine and business have their own migrations. A database holds one business: the one of
+    --project, or OceanRecords. Each migration is one transaction: one that fails leaves no trace.
+    The command is idempotent.
     """
     if show_list and (to or rollback):
         raise UserError("--list goes alone.", "Leave out --to and --rollback.", exit_code=2)
@@ -60,7 +69,7 @@ def migrate(
     if to is not None:
         state.needs(to, "--to")
     target = resolve(state.of(context).dsn)
-    migrator = Migrator(target)
+    migrator = Migrator(target, project.chosen(state.of(context).project), engine_only=engine_only)
     if show_list:
         answer = [
             {
@@ -97,7 +106,7 @@ def migrate(
         done = action(
             until=to,
             on_start=lambda name: spinner.update(
-                "Installing routines …" if name.startswith("post-apply") else f"{verb} {name} …"
+                "Installing routines …" if name == INSTALLING else f"{verb} {name} …"
             ),
             on_wait=waiting,
         )

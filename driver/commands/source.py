@@ -20,6 +20,7 @@ from driver.commands.options import JsonOption
 from driver.connection import connect as connect_to_warehouse
 from driver.errors import UserError
 from driver.output import console, emit
+from driver.scaffold import marks
 
 PASSWORD_VARIABLE = "OCEANRECORDS_SOURCE_PASSWORD"  # noqa: S105
 _COMMAND_TIMEOUT_SECONDS = 60
@@ -203,6 +204,9 @@ def grants(
             "SELECT * FROM etl.source_grants(%s, %s)", [user, schema]
         ).fetchall()
     emit([row[0] for row in rows], as_json=as_json, render=_render_grants)
+
+
+app.command(epilog=marks.EXAMPLE)(marks.marks)
 
 
 def _status(connection: psycopg.Connection, older_than: str) -> dict[str, Any]:

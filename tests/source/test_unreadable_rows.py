@@ -20,7 +20,7 @@ CAFE = "E'Caf\\351'"  # LATIN1 in a database that does not care
 ENTRY = "SELECT * FROM etl.quarantine WHERE object = 'customers'"
 
 
-OPERATIONAL = resources.migrations() / "0001.operational-system.sql"
+OPERATIONAL = resources.migrations() / "oceanrecords" / "0001.operational-system.sql"
 
 
 def make_empty(server: RunningServer, name: str, encoding: str) -> None:

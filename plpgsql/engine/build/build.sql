@@ -302,6 +302,7 @@ BEGIN
     END LOOP;
 
     PERFORM etl._build_work_tables();
+    PERFORM etl._check_plans();
 
     INSERT INTO etl.load_state (object)
     SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL

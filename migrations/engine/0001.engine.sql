@@ -36,6 +36,19 @@ COMMENT ON COLUMN etl.setting.value IS 'Value as text; the reader casts it.';
 COMMENT ON COLUMN etl.setting.value_type IS 'What the value has to be; it is checked as it is written.';
 COMMENT ON COLUMN etl.setting.description IS 'What the setting decides, with its unit.';
 
+CREATE TABLE etl.declaration (
+    kind text NOT NULL CHECK (kind IN ('source', 'dimension', 'fact', 'aggregate', 'check')),
+    object name NOT NULL,
+    business text,
+    declared_by xid8 NOT NULL,
+    PRIMARY KEY (kind, object)
+);
+COMMENT ON TABLE etl.declaration IS 'What etl.define_*() has declared, and when: an installation drops from the catalog what it no longer declares.';
+COMMENT ON COLUMN etl.declaration.kind IS 'source, dimension, fact, aggregate or check.';
+COMMENT ON COLUMN etl.declaration.object IS 'Name of the object.';
+COMMENT ON COLUMN etl.declaration.business IS 'Business that declares it; NULL where it was declared by hand.';
+COMMENT ON COLUMN etl.declaration.declared_by IS 'Transaction that last declared it.';
+
 -- Catalog: sources ----------------------------------------------------------------------------------------------------
 
 CREATE TABLE etl.source_table (
@@ -138,7 +151,7 @@ COMMENT ON COLUMN etl.fact_dimension.dimension IS 'Dimension that is looked up.'
 COMMENT ON COLUMN etl.fact_dimension.lookup_columns IS 'Columns of the fact''s view, or of lookup_role''s dimension, that hold the business key, in the order of the dimension''s.';
 COMMENT ON COLUMN etl.fact_dimension.as_of_column IS 'Column of the fact''s view with the moment whose version is wanted; NULL where the dimension has no versions.';
 COMMENT ON COLUMN etl.fact_dimension.null_key IS 'Key when the fact has no business key for this dimension.';
-COMMENT ON COLUMN etl.fact_dimension.lookup_role IS 'Another key column of the fact, whose member has the lookup columns, such as the product that knows its supplier; NULL where the fact''s view has them.';
+COMMENT ON COLUMN etl.fact_dimension.lookup_role IS 'Another key column of the fact, whose member has the lookup columns, such as a version that knows the key of another member; NULL where the fact''s view has them.';
 
 -- Catalog: aggregates -------------------------------------------------------------------------------------------------
 

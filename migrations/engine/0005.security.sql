@@ -11,12 +11,12 @@ BEGIN
         SELECT *
         FROM (
             VALUES
-                ('oceanrecords_analyst', 'OceanRecords: reads the stars, personal data masked, the countries of the login only.'),
-                ('oceanrecords_application', 'OceanRecords: works with the operational system.'),
-                ('oceanrecords_auditor', 'OceanRecords: reads control tables and logs.'),
-                ('oceanrecords_business', 'OceanRecords: reads the key figures, schema kpi.'),
-                ('oceanrecords_etl', 'OceanRecords: owns and runs the warehouse; not for people.'),
-                ('oceanrecords_steward', 'OceanRecords: sees personal data, looks after queue, quarantine and repairs, forgets.')
+                ('oceanrecords_analyst', 'Warehouse: reads the stars, personal data masked, only the rows that the login may see.'),
+                ('oceanrecords_application', 'Warehouse: works with the operational system.'),
+                ('oceanrecords_auditor', 'Warehouse: reads control tables and logs.'),
+                ('oceanrecords_business', 'Warehouse: reads the key figures, schema kpi.'),
+                ('oceanrecords_etl', 'Warehouse: owns and runs the warehouse; not for people.'),
+                ('oceanrecords_steward', 'Warehouse: sees personal data, looks after queue, quarantine and repairs, forgets.')
         ) AS r (name, description)
     LOOP
         BEGIN
@@ -66,7 +66,7 @@ END
 $make_group_roles$;
 
 CREATE SCHEMA analysis;
-COMMENT ON SCHEMA analysis IS 'The stars as analysts see them: the tables of schema dwh under the same names, personal data masked, rows of the login''s countries only.';
+COMMENT ON SCHEMA analysis IS 'The stars as analysts see them: the tables of schema dwh under the same names, personal data masked, only the rows that the login may see.';
 CREATE SCHEMA audit;
 COMMENT ON SCHEMA audit IS 'What was done to users and permissions, and who was forgotten. It only grows, and does not belong to the ETL role.';
 
@@ -111,7 +111,7 @@ COMMENT ON COLUMN etl.permission.schema_name IS 'Schema of the object; for a sch
 COMMENT ON COLUMN etl.permission.object_name IS 'Name of the object, * for any characters.';
 COMMENT ON COLUMN etl.permission.privileges IS 'Privileges; none where the row says only that the object is left to its owner.';
 COMMENT ON COLUMN etl.permission.column_names IS 'Columns that the privileges are confined to; NULL for all.';
-COMMENT ON COLUMN etl.permission.origin IS 'Who declares it: oceanrecords for the rows of the installation, which it replaces, own for yours, which it leaves alone.';
+COMMENT ON COLUMN etl.permission.origin IS 'Who declares it: engine, or the name of the business, whose rows each installation replaces; own for yours, which it leaves alone.';
 
 CREATE TABLE etl.definer_routine (
     schema_name name NOT NULL,
@@ -167,7 +167,7 @@ CREATE TABLE etl.personal_object (
     key_query text NOT NULL CHECK (key_query <> ''),
     PRIMARY KEY (subject, object)
 );
-COMMENT ON TABLE etl.personal_object IS 'Source tables and dimensions that hold personal data of a kind of subject, such as a customer.';
+COMMENT ON TABLE etl.personal_object IS 'Source tables and dimensions that hold personal data of a kind of subject, such as a person.';
 COMMENT ON COLUMN etl.personal_object.subject IS 'Kind of subject.';
 COMMENT ON COLUMN etl.personal_object.object IS 'Source table or dimension.';
 COMMENT ON COLUMN etl.personal_object.key_columns IS 'Columns by which its rows are found.';

@@ -255,7 +255,8 @@ COMMENT ON COLUMN source.tombstones.row_key IS 'Its key.';
 COMMENT ON COLUMN source.tombstones.deleted_at IS 'When it was deleted.';
 COMMENT ON COLUMN source.tombstones.row_xid IS 'Transaction that deleted it.';
 
-CREATE VIEW source.extraction_point AS
+-- In place of the engine's own, which tells the same: `oceanrecords source connect` finds its relation over this one.
+CREATE OR REPLACE VIEW source.extraction_point AS
 SELECT
     snapshot,
     system_identifier,

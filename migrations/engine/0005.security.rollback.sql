@@ -38,6 +38,8 @@ BEGIN
         'oceanrecords_steward'
     ]
     LOOP
+        -- Another database of the server may have dropped it: an engine alone gives the application nothing that would keep its role.
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = v_role);
         EXECUTE format('REASSIGN OWNED BY %I TO CURRENT_USER', v_role);
         EXECUTE format('DROP OWNED BY %I', v_role);
     END LOOP;
@@ -84,8 +86,8 @@ BEGIN
         BEGIN
             EXECUTE format('DROP ROLE %I', v_role);
         EXCEPTION
-            WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use THEN
-                -- Another database of the server uses it.
+            WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use OR undefined_object THEN
+                -- Another database of the server uses it, or has dropped it.
                 NULL;
         END;
     END LOOP;
