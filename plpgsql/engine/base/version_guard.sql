@@ -58,7 +58,7 @@ microseconds instead of 15, to insert one 28 instead of 13, and a first load a t
 when the constraint is made as well. The B-tree that look-ups as of a moment need serves a whole statement at once.
 Reads:  the dimension's table, at the members that were written.
 Errors: 23P01 when versions overlap.
-Locks:  an advisory lock on the dimension's versions, until the end of the transaction.
+Locks:  the dimension's row of etl.load_state, until the end of the transaction.
 */
 CREATE OR REPLACE FUNCTION etl._refuse_overlap()
 RETURNS trigger
@@ -92,7 +92,7 @@ BEGIN
         v_may_overlap := EXISTS (SELECT FROM written);
     END IF;
     IF v_may_overlap THEN
-        PERFORM pg_advisory_xact_lock(etl._lock_class('versions'), etl._lock_number(TG_RELID::bigint));
+        PERFORM FROM etl.load_state AS l WHERE l.object = r_dimension.dimension FOR UPDATE;
         EXECUTE etl._refuse_overlap_sql(r_dimension, 'written');
     END IF;
     RETURN NULL;

@@ -106,6 +106,8 @@ DECLARE
     r_object record;
     v_columns name[];
 BEGIN
+    -- A run that is live holds what is changed here.
+    PERFORM etl._await_no_run();
     PERFORM etl._check_catalog();
 
     FOR r_source IN

@@ -161,10 +161,12 @@ BEGIN
     INTO STRICT r_aggregate
     FROM etl.aggregate AS a
     WHERE a.aggregate = p_aggregate;
-    PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(a.aggregate::text))
+    PERFORM
     FROM etl.aggregate AS a
+    JOIN etl.load_state AS l ON l.object = a.aggregate
     WHERE p_aggregate IN (a.aggregate, a.finer_aggregate)
-    ORDER BY a.aggregate <> p_aggregate, a.aggregate;
+    ORDER BY a.aggregate <> p_aggregate, a.aggregate
+    FOR UPDATE OF l;
     -- Only now: whoever had the lock may have asked for it.
     v_is_reload := etl._needs_reload(p_aggregate);
     EXECUTE format('SELECT count(*) FROM %s', v_difference) INTO r_result.rows_read;

@@ -57,7 +57,7 @@ BEGIN
         WHERE l.fact = p_fact
         ORDER BY l.aggregate
     LOOP
-        PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(v_aggregate::text));
+        PERFORM FROM etl.load_state AS l WHERE l.object = v_aggregate FOR UPDATE;
     END LOOP;
     RETURN ARRAY(
         SELECT l.aggregate

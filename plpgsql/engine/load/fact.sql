@@ -127,7 +127,6 @@ BEGIN
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_fact.fact_table) INTO v_is_empty;
         BEGIN
             IF v_is_empty THEN
-                PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
                 r_filled := etl._fill_fact(p_fact, p_run_id);
             ELSE
                 PERFORM etl._begin_reload(p_fact);

@@ -40,7 +40,6 @@ Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows inserted, updated, deleted (marked), queued, quarantined.
 Writes:     the fact's table, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue, etl.quarantine.
 Locks:      as etl._lock_referenced or etl._lock_referenced_rows, and etl._lock_aggregates.
-Errors:     as etl._await_predecessors.
 */
 CREATE OR REPLACE FUNCTION etl._apply_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
@@ -91,7 +90,6 @@ BEGIN
         CONTINUE WHEN v_verb = 'gone' AND v_decided = v_pending;
         CONTINUE WHEN v_verb IN ('refuse', 'queue') AND NOT v_are_unknown;
         IF v_aggregates IS NULL AND v_verb NOT IN ('decide', 'gone', 'refuse') AND NOT v_is_ahead THEN
-            PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
             v_aggregates := etl._lock_aggregates(p_fact);
             v_is_locked := v_is_locked AND etl._lock_referenced(p_fact, p_dimensions => false);
         END IF;
@@ -110,7 +108,6 @@ BEGIN
         IF v_verb = 'insert' AND v_is_locked THEN
             -- The second of the two that write the fact.
             IF v_is_ahead THEN
-                PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
                 IF NOT etl._lock_referenced(p_fact, p_dimensions => false) THEN
                     PERFORM etl._lock_referenced_rows(p_fact, v_written);
                 END IF;

@@ -12,9 +12,6 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_take_waiting$
 BEGIN
-    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_fact AND q.sqlstate = '23503') THEN
-        PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
-    END IF;
     EXECUTE format(
         $sql$INSERT INTO work.%1$I (%2$s)
 SELECT %3$s

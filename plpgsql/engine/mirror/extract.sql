@@ -8,7 +8,7 @@
 /*
 Plans the filling of the mirrors that hold nothing yet, one task a table. Other than extractions these need not share a snapshot, so
 workers share them out, and a run that dies does not begin again with those that are full: the extractions, which follow, bring all
-mirrors to one moment. The largest comes first, so that workers end together.
+mirrors to one moment.
 Parameters: p_run_id, the run; its extractions tell which tables count.
 Writes:     etl.task_run, etl.load_state (what depends on the tables is to be loaded anew).
 */
@@ -32,27 +32,12 @@ BEGIN
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM stage.%I)', r_task.object) INTO v_is_empty;
         CONTINUE WHEN NOT v_is_empty;
         INSERT INTO etl.task_run (run_id, task, kind, object, position, max_attempts)
-        VALUES (p_run_id, r_task.task, r_task.kind, r_task.object, -etl._estimated_rows(format('source.%I', r_task.object)::regclass), r_task.max_attempts);
+        VALUES (p_run_id, r_task.task, r_task.kind, r_task.object, r_task.position, r_task.max_attempts);
         PERFORM etl._request_reload((SELECT array_agg(p.object) FROM etl.dependency AS p WHERE p.source_table = r_task.object));
     END LOOP;
 END
 $_plan_filling$;
 COMMENT ON FUNCTION etl._plan_filling(bigint) IS 'Plans the filling of the mirrors that hold nothing yet.';
-
-CREATE OR REPLACE FUNCTION etl._estimated_rows(p_relation regclass)
-RETURNS integer
-LANGUAGE plpgsql
-VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $_estimated_rows$
-DECLARE
-    v_plan json;
-BEGIN
-    EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s', p_relation) INTO v_plan;
-    RETURN least((v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric, 2147483647);
-END
-$_estimated_rows$;
-COMMENT ON FUNCTION etl._estimated_rows(regclass) IS 'Rows of a table or view, as the planner sees it.';
 
 /*
 Fills the empty mirror of a source table straight from the source, its key built after the rows.
