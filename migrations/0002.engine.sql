@@ -1,7 +1,7 @@
 -- The warehouse's layers and the engine's control tables. The engine (schema etl) knows nothing of any business: everything
 -- that is particular to one is a row in a table below. Routines are installed from plpgsql/ after every apply.
 
--- For dimensions that have an exclusion constraint in place of the engine's triggers, as they do on Citus.
+-- For the exclusion constraints that keep versions of a dimension's member from overlapping.
 CREATE EXTENSION IF NOT EXISTS btree_gist;
 
 CREATE SCHEMA source;
@@ -374,19 +374,6 @@ COMMENT ON COLUMN etl.load_state.needs_reload IS 'Whether the next load goes ove
 COMMENT ON COLUMN etl.load_state.loaded_batch_id IS 'Watermark: batch up to which the object is loaded.';
 COMMENT ON COLUMN etl.load_state.loaded_at IS 'When it was last loaded.';
 COMMENT ON COLUMN etl.load_state.fingerprint IS 'What its rows depended on when it was last loaded completely: views, functions, settings and catalog rows, each with a checksum. Where it differs from what is there now, the next run loads the object completely.';
-
-CREATE TABLE etl.deferred_constraint (
-    fact name NOT NULL REFERENCES etl.fact ON DELETE CASCADE,
-    constraint_name name NOT NULL,
-    definition text NOT NULL,
-    referenced_table regclass NOT NULL,
-    PRIMARY KEY (fact, constraint_name)
-);
-COMMENT ON TABLE etl.deferred_constraint IS 'Foreign keys of facts that are being filled for the first time: dropped, and made again when the rows are there.';
-COMMENT ON COLUMN etl.deferred_constraint.fact IS 'Fact.';
-COMMENT ON COLUMN etl.deferred_constraint.constraint_name IS 'Name of the foreign key.';
-COMMENT ON COLUMN etl.deferred_constraint.definition IS 'Its definition.';
-COMMENT ON COLUMN etl.deferred_constraint.referenced_table IS 'Table that it refers to.';
 
 CREATE TABLE etl.reprocessing_queue (
     fact name NOT NULL REFERENCES etl.fact ON DELETE CASCADE,

@@ -127,7 +127,7 @@ FROM (
         ),
         (
             '{auditor,steward}', 'relation', 'etl',
-            '{alert,batch,deferred_constraint,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
+            '{alert,batch,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),

@@ -224,11 +224,14 @@ BEGIN
             UNION ALL
             SELECT e.title, e.statement FROM etl._stage_sql(r_task.object, p_may_repeat => true) AS e WHERE r_task.kind = 'stage'
             UNION ALL
-            SELECT e.title, e.statement FROM etl._dimension_sql(r_task.object) AS e WHERE r_task.kind = 'dimension'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._fact_sql(r_task.object) AS e WHERE r_task.kind = 'fact'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._aggregate_sql(r_task.object) AS e WHERE r_task.kind = 'aggregate'
+            (
+                SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)
+                FROM pg_proc AS p
+                WHERE r_task.kind IN ('dimension', 'fact', 'aggregate')
+                    AND p.pronamespace = 'compiled'::regnamespace
+                    AND p.proname IN ('load_' || r_task.object, 'plan_' || r_task.object, 'contribute_' || r_task.object)
+                ORDER BY p.proname LIKE 'load%' DESC, p.proname LIKE 'plan%' DESC
+            )
             UNION ALL
             SELECT q.check_name, q.query FROM etl.quality_check AS q WHERE r_task.kind = 'check'
             UNION ALL
