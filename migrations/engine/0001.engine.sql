@@ -27,7 +27,7 @@ CREATE TABLE etl.setting (
     name text PRIMARY KEY,
     value text NOT NULL,
     value_type text NOT NULL DEFAULT 'text'
-        CHECK (value_type IN ('text', 'count', 'currency', 'date', 'interval', 'procedure', 'time zone')),
+        CHECK (value_type IN ('text', 'count', 'currency', 'date', 'interval', 'percent', 'procedure', 'time zone')),
     description text NOT NULL
 );
 COMMENT ON TABLE etl.setting IS 'Settings of the warehouse, one row each; change the value with UPDATE.';
@@ -224,7 +224,6 @@ CREATE TABLE etl.task_edge (
     task text NOT NULL REFERENCES etl.task ON DELETE CASCADE,
     predecessor text NOT NULL REFERENCES etl.task ON DELETE CASCADE,
     wait_for text NOT NULL CHECK (wait_for IN ('success', 'end')),
-    may_overlap boolean NOT NULL DEFAULT false,
     PRIMARY KEY (task, predecessor),
     CHECK (task <> predecessor)
 );
@@ -232,7 +231,6 @@ COMMENT ON TABLE etl.task_edge IS 'What a task waits for. A predecessor that is 
 COMMENT ON COLUMN etl.task_edge.task IS 'The task that waits.';
 COMMENT ON COLUMN etl.task_edge.predecessor IS 'The task waited for.';
 COMMENT ON COLUMN etl.task_edge.wait_for IS 'success: the task is skipped when its predecessor failed; end: it starts in any case.';
-COMMENT ON COLUMN etl.task_edge.may_overlap IS 'Whether the task may start while its predecessor is at work: then it waits for it before it writes.';
 CREATE INDEX task_edge_predecessor ON etl.task_edge (predecessor);
 
 -- Runs ----------------------------------------------------------------------------------------------------------------
@@ -246,29 +244,55 @@ CREATE TABLE etl.run (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
     resumed integer NOT NULL DEFAULT 0,
+    reload_reasons jsonb,
     CHECK ((status = 'running') = (ended_at IS NULL))
 );
 COMMENT ON TABLE etl.run IS 'Runs of the warehouse.';
 COMMENT ON COLUMN etl.run.run_id IS 'Number of the run; the lineage that every row of the stars carries.';
-COMMENT ON COLUMN etl.run.status IS 'running (or interrupted, see etl.run_status), succeeded, partial (some tasks failed or were skipped), failed (none succeeded).';
+COMMENT ON COLUMN etl.run.status IS 'running (or interrupted, see etl.run_status), succeeded, partial (some tasks failed or were skipped, or rows were left out), failed (none succeeded).';
 COMMENT ON COLUMN etl.run.origin IS 'Who asked for the run: sql, cli, pg_cron.';
 COMMENT ON COLUMN etl.run.only_tasks IS 'Tasks or objects that the run was confined to.';
 COMMENT ON COLUMN etl.run.full_refresh IS 'Objects that the run was asked to rebuild.';
 COMMENT ON COLUMN etl.run.started_at IS 'Start.';
 COMMENT ON COLUMN etl.run.ended_at IS 'End; NULL while it runs.';
 COMMENT ON COLUMN etl.run.resumed IS 'How often the run was taken up again after it had died.';
+COMMENT ON COLUMN etl.run.reload_reasons IS 'Objects that the run loads completely because what their rows depend on has changed, each with the changes; NULL where there is none.';
 CREATE UNIQUE INDEX run_one_running ON etl.run (status) WHERE status = 'running';
+
+CREATE TABLE etl.worker (
+    worker_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id bigint NOT NULL REFERENCES etl.run ON DELETE CASCADE,
+    pid integer NOT NULL,
+    lock_key bigint NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX worker_run ON etl.worker (run_id);
+COMMENT ON TABLE etl.worker IS 'Sessions that work on a run. A worker whose session ended without removing its row is recognised by its lock.';
+COMMENT ON COLUMN etl.worker.worker_id IS 'Number of the worker, a new one for each CALL etl.work().';
+COMMENT ON COLUMN etl.worker.run_id IS 'Run that it works on.';
+COMMENT ON COLUMN etl.worker.pid IS 'Its backend.';
+COMMENT ON COLUMN etl.worker.lock_key IS 'Random key of the advisory lock that its session holds as long as it works.';
+COMMENT ON COLUMN etl.worker.started_at IS 'When it joined the run.';
+
+CREATE TABLE etl.run_control (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    definition_signature text
+);
+INSERT INTO etl.run_control DEFAULT VALUES;
+COMMENT ON TABLE etl.run_control IS 'One row. Who starts a run, migrates, repairs or forgets locks it first.';
+COMMENT ON COLUMN etl.run_control.is_only IS 'Keeps it at one row.';
+COMMENT ON COLUMN etl.run_control.definition_signature IS 'Signature of the definitions that all objects were last found to be loaded with; while it stays the same, no object is looked at.';
 
 CREATE TABLE etl.task_run (
     run_id bigint NOT NULL REFERENCES etl.run ON DELETE CASCADE,
     task text NOT NULL,
-    task_run_id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
     kind text NOT NULL,
     object name NOT NULL,
     position integer NOT NULL,
     max_attempts integer NOT NULL,
     status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'skipped')),
     attempts integer NOT NULL DEFAULT 0,
+    worker_id bigint,
     worker_pid integer,
     started_at timestamptz,
     ended_at timestamptz,
@@ -290,13 +314,13 @@ CREATE INDEX task_run_position ON etl.task_run (run_id, position);
 COMMENT ON TABLE etl.task_run IS 'What each run did, task by task.';
 COMMENT ON COLUMN etl.task_run.run_id IS 'Run.';
 COMMENT ON COLUMN etl.task_run.task IS 'Task.';
-COMMENT ON COLUMN etl.task_run.task_run_id IS 'Number of the latest attempt at the task; the worker that has claimed it holds an advisory lock on it.';
 COMMENT ON COLUMN etl.task_run.kind IS 'Kind of the task when the run started.';
 COMMENT ON COLUMN etl.task_run.object IS 'Object of the task.';
 COMMENT ON COLUMN etl.task_run.position IS 'Position of the task when the run started.';
 COMMENT ON COLUMN etl.task_run.max_attempts IS 'Attempts that the run allows.';
 COMMENT ON COLUMN etl.task_run.status IS 'pending, running, succeeded, failed, or skipped because a predecessor did not succeed.';
 COMMENT ON COLUMN etl.task_run.attempts IS 'How often it was started.';
+COMMENT ON COLUMN etl.task_run.worker_id IS 'Worker that has claimed it (etl.worker).';
 COMMENT ON COLUMN etl.task_run.worker_pid IS 'Backend that works or worked on it.';
 COMMENT ON COLUMN etl.task_run.started_at IS 'Start of the last attempt.';
 COMMENT ON COLUMN etl.task_run.ended_at IS 'End of the last attempt.';
@@ -374,13 +398,15 @@ CREATE TABLE etl.load_state (
     object name PRIMARY KEY,
     needs_reload boolean NOT NULL DEFAULT true,
     loaded_batch_id bigint,
-    loaded_at timestamptz
+    loaded_at timestamptz,
+    fingerprint jsonb
 );
 COMMENT ON TABLE etl.load_state IS 'How far each dimension, fact and aggregate is loaded. What is pending is in work.<object>_key, or work.<aggregate>_difference.';
 COMMENT ON COLUMN etl.load_state.object IS 'Dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.load_state.needs_reload IS 'Whether the next load goes over all keys instead of the pending ones.';
 COMMENT ON COLUMN etl.load_state.loaded_batch_id IS 'Watermark: batch up to which the object is loaded.';
 COMMENT ON COLUMN etl.load_state.loaded_at IS 'When it was last loaded.';
+COMMENT ON COLUMN etl.load_state.fingerprint IS 'What its rows depended on when it was last loaded completely: views, functions, settings and catalog rows, each with a checksum. Where it differs from what is there now, the next run loads the object completely.';
 
 CREATE TABLE etl.reprocessing_queue (
     fact name NOT NULL REFERENCES etl.fact ON DELETE CASCADE,
@@ -419,6 +445,8 @@ CREATE TABLE etl.quarantine (
     original_row jsonb,
     attempts integer NOT NULL DEFAULT 1,
     is_retried boolean NOT NULL DEFAULT false,
+    accepted_at timestamptz,
+    accepted_by text,
     quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     tried_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     run_id bigint NOT NULL,
@@ -432,6 +460,8 @@ COMMENT ON COLUMN etl.quarantine.reason IS 'Why it cannot be loaded.';
 COMMENT ON COLUMN etl.quarantine.original_row IS 'The row as the source gave it.';
 COMMENT ON COLUMN etl.quarantine.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN etl.quarantine.is_retried IS 'Set while a load tries the row again.';
+COMMENT ON COLUMN etl.quarantine.accepted_at IS 'When the row was accepted as one that cannot be loaded (etl.accept_quarantine); NULL where it was not, or the reason has changed since.';
+COMMENT ON COLUMN etl.quarantine.accepted_by IS 'Role that accepted it.';
 COMMENT ON COLUMN etl.quarantine.quarantined_at IS 'When it was first put here.';
 COMMENT ON COLUMN etl.quarantine.tried_at IS 'When it was last tried.';
 COMMENT ON COLUMN etl.quarantine.run_id IS 'Run that last tried it.';

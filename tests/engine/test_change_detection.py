@@ -60,7 +60,7 @@ class Shelf:
     def read(self) -> int:
         """How many rows the last run extracted."""
         rows: int = self.warehouse.value(
-            "SELECT rows_read FROM etl.task_status WHERE task = 'extract:items'"
+            "SELECT coalesce(sum(rows_read), 0)::integer FROM etl.task_status WHERE task = 'extract:items'"
         )
         return rows
 

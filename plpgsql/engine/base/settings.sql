@@ -11,6 +11,10 @@ VALUES
     ('runs_kept', '30 days', 'interval', 'How long the history of runs is kept (interval).'),
     ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
     (
+        'wait_limit', '1 minute', 'interval',
+        'How long a migration, a build of the catalog and forgetting wait for a live run to end before they give up (interval).'
+    ),
+    (
         'source_retry_pause', '1 second', 'interval',
         'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).'
     ),

@@ -76,9 +76,9 @@ BEGIN
     LOOP
         v_changes := v_changes || CASE
             WHEN etl._column_type(v_stage, v_column) IS NULL
-                THEN format('ADD COLUMN %I %s', v_column, etl._plain_type(etl._column_type(v_source, v_column)))
-            WHEN etl._column_type(v_stage, v_column) <> etl._plain_type(etl._column_type(v_source, v_column))
-                THEN format('ALTER COLUMN %1$I TYPE %2$s USING %1$I::%2$s', v_column, etl._plain_type(etl._column_type(v_source, v_column)))
+                THEN format('ADD COLUMN %I %s', v_column, etl._held_type(v_source, v_column))
+            WHEN etl._column_type(v_stage, v_column) <> etl._held_type(v_source, v_column)
+                THEN format('ALTER COLUMN %1$I TYPE %2$s USING %1$I::%2$s', v_column, etl._held_type(v_source, v_column))
         END;
     END LOOP;
     v_changes := array_remove(v_changes, NULL);
@@ -269,13 +269,15 @@ DECLARE
     r_source etl.source_table;
     v_columns name[];
 BEGIN
+    -- A run that is live holds what is changed here.
+    PERFORM etl._await_no_run();
     PERFORM etl._check_catalog();
 
     FOR r_source IN
         SELECT *
         FROM etl.source_table
     LOOP
-        PERFORM etl._check_source(r_source);
+        PERFORM etl._check_source_key(r_source);
         v_columns := etl._source_columns(r_source.source_table);
         IF etl._ensure_table(
             'stage', r_source.source_table,

@@ -216,7 +216,7 @@ $_await_flush$;
 COMMENT ON FUNCTION etl._await_flush(bigint) IS 'Waits until the source has flushed the WAL that it had written when a batch was read.';
 
 /*
-Ends the extractions of a transaction, and orders what follows. When one of them is to be tried again, all of them are: the tables of a batch
+Ends the extractions of a transaction. When one of them is to be tried again, all of them are: the tables of a batch
 are read on one snapshot, and stage takes the latest batch only. When the connection to the source was lost, the transaction must be
 rolled back: postgres_fdw would refuse its COMMIT.
 Parameters: p_tasks, the extractions that were claimed together.
@@ -250,7 +250,6 @@ BEGIN
     END IF;
     SELECT
         bool_or(t.status = 'pending') AS is_repeated,
-        sum(t.rows_read) FILTER (WHERE t.kind = 'extract') AS extracted,
         max(t.sqlstate) FILTER (WHERE t.sqlstate LIKE '08%') AS lost
     INTO r_present
     FROM etl.task_run AS t
@@ -267,9 +266,6 @@ BEGIN
         WHERE t.run_id = c.run_id
             AND t.task = c.task
             AND t.status = 'succeeded';
-    ELSIF r_present.extracted > 10000 THEN
-        -- For a few rows the order is not worth what it takes.
-        PERFORM etl._order_batch(p_tasks[1].run_id);
     END IF;
     IF v_is_lost THEN
         RETURN (

@@ -1,4 +1,4 @@
--- What a source table has to be like, checked before a mirror is built of it.
+-- What a mirror takes of a source table: its columns in plain types, and its key.
 
 /*
 Type of a column without its domain: mirrors hold plain values, since a domain's own rules (NOT NULL) would refuse the mere keys of deleted rows.
@@ -38,64 +38,40 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_mirror_list$
-    SELECT string_agg(format('%1$I::%2$s AS %1$I', c.name, etl._plain_type(etl._column_type(r.source, c.name))), ', ' ORDER BY c.position)
+    SELECT string_agg(format('%1$I::%2$s AS %1$I', c.name, etl._held_type(r.source, c.name)), ', ' ORDER BY c.position)
     FROM (SELECT to_regclass(format('source.%I', p_source_table))) AS r (source)
     CROSS JOIN unnest(etl._source_columns(p_source_table)) WITH ORDINALITY AS c (name, position)
 $_mirror_list$;
 COMMENT ON FUNCTION etl._mirror_list(name) IS 'Columns of a source table that its mirror takes, in the types that they have there, as a SELECT list.';
 
 /*
-Refuses a source table that could not be mirrored, or whose changes would be missed.
+Refuses a source table whose key cannot be compared, such as one of type json.
 Parameters: p_source, its catalog row.
-Errors:     ET003 with table, column, what is wrong, and the remedy.
+Errors:     ET003.
 */
-CREATE OR REPLACE FUNCTION etl._check_source(p_source etl.source_table)
+CREATE OR REPLACE FUNCTION etl._check_source_key(p_source etl.source_table)
 RETURNS void
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_check_source$
+AS $_check_source_key$
 DECLARE
-    v_source regclass := format('source.%I', p_source.source_table)::regclass;
-    v_type text := etl._plain_type(etl._column_type(v_source, p_source.change_column));
     v_column name;
 BEGIN
-    FOREACH v_column IN ARRAY etl._source_columns(p_source.source_table)
-    LOOP
-        IF v_column IN ('batch_id', 'deleted_at', 'delta_operation') THEN
-            RAISE EXCEPTION 'source table "%" has a column "%", a name that the mirror needs for itself', p_source.source_table, v_column
-                USING ERRCODE = 'ET003',
-                    HINT = format('Rename the column in the contract: %I AS source_%s in the view %s.', v_column, v_column, v_source);
-        END IF;
-    END LOOP;
-
-    IF p_source.change_detection = 'snapshot' AND v_type <> 'xid8' THEN
-        RAISE EXCEPTION 'column "%" of source table "%" is of type %: changes are found by snapshot in a column of type xid8',
-                p_source.change_column, p_source.source_table, v_type
-            USING ERRCODE = 'ET003',
-                HINT = 'Keep pg_current_xact_id() in a column of type xid8, or choose another change_detection.';
-    ELSIF p_source.change_detection = 'timestamp' AND v_type !~ '^timestamp(\(\d\))? with time zone$' THEN
-        RAISE EXCEPTION 'column "%" of source table "%" is of type %: changes are found by time in a column of type timestamp with time zone',
-                p_source.change_column, p_source.source_table, v_type
-            USING ERRCODE = 'ET003',
-                DETAIL = 'Without a time zone, the moment that a value means depends on who reads it.',
-                HINT = format(
-                    'Name the time zone in the contract: %1$I AT TIME ZONE ''Europe/Berlin'' AS %1$I in the view %2$s.', p_source.change_column, v_source
-                );
-    END IF;
-
     FOREACH v_column IN ARRAY p_source.key_columns
     LOOP
         BEGIN
-            EXECUTE format('SELECT NULL::%s ORDER BY 1', etl._plain_type(etl._column_type(v_source, v_column)));
+            EXECUTE format(
+                'SELECT NULL::%s ORDER BY 1', etl._held_type(format('source.%I', p_source.source_table)::regclass, v_column)
+            );
         EXCEPTION
             WHEN undefined_function THEN
                 RAISE EXCEPTION 'key column "%" of source table "%" is of type %, whose values cannot be compared',
-                        v_column, p_source.source_table, etl._column_type(v_source, v_column)
+                        v_column, p_source.source_table, etl._column_type(format('source.%I', p_source.source_table)::regclass, v_column)
                     USING ERRCODE = 'ET003',
-                        HINT = format('Cast it in the contract, such as %1$I::text AS %1$I in the view %2$s, or choose another key.', v_column, v_source);
+                        HINT = format('Cast it in the contract view: %1$I::text AS %1$I. Or choose another key.', v_column);
         END;
     END LOOP;
 END
-$_check_source$;
-COMMENT ON FUNCTION etl._check_source(etl.source_table) IS 'Refuses a source table that could not be mirrored, or whose changes would be missed (ET003).';
+$_check_source_key$;
+COMMENT ON FUNCTION etl._check_source_key(etl.source_table) IS 'Refuses a source table whose key cannot be compared (ET003).';

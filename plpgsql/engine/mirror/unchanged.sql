@@ -4,7 +4,7 @@
 Compiles has_changes(): whether the source holds changes that the mirrors lack. It is STABLE: all its questions see the snapshot of the
 statement that calls it.
 Returns:    name of the routine. The routine returns NULL when only an extraction can tell: of tables that are compared as a whole or watched by
-            time, or that are on another server; and while mirrors differ in how far they are, or one of them is to be compared.
+            time; and while mirrors differ in how far they are, or one of them is to be compared.
 Writes:     schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._compile_has_changes()
@@ -29,7 +29,6 @@ DECLARE
 BEGIN
     IF etl._source_change(this.point) IS NOT NULL
         OR EXISTS (SELECT FROM etl.reextraction AS r)
-        OR EXISTS (SELECT FROM pg_foreign_table AS f JOIN pg_class AS c ON c.oid = f.ftrelid WHERE c.relnamespace = 'source'::regnamespace)
         OR EXISTS (
             SELECT
             FROM etl.source_table AS s
@@ -73,8 +72,9 @@ COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the question whether
 
 /*
 Whether nothing has changed in the source since it was last read. Then the mirrors are as complete as they are now: their watermarks move.
-Returns:    true when nothing has changed; false when something has, or only an extraction can tell, also by failing.
-Writes:     etl.watermark, when nothing has changed.
+Returns:    true when nothing has changed; false when something has, or only an extraction can tell.
+Writes:     etl.schema_drift; when nothing has changed etl.watermark, and etl.batch, whose latest one then holds all that there is up to now.
+Errors:     as etl._reach_source, as etl._extraction_point; those of a relation of the contract that cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._is_source_unchanged()
 RETURNS boolean
@@ -82,17 +82,32 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_is_source_unchanged$
 BEGIN
-    -- One statement: what it looks at and what it notes are of one snapshot.
-    UPDATE etl.watermark AS w
-    SET snapshot = p.snapshot,
-        read_at = p.read_at
-    FROM source.extraction_point AS p
-    WHERE NOT compiled.has_changes();
-    RETURN FOUND;
-EXCEPTION
-    WHEN syntax_error_or_access_rule_violation OR data_exception OR raise_exception OR object_not_in_prerequisite_state THEN
-        -- The table that is to blame reports the error when it is extracted.
+    PERFORM etl._reach_source();
+    PERFORM etl._note_drift();
+    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added') THEN
         RETURN false;
+    END IF;
+    -- One statement: what it looks at and what it notes are of one snapshot. The snapshot of another server stays as it is: it would have to
+    -- be waited for (etl._await_flush), and nothing has changed since.
+    WITH point AS MATERIALIZED (
+        SELECT
+            p.snapshot, p.read_at,
+            EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass) AS is_remote
+        FROM source.extraction_point AS p
+        WHERE NOT compiled.has_changes()
+    ),
+    latest AS (
+        UPDATE etl.batch AS b
+        SET snapshot = CASE WHEN p.is_remote THEN b.snapshot ELSE p.snapshot END,
+            read_at = p.read_at
+        FROM point AS p
+        WHERE b.batch_id = (SELECT max(m.batch_id) FROM etl.batch AS m)
+    )
+    UPDATE etl.watermark AS w
+    SET snapshot = CASE WHEN p.is_remote THEN w.snapshot ELSE p.snapshot END,
+        read_at = p.read_at
+    FROM point AS p;
+    RETURN FOUND;
 END
 $_is_source_unchanged$;
 COMMENT ON FUNCTION etl._is_source_unchanged() IS 'Whether nothing has changed in the source since it was last read; then the watermarks move.';

@@ -19,39 +19,6 @@ $_keys_sql$;
 COMMENT ON FUNCTION etl._keys_sql(name[], regclass) IS 'Keys, given as a JSON array in $1, as a table k in the types of a relation.';
 
 /*
-Waits until no run is at work, and keeps new ones from starting until the transaction ends.
-Waits for the run without the lock on starts: a worker that joins takes the two in the other order.
-*/
-CREATE OR REPLACE FUNCTION etl._await_quiet()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_await_quiet$
-DECLARE
-    v_run_id bigint;
-BEGIN
-    LOOP
-        PERFORM pg_advisory_lock(etl._lock_class('start'), 0);
-        SELECT r.run_id
-        INTO v_run_id
-        FROM etl.run AS r
-        WHERE r.status = 'running'
-            AND etl._is_held('run', r.run_id);
-        IF NOT FOUND THEN
-            -- Held twice for a moment, then for the transaction alone.
-            PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
-            PERFORM pg_advisory_unlock(etl._lock_class('start'), 0);
-            RETURN;
-        END IF;
-        PERFORM pg_advisory_unlock(etl._lock_class('start'), 0);
-        PERFORM pg_advisory_lock(etl._lock_class('run'), etl._lock_number(v_run_id));
-        PERFORM pg_advisory_unlock(etl._lock_class('run'), etl._lock_number(v_run_id));
-    END LOOP;
-END
-$_await_quiet$;
-COMMENT ON FUNCTION etl._await_quiet() IS 'Waits until no run is at work, and keeps new ones from starting until the transaction ends.';
-
-/*
 Relations that hold rows of a personal object, with what must be declared for each of them to be reached.
 Parameters: p_object, source table or dimension.
 Returns:    relations that can be written; the operational table only where it is in this database.
@@ -176,7 +143,7 @@ BEGIN
             USING ERRCODE = 'ET042',
                 HINT = format('Known are: %s.', (SELECT string_agg(DISTINCT o.subject, ', ') FROM etl.personal_object AS o));
     END IF;
-    PERFORM etl._await_quiet();
+    PERFORM etl._await_no_run();
     INSERT INTO etl.forgotten_subject (subject, subject_key)
     VALUES (p_subject, v_key)
     ON CONFLICT (subject, subject_key) DO NOTHING;

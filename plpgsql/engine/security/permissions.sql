@@ -86,13 +86,13 @@ FROM (
         (
             '{auditor,steward}', 'relation', 'etl',
             '{alert,batch,declaration,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
-            || 'scheduled_start,schema_drift,task_run,watermark}',
+            || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),
         -- Rows of the source, or parts of them, are for stewards.
         ('{steward}', 'relation', 'etl', '{check_result,quarantine,reconciliation_difference}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
-        ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
+        ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,accepted_at,accepted_by,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,country_access,definer_routine,permission,user_account}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,permission_gap,user_status}', '{SELECT}', NULL),
@@ -124,7 +124,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{apply_permissions}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{etl}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
-        ('{auditor,steward}', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
+        ('{auditor,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
         -- Called by a function that a view calls.
         ('{steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),

@@ -3,7 +3,12 @@
 CREATE OR REPLACE VIEW etl.run_status AS
 SELECT
     r.run_id,
-    CASE WHEN r.status = 'running' AND NOT etl._is_held('run', r.run_id) THEN 'interrupted' ELSE r.status END AS status,
+    CASE
+        WHEN r.status = 'running'
+            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
+            THEN 'interrupted'
+        ELSE r.status
+    END AS status,
     r.origin,
     r.only_tasks,
     r.full_refresh,
