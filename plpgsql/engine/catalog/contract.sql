@@ -362,7 +362,7 @@ AS $_find_wrong_references$
     UNION ALL
     SELECT v.object, format('%s reads mirror stage.%I, and no dependency tells which keys a change there touches', v.view, m.source_table),
         'Changes of that source table would never reach the object.',
-        format('Declare it: etl.depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
+        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
     FROM (
         SELECT d.dimension, d.transform_view FROM etl.dimension AS d
         UNION ALL
