@@ -87,13 +87,13 @@ FROM (
         (
             '{auditor,etl,steward}', 'relation', 'etl',
             '{alert,batch,declaration,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
-            || 'scheduled_start,schema_drift,task_run,watermark}',
+            || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),
         -- Rows of the source, or parts of them, are for stewards.
         ('{steward}', 'relation', 'etl', '{check_result,quarantine,reconciliation_difference}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
-        ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
+        ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,accepted_at,accepted_by,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access,definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
@@ -128,7 +128,7 @@ FROM (
         ('{owner}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_await_progress,_claim,_end_batch,_end_run,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{reconcile,_reconcile,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
@@ -139,7 +139,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_held,_lock_class,_lock_number}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by a function that a view calls.
@@ -157,6 +157,10 @@ CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)
 VALUES
     ('etl', '_await_progress', 'A worker waits for the task of another one.'),
+    ('etl', '_begin_transaction', 'A worker begins a transaction with the rights of the owner, neither more nor less.'),
+    ('etl', '_discharge', 'A worker signs off with the rights of the owner, neither more nor less.'),
+    ('etl', '_enlist', 'A worker signs on with the rights of the owner, neither more nor less.'),
+    ('etl', '_hold_tasks', 'A worker locks its tasks with the rights of the owner, neither more nor less.'),
     ('etl', '_claim', 'A worker claims tasks with the rights of the owner, neither more nor less.'),
     ('etl', '_end_batch', 'A worker ends a batch with the rights of the owner, neither more nor less.'),
     ('etl', '_end_run', 'A worker ends a run, and raises its alerts, with the rights of the owner, neither more nor less.'),
