@@ -3,15 +3,25 @@
 --
 -- Rows of your own go beside these with etl.permission.origin = 'own', which is the default.
 
-INSERT INTO etl.access_level (level, role_name, is_for_people, description)
+-- Limits are set for a level that is new; later they are yours: UPDATE etl.access_level, then CALL etl.apply_permissions().
+INSERT INTO etl.access_level (level, role_name, is_for_people, description, connection_limit, statement_timeout, idle_timeout, temporary_space)
 VALUES
-    ('analyst', 'oceanrecords_analyst', true, 'Reads the stars in schema analysis: personal data masked, the countries of the login.'),
-    ('application', 'oceanrecords_application', false, 'Works with the operational system; does not delete its history.'),
-    ('auditor', 'oceanrecords_auditor', true, 'Reads control tables and logs, without personal data.'),
-    ('business', 'oceanrecords_business', true, 'Reads the key figures in schema kpi.'),
-    ('etl', 'oceanrecords_etl', false, 'Runs the loads; defines and changes nothing.'),
-    ('owner', 'oceanrecords_owner', false, 'Owns the warehouse and executes all that its catalog says; given to no login.'),
-    ('steward', 'oceanrecords_steward', true, 'Sees personal data, looks after queue, quarantine and repairs, forgets.')
+    (
+        'analyst', 'oceanrecords_analyst', true, 'Reads the stars in schema analysis: personal data masked, the countries of the login.',
+        10, '10 minutes', '10 minutes', 8589934592
+    ),
+    (
+        'application', 'oceanrecords_application', false, 'Works with the operational system; does not delete its history.',
+        40, NULL, '5 minutes', NULL
+    ),
+    ('auditor', 'oceanrecords_auditor', true, 'Reads control tables and logs, without personal data.', 5, '5 minutes', '10 minutes', 1073741824),
+    ('business', 'oceanrecords_business', true, 'Reads the key figures in schema kpi.', 15, '2 minutes', '5 minutes', 4294967296),
+    ('etl', 'oceanrecords_etl', false, 'Runs the loads; defines and changes nothing.', NULL, NULL, NULL, NULL),
+    ('owner', 'oceanrecords_owner', false, 'Owns the warehouse and executes all that its catalog says; given to no login.', NULL, NULL, NULL, NULL),
+    (
+        'steward', 'oceanrecords_steward', true, 'Sees personal data, looks after queue, quarantine and repairs, forgets.',
+        10, NULL, '10 minutes', 8589934592
+    )
 ON CONFLICT (level) DO UPDATE
 SET role_name = excluded.role_name,
     is_for_people = excluded.is_for_people,
@@ -138,7 +148,7 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access,definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
