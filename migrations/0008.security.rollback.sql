@@ -58,6 +58,7 @@ BEGIN
 END
 $remove_group_roles$;
 
+DROP TRIGGER IF EXISTS bind_hook ON etl.setting;
 DROP TRIGGER IF EXISTS withhold_values ON etl.task_run;
 DROP PROCEDURE IF EXISTS etl.apply_permissions;
 DROP FUNCTION IF EXISTS etl._make_definers;

@@ -915,6 +915,70 @@ $apply_permissions$;
 COMMENT ON PROCEDURE etl.apply_permissions() IS 'Brings owners and permissions in line with etl.access_schema, etl.permission and etl.definer_routine.';
 
 /*
+Trigger: the procedure that alerts are handed to works with the rights of who named it. A run works with those of the owner of the warehouse, who has no
+business in the schemas of others, and its caller may be anybody.
+Writes:  audit._call_hook, where the writer may create it; otherwise the hook is called with the rights of the owner.
+*/
+CREATE OR REPLACE FUNCTION etl._bind_hook()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_bind_hook$
+DECLARE
+    v_role name;
+    v_call text;
+BEGIN
+    IF NOT has_schema_privilege('audit', 'CREATE') THEN
+        RETURN NULL;
+    END IF;
+    DROP FUNCTION IF EXISTS audit._call_hook(text, text, jsonb);
+    BEGIN
+        v_call := replace(replace(replace(etl._hook_call(NEW.value), '$1::text', 'p_kind'), '$2::text', 'p_message'), '$3::jsonb', 'p_details');
+    EXCEPTION
+        WHEN OTHERS THEN
+            RETURN NULL;
+    END;
+    EXECUTE format(
+        'CREATE FUNCTION audit._call_hook(p_kind text, p_message text, p_details jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER'
+        ' SET search_path = pg_catalog, pg_temp AS %L',
+        format('BEGIN %s; END', v_call)
+    );
+    EXECUTE format('COMMENT ON FUNCTION audit._call_hook(text, text, jsonb) IS %L', NEW.value);
+    REVOKE ALL ON FUNCTION audit._call_hook(text, text, jsonb) FROM PUBLIC;
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_schema AS s
+        JOIN etl.access_level AS l ON l.level = s.owner_level
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION audit._call_hook(text, text, jsonb) TO %I', v_role);
+    END LOOP;
+    RETURN NULL;
+END
+$_bind_hook$;
+COMMENT ON FUNCTION etl._bind_hook() IS 'Trigger: the procedure that alerts are handed to works with the rights of who named it.';
+
+CREATE OR REPLACE TRIGGER bind_hook
+    AFTER INSERT OR UPDATE OF value ON etl.setting
+    FOR EACH ROW
+    WHEN (NEW.value_type = 'procedure')
+    EXECUTE FUNCTION etl._bind_hook();
+
+CREATE OR REPLACE FUNCTION etl._bound_hook_call(p_hook text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_bound_hook_call$
+BEGIN
+    IF obj_description(to_regprocedure('audit._call_hook(text, text, jsonb)'), 'pg_proc') = p_hook THEN
+        RETURN 'SELECT audit._call_hook($1, $2, $3)';
+    END IF;
+    RETURN etl._hook_call(p_hook);
+END
+$_bound_hook_call$;
+COMMENT ON FUNCTION etl._bound_hook_call(text) IS 'The statement that calls the alert hook, with the rights of who named it where these are bound.';
+
+/*
 Refuses temporary relations of the session that are not its own role's. A routine that works with its owner's rights and reads temporary
 tables would otherwise execute what its caller has put into a view of that name.
 Parameters: p_pattern, LIKE pattern of the names.

@@ -155,7 +155,7 @@ FROM (
         ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
         ('{owner}', 'routine', 'audit', '{_refuse_change,_sign}', '{}', NULL),
-        ('{owner}', 'routine', 'audit', '{note}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'audit', '{_call_hook,note}', '{EXECUTE}', NULL),
         ('{auditor}', 'routine', 'audit', '{_hash,verify}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'audit', '{_analyze}', '{EXECUTE}', NULL),
         ('{owner}', 'relation', 'yoyo', '{*}', '{}', NULL),
