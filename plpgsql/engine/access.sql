@@ -141,7 +141,10 @@ WITH entry (grantor_id, grantee_id, privilege, object_kind, schema_name, object_
         o.object_kind,
         o.schema_name,
         o.object_name,
-        format('REVOKE %s ON %s %s', g.privilege_type, CASE WHEN o.object_kind = 'relation' AND o.keyword <> 'SEQUENCE' THEN 'TABLE' ELSE o.keyword END, o.identity)
+        format(
+            'REVOKE %s ON %s %s', g.privilege_type, CASE WHEN o.object_kind = 'relation' AND o.keyword <> 'SEQUENCE' THEN 'TABLE' ELSE o.keyword END,
+            o.identity
+        )
     FROM etl.access_object AS o
     CROSS JOIN LATERAL aclexplode(o.acl) AS g
     WHERE o.object_kind IN ('schema', 'relation', 'routine')
@@ -475,7 +478,10 @@ UNION ALL
 SELECT
     a.login,
     false,
-    format('limits of the user "%s" are not as its levels say: %s', a.login, string_agg(format('%s %s, not %s', a.name, coalesce(a.present, 'none'), coalesce(a.wanted, 'none')), '; ')),
+    format(
+        'limits of the user "%s" are not as its levels say: %s', a.login,
+        string_agg(format('%s %s, not %s', a.name, coalesce(a.present, 'none'), coalesce(a.wanted, 'none')), '; ' ORDER BY a.name)
+    ),
     'Let a superuser execute: CALL etl.apply_permissions();'
 FROM etl.access_limit AS a
 WHERE a.wanted IS DISTINCT FROM a.present
@@ -486,7 +492,8 @@ SELECT
     false,
     format('the role "%s" does not see whether sessions of other roles are idle', l.role_name),
     format('Let a superuser execute: GRANT pg_read_all_stats TO %I;', l.role_name)
-FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) AS w
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s
+    WHERE s.owner_level IS NOT NULL) AS w
 JOIN etl.access_level AS l ON l.level = w.owner_level
 JOIN pg_roles AS o ON o.rolname = l.role_name
 WHERE NOT pg_has_role(o.oid, 'pg_read_all_stats', 'USAGE')
@@ -496,7 +503,8 @@ SELECT
     false,
     format('the user "%s" is a member of "%s", which owns the warehouse', m.rolname, o.rolname),
     format('REVOKE %I FROM %I;', o.rolname, m.rolname)
-FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) AS w
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s
+    WHERE s.owner_level IS NOT NULL) AS w
 JOIN etl.access_level AS l ON l.level = w.owner_level
 JOIN pg_roles AS o ON o.rolname = l.role_name
 JOIN pg_roles AS m ON m.oid <> o.oid AND NOT m.rolsuper AND pg_has_role(m.oid, o.oid, 'MEMBER')

@@ -147,10 +147,12 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
         ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
-        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access,definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
         ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
@@ -161,7 +163,8 @@ FROM (
         ('{owner}', 'relation', 'yoyo', '{*}', '{}', NULL),
 
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
-        ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status,run_status,task_status,watermark_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         (
             '{auditor,etl}', 'relation', 'etl', '{check_status}', '{SELECT}',
@@ -183,7 +186,8 @@ FROM (
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron,_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),

@@ -280,3 +280,20 @@ def test_business_users_see_no_person(people: People) -> None:
     assert columns == []
     with pytest.raises(psycopg.Error):
         connection.execute("SELECT * FROM kpi.customer_quarterly")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "INSERT INTO etl.published_view VALUES ('nowhere', 'SELECT 1 AS one')",
+        "CREATE TABLE dwh.closed (note text);"
+        " INSERT INTO etl.published_view VALUES ('closed', 'SELECT c.* FROM dwh.closed AS c')",
+        "CREATE VIEW public.mine AS SELECT postal_code FROM analysis.dim_address;"
+        " UPDATE etl.column_sensitivity SET sensitivity = 'secret' WHERE object_name = 'dim_address' AND column_name = 'city'",
+    ],
+)
+def test_what_cannot_be_published_is_named(database: Database, broken: str) -> None:
+    database.execute(broken)
+    with pytest.raises(psycopg.Error) as caught:
+        database.execute("CALL etl.publish()")
+    assert caught.value.sqlstate == "ET044"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -462,6 +464,19 @@ def test_a_session_does_not_outlive_the_level(people: People, level: str) -> Non
     people.database.execute("CALL etl.revoke_level(%s, %s)", login, level)
     with pytest.raises(psycopg.OperationalError):
         session.execute("SELECT 1")
+
+
+def test_a_session_that_does_not_end_is_named(people: People) -> None:
+    login = people.add("ana", "analyst", "business")
+    session = people.connect("ana")
+    backend = session.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(psycopg.Error, match=f"session {backend}") as caught:
+            people.database.execute("CALL etl.revoke_level(%s, 'business')", login)
+        assert caught.value.sqlstate == "ET043"
+    finally:
+        os.kill(backend, signal.SIGCONT)
 
 
 def test_a_password_is_held_to_the_rules_by_the_database(
