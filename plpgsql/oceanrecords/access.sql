@@ -169,7 +169,7 @@ FROM (
         ('{auditor,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
         -- Called by a function that a view calls.
         ('{steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget}', '{EXECUTE}', NULL)
@@ -182,6 +182,7 @@ VALUES
     ('etl', '_reconcile', 'A steward compares layers without the right to write the tables that the result goes to.'),
     ('etl', 'forget', 'A steward forgets a customer without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
+    ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
     ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
     ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),
