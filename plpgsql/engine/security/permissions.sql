@@ -158,7 +158,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by a function that a view calls.
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
@@ -190,6 +190,7 @@ VALUES
     ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),
     ('etl', 'forget', 'A steward forgets a person without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
+    ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
     ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
     ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),
