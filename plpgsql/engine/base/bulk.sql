@@ -1,13 +1,13 @@
 -- Bulk loads into empty tables: indexes and constraints are built once, after the rows, instead of row by row.
 
 /*
-Drops the indexes and constraints of a table that only cost time while it is filled, switches the triggers off that look for overlapping
-versions, and returns the statements that make it all again. A key that foreign keys of other tables refer to stays.
-Parameters: p_table, the table; p_keep_foreign_keys, whether its foreign keys stay, since the filling will not have them checked row by row.
+Drops the indexes and constraints of an empty table that cost more while it is loaded than afterwards, and returns the statements that make
+them again. A key that foreign keys of other tables refer to stays.
+Parameters: p_table, the table.
 Returns:    statements, to be executed in their order by _finish_bulk.
 Writes:     structure of the table; takes an ACCESS EXCLUSIVE lock on it until the end of the transaction.
 */
-CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass, p_keep_foreign_keys boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass)
 RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -26,7 +26,6 @@ BEGIN
         FROM pg_constraint AS c
         WHERE c.conrelid = p_table
             AND c.contype IN ('p', 'u', 'x', 'f')
-            AND NOT (c.contype = 'f' AND p_keep_foreign_keys)
             AND NOT EXISTS (
                 SELECT
                 FROM pg_constraint AS f
@@ -44,16 +43,6 @@ BEGIN
         FROM pg_index AS i
         WHERE i.indrelid = p_table
             AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conindid = i.indexrelid)
-        UNION ALL
-        SELECT
-            format('ALTER TABLE %s %s', p_table, string_agg(format('DISABLE TRIGGER %I', t.tgname), ', ')),
-            format('ALTER TABLE %s %s; %s', p_table, string_agg(format('ENABLE TRIGGER %I', t.tgname), ', '), etl._refuse_overlap_sql(d)),
-            4,
-            'overlap'
-        FROM etl.dimension AS d
-        JOIN pg_trigger AS t ON t.tgrelid = d.dimension_table AND t.tgfoid = 'etl._refuse_overlap'::regproc
-        WHERE d.dimension_table = p_table
-        GROUP BY d
         ORDER BY step, name
     LOOP
         EXECUTE r_part.remove;
@@ -62,7 +51,7 @@ BEGIN
     RETURN v_statements;
 END
 $_begin_bulk$;
-COMMENT ON FUNCTION etl._begin_bulk(regclass, boolean) IS 'Drops the indexes and constraints that slow a bulk load down, and returns the statements that make them again.';
+COMMENT ON FUNCTION etl._begin_bulk(regclass) IS 'Drops the indexes and constraints that slow a bulk load down, and returns the statements that make them again.';
 
 /*
 Makes the indexes and constraints that _begin_bulk dropped, and tells the planner about the new rows.
@@ -103,11 +92,11 @@ Empties a table of the engine: by TRUNCATE when it is large, by DELETE when that
 Parameters: p_table, a table in delta or work.
 Writes:     the table.
 */
-CREATE OR REPLACE FUNCTION etl._empty(p_table regclass)
+CREATE OR REPLACE FUNCTION etl._clear_table(p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_empty$
+AS $_clear_table$
 BEGIN
     IF pg_relation_size(p_table) > etl._few_bytes() THEN
         EXECUTE format('TRUNCATE %s', p_table);
@@ -115,5 +104,5 @@ BEGIN
         EXECUTE format('DELETE FROM %s', p_table);
     END IF;
 END
-$_empty$;
-COMMENT ON FUNCTION etl._empty(regclass) IS 'Empties a table by TRUNCATE when it is large, else by DELETE.';
+$_clear_table$;
+COMMENT ON FUNCTION etl._clear_table(regclass) IS 'Empties a table by TRUNCATE when it is large, else by DELETE.';

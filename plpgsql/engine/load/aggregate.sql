@@ -1,144 +1,180 @@
--- fact -> aggregate: sums kept by difference. When a fact's rows change, what they contributed before is subtracted and what they
+-- fact -> aggregate: sums maintained by difference. When a fact's rows change, what they contributed before is subtracted and what they
 -- contribute now is added, in the transaction that changes them; the aggregate's own task then applies the differences. So the cost
 -- follows the change, not the size of a month, and a failed aggregate keeps its differences for the next run.
 --
--- Why the contributions may look at several facts: each load subtracts and adds for the keys that it changes, with the other
--- facts as they are. One load after the other, the differences telescope to the present state. A lock makes sure that it is one
--- after the other. What never changes under a fact row (type 0 and 2 attributes of its version) may be part of the group.
+-- Why the contributions may read several facts: each load subtracts and adds for the keys that it changes, with the other facts as they
+-- are. One load after the other, the differences telescope to the present state. The row lock of etl._lock_aggregates makes sure that it is
+-- one after the other. What never changes under a fact row (type 0 and 2 attributes of its version) may be part of the group.
 --
--- A coarser aggregate is fed by a finer one, not by the facts: what the finer one applies, it hands on. A column of its key may be made
--- of the finer one's by an expression, as quarters are of months.
+-- A coarser aggregate is fed by a finer one, not by the facts: what the finer one applies, it hands on. A column of its key may be computed
+-- from the finer one's by an expression, as quarters are from months.
 
-CREATE OR REPLACE FUNCTION etl._aggregate_sql(p_aggregate name, p_mode text DEFAULT 'differences')
-RETURNS TABLE (title text, statement text)
-LANGUAGE plpgsql
+/*
+All groups that an aggregate should hold.
+Parameters: p_aggregate, the aggregate.
+Returns:    a SELECT: group key and measures. Groups whose sums are all 0 are left out.
+*/
+CREATE OR REPLACE FUNCTION etl._expected_aggregate_sql(p_aggregate name)
+RETURNS text
+LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_aggregate_sql$
+AS $_expected_aggregate_sql$
+    SELECT etl._render(
+        $template$SELECT {{group_values}}, {{sums}}
+FROM {{source}} AS c
+GROUP BY {{positions}}
+HAVING {{is_not_zero}}$template$,
+        jsonb_build_object(
+            'group_values', etl._finer_key(a),
+            'sums', etl._list(a.measures, 'sum(c.%1$I) AS %1$I'),
+            'source', coalesce((SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = a.finer_aggregate), a.contribution_view)::text,
+            'positions', etl._positions(a.group_key),
+            'is_not_zero', etl._list(a.measures, 'sum(c.%1$I) <> 0', ' OR ')
+        )
+    )
+    FROM etl.aggregate AS a
+    WHERE a.aggregate = p_aggregate
+$_expected_aggregate_sql$;
+COMMENT ON FUNCTION etl._expected_aggregate_sql(name) IS 'A SELECT of all groups that an aggregate should hold.';
+
+/*
+Makes compiled.load_<aggregate>: applies the differences that facts or the finer aggregate have noted, or those to what it should hold.
+Parameters: p_aggregate, the aggregate.
+Returns:    names of the routines.
+Writes:     schema compiled.
+*/
+CREATE OR REPLACE FUNCTION etl._compile_aggregate(p_aggregate name)
+RETURNS name[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_compile_aggregate$
 DECLARE
     r_aggregate etl.aggregate;
-    r_coarser etl.aggregate;
-    v_difference text;
-    v_source regclass;  -- what it is made of
+    v_values jsonb;
 BEGIN
     SELECT *
     INTO STRICT r_aggregate
     FROM etl.aggregate AS a
     WHERE a.aggregate = p_aggregate;
-    v_difference := format('work.%I', p_aggregate || '_difference');
-
-    v_source := coalesce(
-        (SELECT f.aggregate_table FROM etl.aggregate AS f WHERE f.aggregate = r_aggregate.finer_aggregate), r_aggregate.contribution_view
+    v_values := jsonb_build_object(
+        'table', r_aggregate.aggregate_table::text,
+        'difference', format('work.%I', p_aggregate || '_difference'),
+        'difference_name', quote_literal(format('work.%I', p_aggregate || '_difference')),
+        'group', to_jsonb(r_aggregate.group_key),
+        'group_name', quote_literal(r_aggregate.group_key),
+        'measures', to_jsonb(r_aggregate.measures),
+        'expected', etl._expected_aggregate_sql(p_aggregate),
+        'missing', etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) - coalesce(a.%1$I, 0)'),
+        'is_missing', etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) <> coalesce(a.%1$I, 0)', ' OR '),
+        'sums', etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
+        'is_not_zero', etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
+        'new_sums', etl._list(r_aggregate.measures, E',\n%1$I = a.%1$I + excluded.%1$I', ''),
+        'is_empty', etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND '),
+        'hand_on', etl._hand_on_sql(p_aggregate)
     );
-
-    IF p_mode = 'fill' THEN
-        -- In order: what is asked for together lies together, and the key is built in less than the time that the sort takes.
-        title := 'insert: sums of all that it is made of';
-        statement := format(
-            $sql$INSERT INTO %1$s (%2$s, %3$s, run_id)
-SELECT %4$s, %5$s, $1
-FROM %6$s AS c
-GROUP BY %7$s
-HAVING %8$s
-ORDER BY %7$s$sql$,
-            r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
-            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I)'), v_source,
-            etl._positions(r_aggregate.group_key), etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR ')
-        );
-        RETURN NEXT;
-        RETURN;
+    RETURN ARRAY[
+        etl._create_compiled(
+            'load_' || p_aggregate,
+            'p_run_id bigint, p_is_full boolean',
+            'etl.load_result',
+            format('Applies to %s the differences that were noted, or those to what it should hold.', p_aggregate),
+            etl._render(
+                $template$DECLARE
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_emptied bigint;
+BEGIN
+    IF p_is_full THEN
+        -- What was noted is part of what is summed up.
+        PERFORM etl._clear_table({{difference_name}});
+        INSERT INTO {{difference}} ({{group}}, {{measures}})
+        SELECT {{group}}, {{missing}}
+        FROM (
+            {{expected}}
+        ) AS e
+        FULL JOIN {{table}} AS a USING ({{group}})
+        WHERE {{is_missing}};
     END IF;
+    SELECT count(*)
+    INTO r_result.rows_read
+    FROM {{difference}};
+    PERFORM etl._analyze({{difference_name}}, {{group_name}}, r_result.rows_read);
 
-    IF p_mode = 'reload' THEN
-        -- To delete all groups and insert them again took twice as long, and left the table twice as large.
-        title := 'compare: what is missing from the sums of all that it is made of';
-        statement := format(
-            $sql$INSERT INTO %1$s (%2$s, %3$s)
-SELECT %2$s, %4$s
-FROM (
-    SELECT %5$s, %6$s
-    FROM %7$s AS c
-    GROUP BY %8$s
-) AS e
-FULL JOIN %9$s AS a USING (%2$s)
-WHERE %10$s$sql$,
-            v_difference, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
-            etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) - coalesce(a.%1$I, 0)'),
-            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'), v_source,
-            etl._positions(r_aggregate.group_key), r_aggregate.aggregate_table,
-            etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) <> coalesce(a.%1$I, 0)', ' OR ')
-        );
-        RETURN NEXT;
+    WITH applied AS (
+        INSERT INTO {{table}} AS a ({{group}}, {{measures}}, run_id)
+        SELECT {{c.group}}, {{sums}}, p_run_id
+        FROM {{difference}} AS c
+        GROUP BY {{c.group}}
+        HAVING {{is_not_zero}}
+        ORDER BY {{c.group}}
+        ON CONFLICT ({{group}}) DO UPDATE
+        SET run_id = excluded.run_id{{new_sums}}
+        -- xmax is 0 only for a new row; ON CONFLICT DO UPDATE leaves this transaction's row lock in xmax.
+        RETURNING a.xmax = 0 AS is_new, {{is_empty}} AS is_emptied
+    )
+    SELECT count(*) FILTER (WHERE p.is_new), count(*) FILTER (WHERE NOT p.is_new), count(*) FILTER (WHERE p.is_emptied)
+    INTO r_result.rows_inserted, r_result.rows_updated, v_emptied
+    FROM applied AS p;
+    IF v_emptied > 0 THEN
+        DELETE FROM {{table}} AS a
+        USING {{difference}} AS c
+        WHERE {{a.group = c.group}}
+            AND {{is_empty}};
+        GET DIAGNOSTICS r_result.rows_deleted = ROW_COUNT;
     END IF;
-
-    -- ON CONFLICT finds each group by the key, whatever the planner knows of either table: that may be long out of date, and a loop over
-    -- both would last for minutes. Inserting new groups first and updating all of them then took nearly twice as long.
-    title := 'apply: groups that changed or are new';
-    statement := format(
-        $sql$WITH applied AS (
-    INSERT INTO %1$s AS a (%2$s, %3$s, run_id)
-    SELECT %4$s, %5$s, $1
-    FROM %6$s AS c
-    GROUP BY %4$s
-    HAVING %7$s
-    ON CONFLICT (%2$s) DO UPDATE
-    SET run_id = excluded.run_id%8$s
-    -- The row that was there before is locked by this transaction, a new one by nobody.
-    RETURNING a.xmax = 0 AS is_new, %9$s AS is_empty
-)
-SELECT count(*) FILTER (WHERE p.is_new), count(*) FILTER (WHERE NOT p.is_new), count(*) FILTER (WHERE p.is_empty)
-FROM applied AS p$sql$,
-        r_aggregate.aggregate_table, etl._list(r_aggregate.group_key), etl._list(r_aggregate.measures),
-        etl._list(r_aggregate.group_key, 'c.%1$I'), etl._list(r_aggregate.measures, 'sum(c.%1$I)'), v_difference,
-        etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
-        etl._list(r_aggregate.measures, E',\n        %1$I = a.%1$I + excluded.%1$I', ''),
-        etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND ')
-    );
-    RETURN NEXT;
-    title := 'delete: groups that nothing contributes to any more';
-    statement := format(
-        $sql$DELETE FROM %1$s AS a
-USING %2$s AS d
-WHERE %3$s
-    AND %4$s$sql$,
-        r_aggregate.aggregate_table, v_difference, etl._match(r_aggregate.group_key, 'a', 'd'),
-        etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND ')
-    );
-    RETURN NEXT;
-    IF p_mode = 'reload' THEN
-        -- The coarser ones are reloaded themselves.
-        RETURN;
-    END IF;
-
-    FOR r_coarser IN
-        SELECT *
-        FROM etl.aggregate AS a
-        WHERE a.finer_aggregate = p_aggregate
-        ORDER BY a.aggregate
-    LOOP
-        title := 'hand on: differences of ' || r_coarser.aggregate;
-        statement := format(
-            $sql$INSERT INTO work.%1$I (%2$s, %3$s)
-SELECT %4$s, %5$s
-FROM %6$s AS c
-GROUP BY %7$s
-HAVING %8$s$sql$,
-            r_coarser.aggregate || '_difference', etl._list(r_coarser.group_key), etl._list(r_coarser.measures),
-            etl._finer_key(r_coarser), etl._list(r_coarser.measures, 'sum(c.%1$I)'), v_difference,
-            etl._positions(r_coarser.group_key), etl._list(r_coarser.measures, 'sum(c.%1$I) <> 0', ' OR ')
-        );
-        RETURN NEXT;
-    END LOOP;
+    {{hand_on}}
+    PERFORM etl._clear_table({{difference_name}});
+    RETURN r_result;
+END$template$,
+                v_values
+            )
+        )
+    ];
 END
-$_aggregate_sql$;
-COMMENT ON FUNCTION etl._aggregate_sql(name, text) IS 'Statements that load an aggregate, by mode: apply its differences, fill an empty table, or reload, which finds the differences by comparison. $1 run.';
+$_compile_aggregate$;
+COMMENT ON FUNCTION etl._compile_aggregate(name) IS 'Makes the routine of an aggregate in schema compiled; returns its name.';
+
+CREATE OR REPLACE FUNCTION etl._hand_on_sql(p_aggregate name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_hand_on_sql$
+    SELECT CASE WHEN count(*) = 0 THEN '' ELSE etl._render(
+        E'IF NOT p_is_full THEN\n    -- Coarser aggregates are refreshed themselves when this one is.\n    {{statements}}\nEND IF;',
+        jsonb_build_object('statements', string_agg(
+            etl._render(
+                $template$INSERT INTO {{difference}} ({{group}}, {{measures}})
+SELECT {{group_values}}, {{sums}}
+FROM {{finer}} AS c
+GROUP BY {{positions}}
+HAVING {{is_not_zero}};$template$,
+                jsonb_build_object(
+                    'difference', format('work.%I', a.aggregate || '_difference'),
+                    'finer', format('work.%I', p_aggregate || '_difference'),
+                    'group', to_jsonb(a.group_key),
+                    'group_values', etl._finer_key(a),
+                    'measures', to_jsonb(a.measures),
+                    'sums', etl._list(a.measures, 'sum(c.%1$I)'),
+                    'positions', etl._positions(a.group_key),
+                    'is_not_zero', etl._list(a.measures, 'sum(c.%1$I) <> 0', ' OR ')
+                )
+            ),
+            E'\n' ORDER BY a.aggregate
+        ))
+    ) END
+    FROM etl.aggregate AS a
+    WHERE a.finer_aggregate = p_aggregate
+$_hand_on_sql$;
+COMMENT ON FUNCTION etl._hand_on_sql(name) IS 'The statements by which an aggregate hands its differences on to coarser ones.';
 
 /*
-Loads an aggregate: applies what its facts, or the finer aggregate, have added and subtracted since its last load, or sums
-everything up anew when a reload was asked for, and applies what that differs in. Hands the differences on to the aggregates that sum it up further.
+Loads an aggregate: applies what its facts, or the finer aggregate, have added and subtracted since its last load, or, when a full refresh
+was requested, what it differs in from what it should hold.
 Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
 Returns:    rows read (differences), inserted, updated, deleted (groups).
 Writes:     the aggregate's table, work.<aggregate>_difference, those of coarser aggregates, etl.load_state.
+Locks:      its row of etl.load_state, and those of the aggregates that it feeds.
 */
 CREATE OR REPLACE FUNCTION etl._load_aggregate(p_aggregate name, p_run_id bigint)
 RETURNS etl.load_result
@@ -146,68 +182,32 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_load_aggregate$
 DECLARE
-    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
-    r_statement record;
+    r_result etl.load_result;
     r_aggregate etl.aggregate;
-    v_difference regclass := format('work.%I', p_aggregate || '_difference')::regclass;
-    v_is_reload boolean;
-    v_mode text := 'differences';
+    v_is_full boolean := etl._needs_reload(p_aggregate);
+    v_is_empty boolean := false;
     v_rebuild text[];
-    v_is_empty boolean;
-    v_empty bigint;
-    v_rows bigint;
 BEGIN
     SELECT *
     INTO STRICT r_aggregate
     FROM etl.aggregate AS a
     WHERE a.aggregate = p_aggregate;
-    PERFORM pg_advisory_xact_lock(etl._lock_class('aggregate'), hashtext(a.aggregate::text))
-    FROM etl.aggregate AS a
-    WHERE p_aggregate IN (a.aggregate, a.finer_aggregate)
-    ORDER BY a.aggregate <> p_aggregate, a.aggregate;
-    -- Only now: whoever had the lock may have asked for it.
-    v_is_reload := etl._needs_reload(p_aggregate);
-    EXECUTE format('SELECT count(*) FROM %s', v_difference) INTO r_result.rows_read;
-
-    IF v_is_reload THEN
+    -- A finer aggregate is locked before the coarser ones, everywhere.
+    PERFORM
+    FROM etl.load_state AS l
+    WHERE l.object = ANY (etl._fed_by(p_aggregate))
+    ORDER BY l.object
+    FOR UPDATE;
+    IF v_is_full THEN
         PERFORM etl._request_reload(ARRAY[p_aggregate]);
-        -- What was noted is among what is summed up.
-        PERFORM etl._empty(v_difference);
         EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', r_aggregate.aggregate_table) INTO v_is_empty;
-        v_mode := CASE WHEN v_is_empty THEN 'fill' ELSE 'reload' END;
     END IF;
-    IF v_mode = 'fill' THEN
-        v_rebuild := etl._begin_bulk(r_aggregate.aggregate_table);
-    END IF;
-    IF v_is_reload OR r_result.rows_read > 0 THEN
-        PERFORM etl._analyze(v_difference, r_aggregate.group_key, r_result.rows_read);
-        FOR r_statement IN
-            SELECT *
-            FROM etl._aggregate_sql(p_aggregate, v_mode)
-        LOOP
-            IF r_statement.title LIKE 'apply:%' THEN
-                EXECUTE r_statement.statement INTO r_result.rows_inserted, r_result.rows_updated, v_empty USING p_run_id;
-                CONTINUE;
-            END IF;
-            CONTINUE WHEN r_statement.title LIKE 'delete:%' AND v_empty = 0;
-            EXECUTE r_statement.statement USING p_run_id;
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            CASE split_part(r_statement.title, ':', 1)
-                WHEN 'compare' THEN PERFORM etl._analyze(v_difference, r_aggregate.group_key, v_rows);
-                WHEN 'insert' THEN r_result.rows_inserted := v_rows;
-                WHEN 'delete' THEN r_result.rows_deleted := v_rows;
-                ELSE NULL;
-            END CASE;
-        END LOOP;
-        PERFORM etl._empty(v_difference);
-    END IF;
-    IF v_mode = 'fill' THEN
-        PERFORM etl._finish_bulk(r_aggregate.aggregate_table, v_rebuild);
-    ELSIF v_mode = 'reload' THEN
+    EXECUTE format('SELECT * FROM compiled.%I($1, $2)', 'load_' || p_aggregate) INTO r_result USING p_run_id, v_is_full;
+    IF v_is_empty THEN
         EXECUTE format('ANALYZE %s', r_aggregate.aggregate_table);
     END IF;
-    PERFORM etl._move_load_state(ARRAY[p_aggregate]);
+    PERFORM etl._advance_load_state(ARRAY[p_aggregate]);
     RETURN r_result;
 END
 $_load_aggregate$;
-COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Applies what has been added to an aggregate and taken from it, or builds it anew.';
+COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Applies what has been added to an aggregate and subtracted from it, or what it differs in from what it should hold.';

@@ -1,116 +1,167 @@
--- stage -> dimension: slowly changing dimensions of type 0, 1 and 2, attribute by attribute, for the pending keys alone.
---
--- For each pending key its timeline is made of what is known:
---   * the versions that the dimension holds,
---   * the member as the transformation view gives it now, from its effective_at on (absent from then on when it is deleted),
---   * the source's log of some attributes, where a history view reads one; it alone decides on those attributes.
--- Without a log the source's word comes after all that the dimension holds: the last version goes on, or ends, and another may follow.
--- With one, all moments of change are lined up, values are carried forward, equal neighbours become one version, valid_to is the next
--- version's valid_from. So several changes of a key in one batch, changes that arrive late, a deleted member that comes back,
--- all end in the timeline that they would have made one by one. A version once written keeps its surrogate key for ever.
--- Validity is half-open, [valid_from, valid_to): what happens at the very moment of a change belongs to the new version. The
--- first version reaches back to -infinity, for facts older than the source's memory of the member.
+-- mirror -> dimension: slowly changing dimensions of type 0, 1 and 2, attribute by attribute, for the pending keys alone. An initial load, a
+-- full refresh and a repair are the same with other pending keys.
 
 /*
-The statement that fills an empty dimension. Members have the past that a history view tells, otherwise none; so the timeline comes
-of the log alone, where each moment at which something differs begins a version. To put it together from all that etl._dimension_sql
-minds took four times as long.
-Parameters: p_dimension, the dimension.
-Returns:    a statement. $1 run.
+The statements that queue the facts of a version that ends earlier than it did, one for each key column that refers to the dimension.
+Parameters: p_dimension, the dimension; p_values, of its templates.
+Returns:    SQL text; refers to v_cut_at, v_rows, r_result and p_run_id.
 */
-CREATE OR REPLACE FUNCTION etl._fill_dimension_sql(p_dimension etl.dimension)
+CREATE OR REPLACE FUNCTION etl._requeue_sql(p_dimension name, p_values jsonb)
 RETURNS text
-LANGUAGE plpgsql
+LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_fill_dimension_sql$
-DECLARE
-    v_bk name[] := p_dimension.business_key;
-    v_attributes name[] := (SELECT array_agg(a.attribute) FROM etl.dimension_attribute AS a WHERE a.dimension = p_dimension.dimension);
-    v_logged name[];
-    v_members text := format('%s AS v', p_dimension.transform_view);
-    v_is_loaded text := format(E'v.deleted_at IS NULL\n    AND (%s) IS NOT NULL', etl._list(v_bk, 'v.%1$I'));
-BEGIN
-    IF p_dimension.history_view IS NULL THEN
-        RETURN format(
-            $sql$INSERT INTO %1$s (%2$s, %3$s, valid_from, valid_to, is_current, run_id)
-SELECT %4$s, %5$s, '-infinity', 'infinity', true, $1
-FROM %6$s
-WHERE %7$s$sql$,
-            p_dimension.dimension_table, etl._list(v_bk), etl._list(v_attributes), etl._list(v_bk, 'v.%1$I'), etl._list(v_attributes, 'v.%1$I'),
-            v_members, v_is_loaded
-        );
-    END IF;
-    v_logged := etl._without(etl._columns(p_dimension.history_view), v_bk || 'valid_from'::name);
-    RETURN format(
-        $sql$INSERT INTO %1$s (%2$s, %3$s, valid_from, valid_to, is_current, run_id)
-WITH state AS (
-    SELECT %4$s%5$s%6$s, h.valid_from AS at
-    FROM %7$s
-    LEFT JOIN %8$s AS h ON %9$s
-    WHERE %10$s
-),
-moment AS (
-    SELECT s.*, (
-        row_number() OVER log = 1%11$s
-    ) AS begins_version
-    FROM state AS s
-    WINDOW log AS (PARTITION BY %12$s ORDER BY s.at)
-)
-SELECT
-    %13$s, %14$s,
-    CASE WHEN row_number() OVER timeline = 1 THEN '-infinity' ELSE m.at END,
-    coalesce(lead(m.at) OVER timeline, 'infinity'),
-    coalesce(lead(m.at) OVER timeline, 'infinity') = 'infinity',
-    $1
-FROM moment AS m
-WHERE m.begins_version
-WINDOW timeline AS (PARTITION BY %13$s ORDER BY m.at)$sql$,
-        p_dimension.dimension_table, etl._list(v_bk), etl._list(v_attributes),
-        etl._list(v_bk, 'v.%1$I'), etl._list(etl._without(v_attributes, v_logged), ', v.%1$I', ''), etl._list(v_logged, ', coalesce(h.%1$I, v.%1$I) AS %1$I', ''),
-        v_members, p_dimension.history_view, etl._match(v_bk, 'h', 'v'), v_is_loaded,
-        etl._list(v_logged, E'\n        OR lag(s.%1$I) OVER log IS DISTINCT FROM s.%1$I', ''), etl._list(v_bk, 's.%1$I'),
-        etl._list(v_bk, 'm.%1$I'), etl._list(v_attributes, 'm.%1$I')
-    );
-END
-$_fill_dimension_sql$;
-COMMENT ON FUNCTION etl._fill_dimension_sql(etl.dimension) IS 'The statement that fills an empty dimension. $1 run.';
+AS $_requeue_sql$
+    SELECT coalesce(string_agg(
+        etl._render(
+            $template$INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension, dimension_key, is_ready, run_id)
+SELECT {{fact}}, {{fact_key}}, {{key_column_name}}, {{name}}, {{dimension_key}}, true, p_run_id
+FROM {{decision}} AS w
+JOIN {{table}} AS d ON d.{{surrogate_key}} = w.{{surrogate_key}}
+JOIN {{fact_table}} AS f ON f.{{key_column}} = w.{{surrogate_key}} AND f.{{as_of}} >= w.valid_to
+WHERE w.planned_operation = 'update'
+    AND w.valid_to < d.valid_to
+    AND f.{{as_of}} >= v_cut_at  -- keeps the search to the blocks where such facts lie
+ON CONFLICT (fact, fact_key, key_column) DO UPDATE
+SET is_ready = true;
+GET DIAGNOSTICS v_rows = ROW_COUNT;
+r_result.rows_queued := r_result.rows_queued + v_rows;$template$,
+            p_values || jsonb_build_object(
+                'fact', quote_literal(f.fact),
+                'fact_key', etl._json_key(f.business_key, 'f'),
+                'fact_table', f.fact_table::text,
+                'key_column', quote_ident(k.key_column),
+                'key_column_name', quote_literal(k.key_column),
+                'as_of', quote_ident(k.as_of_column),
+                'dimension_key', etl._json_key(d.business_key, 'w')
+            )
+        ),
+        E'\n' ORDER BY f.fact, k.key_column
+    ), 'NULL;')
+    FROM etl.fact_dimension AS k
+    JOIN etl.fact AS f USING (fact)
+    JOIN etl.dimension AS d USING (dimension)
+    WHERE k.dimension = p_dimension
+        AND k.as_of_column IS NOT NULL
+$_requeue_sql$;
+COMMENT ON FUNCTION etl._requeue_sql(name, jsonb) IS 'The statements that queue the facts of a version that ends earlier than it did.';
 
 /*
-Fills an empty dimension, constraints and indexes after the rows.
-Parameters: p_dimension, the dimension; p_run_id, the writing run.
-Returns:    rows read and inserted.
-Writes:     the dimension's table, foreign keys of facts that refer to it, etl.reprocessing_queue, etl.load_state.
+Makes the routines of a dimension: compiled.plan_<dimension> writes to work.<dimension>_decision which versions its pending members should
+have; compiled.load_<dimension> plans, and applies what differs.
+Parameters: p_dimension, the dimension.
+Returns:    names of the routines.
+Writes:     schema compiled.
 */
-CREATE OR REPLACE FUNCTION etl._fill_dimension(p_dimension etl.dimension, p_run_id bigint)
-RETURNS etl.load_result
+CREATE OR REPLACE FUNCTION etl._compile_dimension(p_dimension name)
+RETURNS name[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_fill_dimension$
+AS $_compile_dimension$
 DECLARE
-    v_rebuild text[];
-    v_rows bigint;
-    r_result etl.load_result;
+    v_values jsonb := etl._dimension_values(p_dimension);
 BEGIN
-    v_rebuild := etl._begin_bulk(p_dimension.dimension_table);
-    EXECUTE etl._fill_dimension_sql(p_dimension) USING p_run_id;
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    PERFORM etl._finish_bulk(p_dimension.dimension_table, v_rebuild);
-    PERFORM etl._restore_constraints(p_dimension.dimension_table);
+    v_values := v_values || jsonb_build_object(
+        'decision_name', quote_literal(v_values ->> 'decision'),
+        'decision_columns', quote_literal((SELECT d.business_key || d.surrogate_key || 'planned_operation'::name FROM etl.dimension AS d WHERE d.dimension = p_dimension)),
+        'plan', quote_ident('plan_' || p_dimension),
+        'expected', etl._expected_dimension_sql(p_dimension, v_values ->> 'key_table'),
+        'requeue', etl._requeue_sql(p_dimension, v_values)
+    );
+    RETURN ARRAY[
+        etl._create_compiled(
+            'plan_' || p_dimension,
+            'p_run_id bigint, p_now timestamptz, p_batch_at timestamptz',
+            'bigint',
+            format('Plans the versions of the pending members of %s; returns their number.', p_dimension),
+            etl._render(
+                $template$DECLARE
+    v_planned bigint;
+BEGIN
+    PERFORM etl._clear_table({{decision_name}});
+    INSERT INTO {{decision}} (
+        planned_operation, {{surrogate_key}}, {{key}}{{, attributes}}, valid_from, valid_to, is_current, run_id
+    )
+    {{expected}};
+    GET DIAGNOSTICS v_planned = ROW_COUNT;
+    PERFORM etl._analyze({{decision_name}}, {{decision_columns}}, v_planned);
+    RETURN v_planned;
+END$template$,
+                v_values
+            )
+        ),
+        etl._create_compiled(
+            'load_' || p_dimension,
+            'p_run_id bigint',
+            'etl.load_result',
+            format('Loads the pending members of %s: plans their versions and applies what differs.', p_dimension),
+            etl._render(
+                $template$DECLARE
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    v_cut_at timestamptz;  -- from here on, a version ends earlier than it did
+    v_rows bigint;
+BEGIN
+    PERFORM compiled.{{plan}}(p_run_id, l.now, l.batch_at)
+    FROM etl._load_time() AS l;
 
+    SELECT min(w.valid_to)
+    INTO v_cut_at
+    FROM {{decision}} AS w
+    JOIN {{table}} AS d ON d.{{surrogate_key}} = w.{{surrogate_key}}
+    WHERE w.planned_operation = 'update'
+        AND w.valid_to < d.valid_to;
+    IF v_cut_at IS NOT NULL THEN
+        -- Facts behind the new end belong to a later version.
+        {{requeue}}
+    END IF;
+
+    UPDATE {{table}} AS d
+    SET valid_from = w.valid_from,
+        valid_to = w.valid_to,
+        is_current = w.is_current,
+        run_id = w.run_id{{attribute_values}}
+    FROM {{decision}} AS w
+    WHERE w.planned_operation = 'update'
+        AND d.{{surrogate_key}} = w.{{surrogate_key}};
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    r_result.rows_updated := v_rows;
+
+    INSERT INTO {{table}} ({{key}}{{, attributes}}, valid_from, valid_to, is_current, run_id)
+    SELECT {{w.key}}{{, w.attributes}}, w.valid_from, w.valid_to, w.is_current, w.run_id
+    FROM {{decision}} AS w
+    WHERE w.planned_operation = 'insert';
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    r_result.rows_inserted := v_rows;
+
+    -- Facts that waited for these members are looked up again by their next load.
     UPDATE etl.reprocessing_queue AS q
     SET is_ready = true
-    WHERE q.dimension = p_dimension.dimension
-        AND NOT q.is_ready;
-    PERFORM etl._finish_load(p_dimension.dimension);
-    r_result := (v_rows, v_rows, 0, 0, 0, 0);
+    FROM (
+        SELECT e.fact, e.fact_key, e.key_column, u.*
+        FROM etl.reprocessing_queue AS e
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::{{key_table}}, e.dimension_key) AS u
+        WHERE e.dimension = {{name}}
+            AND NOT e.is_ready
+    ) AS e
+    JOIN (SELECT DISTINCT {{w.key}} FROM {{decision}} AS w) AS m ON {{m.key = e.key}}
+    WHERE (q.fact, q.fact_key, q.key_column) = (e.fact, e.fact_key, e.key_column);
     RETURN r_result;
+END$template$,
+                v_values || jsonb_build_object(
+                    'attribute_values', (
+                        SELECT coalesce(string_agg(format(E',\n%1$I = w.%1$I', c.name), '' ORDER BY c.position), '')
+                        FROM jsonb_array_elements_text(v_values -> 'attributes') WITH ORDINALITY AS c (name, position)
+                    )
+                )
+            )
+        )
+    ];
 END
-$_fill_dimension$;
-COMMENT ON FUNCTION etl._fill_dimension(etl.dimension, bigint) IS 'Fills an empty dimension, constraints and indexes after the rows.';
+$_compile_dimension$;
+COMMENT ON FUNCTION etl._compile_dimension(name) IS 'Makes the routines of a dimension in schema compiled; returns their names.';
 
 /*
-Loads a dimension: its pending keys, or all of them when a reload was asked for.
+Loads a dimension: its pending members, or all of them when a full refresh was requested.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
 Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed), quarantined.
 Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.quarantine,
@@ -125,31 +176,23 @@ DECLARE
     r_dimension etl.dimension;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_pending bigint;
-    v_rebuild text[];
     v_is_empty boolean;
+    v_rebuild text[];
 BEGIN
     SELECT *
     INTO STRICT r_dimension
     FROM etl.dimension AS d
     WHERE d.dimension = p_dimension;
-
-    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
-    IF etl._needs_reload(p_dimension) AND v_is_empty THEN
-        BEGIN
-            RETURN etl._fill_dimension(r_dimension, p_run_id);
-        EXCEPTION
-            WHEN data_exception OR integrity_constraint_violation THEN
-                -- Some row is bad. The ordinary way, which follows, finds out which.
-                NULL;
-        END;
+    IF etl._needs_reload(p_dimension) THEN
+        PERFORM etl._enqueue_all(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
     END IF;
-
-    v_pending := etl._begin_load(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
+    v_pending := etl._begin_load(p_dimension, r_dimension.business_key);
     IF v_pending > 0 THEN
         IF v_is_empty THEN
             v_rebuild := etl._begin_bulk(r_dimension.dimension_table);
         END IF;
-        r_result := etl._apply_isolating('dimension', p_dimension, r_dimension.business_key, p_run_id);
+        r_result := etl._load_isolating(p_dimension, r_dimension.business_key, p_run_id);
         IF v_is_empty THEN
             PERFORM etl._finish_bulk(r_dimension.dimension_table, v_rebuild);
         END IF;
@@ -159,4 +202,4 @@ BEGIN
     RETURN r_result;
 END
 $_load_dimension$;
-COMMENT ON FUNCTION etl._load_dimension(name, bigint) IS 'Loads the pending keys of a dimension, or all of them when a reload was asked for.';
+COMMENT ON FUNCTION etl._load_dimension(name, bigint) IS 'Loads the pending members of a dimension, or all of them when a full refresh was requested.';

@@ -8,14 +8,13 @@
 
 /*
 Loads the pending keys of a dimension or fact; those that cannot be loaded go to quarantine.
-Parameters: p_kind, dimension or fact; p_object, its name; p_business_key, its columns; p_run_id, the run; p_depth, how often the
-            keys have been halved (0 for the caller).
+Parameters: p_object, dimension or fact; p_business_key, its columns; p_run_id, the run; p_depth, how often the keys have been halved (0
+            for the caller).
 Returns:    rows inserted, updated, deleted, queued, quarantined.
 Writes:     what the load writes, work.<object>_key, etl.quarantine.
 Errors:     ET008 when more rows are bad than the setting quarantine_limit allows; any error that is not of the data.
 */
-CREATE OR REPLACE FUNCTION etl._apply_isolating(
-    p_kind text,
+CREATE OR REPLACE FUNCTION etl._load_isolating(
     p_object name,
     p_business_key name[],
     p_run_id bigint,
@@ -24,7 +23,7 @@ CREATE OR REPLACE FUNCTION etl._apply_isolating(
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
-AS $_apply_isolating$
+AS $_load_isolating$
 DECLARE
     r_result etl.load_result;
     r_half etl.load_result;
@@ -39,10 +38,7 @@ BEGIN
         PERFORM etl._begin_retry(p_object, p_business_key);
     END IF;
     BEGIN
-        r_result := CASE p_kind
-            WHEN 'dimension' THEN etl._apply_dimension(p_object, p_run_id)
-            ELSE etl._apply_fact(p_object, p_run_id)
-        END;
+        EXECUTE format('SELECT * FROM compiled.%I($1)', 'load_' || p_object) INTO r_result USING p_run_id;
     EXCEPTION
         WHEN data_exception OR integrity_constraint_violation THEN
             GET STACKED DIAGNOSTICS v_sqlstate = RETURNED_SQLSTATE, v_reason = MESSAGE_TEXT;
@@ -59,12 +55,12 @@ BEGIN
             USING p_depth, v_count / 2;
             EXECUTE format('DELETE FROM %s AS k USING %s AS h WHERE h.depth = $1 AND %s', v_keys, v_held, etl._match(p_business_key, 'k', 'h'))
             USING p_depth;
-            r_result := etl._apply_isolating(p_kind, p_object, p_business_key, p_run_id, p_depth + 1);
+            r_result := etl._load_isolating(p_object, p_business_key, p_run_id, p_depth + 1);
 
             EXECUTE format('DELETE FROM %s', v_keys);
             EXECUTE format('INSERT INTO %s (%s) SELECT %s FROM %s WHERE depth = $1', v_keys, v_list, v_list, v_held) USING p_depth;
             EXECUTE format('DELETE FROM %s WHERE depth = $1', v_held) USING p_depth;
-            r_half := etl._apply_isolating(p_kind, p_object, p_business_key, p_run_id, p_depth + 1);
+            r_half := etl._load_isolating(p_object, p_business_key, p_run_id, p_depth + 1);
             r_result := (
                 0,
                 r_result.rows_inserted + r_half.rows_inserted,
@@ -80,5 +76,5 @@ BEGIN
     END IF;
     RETURN r_result;
 END
-$_apply_isolating$;
-COMMENT ON FUNCTION etl._apply_isolating(text, name, name[], bigint, integer) IS 'Loads the pending keys of an object; those that cannot be loaded go to quarantine.';
+$_load_isolating$;
+COMMENT ON FUNCTION etl._load_isolating(name, name[], bigint, integer) IS 'Loads the pending keys of an object; those that cannot be loaded go to quarantine.';

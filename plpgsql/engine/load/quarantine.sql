@@ -47,9 +47,8 @@ BEGIN
     LIMIT 1;
     IF FOUND THEN
         EXECUTE format(
-            'SELECT to_jsonb(m) FROM (SELECT %s) AS k (%s) JOIN stage.%I AS m ON %s',
-            etl._from_json(p_business_key, '$1', format('stage.%I', v_source)::regclass), etl._list(p_business_key), v_source,
-            etl._match(p_business_key, 'm', 'k')
+            'SELECT to_jsonb(m.*) FROM jsonb_populate_record(NULL::stage.%1$I, $1) AS k JOIN stage.%1$I AS m ON %2$s',
+            v_source, etl._match(p_business_key, 'm', 'k')
         )
         INTO v_original
         USING p_key;
@@ -60,10 +59,9 @@ $_original_row$;
 COMMENT ON FUNCTION etl._original_row(name, name[], jsonb) IS 'The row of stage that a row of a dimension or fact came from.';
 
 /*
-Puts a fact into quarantine for which a dimension that nothing loads has no member, such as a date outside the calendar. A bulk load
-of this run may have inserted it already.
+Puts a fact into quarantine for which a dimension that nothing loads has no member, such as a date outside the calendar.
 Parameters: p_fact, the fact; p_fact_key, its key; p_key_column, p_dimension, p_dimension_key, what has no member; p_run_id, the run.
-Writes:     etl.quarantine, the fact's table.
+Writes:     etl.quarantine.
 Errors:     ET008 when the run has put more rows of the fact there than the setting quarantine_limit allows.
 */
 CREATE OR REPLACE FUNCTION etl._refuse_fact(
@@ -78,24 +76,16 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_fact$
 DECLARE
-    r_fact etl.fact;
     v_reason text;
 BEGIN
-    SELECT *
-    INTO STRICT r_fact
-    FROM etl.fact AS f
-    WHERE f.fact = p_fact;
     SELECT format('%s has no %s, which %s needs', p_dimension, string_agg(format('%s %s', e.key, coalesce(e.value, 'NULL')), ', '), p_key_column)
     INTO v_reason
     FROM jsonb_each_text(p_dimension_key) AS e;
-    PERFORM etl._quarantine(p_fact, p_fact_key, 'ET009', v_reason, etl._original_row(p_fact, r_fact.business_key, p_fact_key), p_run_id);
+    PERFORM etl._quarantine(
+        p_fact, p_fact_key, 'ET009', v_reason,
+        etl._original_row(p_fact, (SELECT f.business_key FROM etl.fact AS f WHERE f.fact = p_fact), p_fact_key), p_run_id
+    );
     PERFORM etl._check_quarantine_limit(p_fact, p_fact_key, 'ET009', v_reason, p_run_id);
-    EXECUTE format(
-        'DELETE FROM %s AS f USING (SELECT %s) AS k (%s) WHERE %s AND f.run_id = $2 AND f.%I = -1',
-        r_fact.fact_table, etl._from_json(r_fact.business_key, '$1', r_fact.fact_table), etl._list(r_fact.business_key),
-        etl._match(r_fact.business_key, 'f', 'k'), p_key_column
-    )
-    USING p_fact_key, p_run_id;
 END
 $_refuse_fact$;
 COMMENT ON FUNCTION etl._refuse_fact(name, jsonb, name, name, jsonb, bigint) IS 'Puts a fact into quarantine for which a dimension that nothing loads has no member (ET009).';
@@ -119,16 +109,16 @@ DECLARE
 BEGIN
     PERFORM etl._check_names(ARRAY[p_object::text], NULL) WHERE p_object IS NOT NULL;
     FOR r_object IN
-        SELECT q.object, count(*) AS row_count, o.business_key, o.target
+        SELECT q.object, count(*) AS row_count, o.business_key
         FROM etl.quarantine AS q
         LEFT JOIN (
-            SELECT dimension, business_key, dimension_table FROM etl.dimension
+            SELECT dimension, business_key FROM etl.dimension
             UNION ALL
-            SELECT fact, business_key, fact_table FROM etl.fact
-        ) AS o (object, business_key, target) USING (object)
+            SELECT fact, business_key FROM etl.fact
+        ) AS o (object, business_key) USING (object)
         WHERE p_object IS NULL
             OR q.object = p_object
-        GROUP BY q.object, o.business_key, o.target
+        GROUP BY q.object, o.business_key
         ORDER BY q.object
     LOOP
         v_total := v_total + r_object.row_count;
@@ -149,9 +139,8 @@ BEGIN
             -- A load that is at work would clear keys that it has not seen.
             PERFORM etl._needs_reload(r_object.object);
             EXECUTE format(
-                'INSERT INTO work.%I (%s) SELECT %s FROM etl.quarantine AS q WHERE q.object = $1',
-                r_object.object || '_key', etl._list(r_object.business_key),
-                etl._from_json(r_object.business_key, 'q.row_key', r_object.target)
+                'INSERT INTO work.%1$I (%2$s) SELECT %2$s FROM etl.quarantine AS q CROSS JOIN LATERAL jsonb_populate_record(NULL::work.%1$I, q.row_key) WHERE q.object = $1',
+                r_object.object || '_key', etl._list(r_object.business_key)
             )
             USING r_object.object;
         END IF;

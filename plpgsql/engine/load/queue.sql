@@ -1,48 +1,36 @@
 -- The reprocessing queue: facts with unresolved keys. They are loaded again when the member is there, or on request.
 
 /*
-Adds to the pending keys the facts whose queue entries are ready, and those in quarantine for a missing row of another fact when
-that one has been loaded in this run: such rows are good themselves, and nothing else would bring them back.
-Parameters: p_fact, the fact; p_fact_table, p_business_key, its table and business key; p_run_id, the run.
+Makes the facts pending whose queue entries are ready. After a full refresh all that waited before it, in the queue or in quarantine: it has
+compared what the fact holds, and not what the queue says of it.
+Parameters: p_fact, the fact; p_business_key, its columns; p_refreshed_at, when a full refresh began, NULL for none.
 Writes:     work.<fact>_key.
 */
-CREATE OR REPLACE FUNCTION etl._take_waiting(p_fact name, p_fact_table regclass, p_business_key name[], p_run_id bigint)
+CREATE OR REPLACE FUNCTION etl._enqueue_waiting(p_fact name, p_business_key name[], p_refreshed_at timestamptz)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_take_waiting$
+AS $_enqueue_waiting$
 BEGIN
-    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_fact AND q.sqlstate = '23503') THEN
-        PERFORM etl._await_predecessors('fact:' || p_fact, p_run_id);
-    END IF;
-    EXECUTE format(
-        $sql$INSERT INTO work.%1$I (%2$s)
-SELECT %3$s
+    EXECUTE etl._render(
+        $template$INSERT INTO {{keys}} ({{key}})
+SELECT {{u.key}}
 FROM etl.reprocessing_queue AS q
+CROSS JOIN LATERAL jsonb_populate_record(NULL::{{keys}}, q.fact_key) AS u
 WHERE q.fact = $1
-    AND q.is_ready
+    AND (q.is_ready OR q.tried_at < $2)
 UNION
-SELECT %4$s
+SELECT {{u.key}}
 FROM etl.quarantine AS q
+CROSS JOIN LATERAL jsonb_populate_record(NULL::{{keys}}, q.row_key) AS u
 WHERE q.object = $1
-    AND q.sqlstate = '23503'
-    AND EXISTS (
-        SELECT
-        FROM etl.task_edge AS e
-        JOIN etl.task_run AS t ON t.run_id = $2 AND t.task = e.predecessor
-        WHERE e.task = 'fact:' || $1
-            AND t.kind = 'fact'
-            AND t.rows_inserted + t.rows_updated > 0
-    )$sql$,
-        p_fact || '_key',
-        etl._list(p_business_key),
-        etl._from_json(p_business_key, 'q.fact_key', p_fact_table),
-        etl._from_json(p_business_key, 'q.row_key', p_fact_table)
+    AND q.tried_at < $2$template$,
+        jsonb_build_object('keys', format('work.%I', p_fact || '_key'), 'key', to_jsonb(p_business_key))
     )
-    USING p_fact, p_run_id;
+    USING p_fact, p_refreshed_at;
 END
-$_take_waiting$;
-COMMENT ON FUNCTION etl._take_waiting(name, regclass, name[], bigint) IS 'Adds to the pending keys the facts that waited for something which is there now.';
+$_enqueue_waiting$;
+COMMENT ON FUNCTION etl._enqueue_waiting(name, name[], timestamptz) IS 'Makes the facts pending whose queue entries are ready.';
 
 /*
 Asks that queued facts be looked up again by the next run, though their members have not been loaded since.

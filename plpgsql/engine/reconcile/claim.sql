@@ -90,7 +90,7 @@ BEGIN
     IF v_rows > 1 THEN
         RETURN true;
     END IF;
-    EXECUTE format('SELECT compiled.%I(0, $1, $1)', 'verify_' || p_dimension.dimension) USING clock_timestamp();
+    EXECUTE format('SELECT compiled.%I(0, l.now, l.batch_at) FROM etl._load_time() AS l', 'verify_' || p_dimension.dimension);
     EXECUTE format(
         'UPDATE %s AS d SET %s FROM pg_temp.reconciled_plan AS w WHERE w.planned_operation = ''update'' AND d.%I = w.%4$I',
         p_dimension.dimension_table, etl._list(v_values, '%1$I = w.%1$I'), p_dimension.surrogate_key, p_dimension.surrogate_key
@@ -119,11 +119,10 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_fact_is_refused$
 DECLARE
-    v_columns name[] := etl._without(etl._columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name);
+    v_columns name[] := etl._without(etl._writable_columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name);
     v_expected text := format(
         '(SELECT * FROM (%s) AS x WHERE %s) AS e',
-        -- The key goes down into the view.
-        replace(etl._reconciled_fact_sql(p_fact.fact), ' OFFSET 0', ''), etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'x')
+        etl._reconciled_fact_sql(p_fact.fact, p_are_few => true), etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'x')
     );
     v_without_member text := (
         SELECT string_agg(format('e.%I = -1', k.key_column), ' OR ')

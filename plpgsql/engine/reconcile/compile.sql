@@ -23,12 +23,12 @@ What the statements about a dimension are rendered from.
 Parameters: p_dimension, the dimension, one that is loaded.
 Returns:    values for etl._render.
 */
-CREATE OR REPLACE FUNCTION etl._dimension_values(p_dimension etl.dimension)
+CREATE OR REPLACE FUNCTION etl._member_values(p_dimension etl.dimension)
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_dimension_values$
+AS $_member_values$
 DECLARE
     v_table regclass := p_dimension.dimension_table;
     v_kept name[];
@@ -91,8 +91,8 @@ BEGIN
         END
     );
 END
-$_dimension_values$;
-COMMENT ON FUNCTION etl._dimension_values(etl.dimension) IS 'What the statements about a dimension are rendered from.';
+$_member_values$;
+COMMENT ON FUNCTION etl._member_values(etl.dimension) IS 'What the statements about a dimension are rendered from.';
 
 /*
 Makes the routines that compare a dimension.
@@ -107,9 +107,9 @@ SET search_path = pg_catalog, pg_temp
 AS $_compile_dimension_reconciliation$
 DECLARE
     v_names name[];
-    v_values jsonb := etl._dimension_values(p_dimension);
+    v_values jsonb := etl._member_values(p_dimension);
 BEGIN
-    v_values := v_values || jsonb_build_object('plan', etl._reconciled_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key'));
+    v_values := v_values || jsonb_build_object('plan', etl._expected_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key'));
     v_names := ARRAY[etl._create_compiled(
         'verify_' || p_dimension.dimension,
         'p_run_id bigint, p_now timestamptz, p_batch_at timestamptz',
@@ -199,14 +199,14 @@ the row was deleted.
 Parameters: p_fact, the fact.
 Returns:    values for etl._render.
 */
-CREATE OR REPLACE FUNCTION etl._fact_values(p_fact etl.fact)
+CREATE OR REPLACE FUNCTION etl._fact_comparison(p_fact etl.fact)
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_fact_values$
+AS $_fact_comparison$
 DECLARE
-    v_columns name[] := etl._without(etl._columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name);
+    v_columns name[] := etl._without(etl._writable_columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name);
     v_no_measures text;
 BEGIN
     SELECT string_agg(format(
@@ -220,7 +220,7 @@ BEGIN
     RETURN etl._comparison_values(
         format(
             E'SELECT *\nFROM (\n%s\nOFFSET 0\n) AS e\nWHERE NOT e.is_deleted\n    AND %s',
-            etl._reconciled_fact_sql(p_fact.fact), etl._not_ignored(p_fact.business_key, 'e')
+            etl._reconciled_fact_sql(p_fact.fact, p_are_few => false), etl._not_ignored(p_fact.business_key, 'e')
         ),
         format(
             E'SELECT *\nFROM %s AS f\nWHERE (NOT f.is_deleted OR NOT (%s))\n    AND %s',
@@ -229,8 +229,8 @@ BEGIN
         p_fact.business_key, v_columns, p_fact.fact_table, etl._summed_columns(p_fact.fact_table, p_fact.measures)
     );
 END
-$_fact_values$;
-COMMENT ON FUNCTION etl._fact_values(etl.fact) IS 'What the comparison of a fact is rendered from.';
+$_fact_comparison$;
+COMMENT ON FUNCTION etl._fact_comparison(etl.fact) IS 'What the comparison of a fact is rendered from.';
 
 /*
 Makes the routines of an object that a reconciliation calls, and notes the default members of a dimension that it does not know yet.
@@ -275,7 +275,7 @@ WHERE m.member <> excluded.member || m.member$sql$,
     IF NOT FOUND THEN
         RETURN '{}';
     END IF;
-    v_values := etl._fact_values(r_fact) || '{"mask": "p_mask", "slices": "p_slices", "slice": "p_slice", "buckets": "p_buckets"}';
+    v_values := etl._fact_comparison(r_fact) || '{"mask": "p_mask", "slices": "p_slices", "slice": "p_slice", "buckets": "p_buckets"}';
     RETURN ARRAY[
         etl._create_compiled(
             'verify_' || p_object, 'p_mask bigint, p_slices integer, p_slice integer', 'void',

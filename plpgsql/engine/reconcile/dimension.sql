@@ -134,7 +134,7 @@ COMMENT ON FUNCTION etl._note_deletions(etl.dimension) IS 'Notes when members of
 
 /*
 Compares the current versions of a dimension with the transformation view, and finds versions whose validity or first values cannot be right.
-Parameters: p_dimension, the dimension; p_values, as of etl._dimension_values; p_slices, p_slice, as of etl._compare.
+Parameters: p_dimension, the dimension; p_values, as of etl._member_values; p_slices, p_slice, as of etl._compare.
 Writes:     pg_temp.reconciled_difference, pg_temp.reconciled_correction.
 */
 CREATE OR REPLACE FUNCTION etl._compare_versions(p_dimension etl.dimension, p_values jsonb, p_slices integer, p_slice integer)
@@ -191,7 +191,7 @@ COMMENT ON FUNCTION etl._compare_versions(etl.dimension, jsonb, integer, integer
 /*
 Compares the timelines of all members with what a load of every member would plan: nothing, if the dimension is right. It plans a chunk of
 members at a time.
-Parameters: p_dimension, the dimension; p_values, as of etl._dimension_values; p_slices, p_slice, as of etl._compare.
+Parameters: p_dimension, the dimension; p_values, as of etl._member_values; p_slices, p_slice, as of etl._compare.
 Writes:     pg_temp.reconciled_difference; members that differ otherwise are passed over.
 */
 CREATE OR REPLACE FUNCTION etl._compare_timelines(p_dimension etl.dimension, p_values jsonb, p_slices integer, p_slice integer)
@@ -203,7 +203,7 @@ AS $_compare_timelines$
 DECLARE
     c_chunk CONSTANT integer := 100000;
     v_bk name[] := p_dimension.business_key;
-    v_now timestamptz := clock_timestamp();
+    r_time record;
     v_values jsonb;
     v_chunks integer;
 BEGIN
@@ -228,6 +228,7 @@ WHERE ({{d.bk}}) IS NOT NULL
         v_values
     );
     PERFORM etl._begin_planning(p_dimension);
+    r_time := etl._load_time();
     SELECT coalesce(max(m.chunk) + 1, 0)
     INTO v_chunks
     FROM pg_temp.reconciled_member AS m;
@@ -236,7 +237,7 @@ WHERE ({{d.bk}}) IS NOT NULL
         TRUNCATE pg_temp.reconciled_key, pg_temp.reconciled_plan;
         EXECUTE format('INSERT INTO pg_temp.reconciled_key SELECT %s FROM pg_temp.reconciled_member AS m WHERE m.chunk = $1', etl._list(v_bk, 'm.%1$I')) USING v_chunk;
         EXECUTE 'ANALYZE pg_temp.reconciled_key';
-        EXECUTE format('SELECT compiled.%I(0, $1, $1)', 'verify_' || p_dimension.dimension) USING v_now;
+        EXECUTE format('SELECT compiled.%I(0, $1, $2)', 'verify_' || p_dimension.dimension) USING r_time.now, r_time.batch_at;
         EXECUTE etl._render(
             $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
 SELECT
@@ -283,7 +284,7 @@ BEGIN
     FROM etl.dimension AS d
     WHERE d.dimension = p_dimension;
     IF r_dimension.transform_view IS NOT NULL THEN
-        v_values := etl._dimension_values(r_dimension);
+        v_values := etl._member_values(r_dimension);
         v_refused := etl._ignore_refused(p_dimension, r_dimension.business_key, r_dimension.dimension_table);
         PERFORM etl._compare_versions(r_dimension, v_values, p_slices, p_slice);
         PERFORM etl._compare_timelines(r_dimension, v_values, p_slices, p_slice);

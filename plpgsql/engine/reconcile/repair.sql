@@ -125,7 +125,7 @@ SET client_min_messages = warning
 AS $_repair_dimension$
 DECLARE
     v_bk name[] := p_dimension.business_key;
-    v_values jsonb := etl._dimension_values(p_dimension) || jsonb_build_object('keys', format('work.%I', p_dimension.dimension || '_key'));
+    v_values jsonb := etl._member_values(p_dimension) || jsonb_build_object('keys', format('work.%I', p_dimension.dimension || '_key'));
     v_tracked name[] := ARRAY(
         SELECT a.attribute
         FROM etl.dimension_attribute AS a
@@ -390,14 +390,10 @@ BEGIN
     END IF;
     PERFORM etl._refuse_foreign_temporary('reconciled\_%');
     -- A load that ends clears the pending keys: nothing may be added to them meanwhile.
-    PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
-    SELECT r.run_id
-    INTO v_running
-    FROM etl.run AS r
-    WHERE r.status = 'running';
-    IF etl._is_held('run', v_running) THEN
-        RAISE EXCEPTION 'run % is already running', v_running
-            USING ERRCODE = 'ET001', HINT = 'Repair after its end.';
+    PERFORM etl._lock_start();
+    v_running := etl._live_run();
+    IF v_running IS NOT NULL THEN
+        PERFORM etl._refuse_beside_run(v_running, 'Repair after its end.');
     END IF;
 
     FOR r_object IN
