@@ -13,6 +13,7 @@ from pytest_postgresql.executors import NoopExecutor
 
 from simulator.seed import seed
 from tests.operations import damage
+from tests.operations.conftest import be_the_same_source
 from tests.operations.damage import DAMAGES, Damage
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
@@ -178,6 +179,7 @@ def is_gone(name: str, row: str) -> bool:
 @pytest.mark.parametrize("one", DAMAGES, ids=lambda one: f"{one.layer.split()[0]}: {one.what}")
 def test_damage(server: RunningServer, prepared: Database, right: Image, one: Damage) -> None:
     with temporary_database(server, prepared.name) as database:
+        be_the_same_source(database)
         injure(database, one)
         wrong = image(database)
         assert (

@@ -457,3 +457,87 @@ def test_in_a_transaction_of_another_kind_it_is_refused(loaded: Database) -> Non
     with pytest.raises(psycopg.Error) as error:
         loaded.execute("SELECT etl._compare_object(1, 'customers')")
     assert error.value.sqlstate == "ET016"
+
+
+def test_workers_share_the_objects_and_find_the_same(loaded: Database, json_of: Json) -> None:
+    loaded.execute(
+        "UPDATE stage.customers SET first_name = 'Nobody' WHERE customer_id = 77;"
+        "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300;"
+        "UPDATE dwh.agg_order_daily SET sales = sales + 1 WHERE day = (SELECT max(day) FROM dwh.agg_order_daily)"
+    )
+    answers = [json_of(loaded, "reconcile", "--workers", number) for number in ("1", "3")]
+    found = [
+        {
+            (one["object"], one["status"], one["differences"], one["actual_rows"])
+            for one in answer["comparisons"]
+        }
+        for _, answer in answers
+    ]
+    assert found[0] == found[1]
+    assert {status for status, _ in answers} == {1}
+    assert {row[0] for row in found[0] if row[1] == "different"} == {
+        "customers",
+        "fact_order",
+        "agg_order_daily",
+    }
+
+
+def test_as_many_slices_compare_everything_once(loaded: Database, json_of: Json) -> None:
+    everything = json_of(loaded, "reconcile")[1]["comparisons"]
+    rows = dict.fromkeys((one["object"] for one in everything), 0)
+    loaded.execute(
+        "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300;"
+        "UPDATE dwh.dim_date SET day_name = 'X' WHERE full_date = '2025-12-05'"
+    )
+    found = []
+    for slice_ in range(3):
+        _, answer = json_of(loaded, "reconcile", "--slices", "3")
+        assert answer["slice"] == slice_
+        for one in answer["comparisons"]:
+            rows[one["object"]] += one["actual_rows"]
+            found += [(one["object"], row["row_key"]) for row in one["rows"]]
+    assert rows == {one["object"]: one["actual_rows"] for one in everything}
+    assert sorted(found, key=str) == [
+        ("dim_date", {"full_date": "2025-12-05"}),
+        ("fact_order", {"order_id": 300}),
+    ]
+    assert json_of(loaded, "reconcile", "--slices", "3")[1]["slice"] == 0
+
+
+def test_what_was_left_out_stands_in_the_verdict(
+    loaded: Database, oceanrecords: Callable[..., Any]
+) -> None:
+    loaded.execute(
+        "UPDATE oceanrecords.customers SET last_name = 'Newer' WHERE customer_id IN (11, 12)"
+    )
+    done = oceanrecords("reconcile", env={"OCEANRECORDS_DSN": loaded.dsn})
+    assert done.returncode == 0, done.stdout
+    assert "agree, except 2 rows changed since the last run" in done.stdout
+    loaded.execute(
+        "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300;"
+        "INSERT INTO work.fact_order_key VALUES (300)"
+    )
+    done = oceanrecords("reconcile", "fact_order", env={"OCEANRECORDS_DSN": loaded.dsn})
+    assert done.returncode == 1
+    assert "agree" not in done.stdout
+    assert "1 row waiting for a load" in done.stdout
+
+
+def test_an_interrupted_reconciliation_is_incomplete(loaded: Database) -> None:
+    number = loaded.value("SELECT etl._begin_reconciliation(NULL, 1)")
+    rows = loaded.rows("SELECT * FROM etl.reconciliation_status")
+    assert {row["reconciliation_id"] for row in rows} == {number}
+    assert {row["overall_status"] for row in rows} == {"incomplete"}
+    assert {row["status"] for row in rows} == {"skipped"}
+
+
+def test_a_source_with_ids_of_another_server_is_compared(loaded: Database) -> None:
+    """Rows that came with a dump bear transaction ids that this server has not handed out yet."""
+    loaded.execute(
+        "ALTER TABLE oceanrecords.customers DISABLE TRIGGER USER;"
+        "UPDATE oceanrecords.customers SET row_xid = '9999999999', phone = '4711' WHERE customer_id = 5;"
+        "UPDATE oceanrecords.customers SET row_xid = '9999999999' WHERE customer_id <> 5;"
+        "ALTER TABLE oceanrecords.customers ENABLE TRIGGER USER"
+    )
+    assert one(reconcile(loaded), "customers")["row_key"] == {"customer_id": 5}
+    assert loaded.value("SELECT count(*) FROM etl.newer_keys('customers')") == 0

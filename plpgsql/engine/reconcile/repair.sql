@@ -49,9 +49,9 @@ BEGIN
     )
     USING p_reconciliation_id, p_dimension.dimension, 'different';
     EXECUTE format(
-        'INSERT INTO %s (%s) SELECT %s FROM %s AS v WHERE (%s) IN (%s) ON CONFLICT DO NOTHING',
+        'INSERT INTO %s (%s) SELECT %s FROM %s AS v WHERE (%s) IN (%s) AND NOT EXISTS (SELECT FROM %1$s AS d WHERE %7$s)',
         p_dimension.dimension_table, etl._list(p_dimension.business_key || v_columns), etl._list(p_dimension.business_key || v_columns, 'v.%1$I'),
-        p_dimension.expected_view, etl._list(p_dimension.business_key, 'v.%1$I'), v_differing
+        p_dimension.expected_view, etl._list(p_dimension.business_key, 'v.%1$I'), v_differing, etl._match(p_dimension.business_key, 'd', 'v')
     )
     USING p_reconciliation_id, p_dimension.dimension, 'missing';
 END
@@ -101,7 +101,7 @@ BEGIN
     )
     USING p_reconciliation_id, p_dimension.dimension;
     EXECUTE format(
-        'INSERT INTO %s (%I, %s%s) OVERRIDING SYSTEM VALUE SELECT m.default_key, %s%s FROM %s ON CONFLICT DO NOTHING',
+        'INSERT INTO %s (%I, %s%s) OVERRIDING SYSTEM VALUE SELECT m.default_key, %s%s FROM %s WHERE NOT EXISTS (SELECT FROM %1$s AS d WHERE d.%2$I = m.default_key)',
         p_dimension.dimension_table, p_dimension.surrogate_key, etl._list(v_columns),
         CASE WHEN etl._column_type(p_dimension.dimension_table, 'run_id') IS NULL THEN '' ELSE ', run_id' END,
         etl._list(v_columns, 'm.%1$I'), CASE WHEN etl._column_type(p_dimension.dimension_table, 'run_id') IS NULL THEN '' ELSE ', 0' END, v_members
