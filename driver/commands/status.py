@@ -36,7 +36,7 @@ QUEUE_EXAMPLES = (
 )
 SQL_EXAMPLES = "Examples: oceanrecords sql dim_product · oceanrecords sql fact_order | less"
 KPI_EXAMPLES = (
-    "Examples: oceanrecords kpi · oceanrecords kpi NAME --limit 24 · oceanrecords kpi --json"
+    "Examples: oceanrecords kpi · oceanrecords kpi NAME --limit 24 · oceanrecords kpi --define"
 )
 
 _OVERVIEW = "overview"
@@ -457,9 +457,15 @@ def kpi(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows of each view to show.")] = 12,
     show_all: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
+    define: Annotated[
+        bool, typer.Option("--define", help="What each figure means; with a NAME, that figure.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the KPIs, as the views of schema kpi give them."""
+    if define:
+        _define(context, name, as_json=as_json)
+        return
     with connect(state.of(context).dsn) as connection:
         views = _rows(
             connection,
@@ -491,6 +497,38 @@ def kpi(
         console.print(f"\n[quiet]More: oceanrecords kpi {' | '.join(others)}[/]", soft_wrap=True)
 
 
+def _define(context: typer.Context, name: str | None, *, as_json: bool) -> None:
+    """Print the definitions of the figures, which the catalog holds."""
+    with connect(state.of(context).dsn) as connection:
+        if connection.execute("SELECT to_regclass('kpi.definition') IS NULL").fetchone() == (True,):
+            raise UserError("There are no KPIs yet.", "Install them: oceanrecords migrate")
+        known = _rows(connection, "SELECT * FROM kpi.definition ORDER BY position")
+    answer = [one for one in known if name is None or one["kpi"].casefold() == name.casefold()]
+    if not answer:
+        raise UserError(
+            f"There is no figure '{name}'.",
+            f"There are: {', '.join(one['kpi'] for one in known)}",
+        )
+    emit(answer, as_json=as_json, render=_render_definitions)
+
+
+def _render_definitions(answer: list[dict[str, Any]]) -> None:
+    for number, one in enumerate(answer):
+        if number:
+            console.print()
+        console.print(Text.assemble((one["kpi"], "title"), "  ", (one["unit"], "quiet")))
+        for title, key in (
+            ("Counts", "definition"),
+            ("Leaves out", "leaves_out"),
+            ("As of", "as_of"),
+        ):
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(width=10, style="quiet")
+            grid.add_column(ratio=1)
+            grid.add_row(title, Text(one[key]))
+            console.print(grid)
+
+
 def _render_kpis(answer: list[dict[str, Any]]) -> None:
     if not answer:
         console.print("There are no KPIs yet. [quiet]Install them with[/] oceanrecords migrate")
@@ -502,9 +540,41 @@ def _render_kpis(answer: list[dict[str, Any]]) -> None:
         if not one["rows"]:
             console.print("  [quiet]no rows[/]")
             continue
-        console.print(rows_table(one["rows"]))
+        if one["name"] == _OVERVIEW:
+            _render_overview(one["rows"])
+        else:
+            console.print(rows_table(one["rows"]))
         if one["more"]:
             console.print("[quiet]… and more; --limit shows more of them[/]")
+
+
+def _render_overview(rows: list[dict[str, Any]]) -> None:
+    """Print the columns of the overview that fit on a screen, and once what all rows say."""
+    table = output.table(
+        "kpi", "month to date", "last month", "average", "change", "trend",
+        right=("month to date", "last month", "average", "change"),
+    )  # fmt: skip
+    for row in rows:
+        change = ""
+        if row["growth_percent"] is not None:
+            change = f"{row['growth_percent']:+,.1f} %"
+        if row["change_points"] is not None:
+            change = f"{row['change_points']:+,.2f} pp"
+        values = (row["month_to_date"], row["last_month"], row["monthly_average"])
+        table.add_row(
+            f"{row['kpi']}, {row['unit']}",
+            *("" if value is None else f"{value:,.2f}" for value in values),
+            change,
+            row["trend"],
+        )
+    console.print(table)
+    notes = dict.fromkeys(row["note"] for row in rows)
+    provisional = [row["kpi"] for row in rows if row["is_provisional"]]
+    for note in notes:
+        console.print(Text(note, "quiet"), soft_wrap=True)
+    if provisional:
+        words = f"Provisional, for orders may still be lost: {', '.join(provisional)}"
+        console.print(Text(words, "quiet"), soft_wrap=True)
 
 
 def rows_table(rows: list[dict[str, Any]]) -> Table:

@@ -144,6 +144,12 @@ FROM dwh.agg_order_daily AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country IN (SELECT v.country FROM work.visible_country AS v);
 
+CREATE OR REPLACE VIEW analysis.agg_order_lost_daily WITH (security_barrier = true) AS
+SELECT a.*
+FROM dwh.agg_order_lost_daily AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
+
 CREATE OR REPLACE VIEW analysis.agg_product_monthly WITH (security_barrier = true) AS
 SELECT a.*
 FROM dwh.agg_product_monthly AS a

@@ -10,7 +10,7 @@ from tests.kpi.test_overview import VIEWS
 from tests.support.database import Database
 
 ROLE = "oceanrecords_business"
-FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of")
+FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of", "headline_of")
 
 
 @pytest.fixture
@@ -46,7 +46,17 @@ def test_functions_do_not_trust_the_callers_path(
 ) -> None:
     reader.execute("CREATE TEMPORARY TABLE agg_order_daily (day date)")
     reader.execute("SET search_path = pg_temp, public")
-    assert len(reader.execute("SELECT * FROM kpi.overview").fetchall()) == 5
+    assert len(reader.execute("SELECT * FROM kpi.overview").fetchall()) == 4
+
+
+def test_no_row_of_kpi_is_about_a_person(database: Database) -> None:
+    assert (
+        database.rows(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'kpi'"
+            " AND column_name ~ 'customer_(id|key)|name$' AND column_name ~ 'customer|first|last|full'"
+        )
+        == []
+    )
 
 
 def test_everything_in_kpi_has_a_comment(database: Database) -> None:
