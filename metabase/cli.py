@@ -335,7 +335,7 @@ def _prepared(
                 warehouses.check_role(connection, warehouse.user)
             as_role = warehouse.user if known.exists and not known.faults else None
             warehouses.check_questions(connection, dashboard, as_role)
-        yield connection, dashboard, warehouse
+        yield connection, warehouses.resolve(connection, dashboard), warehouse
 
 
 def _network_host(info: psycopg.ConnectionInfo) -> str:
