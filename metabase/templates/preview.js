@@ -372,7 +372,7 @@
       const value = get("sales");
       const change = get("change_percent");
       const lines = [element("p", { class: "card-period" }, get("period"))];
-      if (value !== null) lines.push(element("p", { class: "card-value", "data-value": JSON.stringify(value) }, format(value, shape("sales"))));
+      if (value !== null) lines.push(element("p", { class: "card-value" }, format(value, shape("sales"))));
       else lines.push(element("p", { class: "card-value none" }, get("note") || "–"));
       if (change !== null) {
         lines.push(element("p", { class: "card-change" },
@@ -647,13 +647,13 @@
 
   function render(tile, body, rows) {
     const isChart = !["table", "cards"].includes(tile.display);
-    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, tile.ranking && tile.ranking.movement ? "No two full periods to compare." : "Nothing for this choice."));
+    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, tile.ranking && tile.ranking.movement ? bulk.cube.hasEarlier ? "No two full periods to compare among the months of this page." : "No two full periods to compare." : "Nothing for this choice."));
     else if (tile.display === "cards") body.replaceChildren(cards(tile, rows));
     else if (isChart && !hasValues(tile, rows)) body.replaceChildren(element("p", { class: "empty" }, "No values yet."));
     else if (isChart) chart(tile, body, rows);
     else if (tile.columns.some((column) => column.name === "trend_values")) body.replaceChildren(...figures(tile, rows));
     else if (tile.ranking || tile.columns.some((column) => column.bar)) body.replaceChildren(...ranking(tile, rows));
-    else body.replaceChildren(plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden)));
+    else body.replaceChildren(element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": tile.name }, plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden))));
   }
 
   // A tile that does not follow a choice says so.

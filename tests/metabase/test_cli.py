@@ -63,7 +63,7 @@ def test_plan_provision_and_again(run: Run, standin: Standin, login: str) -> Non
     assert not standin.writes
     done = run("provision", "--create-role")
     assert done.returncode == 0, done.stderr
-    assert "10 of 10 questions answer" in done.stdout
+    assert "16 of 16 questions answer" in done.stdout
     assert f"{standin.url}/dashboard/" in done.stdout
     written = len(standin.writes)
     again = run("provision", "--create-role")
