@@ -653,7 +653,7 @@
     else if (isChart) chart(tile, body, rows);
     else if (tile.columns.some((column) => column.name === "trend_values")) body.replaceChildren(...figures(tile, rows));
     else if (tile.ranking || tile.columns.some((column) => column.bar)) body.replaceChildren(...ranking(tile, rows));
-    else body.replaceChildren(element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": tile.name }, plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden))));
+    else body.replaceChildren(element("div", { class: "wide", tabindex: "0", role: "group", "aria-label": tile.name }, plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden))));
   }
 
   // A tile that does not follow a choice says so.

@@ -78,7 +78,7 @@ def test_answers_in_json(run: Run) -> None:
     done = run("provision", "--create-role", "--json")
     answer = json.loads(done.stdout)
     assert answer["changes"]
-    assert answer["questions"]["kpi_overview"] == 5
+    assert answer["questions"]["kpi_overview"] == 4
     answer = json.loads(run("status", "--json").stdout)
     assert answer["in_sync"]
     assert answer["changes"] == []
@@ -112,7 +112,7 @@ def test_export_and_provision_from_it(run: Run, standin: Standin, tmp_path: Path
     out = tmp_path / "mine"
     exported = run("export", "--out", str(out), "--json")
     assert exported.returncode == 0, exported.stderr
-    assert len(json.loads(exported.stdout)["files"]) == 11
+    assert len(json.loads(exported.stdout)["files"]) == 17
     planned = run("plan", "--definition", str(out))
     assert "nothing to do" in planned.stdout, planned.stdout + planned.stderr
     refused = run("export", "--out", str(out))
