@@ -10,12 +10,12 @@ import typer
 import waitress  # type: ignore[import-untyped]
 from psycopg.conninfo import make_conninfo
 
-from driver import state
+from driver import output, state
 from driver.commands.options import JsonOption
 from driver.connection import connect, connect_to, resolve
 from driver.errors import UserError
 from driver.output import console, emit
-from metabase import definition, preview
+from metabase import definition, preview, targets
 from metabase.definition import Dashboard
 from metabase.serve import Site, open_pool
 
@@ -72,6 +72,46 @@ def _tell(answer: dict[str, Any]) -> None:
 def _page(dsn: str | None, dashboard: Dashboard) -> str:
     with connect(dsn, application_name=_APPLICATION) as connection:
         return preview.render(connection, dashboard)
+
+
+@app.command(
+    "targets",
+    epilog="Examples: oceanrecords dashboard targets · oceanrecords dashboard targets sales.csv",
+)
+def sales_targets(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="CSV with the columns month (2025-03), sales and, if need be, country.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the targets of sales by month, or set those that a CSV file names."""
+    given = None if file is None else targets.read(file)
+    with connect(state.of(context).dsn, application_name=_APPLICATION) as connection:
+        if given is not None:
+            targets.store(connection, given)
+        answer = targets.stored(connection)
+    emit(answer, as_json=as_json, render=lambda rows: _tell_targets(rows, given))
+
+
+def _tell_targets(rows: list[dict[str, Any]], given: list[targets.Target] | None) -> None:
+    if given is not None:
+        plural = "" if len(given) == 1 else "s"
+        console.print(f"[ok]●[/] {len(given)} target{plural} set, {len(rows)} in all")
+        return
+    if not rows:
+        console.print(
+            "There are no targets. [quiet]Set them: oceanrecords dashboard targets FILE[/]"
+        )
+        return
+    table = output.table("month", "country", "sales", right=("sales",))
+    for row in rows:
+        table.add_row(f"{row['month']:%b %Y}", row["country"], f"{row['sales']:,.2f}")
+    console.print(table)
 
 
 @app.command(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -9,6 +14,7 @@ from psycopg import sql
 from tests.kpi.test_overview import VIEWS
 from tests.support.database import Database
 
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 ROLE = "oceanrecords_business"
 FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of", "headline_of")
 
@@ -57,6 +63,27 @@ def test_no_row_of_kpi_is_about_a_person(database: Database) -> None:
         )
         == []
     )
+
+
+def test_docs_have_the_definitions_of_the_catalog(database: Database) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "kpis.md").read_text()
+    rows = database.rows("SELECT kpi, definition, leaves_out, as_of FROM kpi.definition")
+    assert len(rows) == 4
+    for row in rows:
+        for text in row.values():
+            assert text in page
+
+
+def test_definitions_on_the_command_line(cli: Cli, database: Database) -> None:
+    known = database.rows("SELECT * FROM kpi.definition ORDER BY position")
+    assert json.loads(cli("kpi", "--define", "--json").stdout) == known
+    one = cli("kpi", "lost order deviation", "--define")
+    assert one.returncode == 0
+    assert known[2]["definition"][:40] in one.stdout
+    assert "Sales" not in one.stdout.splitlines()[0]
+    refused = cli("kpi", "Profit", "--define")
+    assert refused.returncode == 1
+    assert "Sales" in refused.stderr
 
 
 def test_everything_in_kpi_has_a_comment(database: Database) -> None:

@@ -194,3 +194,45 @@ def test_port_in_use(cli: Cli) -> None:
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
     assert "--port" in done.stderr
+
+
+def test_targets_of_a_file(cli: Cli, database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "targets.csv"
+    path.write_text("month,sales\n2025-03,1000\n2025-04-01,1200.50\n")
+    assert cli("dashboard", "targets", str(path)).returncode == 0
+    path.write_text("month,country,sales\n2025-04,,1300\n")
+    done = cli("dashboard", "targets", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "1 target set, 2 in all" in done.stdout
+    known = database.rows("SELECT month_start::text, country, sales::float FROM kpi.sales_target")
+    assert [tuple(row.values()) for row in known] == [
+        ("2025-03-01", "All countries", 1000),
+        ("2025-04-01", "All countries", 1300),
+    ]
+    assert "Apr 2025" in cli("dashboard", "targets").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has not the columns"),
+        ("month,amount\n2025-03,1\n", "has not the columns"),
+        ("month,sales\n2025-13,1\n", "line 2: '2025-13' is not a month"),
+        ("month,sales\n2025-03,1\n2025-03-15,1\n", "line 3"),
+        ("month,sales\n2025-03,much\n", "line 2: 'much' is not an amount"),
+        ("month,sales\n2025-03,-1\n", "is not an amount"),
+        ("month,sales\n2025-03,NaN\n", "is not an amount"),
+        ("month,sales\n2025-03,1\n2025-03,2\n", "line 2 has the same target"),
+        ("month,country,sales\n2025-03,Atlantis,1\n", "Atlantis"),
+    ],
+)
+def test_targets_that_are_wrong(
+    cli: Cli, database: Database, tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "targets.csv"
+    path.write_text(text)
+    done = cli("dashboard", "targets", str(path))
+    assert done.returncode == 1
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert database.rows("SELECT * FROM kpi.sales_target") == []
