@@ -63,7 +63,7 @@
   // Three significant digits and the unit: 957k €.
   function brief(value, column) {
     if (value === null) return "";
-    const text = numberFormat({ notation: "compact", maximumSignificantDigits: 3 }).format(value).replace(/-/g, "−").replace("K", "k");
+    const text = numberFormat({ notation: "compact", maximumSignificantDigits: 3 }).format(value).replace(/-/g, "−").replace("K", "k").replace(/m$/, "M");
     const unit = UNITS[column.format];
     return unit ? text + NARROW + unit : text;
   }

@@ -181,7 +181,7 @@ AS $headline_of$
             ),
             (
                 3, 'Target to date', to_char(c.month_start, 'Mon YYYY'),
-                t.sales * c.whole_days / (c.month_end - c.month_start),
+                CASE WHEN c.whole_days > 0 THEN t.sales * c.whole_days / (c.month_end - c.month_start) END,
                 'month to date',
                 CASE WHEN c.whole_days > 0 THEN t.sales * c.whole_days / (c.month_end - c.month_start) END,
                 a.month,

@@ -152,7 +152,7 @@ AS $month_of$
             AND a.day <= c.horizon
         GROUP BY a.day, a.lost_on
     ),
-    limited AS (
+    limited AS MATERIALIZED (
         SELECT
             d.*,
             -- Every order is measured against the limit of its day; a day whose limit is not known leaves its month without one.
