@@ -204,7 +204,9 @@ class Site:
         except PoolTimeout:
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "The warehouse cannot be reached.")
         except psycopg.Error as error:
-            return _text(HTTPStatus.SERVICE_UNAVAILABLE, from_database(error).message)
+            told = from_database(error)
+            words = " ".join(part for part in (told.message, told.detail) if part)
+            return _text(HTTPStatus.SERVICE_UNAVAILABLE, words)
         return _text(HTTPStatus.NOT_FOUND, "There is one page here: /")
 
     def _knows(self, host: str) -> bool:

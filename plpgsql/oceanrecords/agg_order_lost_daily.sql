@@ -25,19 +25,12 @@ COMMENT ON COLUMN work.agg_order_lost_daily.country IS 'Country of the address, 
 COMMENT ON COLUMN work.agg_order_lost_daily.lost_orders IS 'Orders.';
 COMMENT ON COLUMN work.agg_order_lost_daily.lost_amount IS 'Gross amount.';
 
-INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
-VALUES (
-    'agg_order_lost_daily', 'dwh.agg_order_lost_daily', 'work.agg_order_lost_daily', '{order_id}', '{day,lost_on,country}',
-    '{lost_orders,lost_amount}'
-)
-ON CONFLICT (aggregate) DO UPDATE
-SET aggregate_table = excluded.aggregate_table,
-    contribution_view = excluded.contribution_view,
-    contribution_key = excluded.contribution_key,
-    group_key = excluded.group_key,
-    measures = excluded.measures;
-
-INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
-VALUES ('agg_order_lost_daily', 'fact_order', '{address_key,ordered_date_key,gross_amount,lost_at,is_lost,is_deleted}')
-ON CONFLICT (aggregate, fact) DO UPDATE
-SET watched_columns = excluded.watched_columns;
+SELECT etl.define_aggregate(
+    'agg_order_lost_daily',
+    p_group => '{day,lost_on,country}',
+    p_measures => '{lost_orders,lost_amount}',
+    p_contribution_key => '{order_id}',
+    p_facts => ARRAY[
+        etl.fed_by('fact_order', '{address_key,ordered_date_key,gross_amount,lost_at,is_lost,is_deleted}')
+    ]
+);
