@@ -46,7 +46,7 @@ def render(
         psycopg.Error: if the warehouse has no schema kpi, or it may not be read.
     """
     check_questions(connection, dashboard)
-    return render_page(preview_data.gather(connection, dashboard), served=served)
+    return render_page(preview_data.gather(connection, dashboard, served=served), served=served)
 
 
 def render_page(page: Page, *, served: bool = False) -> str:

@@ -82,6 +82,8 @@ def gather(
     connection: psycopg.Connection[Any],
     dashboard: Dashboard,
     most_cells: int = preview_cube.MOST_CELLS,
+    *,
+    served: bool = False,
 ) -> Page:
     """Ask all questions, on one snapshot of the warehouse.
 
@@ -89,6 +91,7 @@ def gather(
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
         dashboard: the definition, already checked against the database.
         most_cells: the most cells of single months that the rankings may add up.
+        served: whether a server answers the choices of filters; the page then carries none.
 
     Raises:
         UserError: if the definition has no question on the grid.
@@ -109,7 +112,7 @@ def gather(
         cube = preview_cube.load(connection, most_cells)
         bounds = _bounds(connection, dashboard)
         tiles = tuple(
-            _tile(connection, dashboard, question, values, bounds)
+            _tile(connection, dashboard, question, values, bounds, served=served)
             for question, _ in dashboard.tiles
         )
         known = meanings(connection)
@@ -158,6 +161,8 @@ def _tile(
     question: Question,
     values: Mapping[str, tuple[str, ...]],
     known: Mapping[str, Bound],
+    *,
+    served: bool,
 ) -> Tile:
     used = dashboard.filters_of(question)
     dates = tuple(one.key for one in used if one.type == "date")
@@ -181,7 +186,9 @@ def _tile(
         combination: ask(
             connection, question, {k: v or None for k, v in zip(choices, combination, strict=True)}
         )
-        for combination in itertools.product(*(("", *values[key]) for key in choices))
+        for combination in itertools.product(
+            *(("",) if served else ("", *values[key]) for key in choices)
+        )
     }
     return Tile(question, tuple(choices), bounds, free, answers)
 

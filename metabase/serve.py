@@ -2,7 +2,7 @@
 
 `Site` is a WSGI application. It reads the warehouse as the read-only business level over a small
 pool, renders the page once for each state of the warehouse, and answers the choices of filters that
-the page does not carry. It answers only requests for a host name that it was told.
+the page does not carry. It answers only requests for the host names that it was given.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Site:
         self._answers: OrderedDict[str, bytes] = OrderedDict()
 
     def page(self) -> bytes:
-        """Return the page; it is rendered anew when the warehouse has changed.
+        """Return the page; it is rendered again when the warehouse has changed.
 
         Raises:
             UserError, psycopg.Error: if the warehouse cannot be shown.

@@ -112,7 +112,8 @@
     if (tile.ranking) return tile.ranking.movement ? movement(tile) : rank(tile);
     const values = tile.choices.map((key) => chosen[key]);
     if (values.some((one) => one.length > 1)) return null;
-    const rows = bulk.answers[tile.key][values.map((one) => one[0] || "").join(SEPARATOR)] || [];
+    const rows = bulk.answers[tile.key][values.map((one) => one[0] || "").join(SEPARATOR)];
+    if (rows === undefined) return isServed ? null : [];
     return within(tile, rows);
   }
 

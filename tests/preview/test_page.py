@@ -6,16 +6,20 @@ import csv
 import io
 import json
 import re
+import threading
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 import pytest
+import waitress  # type: ignore[import-untyped]
 
 from metabase import preview, preview_data
 from metabase.definition import CHARTS, Dashboard, Question
 from metabase.preview_data import Page
+from metabase.serve import Site, open_pool
 from tests.preview.browser import Browser, Shown
 from tests.preview.conftest import NASTY
 from tests.support.database import Database
@@ -57,7 +61,7 @@ def assert_shows(
     shown: Shown,
     asking: psycopg.Connection[Any],
     dashboard: Dashboard,
-    chosen: dict[str, str],
+    chosen: dict[str, Any],
     *,
     has_all_months: bool = True,
 ) -> None:
@@ -426,6 +430,28 @@ def test_several_countries(
             # A file cannot ask anybody; it says so instead of showing something else.
             assert tile.rows == []
             assert "dashboard serve" in tile.text
+
+
+def test_served_page_asks_for_what_it_does_not_carry(
+    browser: Browser,
+    warehouse: Database,
+    asking: psycopg.Connection[Any],
+    dashboard: Dashboard,
+) -> None:
+    with open_pool(warehouse.dsn) as pool:
+        site = Site(pool, dashboard, ["127.0.0.1"])
+        server = waitress.create_server(site, host="127.0.0.1", port=0)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.effective_port}/"
+            for countries in ([], ["Germany"], ["Germany", "France"]):
+                query = urlencode([("country", country) for country in countries])
+                shown = browser.read(f"{address}#{query}")
+                assert_shows(shown, asking, dashboard, {"country": countries} if countries else {})
+        finally:
+            server.close()
+            thread.join()
 
 
 def test_csv_of_a_tile(browser: Browser, page_file: Path, tmp_path: Path) -> None:
