@@ -22,39 +22,38 @@ def source(
     table: str, key: Sequence[str], detection: str, column: str | None, deletion: str
 ) -> str:
     """Return the declaration of a source table."""
+    # Without a name, the engine would look for a time of change; '' compares all rows.
+    change = "" if detection == "comparison" else column or ""
     return f"""\
-INSERT INTO etl.source_table (source_table, key_columns, change_detection, change_column, delete_detection)
-VALUES ({literal(table)}, {names(key)}, {literal(detection)}, {literal(column)}, {literal(deletion)})
-ON CONFLICT (source_table) DO UPDATE
-SET key_columns = excluded.key_columns,
-    change_detection = excluded.change_detection,
-    change_column = excluded.change_column,
-    delete_detection = excluded.delete_detection;
+SELECT etl.define_source(
+    {literal(table)},
+    p_key => {names(key)},
+    p_change_column => {literal(change)},
+    p_delete_detection => {literal(deletion)}
+);
 """
 
 
 def dimension(
-    name: str, surrogate_key: str, key: Sequence[str], attributes: Sequence[tuple[str, int]]
+    name: str,
+    key: Sequence[str],
+    attributes: Sequence[tuple[str, int]],
+    depends_on: Sequence[tuple[str, str]],
 ) -> str:
-    """Return the declaration of a dimension with its attributes."""
-    text = f"""\
-INSERT INTO etl.dimension (dimension, dimension_table, transform_view, surrogate_key, business_key)
-VALUES ({literal(name)}, 'dwh.{name}', 'work.{name}', {literal(surrogate_key)}, {names(key)})
-ON CONFLICT (dimension) DO UPDATE
-SET transform_view = excluded.transform_view,
-    business_key = excluded.business_key;
-DELETE FROM etl.dimension_attribute
-WHERE dimension = {literal(name)};
-"""
-    if attributes:
-        rows = ",\n".join(
-            f"    ({literal(name)}, {literal(attribute)}, {scd})" for attribute, scd in attributes
-        )
-        text += (
-            "INSERT INTO etl.dimension_attribute (dimension, attribute, scd_type)\nVALUES\n"
-            f"{rows};\n"
-        )
-    return text
+    """Return the declaration of a dimension: attributes that are not of type 2 are overwritten.
+
+    Parameters:
+        name: the dimension.
+        key: its business key.
+        attributes: each with its SCD type.
+        depends_on: further source tables, each with the SELECT of the key from "changed".
+    """
+    lines = [literal(name), f"p_key => {names(key)}"]
+    tracked = [attribute for attribute, scd in attributes if scd == 2]
+    if tracked:
+        lines.append(f"p_type_2 => {names(tracked)}")
+    lines += _depends_on(depends_on)
+    return "SELECT etl.define_dimension(\n    " + ",\n    ".join(lines) + "\n);\n"
 
 
 def fact(
@@ -62,6 +61,7 @@ def fact(
     key: Sequence[str],
     measures: Sequence[str],
     lookups: Sequence[tuple[str, str, Sequence[str], str | None, int]],
+    depends_on: Sequence[tuple[str, str]],
 ) -> str:
     """Return the declaration of a fact with its keys.
 
@@ -70,48 +70,35 @@ def fact(
         key: its business key.
         measures: its measures.
         lookups: key column, dimension, lookup columns, column of the moment, key for none.
+        depends_on: further source tables, each with the SELECT of the key from "changed".
     """
-    text = f"""\
-INSERT INTO etl.fact (fact, fact_table, transform_view, business_key, measures)
-VALUES ({literal(name)}, 'dwh.{name}', 'work.{name}', {names(key)}, {names(measures)})
-ON CONFLICT (fact) DO UPDATE
-SET transform_view = excluded.transform_view,
-    business_key = excluded.business_key,
-    measures = excluded.measures;
-DELETE FROM etl.fact_dimension
-WHERE fact = {literal(name)};
-"""
-    if lookups:
-        rows = ",\n".join(
-            f"    ({literal(name)}, {literal(column)}, {literal(of)}, {names(by)}, "
-            f"{literal(moment)}, {null_key})"
-            for column, of, by, moment, null_key in lookups
-        )
-        text += (
-            "INSERT INTO etl.fact_dimension "
-            "(fact, key_column, dimension, lookup_columns, as_of_column, null_key)\nVALUES\n"
-            f"{rows};\n"
-        )
-    return text
+    keys = []
+    for column, of, by, moment, null_key in lookups:
+        parts = [literal(of), literal(column), f"p_lookup => {names(by)}"]
+        if moment is not None:
+            parts.append(f"p_as_of => {literal(moment)}")
+        if null_key != -1:
+            parts.append(f"p_null_key => {null_key}")
+        keys.append(f"        etl.fact_key({', '.join(parts)})")
+    lines = [
+        literal(name),
+        f"p_key => {names(key)}",
+        f"p_measures => {names(measures)}",
+        "p_dimensions => ARRAY[\n" + ",\n".join(keys) + "\n    ]"
+        if keys
+        else "p_dimensions => '{}'",
+        *_depends_on(depends_on),
+    ]
+    return "SELECT etl.define_fact(\n    " + ",\n    ".join(lines) + "\n);\n"
 
 
-def dependencies(name: str, queries: Sequence[tuple[str, str]]) -> str:
-    """Return which source tables touch an object, and how its keys are found from their rows.
-
-    Parameters:
-        name: the dimension or fact.
-        queries: source table, and SELECT of the object's key from "changed".
-    """
-    rows = ",\n".join(
-        f"    ({literal(name)}, {literal(table)}, {literal(query)})" for table, query in queries
+def _depends_on(queries: Sequence[tuple[str, str]]) -> list[str]:
+    if not queries:
+        return []
+    listed = ",\n".join(
+        f"        etl.depends_on({literal(table)}, {literal(query)})" for table, query in queries
     )
-    return f"""\
-DELETE FROM etl.dependency
-WHERE object = {literal(name)};
-INSERT INTO etl.dependency (object, source_table, key_query)
-VALUES
-{rows};
-"""
+    return [f"p_depends_on => ARRAY[\n{listed}\n    ]"]
 
 
 def permissions(origin: str, rows: Sequence[tuple[str, str, str, str, str]]) -> str:

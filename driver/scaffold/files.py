@@ -440,10 +440,11 @@ def _view(
 def _queries(
     base: Contract, key: Sequence[Attribute], joins: Sequence[Join]
 ) -> list[tuple[str, str]]:
-    """Return for each table that a view reads how its changed rows lead to the view's keys."""
-    found: dict[str, list[str]] = {
-        base.name: [f"SELECT {', '.join(quoted(a.name) for a in key)} FROM changed"]
-    }
+    """Return for each further table that a view reads how its changed rows lead to the view's keys.
+
+    That the view depends on its own table follows from the key.
+    """
+    found: dict[str, list[str]] = {}
     for join in joins:
         if join.contract.is_hashed:
             continue
@@ -492,16 +493,14 @@ def _dimension(one: Dimension) -> str:
         + _view(one.name, columns, one.base, one.joins)
         + f"COMMENT ON VIEW work.{one.name} IS 'Members of {one.name} as they are now.';\n\n"
         + review(
-            "1 overwrites an attribute in all versions, 2 opens a new version, 0 keeps the first value."
+            "attributes of type 2 open a new version when they change; all others are overwritten."
         )
         + declare.dimension(
             one.name,
-            one.surrogate_key,
             [a.name for a in one.key],
             [(a.name, a.scd_type) for a in one.attributes],
+            _queries(one.base, one.key, one.joins),
         )
-        + "\n"
-        + declare.dependencies(one.name, _queries(one.base, one.key, one.joins))
     )
 
 
@@ -538,9 +537,13 @@ def _fact(one: Fact) -> str:
         + "\n"
         + _view(one.name, seen, one.base, one.joins)
         + f"COMMENT ON VIEW work.{one.name} IS 'Rows of {one.name} as they are now.';\n\n"
-        + declare.fact(one.name, [a.name for a in one.key], [a.name for a in one.measures], lookups)
-        + "\n"
-        + declare.dependencies(one.name, _queries(one.base, one.key, one.joins))
+        + declare.fact(
+            one.name,
+            [a.name for a in one.key],
+            [a.name for a in one.measures],
+            lookups,
+            _queries(one.base, one.key, one.joins),
+        )
     )
 
 
