@@ -289,7 +289,7 @@ def test_catalog_rows_are_never_code(database: Database) -> None:
 
 def test_the_audit_trail_only_grows(database: Database) -> None:
     database.execute("SELECT etl._audit('tried', 'x')")
-    for role in (None, "oceanrecords_etl"):
+    for role in (None, "oceanrecords_owner"):
         with database.connect() as connection:
             if role:
                 connection.execute(f"SET ROLE {role}".encode())
@@ -302,7 +302,7 @@ def test_the_audit_trail_only_grows(database: Database) -> None:
     with database.connect() as connection:
         connection.execute("SET session_replication_role = replica")
         assert attempt(connection, "DELETE FROM audit.act") == "ET038"
-        connection.execute("SET ROLE oceanrecords_etl")
+        connection.execute("SET ROLE oceanrecords_owner")
         connection.execute(
             "INSERT INTO audit.act (acted_at, actor, act, target) VALUES ('2001-01-01', 'somebody else', 'forged', '')"
         )

@@ -1,26 +1,6 @@
 -- What a task does, by its kind.
 
 /*
-Whether a dimension's task was begun ahead of those that it waits for (etl._find_ahead): it has its turn yet.
-Parameters: p_task, the task.
-*/
-CREATE OR REPLACE FUNCTION etl._is_ahead(p_task etl.task_run)
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_is_ahead$
-    SELECT EXISTS (
-        SELECT
-        FROM etl.task_edge AS e
-        JOIN etl.task_run AS p ON p.run_id = p_task.run_id AND p.task = e.predecessor
-        WHERE e.task = p_task.task
-            AND p.status = 'pending'
-    )
-$_is_ahead$;
-COMMENT ON FUNCTION etl._is_ahead(etl.task_run) IS 'Whether a dimension''s task was begun ahead of those that it waits for: it has its turn yet.';
-
-/*
 Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
 committed together. A failure is undone and noted; it never reaches the caller.
 Parameters: p_task, the claimed task.
@@ -41,7 +21,6 @@ BEGIN
     r_task.started_at := clock_timestamp();
     BEGIN
         r_result := CASE p_task.kind
-            WHEN 'fill' THEN etl._fill_mirror(p_task.object, p_task.run_id)
             WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
             WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
@@ -50,7 +29,7 @@ BEGIN
             WHEN 'check' THEN etl._check_quality(p_task.run_id)
             WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;
-        r_task.status := CASE WHEN p_task.kind = 'dimension' AND etl._is_ahead(p_task) THEN 'pending' ELSE 'succeeded' END;
+        r_task.status := 'succeeded';
         r_task.rows_read := r_result.rows_read;
         r_task.rows_inserted := r_result.rows_inserted;
         r_task.rows_updated := r_result.rows_updated;
@@ -71,16 +50,12 @@ BEGIN
                 r_task.context = PG_EXCEPTION_CONTEXT;
             v_going_on := r_task.sqlstate <> '57014';
             r_task.status := CASE
-                -- What it waited for decides whether it is begun again or skipped.
-                WHEN NOT v_going_on OR r_task.sqlstate = 'ET048' THEN 'pending'
+                WHEN NOT v_going_on THEN 'pending'
                 -- Serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source that is
                 -- another server: shut down, crashed, starting), system error.
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
-            IF p_task.kind IN ('fill', 'extract') THEN
-                PERFORM etl._note_source_lost(r_task.sqlstate);
-            END IF;
     END;
     r_task.ended_at := clock_timestamp();
     UPDATE etl.task_run AS t

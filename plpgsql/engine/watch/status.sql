@@ -3,7 +3,12 @@
 CREATE OR REPLACE VIEW etl.run_status AS
 SELECT
     r.run_id,
-    CASE WHEN r.status = 'running' AND NOT etl._is_held('run', r.run_id) THEN 'interrupted' ELSE r.status END AS status,
+    CASE
+        WHEN r.status = 'running'
+            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
+            THEN 'interrupted'
+        ELSE r.status
+    END AS status,
     r.origin,
     r.only_tasks,
     r.full_refresh,
@@ -213,11 +218,10 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'bulk') AS e WHERE r_task.kind = 'fill'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'changed') AS e WHERE r_task.kind = 'extract'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._stage_sql(r_task.object, p_may_repeat => true) AS e WHERE r_task.kind = 'stage'
+            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
+            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
+            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
+            WHERE r_task.kind = c.kind
             UNION ALL
             (
                 SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)
