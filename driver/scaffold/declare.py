@@ -101,6 +101,75 @@ def _depends_on(queries: Sequence[tuple[str, str]]) -> list[str]:
     return [f"p_depends_on => ARRAY[\n{listed}\n    ]"]
 
 
+def grants(tables: Sequence[tuple[str, str]]) -> str:
+    """Return the statements that let the owner of the warehouse read the source's tables.
+
+    Parameters:
+        tables: schema and table, both as SQL writes them.
+    """
+    schemas = ", ".join(dict.fromkeys(schema for schema, _ in tables))
+    listed = ",\n            ".join(f"{schema}.{table}" for schema, table in tables)
+    usage = literal(f"GRANT USAGE ON SCHEMA {schemas} TO %I")
+    select = "GRANT SELECT ON\n            " + listed + "\n            TO %I"
+    return f"""\
+DO $grant_source$
+DECLARE
+    v_role name;
+BEGIN
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_level AS l
+        JOIN etl.access_schema AS s ON s.owner_level = l.level
+    LOOP
+        EXECUTE format({usage}, v_role);
+        EXECUTE format($grant$
+            {select}
+        $grant$, v_role);
+    END LOOP;
+END
+$grant_source$;
+"""
+
+
+def sensitivity(origin: str, rows: Sequence[tuple[str, str, str, Sequence[str]]]) -> str:
+    """Return how sensitive columns are.
+
+    Parameters:
+        origin: the business.
+        rows: schema, relation, sensitivity, columns.
+    """
+    values = ",\n".join(
+        f"        ({literal(schema)}, {literal(relation)}, {literal(kind)}, {names(columns)})"
+        for schema, relation, kind, columns in rows
+    )
+    return f"""\
+DELETE FROM etl.column_sensitivity
+WHERE origin = {literal(origin)};
+INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity, origin)
+SELECT d.schema_name, d.object_name, c.name, d.sensitivity, {literal(origin)}
+FROM (
+    VALUES
+{values}
+) AS d (schema_name, object_name, sensitivity, column_names)
+CROSS JOIN LATERAL unnest(d.column_names::name[]) AS c (name);
+"""
+
+
+def published(origin: str, stars: Sequence[str]) -> str:
+    """Return the views that analysts read, with all rows of the stars."""
+    values = ",\n".join(
+        f"    ({literal(one)}, 'SELECT a.* FROM dwh.{one} AS a', {literal(origin)})"
+        for one in stars
+    )
+    return f"""\
+DELETE FROM etl.published_view
+WHERE origin = {literal(origin)};
+INSERT INTO etl.published_view (view_name, rows_query, origin)
+VALUES
+{values};
+"""
+
+
 def permissions(origin: str, rows: Sequence[tuple[str, str, str, str, str]]) -> str:
     """Return who may do what.
 

@@ -36,7 +36,7 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     assert made.value("SELECT count(*) FROM etl.quarantine") == 0
     assert (
         made.rows(
-            "SELECT * FROM etl.permission_gap WHERE schema_name IN ('dwh', 'kpi', 'source', 'work') AND object_kind <> 'schema'"
+            "SELECT * FROM etl.permission_gap WHERE schema_name IN ('dwh', 'kpi', 'source', 'work', 'analysis') AND object_kind <> 'schema'"
         )
         == []
     )
