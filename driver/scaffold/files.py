@@ -693,8 +693,7 @@ def _permissions(model: Model, name: str) -> str:
         columns = [
             dimension.surrogate_key,
             *(a.name for a in (*dimension.key, *dimension.attributes)),
-            "valid_from", "valid_to", "is_current", "run_id",
-        ]  # fmt: skip
+        ]
         personal = [a.name for a in dimension.attributes if a.is_personal]
         sensitive += _split("dwh", dimension.name, columns, personal)
     for fact in model.facts:
@@ -703,8 +702,7 @@ def _permissions(model: Model, name: str) -> str:
             *(lookup.key_column for lookup in fact.lookups),
             fact.event.name,
             *(a.name for a in (*fact.details, *fact.measures)),
-            "is_deleted", "run_id",
-        ]  # fmt: skip
+        ]
         sensitive += _split("dwh", fact.name, columns, [])
     text += declare.sensitivity(name, sensitive)
     if stars:
