@@ -184,7 +184,8 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason
+    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason,
+    count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
 FROM etl.quarantine AS q
 GROUP BY q.object;
 COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
@@ -193,6 +194,7 @@ COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
 COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
 /*
 The SQL that the task of an object runs, in its order.
