@@ -86,6 +86,7 @@ FROM (
 
         -- The calendar, which every business shares ------------------------------------------------------------------------
         ('{steward}', 'relation', 'dwh', '{dim_date}', '{SELECT}', NULL),
+        ('{analyst}', 'relation', 'analysis', '{dim_date}', '{SELECT}', NULL),
 
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
@@ -201,3 +202,32 @@ VALUES
 ON CONFLICT (schema_name, routine_name) DO UPDATE
 SET reason = excluded.reason
 WHERE etl.definer_routine.reason <> excluded.reason;
+
+-- What every business has: the columns that the engine keeps in the stars, the calendar, and the relations that complete the contract.
+DELETE FROM etl.column_sensitivity
+WHERE origin = 'engine';
+INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity, origin)
+SELECT d.schema_name, d.object_name, c.name, d.sensitivity, 'engine'
+FROM (
+    VALUES
+        ('dwh', '*', 'public', '{valid_from,valid_to,is_current,is_deleted,run_id}'),
+        (
+            'dwh', 'dim_date', 'public',
+            '{date_key,full_date,day_of_month,day_of_week,day_name,is_weekend,iso_week,month_number,month_name,month_start,quarter_number,'
+            || 'quarter_start,quarter_name,year_number}'
+        ),
+        ('source', 'columns', 'public', '{table_name,column_name,data_type}'),
+        (
+            'source', 'extraction_point', 'public',
+            '{snapshot,system_identifier,read_at,oldest_transaction_started_at,is_standby,database_id,timeline_id,wal_inserted_until,'
+            || 'wal_flushed_until,wal_flushed_within}'
+        ),
+        ('source', 'tombstones', 'internal', '{row_key}'),
+        ('source', 'tombstones', 'public', '{table_name,deleted_at,row_xid}')
+) AS d (schema_name, object_name, sensitivity, column_names)
+CROSS JOIN LATERAL unnest(d.column_names::name[]) AS c (name);
+
+DELETE FROM etl.published_view
+WHERE origin = 'engine';
+INSERT INTO etl.published_view (view_name, rows_query, origin)
+VALUES ('dim_date', 'SELECT d.* FROM dwh.dim_date AS d', 'engine');
