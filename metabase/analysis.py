@@ -7,7 +7,7 @@ and personal data that an analyst may not see do not reach Metabase.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,12 @@ import yaml
 
 from driver.errors import UserError
 from metabase import cards, dashboards, databases, identity, metadata, permissions
-from metabase.definition import Collection
+from metabase.definition import Collection, Dashboard, Question
 from metabase.walk import Walk
 from metabase.warehouse import CatalogColumn, Warehouse, relations_of
 
 FOLDER = Path(__file__).parent / "models"
+DETAIL = Path(__file__).parent / "detail"
 SCHEMA = "analysis"
 
 Aggregation = Literal["sum", "avg", "count", "distinct", "min", "max"]
@@ -95,12 +96,14 @@ class Analysts:
         warehouse: how Metabase reaches the warehouse as an analyst.
         password: returns the password of the login when a connection has to be written.
         catalog: what the warehouse's catalog says of the columns of schema analysis.
+        detail: the dashboard with the orders behind the figures; None for none.
     """
 
     definition: Definition
     warehouse: Warehouse
     password: Callable[[], str]
     catalog: Sequence[CatalogColumn] = ()
+    detail: Dashboard | None = None
 
 
 def load(folder: Path | None = None) -> Definition:
@@ -174,7 +177,10 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
     database = databases.connect(walk, warehouse, secret)
     if database is not None:
         walk.known("database/analysts", database)
-        views = relations_of((one.sql for one in definition.models.values()), warehouse.schema)
+        sources: list[Model | Question] = list(definition.models.values())
+        if analysts.detail:
+            sources += analysts.detail.questions.values()
+        views = relations_of((one.sql for one in sources), warehouse.schema)
         databases.wait_for_sync(walk, database, warehouse, views)
         metadata.describe(walk, database, warehouse.schema, analysts.catalog, currency)
     collection = dashboards.collection(walk, definition.collection)
@@ -196,6 +202,12 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
         number = cards.bring(walk, "metric", key, wanted)
         if number is not None:
             walk.known(f"metric/{metric.key}", number)
+    if analysts.detail:
+        detail = replace(analysts.detail, currency=currency)
+        prefix = f"{detail.key}."
+        board, _ = dashboards.content(walk, detail, database, collection, prefix)
+        if board is not None:
+            walk.known("dashboard/analysts", board)
     grant = permissions.Grant(definition.group, permissions.QUERY_BUILDER)
     permissions.settle(walk, grant, database, collection)
     cards.orphans(walk, definition.key, defined)

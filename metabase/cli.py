@@ -308,6 +308,7 @@ def provision(
         _prepared(context, target) as prepared,
         _server(target) as (client, credentials),
     ):
+        _only_one_at_a_time(prepared.connection)
         role = _plan_roles(prepared, target)
         if create_role:
             _create_roles(prepared, target)
@@ -406,6 +407,7 @@ class _Prepared:
     dashboard: Dashboard
     warehouse: Warehouse
     models: analysis.Definition | None = None
+    detail: Dashboard | None = None
     analyst_warehouse: Warehouse | None = None
 
 
@@ -428,6 +430,7 @@ def _prepared(
             prepared = replace(
                 prepared,
                 models=analysis.load(),
+                detail=load(analysis.DETAIL),
                 analyst_warehouse=replace(
                     warehouse,
                     name=f"{warehouse.name} for analysts",
@@ -442,6 +445,11 @@ def _prepared(
                     warehouses.check_role(connection, one.user, one.schema)
             as_role = warehouse.user if known.exists and not known.faults else None
             warehouses.check_questions(connection, dashboard, as_role)
+            if prepared.detail and prepared.analyst_warehouse:
+                analyst = prepared.analyst_warehouse
+                known = warehouses.role_state(connection, analyst.user, analyst.schema)
+                as_role = analyst.user if known.exists and not known.faults else None
+                warehouses.check_questions(connection, prepared.detail, as_role)
         yield prepared
 
 
@@ -467,6 +475,7 @@ def _provisioner(
             analyst,
             lambda: _role_password(connection, target, analyst.user),
             warehouses.catalog(connection, analyst.schema),
+            prepared.detail,
         )
     return Provisioner(
         client,
@@ -508,6 +517,18 @@ def _prompt() -> Any:
     return lambda text: typer.prompt(text, hide_input=True, err=True)
 
 
+def _only_one_at_a_time(connection: psycopg.Connection[Any]) -> None:
+    """Keep a second run away until the connection ends: both would make what is missing."""
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
+    ).fetchone()
+    if row != (True,):
+        raise UserError(
+            "Another provisioning of Metabase from this warehouse is running.",
+            "Wait until it has ended, and repeat the command.",
+        )
+
+
 def _plan_roles(prepared: _Prepared, target: _Target) -> str | None:
     """Return what is to be done about the logins, or None."""
     if not target.create_role:
@@ -527,6 +548,8 @@ def _create_roles(prepared: _Prepared, target: _Target) -> None:
     for one in _logins(prepared):
         warehouses.create_role(connection, one.user, one.schema)
     warehouses.check_questions(connection, prepared.dashboard, warehouse.user)
+    if prepared.detail and prepared.analyst_warehouse:
+        warehouses.check_questions(connection, prepared.detail, prepared.analyst_warehouse.user)
 
 
 def _role_password(connection: psycopg.Connection[Any], target: _Target, role: str) -> str:

@@ -5,10 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metabase import identity, payload
+from metabase import cards, identity, payload
 from metabase.compare import differences
 from metabase.definition import Collection, Dashboard
 from metabase.walk import Action, Walk
+
+
+def content(
+    walk: Walk,
+    definition: Dashboard,
+    database: int | None,
+    collection_id: int | None,
+    prefix: str = "",
+) -> tuple[int | None, dict[str, int]]:
+    """Bring a dashboard and all its questions to the definition.
+
+    Parameters:
+        walk: the walk.
+        definition: the definition.
+        database: id of the connection that its questions are asked on.
+        collection_id: its collection on the server.
+        prefix: what the keys of its questions begin with in the report.
+
+    Returns:
+        The dashboard's id on the server, None while it is only planned; and the ids of the
+        questions by key.
+
+    Raises:
+        UserError: if two things might be meant, or the server does not keep what was written.
+    """
+    found = find(walk, definition, collection_id)
+    visible = shown(found)
+    numbers: dict[str, int] = {}
+    for question in definition.questions.values():
+        key = identity.question_key(definition.key, question.key)
+        wanted = payload.card(definition, question, database, collection_id)
+        number = cards.bring(walk, "question", key, wanted, visible)
+        if number is not None:
+            numbers[question.key] = walk.known(f"question/{prefix}{question.key}", number)
+    if found is not None:
+        # Tiles of questions that were in the Trash are seen again.
+        found = get(walk, int(found["id"]))
+    result = bring(walk, definition, collection_id, found, numbers)
+    defined = {identity.question_key(definition.key, one) for one in definition.questions}
+    cards.orphans(walk, definition.key, defined, visible)
+    return result, numbers
 
 
 def collection(walk: Walk, definition: Collection) -> int | None:
@@ -127,7 +168,7 @@ def bring(
     definition: Dashboard,
     collection_id: int | None,
     found: dict[str, Any] | None,
-    cards: Mapping[str, int],
+    numbers: Mapping[str, int],
 ) -> int | None:
     """Bring the dashboard to the definition, with all its tiles.
 
@@ -136,7 +177,7 @@ def bring(
         definition: the definition.
         collection_id: its collection on the server.
         found: the dashboard as it is now, or None.
-        cards: id on the server by key of the question.
+        numbers: id on the server by key of the question.
 
     Returns:
         Its id on the server; None while it is only planned.
@@ -152,7 +193,7 @@ def bring(
         "collection_id": collection_id,
         "archived": False,
         "width": "full",
-        "parameters": payload.parameters(definition, cards),
+        "parameters": payload.parameters(definition, numbers),
     }
     if found is None:
         if not walk.change("create", "dashboard", name):
@@ -165,7 +206,7 @@ def bring(
         found = walk.client.post("/api/dashboard", first)
         changed: tuple[str, ...] = ("dashcards",)
     else:
-        changed = (*differences(wanted, found), *_tile_differences(definition, found, cards))
+        changed = (*differences(wanted, found), *_tile_differences(definition, found, numbers))
         action: Action = "restore" if found.get("archived") else "update"
         if changed and not walk.change(action, "dashboard", name, *changed):
             changed = ()
@@ -178,16 +219,16 @@ def bring(
         path = f"/api/dashboard/{number}"
         walk.client.put(path, {"archived": False, "collection_id": collection_id})
         found = get(walk, number)
-    body = {**wanted, "dashcards": _tiles(definition, found, cards), "tabs": []}
+    body = {**wanted, "dashcards": _tiles(definition, found, numbers), "tabs": []}
     walk.client.put(f"/api/dashboard/{number}", body)
     stored = get(walk, number)
-    kept = (*differences(wanted, stored), *_tile_differences(definition, stored, cards))
+    kept = (*differences(wanted, stored), *_tile_differences(definition, stored, numbers))
     walk.verify("dashboard", name, kept)
     return number
 
 
 def _tiles(
-    definition: Dashboard, found: Mapping[str, Any], cards: Mapping[str, int]
+    definition: Dashboard, found: Mapping[str, Any], numbers: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """Return all tiles as wanted, with the ids of those that are there."""
     existing: dict[int, int] = {}
@@ -196,18 +237,18 @@ def _tiles(
             existing.setdefault(tile["card_id"], tile["id"])
     result = []
     for number, (question, position) in enumerate(definition.tiles, start=1):
-        card = cards.get(question.key)
+        card = numbers.get(question.key)
         tile_id = existing.get(card, -number) if card is not None else -number
         result.append(payload.dashcard(question, position, card, tile_id))
     return result
 
 
 def _tile_differences(
-    definition: Dashboard, found: Mapping[str, Any], cards: Mapping[str, int]
+    definition: Dashboard, found: Mapping[str, Any], numbers: Mapping[str, int]
 ) -> tuple[str, ...]:
     stored = {tile["id"]: tile for tile in found.get("dashcards") or ()}
     result = []
-    tiles = _tiles(definition, found, cards)
+    tiles = _tiles(definition, found, numbers)
     for tile, (question, _) in zip(tiles, definition.tiles, strict=True):
         if tile["id"] < 0:
             result.append(f"tile {question.key}")

@@ -18,13 +18,10 @@ from typing import Any
 from driver.errors import UserError
 from metabase import (
     analysis,
-    cards,
     dashboards,
     databases,
     delivery,
-    identity,
     metadata,
-    payload,
     permissions,
 )
 from metabase.client import OLDEST_VERSION, Client, Credentials, major_version, spoken
@@ -147,32 +144,11 @@ class Provisioner:
         collection = dashboards.collection(walk, definition.collection)
         if collection is not None:
             walk.known("collection", collection)
-        found = dashboards.find(walk, definition, collection)
-        shown = dashboards.shown(found)
-        numbers = self._questions(walk, database, collection, shown)
-        if found is not None:
-            # Tiles of questions that were in the Trash are seen again.
-            found = dashboards.get(walk, int(found["id"]))
-        number = dashboards.bring(walk, definition, collection, found, numbers)
+        number, numbers = dashboards.content(walk, definition, database, collection)
         if number is not None:
             walk.known("dashboard", number)
         permissions.settle(walk, permissions.Grant(definition.group), database, collection)
-        defined = {identity.question_key(definition.key, one) for one in definition.questions}
-        cards.orphans(walk, definition.key, defined, shown)
         delivery.deliver(walk, definition, number, numbers)
-
-    def _questions(
-        self, walk: Walk, database: int | None, collection: int | None, shown: set[int]
-    ) -> dict[str, int]:
-        definition = self._dashboard
-        result: dict[str, int] = {}
-        for question in definition.questions.values():
-            key = identity.question_key(definition.key, question.key)
-            wanted = payload.card(definition, question, database, collection)
-            number = cards.bring(walk, "question", key, wanted, shown)
-            if number is not None:
-                result[question.key] = walk.known(f"question/{question.key}", number)
-        return result
 
     # -- server -----------------------------------------------------------------------------------
 
@@ -193,9 +169,11 @@ class Provisioner:
                 f"{user.get('email') or 'This key'} is no administrator of Metabase.",
                 "Use a key of the group Administrators, or an administrator's account.",
             )
+        # An administrator is told more than everybody is.
+        properties = self._client.get("/api/session/properties")
         if walk.report.version is None:
-            self._check_version(walk, self._client.get("/api/session/properties"))
-        if token is None and self._is_ours_half_set_up(walk, properties):
+            self._check_version(walk, properties)
+        if self._is_ours_half_set_up(walk, properties):
             self._stop_tracking(walk, properties)
 
     def _check_version(self, walk: Walk, properties: Mapping[str, Any]) -> None:

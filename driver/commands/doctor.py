@@ -32,7 +32,7 @@ EXAMPLES = (
     "Examples: oceanrecords doctor · oceanrecords doctor --json · oceanrecords doctor --no-fail"
 )
 
-# Who owns the warehouse; migration 0008 makes it.
+# Who owns the warehouse; migration engine/0005.security makes it.
 _OWNER = "oceanrecords_owner"
 
 Verdict = Literal["ok", "warning", "failed"]

@@ -98,7 +98,8 @@ def analysts(kpi_database: Database) -> Analysts:
     )
     with kpi_database.connect() as connection:
         catalog = warehouses.catalog(connection, analysis.SCHEMA)
-    return Analysts(analysis.load(), reached_as, lambda: ROLE_PASSWORD, catalog)
+    detail = load(analysis.DETAIL)
+    return Analysts(analysis.load(), reached_as, lambda: ROLE_PASSWORD, catalog, detail)
 
 
 @pytest.fixture

@@ -148,6 +148,51 @@ def test_analysts_use_the_query_builder_and_write_no_sql(
         ana.get(f"/api/dashboard/{report.ids['dashboard']}")
 
 
+def test_the_orders_behind_a_figure_are_a_click_away(
+    client: Client, provision: Provision, analysts: Analysts, kpi_database: Database
+) -> None:
+    report = provision(analysts=analysts)
+    shown = client.get(f"/api/dashboard/{report.ids['dashboard/analysts']}")
+    tiles = {tile["card_id"]: tile for tile in shown["dashcards"]}
+
+    def ask(key: str, **values: str) -> list[list[object]]:
+        number = report.ids[f"question/detail.{key}"]
+        parameters = [
+            {"type": "category", "value": value, "target": ["variable", ["template-tag", tag]]}
+            for tag, value in values.items()
+        ]
+        answer = client.post(f"/api/card/{number}/query", {"parameters": parameters})
+        assert answer["status"] == "completed", answer
+        rows: list[list[object]] = answer["data"]["rows"]
+        return rows
+
+    month, orders, lost, _ = ask("orders_by_month")[1]
+    tile = tiles[report.ids["question/detail.orders_by_month"]]
+    behaviour = tile["visualization_settings"]["column_settings"]['["name","month_start"]']
+    assert behaviour["click_behavior"]["type"] == "crossfilter"
+    found = ask("orders_in_detail", month=str(month))
+    assert len(found) == orders
+    assert sum(row[8] is True for row in found) == lost
+    country, of_country, *_ = ask("orders_by_country", month=str(month))[0]
+    both = ask("orders_in_detail", month=str(month), country=str(country))
+    assert len(both) == of_country
+    total = sum(int(str(row[1])) for row in ask("orders_by_country"))
+    assert total == kpi_database.value("SELECT sum(orders) FROM kpi.order_daily")
+
+
+def test_business_users_do_not_see_the_orders(
+    standin: Standin, provision: Provision, analysts: Analysts
+) -> None:
+    report = provision(analysts=analysts)
+    state = standin.state
+    state.add_user("clerk@example.com", "secret of the clerk", groups=[report.ids["group"]])
+    clerk = Client(
+        standin.url, Credentials(user="clerk@example.com", password="secret of the clerk")
+    )
+    with pytest.raises(ApiError, match="does not permit"):
+        clerk.get(f"/api/dashboard/{report.ids['dashboard/analysts']}")
+
+
 def test_models_and_metrics_that_were_archived_or_edited_come_back(
     standin: Standin, client: Client, provision: Provision, analysts: Analysts
 ) -> None:

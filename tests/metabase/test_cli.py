@@ -107,6 +107,18 @@ def test_the_part_for_analysts_and_the_mail(
                 connection.execute(sql.SQL(command).format(sql.Identifier(analyst)))
 
 
+def test_two_at_once(run: Run, standin: Standin, database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            "SELECT pg_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
+        )
+        failed = run("provision", "--create-role")
+        assert failed.returncode == 1
+        assert "is running" in failed.stderr
+        assert not standin.writes
+    assert run("provision", "--create-role").returncode == 0
+
+
 def test_a_recipient_that_is_no_address(run: Run, standin: Standin) -> None:
     failed = run("plan", "--create-role", "--recipient", "boss")
     assert failed.returncode == 1

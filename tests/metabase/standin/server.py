@@ -115,7 +115,7 @@ class Standin:
             case "GET", "api/health":
                 return state.health()
             case "GET", "api/session/properties":
-                return state.properties()
+                return state.properties(state.user(headers))
             case "POST", "api/session":
                 return state.log_in(body or {})
             case "POST", "api/setup":

@@ -220,16 +220,20 @@ class State:
             raise RefusedError(503, {"status": "initializing", "progress": 0.3})
         return {"status": "ok"}
 
-    def properties(self) -> Json:
-        return {
+    def properties(self, user: User | None) -> Json:
+        # session/api.clj, GET /properties: what the user may read. appearance/settings.clj: the
+        # site's name has `:visibility :settings-manager`; the others here are public.
+        shown = {
             "setup-token": self.setup_token,
             "has-user-setup": bool(self.users),
             "version": {"tag": self.version, "hash": "0000000", "branch": "stand-in"},
-            "site-name": self.settings.get("site-name", "Metabase"),
             "anon-tracking-enabled": self.settings["anon-tracking-enabled"],
             "email-configured?": self.sends_mail,
             "engines": {"postgres": {"driver-name": "PostgreSQL"}},
         }
+        if user and user.is_superuser:
+            shown["site-name"] = self.settings.get("site-name", "Metabase")
+        return shown
 
     def log_in(self, body: Row) -> Json:
         for user in self.users:
