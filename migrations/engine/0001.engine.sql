@@ -27,7 +27,7 @@ CREATE TABLE etl.setting (
     name text PRIMARY KEY,
     value text NOT NULL,
     value_type text NOT NULL DEFAULT 'text'
-        CHECK (value_type IN ('text', 'count', 'currency', 'date', 'interval', 'procedure', 'time zone')),
+        CHECK (value_type IN ('text', 'count', 'currency', 'date', 'interval', 'percent', 'procedure', 'time zone')),
     description text NOT NULL
 );
 COMMENT ON TABLE etl.setting IS 'Settings of the warehouse, one row each; change the value with UPDATE.';
@@ -72,15 +72,21 @@ CREATE TABLE etl.watermark (
     source_table name PRIMARY KEY REFERENCES etl.source_table ON DELETE CASCADE,
     snapshot pg_snapshot NOT NULL,
     system_identifier bigint NOT NULL,
+    timeline_id bigint,
+    database_id bigint,
     read_at timestamptz NOT NULL,
-    batch_id bigint NOT NULL
+    batch_id bigint NOT NULL,
+    compared_at timestamptz
 );
 COMMENT ON TABLE etl.watermark IS 'How far each source table has reached stage. Moved in the transaction that moves the data.';
 COMMENT ON COLUMN etl.watermark.source_table IS 'Source table.';
 COMMENT ON COLUMN etl.watermark.snapshot IS 'Transactions of the source that the mirror contains: all that this snapshot sees.';
 COMMENT ON COLUMN etl.watermark.system_identifier IS 'Database system that the snapshot belongs to; transaction ids of another one mean nothing here.';
+COMMENT ON COLUMN etl.watermark.timeline_id IS 'Timeline of the source''s WAL, which a failover or a recovery to a point in time changes; NULL where the source does not report it.';
+COMMENT ON COLUMN etl.watermark.database_id IS 'Oid of the source''s database; NULL where the source does not report it.';
 COMMENT ON COLUMN etl.watermark.read_at IS 'Moment, by the source''s clock, as of which the mirror is complete.';
 COMMENT ON COLUMN etl.watermark.batch_id IS 'Batch that moved the watermark here.';
+COMMENT ON COLUMN etl.watermark.compared_at IS 'When the whole table was last compared with its mirror, by the source''s clock; NULL when it never was.';
 
 -- Catalog: dimensions -------------------------------------------------------------------------------------------------
 
@@ -199,7 +205,7 @@ COMMENT ON COLUMN etl.dependency.watched_columns IS 'Where given, only changes t
 
 CREATE TABLE etl.task (
     task text PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('fill', 'extract', 'stage', 'dimension', 'fact', 'aggregate')),
+    kind text NOT NULL CHECK (kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate')),
     object name NOT NULL,
     position integer NOT NULL,
     max_attempts integer NOT NULL DEFAULT 3 CHECK (max_attempts > 0),
@@ -208,7 +214,7 @@ CREATE TABLE etl.task (
 );
 COMMENT ON TABLE etl.task IS 'Tasks of a run.';
 COMMENT ON COLUMN etl.task.task IS 'Name: kind and object.';
-COMMENT ON COLUMN etl.task.kind IS 'What is done: fill the empty mirror of a source table, extract or stage it, load a dimension, a fact or an aggregate.';
+COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension, a fact or an aggregate.';
 COMMENT ON COLUMN etl.task.object IS 'Source table, dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.task.position IS 'Among tasks that could start, the lowest position does.';
 COMMENT ON COLUMN etl.task.max_attempts IS 'How often the task is tried in one run when it fails in a way that trying again may mend (deadlock, lock timeout, lack of resources).';
@@ -218,7 +224,6 @@ CREATE TABLE etl.task_edge (
     task text NOT NULL REFERENCES etl.task ON DELETE CASCADE,
     predecessor text NOT NULL REFERENCES etl.task ON DELETE CASCADE,
     wait_for text NOT NULL CHECK (wait_for IN ('success', 'end')),
-    may_overlap boolean NOT NULL DEFAULT false,
     PRIMARY KEY (task, predecessor),
     CHECK (task <> predecessor)
 );
@@ -226,7 +231,6 @@ COMMENT ON TABLE etl.task_edge IS 'What a task waits for. A predecessor that is 
 COMMENT ON COLUMN etl.task_edge.task IS 'The task that waits.';
 COMMENT ON COLUMN etl.task_edge.predecessor IS 'The task waited for.';
 COMMENT ON COLUMN etl.task_edge.wait_for IS 'success: the task is skipped when its predecessor failed; end: it starts in any case.';
-COMMENT ON COLUMN etl.task_edge.may_overlap IS 'Whether the task may start while its predecessor is at work: then it waits for it before it writes.';
 CREATE INDEX task_edge_predecessor ON etl.task_edge (predecessor);
 
 -- Runs ----------------------------------------------------------------------------------------------------------------
@@ -240,29 +244,55 @@ CREATE TABLE etl.run (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
     resumed integer NOT NULL DEFAULT 0,
+    reload_reasons jsonb,
     CHECK ((status = 'running') = (ended_at IS NULL))
 );
 COMMENT ON TABLE etl.run IS 'Runs of the warehouse.';
 COMMENT ON COLUMN etl.run.run_id IS 'Number of the run; the lineage that every row of the stars carries.';
-COMMENT ON COLUMN etl.run.status IS 'running (or interrupted, see etl.run_status), succeeded, partial (some tasks failed or were skipped), failed (none succeeded).';
+COMMENT ON COLUMN etl.run.status IS 'running (or interrupted, see etl.run_status), succeeded, partial (some tasks failed or were skipped, or rows were left out), failed (none succeeded).';
 COMMENT ON COLUMN etl.run.origin IS 'Who asked for the run: sql, cli, pg_cron.';
 COMMENT ON COLUMN etl.run.only_tasks IS 'Tasks or objects that the run was confined to.';
 COMMENT ON COLUMN etl.run.full_refresh IS 'Objects that the run was asked to rebuild.';
 COMMENT ON COLUMN etl.run.started_at IS 'Start.';
 COMMENT ON COLUMN etl.run.ended_at IS 'End; NULL while it runs.';
 COMMENT ON COLUMN etl.run.resumed IS 'How often the run was taken up again after it had died.';
+COMMENT ON COLUMN etl.run.reload_reasons IS 'Objects that the run loads completely because what their rows depend on has changed, each with the changes; NULL where there is none.';
 CREATE UNIQUE INDEX run_one_running ON etl.run (status) WHERE status = 'running';
+
+CREATE TABLE etl.worker (
+    worker_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id bigint NOT NULL REFERENCES etl.run ON DELETE CASCADE,
+    pid integer NOT NULL,
+    lock_key bigint NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX worker_run ON etl.worker (run_id);
+COMMENT ON TABLE etl.worker IS 'Sessions that work on a run. A worker whose session ended without removing its row is recognised by its lock.';
+COMMENT ON COLUMN etl.worker.worker_id IS 'Number of the worker, a new one for each CALL etl.work().';
+COMMENT ON COLUMN etl.worker.run_id IS 'Run that it works on.';
+COMMENT ON COLUMN etl.worker.pid IS 'Its backend.';
+COMMENT ON COLUMN etl.worker.lock_key IS 'Random key of the advisory lock that its session holds as long as it works.';
+COMMENT ON COLUMN etl.worker.started_at IS 'When it joined the run.';
+
+CREATE TABLE etl.run_control (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    definition_signature text
+);
+INSERT INTO etl.run_control DEFAULT VALUES;
+COMMENT ON TABLE etl.run_control IS 'One row. Who starts a run, migrates, repairs or forgets locks it first.';
+COMMENT ON COLUMN etl.run_control.is_only IS 'Keeps it at one row.';
+COMMENT ON COLUMN etl.run_control.definition_signature IS 'Signature of the definitions that all objects were last found to be loaded with; while it stays the same, no object is looked at.';
 
 CREATE TABLE etl.task_run (
     run_id bigint NOT NULL REFERENCES etl.run ON DELETE CASCADE,
     task text NOT NULL,
-    task_run_id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
     kind text NOT NULL,
     object name NOT NULL,
     position integer NOT NULL,
     max_attempts integer NOT NULL,
     status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'skipped')),
     attempts integer NOT NULL DEFAULT 0,
+    worker_id bigint,
     worker_pid integer,
     started_at timestamptz,
     ended_at timestamptz,
@@ -284,13 +314,13 @@ CREATE INDEX task_run_position ON etl.task_run (run_id, position);
 COMMENT ON TABLE etl.task_run IS 'What each run did, task by task.';
 COMMENT ON COLUMN etl.task_run.run_id IS 'Run.';
 COMMENT ON COLUMN etl.task_run.task IS 'Task.';
-COMMENT ON COLUMN etl.task_run.task_run_id IS 'Number of the latest attempt at the task; the worker that has claimed it holds an advisory lock on it.';
 COMMENT ON COLUMN etl.task_run.kind IS 'Kind of the task when the run started.';
 COMMENT ON COLUMN etl.task_run.object IS 'Object of the task.';
 COMMENT ON COLUMN etl.task_run.position IS 'Position of the task when the run started.';
 COMMENT ON COLUMN etl.task_run.max_attempts IS 'Attempts that the run allows.';
 COMMENT ON COLUMN etl.task_run.status IS 'pending, running, succeeded, failed, or skipped because a predecessor did not succeed.';
 COMMENT ON COLUMN etl.task_run.attempts IS 'How often it was started.';
+COMMENT ON COLUMN etl.task_run.worker_id IS 'Worker that has claimed it (etl.worker).';
 COMMENT ON COLUMN etl.task_run.worker_pid IS 'Backend that works or worked on it.';
 COMMENT ON COLUMN etl.task_run.started_at IS 'Start of the last attempt.';
 COMMENT ON COLUMN etl.task_run.ended_at IS 'End of the last attempt.';
@@ -311,16 +341,28 @@ COMMENT ON COLUMN etl.task_run.context IS 'Where in the code the error was raise
 CREATE TABLE etl.batch (
     batch_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id bigint NOT NULL REFERENCES etl.run ON DELETE CASCADE,
+    extracted_by xid8 NOT NULL,
     snapshot pg_snapshot NOT NULL,
     system_identifier bigint NOT NULL,
-    read_at timestamptz NOT NULL
+    timeline_id bigint,
+    database_id bigint,
+    read_at timestamptz NOT NULL,
+    wal_inserted_until pg_lsn,
+    tables_with_tombstones name[] NOT NULL,
+    compared_because text
 );
 COMMENT ON TABLE etl.batch IS 'Batches: what was extracted on one snapshot of the source.';
 COMMENT ON COLUMN etl.batch.batch_id IS 'Number of the batch.';
 COMMENT ON COLUMN etl.batch.run_id IS 'Run that extracted it.';
 COMMENT ON COLUMN etl.batch.snapshot IS 'Snapshot of the source that all its tables were read on.';
 COMMENT ON COLUMN etl.batch.system_identifier IS 'Database system of the source.';
+COMMENT ON COLUMN etl.batch.extracted_by IS 'Transaction of this database that extracts, or extracted, the batch.';
+COMMENT ON COLUMN etl.batch.timeline_id IS 'Timeline of the source''s WAL; NULL where the source does not report it.';
+COMMENT ON COLUMN etl.batch.database_id IS 'Oid of the source''s database; NULL where the source does not report it.';
 COMMENT ON COLUMN etl.batch.read_at IS 'Moment of the snapshot, by the source''s clock.';
+COMMENT ON COLUMN etl.batch.wal_inserted_until IS 'End of the WAL that the source had written at the snapshot; NULL where the source does not report it.';
+COMMENT ON COLUMN etl.batch.tables_with_tombstones IS 'Source tables that may have tombstones which some mirror does not know yet.';
+COMMENT ON COLUMN etl.batch.compared_because IS 'Why the source is not the one that the mirrors were read from, so that all tables were compared with it; NULL when it is.';
 CREATE INDEX batch_run ON etl.batch (run_id);
 
 CREATE TABLE etl.extraction (
@@ -329,6 +371,7 @@ CREATE TABLE etl.extraction (
     rows_extracted bigint NOT NULL,
     complete_until timestamptz NOT NULL,
     is_bulk boolean NOT NULL,
+    is_complete boolean NOT NULL,
     PRIMARY KEY (batch_id, source_table)
 );
 COMMENT ON TABLE etl.extraction IS 'A source table''s part in a batch.';
@@ -337,6 +380,7 @@ COMMENT ON COLUMN etl.extraction.source_table IS 'Source table.';
 COMMENT ON COLUMN etl.extraction.rows_extracted IS 'Rows written to delta, or to stage for a bulk load.';
 COMMENT ON COLUMN etl.extraction.complete_until IS 'Moment up to which the changes are complete; the watermark of change detection by timestamp.';
 COMMENT ON COLUMN etl.extraction.is_bulk IS 'Whether the rows filled an empty stage table, without delta.';
+COMMENT ON COLUMN etl.extraction.is_complete IS 'Whether the whole table was read, not only its changes.';
 
 CREATE TYPE etl.load_result AS (
     rows_read bigint,
@@ -354,13 +398,15 @@ CREATE TABLE etl.load_state (
     object name PRIMARY KEY,
     needs_reload boolean NOT NULL DEFAULT true,
     loaded_batch_id bigint,
-    loaded_at timestamptz
+    loaded_at timestamptz,
+    fingerprint jsonb
 );
 COMMENT ON TABLE etl.load_state IS 'How far each dimension, fact and aggregate is loaded. What is pending is in work.<object>_key, or work.<aggregate>_difference.';
 COMMENT ON COLUMN etl.load_state.object IS 'Dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.load_state.needs_reload IS 'Whether the next load goes over all keys instead of the pending ones.';
 COMMENT ON COLUMN etl.load_state.loaded_batch_id IS 'Watermark: batch up to which the object is loaded.';
 COMMENT ON COLUMN etl.load_state.loaded_at IS 'When it was last loaded.';
+COMMENT ON COLUMN etl.load_state.fingerprint IS 'What its rows depended on when it was last loaded completely: views, functions, settings and catalog rows, each with a checksum. Where it differs from what is there now, the next run loads the object completely.';
 
 CREATE TABLE etl.reprocessing_queue (
     fact name NOT NULL REFERENCES etl.fact ON DELETE CASCADE,
@@ -399,6 +445,8 @@ CREATE TABLE etl.quarantine (
     original_row jsonb,
     attempts integer NOT NULL DEFAULT 1,
     is_retried boolean NOT NULL DEFAULT false,
+    accepted_at timestamptz,
+    accepted_by text,
     quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     tried_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     run_id bigint NOT NULL,
@@ -412,6 +460,8 @@ COMMENT ON COLUMN etl.quarantine.reason IS 'Why it cannot be loaded.';
 COMMENT ON COLUMN etl.quarantine.original_row IS 'The row as the source gave it.';
 COMMENT ON COLUMN etl.quarantine.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN etl.quarantine.is_retried IS 'Set while a load tries the row again.';
+COMMENT ON COLUMN etl.quarantine.accepted_at IS 'When the row was accepted as one that cannot be loaded (etl.accept_quarantine); NULL where it was not, or the reason has changed since.';
+COMMENT ON COLUMN etl.quarantine.accepted_by IS 'Role that accepted it.';
 COMMENT ON COLUMN etl.quarantine.quarantined_at IS 'When it was first put here.';
 COMMENT ON COLUMN etl.quarantine.tried_at IS 'When it was last tried.';
 COMMENT ON COLUMN etl.quarantine.run_id IS 'Run that last tried it.';

@@ -2,8 +2,8 @@
 
 ALTER TABLE etl.task DROP CONSTRAINT task_kind_check;
 ALTER TABLE etl.task ADD CONSTRAINT task_kind_check
-    CHECK (kind IN ('fill', 'extract', 'stage', 'dimension', 'fact', 'aggregate', 'constrain', 'check', 'maintain'));
-COMMENT ON COLUMN etl.task.kind IS 'What is done: fill the empty mirror of a source table, extract or stage it, load a dimension, a fact or an aggregate, make foreign keys again after a first load, check the quality of the data, maintain the engine''s own history.';
+    CHECK (kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate', 'check', 'maintain'));
+COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension, a fact or an aggregate, check the quality of the data, maintain the engine''s own history.';
 
 -- Alerts --------------------------------------------------------------------------------------------------------------
 

@@ -60,10 +60,11 @@ BEGIN
 END
 $remove_group_roles$;
 
+DROP TRIGGER IF EXISTS bind_hook ON etl.setting;
 DROP TRIGGER IF EXISTS withhold_values ON etl.task_run;
 DROP PROCEDURE IF EXISTS etl.apply_permissions;
 DROP FUNCTION IF EXISTS etl._make_definers;
-DROP VIEW IF EXISTS etl.access_flaw, etl.permission_gap, etl.direct_grant, etl.column_status, etl._wanted_privilege, etl.access_object;
+DROP VIEW IF EXISTS etl.access_flaw, etl.access_limit, etl.permission_gap, etl.direct_grant, etl.column_status, etl._wanted_privilege, etl.access_object;
 DROP VIEW IF EXISTS etl.user_status;
 -- Extractions call it; nobody is forgotten.
 CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)

@@ -77,13 +77,21 @@ CREATE TABLE etl.access_level (
     level text PRIMARY KEY,
     role_name name NOT NULL UNIQUE,
     is_for_people boolean NOT NULL,
-    description text NOT NULL
+    description text NOT NULL,
+    connection_limit integer CHECK (connection_limit > 0),
+    statement_timeout interval CHECK (statement_timeout > interval '0'),
+    idle_timeout interval CHECK (idle_timeout > interval '0'),
+    temporary_space bigint CHECK (temporary_space > 0)
 );
 COMMENT ON TABLE etl.access_level IS 'Levels of permission, each a group role.';
 COMMENT ON COLUMN etl.access_level.level IS 'Level, as people call it.';
 COMMENT ON COLUMN etl.access_level.role_name IS 'Group role; logins become members of it.';
 COMMENT ON COLUMN etl.access_level.is_for_people IS 'Whether a person may have it; otherwise it is for programs only.';
 COMMENT ON COLUMN etl.access_level.description IS 'What the level is for.';
+COMMENT ON COLUMN etl.access_level.connection_limit IS 'Sessions that a login of the level may have at once; NULL for no limit. Of several levels the highest counts.';
+COMMENT ON COLUMN etl.access_level.statement_timeout IS 'How long a statement of the level may take; NULL for no limit. A default: the session may set another one.';
+COMMENT ON COLUMN etl.access_level.idle_timeout IS 'How long a transaction of the level may be idle; NULL for no limit. A default, too.';
+COMMENT ON COLUMN etl.access_level.temporary_space IS 'Space for temporary files of a session, in bytes; NULL for no limit.';
 
 CREATE TABLE etl.access_schema (
     schema_name name PRIMARY KEY,

@@ -329,12 +329,25 @@ CREATE VIEW oceanrecords.extraction_point AS
 SELECT
     pg_current_snapshot() AS snapshot,
     s.system_identifier,
-    clock_timestamp() AS read_at
+    clock_timestamp() AS read_at,
+    pg_is_in_recovery() AS is_standby,
+    (SELECT d.oid::bigint FROM pg_database AS d WHERE d.datname = current_database()) AS database_id,
+    CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint END AS timeline_id,
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS wal_inserted_until,
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS wal_flushed_until,
+    -- Three times, and as much again for a disk that is busy.
+    6 * current_setting('wal_writer_delay')::interval AS wal_flushed_within
 FROM pg_control_system() AS s;
 COMMENT ON VIEW oceanrecords.extraction_point IS 'What a reader sees at this moment: read it in the transaction that reads the rows.';
 COMMENT ON COLUMN oceanrecords.extraction_point.snapshot IS 'Transactions whose rows are visible.';
 COMMENT ON COLUMN oceanrecords.extraction_point.system_identifier IS 'Database system that counts these transactions; another one counts anew.';
 COMMENT ON COLUMN oceanrecords.extraction_point.read_at IS 'Time of day of the reading.';
+COMMENT ON COLUMN oceanrecords.extraction_point.is_standby IS 'Whether the server is a hot standby, whose snapshots leave out the open transactions.';
+COMMENT ON COLUMN oceanrecords.extraction_point.database_id IS 'Oid of the database: another one when it was dropped and restored.';
+COMMENT ON COLUMN oceanrecords.extraction_point.timeline_id IS 'Timeline of the WAL: another one after a failover or a recovery to a point in time.';
+COMMENT ON COLUMN oceanrecords.extraction_point.wal_inserted_until IS 'End of the WAL that is written.';
+COMMENT ON COLUMN oceanrecords.extraction_point.wal_flushed_until IS 'End of the WAL that is flushed: a crash loses no transaction that ended before it.';
+COMMENT ON COLUMN oceanrecords.extraction_point.wal_flushed_within IS 'Time within which the WAL writer has flushed the WAL of a transaction that has ended.';
 
 -- Trigger functions -----------------------------------------------------------------------------------------------------
 
@@ -555,6 +568,8 @@ BEGIN
             'CREATE TRIGGER own_row_xid BEFORE INSERT ON oceanrecords.%I FOR EACH ROW '
             'WHEN (NEW.row_xid IS DISTINCT FROM pg_current_xact_id()) EXECUTE FUNCTION oceanrecords._own_row_xid()',
             r_table.table_name);
+        -- The marks of change are kept for every writer, a replica (session_replication_role) as well.
+        EXECUTE format('ALTER TABLE oceanrecords.%I ENABLE ALWAYS TRIGGER own_row_xid', r_table.table_name);
         CONTINUE WHEN r_table.table_name = 'deleted_rows';
 
         EXECUTE format('COMMENT ON COLUMN oceanrecords.%I.created_at IS %L',
@@ -581,6 +596,10 @@ BEGIN
         EXECUTE format(
             'CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON oceanrecords.%I '
             'FOR EACH STATEMENT EXECUTE FUNCTION oceanrecords._refuse_truncate()',
+            r_table.table_name);
+        EXECUTE format(
+            'ALTER TABLE oceanrecords.%I ENABLE ALWAYS TRIGGER touch, ENABLE ALWAYS TRIGGER leave_tombstone, '
+            'ENABLE ALWAYS TRIGGER leave_tombstone_of_old_key, ENABLE ALWAYS TRIGGER refuse_truncate',
             r_table.table_name);
     END LOOP;
 END;

@@ -260,12 +260,24 @@ CREATE OR REPLACE VIEW source.extraction_point AS
 SELECT
     snapshot,
     system_identifier,
-    read_at
+    read_at,
+    is_standby,
+    database_id,
+    timeline_id,
+    wal_inserted_until,
+    wal_flushed_until,
+    wal_flushed_within
 FROM oceanrecords.extraction_point;
 COMMENT ON VIEW source.extraction_point IS 'What the present transaction sees of the operational system.';
 COMMENT ON COLUMN source.extraction_point.snapshot IS 'Transactions that it sees.';
 COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system of the transaction ids.';
 COMMENT ON COLUMN source.extraction_point.read_at IS 'Present moment.';
+COMMENT ON COLUMN source.extraction_point.is_standby IS 'Whether the server is a hot standby.';
+COMMENT ON COLUMN source.extraction_point.database_id IS 'Oid of the database.';
+COMMENT ON COLUMN source.extraction_point.timeline_id IS 'Timeline of the WAL.';
+COMMENT ON COLUMN source.extraction_point.wal_inserted_until IS 'End of the WAL that is written.';
+COMMENT ON COLUMN source.extraction_point.wal_flushed_until IS 'End of the WAL that is flushed.';
+COMMENT ON COLUMN source.extraction_point.wal_flushed_within IS 'Time within which the WAL of a transaction that has ended is flushed.';
 
 CREATE VIEW source.columns AS
 SELECT

@@ -15,7 +15,8 @@ SELECT a.country_code, coalesce(c.country, CASE a.country_code WHEN '??' THEN 'U
 FROM etl.country_access AS a
 LEFT JOIN work.country AS c USING (country_code)
 WHERE a.login = current_user
-    AND a.role_id = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user);
+    AND a.role_id = (SELECT r.oid FROM pg_roles AS r
+        WHERE r.rolname = current_user);
 COMMENT ON VIEW work.visible_country IS 'Countries that the present login may see; * for everything.';
 COMMENT ON COLUMN work.visible_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country; * for everything.';
 COMMENT ON COLUMN work.visible_country.country IS 'Its name, as in the stars.';

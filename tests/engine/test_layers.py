@@ -113,7 +113,7 @@ def test_no_file_of_the_engine_calls_upwards(graph: Graph) -> None:
 
 def test_the_graph_sees_what_is_called(graph: Graph) -> None:
     """Calls of each kind: by PERFORM, in a template, in a SELECT, and of a view by a view."""
-    assert "engine/base/lock.sql" in graph["engine/run/work.sql"]
+    assert "engine/base/session.sql" in graph["engine/run/work.sql"]
     assert "engine/load/quarantine.sql" in graph["engine/load/fact.sql"]
     assert "engine/base/column.sql" in graph["engine/load/fact_template.sql"]
     assert "engine/watch/status.sql" in graph["engine/watch/staleness.sql"]

@@ -402,16 +402,12 @@ def test_a_live_run_is_not_disturbed_by_a_repair(loaded: Database) -> None:
     loaded.execute("UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300")
     assert reconcile(loaded, "fact_order")
     worker = loaded.connect()
-    run_id = worker.execute("SELECT etl.start_run()").fetchone()
-    # A worker is at work as long as its session executes something while it holds the run's lock.
-    holder = psycopg.connect(loaded.dsn)
-    holder.execute(
-        "SELECT pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(%s))", run_id
-    )
+    run_id = worker.execute("SELECT etl.start_run('{customers}')").fetchone()
+    # A worker is at work as long as its session executes something while it holds its lock.
+    holder = psycopg.connect(loaded.dsn, autocommit=True)
+    holder.execute("SELECT etl._enlist(%s)", run_id)
     asleep = Background(lambda: holder.execute("SELECT pg_sleep(60)"))
-    wait_for(
-        lambda: loaded.value("SELECT etl._is_held('run', %s)", run_id[0]), "the run to be held"
-    )  # type: ignore[index]
+    wait_for(lambda: loaded.value("SELECT etl._live_run() IS NOT NULL"), "the run to be live")
     with pytest.raises(psycopg.Error) as error:
         loaded.execute("SELECT etl.repair()")
     assert error.value.sqlstate == "ET001"

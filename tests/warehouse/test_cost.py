@@ -90,14 +90,14 @@ def calls_of_a_run(database: Database) -> dict[str, int]:
 
 
 def test_what_has_not_changed_is_looked_at_once(database: Database) -> None:
-    """Source tables all together, and all tasks that follow; then only what has changed."""
+    """One question ends a run with nothing new; otherwise only what has changed is extracted."""
     with database.connect() as connection:
         seed(connection, orders=200, months=12, seed=3)
         connection.execute("CALL etl.run()")
         calls = calls_of_a_run(database)
-        assert "_extract_delta" not in calls
-        # All that could load, the checks, the maintenance.
-        assert calls["_is_idle"] == 3
+        assert calls["_is_idle"] == 1
+        assert calls["_is_source_unchanged"] == 1
+        assert "_claim" not in calls
         connection.execute(
             "UPDATE oceanrecords.products SET name = name || '.' WHERE product_id = 1"
         )

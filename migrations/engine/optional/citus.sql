@@ -28,10 +28,9 @@ BEGIN
                 HINT = 'Add citus to shared_preload_libraries, restart, CREATE EXTENSION citus, add the nodes, then apply this again.';
     END IF;
     -- Nothing may start meanwhile; what is at work is not disturbed.
-    PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
-    IF EXISTS (SELECT FROM etl.run AS r WHERE r.status = 'running' AND etl._is_held('run', r.run_id)) THEN
-        RAISE EXCEPTION 'a run is at work'
-            USING ERRCODE = 'ET001', HINT = 'Wait for its end, and apply this again.';
+    PERFORM etl._lock_start();
+    IF etl._live_run() IS NOT NULL THEN
+        PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait for its end, and apply this again.');
     END IF;
 
     SELECT array_agg(f.fact_table ORDER BY cardinality(f.business_key), f.fact), min(f.business_key[1])

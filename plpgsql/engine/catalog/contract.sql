@@ -240,7 +240,7 @@ AS $_find_wrong_types$
         JOIN etl.fact AS f USING (fact)
         WHERE k.as_of_column IS NOT NULL
     ) AS w (object, relation, column_name, wanted, needed_for, remedy)
-    WHERE etl._column_type(w.relation, w.column_name) <> w.wanted
+    WHERE regexp_replace(etl._held_type(w.relation, w.column_name), '\(\d\)', '') <> w.wanted
     UNION ALL
     SELECT w.object, format('column "%s" of %s is %s, and cannot be assigned to %s of %s',
         w.column_name, w.view, etl._column_type(w.view, w.column_name), etl._column_type(w.target, w.column_name), w.target),
@@ -300,7 +300,7 @@ AS $_find_unusable_names$
     UNION ALL
     SELECT r.object, format('column "%s" of %s has a name that the engine uses itself', c.name, r.relation), NULL, format('Give it another name there: %I AS %s.', c.name, ltrim(c.name || '_value', '_'))
     FROM (
-        SELECT s.source_table, to_regclass(format('source.%I', s.source_table)), '{batch_id,deleted_at,operation}'::name[]
+        SELECT s.source_table, to_regclass(format('source.%I', s.source_table)), '{batch_id,deleted_at,delta_operation}'::name[]
         FROM etl.source_table AS s
         UNION ALL
         SELECT d.dimension, d.dimension_table, '{planned_operation}'

@@ -1,7 +1,7 @@
 -- Runs on a schedule, by pg_cron: as many jobs as there are workers, all of them alike and due at the same moment.
 --
 -- Whichever job comes first starts the run, the others join it. So no worker ever waits for a run that has not begun, and none is
--- left out because it came a moment too early. The advisory lock on the start of runs puts them in line.
+-- left out because it came a moment too early. The lock on the start of runs puts them in line.
 --   * A start that finds a run at work which is not this moment's leaves at once, successfully.
 --   * pg_cron makes up for starts that fell due while a job was still at work, one after the other and without a pause. One is
 --     as good as all of them: a start leaves when the schedule has started a run less than half an interval ago.
@@ -362,7 +362,7 @@ DECLARE
     v_running bigint;
 BEGIN
     -- The jobs of one moment come one after the other from here on.
-    PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
+    PERFORM etl._lock_start();
     SELECT r.run_id
     INTO v_running
     FROM etl.run AS r

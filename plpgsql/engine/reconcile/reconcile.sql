@@ -746,14 +746,10 @@ BEGIN
             USING ERRCODE = 'ET002', HINT = 'CALL etl.reconcile() makes one.';
     END IF;
     -- A load that ends clears the pending keys: nothing may be added to them meanwhile.
-    PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
-    SELECT r.run_id
-    INTO v_running
-    FROM etl.run AS r
-    WHERE r.status = 'running';
-    IF etl._is_held('run', v_running) THEN
-        RAISE EXCEPTION 'run % is at work', v_running
-            USING ERRCODE = 'ET001', HINT = 'Repair after its end.';
+    PERFORM etl._lock_start();
+    v_running := etl._live_run();
+    IF v_running IS NOT NULL THEN
+        PERFORM etl._refuse_beside_run(v_running, 'Repair after its end.');
     END IF;
 
     FOR r_object IN

@@ -119,15 +119,10 @@ AS $_refuse_live_run$
 DECLARE
     v_run_id bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
-    SELECT r.run_id
-    INTO v_run_id
-    FROM etl.run AS r
-    WHERE r.status = 'running'
-        AND etl._is_held('run', r.run_id);
-    IF FOUND THEN
-        RAISE EXCEPTION 'run % is at work: the source cannot be changed under it', v_run_id
-            USING ERRCODE = 'ET001', HINT = 'Wait for its end, or stop it.';
+    PERFORM etl._lock_start();
+    v_run_id := etl._live_run();
+    IF v_run_id IS NOT NULL THEN
+        PERFORM etl._refuse_beside_run(v_run_id, 'The source cannot be changed under it: wait for its end, or stop it.');
     END IF;
 END
 $_refuse_live_run$;

@@ -1,24 +1,65 @@
 -- What a task does, by its kind.
 
 /*
-Whether a dimension's task was begun ahead of those that it waits for (etl._find_ahead): it has its turn yet.
-Parameters: p_task, the task.
+Refuses the outcome of a load that has put too large a share of its rows into quarantine: then it is not the rows that are at fault, and a table
+must not lose all rows because there are few. Rows that were in quarantine before do not count.
+Parameters: p_task, the task; p_result, what it did.
+Errors:     ET008 when more rows than ten, and than the setting quarantine_share_limit allows, are new in quarantine.
 */
-CREATE OR REPLACE FUNCTION etl._is_ahead(p_task etl.task_run)
-RETURNS boolean
+CREATE OR REPLACE FUNCTION etl._check_quarantine_share(p_task etl.task_run, p_result etl.load_result)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_quarantine_share$
+DECLARE
+    v_rows bigint := greatest(p_result.rows_read, p_result.rows_quarantined);
+    v_bad bigint;
+    r_last etl.quarantine;
+BEGIN
+    IF p_result.rows_quarantined <= 10 THEN
+        RETURN;
+    END IF;
+    SELECT count(*)
+    INTO v_bad
+    FROM etl.quarantine AS q
+    WHERE q.object = p_task.object
+        AND q.run_id = p_task.run_id
+        AND q.attempts = 1;
+    IF v_bad > 10 AND v_bad > v_rows * etl.get_setting('quarantine_share_limit')::numeric / 100 THEN
+        SELECT q.*
+        INTO r_last
+        FROM etl.quarantine AS q
+        WHERE q.object = p_task.object
+            AND q.run_id = p_task.run_id
+        ORDER BY q.tried_at DESC
+        LIMIT 1;
+        RAISE EXCEPTION '% of % rows of % cannot be loaded, the last because: %',
+                v_bad, v_rows, p_task.object, etl._without_values(r_last.sqlstate, r_last.reason)
+            USING ERRCODE = 'ET008',
+                DETAIL = format('Error code of the last row: %s; its key: %s. Examples are kept in quarantine.', r_last.sqlstate, r_last.row_key),
+                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_share_limit.';
+    END IF;
+END
+$_check_quarantine_share$;
+COMMENT ON FUNCTION etl._check_quarantine_share(etl.task_run, etl.load_result) IS 'Refuses the outcome of a load that has put too large a share of its rows into quarantine (ET008).';
+
+CREATE OR REPLACE FUNCTION etl._quarantine_examples(p_task etl.task_run)
+RETURNS etl.quarantine[]
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_is_ahead$
-    SELECT EXISTS (
-        SELECT
-        FROM etl.task_edge AS e
-        JOIN etl.task_run AS p ON p.run_id = p_task.run_id AND p.task = e.predecessor
-        WHERE e.task = p_task.task
-            AND p.status = 'pending'
+AS $_quarantine_examples$
+    SELECT ARRAY(
+        SELECT q
+        FROM etl.quarantine AS q
+        WHERE q.object = p_task.object
+            AND q.run_id = p_task.run_id
+            AND q.attempts = 1
+        ORDER BY q.row_key
+        LIMIT 10
     )
-$_is_ahead$;
-COMMENT ON FUNCTION etl._is_ahead(etl.task_run) IS 'Whether a dimension''s task was begun ahead of those that it waits for: it has its turn yet.';
+$_quarantine_examples$;
+COMMENT ON FUNCTION etl._quarantine_examples(etl.task_run) IS 'Some of the rows that a task has newly put into quarantine.';
 
 /*
 Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
@@ -36,12 +77,12 @@ DECLARE
     r_task etl.task_run := p_task;
     r_result etl.load_result;
     v_going_on boolean := true;
+    v_examples etl.quarantine[];
 BEGIN
     -- Extractions are claimed together and done one after the other: the clock starts here.
     r_task.started_at := clock_timestamp();
     BEGIN
         r_result := CASE p_task.kind
-            WHEN 'fill' THEN etl._fill_mirror(p_task.object, p_task.run_id)
             WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
             WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
             WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
@@ -50,7 +91,12 @@ BEGIN
             WHEN 'check' THEN etl._check_quality(p_task.run_id)
             WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;
-        r_task.status := CASE WHEN p_task.kind = 'dimension' AND etl._is_ahead(p_task) THEN 'pending' ELSE 'succeeded' END;
+        IF r_result.rows_quarantined > 0 THEN
+            -- They outlive the rollback.
+            v_examples := etl._quarantine_examples(p_task);
+            PERFORM etl._check_quarantine_share(p_task, r_result);
+        END IF;
+        r_task.status := 'succeeded';
         r_task.rows_read := r_result.rows_read;
         r_task.rows_inserted := r_result.rows_inserted;
         r_task.rows_updated := r_result.rows_updated;
@@ -71,15 +117,18 @@ BEGIN
                 r_task.context = PG_EXCEPTION_CONTEXT;
             v_going_on := r_task.sqlstate <> '57014';
             r_task.status := CASE
-                -- What it waited for decides whether it is begun again or skipped.
-                WHEN NOT v_going_on OR r_task.sqlstate = 'ET048' THEN 'pending'
+                WHEN NOT v_going_on THEN 'pending'
                 -- Serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source that is
                 -- another server: shut down, crashed, starting), system error.
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
-            IF p_task.kind IN ('fill', 'extract') THEN
-                PERFORM etl._note_source_lost(r_task.sqlstate);
+            IF r_task.sqlstate = 'ET008' THEN
+                -- For who looks for the cause. They are tried again with all others, and count as new then (attempts).
+                INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, original_row, attempts, run_id)
+                SELECT e.object, e.row_key, e.sqlstate, e.reason, e.original_row, 0, e.run_id
+                FROM unnest(v_examples) AS e
+                WHERE NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_task.object);
             END IF;
     END;
     r_task.ended_at := clock_timestamp();

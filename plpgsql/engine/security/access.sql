@@ -141,7 +141,10 @@ WITH entry (grantor_id, grantee_id, privilege, object_kind, schema_name, object_
         o.object_kind,
         o.schema_name,
         o.object_name,
-        format('REVOKE %s ON %s %s', g.privilege_type, CASE WHEN o.object_kind = 'relation' AND o.keyword <> 'SEQUENCE' THEN 'TABLE' ELSE o.keyword END, o.identity)
+        format(
+            'REVOKE %s ON %s %s', g.privilege_type, CASE WHEN o.object_kind = 'relation' AND o.keyword <> 'SEQUENCE' THEN 'TABLE' ELSE o.keyword END,
+            o.identity
+        )
     FROM etl.access_object AS o
     CROSS JOIN LATERAL aclexplode(o.acl) AS g
     WHERE o.object_kind IN ('schema', 'relation', 'routine')
@@ -246,6 +249,122 @@ BEGIN
 END
 $revoke_direct_grants$;
 COMMENT ON FUNCTION etl.revoke_direct_grants(text) IS 'Takes away privileges that the catalog does not give, from a role or from all; returns their number.';
+
+CREATE OR REPLACE VIEW etl.access_limit AS
+WITH wanted AS (
+    SELECT
+        r.oid AS role_id,
+        r.rolname AS login,
+        r.rolconnlimit AS present_limit,
+        -- Of several levels the most generous counts, and none has no limit.
+        CASE WHEN bool_and(l.connection_limit IS NOT NULL) THEN max(l.connection_limit) ELSE -1 END AS connection_limit,
+        CASE WHEN bool_and(l.statement_timeout IS NOT NULL) THEN max(l.statement_timeout) END AS statement_timeout,
+        CASE WHEN bool_and(l.idle_timeout IS NOT NULL) THEN max(l.idle_timeout) END AS idle_timeout,
+        CASE WHEN bool_and(l.temporary_space IS NOT NULL) THEN max(l.temporary_space) END AS temporary_space
+    FROM etl.user_account AS u
+    JOIN pg_roles AS r ON r.rolname = u.login AND NOT r.rolsuper
+    JOIN pg_auth_members AS m ON m.member = r.oid
+    JOIN pg_roles AS g ON g.oid = m.roleid
+    JOIN etl.access_level AS l ON l.role_name = g.rolname
+    GROUP BY r.oid, r.rolname, r.rolconnlimit
+)
+SELECT
+    w.login,
+    'connections' AS name,
+    nullif(w.connection_limit, -1)::text AS wanted,
+    nullif(w.present_limit, -1)::text AS present,
+    format('ALTER ROLE %I CONNECTION LIMIT %s', w.login, w.connection_limit) AS statement
+FROM wanted AS w
+UNION ALL
+SELECT
+    w.login,
+    p.name,
+    p.wanted,
+    p.present,
+    format(
+        'ALTER ROLE %I IN DATABASE %I %s', w.login, current_database(),
+        CASE WHEN p.wanted IS NULL THEN format('RESET %s', p.name) ELSE format('SET %s = %L', p.name, p.wanted) END
+    )
+FROM wanted AS w
+CROSS JOIN LATERAL (
+    SELECT v.name, v.wanted, substring(c.setting FROM '=(.*)$') AS present
+    FROM (
+        VALUES
+            ('statement_timeout', (extract(epoch FROM w.statement_timeout) * 1000)::bigint || 'ms'),
+            ('idle_in_transaction_session_timeout', (extract(epoch FROM w.idle_timeout) * 1000)::bigint || 'ms'),
+            ('temp_file_limit', w.temporary_space / 1024 || 'kB')
+    ) AS v (name, wanted)
+    LEFT JOIN pg_db_role_setting AS s ON s.setrole = w.role_id
+        AND s.setdatabase = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+    LEFT JOIN LATERAL unnest(s.setconfig) AS c (setting) ON split_part(c.setting, '=', 1) = v.name
+) AS p;
+COMMENT ON VIEW etl.access_limit IS 'Limits of the users: what their levels give them, and what they have.';
+COMMENT ON COLUMN etl.access_limit.login IS 'User.';
+COMMENT ON COLUMN etl.access_limit.name IS 'connections, or the setting.';
+COMMENT ON COLUMN etl.access_limit.wanted IS 'Limit of the levels; NULL for none.';
+COMMENT ON COLUMN etl.access_limit.present IS 'Limit that is set; NULL for none.';
+COMMENT ON COLUMN etl.access_limit.statement IS 'Statement that sets what the levels give.';
+
+/*
+Sets the limits that the levels of the users give. What the caller may not set stays: temp_file_limit takes a superuser.
+Parameters: p_login, the user; NULL for all.
+Returns:    number of limits that changed.
+Writes:     roles of the server.
+*/
+CREATE OR REPLACE FUNCTION etl._set_limits(p_login text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_set_limits$
+DECLARE
+    v_statement text;
+    v_count bigint := 0;
+BEGIN
+    FOR v_statement IN
+        SELECT a.statement
+        FROM etl.access_limit AS a
+        WHERE a.wanted IS DISTINCT FROM a.present
+            AND (p_login IS NULL OR a.login = p_login)
+    LOOP
+        BEGIN
+            EXECUTE v_statement;
+            v_count := v_count + 1;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                NULL;
+        END;
+    END LOOP;
+    RETURN v_count;
+END
+$_set_limits$;
+COMMENT ON FUNCTION etl._set_limits(text) IS 'Sets the limits that the levels of the users give; returns how many changed.';
+
+/*
+Takes the right to create large objects from PUBLIC: they belong to no schema, so no permission of a schema holds them. A superuser alone can.
+*/
+CREATE OR REPLACE FUNCTION etl._refuse_large_objects()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_large_objects$
+DECLARE
+    v_routine regprocedure;
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
+        RETURN;
+    END IF;
+    FOR v_routine IN
+        SELECT p.oid
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace
+            AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
+            AND has_function_privilege('public', p.oid, 'EXECUTE')
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_routine);
+    END LOOP;
+END
+$_refuse_large_objects$;
+COMMENT ON FUNCTION etl._refuse_large_objects() IS 'Takes the right to create large objects from PUBLIC.';
 
 CREATE OR REPLACE VIEW etl.access_flaw AS
 SELECT
@@ -357,11 +476,24 @@ FROM (
 GROUP BY c.schema_name
 UNION ALL
 SELECT
+    a.login,
+    false,
+    format(
+        'limits of the user "%s" are not as its levels say: %s', a.login,
+        string_agg(format('%s %s, not %s', a.name, coalesce(a.present, 'none'), coalesce(a.wanted, 'none')), '; ' ORDER BY a.name)
+    ),
+    'Let a superuser execute: CALL etl.apply_permissions();'
+FROM etl.access_limit AS a
+WHERE a.wanted IS DISTINCT FROM a.present
+GROUP BY a.login
+UNION ALL
+SELECT
     l.role_name,
     false,
     format('the role "%s" does not see whether sessions of other roles are idle', l.role_name),
     format('Let a superuser execute: GRANT pg_read_all_stats TO %I;', l.role_name)
-FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) AS w
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s
+    WHERE s.owner_level IS NOT NULL) AS w
 JOIN etl.access_level AS l ON l.level = w.owner_level
 JOIN pg_roles AS o ON o.rolname = l.role_name
 WHERE NOT pg_has_role(o.oid, 'pg_read_all_stats', 'USAGE')
@@ -371,7 +503,8 @@ SELECT
     false,
     format('the user "%s" is a member of "%s", which owns the warehouse', m.rolname, o.rolname),
     format('REVOKE %I FROM %I;', o.rolname, m.rolname)
-FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) AS w
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s
+    WHERE s.owner_level IS NOT NULL) AS w
 JOIN etl.access_level AS l ON l.level = w.owner_level
 JOIN pg_roles AS o ON o.rolname = l.role_name
 JOIN pg_roles AS m ON m.oid <> o.oid AND NOT m.rolsuper AND pg_has_role(m.oid, o.oid, 'MEMBER')
@@ -777,6 +910,8 @@ BEGIN
     v_granted := v_granted + etl._change_privileges('GRANT', p_of_columns => true);
     PERFORM etl._set_default_privileges();
     PERFORM etl._empower_owners();
+    PERFORM etl._set_limits();
+    PERFORM etl._refuse_large_objects();
     IF v_owned + v_revoked + v_granted > 0 THEN
         PERFORM audit.note(
             'permissions applied', current_database(),
@@ -786,6 +921,55 @@ BEGIN
 END
 $apply_permissions$;
 COMMENT ON PROCEDURE etl.apply_permissions() IS 'Brings owners and permissions in line with etl.access_schema, etl.permission and etl.definer_routine.';
+
+/*
+Trigger: the procedure that alerts are handed to works with the rights of who named it. A run works with those of the owner of the warehouse, who has no
+business in the schemas of others, and its caller may be anybody.
+Writes:  audit._call_hook, where the writer may create it; otherwise the hook is called with the rights of the owner.
+*/
+CREATE OR REPLACE FUNCTION etl._bind_hook()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_bind_hook$
+DECLARE
+    v_role name;
+    v_call text;
+BEGIN
+    IF NOT has_schema_privilege('audit', 'CREATE') THEN
+        RETURN NULL;
+    END IF;
+    DROP FUNCTION IF EXISTS audit._call_hook(text, text, jsonb);
+    BEGIN
+        v_call := replace(replace(replace(etl._hook_call(NEW.value), '$1::text', 'p_kind'), '$2::text', 'p_message'), '$3::jsonb', 'p_details');
+    EXCEPTION
+        WHEN OTHERS THEN
+            RETURN NULL;
+    END;
+    EXECUTE format(
+        'CREATE FUNCTION audit._call_hook(p_kind text, p_message text, p_details jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER'
+        ' SET search_path = pg_catalog, pg_temp AS %L',
+        format('BEGIN %s; END', v_call)
+    );
+    EXECUTE format('COMMENT ON FUNCTION audit._call_hook(text, text, jsonb) IS %L', NEW.value);
+    REVOKE ALL ON FUNCTION audit._call_hook(text, text, jsonb) FROM PUBLIC;
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_schema AS s
+        JOIN etl.access_level AS l ON l.level = s.owner_level
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION audit._call_hook(text, text, jsonb) TO %I', v_role);
+    END LOOP;
+    RETURN NULL;
+END
+$_bind_hook$;
+COMMENT ON FUNCTION etl._bind_hook() IS 'Trigger: the procedure that alerts are handed to works with the rights of who named it.';
+
+CREATE OR REPLACE TRIGGER bind_hook
+    AFTER INSERT OR UPDATE OF value ON etl.setting
+    FOR EACH ROW
+    WHEN (NEW.value_type = 'procedure')
+    EXECUTE FUNCTION etl._bind_hook();
 
 /*
 Trigger: keeps values of rows out of the history of runs, which auditors read too. PostgreSQL quotes them in errors of the data:

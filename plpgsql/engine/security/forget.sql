@@ -18,39 +18,6 @@ $_keys_sql$;
 COMMENT ON FUNCTION etl._keys_sql(name[], regclass) IS 'Keys, given as a JSON array in $1, as a table k in the types of a relation.';
 
 /*
-Waits until no run is at work, and keeps new ones from starting until the transaction ends.
-Waits for the run without the lock on starts: a worker that joins takes the two in the other order.
-*/
-CREATE OR REPLACE FUNCTION etl._await_quiet()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_await_quiet$
-DECLARE
-    v_run_id bigint;
-BEGIN
-    LOOP
-        PERFORM pg_advisory_lock(etl._lock_class('start'), 0);
-        SELECT r.run_id
-        INTO v_run_id
-        FROM etl.run AS r
-        WHERE r.status = 'running'
-            AND etl._is_held('run', r.run_id);
-        IF NOT FOUND THEN
-            -- Held twice for a moment, then for the transaction alone.
-            PERFORM pg_advisory_xact_lock(etl._lock_class('start'), 0);
-            PERFORM pg_advisory_unlock(etl._lock_class('start'), 0);
-            RETURN;
-        END IF;
-        PERFORM pg_advisory_unlock(etl._lock_class('start'), 0);
-        PERFORM pg_advisory_lock(etl._lock_class('run'), etl._lock_number(v_run_id));
-        PERFORM pg_advisory_unlock(etl._lock_class('run'), etl._lock_number(v_run_id));
-    END LOOP;
-END
-$_await_quiet$;
-COMMENT ON FUNCTION etl._await_quiet() IS 'Waits until no run is at work, and keeps new ones from starting until the transaction ends.';
-
-/*
 Replaces personal data in the rows, or samples of rows, that the engine keeps as JSON.
 Parameters: p_subject, kind of subject; p_object, source table or dimension; p_key, key of a row as JSON.
 Returns:    number of rows.
@@ -327,7 +294,7 @@ DECLARE
     v_is_known boolean := EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = p_subject AND f.subject_key = v_key);
     v_relations oid[];
 BEGIN
-    PERFORM etl._await_quiet();
+    PERFORM etl._await_no_run();
     INSERT INTO etl.forgotten_subject (subject, subject_key)
     VALUES (p_subject, v_key)
     ON CONFLICT (subject, subject_key) DO NOTHING;

@@ -394,6 +394,7 @@ BEGIN
         WHEN current_setting('server_version_num')::integer < 160000 THEN ''
         ELSE ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE'
     END;
+    PERFORM etl._set_limits(p_login);
     PERFORM etl._audit('level granted', p_login, jsonb_build_object('level', p_level));
 END
 $grant_level$;
@@ -475,6 +476,7 @@ BEGIN
             ELSE format(' GRANTED BY %I', r_member.grantor)
         END;
     END LOOP;
+    PERFORM etl._set_limits(p_login);
     PERFORM etl._end_sessions(p_login);
     PERFORM etl._audit('level revoked', p_login, jsonb_build_object('level', p_level));
 END

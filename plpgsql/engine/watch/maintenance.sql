@@ -76,6 +76,20 @@ END
 $_maintenance_sql$;
 COMMENT ON FUNCTION etl._maintenance_sql() IS 'Statements that prune the engine''s history; the title is the table.';
 
+CREATE OR REPLACE FUNCTION etl._is_maintenance_due()
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_maintenance_due$
+    SELECT NOT EXISTS (
+        SELECT
+        FROM etl.maintenance AS m
+        WHERE m.maintained_at > clock_timestamp() - etl.get_setting('maintenance_every')::interval
+    )
+$_is_maintenance_due$;
+COMMENT ON FUNCTION etl._is_maintenance_due() IS 'Whether the last maintenance is as long ago as the setting maintenance_every says.';
+
 /*
 Prunes the engine's history, when the last time is as long ago as the setting maintenance_every says.
 Parameters: p_run_id, the run.
@@ -94,11 +108,7 @@ DECLARE
     v_deleted jsonb := jsonb_build_object();
     v_rows bigint;
 BEGIN
-    IF EXISTS (
-        SELECT
-        FROM etl.maintenance AS m
-        WHERE m.maintained_at > clock_timestamp() - etl.get_setting('maintenance_every')::interval
-    ) THEN
+    IF NOT etl._is_maintenance_due() THEN
         RETURN r_result;
     END IF;
     FOR r_statement IN

@@ -3,7 +3,12 @@
 CREATE OR REPLACE VIEW etl.run_status AS
 SELECT
     r.run_id,
-    CASE WHEN r.status = 'running' AND NOT etl._is_held('run', r.run_id) THEN 'interrupted' ELSE r.status END AS status,
+    CASE
+        WHEN r.status = 'running'
+            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
+            THEN 'interrupted'
+        ELSE r.status
+    END AS status,
     r.origin,
     r.only_tasks,
     r.full_refresh,
@@ -179,7 +184,8 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason
+    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason,
+    count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
 FROM etl.quarantine AS q
 GROUP BY q.object;
 COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
@@ -188,6 +194,7 @@ COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
 COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
 /*
 The SQL that the task of an object runs, in its order.
@@ -213,11 +220,10 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'bulk') AS e WHERE r_task.kind = 'fill'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'changed') AS e WHERE r_task.kind = 'extract'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._stage_sql(r_task.object, p_may_repeat => true) AS e WHERE r_task.kind = 'stage'
+            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
+            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
+            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
+            WHERE r_task.kind = c.kind
             UNION ALL
             (
                 SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)

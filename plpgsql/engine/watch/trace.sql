@@ -379,7 +379,7 @@ BEGIN
     SELECT *
     FROM etl._trace_section(
         3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
-        format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.operation', p_source_table, v_condition),
+        format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, v_condition),
         p_key, p_key_json, p_limit
     );
     RETURN QUERY
