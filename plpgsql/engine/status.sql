@@ -179,7 +179,11 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason
+    -- Who may not read rows of the source learns what kind of error it was.
+    CASE
+        WHEN has_column_privilege('etl.quarantine', 'reason', 'SELECT') THEN (array_agg(q.reason ORDER BY q.tried_at DESC))[1]
+        ELSE (array_agg(etl._without_values(q.sqlstate, q.reason) ORDER BY q.tried_at DESC))[1]
+    END AS latest_reason
 FROM etl.quarantine AS q
 GROUP BY q.object;
 COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
@@ -187,7 +191,7 @@ COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fa
 COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
-COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded, without values of the row where the reader may not see them.';
 
 /*
 The SQL that the task of an object runs, in its order.
