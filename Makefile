@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test server-packages lint ## Everything: style, types, 
 	$(BIN)/pytest --server all $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
+bench: $(VENV)/.installed-test ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: lint
@@ -44,6 +44,12 @@ format: $(VENV)/.installed-test ## Put Python into the house's style
 .PHONY: server-packages
 server-packages: ## Debian's PostgreSQL 15 for the tests, where apt and the rights are there
 	@bash tests/support/server-packages.sh
+
+.PHONY: released
+released: ## Add new migrations to the list of released ones, which are frozen
+	@cd migrations && touch released.sha256 && for file in */[0-9]*.sql; do \
+		grep -q "  $$file$$" released.sha256 || sha256sum "$$file" >>released.sha256; \
+	done
 
 .PHONY: clean
 clean: ## Remove what was built; the database in .oceanrecords stays

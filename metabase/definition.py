@@ -24,12 +24,14 @@ GRID_COLUMNS = 24
 FOLDER = Path(__file__).parent
 FILE = "dashboard.yaml"
 
-Display = Literal["table", "line", "bar", "area", "row"]
+Display = Literal["table", "line", "bar", "area", "row", "cards"]
 Format = Literal[
     "text",
     "number",
     "money",
+    "change",
     "percent",
+    "share",
     "points",
     "hours",
     "date",
@@ -37,6 +39,7 @@ Format = Literal[
     "quarter",
     "boolean",
     "sparkline",
+    "values",
 ]
 FilterType = Literal["date", "text"]
 CHARTS = ("line", "bar", "area", "row")
@@ -46,7 +49,9 @@ _Made = TypeVar("_Made")
 _DECIMALS: dict[str, int] = {
     "number": 0,
     "money": 0,
+    "change": 0,
     "percent": 1,
+    "share": 1,
     "points": 2,
     "hours": 1,
 }
@@ -126,7 +131,9 @@ class Column:
     Attributes:
         name: name in the answer.
         title: heading.
-        format: what the values are; percent and points are in hundredths already (12.5 is 12.5 %).
+        format: what the values are. Percent is a change, share a part of a whole; both, and points,
+            are in hundredths already (12.5 is 12.5 %). Change is money with a sign. Values are the
+            numbers behind a sparkline.
         decimals: digits after the point.
         hidden: not shown in a table.
         bar: a small bar is drawn beside the number in a table.
@@ -149,6 +156,34 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """A question that ranks members by sales: the offline page adds its numbers up by itself.
+
+    Attributes:
+        dimension: what is ranked.
+        limit: number of rows; of a movement, of gainers and of losers each.
+        movement: whether members are ranked by their change against the period before.
+    """
+
+    dimension: str
+    limit: int
+    movement: bool = False
+
+
+@dataclass(frozen=True)
+class Click:
+    """What a click on a value does: it sets a filter of the dashboard to it.
+
+    Attributes:
+        column: column of the answer whose value is taken.
+        filter: key of the filter.
+    """
+
+    column: str
+    filter: str
+
+
+@dataclass(frozen=True)
 class Question:
     """One question.
 
@@ -165,6 +200,9 @@ class Question:
         y: columns that are drawn, of a chart.
         goal: a line to compare with.
         filters: filter's key by variable.
+        figures: names of the figures that it shows; kpi.definition says what they mean.
+        ranking: how the offline page ranks; None if it shows the answers of the SQL.
+        click: what a click on a value does.
         visualization: settings for Metabase beyond those derived; None removes a derived one.
     """
 
@@ -180,6 +218,9 @@ class Question:
     y: tuple[str, ...] = ()
     goal: Goal | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
+    ranking: Ranking | None = None
+    click: Click | None = None
     visualization: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self, filter_values: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +267,30 @@ class Collection:
 
 
 @dataclass(frozen=True)
+class Subscription:
+    """The dashboard by e-mail, once a day.
+
+    Attributes:
+        hour: hour of the day, from 0 to 23, in Metabase's time zone.
+    """
+
+    hour: int
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An e-mail whenever a question has an answer.
+
+    Attributes:
+        question: key of the question, which has rows only when there is something to say.
+        hour: hour of the day at which it is asked, from 0 to 23, in Metabase's time zone.
+    """
+
+    question: str
+    hour: int
+
+
+@dataclass(frozen=True)
 class Dashboard:
     """The whole definition.
 
@@ -233,12 +298,15 @@ class Dashboard:
         key: stays when the name changes.
         name: title.
         description: what it is for.
-        currency: ISO 4217 code of all amounts.
+        currency: ISO 4217 code of all amounts; empty until the warehouse is asked
+            (`metabase.warehouse.resolve`), unless the definition demands one.
         group: the users that may look at it.
         collection: where it lives.
         filters: by key, in the order to show.
         questions: by key.
         folder: where the definition was read from.
+        subscription: the dashboard by e-mail; None for none.
+        alert: an e-mail when a question has an answer; None for none.
     """
 
     key: str
@@ -250,6 +318,8 @@ class Dashboard:
     filters: Mapping[str, Filter]
     questions: Mapping[str, Question]
     folder: Path
+    subscription: Subscription | None = None
+    alert: Alert | None = None
 
     @property
     def tiles(self) -> tuple[tuple[Question, Position], ...]:
@@ -404,7 +474,7 @@ def _build(raw: Mapping[str, Any], folder: Path) -> Dashboard:
         key=raw["key"],
         name=raw["name"],
         description=raw["description"].strip(),
-        currency=raw["currency"],
+        currency=raw.get("currency", ""),
         group=raw["group"],
         collection=Collection(
             raw["collection"]["key"],
@@ -414,6 +484,8 @@ def _build(raw: Mapping[str, Any], folder: Path) -> Dashboard:
         filters=filters,
         questions={key: _question(key, one, folder) for key, one in raw["questions"].items()},
         folder=folder,
+        subscription=_optional(Subscription, raw.get("subscription")),
+        alert=_optional(Alert, raw.get("alert")),
     )
 
 
@@ -442,6 +514,9 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
         y=tuple(raw.get("y", ())),
         goal=_optional(Goal, raw.get("goal")),
         filters=dict(raw.get("filters", {})),
+        figures=tuple(raw.get("figures", ())),
+        ranking=_optional(Ranking, raw.get("ranking")),
+        click=_optional(Click, raw.get("click")),
         visualization=dict(raw.get("visualization", {})),
     )
 
@@ -457,8 +532,10 @@ def _problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
     for question in dashboard.questions.values():
         yield from _sql_problems(question, dashboard)
         yield from _chart_problems(question, label)
+        yield from _ranking_problems(question, label)
     yield from _grid_problems(dashboard, label)
     yield from _filter_problems(dashboard, label)
+    yield from _click_problems(dashboard, label)
     yield from _file_problems(dashboard)
     names: dict[str, str] = {}
     for question in dashboard.questions.values():
@@ -544,6 +621,31 @@ def _chart_problems(question: Question, label: str) -> Iterable[Problem]:
                 )
         if all(column.hidden for column in question.columns.values()):
             yield problem("columns", "all columns are hidden", "Show one of them.")
+
+
+_RANKED = {
+    True: ("member", "change", "sales", "sales_before", "period"),
+    False: ("quantity", "sales", "share_percent"),
+}
+
+
+def _ranking_problems(question: Question, label: str) -> Iterable[Problem]:
+    if question.ranking is None:
+        return
+    known = _RANKED[question.ranking.movement]
+    if not question.ranking.movement:
+        known = (question.ranking.dimension, *known)
+    for name in question.columns:
+        if name not in known:
+            yield Problem(
+                label,
+                question.key,
+                f"columns.{name}",
+                "the offline page cannot calculate it",
+                f"Columns of this ranking are: {', '.join(known)}.",
+            )
+    if question.display != "table":
+        yield Problem(label, question.key, "ranking", "only a table ranks", "Use display: table.")
 
 
 def _grid_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
@@ -633,6 +735,35 @@ def _source_problems(
             f"{place}.column",
             f"question {question.key} has no column '{source.column}'",
             f"Its columns are: {', '.join(question.columns)}.",
+        )
+
+
+def _click_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
+    for question in dashboard.questions.values():
+        click = question.click
+        if click and click.column not in question.columns:
+            yield Problem(
+                label,
+                question.key,
+                "click.column",
+                f"'{click.column}' is none of the columns",
+                f"Columns are: {', '.join(question.columns)}.",
+            )
+        if click and click.filter not in dashboard.filters:
+            yield Problem(
+                label,
+                question.key,
+                "click.filter",
+                f"there is no filter '{click.filter}'",
+                f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
+            )
+    if dashboard.alert and dashboard.alert.question not in dashboard.questions:
+        yield Problem(
+            label,
+            None,
+            "alert.question",
+            f"there is no question '{dashboard.alert.question}'",
+            f"Questions are: {', '.join(dashboard.questions)}.",
         )
 
 

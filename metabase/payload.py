@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metabase import identity
-from metabase.definition import Column, Dashboard, Filter, Position, Question
+from metabase.definition import CHARTS, Column, Dashboard, Filter, Position, Question
 from metabase.questions import tags
 
 # type of a variable, of the widget of a question, of the dashboard's filter, and the filter's
@@ -59,12 +59,15 @@ def card(
     key = identity.question_key(dashboard.key, question.key)
     return {
         "name": question.name,
-        "description": identity.marked(question.description, "question", key),
-        "display": question.display,
+        "description": question.description,
+        "display": display(question),
         "type": "question",
         "collection_id": collection,
         "dataset_query": dataset_query(dashboard, question, database),
-        "visualization_settings": visualization_settings(dashboard, question),
+        "visualization_settings": {
+            **visualization_settings(dashboard, question),
+            identity.CARD_MARK: key,
+        },
         "parameters": [
             {
                 "id": identity.tag_id(question.key, tag),
@@ -82,6 +85,11 @@ def _tag_filters(dashboard: Dashboard, question: Question) -> dict[str, Filter]:
     return {tag: dashboard.filters[question.filters[tag]] for tag in tags(question.sql)}
 
 
+def display(question: Question) -> str:
+    """Return Metabase's name of a display; cards are drawn by the offline page alone."""
+    return "table" if question.display == "cards" else question.display
+
+
 def visualization_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]:
     """Return how a question is shown: what its display and formats say, and its own settings."""
     settings = derived_settings(dashboard, question)
@@ -93,11 +101,11 @@ def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]
     """Return how a question is shown, without its own settings."""
     settings: dict[str, Any] = {
         "column_settings": {
-            json.dumps(["name", column.name], separators=(",", ":")): _column(dashboard, column)
+            _column_reference(column.name): _column(dashboard, column)
             for column in question.columns.values()
         }
     }
-    if question.display == "table":
+    if display(question) == "table":
         settings["table.columns"] = [
             {"name": column.name, "enabled": not column.hidden}
             for column in question.columns.values()
@@ -122,16 +130,18 @@ def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]
 def _column(dashboard: Dashboard, column: Column) -> dict[str, Any]:
     settings: dict[str, Any] = {"column_title": column.title}
     match column.format:
-        case "money":
+        case "money" | "change" if dashboard.currency:
             settings |= {
                 "number_style": "currency",
                 "currency": dashboard.currency,
                 "currency_in_header": False,
                 "decimals": column.decimals,
             }
+        case "money" | "change":
+            settings |= {"number_style": "decimal", "decimals": column.decimals}
         case "number":
             settings |= {"number_style": "decimal", "decimals": column.decimals}
-        case "percent":
+        case "percent" | "share":
             settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " %"}
         case "points":
             settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " pp"}
@@ -194,7 +204,7 @@ def dashcard(
         "size_y": position.height,
         "dashboard_tab_id": None,
         "series": [],
-        "visualization_settings": {},
+        "visualization_settings": _click_settings(question),
         "parameter_mappings": [
             {
                 "parameter_id": identity.parameter_id(question.filters[tag]),
@@ -204,3 +214,30 @@ def dashcard(
             for tag in tags(question.sql)
         ],
     }
+
+
+def _click_settings(question: Question) -> dict[str, Any]:
+    """Return the settings of a tile: what a click on a value does."""
+    if question.click is None:
+        return {}
+    parameter = identity.parameter_id(question.click.filter)
+    column = question.click.column
+    behaviour = {
+        "type": "crossfilter",
+        "parameterMapping": {
+            parameter: {
+                "id": parameter,
+                "source": {"type": "column", "id": column, "name": column},
+                "target": {"type": "parameter", "id": parameter},
+            }
+        },
+    }
+    if question.display in CHARTS:
+        return {"click_behavior": behaviour}
+    # Of a table, each column has a behaviour of its own.
+    return {"column_settings": {_column_reference(column): {"click_behavior": behaviour}}}
+
+
+def _column_reference(name: str) -> str:
+    """Return how settings name a column."""
+    return json.dumps(["name", name], separators=(",", ":"))

@@ -1,16 +1,20 @@
 -- What a login is, and what it sees: one row, or none when there is no such role.
--- Parameters: role.
+-- Parameters: role; schema, the only one that it should see; level, the group role that it should be a member of.
 SELECT
     pg_roles.rolcanlogin AS can_log_in,
     pg_roles.rolsuper OR pg_roles.rolbypassrls OR pg_roles.rolcreaterole OR pg_roles.rolcreatedb
         OR pg_roles.rolreplication AS is_powerful,
-    has_schema_privilege(pg_roles.oid, 'kpi', 'USAGE') AS sees_kpi,
+    has_schema_privilege(pg_roles.oid, %(schema)s::text, 'USAGE') AS sees_schema,
     ARRAY(
         SELECT relation.oid::regclass::text
         FROM pg_class AS relation
-        WHERE relation.relnamespace = 'kpi'::regnamespace
+        WHERE relation.relnamespace = %(schema)s::text::regnamespace
             AND relation.relkind IN ('r', 'p', 'v', 'm', 'f')
             AND NOT has_table_privilege(pg_roles.oid, relation.oid, 'SELECT')
+            -- What the level does not see, the login need not see either.
+            AND coalesce(
+                has_table_privilege(to_regrole(%(level)s::text)::oid, relation.oid, 'SELECT'), true
+            )
         ORDER BY 1
     ) AS unseen,
     ARRAY(
@@ -25,7 +29,7 @@ SELECT
                 has_table_privilege(
                     pg_roles.oid, relation.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
                 )
-                OR namespace.nspname <> 'kpi'
+                OR namespace.nspname <> %(schema)s::text
                 AND has_any_column_privilege(pg_roles.oid, relation.oid, 'SELECT')
             )
             -- What an extension grants to everybody (pg_cron's own tables, filtered by row) is not ours.

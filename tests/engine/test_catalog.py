@@ -235,45 +235,11 @@ def test_tasks_wait_for_what_they_need(library: Library) -> None:
     ]
 
 
-def test_what_most_work_waits_for_comes_first(library: Library) -> None:
-    """A dimension that a fact waits for is loaded while that fact's own mirror is still to be merged."""
-    order = library.rows(
-        "SELECT task FROM etl.task WHERE kind IN ('stage', 'dimension', 'fact', 'aggregate') ORDER BY position"
-    )
-    place = {task: number for number, (task,) in enumerate(order)}
-    for task, predecessor in library.rows("SELECT task, predecessor FROM etl.task_edge"):
-        if task in place and predecessor in place:
-            assert place[predecessor] < place[task]
-    assert place["dimension:dim_book"] < place["stage:loans"] < place["fact:fact_loan"]
-
-
-def test_what_a_large_batch_brought_most_of_comes_first(library: Library) -> None:
-    """Of what was extracted, and what follows from it; a first load is ordered by what there is."""
-
-    def order() -> list[str]:
-        return [
-            task
-            for (task,) in library.rows(
-                "SELECT task FROM etl.task_run WHERE run_id = (SELECT max(run_id) FROM etl.run)"
-                " AND kind IN ('stage', 'dimension', 'fact') ORDER BY position"
-            )
-        ]
-
-    library.run()
-    library.run()
-    usual = order()
-    library.execute("UPDATE etl.task_run SET status = 'pending' WHERE run_id = 2")
-    library.execute(
-        "UPDATE etl.extraction SET rows_extracted = CASE source_table WHEN 'loans' THEN 1000000 ELSE 10 END"
-        " WHERE batch_id = (SELECT max(batch_id) FROM etl.batch)"
-    )
-    library.execute("SELECT etl._order_batch(1)")
-    assert order() == usual
-    library.execute("SELECT etl._order_batch(2)")
-    ordered = order()
-    assert set(ordered) == set(usual)
-    assert ordered[0] == "stage:loans" != usual[0]
-    assert ordered.index("fact:fact_loan") < ordered.index("stage:orders")
+def test_tasks_come_in_the_order_of_the_graph_then_of_their_names(library: Library) -> None:
+    tasks = library.rows("SELECT kind, object FROM etl.task ORDER BY position")
+    kinds = ["fill", "extract", "stage", "dimension", "fact", "aggregate", "check", "maintain"]
+    order = [(kinds.index(kind), name) for kind, name in tasks]
+    assert order == sorted(order)
 
 
 def test_what_lies_beyond_the_last_key_is_told_by_an_index_alone(library: Library) -> None:
@@ -416,7 +382,7 @@ def test_hostile_names_are_names_and_nothing_else(hostile: Library) -> None:
 
 def test_hostile_names_are_shown_by_the_status_views(hostile: Library) -> None:
     hostile.run()
-    assert hostile.value("SELECT count(*) FROM etl.task_status WHERE object = %s", EVIL) == 4
+    assert hostile.value("SELECT count(*) FROM etl.task_status WHERE object = %s", EVIL) == 3
     assert hostile.rows("SELECT statement FROM etl.object_sql(%s)", EVIL)
 
 

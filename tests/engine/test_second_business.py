@@ -31,7 +31,7 @@ def test_it_needs_no_routine_of_its_own(new_database: object, library: Library) 
 def test_no_routine_of_the_engine_names_the_retailer() -> None:
     """The engine's files speak of no table of the operational system."""
     words = ("customer", "order_line", "product", "supplier", "payment")
-    for path in ENGINE.glob("*.sql"):
+    for path in ENGINE.rglob("*.sql"):
         code = "\n".join(
             line.partition("--")[0] for line in path.read_text(encoding="utf-8").splitlines()
         )
@@ -110,6 +110,37 @@ def test_it_follows_deletions(library: Library) -> None:
     fact = library.loan(loan)
     assert (fact["is_deleted"], fact["loan_count"]) == (True, 0)
     assert library.rows("SELECT is_current FROM dwh.dim_member WHERE member_key > 0") == [(False,)]
+
+
+def test_it_follows_a_changed_key(library: Library) -> None:
+    """The old member ends, and the new one begins; no row is marked but for the trigger on the key."""
+    member = library.member("Ann")
+    library.run()
+    library.execute("UPDATE library.members SET member_id = member_id + 100")
+    library.run()
+    current = "SELECT member_id FROM dwh.dim_member WHERE is_current AND member_key > 0"
+    assert library.rows(current) == [(member + 100,)]
+
+
+def test_it_follows_a_truncated_table(library: Library) -> None:
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    library.execute("TRUNCATE library.loans")
+    library.run()
+    assert library.loan(loan)["is_deleted"] is True
+
+
+def test_it_follows_a_writer_that_replicates(library: Library) -> None:
+    """Ordinary triggers do not fire for a session that applies changes as a replica."""
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    library.execute("SET session_replication_role = replica")
+    library.execute("UPDATE library.members SET name = 'Anna'")
+    library.execute("DELETE FROM library.loans")
+    library.execute("RESET session_replication_role")
+    library.run()
+    fact = library.loan(loan)
+    assert (fact["member_name"], fact["is_deleted"]) == ("Anna", True)
 
 
 def test_it_says_which_sql_it_runs(library: Library) -> None:

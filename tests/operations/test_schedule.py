@@ -63,10 +63,7 @@ def held(database: Database) -> Iterator[psycopg.Connection[Any]]:
 
 
 def at_work(database: Database, workers: int) -> bool:
-    query = (
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = etl._lock_class('run')::oid "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
+    query = "SELECT count(*) FROM etl.worker AS w WHERE etl._is_live(w.pid, w.lock_key)"
     return bool(database.value(query) == workers)
 
 

@@ -177,11 +177,14 @@ def test_a_warehouse_older_than_promised_is_stale(
     assert findings(cli("doctor", "--json"))["freshness"]["status"] == "ok"
     database.execute("UPDATE etl.setting SET value = '1 microsecond' WHERE name = 'stale_after'")
     finished = cli("doctor", "--json")
-    assert finished.returncode == 0
+    assert finished.returncode == 1
     found = findings(finished)["freshness"]
-    assert found["status"] == "warning"
+    assert found["status"] == "failed"
     assert "1 microsecond" in found["message"]
     assert "oceanrecords run" in found["remedy"]
+    finished = cli("doctor", "--no-fail", "--json")
+    assert finished.returncode == 0
+    assert findings(finished)["freshness"]["status"] == "warning"
 
 
 def test_a_run_that_did_not_succeed_is_pointed_out(

@@ -194,17 +194,15 @@ def test_a_customer_that_was_never_loaded(database: Database, play: Play) -> Non
 
 
 def test_it_waits_for_a_live_run(database: Database, play: Play, marie: int) -> None:
-    run_id = play.value("SELECT etl.start_run()")
+    run_id = play.value("SELECT etl.start_run('{customers}')")
     worker, forgetter = database.connect(), database.connect()
     replaced: list[Any] = []
-    worker.execute(
-        "SELECT pg_advisory_lock_shared(etl._lock_class('run'), etl._lock_number(%s))", [run_id]
-    )
+    worker.execute("SELECT etl._enlist(%s)", [run_id])
     # A worker counts as live while it executes something.
     working = Background(lambda: worker.execute("SELECT pg_sleep(600)"))
-    wait_for(lambda: database.value("SELECT etl._is_held('run', %s)", run_id), "the run to be held")
+    wait_for(lambda: database.value("SELECT etl._live_run() IS NOT NULL"), "the run to be live")
     forget = "SELECT * FROM etl.forget('customer', %s)"
-    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = %s"
     with background(lambda: replaced.extend(forgetter.execute(forget, [str(marie)]))):
         wait_for(
             lambda: database.value(waits, forgetter.info.backend_pid),

@@ -46,9 +46,12 @@ WHERE NOT EXISTS (SELECT FROM dwh.dim_product AS d WHERE d.product_key = f.produ
 UNION ALL
 SELECT 'order of a line does not exist', 'fact_order_line ' || order_id || '/' || line_number
 FROM dwh.fact_order_line AS f
-WHERE NOT EXISTS (SELECT FROM dwh.fact_order AS o WHERE o.order_id = f.order_id)
-    -- Until a first load makes its foreign keys again; a worker that dies may end it before that, and the next run goes on.
-    AND NOT EXISTS (SELECT FROM etl.deferred_constraint AS c WHERE c.fact = 'fact_order_line')
+WHERE NOT f.is_deleted
+    AND NOT EXISTS (SELECT FROM dwh.fact_order AS o WHERE o.order_id = f.order_id)
+    -- Until its order is loaded, or while that is in quarantine.
+    AND NOT EXISTS (SELECT FROM etl.load_state AS s WHERE s.object = 'fact_order' AND s.needs_reload)
+    AND NOT EXISTS (SELECT FROM work.fact_order_key AS k WHERE k.order_id = f.order_id)
+    AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = 'fact_order' AND q.row_key = jsonb_build_object('order_id', f.order_id))
 UNION ALL
 SELECT 'a deleted row still counts', 'fact_order ' || order_id
 FROM dwh.fact_order

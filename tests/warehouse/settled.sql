@@ -24,9 +24,6 @@ FROM etl.load_state
 WHERE needs_reload
     OR loaded_batch_id IS DISTINCT FROM (SELECT max(batch_id) FROM etl.batch)
 UNION ALL
-SELECT 'a foreign key is set aside', fact || ': ' || constraint_name
-FROM etl.deferred_constraint
-UNION ALL
 SELECT 'a mirror lags behind', s.source_table
 FROM etl.source_table AS s
 LEFT JOIN etl.watermark AS w USING (source_table)

@@ -293,7 +293,7 @@ def test_an_order_with_a_date_outside_the_calendar_is_left_out_of_the_stars(trad
     order = trading.shop.order(
         trading.customer, trading.address, {trading.product: 1}, ordered_at="1997-12-31 12:00+00"
     )
-    trading.run()
+    trading.run(expect="partial")
     assert trading.rows("SELECT object, row_key FROM etl.quarantine ORDER BY object") == [
         ("fact_order", {"order_id": order}),
         ("fact_order_line", {"order_id": order, "line_number": 1}),
@@ -576,7 +576,12 @@ def test_running_twice_with_nothing_new_changes_not_one_row(trading: Play) -> No
     before = _fingerprint(trading)
     trading.run()
     assert _fingerprint(trading) == before
-    assert trading.value("SELECT sum(rows_read) FROM etl.task_status WHERE kind <> 'check'") == 0
+    assert (
+        trading.value(
+            "SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind <> 'check'"
+        )
+        == 0
+    )
 
 
 def test_a_row_written_with_the_same_values_changes_nothing_in_the_stars(trading: Play) -> None:
@@ -657,7 +662,12 @@ def test_what_was_read_is_not_read_again_while_an_old_transaction_stays_open(
     trading.shop.order(trading.customer, trading.address, {trading.product: 1})
     trading.run()
     trading.run()
-    assert trading.value("SELECT sum(rows_read) FROM etl.task_status WHERE kind = 'extract'") == 0
+    assert (
+        trading.value(
+            "SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'"
+        )
+        == 0
+    )
     late.execute("ROLLBACK")
 
 
@@ -720,6 +730,8 @@ def test_a_line_committed_with_its_order_never_comes_without_it(trading: Play) -
 
     A writer commits order and lines while the run has extracted order_lines and waits at orders.
     """
+    # Something waits, so that the run does not ask whether anything is new.
+    trading.loader.execute("SELECT etl._request_reload('{dim_status}')")
     blocker = trading.connect()
     blocker.execute("BEGIN")
     blocker.execute("LOCK TABLE oceanrecords.orders IN ACCESS EXCLUSIVE MODE")

@@ -1,4 +1,4 @@
-"""Versions of a member never overlap, whoever writes them: a trigger of each dimension looks at each statement."""
+"""Versions of a member never overlap, whoever writes them: an exclusion constraint of each dimension sees to it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ VERSION = (
 )
 CLOSE = "UPDATE dwh.dim_customer SET valid_to = {at!r}, is_current = false WHERE customer_id = {customer} AND is_current"
 GUARDS = """
-SELECT tgrelid::regclass::text, tgenabled = 'O' FROM pg_trigger
-WHERE tgfoid = 'etl._refuse_overlap'::regproc ORDER BY 1, 2
+SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE contype = 'x' AND connamespace = 'dwh'::regnamespace ORDER BY 1, 2
 """
 
 
@@ -40,12 +40,7 @@ def close(shop: Play, at: str) -> str:
 def test_an_overlapping_version_is_refused(shop: Play) -> None:
     with pytest.raises(psycopg.errors.ExclusionViolation) as refused:
         shop.loader.execute(version(shop, "2025-01-01", "2025-02-01"))
-    told = refused.value.diag
-    assert told.message_primary == (
-        f"versions of member ({shop.customer}) of dwh.dim_customer overlap"
-    )
-    assert str(told.message_detail).startswith("One holds from -infinity to infinity, the next")
-    assert told.message_hint == "Let a version end where the next one begins, or before."
+    assert refused.value.diag.constraint_name == "dim_customer_versions"
     assert shop.value("SELECT count(*) FROM dwh.dim_customer WHERE customer_key > 0") == 1
 
 
@@ -67,23 +62,6 @@ def test_a_version_that_is_lengthened_into_the_next_is_refused(shop: Play) -> No
     )
 
 
-def test_versions_that_become_narrower_are_not_looked_at(shop: Play) -> None:
-    """Nor does their writer wait for others, as one does whose versions may overlap."""
-    looking = (
-        "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
-        " AND classid = etl._lock_class('versions')::oid"
-    )
-    shop.loader.execute("BEGIN")
-    shop.loader.execute(close(shop, "2025-01-01"))
-    assert shop.value(looking) == 0
-    shop.loader.execute(
-        "UPDATE dwh.dim_customer SET valid_to = '2025-01-02' WHERE customer_id = %s",
-        [shop.customer],
-    )
-    assert shop.value(looking) == 1
-    shop.loader.execute("ROLLBACK")
-
-
 def test_a_version_that_is_given_to_another_member_is_looked_at(shop: Play) -> None:
     other = shop.shop.customer("Bea")
     shop.run()
@@ -92,18 +70,6 @@ def test_a_version_that_is_given_to_another_member_is_looked_at(shop: Play) -> N
             "UPDATE dwh.dim_customer SET customer_id = %s WHERE customer_id = %s",
             [other, shop.customer],
         )
-
-
-def test_a_guard_that_is_not_told_what_was_there_is_replaced(shop: Play) -> None:
-    """As an earlier release made them."""
-    shop.loader.execute(
-        "CREATE OR REPLACE TRIGGER refuse_overlap_on_update AFTER UPDATE ON dwh.dim_status"
-        " REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION etl._refuse_overlap()"
-    )
-    shop.loader.execute("CALL etl.build()")
-    shop.loader.execute("UPDATE oceanrecords.order_statuses SET name = name || '!'")
-    shop.run()
-    shop.assert_right()
 
 
 def test_members_that_stand_for_unknown_are_no_versions(shop: Play) -> None:
@@ -129,31 +95,32 @@ def test_writers_wait_for_each_other_and_see_what_was_committed(shop: Play) -> N
     assert isinstance(late.join(), psycopg.errors.ExclusionViolation)
 
 
-def test_each_dimension_is_guarded_and_its_guards_are_on_after_the_first_load(shop: Play) -> None:
+def test_each_dimension_is_guarded_after_the_initial_load_and_once(shop: Play) -> None:
     dimensions = shop.rows(
         "SELECT dimension_table::text FROM etl.dimension WHERE transform_view IS NOT NULL ORDER BY 1"
     )
     guards = shop.rows(GUARDS)
-    assert guards == [(table, True) for (table,) in dimensions for _ in range(2)]
+    assert [table for table, _ in guards] == [table for (table,) in dimensions]
+    assert all("DEFERRABLE" in definition for _, definition in guards)
     shop.loader.execute("CALL etl.build()")
     assert shop.rows(GUARDS) == guards
 
 
-def test_a_dimension_with_an_exclusion_constraint_is_left_alone(shop: Play) -> None:
+def test_a_dimension_with_an_exclusion_constraint_of_its_own_is_left_alone(shop: Play) -> None:
     shop.loader.execute(
-        "DROP TRIGGER refuse_overlap_on_insert ON dwh.dim_status;"
-        "DROP TRIGGER refuse_overlap_on_update ON dwh.dim_status;"
-        "ALTER TABLE dwh.dim_status ADD EXCLUDE USING gist (order_status_id WITH =, tstzrange(valid_from, valid_to) WITH &&)"
+        "ALTER TABLE dwh.dim_status DROP CONSTRAINT dim_status_versions;"
+        "ALTER TABLE dwh.dim_status ADD CONSTRAINT own EXCLUDE USING gist (order_status_id WITH =, tstzrange(valid_from, valid_to) WITH &&)"
     )
     shop.loader.execute("CALL etl.build()")
-    assert "dwh.dim_status" not in dict(shop.rows(GUARDS))
+    assert len(shop.rows(GUARDS)) == len(dict(shop.rows(GUARDS)))
+    assert not dict(shop.rows(GUARDS))["dwh.dim_status"].endswith("DEFERRABLE")
 
 
-def test_what_was_written_with_the_guards_off_is_looked_at(shop: Play) -> None:
+def test_what_was_written_in_bulk_is_checked_at_its_end(shop: Play) -> None:
     shop.loader.execute("BEGIN")
     rebuild = shop.value("SELECT etl._begin_bulk('dwh.dim_customer')")
     shop.loader.execute(version(shop, "2025-01-01", "2025-02-01"))
     with pytest.raises(psycopg.errors.ExclusionViolation):
         shop.loader.execute("SELECT etl._finish_bulk('dwh.dim_customer', %s)", [rebuild])
     shop.loader.execute("ROLLBACK")
-    assert all(on for _, on in shop.rows(GUARDS))
+    assert "dwh.dim_customer" in dict(shop.rows(GUARDS))

@@ -1,0 +1,222 @@
+-- Columns of tables and views: which of them a load writes, and the types in which their values are held and compared.
+
+CREATE OR REPLACE FUNCTION etl._base_type(p_relation regclass, p_column name)
+RETURNS TABLE (type_oid oid, type_modifier integer)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_base_type$
+    WITH RECURSIVE base (type_oid, type_modifier, base_oid, base_modifier) AS (
+        SELECT a.atttypid, a.atttypmod, t.typbasetype, t.typtypmod
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = p_relation
+            AND a.attname = p_column
+            AND NOT a.attisdropped
+        UNION ALL
+        SELECT b.base_oid, CASE WHEN b.type_modifier = -1 THEN b.base_modifier ELSE b.type_modifier END, t.typbasetype, t.typtypmod
+        FROM base AS b
+        JOIN pg_type AS t ON t.oid = b.base_oid
+        WHERE b.base_oid <> 0
+    )
+    SELECT b.type_oid, b.type_modifier
+    FROM base AS b
+    WHERE b.base_oid = 0
+$_base_type$;
+COMMENT ON FUNCTION etl._base_type(regclass, name) IS 'Type of a column with its modifier; of a domain, the type that it stands on.';
+
+/*
+Type in which a column is held in the tables that the engine makes for itself.
+Returns:    SQL type: of a domain its base type, since its constraints belong to the target and not to what is on the way there.
+*/
+CREATE OR REPLACE FUNCTION etl._held_type(p_relation regclass, p_column name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $_held_type$
+    SELECT format_type(b.type_oid, b.type_modifier)
+    FROM etl._base_type(p_relation, p_column) AS b
+$_held_type$;
+COMMENT ON FUNCTION etl._held_type(regclass, name) IS 'Type in which a column is held in the tables that the engine makes for itself.';
+
+/*
+Type to which values are cast before they are compared with a column.
+Returns:    SQL type. Without a length where a cast would cut the value instead of refusing it; of char(n), text, so that padding does not
+            count.
+*/
+CREATE OR REPLACE FUNCTION etl._compared_type(p_relation regclass, p_column name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $_compared_type$
+    SELECT CASE b.type_oid::regtype
+        WHEN 'bpchar'::regtype THEN 'text'
+        WHEN 'varchar'::regtype THEN 'character varying'
+        WHEN 'bit'::regtype THEN 'bit varying'
+        WHEN 'varbit'::regtype THEN 'bit varying'
+        ELSE format_type(b.type_oid, b.type_modifier)
+    END
+    FROM etl._base_type(p_relation, p_column) AS b
+$_compared_type$;
+COMMENT ON FUNCTION etl._compared_type(regclass, name) IS 'Type to which values are cast before they are compared with a column.';
+
+/*
+Casts that a table's own columns need before their images are compared: those of domains, char(n) and bit(n).
+Returns:    object of column names and types, for "casts" of etl._render.
+*/
+CREATE OR REPLACE FUNCTION etl._casts(p_relation regclass)
+RETURNS jsonb
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_casts$
+    SELECT coalesce(jsonb_object_agg(a.attname, etl._compared_type(p_relation, a.attname)), '{}')
+    FROM pg_attribute AS a
+    JOIN pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = p_relation
+        AND a.attnum > 0
+        AND NOT a.attisdropped
+        AND (t.typtype = 'd' OR t.typname IN ('bpchar', 'bit'))
+$_casts$;
+COMMENT ON FUNCTION etl._casts(regclass) IS 'Casts that a table''s own columns need before their images are compared.';
+
+/*
+An expression in the type in which a column is compared. It is cast only where it has another one: the name of a type is looked up in its schema, which the
+role that runs the loads may have no business in.
+Parameters: p_expression, SQL text; p_source, p_column, relation and column whose type the expression has; p_table, the table whose column of that name counts.
+Returns:    SQL text.
+*/
+CREATE OR REPLACE FUNCTION etl._cast(p_expression text, p_source regclass, p_column name, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_cast$
+    SELECT CASE
+        WHEN s.atttypid = b.type_oid AND (s.atttypmod = b.type_modifier OR etl._compared_type(p_table, p_column) = format_type(b.type_oid, NULL))
+            AND b.type_oid NOT IN ('bpchar'::regtype, 'bit'::regtype)
+            THEN p_expression
+        ELSE format('%s::%s', p_expression, etl._compared_type(p_table, p_column))
+    END
+    FROM etl._base_type(p_table, p_column) AS b
+    LEFT JOIN pg_attribute AS s ON s.attrelid = p_source AND s.attname = p_column
+$_cast$;
+COMMENT ON FUNCTION etl._cast(text, regclass, name, regclass) IS 'An expression in the type in which a column is compared.';
+
+/*
+Columns for a SELECT, each in the type in which it is compared.
+Parameters: p_columns, the columns; p_alias, of the row that has them; p_source, the relation that the row is of; p_table, the table whose types count.
+Returns:    SQL text: a comma and a line for each column.
+*/
+CREATE OR REPLACE FUNCTION etl._cast_list(p_columns name[], p_alias text, p_source regclass, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_cast_list$
+    SELECT coalesce(string_agg(
+        format(E',\n%s AS %I', etl._cast(p_alias || '.' || quote_ident(c.name), p_source, c.name, p_table), c.name), '' ORDER BY c.position
+    ), '')
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+$_cast_list$;
+COMMENT ON FUNCTION etl._cast_list(name[], text, regclass, regclass) IS 'Columns for a SELECT, each in the type in which it is compared.';
+
+CREATE OR REPLACE FUNCTION etl._writable_columns(p_table regclass)
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_writable_columns$
+    SELECT coalesce(array_agg(a.attname ORDER BY a.attnum), '{}')
+    FROM pg_attribute AS a
+    WHERE a.attrelid = p_table
+        AND a.attnum > 0
+        AND NOT a.attisdropped
+        AND a.attgenerated = ''
+        AND a.attidentity <> 'a'
+$_writable_columns$;
+COMMENT ON FUNCTION etl._writable_columns(regclass) IS 'Columns of a table that a load writes: not those that PostgreSQL generates.';
+
+/*
+Shape of a table of the engine that holds rows of another one.
+Parameters: p_table, the other table; p_columns, its columns.
+Returns:    columns of a SELECT, each NULL in the type in which it is held.
+*/
+CREATE OR REPLACE FUNCTION etl._shape(p_table regclass, p_columns name[])
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_shape$
+    SELECT string_agg(
+        format('NULL::%s%s AS %I', etl._held_type(p_table, c.name), CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation END, c.name),
+        ', ' ORDER BY c.position
+    )
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+    JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
+    JOIN pg_type AS t ON t.oid = a.atttypid
+$_shape$;
+COMMENT ON FUNCTION etl._shape(regclass, name[]) IS 'Columns of a SELECT that shapes a table of the engine after another table.';
+
+CREATE OR REPLACE FUNCTION etl._measure_default(p_table regclass, p_measure name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_measure_default$
+    SELECT CASE
+        WHEN NOT a.attnotnull THEN ''
+        WHEN b.type_oid = 'boolean'::regtype THEN ' ELSE false'
+        ELSE ' ELSE ''0'''
+    END
+    FROM pg_attribute AS a
+    CROSS JOIN etl._base_type(p_table, p_measure) AS b
+    WHERE a.attrelid = p_table
+        AND a.attname = p_measure
+$_measure_default$;
+COMMENT ON FUNCTION etl._measure_default(regclass, name) IS 'What a measure of a deleted row is: ELSE branch of a CASE, empty for NULL.';
+
+/*
+Schemas in which the equality of key columns lies other than pg_catalog, such as that of the extension citext: a key is compared by its own operator.
+Parameters: p_table, the table; p_key, its key columns.
+*/
+CREATE OR REPLACE FUNCTION etl._operator_schemas(p_table regclass, p_key name[])
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_schemas$
+    SELECT coalesce(array_agg(DISTINCT n.nspname), '{}')
+    FROM unnest(p_key) AS k (name)
+    CROSS JOIN LATERAL etl._base_type(p_table, k.name) AS a
+    JOIN pg_opclass AS c ON c.opcintype = a.type_oid AND c.opcdefault
+    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = a.type_oid AND o.amoprighttype = a.type_oid AND o.amopstrategy = 3
+    JOIN pg_operator AS e ON e.oid = o.amopopr
+    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
+$_operator_schemas$;
+COMMENT ON FUNCTION etl._operator_schemas(regclass, name[]) IS 'Schemas in which the equality of key columns lies other than pg_catalog.';
+
+CREATE OR REPLACE FUNCTION etl._search_path(p_schemas name[])
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_search_path$
+    SELECT concat_ws(', ', 'pg_catalog', (SELECT string_agg(DISTINCT quote_ident(s.name), ', ') FROM unnest(p_schemas) AS s (name)), 'pg_temp')
+$_search_path$;
+COMMENT ON FUNCTION etl._search_path(name[]) IS 'Value of search_path under which keys are compared by their own operators: pg_catalog and the schemas given.';
+
+CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_path$
+    SELECT etl._search_path(etl._operator_schemas(p_table, p_key))
+$_operator_path$;
+COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a table are compared by their own operators.';

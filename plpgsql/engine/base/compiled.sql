@@ -1,0 +1,61 @@
+-- Routines of schema compiled: written by etl.build() from templates, one for each object and step, and called by the runs. Their SQL is
+-- static, so an error names routine and line, plpgsql_check and pg_stat_user_functions see them, and \sf shows what runs.
+
+/*
+Creates or replaces a compiled routine.
+Parameters: p_name, its name in schema compiled; p_parameters, p_result, as in CREATE FUNCTION; p_comment, what it does; p_body, of the
+            language PL/pgSQL; p_settings, further SET clauses, each as name = value.
+Returns:    p_name.
+Writes:     schema compiled.
+*/
+CREATE OR REPLACE FUNCTION etl._create_compiled(
+    p_name name,
+    p_parameters text,
+    p_result text,
+    p_comment text,
+    p_body text,
+    p_settings text[] DEFAULT '{}'
+) RETURNS name
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_create_compiled$
+DECLARE
+    v_tag text := '$' || CASE WHEN p_name ~ '^[a-z_][a-z0-9_]*$' THEN p_name ELSE 'body' END || '$';
+BEGIN
+    EXECUTE format(
+        E'CREATE OR REPLACE FUNCTION compiled.%I(%s)\nRETURNS %s\nLANGUAGE plpgsql\nSET search_path = pg_catalog, pg_temp\n%sAS %s\n%s\n%s',
+        p_name, p_parameters, p_result,
+        -- Sizes vary from a batch of twenty rows to an initial load within one session: each execution is planned for its own.
+        (SELECT string_agg(format(E'SET %s\n', s.setting), '') FROM unnest('{plan_cache_mode = force_custom_plan}' || p_settings) AS s (setting)),
+        v_tag, btrim(p_body, E'\n'), v_tag
+    );
+    EXECUTE format('COMMENT ON FUNCTION compiled.%I IS %L', p_name, p_comment);
+    RETURN p_name;
+END
+$_create_compiled$;
+COMMENT ON FUNCTION etl._create_compiled(name, text, text, text, text, text[]) IS 'Creates or replaces a routine of schema compiled; returns its name.';
+
+/*
+Drops the compiled routines of objects that the catalog no longer has.
+Parameters: p_kept, names of the routines that etl.build() has just made.
+Writes:     schema compiled.
+*/
+CREATE OR REPLACE FUNCTION etl._drop_compiled_except(p_kept name[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_drop_compiled_except$
+DECLARE
+    v_routine regprocedure;
+BEGIN
+    FOR v_routine IN
+        SELECT p.oid::regprocedure
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'compiled'::regnamespace
+            AND p.proname <> ALL (p_kept)
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', v_routine);
+    END LOOP;
+END
+$_drop_compiled_except$;
+COMMENT ON FUNCTION etl._drop_compiled_except(name[]) IS 'Drops the compiled routines of objects that the catalog no longer has.';

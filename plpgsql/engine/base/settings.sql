@@ -1,0 +1,137 @@
+-- Settings of the engine, how they are read, and what they are checked for as they are written.
+
+INSERT INTO etl.setting (name, value, value_type, description)
+VALUES
+    ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides on which date a moment falls.'),
+    ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
+    (
+        'compare_sources_every', '1 day', 'interval',
+        'How often each source table is compared with its mirror as a whole, to find what was written without its triggers (interval).'
+    ),
+    ('runs_kept', '30 days', 'interval', 'How long the history of runs is kept (interval).'),
+    ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
+    (
+        'wait_limit', '1 minute', 'interval',
+        'How long a migration, a build of the catalog and forgetting wait for a live run to end before they give up (interval).'
+    ),
+    (
+        'source_retry_pause', '1 second', 'interval',
+        'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).'
+    ),
+    ('quarantine_limit', '1000', 'count', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.'),
+    (
+        'quarantine_share_limit', '1', 'percent',
+        'Share of the rows of a load that may newly go to quarantine; with more, and more than ten, the load fails as a whole (percent).'
+    ),
+    ('quarantine_tolerated', '0', 'count', 'Number of rows of one object that a run may put into quarantine, not accepted, and still succeed.'),
+    ('reconciliation_rows_kept', '10000', 'count', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.'),
+    ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
+    ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
+    ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
+    ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
+    ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
+ON CONFLICT (name) DO UPDATE
+SET value_type = excluded.value_type,
+    description = excluded.description
+WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description);
+
+/*
+Value of a setting.
+Parameters: p_name, name of the setting.
+Returns:    its value as text.
+Errors:     ET002 when there is no such setting.
+*/
+CREATE OR REPLACE FUNCTION etl.get_setting(p_name text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $get_setting$
+DECLARE
+    v_value text;
+BEGIN
+    SELECT s.value
+    INTO v_value
+    FROM etl.setting AS s
+    WHERE s.name = p_name;
+
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no setting "%"', p_name
+            USING ERRCODE = 'ET002', HINT = 'SELECT * FROM etl.setting lists them.';
+    END IF;
+    RETURN v_value;
+END
+$get_setting$;
+COMMENT ON FUNCTION etl.get_setting(text) IS 'Value of a setting as text; error ET002 when there is none of that name.';
+
+/*
+Trigger: refuses a value that is none of the setting's type, so that it is found out by who writes it, not by the next run.
+Returns:    the row as it is.
+Errors:     ET019 names the setting, the value and what it takes.
+*/
+CREATE OR REPLACE FUNCTION etl._check_setting()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_setting$
+DECLARE
+    v_is_fit boolean;
+    v_interval interval;
+BEGIN
+    BEGIN
+        CASE NEW.value_type
+            WHEN 'count' THEN
+                v_is_fit := NEW.value::bigint >= 0;
+            WHEN 'currency' THEN
+                v_is_fit := NEW.value ~ '^[A-Z]{3}$';
+            WHEN 'date' THEN
+                -- Another form would be another day to who reads with another DateStyle.
+                v_is_fit := NEW.value = '' OR NEW.value ~ '^\d{4}-\d\d-\d\d$' AND NEW.value::date IS NOT NULL;
+            WHEN 'interval' THEN
+                v_interval := NEW.value::interval;
+                -- It is taken from moments, too.
+                v_is_fit := v_interval >= interval '0' AND isfinite(clock_timestamp() - v_interval);
+            WHEN 'percent' THEN
+                v_is_fit := NEW.value::numeric BETWEEN 0 AND 100;
+            WHEN 'procedure' THEN
+                v_is_fit := trim(NEW.value) = '';
+                IF NOT v_is_fit THEN
+                    v_is_fit := etl._hook_call(NEW.value) IS NOT NULL;
+                END IF;
+            WHEN 'time zone' THEN
+                -- AT TIME ZONE takes more than these: it understands Berlin1 as an hour west of Greenwich.
+                v_is_fit := EXISTS (SELECT FROM pg_timezone_names AS z WHERE lower(z.name) = lower(NEW.value));
+            ELSE
+                v_is_fit := true;
+        END CASE;
+    EXCEPTION
+        WHEN OTHERS THEN
+            v_is_fit := false;
+    END;
+    IF NOT v_is_fit THEN
+        RAISE EXCEPTION 'the setting "%" cannot be "%": it takes %', NEW.name, NEW.value, CASE NEW.value_type
+                WHEN 'count' THEN 'a whole number from 0 on'
+                WHEN 'currency' THEN 'the code of a currency, three capitals such as EUR'
+                WHEN 'date' THEN 'a date such as 2025-12-31, or nothing'
+                WHEN 'interval' THEN 'an interval from 0 on, such as 15 minutes'
+                WHEN 'percent' THEN 'a number from 0 to 100'
+                WHEN 'procedure' THEN 'the name of a procedure with parameters (text, text, jsonb), such as ops.page, or nothing'
+                WHEN 'time zone' THEN 'a time zone such as Europe/Berlin'
+            END
+            USING ERRCODE = 'ET019',
+                HINT = CASE NEW.value_type
+                    WHEN 'procedure' THEN 'Create the procedure first, and write its name with its schema.'
+                    WHEN 'time zone' THEN 'SELECT name FROM pg_timezone_names lists them.'
+                    ELSE 'SELECT * FROM etl.setting tells what each setting decides.'
+                END;
+    END IF;
+    RETURN NEW;
+END
+$_check_setting$;
+COMMENT ON FUNCTION etl._check_setting() IS 'Trigger: refuses a value that is none of the setting''s type (ET019).';
+
+CREATE OR REPLACE TRIGGER check_value
+    BEFORE INSERT OR UPDATE OF value, value_type ON etl.setting
+    FOR EACH ROW
+    EXECUTE FUNCTION etl._check_setting();

@@ -1,0 +1,109 @@
+-- Templates of compiled SQL. A template is SQL that reads as SQL; what differs from object to object stands in it as a named
+-- placeholder. A placeholder names a text, or a list of columns, and says how the list is written:
+--
+--     {{key}}                        order_id, line_number
+--     {{k.key}}                      k.order_id, k.line_number
+--     {{, k.key}}                    the same after a comma; nothing where the list is empty
+--     {{k.key = v.key}}              k.order_id = v.order_id AND k.line_number = v.line_number
+--     {{f.columns <> w.columns}}     ROW(f.amount)::record *<> ROW(w.amount)::record
+--     {{columns := w.columns}}       amount = w.amount
+--
+-- Keys are compared by their own operator, so that a key finds the rows that the source means by it. All other columns are compared by
+-- their stored image: two values that are equal but not identical (30 days and 1 month, 1.0 and 1.00, Smith and smith in citext)
+-- differ, and a type needs no equality operator.
+
+/*
+One placeholder of a template, written out.
+Parameters: p_placeholder, its text between the braces; p_values, as of etl._render; p_indent, blanks before the line that it stands in.
+Returns:    SQL text.
+Errors:     ET050 when the placeholder is malformed, or names nothing that p_values has.
+*/
+CREATE OR REPLACE FUNCTION etl._render_placeholder(p_placeholder text, p_values jsonb, p_indent text)
+RETURNS text
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_render_placeholder$
+DECLARE
+    v_parts text[] := regexp_match(p_placeholder, '^(, )?(?:(\w+)\.)?(\w+)(?: (=|<>|:=) (?:(\w+)\.)?(\w+))?$');
+    v_left name[];
+    v_right name[];
+    v_text text;
+    v_separator text := CASE WHEN v_parts[4] = '=' THEN ' AND ' ELSE ', ' END;
+BEGIN
+    IF v_parts IS NULL OR p_values -> v_parts[3] IS NULL OR (v_parts[6] IS NOT NULL AND p_values -> v_parts[6] IS NULL) THEN
+        RAISE EXCEPTION 'template has no value for placeholder "%"', p_placeholder
+            USING ERRCODE = 'ET050', HINT = 'This is a bug in the engine: please report it.';
+    END IF;
+    IF jsonb_typeof(p_values -> v_parts[3]) <> 'array' THEN
+        RETURN replace(p_values ->> v_parts[3], E'\n', E'\n' || p_indent);
+    END IF;
+
+    v_left := ARRAY(SELECT jsonb_array_elements_text(p_values -> v_parts[3]));
+    v_right := ARRAY(SELECT jsonb_array_elements_text(p_values -> v_parts[6]));
+    IF cardinality(v_left) = 0 THEN
+        RETURN CASE v_parts[4] WHEN '=' THEN 'true' WHEN '<>' THEN 'false' ELSE '' END;
+    END IF;
+    IF v_parts[4] = '<>' THEN
+        -- Cast to record: two bare ROWs would be compared column by column, by an operator of the columns' types.
+        v_text := format(
+            'ROW(%s)::record *<> ROW(%s)::record', etl._image_list(v_left, v_parts[2], p_values), etl._image_list(v_right, v_parts[5], p_values)
+        );
+        RETURN CASE WHEN length(v_text) > 100 THEN replace(v_text, ' *<> ', E'\n' || p_indent || '    *<> ') ELSE v_text END;
+    END IF;
+    SELECT string_agg(
+        concat(v_parts[2] || '.', quote_ident(l.name), ' ' || CASE v_parts[4] WHEN ':=' THEN '=' ELSE v_parts[4] END || ' ', v_parts[5] || '.', quote_ident(r.name)),
+        v_separator ORDER BY l.position
+    )
+    INTO v_text
+    FROM unnest(v_left) WITH ORDINALITY AS l (name, position)
+    LEFT JOIN unnest(v_right) WITH ORDINALITY AS r (name, position) USING (position);
+    IF v_parts[4] = ':=' OR length(v_text) > 100 THEN
+        -- One assignment a line; a long list of columns as well.
+        v_text := replace(v_text, v_separator, rtrim(v_separator) || E'\n' || p_indent || '    ');
+    END IF;
+    RETURN coalesce(v_parts[1], '') || v_text;
+END
+$_render_placeholder$;
+COMMENT ON FUNCTION etl._render_placeholder(text, jsonb, text) IS 'One placeholder of a template, written out.';
+
+CREATE OR REPLACE FUNCTION etl._image_list(p_columns name[], p_alias text, p_values jsonb)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_image_list$
+    -- A domain is compared as its base type, char(n) without its padding: p_values has the casts of such columns under "casts".
+    SELECT string_agg(concat(p_alias || '.', quote_ident(c.name), '::' || (p_values -> 'casts' ->> c.name::text)), ', ' ORDER BY c.position)
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+$_image_list$;
+COMMENT ON FUNCTION etl._image_list(name[], text, jsonb) IS 'Columns whose stored images are compared, as SQL text.';
+
+/*
+Writes a template out.
+Parameters: p_template, SQL text with placeholders in double braces, as described at the head of this file; p_values, an object: a
+            string is SQL text, an array is a list of column names; "casts", where given, an object of the types in which columns are
+            compared.
+Returns:    SQL text. A placeholder's further lines are indented like the line that it stands in.
+Errors:     ET050 when a placeholder is malformed, or names nothing that p_values has.
+*/
+CREATE OR REPLACE FUNCTION etl._render(p_template text, p_values jsonb)
+RETURNS text
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_render$
+DECLARE
+    v_parts text[] := regexp_split_to_array(p_template, '\{\{|\}\}');
+    v_text text := v_parts[1];
+BEGIN
+    FOR v_number IN 2..cardinality(v_parts) BY 2
+    LOOP
+        v_text := v_text
+            || etl._render_placeholder(v_parts[v_number], p_values, substring(v_text FROM '( *)[^\n]*$'))
+            || v_parts[v_number + 1];
+    END LOOP;
+    RETURN v_text;
+END
+$_render$;
+COMMENT ON FUNCTION etl._render(text, jsonb) IS 'Writes a template of SQL out: placeholders in double braces become texts and lists of columns.';

@@ -1,0 +1,48 @@
+-- What the catalog says of one object: the columns of a source table, the relation in which keys are looked up, the key of a finer aggregate.
+
+CREATE OR REPLACE FUNCTION etl._finer_key(p_aggregate etl.aggregate)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_finer_key$
+    SELECT string_agg(CASE WHEN e.expression IS NULL THEN format('c.%I', k.name) ELSE format('%s AS %I', e.expression, k.name) END, ', ' ORDER BY k.position)
+    FROM unnest(p_aggregate.group_key) WITH ORDINALITY AS k (name, position)
+    LEFT JOIN unnest(p_aggregate.finer_expressions) WITH ORDINALITY AS e (expression, position) USING (position)
+$_finer_key$;
+COMMENT ON FUNCTION etl._finer_key(etl.aggregate) IS 'Group key of a coarser aggregate, as the finer one (alias c) gives it.';
+
+CREATE OR REPLACE FUNCTION etl._lookup_relation(p_role etl.fact_dimension)
+RETURNS regclass
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_lookup_relation$
+    SELECT coalesce(
+        (
+            SELECT d.dimension_table
+            FROM etl.fact_dimension AS r
+            JOIN etl.dimension AS d USING (dimension)
+            WHERE r.fact = p_role.fact
+                AND r.key_column = p_role.lookup_role
+        ),
+        (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = p_role.fact)
+    )
+$_lookup_relation$;
+COMMENT ON FUNCTION etl._lookup_relation(etl.fact_dimension) IS 'Relation that has the lookup columns of a key: the dimension of its lookup_role, or the view of the fact.';
+
+CREATE OR REPLACE FUNCTION etl._source_columns(p_source_table name)
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_source_columns$
+    -- A transaction id serves extraction only; the mirror has no use for it.
+    SELECT etl._without(
+        etl._columns(to_regclass(format('source.%I', s.source_table))),
+        CASE WHEN s.change_detection = 'snapshot' THEN ARRAY[s.change_column] ELSE '{}' END
+    )
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+$_source_columns$;
+COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that the mirror takes.';

@@ -1,0 +1,89 @@
+-- Requests for a full refresh. A request stays until a load has succeeded.
+
+CREATE OR REPLACE FUNCTION etl._check_names(p_only text[], p_full_refresh text[])
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_check_names$
+DECLARE
+    v_name text;
+BEGIN
+    FOREACH v_name IN ARRAY coalesce(p_only, '{}') || coalesce(p_full_refresh, '{}')
+    LOOP
+        IF NOT EXISTS (SELECT FROM etl.task AS t WHERE v_name IN (t.task, t.object))
+            AND NOT coalesce(v_name = 'all' AND v_name = ANY (p_full_refresh), false)
+        THEN
+            RAISE EXCEPTION 'there is no task or object "%"', v_name
+                USING ERRCODE = 'ET002', HINT = 'SELECT task, object FROM etl.task lists them.';
+        END IF;
+    END LOOP;
+END
+$_check_names$;
+COMMENT ON FUNCTION etl._check_names(text[], text[]) IS 'Raises ET002 when a name is neither a task nor an object.';
+
+/*
+Asks for the rebuilding of objects: a source table is extracted anew and compared with its mirror, a dimension or fact goes
+over all its keys. Surrogate keys stay. What was asked for stays asked for until a load has succeeded.
+Parameters: p_objects, names of source tables, dimensions, facts, aggregates, or 'all'.
+Writes:     etl.watermark, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._request_refresh(p_objects text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_request_refresh$
+BEGIN
+    DELETE FROM etl.watermark AS w
+    WHERE w.source_table = ANY (p_objects)
+        OR 'all' = ANY (p_objects);
+    PERFORM etl._request_reload((
+        SELECT array_agg(l.object)
+        FROM etl.load_state AS l
+        WHERE l.object = ANY (p_objects)
+            OR 'all' = ANY (p_objects)
+    ));
+END
+$_request_refresh$;
+COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Asks for the rebuilding of objects by the next load.';
+
+CREATE OR REPLACE FUNCTION etl._fed_by(p_object name)
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fed_by$
+    SELECT array_agg(f.aggregate)
+    FROM (
+        SELECT l.aggregate, l.fact FROM etl.aggregate_fact AS l
+        UNION ALL
+        SELECT a.aggregate, a.finer_aggregate FROM etl.aggregate AS a
+    ) AS f (aggregate, feeder)
+    WHERE f.feeder = p_object
+$_fed_by$;
+COMMENT ON FUNCTION etl._fed_by(name) IS 'Aggregates that a fact, or a finer aggregate, feeds; NULL where there is none.';
+
+/*
+Asks that objects be built anew by their next load, and with them the aggregates that they feed: an aggregate knows only
+differences, and of what is made right without having been right it would never hear.
+Parameters: p_objects, dimensions, facts, aggregates.
+Writes:     etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._request_reload(p_objects name[])
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_request_reload$
+    WITH RECURSIVE affected (object) AS (
+        SELECT unnest(p_objects)
+        UNION
+        SELECT unnest(etl._fed_by(o.object))
+        FROM affected AS o
+    )
+    UPDATE etl.load_state AS l
+    SET needs_reload = true
+    FROM affected AS o
+    WHERE l.object = o.object
+        AND NOT l.needs_reload
+$_request_reload$;
+COMMENT ON FUNCTION etl._request_reload(name[]) IS 'Asks that objects, and the aggregates that they feed, be built anew by their next load.';

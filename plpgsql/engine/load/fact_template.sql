@@ -1,0 +1,196 @@
+-- Templates of a fact: the rows that it should hold, with their surrogate keys resolved.
+--
+-- A key is unknown (-1) when its member is not there, or when the member has changes that its dimension failed to load: the version that is
+-- there may be the wrong one. Either way the row is queued, and the load of the member makes the entry ready. Of a dimension that
+-- nothing loads (the calendar) no member can arrive: such a row goes to quarantine.
+--
+-- A version is looked up by a plain join on the business key with a condition on the validity: an index scan for few keys, a hash join for
+-- many, as the planner sees fit.
+
+/*
+Keys of a fact, in the order in which they are looked up: those that another one leads to come last.
+Parameters: p_fact, the fact.
+Returns:    a row for each key column: number names its join (d1, d2 …); source is the alias of the row that has its lookup columns.
+*/
+CREATE OR REPLACE FUNCTION etl._fact_roles(p_fact name)
+RETURNS TABLE (
+    number bigint,
+    key_column name,
+    dimension name,
+    is_loaded boolean,
+    dimension_table regclass,
+    surrogate_key name,
+    business_key name[],
+    lookup_columns name[],
+    as_of_column name,
+    null_key bigint,
+    source text
+)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fact_roles$
+    WITH role AS (
+        SELECT k.*, row_number() OVER (ORDER BY k.lookup_role IS NOT NULL, k.key_column) AS number
+        FROM etl.fact_dimension AS k
+        WHERE k.fact = p_fact
+    )
+    SELECT r.number, r.key_column, r.dimension, d.transform_view IS NOT NULL, d.dimension_table, d.surrogate_key, d.business_key,
+        r.lookup_columns, r.as_of_column, r.null_key, coalesce('d' || s.number, 'v')
+    FROM role AS r
+    JOIN etl.dimension AS d USING (dimension)
+    LEFT JOIN role AS s ON s.key_column = r.lookup_role
+$_fact_roles$;
+COMMENT ON FUNCTION etl._fact_roles(name) IS 'Keys of a fact, in the order in which they are looked up.';
+
+/*
+What the templates of a fact differ in.
+Parameters: p_fact, the fact.
+Returns:    values for etl._render.
+*/
+CREATE OR REPLACE FUNCTION etl._fact_values(p_fact name)
+RETURNS jsonb
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fact_values$
+    SELECT jsonb_build_object(
+        'name', quote_literal(f.fact),
+        'table', f.fact_table::text,
+        'view', f.transform_view::text,
+        'key_table', format('work.%I', f.fact || '_key'),
+        'decision', format('work.%I', f.fact || '_decision'),
+        'decision_name', quote_literal(format('work.%I', f.fact || '_decision')),
+        'decision_columns', quote_literal(f.business_key || 'planned_operation'::name),
+        'key', to_jsonb(f.business_key),
+        'keys', to_jsonb(k.keys),
+        'columns', to_jsonb(c.plain || k.keys || c.measures || 'is_deleted'::name),
+        'casts', etl._casts(f.fact_table),
+        'deleted_at', CASE WHEN etl._column_type(f.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'v.deleted_at' END,
+        'key_values', substr(etl._cast_list(f.business_key, 'v', f.transform_view, f.fact_table), 3),
+        'plain_values', etl._cast_list(c.plain, 'v', f.transform_view, f.fact_table),
+        'measure_values', (
+            -- A deleted row must leave every sum: a measure becomes 0, or NULL where the table allows it, so that averages do not count it.
+            SELECT coalesce(string_agg(
+                format(
+                    E',\nCASE WHEN v.deleted_at IS NULL THEN %1$s%2$s END AS %3$I',
+                    etl._cast('v.' || quote_ident(m.name), f.transform_view, m.name, f.fact_table), etl._measure_default(f.fact_table, m.name), m.name
+                ),
+                '' ORDER BY m.position
+            ), '')
+            FROM unnest(c.measures) WITH ORDINALITY AS m (name, position)
+        )
+    )
+    FROM etl.fact AS f
+    CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.key_column ORDER BY r.number), '{}') FROM etl._fact_roles(p_fact) AS r) AS k (keys)
+    CROSS JOIN LATERAL (
+        SELECT
+            etl._without(etl._writable_columns(f.fact_table), f.business_key || k.keys || f.measures || '{is_deleted,run_id}'::name[]) AS plain,
+            etl._without(f.measures, etl._without(etl._columns(f.fact_table), etl._writable_columns(f.fact_table))) AS measures
+    ) AS c
+    WHERE f.fact = p_fact
+$_fact_values$;
+COMMENT ON FUNCTION etl._fact_values(name) IS 'What the templates of a fact differ in: values for etl._render.';
+
+CREATE OR REPLACE FUNCTION etl._fact_path(p_fact name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fact_path$
+    SELECT etl._search_path(
+        etl._operator_schemas(f.fact_table, f.business_key)
+        || ARRAY(SELECT unnest(etl._operator_schemas(r.dimension_table, r.business_key)) FROM etl._fact_roles(p_fact) AS r)
+    )
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact
+$_fact_path$;
+COMMENT ON FUNCTION etl._fact_path(name) IS 'Value of search_path under which the keys of a fact and of its dimensions are compared by their own operators.';
+
+/*
+Rows of a fact with their surrogate keys resolved.
+Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the transformation view's rows as v; p_is_load,
+            whether a member with pending changes counts as unknown, and what the plan needs besides is returned.
+Returns:    a SELECT: business key, the other writable columns but run_id, is_deleted; for a load also _lookup_<n>, the business key by which
+            each key is looked up, and _is_given, which v must have.
+*/
+CREATE OR REPLACE FUNCTION etl._resolved_fact_sql(p_fact name, p_values jsonb, p_source text, p_is_load boolean)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_resolved_fact_sql$
+    SELECT etl._render(
+        $template$SELECT
+    {{key_values}}{{plain_values}}{{surrogate_values}}{{measure_values}},
+    {{deleted_at}} IS NOT NULL AS is_deleted{{lookups}}
+FROM {{source}}{{joins}}$template$,
+        p_values || jsonb_build_object(
+            'measure_values', replace(p_values ->> 'measure_values', 'v.deleted_at', p_values ->> 'deleted_at'),
+            'source', p_source,
+            'surrogate_values', coalesce(r.surrogate_values, ''),
+            'lookups', CASE WHEN p_is_load THEN coalesce(r.lookups, '') || E',\nv._is_given' ELSE '' END,
+            'joins', coalesce(r.joins, '')
+        )
+    )
+    FROM (
+        SELECT
+            string_agg(
+                format(
+                    E',\n(CASE WHEN %s IS NULL THEN %s%s ELSE coalesce(d%s.%I, -1) END)::%s AS %I',
+                    k.looked_up, k.null_key,
+                    CASE WHEN p_is_load AND k.is_loaded THEN format(' WHEN %s IN (SELECT %s FROM work.%I AS p) THEN -1', k.looked_up, k.pending, k.dimension || '_key') ELSE '' END,
+                    k.number, k.surrogate_key, etl._compared_type(f.fact_table, k.key_column), k.key_column
+                ),
+                '' ORDER BY k.number
+            ) AS surrogate_values,
+            string_agg(
+                format(
+                    E',\nCASE WHEN %s IS NOT NULL THEN %s END AS _lookup_%s',
+                    k.looked_up, etl._json_key(k.business_key, k.source, k.lookup_columns), k.number
+                ),
+                '' ORDER BY k.number
+            ) AS lookups,
+            string_agg(
+                format(
+                    E'\nLEFT JOIN %s AS d%s ON %s%s',
+                    k.dimension_table, k.number,
+                    etl._match_pairs(k.business_key, 'd' || k.number, k.lookup_columns, k.source),
+                    CASE WHEN k.as_of_column IS NOT NULL AND etl._column_type(k.dimension_table, 'valid_from') IS NOT NULL
+                        THEN format(' AND v.%1$I >= d%2$s.valid_from AND v.%1$I < d%2$s.valid_to', k.as_of_column, k.number)
+                        ELSE ''
+                    END
+                ),
+                '' ORDER BY k.number
+            ) AS joins
+        FROM (
+            SELECT
+                s.*,
+                format(
+                    CASE WHEN cardinality(s.lookup_columns) = 1 THEN '%s' ELSE '(%s)' END,
+                    etl._list(s.lookup_columns, s.source || '.%1$I')
+                ) AS looked_up,
+                etl._list(s.business_key, 'p.%1$I') AS pending
+            FROM etl._fact_roles(p_fact) AS s
+        ) AS k
+        JOIN etl.fact AS f ON f.fact = p_fact
+    ) AS r
+$_resolved_fact_sql$;
+COMMENT ON FUNCTION etl._resolved_fact_sql(name, jsonb, text, boolean) IS 'Rows of a fact with their surrogate keys resolved, as a SELECT.';
+
+/*
+All rows that a fact should hold.
+Parameters: p_fact, the fact.
+Returns:    a SELECT: business key and the other writable columns but run_id, in the types in which they are compared.
+*/
+CREATE OR REPLACE FUNCTION etl._expected_fact_sql(p_fact name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_expected_fact_sql$
+    -- OFFSET 0 has the view compute its columns once; merged into the joins, they are computed for the hash and again for each match.
+    SELECT etl._resolved_fact_sql(p_fact, v.of_fact, etl._render('(SELECT * FROM {{view}} OFFSET 0) AS v', v.of_fact), p_is_load => false)
+    FROM etl._fact_values(p_fact) AS v (of_fact)
+$_expected_fact_sql$;
+COMMENT ON FUNCTION etl._expected_fact_sql(name) IS 'A SELECT of all rows that a fact should hold.';

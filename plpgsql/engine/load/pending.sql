@@ -1,0 +1,133 @@
+-- What the loads of dimensions and facts have in common: pending keys before, watermark after.
+
+/*
+Whether a full refresh of an object is requested. Its row is locked until the transaction ends: a request that comes while the object is
+being loaded waits, and the next load serves it.
+Parameters: p_object, dimension, fact or aggregate.
+*/
+CREATE OR REPLACE FUNCTION etl._needs_reload(p_object name)
+RETURNS boolean
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_needs_reload$
+    SELECT l.needs_reload
+    FROM etl.load_state AS l
+    WHERE l.object = p_object
+    FOR UPDATE
+$_needs_reload$;
+COMMENT ON FUNCTION etl._needs_reload(name) IS 'Whether a full refresh of an object is requested; locks its row of etl.load_state.';
+
+/*
+Points in time that a load needs.
+Returns:    now, the later one of this server's clock and the latest batch: no change in the mirrors is dated after it, unless wrongly;
+            batch_at, when the latest batch was read, by the source's clock (NULL before the first).
+*/
+CREATE OR REPLACE FUNCTION etl._load_time(OUT now timestamptz, OUT batch_at timestamptz)
+LANGUAGE sql
+VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $_load_time$
+    SELECT greatest(clock_timestamp(), b.read_at), b.read_at
+    FROM (SELECT (SELECT l.read_at FROM etl.batch AS l ORDER BY l.batch_id DESC LIMIT 1)) AS b (read_at)
+$_load_time$;
+COMMENT ON FUNCTION etl._load_time() IS 'Point in time of a load, and of the latest batch.';
+
+/*
+Makes all keys of an object pending: those that its view gives, and those that its table has, since a row that the view no longer gives is
+gone.
+Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
+Writes:     work.<object>_key.
+*/
+CREATE OR REPLACE FUNCTION etl._enqueue_all(p_object name, p_business_key name[], p_table regclass, p_view regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_enqueue_all$
+BEGIN
+    EXECUTE etl._render(
+        $template$INSERT INTO {{keys}} ({{key}})
+SELECT DISTINCT {{key}}
+FROM (
+    SELECT {{key}} FROM {{view}}
+    UNION ALL
+    SELECT {{key}} FROM {{table}}
+) AS k
+WHERE ({{key}}) IS NOT NULL$template$,
+        jsonb_build_object('keys', format('work.%I', p_object || '_key'), 'key', to_jsonb(p_business_key), 'view', p_view::text, 'table', p_table::text)
+    );
+END
+$_enqueue_all$;
+COMMENT ON FUNCTION etl._enqueue_all(name, name[], regclass, regclass) IS 'Makes all keys of an object pending.';
+
+/*
+Readies a load: of keys that are pending several times one is left. Writers append keys without checking for duplicates, since a unique
+index with ON CONFLICT costs more than removing them here.
+Parameters: p_object, dimension or fact; p_business_key, its columns.
+Returns:    number of pending keys.
+Writes:     work.<object>_key.
+*/
+CREATE OR REPLACE FUNCTION etl._begin_load(p_object name, p_business_key name[])
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_begin_load$
+DECLARE
+    v_keys regclass := format('work.%I', p_object || '_key')::regclass;
+    v_all bigint;
+    v_repeated bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_all;
+    IF v_all = 0 THEN
+        RETURN 0;
+    END IF;
+    -- The first of each stays where it is. By key as well as by ctid, which is unique on one node only.
+    EXECUTE etl._render(
+        $template$DELETE FROM {{keys}} AS k
+USING (SELECT {{key}}, ctid, row_number() OVER (PARTITION BY {{key}} ORDER BY ctid) AS _number FROM {{keys}}) AS n
+WHERE k.ctid = n.ctid
+    AND {{k.key = n.key}}
+    AND n._number > 1$template$,
+        jsonb_build_object('keys', v_keys::text, 'key', to_jsonb(p_business_key))
+    );
+    GET DIAGNOSTICS v_repeated = ROW_COUNT;
+    -- Without statistics, the planner assumes about 2,000 rows in a narrow table and may then scan a whole fact.
+    PERFORM etl._analyze(v_keys, p_business_key, v_all, 0);
+    RETURN v_all - v_repeated;
+END
+$_begin_load$;
+COMMENT ON FUNCTION etl._begin_load(name, name[]) IS 'Readies a load and returns the number of pending keys.';
+
+/*
+Ends a load of pending keys: none is left, and the watermark moves.
+Parameters: p_object, dimension or fact.
+Writes:     work.<object>_key, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._finish_load(p_object name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_finish_load$
+BEGIN
+    PERFORM etl._clear_table(format('work.%I', p_object || '_key')::regclass);
+    PERFORM etl._advance_load_state(ARRAY[p_object]);
+END
+$_finish_load$;
+COMMENT ON FUNCTION etl._finish_load(name) IS 'Clears the pending keys of an object and moves its watermark.';
+
+/*
+Moves the watermarks of objects to the latest batch: whatever that brought to the mirrors is in the objects now.
+Parameters: p_objects, dimensions, facts, aggregates.
+Writes:     etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._advance_load_state(p_objects name[])
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_advance_load_state$
+    UPDATE etl.load_state AS l
+    SET needs_reload = false,
+        loaded_batch_id = (SELECT max(b.batch_id) FROM etl.batch AS b),
+        loaded_at = clock_timestamp()
+    WHERE l.object = ANY (p_objects)
+$_advance_load_state$;
+COMMENT ON FUNCTION etl._advance_load_state(name[]) IS 'Moves the watermarks of objects to the latest batch.';

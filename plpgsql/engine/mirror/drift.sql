@@ -1,0 +1,106 @@
+-- Schema drift: columns of the source that are no longer those that the mirrors were built for are reported by name before
+-- anything is loaded. An added column stops nothing; a dropped or retyped one stops its table.
+--
+-- The one way to take a change in: bring the contract (source.<table>) and the views over stage.<table> in line, then CALL etl.build().
+
+/*
+Compares the columns of the source with those that the mirrors were built for.
+Writes:     etl.schema_drift.
+*/
+CREATE OR REPLACE FUNCTION etl._note_drift()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_note_drift$
+BEGIN
+    IF to_regclass('source.columns') IS NULL THEN
+        -- The contract need not tell; then a column that is gone shows when it is read.
+        RETURN;
+    END IF;
+    WITH expected AS (
+        SELECT s.source_table, a.attname AS column_name, format_type(a.atttypid, a.atttypmod) AS data_type
+        FROM etl.source_table AS s
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass(format('stage.%I', s.source_table)) AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE a.attname NOT IN ('batch_id', 'deleted_at')
+        UNION ALL
+        SELECT s.source_table, s.change_column, 'xid8'
+        FROM etl.source_table AS s
+        WHERE s.change_detection = 'snapshot'
+    ),
+    found AS (
+        SELECT s.source_table, c.column_name::name AS column_name, c.data_type
+        FROM etl.source_table AS s
+        JOIN source.columns AS c ON c.table_name = s.source_table
+    ),
+    drift AS (
+        SELECT
+            coalesce(e.source_table, f.source_table) AS source_table,
+            coalesce(e.column_name, f.column_name) AS column_name,
+            CASE
+                WHEN e.column_name IS NULL THEN 'added'
+                WHEN f.column_name IS NULL THEN 'dropped'
+                ELSE 'retyped'
+            END AS drift,
+            e.data_type AS expected_type,
+            f.data_type AS found_type
+        FROM expected AS e
+        FULL JOIN found AS f ON f.source_table = e.source_table AND f.column_name = e.column_name
+        WHERE e.data_type IS DISTINCT FROM f.data_type
+            AND e.data_type IS DISTINCT FROM etl._plain_type(f.data_type)
+            -- Of a table that the contract does not describe nothing is known.
+            AND coalesce(e.source_table, f.source_table) IN (SELECT k.source_table FROM found AS k)
+    ),
+    healed AS (
+        DELETE FROM etl.schema_drift AS o
+        WHERE NOT EXISTS (
+            SELECT
+            FROM drift AS d
+            WHERE d.source_table = o.source_table
+                AND d.column_name = o.column_name
+        )
+    )
+    INSERT INTO etl.schema_drift AS o (source_table, column_name, drift, expected_type, found_type)
+    SELECT d.source_table, d.column_name, d.drift, d.expected_type, d.found_type
+    FROM drift AS d
+    ON CONFLICT (source_table, column_name) DO UPDATE
+    SET drift = excluded.drift,
+        expected_type = excluded.expected_type,
+        found_type = excluded.found_type
+    WHERE (o.drift, o.expected_type, o.found_type) IS DISTINCT FROM (excluded.drift, excluded.expected_type, excluded.found_type);
+END
+$_note_drift$;
+COMMENT ON FUNCTION etl._note_drift() IS 'Notes where columns of the source are no longer those that the mirrors were built for.';
+
+/*
+Refuses to extract a table of which a column was dropped or retyped.
+Parameters: p_source_table, the table.
+Errors:     ET007 with the names of the columns.
+*/
+CREATE OR REPLACE FUNCTION etl._check_drift(p_source_table name)
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_check_drift$
+DECLARE
+    v_columns text;
+BEGIN
+    SELECT string_agg(
+        CASE d.drift
+            WHEN 'dropped' THEN format('column "%s" (%s) is gone', d.column_name, d.expected_type)
+            ELSE format('column "%s" is %s instead of %s', d.column_name, d.found_type, d.expected_type)
+        END,
+        '; ' ORDER BY d.column_name
+    )
+    INTO v_columns
+    FROM etl.schema_drift AS d
+    WHERE d.source_table = p_source_table
+        AND d.drift <> 'added';
+    IF v_columns IS NOT NULL THEN
+        RAISE EXCEPTION 'source table "%" has changed: %', p_source_table, v_columns
+            USING ERRCODE = 'ET007',
+                HINT = format('Nothing of it is loaded. Bring source.%I and the views over stage.%I in line, then build again.', p_source_table, p_source_table);
+    END IF;
+END
+$_check_drift$;
+COMMENT ON FUNCTION etl._check_drift(name) IS 'Refuses to extract a table of which a column was dropped or retyped (ET007).';

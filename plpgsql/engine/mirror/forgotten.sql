@@ -1,0 +1,66 @@
+-- Forgotten subjects stay forgotten: the values that the source still holds are replaced as they are extracted.
+
+/*
+Assignments that replace the personal columns of a relation's row, alias r.
+Parameters: p_subject, kind of subject; p_object, source table or dimension; p_relation, a relation with its columns.
+Returns:    "column = expression, …"; NULL when the relation has none of the columns.
+*/
+CREATE OR REPLACE FUNCTION etl._forgetting_list(p_subject text, p_object name, p_relation regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_forgetting_list$
+    SELECT string_agg(format('%I = %s', p.column_name, p.replacement), ', ' ORDER BY p.column_name)
+    FROM etl.personal_column AS p
+    WHERE p.subject = p_subject
+        AND p.object = p_object
+        AND etl._column_type(p_relation, p.column_name) IS NOT NULL
+$_forgetting_list$;
+COMMENT ON FUNCTION etl._forgetting_list(text, name, regclass) IS 'Assignments that replace the personal columns of a relation''s row.';
+
+/*
+Replaces personal data of forgotten subjects in what an extraction has just brought. Costs one look at an empty table where nobody
+was forgotten.
+Parameters: p_source_table, the table; p_relation, where the rows are: its table in delta or stage; p_batch_id, the batch.
+Returns:    number of rows.
+Writes:     the relation.
+*/
+CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_suppress_forgotten$
+DECLARE
+    r_object etl.personal_object;
+    v_rows bigint;
+    v_total bigint := 0;
+BEGIN
+    IF NOT EXISTS (SELECT FROM etl.forgotten_row AS f WHERE f.object = p_source_table) THEN
+        RETURN 0;
+    END IF;
+    FOR r_object IN
+        SELECT *
+        FROM etl.personal_object AS o
+        WHERE o.object = p_source_table
+    LOOP
+        EXECUTE format(
+            $sql$UPDATE %1$s AS r
+SET %2$s
+FROM etl.forgotten_row AS f
+WHERE r.batch_id = $1
+    AND f.object = %3$L
+    AND f.subject = %4$L
+    AND f.row_key = %5$s%6$s$sql$,
+            p_relation, etl._forgetting_list(r_object.subject, p_source_table, p_relation), p_source_table, r_object.subject,
+            etl._json_key(r_object.key_columns, 'r'),
+            CASE WHEN etl._column_type(p_relation, 'delta_operation') IS NOT NULL THEN E'\n    AND r.delta_operation = ''upsert''' ELSE '' END
+        )
+        USING p_batch_id;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_total := v_total + v_rows;
+    END LOOP;
+    RETURN v_total;
+END
+$_suppress_forgotten$;
+COMMENT ON FUNCTION etl._suppress_forgotten(name, regclass, bigint) IS 'Replaces personal data of forgotten subjects in what an extraction has just brought.';

@@ -1,0 +1,45 @@
+-- delta -> stage. What a merge does is in compiled.merge_<table> (etl._compile_merge).
+
+/*
+Merges what the run extracted of a source table into its mirror.
+Parameters: p_source_table, the table; p_run_id, the run whose latest extraction of it is merged.
+Returns:    rows read, inserted, updated, deleted, quarantined.
+Writes:     stage.<table>, delta.<table> (images before the change; rows that have not changed are dropped), work.<object>_key, etl.watermark, etl.quarantine.
+Errors:     ET005 when delta no longer holds what was extracted (a crash emptied it): the run must extract again.
+*/
+CREATE OR REPLACE FUNCTION etl._stage(p_source_table name, p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_stage$
+DECLARE
+    r_batch etl.batch;
+    r_extraction etl.extraction;
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+BEGIN
+    SELECT e.*
+    INTO r_extraction
+    FROM etl.extraction AS e
+    JOIN etl.batch AS b USING (batch_id)
+    WHERE b.run_id = p_run_id
+        AND e.source_table = p_source_table
+    ORDER BY e.batch_id DESC
+    LIMIT 1;
+    IF r_extraction.batch_id IS NULL OR r_extraction.is_bulk THEN
+        -- Nothing was extracted by this run, or straight into the mirror.
+        RETURN r_result;
+    END IF;
+    SELECT *
+    INTO r_batch
+    FROM etl.batch AS b
+    WHERE b.batch_id = r_extraction.batch_id;
+    IF r_extraction.rows_extracted > 0 THEN
+        EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3, $4)', 'merge_' || p_source_table)
+        INTO r_result
+        USING r_batch.batch_id, p_run_id, r_extraction.rows_extracted, r_extraction.is_complete;
+    END IF;
+    PERFORM etl._move_watermark(p_source_table, r_batch, r_extraction.complete_until);
+    RETURN r_result;
+END
+$_stage$;
+COMMENT ON FUNCTION etl._stage(name, bigint) IS 'Merges what a run extracted of a source table into its mirror, and notes the keys that this touches.';

@@ -1,0 +1,74 @@
+-- Rows in quarantine: how they are entered, retried and released.
+
+/*
+Refuses to go on when a run has put very many rows of an object into quarantine: then it is not the rows that are at fault.
+Parameters: p_object, the object; p_key, p_sqlstate, p_reason, the last row and its error; p_run_id, the run.
+Errors:     ET008 when they are more than the setting quarantine_limit allows.
+*/
+CREATE OR REPLACE FUNCTION etl._check_quarantine_limit(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_quarantine_limit$
+DECLARE
+    v_limit bigint := etl.get_setting('quarantine_limit')::bigint;
+BEGIN
+    IF (SELECT count(*) FROM etl.quarantine AS q WHERE q.object = p_object AND q.run_id = p_run_id) > v_limit THEN
+        RAISE EXCEPTION 'more than % rows of % cannot be loaded, the last because: %',
+                v_limit, p_object, etl._without_values(p_sqlstate, p_reason)
+            USING ERRCODE = 'ET008',
+                DETAIL = format('Error code of the last row: %s; its key: %s.', p_sqlstate, p_key),
+                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_limit.';
+    END IF;
+END
+$_check_quarantine_limit$;
+COMMENT ON FUNCTION etl._check_quarantine_limit(name, jsonb, text, text, bigint) IS 'Refuses to go on when a run has put very many rows of an object into quarantine (ET008).';
+
+CREATE OR REPLACE FUNCTION etl._quarantine(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_original jsonb, p_run_id bigint)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_quarantine$
+    INSERT INTO etl.quarantine AS q (object, row_key, sqlstate, reason, original_row, run_id)
+    VALUES (p_object, p_key, p_sqlstate, p_reason, p_original, p_run_id)
+    ON CONFLICT (object, row_key) DO UPDATE
+    SET sqlstate = excluded.sqlstate,
+        reason = excluded.reason,
+        original_row = excluded.original_row,
+        attempts = q.attempts + 1,
+        is_retried = false,
+        -- What was accepted was the row for its reason.
+        accepted_at = CASE WHEN (q.sqlstate, q.reason) = (excluded.sqlstate, excluded.reason) THEN q.accepted_at END,
+        accepted_by = CASE WHEN (q.sqlstate, q.reason) = (excluded.sqlstate, excluded.reason) THEN q.accepted_by END,
+        tried_at = excluded.tried_at,
+        run_id = excluded.run_id
+$_quarantine$;
+COMMENT ON FUNCTION etl._quarantine(name, jsonb, text, text, jsonb, bigint) IS 'Puts a row into quarantine, or notes that it was tried in vain once more.';
+
+CREATE OR REPLACE FUNCTION etl._begin_retry(p_object name, p_business_key name[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_begin_retry$
+BEGIN
+    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_object) THEN
+        EXECUTE format(
+            'UPDATE etl.quarantine AS q SET is_retried = true FROM work.%I AS k WHERE q.object = $1 AND q.row_key = %s',
+            p_object || '_key', etl._json_key(p_business_key, 'k')
+        )
+        USING p_object;
+    END IF;
+END
+$_begin_retry$;
+COMMENT ON FUNCTION etl._begin_retry(name, name[]) IS 'Marks the rows in quarantine that a load tries again.';
+
+CREATE OR REPLACE FUNCTION etl._end_retry(p_object name)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_end_retry$
+    DELETE FROM etl.quarantine AS q
+    WHERE q.object = p_object
+        AND q.is_retried
+$_end_retry$;
+COMMENT ON FUNCTION etl._end_retry(name) IS 'Releases the rows that a load tried again and that did not come back to quarantine.';

@@ -1,0 +1,378 @@
+-- Reconciliation: do the mirrors hold what the source holds, do the stars hold what the mirrors give, do the aggregates hold what their facts
+-- sum up to, and do queue and quarantine claim what is so? All in the database, on one snapshot, and as of the watermark.
+--
+-- What a row should be is asked from the load's own statements. A reconciliation therefore takes the transformation views for granted; what it
+-- proves is that every row has gone through them, and is still as they made it.
+--
+-- In three steps, so that several workers can share the objects: begin, compare each object on the same snapshot, end.
+
+/*
+What a reconciliation compares.
+Returns:    object; comparison, which two layers; is_sliced, whether a slice of its keys can be compared; position, from the source on.
+*/
+CREATE OR REPLACE FUNCTION etl._reconciled_objects()
+RETURNS TABLE (object name, comparison text, is_sliced boolean, "position" bigint)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_reconciled_objects$
+    SELECT o.object, o.comparison, o.layer < 4, row_number() OVER (ORDER BY o.layer, t.position, o.object)
+    FROM (
+        SELECT s.source_table, 'source to stage', 'stage', 1 FROM etl.source_table AS s
+        UNION ALL
+        SELECT d.dimension, 'stage to dimension', 'dimension', 2 FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, 'stage to fact', 'fact', 3 FROM etl.fact AS f
+        UNION ALL
+        SELECT a.aggregate, 'fact to aggregate', 'aggregate', 4 FROM etl.aggregate AS a
+        UNION ALL
+        SELECT 'reprocessing_queue', 'fact to queue', NULL, 5
+        UNION ALL
+        SELECT 'quarantine', 'claim to row', NULL, 6
+    ) AS o (object, comparison, kind, layer)
+    LEFT JOIN etl.task AS t ON t.object = o.object AND t.kind = o.kind
+$_reconciled_objects$;
+COMMENT ON FUNCTION etl._reconciled_objects() IS 'What a reconciliation compares, from the source on.';
+
+/*
+Begins a reconciliation.
+Parameters: p_objects, source tables, dimensions, facts and aggregates, with all that these are made of; all by
+            default. p_slices, into how many slices the keys are divided: each reconciliation compares the next slice, so as many of them
+            compare everything. Aggregates, the queue and quarantine are compared as a whole, each in one of the slices.
+Returns:    the reconciliation; until it ends it counts as incomplete.
+Writes:     etl.reconciliation, etl.reconciliation_object.
+Errors:     ET002 when there is no such object, 22023 when the slices are not from 1 to 1000.
+*/
+CREATE OR REPLACE FUNCTION etl._begin_reconciliation(p_objects text[], p_slices integer)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_begin_reconciliation$
+DECLARE
+    v_id bigint;
+    v_name text;
+    v_slice integer;
+BEGIN
+    IF p_slices IS NULL OR p_slices NOT BETWEEN 1 AND 1000 THEN
+        RAISE EXCEPTION 'the number of slices cannot be %', coalesce(p_slices::text, 'NULL')
+            USING ERRCODE = '22023', HINT = 'Give a number from 1 to 1000.';
+    END IF;
+    FOREACH v_name IN ARRAY coalesce(p_objects, '{}')
+    LOOP
+        IF NOT EXISTS (SELECT FROM etl._reconciled_objects() AS o WHERE o.object = v_name) THEN
+            RAISE EXCEPTION 'there is no source table, dimension, fact or aggregate "%"', v_name
+                USING ERRCODE = 'ET002', HINT = 'SELECT DISTINCT object FROM etl.task lists them.';
+        END IF;
+    END LOOP;
+    SELECT (r.slice + 1) % p_slices
+    INTO v_slice
+    FROM etl.reconciliation AS r
+    WHERE r.slices = p_slices
+        AND r.objects IS NOT DISTINCT FROM p_objects
+        AND r.ended_at IS NOT NULL
+    ORDER BY r.reconciliation_id DESC
+    LIMIT 1;
+    INSERT INTO etl.reconciliation (objects, slices, slice, status, differences)
+    VALUES (p_objects, p_slices, coalesce(v_slice, 0), 'incomplete', 0)
+    RETURNING reconciliation_id, slice INTO v_id, v_slice;
+    INSERT INTO etl.reconciliation_object (reconciliation_id, object, position, comparison, status, seconds, message)
+    SELECT v_id, o.object, o.position, o.comparison, 'skipped', 0, 'it was not compared: the reconciliation was interrupted'
+    FROM (
+        SELECT r.*, row_number() OVER (PARTITION BY r.is_sliced ORDER BY r.position) AS number
+        FROM etl._reconciled_objects() AS r
+    ) AS o
+    WHERE (o.is_sliced OR o.number % p_slices = v_slice)
+        AND (
+            p_objects IS NULL
+            OR o.object = ANY (p_objects)
+            OR EXISTS (SELECT FROM unnest(p_objects) AS n (object) WHERE o.object = ANY (etl._upstream_of(n.object)))
+            OR o.object = 'reprocessing_queue' AND EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = ANY (p_objects))
+            OR o.object = 'quarantine' AND EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = ANY (p_objects))
+        );
+    RETURN v_id;
+END
+$_begin_reconciliation$;
+COMMENT ON FUNCTION etl._begin_reconciliation(text[], integer) IS 'Begins a reconciliation of objects, or of a slice of them; returns it.';
+
+/*
+Notes the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
+Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
+Writes:     etl.reconciliation_difference.
+*/
+CREATE OR REPLACE FUNCTION etl._keep_differences(p_reconciliation_id bigint, p_object name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_keep_differences$
+BEGIN
+    INSERT INTO etl.reconciliation_difference (reconciliation_id, object, kind, row_key, columns, expected, actual)
+    SELECT
+        p_reconciliation_id,
+        p_object,
+        d.kind,
+        d.row_key,
+        c.columns,
+        CASE WHEN d.kind = 'different' THEN c.expected ELSE d.expected END,
+        CASE WHEN d.kind = 'different' THEN c.actual ELSE d.actual END
+    FROM (
+        SELECT *
+        FROM pg_temp.reconciled_difference
+        ORDER BY row_key
+        LIMIT etl.get_setting('reconciliation_rows_kept')::bigint
+    ) AS d
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(array_agg(n.key ORDER BY n.key), '{}') AS columns,
+            jsonb_object_agg(n.key, d.expected -> n.key) AS expected,
+            jsonb_object_agg(n.key, d.actual -> n.key) AS actual
+        FROM jsonb_object_keys(d.expected) AS n (key)
+        WHERE d.kind = 'different'
+            -- As text: 1.0 and 1.00 are the same number to jsonb.
+            AND (d.expected -> n.key)::text IS DISTINCT FROM (d.actual -> n.key)::text
+    ) AS c;
+END
+$_keep_differences$;
+COMMENT ON FUNCTION etl._keep_differences(bigint, name) IS 'Notes the differing rows that a comparison has found.';
+
+/*
+Compares an object, on the snapshot of this transaction.
+Parameters: p_reconciliation_id, the reconciliation; p_object, one of its objects.
+Writes:     etl.reconciliation_object, etl.reconciliation_difference.
+Errors:     ET016 when the transaction is not REPEATABLE READ. What goes wrong in the comparison is noted: the object counts as skipped.
+*/
+CREATE OR REPLACE FUNCTION etl._compare_object(p_reconciliation_id bigint, p_object name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_compare_object$
+DECLARE
+    r_reconciliation etl.reconciliation;
+    r_object etl.reconciliation_object;
+    v_comparison text;
+    v_facts name[];
+    v_started_at timestamptz := clock_timestamp();
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION 'a reconciliation needs one snapshot, this transaction is %', current_setting('transaction_isolation')
+            USING ERRCODE = 'ET016', HINT = 'CALL etl.reconcile(), outside a transaction block.';
+    END IF;
+    PERFORM etl._refuse_foreign_temporary('reconciled\_%');
+    SELECT *
+    INTO STRICT r_reconciliation
+    FROM etl.reconciliation AS r
+    WHERE r.reconciliation_id = p_reconciliation_id;
+    SELECT o.comparison
+    INTO STRICT v_comparison
+    FROM etl.reconciliation_object AS o
+    WHERE o.reconciliation_id = p_reconciliation_id
+        AND o.object = p_object;
+    v_facts := ARRAY(
+        SELECT f.fact
+        FROM etl.fact AS f
+        WHERE r_reconciliation.objects IS NULL
+            OR f.fact = ANY (r_reconciliation.objects)
+            OR 'reprocessing_queue' = ANY (r_reconciliation.objects)
+    );
+    BEGIN
+        IF EXISTS (SELECT FROM etl.load_state AS l WHERE l.object = p_object AND l.needs_reload) THEN
+            RAISE EXCEPTION 'the object waits to be loaded completely'
+                USING ERRCODE = 'ET017', HINT = 'Reconcile after the next run.';
+        END IF;
+        PERFORM etl._begin_comparison();
+        r_object := CASE v_comparison
+            WHEN 'source to stage' THEN etl._compare_source(p_object, r_reconciliation.slices, r_reconciliation.slice)
+            WHEN 'stage to dimension' THEN etl._compare_dimension(p_object, r_reconciliation.slices, r_reconciliation.slice)
+            WHEN 'stage to fact' THEN etl._compare_fact(p_object, r_reconciliation.slices, r_reconciliation.slice)
+            WHEN 'fact to aggregate' THEN etl._compare_aggregate(p_object)
+            WHEN 'fact to queue' THEN etl._compare_queue(v_facts)
+            ELSE etl._compare_quarantine(CASE WHEN NOT 'quarantine' = ANY (r_reconciliation.objects) THEN r_reconciliation.objects::name[] END)
+        END;
+        r_object.differences := (SELECT count(*) FROM pg_temp.reconciled_difference);
+        PERFORM etl._keep_differences(p_reconciliation_id, p_object);
+        r_object.status := CASE WHEN r_object.differences > 0 THEN 'different' ELSE 'equal' END;
+    EXCEPTION
+        WHEN OTHERS THEN
+            r_object := NULL;
+            r_object.status := 'skipped';
+            r_object.differences := 0;
+            r_object.message := CASE WHEN SQLSTATE = 'ET017' THEN SQLERRM ELSE format('%s (%s)', SQLERRM, SQLSTATE) END;
+    END;
+    UPDATE etl.reconciliation_object AS o
+    SET status = r_object.status,
+        expected_rows = r_object.expected_rows,
+        actual_rows = r_object.actual_rows,
+        expected_sums = r_object.expected_sums,
+        actual_sums = r_object.actual_sums,
+        buckets = r_object.buckets,
+        different_buckets = r_object.different_buckets,
+        differences = r_object.differences,
+        left_out = coalesce(r_object.left_out, '{}'),
+        message = r_object.message,
+        seconds = extract(epoch FROM clock_timestamp() - v_started_at)
+    WHERE o.reconciliation_id = p_reconciliation_id
+        AND o.object = p_object;
+END
+$_compare_object$;
+COMMENT ON FUNCTION etl._compare_object(bigint, name) IS 'Compares an object of a reconciliation, on the snapshot of this transaction, which must be REPEATABLE READ.';
+
+/*
+Adds to differences in surrogate keys the members behind them.
+Parameters: p_reconciliation_id, the reconciliation.
+Writes:     etl.reconciliation_difference.
+*/
+CREATE OR REPLACE FUNCTION etl._name_members(p_reconciliation_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_name_members$
+DECLARE
+    r_role record;
+BEGIN
+    FOR r_role IN
+        SELECT k.fact, k.key_column, d.dimension_table, d.surrogate_key, d.business_key,
+            etl._column_type(d.dimension_table, 'valid_from') IS NOT NULL AS has_history
+        FROM etl.fact_dimension AS k
+        JOIN etl.dimension AS d USING (dimension)
+        JOIN etl.reconciliation_object AS o ON o.reconciliation_id = p_reconciliation_id AND o.object = k.fact AND o.differences > 0
+    LOOP
+        EXECUTE format(
+            $sql$UPDATE etl.reconciliation_difference AS x
+SET expected = x.expected || jsonb_build_object(%1$L, coalesce((SELECT %2$s FROM %3$s AS d WHERE d.%4$I = (x.expected ->> %1$L)::bigint), x.expected -> %1$L)),
+    actual = x.actual || jsonb_build_object(%1$L, coalesce((SELECT %2$s FROM %3$s AS d WHERE d.%4$I = (x.actual ->> %1$L)::bigint), x.actual -> %1$L))
+WHERE x.reconciliation_id = $1
+    AND x.object = $2
+    AND x.kind = 'different'
+    AND %1$L = ANY (x.columns)$sql$,
+            r_role.key_column,
+            format('jsonb_build_object(''key'', d.%I) || %s', r_role.surrogate_key, etl._json_key(r_role.business_key, 'd'))
+                || CASE WHEN r_role.has_history THEN ' || jsonb_build_object(''valid_from'', d.valid_from)' ELSE '' END,
+            r_role.dimension_table, r_role.surrogate_key
+        )
+        USING p_reconciliation_id, r_role.fact;
+    END LOOP;
+END
+$_name_members$;
+COMMENT ON FUNCTION etl._name_members(bigint) IS 'Adds to differences in surrogate keys the members behind them.';
+
+/*
+Ends a reconciliation: what follows from a difference further up is no difference, and the whole gets its verdict.
+Parameters: p_reconciliation_id, the reconciliation.
+Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
+*/
+CREATE OR REPLACE FUNCTION etl._end_reconciliation(p_reconciliation_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_end_reconciliation$
+BEGIN
+    PERFORM etl._judge(p_reconciliation_id);
+    PERFORM etl._name_members(p_reconciliation_id);
+    UPDATE etl.reconciliation_object AS o
+    SET status = CASE WHEN o.status = 'skipped' THEN o.status WHEN o.differences > 0 THEN 'different' ELSE 'equal' END,
+        ignored_rows = (SELECT coalesce(sum(c.value::bigint), 0) FROM jsonb_each_text(o.left_out) AS c)
+    WHERE o.reconciliation_id = p_reconciliation_id;
+    UPDATE etl.reconciliation AS r
+    SET ended_at = clock_timestamp(),
+        differences = t.differences,
+        left_out = (
+            SELECT coalesce(jsonb_object_agg(c.reason, c.row_count), '{}')
+            FROM (
+                SELECT l.key, sum(l.value::bigint)
+                FROM etl.reconciliation_object AS o
+                CROSS JOIN LATERAL jsonb_each_text(o.left_out) AS l
+                WHERE o.reconciliation_id = p_reconciliation_id
+                GROUP BY l.key
+            ) AS c (reason, row_count)
+        ),
+        status = CASE WHEN t.differences > 0 THEN 'different' WHEN t.is_incomplete THEN 'incomplete' ELSE 'equal' END
+    FROM (
+        SELECT
+            coalesce(sum(o.differences), 0) AS differences,
+            -- What waits for a load is not known to be right. Neither is a warehouse of which nothing was compared.
+            coalesce(bool_or(o.status = 'skipped' OR o.left_out ? 'pending'), true) AS is_incomplete
+        FROM etl.reconciliation_object AS o
+        WHERE o.reconciliation_id = p_reconciliation_id
+    ) AS t
+    WHERE r.reconciliation_id = p_reconciliation_id;
+END
+$_end_reconciliation$;
+COMMENT ON FUNCTION etl._end_reconciliation(bigint) IS 'Ends a reconciliation: what follows from a difference further up is no difference, and the whole gets its verdict.';
+
+/*
+Compares source, mirrors and stars on one snapshot. Call it outside a transaction block.
+Parameters: p_objects, source tables, dimensions, facts and aggregates, all by default; p_reconciliation_id, returns the reconciliation;
+            p_slices, compare the next of so many slices.
+Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
+Errors:     as etl._begin_reconciliation.
+*/
+CREATE OR REPLACE PROCEDURE etl.reconcile(p_objects text[] DEFAULT NULL, INOUT p_reconciliation_id bigint DEFAULT NULL, p_slices integer DEFAULT 1)
+LANGUAGE plpgsql
+AS $reconcile$
+BEGIN
+    p_reconciliation_id := etl._begin_reconciliation(p_objects, p_slices);
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+    PERFORM etl._compare_object(p_reconciliation_id, o.object)
+    FROM etl.reconciliation_object AS o
+    WHERE o.reconciliation_id = p_reconciliation_id;
+    COMMIT;
+    PERFORM etl._end_reconciliation(p_reconciliation_id);
+    COMMIT;
+END
+$reconcile$;
+COMMENT ON PROCEDURE etl.reconcile(text[], bigint, integer) IS 'Compares source, mirrors and stars on one snapshot; etl.reconciliation_status shows what was found.';
+
+CREATE OR REPLACE VIEW etl.reconciliation_status AS
+SELECT
+    r.reconciliation_id,
+    r.started_at,
+    r.ended_at,
+    r.objects,
+    r.status AS overall_status,
+    r.differences AS overall_differences,
+    r.repair_requested_at,
+    r.slices,
+    r.slice,
+    r.left_out AS overall_left_out,
+    o.object,
+    o.comparison,
+    o.status,
+    o.expected_rows,
+    o.actual_rows,
+    o.ignored_rows,
+    o.left_out,
+    o.expected_sums,
+    o.actual_sums,
+    o.buckets,
+    o.different_buckets,
+    o.differences,
+    o.seconds,
+    o.message
+FROM etl.reconciliation AS r
+LEFT JOIN etl.reconciliation_object AS o USING (reconciliation_id)
+WHERE r.reconciliation_id = (SELECT max(l.reconciliation_id) FROM etl.reconciliation AS l);
+COMMENT ON VIEW etl.reconciliation_status IS 'The last reconciliation, one row per object; the differing rows are in etl.reconciliation_difference.';
+COMMENT ON COLUMN etl.reconciliation_status.reconciliation_id IS 'Reconciliation.';
+COMMENT ON COLUMN etl.reconciliation_status.started_at IS 'Start.';
+COMMENT ON COLUMN etl.reconciliation_status.ended_at IS 'End.';
+COMMENT ON COLUMN etl.reconciliation_status.objects IS 'Objects that it was confined to; NULL for all.';
+COMMENT ON COLUMN etl.reconciliation_status.overall_status IS 'equal, different or incomplete.';
+COMMENT ON COLUMN etl.reconciliation_status.overall_differences IS 'Number of differing rows of all objects.';
+COMMENT ON COLUMN etl.reconciliation_status.repair_requested_at IS 'When the repair was handed to the next run.';
+COMMENT ON COLUMN etl.reconciliation_status.slices IS 'Into how many slices the keys are divided; 1 when everything was compared.';
+COMMENT ON COLUMN etl.reconciliation_status.slice IS 'Slice that was compared, from 0.';
+COMMENT ON COLUMN etl.reconciliation_status.overall_left_out IS 'Rows left out of all objects, by reason.';
+COMMENT ON COLUMN etl.reconciliation_status.object IS 'Source table, dimension, fact, aggregate, reprocessing_queue or quarantine.';
+COMMENT ON COLUMN etl.reconciliation_status.comparison IS 'Which two layers were compared.';
+COMMENT ON COLUMN etl.reconciliation_status.status IS 'equal, different or skipped.';
+COMMENT ON COLUMN etl.reconciliation_status.expected_rows IS 'Rows that there should be.';
+COMMENT ON COLUMN etl.reconciliation_status.actual_rows IS 'Rows that there are.';
+COMMENT ON COLUMN etl.reconciliation_status.ignored_rows IS 'Rows left out.';
+COMMENT ON COLUMN etl.reconciliation_status.left_out IS 'The same by reason: changed, pending, quarantined, forgotten, following.';
+COMMENT ON COLUMN etl.reconciliation_status.expected_sums IS 'Sums of the numeric columns as they should be.';
+COMMENT ON COLUMN etl.reconciliation_status.actual_sums IS 'Sums of the numeric columns as they are.';
+COMMENT ON COLUMN etl.reconciliation_status.buckets IS 'Buckets of keys whose checksums were compared.';
+COMMENT ON COLUMN etl.reconciliation_status.different_buckets IS 'Buckets that differ.';
+COMMENT ON COLUMN etl.reconciliation_status.differences IS 'Number of differing rows.';
+COMMENT ON COLUMN etl.reconciliation_status.seconds IS 'Duration in seconds.';
+COMMENT ON COLUMN etl.reconciliation_status.message IS 'Why it was skipped, or what else is to be known.';

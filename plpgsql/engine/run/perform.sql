@@ -1,0 +1,158 @@
+-- What a task does, by its kind.
+
+/*
+Refuses the outcome of a load that has put too large a share of its rows into quarantine: then it is not the rows that are at fault, and a table
+must not lose all rows because there are few. Rows that were in quarantine before do not count.
+Parameters: p_task, the task; p_result, what it did.
+Errors:     ET008 when more rows than ten, and than the setting quarantine_share_limit allows, are new in quarantine.
+*/
+CREATE OR REPLACE FUNCTION etl._check_quarantine_share(p_task etl.task_run, p_result etl.load_result)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_quarantine_share$
+DECLARE
+    v_rows bigint := greatest(p_result.rows_read, p_result.rows_quarantined);
+    v_bad bigint;
+    r_last etl.quarantine;
+BEGIN
+    IF p_result.rows_quarantined <= 10 THEN
+        RETURN;
+    END IF;
+    SELECT count(*)
+    INTO v_bad
+    FROM etl.quarantine AS q
+    WHERE q.object = p_task.object
+        AND q.run_id = p_task.run_id
+        AND q.attempts = 1;
+    IF v_bad > 10 AND v_bad > v_rows * etl.get_setting('quarantine_share_limit')::numeric / 100 THEN
+        SELECT q.*
+        INTO r_last
+        FROM etl.quarantine AS q
+        WHERE q.object = p_task.object
+            AND q.run_id = p_task.run_id
+        ORDER BY q.tried_at DESC
+        LIMIT 1;
+        RAISE EXCEPTION '% of % rows of % cannot be loaded, the last because: %',
+                v_bad, v_rows, p_task.object, etl._without_values(r_last.sqlstate, r_last.reason)
+            USING ERRCODE = 'ET008',
+                DETAIL = format('Error code of the last row: %s; its key: %s. Examples are kept in quarantine.', r_last.sqlstate, r_last.row_key),
+                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_share_limit.';
+    END IF;
+END
+$_check_quarantine_share$;
+COMMENT ON FUNCTION etl._check_quarantine_share(etl.task_run, etl.load_result) IS 'Refuses the outcome of a load that has put too large a share of its rows into quarantine (ET008).';
+
+CREATE OR REPLACE FUNCTION etl._quarantine_examples(p_task etl.task_run)
+RETURNS etl.quarantine[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_quarantine_examples$
+    SELECT ARRAY(
+        SELECT q
+        FROM etl.quarantine AS q
+        WHERE q.object = p_task.object
+            AND q.run_id = p_task.run_id
+            AND q.attempts = 1
+        ORDER BY q.row_key
+        LIMIT 10
+    )
+$_quarantine_examples$;
+COMMENT ON FUNCTION etl._quarantine_examples(etl.task_run) IS 'Some of the rows that a task has newly put into quarantine.';
+
+/*
+Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
+committed together. A failure is undone and noted; it never reaches the caller.
+Parameters: p_task, the claimed task.
+Writes:     what the task writes, etl.task_run.
+Returns:    whether the worker may go on: false when it was told to stop (SQLSTATE 57014, by a person or by statement_timeout).
+*/
+CREATE OR REPLACE FUNCTION etl._perform(p_task etl.task_run)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_perform$
+DECLARE
+    r_task etl.task_run := p_task;
+    r_result etl.load_result;
+    v_going_on boolean := true;
+    v_examples etl.quarantine[];
+BEGIN
+    -- Extractions are claimed together and done one after the other: the clock starts here.
+    r_task.started_at := clock_timestamp();
+    BEGIN
+        r_result := CASE p_task.kind
+            WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
+            WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
+            WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
+            WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
+            WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
+            WHEN 'check' THEN etl._check_quality(p_task.run_id)
+            WHEN 'maintain' THEN etl._maintain(p_task.run_id)
+        END;
+        IF r_result.rows_quarantined > 0 THEN
+            -- They outlive the rollback.
+            v_examples := etl._quarantine_examples(p_task);
+            PERFORM etl._check_quarantine_share(p_task, r_result);
+        END IF;
+        r_task.status := 'succeeded';
+        r_task.rows_read := r_result.rows_read;
+        r_task.rows_inserted := r_result.rows_inserted;
+        r_task.rows_updated := r_result.rows_updated;
+        r_task.rows_deleted := r_result.rows_deleted;
+        r_task.rows_queued := r_result.rows_queued;
+        r_task.rows_quarantined := r_result.rows_quarantined;
+        IF p_task.kind = 'check' THEN
+            -- A verdict, not an error: what the checks found stays.
+            r_task := etl._judge_checks(r_task);
+        END IF;
+    EXCEPTION
+        WHEN query_canceled OR OTHERS THEN
+            GET STACKED DIAGNOSTICS
+                r_task.sqlstate = RETURNED_SQLSTATE,
+                r_task.message = MESSAGE_TEXT,
+                r_task.detail = PG_EXCEPTION_DETAIL,
+                r_task.hint = PG_EXCEPTION_HINT,
+                r_task.context = PG_EXCEPTION_CONTEXT;
+            v_going_on := r_task.sqlstate <> '57014';
+            r_task.status := CASE
+                WHEN NOT v_going_on THEN 'pending'
+                -- Serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source that is
+                -- another server: shut down, crashed, starting), system error.
+                WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
+                ELSE 'failed'
+            END;
+            IF r_task.sqlstate = 'ET008' THEN
+                -- For who looks for the cause. They are tried again with all others, and count as new then (attempts).
+                INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, original_row, attempts, run_id)
+                SELECT e.object, e.row_key, e.sqlstate, e.reason, e.original_row, 0, e.run_id
+                FROM unnest(v_examples) AS e
+                WHERE NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_task.object);
+            END IF;
+    END;
+    r_task.ended_at := clock_timestamp();
+    UPDATE etl.task_run AS t
+    SET status = r_task.status,
+        started_at = r_task.started_at,
+        ended_at = r_task.ended_at,
+        rows_read = r_task.rows_read,
+        rows_inserted = r_task.rows_inserted,
+        rows_updated = r_task.rows_updated,
+        rows_deleted = r_task.rows_deleted,
+        rows_queued = r_task.rows_queued,
+        rows_quarantined = r_task.rows_quarantined,
+        sqlstate = r_task.sqlstate,
+        message = r_task.message,
+        detail = nullif(r_task.detail, ''),
+        hint = nullif(r_task.hint, ''),
+        context = r_task.context
+    WHERE t.run_id = r_task.run_id
+        AND t.task = r_task.task
+    -- As it was noted: a trigger may hold values of rows back from the message.
+    RETURNING t.* INTO r_task;
+    PERFORM etl._notify(r_task);
+    RETURN v_going_on;
+END
+$_perform$;
+COMMENT ON FUNCTION etl._perform(etl.task_run) IS 'Does what a claimed task is for and notes the outcome.';

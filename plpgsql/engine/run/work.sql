@@ -1,0 +1,267 @@
+-- A worker: it claims one task after the other and works on each in one transaction, until the run ends.
+--
+-- etl.work commits, so it can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
+
+/*
+Ends a run when none of its tasks is left. It has succeeded when all of them did and no row was left out.
+Parameters: p_run_id, the run.
+Returns:    whether the run has ended.
+Writes:     etl.run; removes its workers from etl.worker.
+*/
+CREATE OR REPLACE FUNCTION etl._end_run(p_run_id bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_end_run$
+DECLARE
+    r_run etl.run;
+BEGIN
+    IF EXISTS (SELECT FROM etl.task_run AS t WHERE t.run_id = p_run_id AND t.status IN ('pending', 'running')) THEN
+        RETURN false;
+    END IF;
+    UPDATE etl.run AS r
+    SET status = (
+            SELECT CASE
+                WHEN bool_and(t.status = 'succeeded') IS NOT FALSE
+                    THEN CASE WHEN EXISTS (SELECT FROM etl._left_out(p_run_id)) THEN 'partial' ELSE 'succeeded' END
+                -- Where only checks were due, the warehouse was complete without any task.
+                WHEN bool_or(t.status = 'succeeded') OR (r.only_tasks IS NULL AND bool_and(t.kind IN ('check', 'maintain'))) THEN 'partial'
+                ELSE 'failed'
+            END
+            FROM etl.task_run AS t
+            WHERE t.run_id = p_run_id
+        ),
+        ended_at = clock_timestamp()
+    WHERE r.run_id = p_run_id
+        AND r.status = 'running'
+    RETURNING r.* INTO r_run;
+    IF FOUND THEN
+        -- This worker removes itself; the others have died, or are about to find that there is nothing left to do.
+        DELETE FROM etl.worker AS w
+        WHERE w.run_id = p_run_id
+            AND w.pid <> pg_backend_pid();
+        PERFORM pg_notify('etl_progress', jsonb_build_object(
+            'run_id', p_run_id,
+            'task', NULL,
+            'status', r_run.status,
+            'seconds', round(extract(epoch FROM r_run.ended_at - r_run.started_at), 3)
+        )::text);
+        PERFORM etl._alert_run(r_run);
+    END IF;
+    RETURN true;
+END
+$_end_run$;
+COMMENT ON FUNCTION etl._end_run(bigint) IS 'Ends a run when none of its tasks is left.';
+
+/*
+Registers this session as a worker of a run. Its lock is taken before the row can be seen, under a key that nobody can have known: whoever takes
+the same key afterwards neither keeps the worker from anything nor is taken for it (etl._is_live).
+Parameters: p_run_id, the run.
+Returns:    the worker.
+Writes:     etl.worker. Takes a session lock. What a CALL of this session that was cancelled has left behind is removed.
+Locks:      the run's row, FOR KEY SHARE: who finds the run dead and makes it ready to be taken up again is waited for.
+*/
+CREATE OR REPLACE FUNCTION etl._enlist(p_run_id bigint)
+RETURNS etl.worker
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_enlist$
+DECLARE
+    r_worker etl.worker;
+    v_key bigint;
+BEGIN
+    PERFORM etl._discharge(w)
+    FROM etl.worker AS w
+    WHERE w.pid = pg_backend_pid();
+    LOOP
+        v_key := ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint;
+        EXIT WHEN pg_try_advisory_lock(v_key);
+    END LOOP;
+    INSERT INTO etl.worker (run_id, pid, lock_key)
+    VALUES (p_run_id, pg_backend_pid(), v_key)
+    RETURNING * INTO r_worker;
+    RETURN r_worker;
+END
+$_enlist$;
+COMMENT ON FUNCTION etl._enlist(bigint) IS 'Registers this session as a worker of a run.';
+
+CREATE OR REPLACE FUNCTION etl._discharge(p_worker etl.worker)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_discharge$
+BEGIN
+    DELETE FROM etl.worker AS w
+    WHERE w.worker_id = p_worker.worker_id;
+    -- Of another session with the same process id, long ago, this one has no lock.
+    PERFORM pg_advisory_unlock(p_worker.lock_key)
+    FROM pg_locks AS l
+    WHERE l.locktype = 'advisory'
+        AND l.pid = pg_backend_pid()
+        AND l.objsubid = 1
+        AND ((l.classid::bigint << 32) | l.objid::bigint) = p_worker.lock_key;
+END
+$_discharge$;
+COMMENT ON FUNCTION etl._discharge(etl.worker) IS 'Removes a worker of this session, and gives its lock back.';
+
+/*
+Begins a transaction of a worker: what the session looks like does not matter in it, and its end does not wait for the disk. A crash may lose the
+last transactions, but never part of one: data and watermark are lost together, and done again.
+*/
+CREATE OR REPLACE FUNCTION etl._begin_transaction()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_begin_transaction$
+BEGIN
+    PERFORM etl._pin_session();
+    PERFORM set_config('synchronous_commit', 'off', true);
+END
+$_begin_transaction$;
+COMMENT ON FUNCTION etl._begin_transaction() IS 'Begins a transaction of a worker.';
+
+/*
+Locks the rows of tasks until the transaction that works on them ends: other workers wait for that (etl._await_progress).
+Parameters: p_tasks, the tasks.
+Locks:      their rows of etl.task_run.
+*/
+CREATE OR REPLACE FUNCTION etl._hold_tasks(p_tasks etl.task_run[])
+RETURNS void
+LANGUAGE sql
+VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $_hold_tasks$
+    SELECT
+    FROM etl.task_run AS t
+    JOIN unnest(p_tasks) AS c USING (run_id, task)
+    FOR NO KEY UPDATE OF t
+$_hold_tasks$;
+COMMENT ON FUNCTION etl._hold_tasks(etl.task_run[]) IS 'Locks the rows of tasks until the transaction that works on them ends.';
+
+/*
+Waits until a running task of the run has ended or its worker has died, at most a second: another task may end sooner. To be followed by COMMIT.
+Parameters: p_run_id, the run.
+Locks:      the task's row, FOR SHARE.
+*/
+CREATE OR REPLACE FUNCTION etl._await_progress(p_run_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $_await_progress$
+DECLARE
+    v_task text := (
+        SELECT t.task
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.status = 'running'
+        ORDER BY t.started_at
+        LIMIT 1
+    );
+    v_is_held boolean := false;
+BEGIN
+    BEGIN
+        PERFORM
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.task = v_task
+        FOR SHARE NOWAIT;
+    EXCEPTION
+        WHEN lock_not_available THEN
+            v_is_held := true;
+    END;
+    IF NOT v_is_held THEN
+        -- Its worker is between two transactions, waits for the source to come back, or has died.
+        PERFORM pg_sleep(0.01);
+        RETURN;
+    END IF;
+    PERFORM
+    FROM etl.task_run AS t
+    WHERE t.run_id = p_run_id
+        AND t.task = v_task
+    FOR SHARE;
+EXCEPTION
+    WHEN lock_not_available THEN
+        NULL;
+END
+$_await_progress$;
+COMMENT ON FUNCTION etl._await_progress(bigint) IS 'Waits until a running task of the run has ended, at most a second.';
+
+/*
+Works on a run until it ends. Any number of sessions may do so at once; call it outside a transaction block.
+Parameters: p_run_id, the run; by default the one that is running.
+Errors:     ET006 when no run is running.
+*/
+CREATE OR REPLACE PROCEDURE etl.work(p_run_id bigint DEFAULT NULL)
+LANGUAGE plpgsql
+AS $work$
+DECLARE
+    v_run_id bigint := p_run_id;
+    v_status text;
+    r_worker etl.worker;
+    v_tasks etl.task_run[];
+    v_outcomes etl.task_run[];
+    r_task etl.task_run;
+    v_is_reading boolean;  -- from the source
+    v_going_on boolean := true;
+BEGIN
+    SELECT r.run_id, r.status
+    INTO v_run_id, v_status
+    FROM etl.run AS r
+    WHERE CASE WHEN p_run_id IS NULL THEN r.status = 'running' ELSE r.run_id = p_run_id END;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no run to work on'
+            USING ERRCODE = 'ET006', HINT = 'CALL etl.run() starts one.';
+    ELSIF v_status <> 'running' THEN
+        -- It had nothing to do, or others have done it.
+        RETURN;
+    END IF;
+    r_worker := etl._enlist(v_run_id);
+    COMMIT;
+
+    WHILE v_going_on LOOP
+        PERFORM etl._begin_transaction();
+        SELECT pg_catalog.array_agg(t)
+        INTO v_tasks
+        FROM etl._claim(v_run_id, r_worker.worker_id) AS t;
+        IF v_tasks IS NULL THEN
+            EXIT WHEN etl._end_run(v_run_id);
+            COMMIT;
+            PERFORM etl._await_progress(v_run_id);
+            COMMIT;
+            CONTINUE;
+        END IF;
+        v_is_reading := v_tasks[1].kind = 'extract';
+        IF v_is_reading THEN
+            -- Nothing may come between these two: even the evaluation of a condition would take a snapshot.
+            COMMIT;
+            SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+        ELSE
+            COMMIT;
+        END IF;
+        PERFORM etl._begin_transaction();
+        PERFORM etl._hold_tasks(v_tasks);
+        FOREACH r_task IN ARRAY v_tasks
+        LOOP
+            v_going_on := etl._perform(r_task) AND v_going_on;
+        END LOOP;
+        IF v_is_reading THEN
+            v_outcomes := etl._end_batch(v_tasks);
+            IF v_outcomes IS NOT NULL THEN
+                ROLLBACK;
+                PERFORM etl._begin_transaction();
+                PERFORM etl._note_outcomes(v_outcomes);
+            END IF;
+        END IF;
+        COMMIT;
+    END LOOP;
+    PERFORM etl._discharge(r_worker);
+    COMMIT;
+
+    IF NOT v_going_on THEN
+        RAISE EXCEPTION 'run % was stopped while it worked on %', v_run_id, r_task.task
+            USING ERRCODE = '57014', HINT = 'What it has finished stays; the next run goes on from there.';
+    END IF;
+END
+$work$;
+COMMENT ON PROCEDURE etl.work(bigint) IS 'Works on a run until it ends, beside any other worker.';

@@ -1,0 +1,398 @@
+-- Quality checks: rows of etl.quality_check, each a SELECT of what violates it. Every run does those that are due, after its loads.
+--
+-- What a check finds stays, also when it makes its task fail: so it is not the query's own subtransaction that fails, but the
+-- verdict over all of them, given afterwards. A check of severity fail whose query cannot be executed fails as well: nobody knows
+-- whether it holds.
+
+/*
+Does one check and notes what it found.
+Parameters: p_check, the check; p_run_id, the run that does it, NULL for a person.
+Returns:    the result.
+Writes:     etl.check_result.
+*/
+CREATE OR REPLACE FUNCTION etl._do_check(p_check etl.quality_check, p_run_id bigint)
+RETURNS etl.check_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_do_check$
+DECLARE
+    r_result etl.check_result;
+    v_started_at timestamptz := clock_timestamp();
+BEGIN
+    BEGIN
+        -- The line feed ends a comment that the query may end with.
+        EXECUTE format(
+            $sql$WITH violation AS MATERIALIZED (
+%s
+)
+SELECT
+    (SELECT count(*) FROM violation),
+    (SELECT jsonb_agg(to_jsonb(s)) FROM (SELECT * FROM violation LIMIT 5) AS s)$sql$,
+            regexp_replace(p_check.query, ';\s*(--[^\n]*\s*)*$', '')
+        )
+        INTO r_result.violations, r_result.sample;
+        r_result.status := CASE WHEN r_result.violations = 0 THEN 'passed' ELSE 'failed' END;
+    EXCEPTION
+        WHEN OTHERS THEN
+            r_result.status := 'error';
+            r_result.violations := NULL;
+            r_result.sample := NULL;
+            r_result.message := format('%s (%s)', etl._without_values(SQLSTATE, SQLERRM), SQLSTATE);
+    END;
+    INSERT INTO etl.check_result (check_name, severity, run_id, status, violations, sample, seconds, message)
+    VALUES (
+        p_check.check_name, p_check.severity, p_run_id, r_result.status, r_result.violations, r_result.sample,
+        extract(epoch FROM clock_timestamp() - v_started_at), r_result.message
+    )
+    RETURNING * INTO r_result;
+    RETURN r_result;
+END
+$_do_check$;
+COMMENT ON FUNCTION etl._do_check(etl.quality_check, bigint) IS 'Does one check and notes what it found.';
+
+/*
+Does checks now, also those that are not due.
+Parameters: p_checks, their names; by default all that are enabled.
+Returns:    the results.
+Writes:     etl.check_result, for a failed check of severity fail as etl._alert.
+Errors:     ET002 when there is no check of a name.
+*/
+CREATE OR REPLACE FUNCTION etl.run_checks(p_checks text[] DEFAULT NULL)
+RETURNS SETOF etl.check_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $run_checks$
+DECLARE
+    r_check etl.quality_check;
+    r_result etl.check_result;
+    v_name text;
+BEGIN
+    FOREACH v_name IN ARRAY coalesce(p_checks, '{}')
+    LOOP
+        IF NOT EXISTS (SELECT FROM etl.quality_check AS q WHERE q.check_name = v_name) THEN
+            RAISE EXCEPTION 'there is no check "%"', v_name
+                USING ERRCODE = 'ET002', HINT = 'SELECT check_name FROM etl.quality_check lists them.';
+        END IF;
+    END LOOP;
+    FOR r_check IN
+        SELECT *
+        FROM etl.quality_check AS q
+        WHERE CASE WHEN p_checks IS NULL THEN q.is_enabled ELSE q.check_name = ANY (p_checks) END
+        ORDER BY q.check_name
+    LOOP
+        r_result := etl._do_check(r_check, NULL);
+        PERFORM etl._alert_check(r_result);
+        RETURN NEXT r_result;
+    END LOOP;
+END
+$run_checks$;
+COMMENT ON FUNCTION etl.run_checks(text[]) IS 'Does checks now, by default all that are enabled; returns what they found.';
+
+/*
+Does the checks that are due: those of every run, and those whose interval has passed.
+Parameters: p_run_id, the run.
+Returns:    rows read: number of checks done.
+Writes:     etl.check_result.
+*/
+CREATE OR REPLACE FUNCTION etl._check_quality(p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_quality$
+DECLARE
+    r_check etl.quality_check;
+    r_counts etl.load_result := (0, 0, 0, 0, 0, 0);
+BEGIN
+    FOR r_check IN
+        SELECT q.*
+        FROM etl.quality_check AS q
+        WHERE q.is_enabled
+            AND (
+                q.written_objects IS NULL
+                OR EXISTS (
+                    SELECT
+                    FROM etl.task_run AS t
+                    WHERE t.run_id = p_run_id
+                        AND t.object = ANY (q.written_objects)
+                        AND t.rows_inserted + t.rows_updated + t.rows_deleted > 0
+                )
+            )
+            AND (
+                q.run_every = interval '0'
+                -- What comes at times comes the first time when that time has passed: neither the first load is held up, nor the second.
+                OR q.added_at <= clock_timestamp() - q.run_every
+                AND NOT EXISTS (
+                    SELECT
+                    FROM etl.check_result AS c
+                    WHERE c.check_name = q.check_name
+                        AND c.status <> 'error'
+                        AND c.checked_at > clock_timestamp() - q.run_every
+                )
+            )
+        ORDER BY q.check_name
+    LOOP
+        PERFORM etl._do_check(r_check, p_run_id);
+        r_counts.rows_read := r_counts.rows_read + 1;
+    END LOOP;
+    RETURN r_counts;
+END
+$_check_quality$;
+COMMENT ON FUNCTION etl._check_quality(bigint) IS 'Does the checks that are due.';
+
+/*
+Verdict over the checks of a run: one that failed, of severity fail, makes the task fail. What the checks found stays.
+Parameters: p_task, the task of kind check, done.
+Returns:    the task, failed with error code ET011 where a check failed.
+Writes:     as etl._alert.
+*/
+CREATE OR REPLACE FUNCTION etl._judge_checks(p_task etl.task_run)
+RETURNS etl.task_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_judge_checks$
+DECLARE
+    r_task etl.task_run := p_task;
+    r_result etl.check_result;
+    v_failed text[] := ARRAY[]::text[];
+BEGIN
+    FOR r_result IN
+        -- A run that was taken up again may have done a check twice: the last time counts.
+        SELECT DISTINCT ON (c.check_name) c.*
+        FROM etl.check_result AS c
+        WHERE c.run_id = p_task.run_id
+        ORDER BY c.check_name, c.result_id DESC
+    LOOP
+        CONTINUE WHEN r_result.severity <> 'fail' OR r_result.status = 'passed';
+        PERFORM etl._alert_check(r_result);
+        v_failed := v_failed || CASE r_result.status
+            WHEN 'failed' THEN format('%s (%s rows)', r_result.check_name, r_result.violations)
+            ELSE format('%s (cannot be executed: %s)', r_result.check_name, r_result.message)
+        END;
+    END LOOP;
+    IF cardinality(v_failed) > 0 THEN
+        r_task.status := 'failed';
+        r_task.sqlstate := 'ET011';
+        r_task.message := format('%s failed: %s', CASE cardinality(v_failed) WHEN 1 THEN 'a check' ELSE 'checks' END, array_to_string(v_failed, ', '));
+        r_task.hint := 'SELECT * FROM etl.check_status shows the first violating rows.';
+    END IF;
+    RETURN r_task;
+END
+$_judge_checks$;
+COMMENT ON FUNCTION etl._judge_checks(etl.task_run) IS 'Makes the task of a run''s checks fail where a check of severity fail did.';
+
+CREATE OR REPLACE FUNCTION etl._alert_check(p_result etl.check_result)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_alert_check$
+BEGIN
+    IF p_result.severity = 'fail' AND p_result.status <> 'passed' THEN
+        PERFORM etl._alert(
+            'check',
+            CASE p_result.status
+                WHEN 'failed' THEN format('Check %s failed: %s rows violate it.', p_result.check_name, p_result.violations)
+                ELSE format('Check %s cannot be executed: %s.', p_result.check_name, p_result.message)
+            END,
+            -- Whoever may connect hears notifications, and auditors read alerts: rows are for neither.
+            to_jsonb(p_result) - 'sample'
+        );
+    END IF;
+END
+$_alert_check$;
+COMMENT ON FUNCTION etl._alert_check(etl.check_result) IS 'Raises an alert for a check of severity fail that did not pass.';
+
+CREATE OR REPLACE VIEW etl.check_status AS
+SELECT
+    q.check_name,
+    q.severity,
+    q.description,
+    q.run_every,
+    q.is_enabled,
+    c.status,
+    c.violations,
+    CASE WHEN has_column_privilege('etl.check_result', 'sample', 'SELECT') THEN c.sample END AS sample,
+    c.checked_at,
+    c.seconds,
+    c.message,
+    c.run_id
+FROM etl.quality_check AS q
+LEFT JOIN LATERAL (
+    SELECT r.*
+    FROM etl.check_result AS r
+    WHERE r.check_name = q.check_name
+    ORDER BY r.result_id DESC
+    LIMIT 1
+) AS c ON true;
+COMMENT ON VIEW etl.check_status IS 'Quality checks with what each found last.';
+COMMENT ON COLUMN etl.check_status.check_name IS 'Check.';
+COMMENT ON COLUMN etl.check_status.severity IS 'warn or fail.';
+COMMENT ON COLUMN etl.check_status.description IS 'What holds when the check passes.';
+COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 is in every run.';
+COMMENT ON COLUMN etl.check_status.is_enabled IS 'Whether runs do it.';
+COMMENT ON COLUMN etl.check_status.status IS 'passed, failed, error; NULL when it was never done.';
+COMMENT ON COLUMN etl.check_status.violations IS 'Number of violating rows.';
+COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL where the reader may not see rows of the source.';
+COMMENT ON COLUMN etl.check_status.checked_at IS 'When it was last done.';
+COMMENT ON COLUMN etl.check_status.seconds IS 'How long that took.';
+COMMENT ON COLUMN etl.check_status.message IS 'Error message.';
+COMMENT ON COLUMN etl.check_status.run_id IS 'Run that did it; NULL where a person did.';
+
+/*
+Keys of a source table that the warehouse cannot know as they are now: changed or deleted after its watermark. A check that
+compares with the source leaves them out on both sides, and so compares as of the watermark.
+Parameters: p_source_table, the table.
+Returns:    keys, as jsonb.
+Errors:     ET002 when there is no such source table.
+*/
+CREATE OR REPLACE FUNCTION etl.newer_keys(p_source_table name)
+RETURNS TABLE (row_key jsonb)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $newer_keys$
+DECLARE
+    r_source etl.source_table;
+    r_watermark etl.watermark;
+    v_end xid8;
+BEGIN
+    SELECT *
+    INTO r_source
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no source table "%"', p_source_table
+            USING ERRCODE = 'ET002', HINT = 'SELECT source_table FROM etl.source_table lists them.';
+    END IF;
+    SELECT *
+    INTO r_watermark
+    FROM etl.watermark AS w
+    WHERE w.source_table = p_source_table;
+    -- A row that came with a dump has an id of another server. It may be one that this server has not handed out yet: that is no change.
+    SELECT pg_snapshot_xmax(p.snapshot)
+    INTO v_end
+    FROM source.extraction_point AS p;
+
+    IF r_source.change_detection <> 'comparison' THEN
+        RETURN QUERY EXECUTE format(
+            'SELECT %s FROM source.%I AS s WHERE %s',
+            etl._json_key(r_source.key_columns, 's'), p_source_table,
+            CASE r_source.change_detection
+                WHEN 'snapshot' THEN format(
+                    '$1 IS NULL OR (s.%1$I >= pg_snapshot_xmin($1) AND s.%1$I < $3 AND NOT pg_visible_in_snapshot(s.%1$I, $1))', r_source.change_column
+                )
+                ELSE format('$2 IS NULL OR s.%I >= $2', r_source.change_column)
+            END
+        )
+        USING r_watermark.snapshot, r_watermark.read_at, v_end;
+    END IF;
+    IF r_source.delete_detection = 'tombstone' AND r_watermark.snapshot IS NOT NULL THEN
+        RETURN QUERY
+        SELECT t.row_key
+        FROM source.tombstones AS t
+        WHERE t.table_name = p_source_table
+            AND t.row_xid >= pg_snapshot_xmin(r_watermark.snapshot)
+            AND t.row_xid < v_end
+            AND NOT pg_visible_in_snapshot(t.row_xid, r_watermark.snapshot);
+    END IF;
+END
+$newer_keys$;
+COMMENT ON FUNCTION etl.newer_keys(name) IS 'Keys of a source table that changed or went after its watermark; error ET002 when there is no such table.';
+
+CREATE OR REPLACE FUNCTION etl._waiting_differences_sql(p_aggregate etl.aggregate)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_waiting_differences_sql$
+    SELECT
+        format('SELECT %s, %s FROM work.%I', etl._list(p_aggregate.group_key), etl._list(p_aggregate.measures), p_aggregate.aggregate || '_difference')
+        || coalesce(
+            (
+                SELECT format(
+                    E'\n        UNION ALL\n        SELECT %s, %s FROM (%s) AS c',
+                    etl._finer_key(p_aggregate), etl._list(p_aggregate.measures), etl._waiting_differences_sql(f)
+                )
+                FROM etl.aggregate AS f
+                WHERE f.aggregate = p_aggregate.finer_aggregate
+            ),
+            ''
+        )
+$_waiting_differences_sql$;
+COMMENT ON FUNCTION etl._waiting_differences_sql(etl.aggregate) IS 'SELECT of what waits to be applied to an aggregate, there or in a finer one that will hand it on.';
+
+/*
+Groups of the aggregates that are not the sum of their facts. What facts have added and subtracted since the aggregate's last
+load counts as part of it; aggregates that wait to be built anew are left out.
+Parameters: p_aggregates, their names; all by default.
+Returns:    aggregate, group, what the measures should be and are; expected is NULL for a surplus group, actual for a missing one.
+*/
+CREATE OR REPLACE FUNCTION etl.aggregate_differences(p_aggregates name[] DEFAULT NULL)
+RETURNS TABLE (aggregate name, group_key jsonb, expected jsonb, actual jsonb)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $aggregate_differences$
+DECLARE
+    r_aggregate etl.aggregate;
+    v_finer text;
+BEGIN
+    FOR r_aggregate IN
+        SELECT a.*
+        FROM etl.aggregate AS a
+        JOIN etl.load_state AS l ON l.object = a.aggregate
+        WHERE NOT l.needs_reload
+            AND (p_aggregates IS NULL OR a.aggregate = ANY (p_aggregates))
+        ORDER BY a.aggregate
+    LOOP
+        -- Facts are summed up once: what is made of a finer aggregate is compared with that, which is compared itself.
+        SELECT format(
+            E'(\n        SELECT %s, %s\n        FROM (\n            SELECT %s, %s FROM %s\n            UNION ALL\n            %s\n        ) AS c\n    )',
+            etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'c.%1$I'),
+            etl._list(f.group_key), etl._list(f.measures), f.aggregate_table, etl._waiting_differences_sql(f)
+        )
+        INTO v_finer
+        FROM etl.aggregate AS f
+        JOIN etl.load_state AS l ON l.object = f.aggregate
+        WHERE f.aggregate = r_aggregate.finer_aggregate
+            AND NOT l.needs_reload;
+        RETURN QUERY EXECUTE format(
+            $sql$SELECT %1$L::name, jsonb_build_object(%2$s), CASE WHEN e.is_found THEN jsonb_build_object(%3$s) END, CASE WHEN a.is_found THEN jsonb_build_object(%4$s) END
+FROM (
+    SELECT %5$s, %6$s, true AS is_found
+    FROM %7$s AS c
+    GROUP BY %5$s
+    HAVING %8$s
+) AS e
+FULL JOIN (
+    SELECT %5$s, %6$s, true AS is_found
+    FROM (
+        SELECT %9$s, %14$s, false AS is_waiting FROM %10$s
+        UNION ALL
+        SELECT w.*, true FROM (
+            %11$s
+        ) AS w
+    ) AS c
+    GROUP BY %5$s
+    -- A group at zero is there only until what waits is applied.
+    HAVING %8$s OR NOT bool_or(c.is_waiting)
+) AS a USING (%9$s)
+WHERE (e.is_found, %12$s) IS DISTINCT FROM (a.is_found, %13$s)$sql$,
+            r_aggregate.aggregate,
+            etl._list(r_aggregate.group_key, '%1$L, %1$I'),
+            etl._list(r_aggregate.measures, '%1$L, e.%1$I'),
+            etl._list(r_aggregate.measures, '%1$L, a.%1$I'),
+            etl._list(r_aggregate.group_key, 'c.%1$I'),
+            etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'),
+            coalesce(v_finer, r_aggregate.contribution_view::text),
+            etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
+            etl._list(r_aggregate.group_key),
+            r_aggregate.aggregate_table,
+            etl._waiting_differences_sql(r_aggregate),
+            etl._list(r_aggregate.measures, 'e.%1$I'),
+            etl._list(r_aggregate.measures, 'a.%1$I'),
+            etl._list(r_aggregate.measures)
+        );
+    END LOOP;
+END
+$aggregate_differences$;
+COMMENT ON FUNCTION etl.aggregate_differences(name[]) IS 'Groups of the aggregates that are not the sum of their facts.';

@@ -1,0 +1,129 @@
+-- The engine's own history is pruned, by settings, in every run that finds the last time long enough ago. What is still needed
+-- stays: the latest run, the last one that succeeded, and the batches that watermarks refer to, with their runs.
+
+CREATE OR REPLACE FUNCTION etl._maintenance_sql()
+RETURNS TABLE (title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_maintenance_sql$
+BEGIN
+    RETURN QUERY
+    VALUES
+        (
+            'run',
+            -- With its task runs, batches and extractions.
+            $sql$DELETE FROM etl.run AS r
+WHERE r.ended_at < clock_timestamp() - etl.get_setting('runs_kept')::interval
+    AND r.run_id < (SELECT max(l.run_id) FROM etl.run AS l)
+    AND r.run_id IS DISTINCT FROM (SELECT max(l.run_id) FROM etl.run AS l WHERE l.status = 'succeeded')
+    AND NOT EXISTS (
+        SELECT
+        FROM etl.batch AS b
+        WHERE b.run_id = r.run_id
+            AND (
+                b.batch_id IN (SELECT w.batch_id FROM etl.watermark AS w)
+                OR b.batch_id IN (SELECT s.loaded_batch_id FROM etl.load_state AS s)
+                OR b.batch_id = (SELECT max(l.batch_id) FROM etl.batch AS l)
+            )
+    )$sql$
+        ),
+        (
+            'check_result',
+            $sql$DELETE FROM etl.check_result AS c
+WHERE c.checked_at < clock_timestamp() - etl.get_setting('checks_kept')::interval
+    AND EXISTS (
+        SELECT
+        FROM etl.check_result AS n
+        WHERE n.check_name = c.check_name
+            AND n.result_id > c.result_id
+    )$sql$
+        ),
+        (
+            'reconciliation',
+            $sql$DELETE FROM etl.reconciliation AS r
+WHERE r.ended_at < clock_timestamp() - etl.get_setting('reconciliations_kept')::interval
+    AND r.reconciliation_id < (SELECT max(l.reconciliation_id) FROM etl.reconciliation AS l)$sql$
+        ),
+        (
+            'alert',
+            $sql$DELETE FROM etl.alert AS a
+WHERE a.raised_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
+        ),
+        (
+            'scheduled_start',
+            $sql$DELETE FROM etl.scheduled_start AS s
+WHERE s.fired_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
+        ),
+        (
+            'maintenance',
+            $sql$DELETE FROM etl.maintenance AS m
+WHERE m.maintained_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
+        );
+    IF etl._may_see_cron() THEN
+        title := 'cron.job_run_details';
+        statement := format(
+            $sql$DELETE FROM cron.job_run_details AS d
+USING cron.job AS j
+WHERE j.jobid = d.jobid
+    AND j.jobname LIKE %L
+    AND d.end_time < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$,
+            etl._job_pattern()
+        );
+        RETURN NEXT;
+    END IF;
+END
+$_maintenance_sql$;
+COMMENT ON FUNCTION etl._maintenance_sql() IS 'Statements that prune the engine''s history; the title is the table.';
+
+CREATE OR REPLACE FUNCTION etl._is_maintenance_due()
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_maintenance_due$
+    SELECT NOT EXISTS (
+        SELECT
+        FROM etl.maintenance AS m
+        WHERE m.maintained_at > clock_timestamp() - etl.get_setting('maintenance_every')::interval
+    )
+$_is_maintenance_due$;
+COMMENT ON FUNCTION etl._is_maintenance_due() IS 'Whether the last maintenance is as long ago as the setting maintenance_every says.';
+
+/*
+Prunes the engine's history, when the last time is as long ago as the setting maintenance_every says.
+Parameters: p_run_id, the run.
+Returns:    rows deleted.
+Writes:     etl.run and what hangs on it, etl.check_result, etl.reconciliation, etl.alert, etl.scheduled_start, etl.maintenance,
+            cron.job_run_details where it is in this database.
+*/
+CREATE OR REPLACE FUNCTION etl._maintain(p_run_id bigint)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_maintain$
+DECLARE
+    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
+    r_statement record;
+    v_deleted jsonb := jsonb_build_object();
+    v_rows bigint;
+BEGIN
+    IF NOT etl._is_maintenance_due() THEN
+        RETURN r_result;
+    END IF;
+    FOR r_statement IN
+        SELECT *
+        FROM etl._maintenance_sql()
+    LOOP
+        EXECUTE r_statement.statement;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_deleted := v_deleted || jsonb_build_object(r_statement.title, v_rows);
+        r_result.rows_deleted := r_result.rows_deleted + v_rows;
+    END LOOP;
+    v_deleted := v_deleted || jsonb_build_object('personal data of deleted rows', etl._erase_expired());
+    INSERT INTO etl.maintenance (run_id, deleted)
+    VALUES (p_run_id, v_deleted);
+    RETURN r_result;
+END
+$_maintain$;
+COMMENT ON FUNCTION etl._maintain(bigint) IS 'Prunes the engine''s history, at most as often as the setting maintenance_every says.';

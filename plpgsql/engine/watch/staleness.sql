@@ -1,0 +1,196 @@
+-- How old is the warehouse, and who is told when something is wrong.
+--
+-- An alert is a row of etl.alert, a notification on channel etl_alert, and a call of the hook, a procedure of the user's own. The
+-- hook runs inside the engine's transaction, but in an exception guard: its failure is recorded and breaks nothing.
+
+CREATE OR REPLACE VIEW etl.staleness AS
+SELECT
+    w.complete_until,
+    clock_timestamp() - w.complete_until AS age,
+    etl.get_setting('stale_after')::interval AS stale_after,
+    w.complete_until IS NULL OR clock_timestamp() - w.complete_until > etl.get_setting('stale_after')::interval AS is_stale,
+    s.run_id AS last_success_run_id,
+    s.ended_at AS last_success_at,
+    f.run_id AS last_failure_run_id,
+    f.status AS last_failure_status,
+    f.ended_at AS last_failure_at,
+    (
+        SELECT count(*)
+        FROM etl.run AS r
+        WHERE r.status IN ('partial', 'failed')
+            AND r.run_id > coalesce(s.run_id, 0)
+    ) AS consecutive_failures
+FROM (
+    -- The warehouse is as old as the oldest thing in it; where anything has never been loaded, its age is unknown.
+    SELECT CASE WHEN bool_and(m.complete_until IS NOT NULL) THEN min(m.complete_until) END AS complete_until
+    FROM etl.watermark_status AS m
+) AS w
+LEFT JOIN LATERAL (
+    SELECT r.run_id, r.ended_at
+    FROM etl.run AS r
+    WHERE r.status = 'succeeded'
+    ORDER BY r.run_id DESC
+    LIMIT 1
+) AS s ON true
+LEFT JOIN LATERAL (
+    SELECT r.run_id, r.status, r.ended_at
+    FROM etl.run AS r
+    WHERE r.status IN ('partial', 'failed')
+    ORDER BY r.run_id DESC
+    LIMIT 1
+) AS f ON true;
+COMMENT ON VIEW etl.staleness IS 'How old the warehouse is, and whether that is more than promised. One row.';
+COMMENT ON COLUMN etl.staleness.complete_until IS 'Moment of the source up to which every object is complete; NULL where some object has never been loaded.';
+COMMENT ON COLUMN etl.staleness.age IS 'Age of that moment.';
+COMMENT ON COLUMN etl.staleness.stale_after IS 'Age that is promised, setting stale_after.';
+COMMENT ON COLUMN etl.staleness.is_stale IS 'Whether it is older than promised, or of unknown age.';
+COMMENT ON COLUMN etl.staleness.last_success_run_id IS 'Last run that succeeded.';
+COMMENT ON COLUMN etl.staleness.last_success_at IS 'When that ended.';
+COMMENT ON COLUMN etl.staleness.last_failure_run_id IS 'Last run that ended partial or failed.';
+COMMENT ON COLUMN etl.staleness.last_failure_status IS 'How that ended.';
+COMMENT ON COLUMN etl.staleness.last_failure_at IS 'When that ended.';
+COMMENT ON COLUMN etl.staleness.consecutive_failures IS 'Runs that did not succeed since one did.';
+
+/*
+Raises an alert: records it, notifies channel etl_alert, calls the hook.
+Parameters: p_kind, run, check or stale; p_message, one sentence; p_details, the same for programs.
+Writes:     etl.alert, and what the hook writes.
+*/
+CREATE OR REPLACE FUNCTION etl._alert(p_kind text, p_message text, p_details jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_alert$
+DECLARE
+    r_alert etl.alert;
+BEGIN
+    INSERT INTO etl.alert (kind, message, details, hook)
+    VALUES (p_kind, p_message, p_details, nullif(trim(etl.get_setting('alert_hook')), ''))
+    RETURNING * INTO r_alert;
+    -- A notification holds 8000 bytes at most.
+    PERFORM pg_notify('etl_alert', jsonb_build_object(
+        'alert_id', r_alert.alert_id,
+        'kind', p_kind,
+        'message', left(p_message, 500),
+        'details', CASE WHEN octet_length(p_details::text) < 4000 THEN p_details END
+    )::text);
+    IF r_alert.hook IS NULL THEN
+        RETURN;
+    END IF;
+    BEGIN
+        EXECUTE etl._bound_hook_call(r_alert.hook) USING p_kind, p_message, p_details;
+    EXCEPTION
+        -- Whatever the hook does, also a time-out or a cancellation in it, the run goes on.
+        WHEN query_canceled OR assert_failure OR OTHERS THEN
+            GET STACKED DIAGNOSTICS r_alert.hook_sqlstate = RETURNED_SQLSTATE, r_alert.hook_error = MESSAGE_TEXT;
+    END;
+    IF r_alert.hook_sqlstate IS NOT NULL THEN
+        UPDATE etl.alert AS a
+        SET hook_sqlstate = r_alert.hook_sqlstate,
+            hook_error = r_alert.hook_error
+        WHERE a.alert_id = r_alert.alert_id;
+    END IF;
+END
+$_alert$;
+COMMENT ON FUNCTION etl._alert(text, text, jsonb) IS 'Raises an alert: records it, notifies channel etl_alert, calls the hook.';
+
+/*
+Raises an alert when the warehouse is older than promised. Called at the start of a run; before the first one nothing is promised.
+Writes:     as etl._alert.
+*/
+CREATE OR REPLACE FUNCTION etl._alert_if_stale()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_alert_if_stale$
+DECLARE
+    r_staleness etl.staleness;
+BEGIN
+    IF NOT EXISTS (SELECT FROM etl.run AS r WHERE r.status = 'succeeded') THEN
+        RETURN;
+    END IF;
+    SELECT *
+    INTO r_staleness
+    FROM etl.staleness;
+    IF r_staleness.is_stale THEN
+        PERFORM etl._alert(
+            'stale',
+            format(
+                'The warehouse %s; promised is %s.',
+                CASE
+                    WHEN r_staleness.age IS NULL THEN 'holds an object that has never been loaded'
+                    ELSE format('is %s old', date_trunc('second', r_staleness.age))
+                END,
+                r_staleness.stale_after
+            ),
+            to_jsonb(r_staleness)
+        );
+    END IF;
+END
+$_alert_if_stale$;
+COMMENT ON FUNCTION etl._alert_if_stale() IS 'Raises an alert when the warehouse is older than promised.';
+
+/*
+Rows that a run has left out: it put them into quarantine, or tried them again in vain, nobody has accepted them, and they are more than the
+setting quarantine_tolerated allows.
+Parameters: p_run_id, the run.
+Returns:    objects and numbers.
+*/
+CREATE OR REPLACE FUNCTION etl._left_out(p_run_id bigint)
+RETURNS TABLE (object name, row_count bigint)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_left_out$
+    SELECT q.object, count(*)
+    FROM etl.quarantine AS q
+    WHERE q.run_id = p_run_id
+        AND q.accepted_at IS NULL
+    GROUP BY q.object
+    HAVING count(*) > etl.get_setting('quarantine_tolerated')::bigint
+$_left_out$;
+COMMENT ON FUNCTION etl._left_out(bigint) IS 'Rows that a run has left out and nobody has accepted, by object.';
+
+/*
+Raises an alert for a run that did not end well.
+Parameters: p_run, the run.
+Writes:     as etl._alert.
+*/
+CREATE OR REPLACE FUNCTION etl._alert_run(p_run etl.run)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_alert_run$
+DECLARE
+    v_tasks jsonb;
+BEGIN
+    IF p_run.status NOT IN ('partial', 'failed') THEN
+        RETURN;
+    END IF;
+    SELECT coalesce(jsonb_agg(
+        jsonb_build_object('task', t.task, 'status', t.status, 'sqlstate', t.sqlstate, 'message', left(t.message, 500))
+        ORDER BY t.position
+    ), '[]')
+    INTO v_tasks
+    FROM etl.task_run AS t
+    WHERE t.run_id = p_run.run_id
+        AND t.status <> 'succeeded';
+    PERFORM etl._alert(
+        'run',
+        format('Run %s ended %s: %s.', p_run.run_id, p_run.status, concat_ws(
+            '; ',
+            (
+                SELECT string_agg(format('%s %s', o.value ->> 'task', o.value ->> 'status'), ', ' ORDER BY o.position)
+                FROM jsonb_array_elements(v_tasks) WITH ORDINALITY AS o (value, position)
+                WHERE o.position <= 5
+            ) || CASE WHEN jsonb_array_length(v_tasks) > 5 THEN format(' and %s more', jsonb_array_length(v_tasks) - 5) ELSE '' END,
+            (SELECT 'in quarantine: ' || string_agg(format('%s of %s', o.row_count, o.object), ', ' ORDER BY o.object) FROM etl._left_out(p_run.run_id) AS o)
+        )),
+        jsonb_build_object('run_id', p_run.run_id, 'status', p_run.status, 'tasks', v_tasks, 'quarantined', (
+            SELECT coalesce(jsonb_object_agg(o.object, o.row_count), '{}')
+            FROM etl._left_out(p_run.run_id) AS o
+        ))
+    );
+END
+$_alert_run$;
+COMMENT ON FUNCTION etl._alert_run(etl.run) IS 'Raises an alert for a run that ended partial or failed.';

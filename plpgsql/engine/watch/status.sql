@@ -1,0 +1,257 @@
+-- What people ask: what ran, how far is each thing, what waits, which SQL a task runs.
+
+CREATE OR REPLACE VIEW etl.run_status AS
+SELECT
+    r.run_id,
+    CASE
+        WHEN r.status = 'running'
+            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
+            THEN 'interrupted'
+        ELSE r.status
+    END AS status,
+    r.origin,
+    r.only_tasks,
+    r.full_refresh,
+    r.resumed,
+    r.started_at,
+    r.ended_at,
+    extract(epoch FROM coalesce(r.ended_at, clock_timestamp()) - r.started_at) AS seconds,
+    t.tasks,
+    t.succeeded,
+    t.failed,
+    t.skipped,
+    t.rows_written,
+    t.rows_queued,
+    t.rows_quarantined
+FROM etl.run AS r
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS tasks,
+        count(*) FILTER (WHERE s.status = 'succeeded') AS succeeded,
+        count(*) FILTER (WHERE s.status = 'failed') AS failed,
+        count(*) FILTER (WHERE s.status = 'skipped') AS skipped,
+        coalesce(sum(s.rows_inserted + s.rows_updated + s.rows_deleted) FILTER (WHERE s.kind IN ('dimension', 'fact', 'aggregate')), 0)::bigint AS rows_written,
+        coalesce(sum(s.rows_queued), 0)::bigint AS rows_queued,
+        coalesce(sum(s.rows_quarantined), 0)::bigint AS rows_quarantined
+    FROM etl.task_run AS s
+    WHERE s.run_id = r.run_id
+) AS t;
+COMMENT ON VIEW etl.run_status IS 'Runs with what became of them; a run that died and waits to be taken up again is interrupted.';
+COMMENT ON COLUMN etl.run_status.run_id IS 'Run.';
+COMMENT ON COLUMN etl.run_status.status IS 'running, interrupted, succeeded, partial or failed.';
+COMMENT ON COLUMN etl.run_status.origin IS 'Who asked for the run.';
+COMMENT ON COLUMN etl.run_status.only_tasks IS 'Tasks or objects that it was confined to.';
+COMMENT ON COLUMN etl.run_status.full_refresh IS 'Objects that it rebuilds.';
+COMMENT ON COLUMN etl.run_status.resumed IS 'How often it was taken up again.';
+COMMENT ON COLUMN etl.run_status.started_at IS 'Start.';
+COMMENT ON COLUMN etl.run_status.ended_at IS 'End.';
+COMMENT ON COLUMN etl.run_status.seconds IS 'Duration in seconds, up to now for one that has not ended.';
+COMMENT ON COLUMN etl.run_status.tasks IS 'Number of tasks.';
+COMMENT ON COLUMN etl.run_status.succeeded IS 'Tasks that succeeded.';
+COMMENT ON COLUMN etl.run_status.failed IS 'Tasks that failed.';
+COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because a predecessor did not succeed.';
+COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions and facts.';
+COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
+COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
+
+CREATE OR REPLACE VIEW etl.task_status AS
+SELECT
+    t.run_id,
+    t.task,
+    t.kind,
+    t.object,
+    t.status,
+    t.attempts,
+    t.started_at,
+    t.ended_at,
+    extract(epoch FROM coalesce(t.ended_at, CASE WHEN t.status = 'running' THEN clock_timestamp() END) - t.started_at) AS seconds,
+    t.rows_read,
+    t.rows_inserted,
+    t.rows_updated,
+    t.rows_deleted,
+    t.rows_queued,
+    t.rows_quarantined,
+    t.sqlstate,
+    t.message,
+    t.detail,
+    t.hint,
+    t.context,
+    t.position
+FROM etl.task_run AS t
+WHERE t.run_id = (SELECT max(r.run_id) FROM etl.run AS r);
+COMMENT ON VIEW etl.task_status IS 'Tasks of the latest run; order them by position.';
+COMMENT ON COLUMN etl.task_status.run_id IS 'Run.';
+COMMENT ON COLUMN etl.task_status.task IS 'Task.';
+COMMENT ON COLUMN etl.task_status.kind IS 'Kind of the task.';
+COMMENT ON COLUMN etl.task_status.object IS 'Object of the task.';
+COMMENT ON COLUMN etl.task_status.status IS 'pending, running, succeeded, failed or skipped.';
+COMMENT ON COLUMN etl.task_status.attempts IS 'How often it was started.';
+COMMENT ON COLUMN etl.task_status.started_at IS 'Start of the last attempt.';
+COMMENT ON COLUMN etl.task_status.ended_at IS 'End of the last attempt.';
+COMMENT ON COLUMN etl.task_status.seconds IS 'Duration of the last attempt in seconds, up to now for one that runs.';
+COMMENT ON COLUMN etl.task_status.rows_read IS 'Rows or keys looked at.';
+COMMENT ON COLUMN etl.task_status.rows_inserted IS 'Rows inserted.';
+COMMENT ON COLUMN etl.task_status.rows_updated IS 'Rows updated.';
+COMMENT ON COLUMN etl.task_status.rows_deleted IS 'Rows marked as deleted.';
+COMMENT ON COLUMN etl.task_status.rows_queued IS 'Rows queued for reprocessing.';
+COMMENT ON COLUMN etl.task_status.rows_quarantined IS 'Rows that could not be loaded and went to quarantine.';
+COMMENT ON COLUMN etl.task_status.sqlstate IS 'Error code of the last failed attempt.';
+COMMENT ON COLUMN etl.task_status.message IS 'Error message, or why the task was skipped.';
+COMMENT ON COLUMN etl.task_status.detail IS 'Detail of the error.';
+COMMENT ON COLUMN etl.task_status.hint IS 'Hint of the error.';
+COMMENT ON COLUMN etl.task_status.context IS 'Where in the code the error was raised.';
+COMMENT ON COLUMN etl.task_status.position IS 'Order of the tasks.';
+
+CREATE OR REPLACE VIEW etl.watermark_status AS
+SELECT
+    'source table' AS kind,
+    s.source_table AS object,
+    w.batch_id,
+    w.read_at AS complete_until,
+    clock_timestamp() - w.read_at AS lag,
+    w.read_at IS NULL OR clock_timestamp() - w.read_at > etl.get_setting('stale_after')::interval AS is_stale
+FROM etl.source_table AS s
+LEFT JOIN etl.watermark AS w USING (source_table)
+UNION ALL
+SELECT
+    t.kind,
+    l.object,
+    l.loaded_batch_id,
+    b.read_at,
+    clock_timestamp() - b.read_at,
+    b.read_at IS NULL OR clock_timestamp() - b.read_at > etl.get_setting('stale_after')::interval
+FROM etl.load_state AS l
+JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
+LEFT JOIN etl.batch AS b ON b.batch_id = l.loaded_batch_id;
+COMMENT ON VIEW etl.watermark_status IS 'How far each source table has reached stage, and each dimension, fact and aggregate is loaded.';
+COMMENT ON COLUMN etl.watermark_status.kind IS 'source table, dimension, fact or aggregate.';
+COMMENT ON COLUMN etl.watermark_status.object IS 'Its name.';
+COMMENT ON COLUMN etl.watermark_status.batch_id IS 'Watermark: last batch that it contains.';
+COMMENT ON COLUMN etl.watermark_status.complete_until IS 'Moment of the source up to which it is complete.';
+COMMENT ON COLUMN etl.watermark_status.lag IS 'Age of that moment.';
+COMMENT ON COLUMN etl.watermark_status.is_stale IS 'Whether the lag is more than the setting stale_after allows.';
+
+CREATE OR REPLACE VIEW etl.queue_status AS
+SELECT
+    q.fact,
+    q.dimension,
+    count(*) AS entries,
+    count(*) FILTER (WHERE q.is_ready) AS ready,
+    min(q.queued_at) AS oldest,
+    clock_timestamp() - min(q.queued_at) AS age,
+    count(*) FILTER (WHERE clock_timestamp() - q.queued_at > etl.get_setting('queue_old_after')::interval) AS old_entries
+FROM etl.reprocessing_queue AS q
+GROUP BY q.fact, q.dimension;
+COMMENT ON VIEW etl.queue_status IS 'Depth and age of the reprocessing queue.';
+COMMENT ON COLUMN etl.queue_status.fact IS 'Fact.';
+COMMENT ON COLUMN etl.queue_status.dimension IS 'Dimension waited for.';
+COMMENT ON COLUMN etl.queue_status.entries IS 'Number of entries.';
+COMMENT ON COLUMN etl.queue_status.ready IS 'Entries that the next load tries again.';
+COMMENT ON COLUMN etl.queue_status.oldest IS 'When the oldest entry was queued.';
+COMMENT ON COLUMN etl.queue_status.age IS 'Age of the oldest entry.';
+COMMENT ON COLUMN etl.queue_status.old_entries IS 'Entries older than the setting queue_old_after.';
+
+CREATE OR REPLACE VIEW etl.queue_entry AS
+SELECT
+    q.fact,
+    q.fact_key,
+    q.key_column,
+    q.dimension,
+    q.dimension_key,
+    q.is_ready,
+    q.attempts,
+    q.queued_at,
+    q.tried_at,
+    clock_timestamp() - q.queued_at AS age,
+    q.run_id
+FROM etl.reprocessing_queue AS q;
+COMMENT ON VIEW etl.queue_entry IS 'Entries of the reprocessing queue with their age.';
+COMMENT ON COLUMN etl.queue_entry.fact IS 'Fact.';
+COMMENT ON COLUMN etl.queue_entry.fact_key IS 'Business key of the fact''s row.';
+COMMENT ON COLUMN etl.queue_entry.key_column IS 'Key column that waits.';
+COMMENT ON COLUMN etl.queue_entry.dimension IS 'Dimension waited for.';
+COMMENT ON COLUMN etl.queue_entry.dimension_key IS 'Business key of the member waited for.';
+COMMENT ON COLUMN etl.queue_entry.is_ready IS 'Whether the next load tries again.';
+COMMENT ON COLUMN etl.queue_entry.attempts IS 'How often the key was looked up in vain.';
+COMMENT ON COLUMN etl.queue_entry.queued_at IS 'When it was first queued.';
+COMMENT ON COLUMN etl.queue_entry.tried_at IS 'When the key was last looked up.';
+COMMENT ON COLUMN etl.queue_entry.age IS 'Time since it was first queued.';
+COMMENT ON COLUMN etl.queue_entry.run_id IS 'Run that queued it.';
+
+CREATE OR REPLACE VIEW etl.quarantine_status AS
+SELECT
+    q.object,
+    count(*) AS row_count,
+    min(q.quarantined_at) AS oldest,
+    clock_timestamp() - min(q.quarantined_at) AS age,
+    -- Who may not read rows of the source learns what kind of error it was.
+    CASE
+        WHEN has_column_privilege('etl.quarantine', 'reason', 'SELECT') THEN (array_agg(q.reason ORDER BY q.tried_at DESC))[1]
+        ELSE (array_agg(etl._without_values(q.sqlstate, q.reason) ORDER BY q.tried_at DESC))[1]
+    END AS latest_reason,
+    count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
+FROM etl.quarantine AS q
+GROUP BY q.object;
+COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
+COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fact.';
+COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
+COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
+COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
+COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded, without values of the row where the reader may not see them.';
+COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
+
+/*
+The SQL that the task of an object runs, in its order.
+Parameters: p_object, a source table, dimension or fact, or the name of a task.
+Returns:    step, what it is for, the statement. The parameters in it are $1 batch or run, then as the step's title says.
+Errors:     ET002 when there is no such object.
+*/
+CREATE OR REPLACE FUNCTION etl.object_sql(p_object text)
+RETURNS TABLE (step integer, title text, statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $object_sql$
+DECLARE
+    r_task etl.task;
+    r_statement record;
+BEGIN
+    step := 0;
+    FOR r_task IN
+        SELECT *
+        FROM etl.task AS t
+        WHERE p_object IN (t.task, t.object)
+        ORDER BY t.position
+    LOOP
+        FOR r_statement IN
+            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
+            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
+            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
+            WHERE r_task.kind = c.kind
+            UNION ALL
+            (
+                SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)
+                FROM pg_proc AS p
+                WHERE r_task.kind IN ('dimension', 'fact', 'aggregate')
+                    AND p.pronamespace = 'compiled'::regnamespace
+                    AND p.proname IN ('load_' || r_task.object, 'plan_' || r_task.object, 'contribute_' || r_task.object)
+                ORDER BY p.proname LIKE 'load%' DESC, p.proname LIKE 'plan%' DESC
+            )
+            UNION ALL
+            SELECT q.check_name, q.query FROM etl.quality_check AS q WHERE r_task.kind = 'check'
+            UNION ALL
+            SELECT e.title, e.statement FROM etl._maintenance_sql() AS e WHERE r_task.kind = 'maintain'
+        LOOP
+            step := step + 1;
+            title := r_task.task || ' - ' || r_statement.title;
+            statement := r_statement.statement;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+    IF step = 0 THEN
+        RAISE EXCEPTION 'there is no task or object "%"', p_object
+            USING ERRCODE = 'ET002', HINT = 'SELECT task, object FROM etl.task lists them.';
+    END IF;
+END
+$object_sql$;
+COMMENT ON FUNCTION etl.object_sql(text) IS 'The SQL that the task of an object runs, in its order; error ET002 when there is no such object.';
