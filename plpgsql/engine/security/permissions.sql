@@ -124,11 +124,7 @@ FROM (
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
         ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{run_status,task_status,watermark_status}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
-        (
-            '{auditor,etl}', 'relation', 'etl', '{check_status}', '{SELECT}',
-            '{check_name,severity,description,run_every,is_enabled,status,violations,checked_at,seconds,message,run_id}'
-        ),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
@@ -157,11 +153,14 @@ FROM (
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
-        -- Called by a function that a view calls.
+        -- Called by functions that views call.
+        ('{auditor,steward}', 'routine', 'etl', '{_job_pattern}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{_may_see_cron}', '{EXECUTE}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
+        ('{etl,steward}', 'routine', 'etl', '{object_sql}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)

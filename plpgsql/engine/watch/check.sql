@@ -210,7 +210,7 @@ SELECT
     q.is_enabled,
     c.status,
     c.violations,
-    c.sample,
+    CASE WHEN has_column_privilege('etl.check_result', 'sample', 'SELECT') THEN c.sample END AS sample,
     c.checked_at,
     c.seconds,
     c.message,
@@ -231,7 +231,7 @@ COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 is in e
 COMMENT ON COLUMN etl.check_status.is_enabled IS 'Whether runs do it.';
 COMMENT ON COLUMN etl.check_status.status IS 'passed, failed, error; NULL when it was never done.';
 COMMENT ON COLUMN etl.check_status.violations IS 'Number of violating rows.';
-COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them.';
+COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL where the reader may not see rows of the source.';
 COMMENT ON COLUMN etl.check_status.checked_at IS 'When it was last done.';
 COMMENT ON COLUMN etl.check_status.seconds IS 'How long that took.';
 COMMENT ON COLUMN etl.check_status.message IS 'Error message.';

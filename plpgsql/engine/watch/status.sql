@@ -184,7 +184,11 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason,
+    -- Who may not read rows of the source learns what kind of error it was.
+    CASE
+        WHEN has_column_privilege('etl.quarantine', 'reason', 'SELECT') THEN (array_agg(q.reason ORDER BY q.tried_at DESC))[1]
+        ELSE (array_agg(etl._without_values(q.sqlstate, q.reason) ORDER BY q.tried_at DESC))[1]
+    END AS latest_reason,
     count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
 FROM etl.quarantine AS q
 GROUP BY q.object;
@@ -193,7 +197,7 @@ COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fa
 COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
-COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded, without values of the row where the reader may not see them.';
 COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
 /*
