@@ -127,7 +127,7 @@ FROM (
         ),
         (
             '{auditor,steward}', 'relation', 'etl',
-            '{alert,batch,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
+            '{alert,batch,extraction,planned_refresh,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),
@@ -164,6 +164,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{aggregate_differences,newer_keys,run_checks}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{apply_permissions}', '{}', NULL),
+        ('{auditor,steward}', 'routine', 'etl', '{plan}', '{EXECUTE}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{etl}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
@@ -183,6 +184,7 @@ VALUES
     ('etl', 'forget', 'A steward forgets a customer without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
     ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
+    ('etl', 'plan', 'A steward sees what the next run loads completely without the right to execute the engine''s internal routines.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
     ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
     ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),
