@@ -163,7 +163,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{aggregate_differences,newer_keys,run_checks}', '{}', NULL),
-        ('{etl}', 'routine', 'etl', '{apply_permissions}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{apply_permissions,plan_rows}', '{}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{plan}', '{EXECUTE}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{etl}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),

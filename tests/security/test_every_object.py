@@ -309,8 +309,10 @@ def test_definers_are_the_declared_ones_and_look_at_no_path_of_the_caller(
     )
     assert {row["routine"] for row in found} == {
         "etl._reconcile",
+        "etl.accept_quarantine",
         "etl.forget",
         "etl.object_sql",
+        "etl.plan",
         "etl.repair",
         "etl.retry_quarantine",
         "etl.retry_queue",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from tests.warehouse.faults import blocked_run
 from tests.warehouse.play import Play
 
 PLAN = "SELECT object, reasons FROM etl.planned_refresh"
@@ -172,3 +175,91 @@ def test_a_new_attribute_is_filled_into_the_versions_that_are_there(trading: Pla
         == 0
     )
     assert trading.value("SELECT nickname FROM dwh.dim_customer WHERE customer_key > 0") == "Ada"
+
+
+def test_a_plan_counts_what_would_change_and_writes_nothing(trading: Play) -> None:
+    replaced(trading, "work.dim_supplier", "supplier_name", "upper(supplier_name)")
+    replaced(trading, "work.fact_order_line", "amount", "amount * 2")
+    content = (
+        "SELECT (SELECT jsonb_agg(to_jsonb(d)) FROM dwh.dim_supplier AS d),"
+        " (SELECT jsonb_agg(to_jsonb(f)) FROM dwh.fact_order_line AS f)"
+    )
+    before = trading.rows(content)
+    state = trading.rows("SELECT object, needs_reload, fingerprint, loaded_at FROM etl.load_state")
+    with trading.loader.cursor(row_factory=dict_row) as cursor:
+        planned = {
+            row["object"]: row for row in cursor.execute("SELECT * FROM etl.plan_rows()").fetchall()
+        }
+    assert set(planned) == {"dim_supplier", "fact_order_line"}
+    line = planned["fact_order_line"]
+    assert (line["rows_updated"], line["rows_inserted"], line["message"]) == (1, 0, None)
+    assert line["sample"] == [
+        {
+            "operation": "update",
+            "key": {"order_id": 1, "line_number": 1},
+            "before": {"amount": 20.00},
+            "after": {"amount": 40.00},
+        }
+    ]
+    assert planned["dim_supplier"]["sample"]
+    assert trading.rows(content) == before
+    assert state == trading.rows(
+        "SELECT object, needs_reload, fingerprint, loaded_at FROM etl.load_state"
+    )
+    replaced(trading, "work.fact_order_line", "amount", "amount / (quantity - quantity)")
+    assert trading.value("SELECT rows_quarantined FROM etl.plan_rows('{fact_order_line}')") == 1
+    assert trading.rows("SELECT * FROM etl.quarantine") == []
+    with blocked_run(trading, "dwh.dim_supplier"), pytest.raises(psycopg.Error) as refused:
+        trading.connect().execute("SELECT * FROM etl.plan_rows()")
+    assert refused.value.sqlstate == "ET001"  # and what ET061 undoes is never seen
+
+
+# What the session looks like ---------------------------------------------------------------------------------------------
+
+HOSTILE = """
+SET TimeZone = 'Asia/Tokyo';
+SET DateStyle = 'SQL, DMY';
+SET IntervalStyle = 'iso_8601';
+SET bytea_output = 'escape';
+SET extra_float_digits = -15;
+SET quote_all_identifiers = on;
+SET search_path = '';
+"""
+
+
+def test_the_settings_of_the_session_do_not_matter(trading: Play) -> None:
+    """Rows are loaded, queued and retried by sessions that look different in all that PostgreSQL offers."""
+    usual, strange = trading.loader, trading.connect()
+    strange.execute(HOSTILE.encode())
+    shop = trading.shop
+    for number, connection in enumerate((strange, usual, strange)):
+        trading.loader = connection
+        shop.change_price(trading.product, f"{20 + number}.00")
+        shop.update("customers", {"customer_id": trading.customer}, first_name=f"Ada{number}")
+        shop.order(trading.customer, trading.address, {trading.product: 1})
+        connection.execute("SELECT etl.retry_queue(), etl.retry_quarantine()")
+        connection.execute("CALL etl.run()")
+        assert usual.execute(
+            "SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1"
+        ).fetchone() == ("succeeded",)
+        assert strange.execute("SELECT * FROM etl.planned_refresh").fetchall() == []
+    trading.loader = usual
+    trading.assert_right()
+    strange.execute("BEGIN")
+    strange.execute("SELECT etl._begin_transaction()")
+    key = strange.execute(
+        "SELECT jsonb_build_object('t', timestamptz '2026-01-02 00:00+00', 'i', interval '26 hours', 'f', 0.1::float8, 'b', '\\x00ff'::bytea)::text"
+    ).fetchone()
+    assert key == (
+        '{"b": "\\\\x00ff", "f": 0.1, "i": "26:00:00", "t": "2026-01-02T00:00:00+00:00"}',
+    )
+    strange.execute("COMMIT")
+    assert strange.execute("SHOW TimeZone").fetchone() == ("Asia/Tokyo",)
+
+
+def test_public_functions_pin_what_they_depend_on(play: Play) -> None:
+    loose = play.rows(
+        "SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'etl'::regnamespace AND p.prokind = 'f'"
+        " AND p.proname NOT LIKE '\\_%' AND NOT 'TimeZone=UTC' = ANY (coalesce(p.proconfig, '{}'))"
+    )
+    assert loose == [("get_setting",)]

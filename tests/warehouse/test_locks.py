@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -130,4 +133,29 @@ def test_the_catalog_is_not_built_under_a_live_run(busy: Play) -> None:
     assert run.work.join() is None
     assert helping.join() is None
     assert work.join() is None
+    busy.assert_right()
+
+
+def test_a_migration_waits_for_a_live_run(busy: Play) -> None:
+    """Both would change the same tables, each holding what the other wants."""
+    program = str(Path(sys.executable).with_name("oceanrecords"))
+    dsn = busy.loader.info.dsn
+    with blocked_run(busy, "dwh.dim_product", "CALL etl.run(NULL, '{all}')") as run:
+        migration = subprocess.Popen(
+            [program, "--dsn", dsn, "migrate"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        wait_for(
+            lambda: busy.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oceanrecords migrate lock' AND wait_event = 'PgSleep'"
+            ),
+            "the migration to wait for the run",
+        )
+    assert run.work.join() is None
+    _, said = migration.communicate(timeout=120)
+    assert migration.returncode == 0, said
+    assert busy.value("SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1") == "succeeded"
     busy.assert_right()

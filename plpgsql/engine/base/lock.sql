@@ -5,6 +5,15 @@
 -- alive, from one transaction to the next, is told by a session lock under a random key of its own, which it holds before anybody can know the
 -- key. It counts only for the process that noted it, and only where that process's login may write runs.
 
+-- The engine is not replaced under a live run: whoever installs it waits here, as a version before this one knows how to.
+DO $await_no_run$
+BEGIN
+    IF to_regprocedure('etl._await_no_run()') IS NOT NULL THEN
+        PERFORM etl._await_no_run();
+    END IF;
+END
+$await_no_run$;
+
 /*
 Whether a worker is alive: another session than this one, at work, and with the rights of the engine. A session whose CALL was cancelled keeps
 its lock but is idle. What a session does may be hidden from the caller (track_activities, another role): then it counts as at work.
