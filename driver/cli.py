@@ -60,6 +60,7 @@ _COMMANDS = {
     "users": _Command("People", "driver.users"),
     "forget": _Command("People", "driver.forget", "forget"),
     "run": _Command("Load", "driver.commands.run", "run"),
+    "plan": _Command("Load", "driver.commands.plan", "plan"),
     "schedule": _Command("Load", "driver.commands.schedule"),
     "status": _Command("Look", "driver.commands.status", "status", "STATUS_EXAMPLES"),
     "queue": _Command("Look", "driver.commands.status", "queue", "QUEUE_EXAMPLES"),
