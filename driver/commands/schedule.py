@@ -144,7 +144,10 @@ def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[
 def _render_installed(answer: list[dict[str, Any]]) -> None:
     one = answer[0]
     jobs = f"{len(answer)} workers share it" if len(answer) > 1 else "one worker"
-    console.print(f"[ok]✓[/] A run every {one['every']}, {jobs}  [quiet]{one['cron_schedule']}[/]")
+    console.print(
+        f"[ok]✓[/] A run every {one['every']}, in time zone {one['time_zone']}, {jobs}  "
+        f"[quiet]{one['cron_schedule']}[/]"
+    )
     console.print("[quiet]oceanrecords schedule history shows the starts[/]")
 
 
@@ -166,7 +169,8 @@ def _list_table(answer: list[dict[str, Any]]) -> Table:
     first = answer[0]
     table = output.table(
         "worker", "active", "last start", "what it did",
-        title=f"A run every {first['every']}  ({first['cron_schedule']}; "
+        title=f"A run every {first['every']}, in time zone {first['time_zone']}  "
+        f"({first['cron_schedule']}; "
         f"pg_cron in database {first['cron_database']})",
         right=("worker",), wrap=("what it did",),
     )  # fmt: skip

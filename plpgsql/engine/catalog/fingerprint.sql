@@ -249,13 +249,15 @@ COMMENT ON FUNCTION etl._definition_signature() IS 'Signature of everything that
 /*
 Asks that objects be loaded completely whose rows depend on something that has changed since they last were. Aggregates of a fact that is loaded
 completely take its differences, as always.
-Returns:    the objects and what has changed; NULL where nothing has.
+Returns:    the objects and what has changed; NULL where nothing has, or where somebody holds a table that a view reads, whose definition cannot
+            be told then: the next run tells.
 Writes:     etl.load_state, etl.run_control.
 */
 CREATE OR REPLACE FUNCTION etl._request_changed()
 RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
     v_signature text := etl._definition_signature();
@@ -279,6 +281,9 @@ BEGIN
     UPDATE etl.run_control
     SET definition_signature = v_signature;
     RETURN v_reasons;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN NULL;
 END
 $_request_changed$;
 COMMENT ON FUNCTION etl._request_changed() IS 'Asks that objects be loaded completely whose rows depend on something that has changed; returns them with what has.';
