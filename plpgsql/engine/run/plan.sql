@@ -20,7 +20,6 @@ DECLARE
     r_row record;
     r_task etl.task_run;
     r_result etl.load_result;
-    v_key name[];
     v_after jsonb;
     v_planned jsonb[] := ARRAY[]::jsonb[];
 BEGIN
