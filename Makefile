@@ -45,6 +45,12 @@ format: $(VENV)/.installed-test ## Put Python into the house's style
 server-packages: ## Debian's PostgreSQL 15 for the tests, where apt and the rights are there
 	@bash tests/support/server-packages.sh
 
+.PHONY: released
+released: ## Add new migrations to the list of released ones, which are frozen
+	@cd migrations && touch released.sha256 && for file in */[0-9]*.sql; do \
+		grep -q "  $$file$$" released.sha256 || sha256sum "$$file" >>released.sha256; \
+	done
+
 .PHONY: clean
 clean: ## Remove what was built; the database in .oceanrecords stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

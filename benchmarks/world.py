@@ -30,7 +30,7 @@ def oceanrecords(dsn: str, *arguments: str, accept: Sequence[int] = (0,)) -> Fin
 def _fingerprint() -> str:
     """Return a mark of the files that the seeded rows depend on."""
     files = [
-        *sorted((ROOT / "migrations").glob("0001.*.sql")),
+        *sorted((ROOT / "migrations" / "oceanrecords").glob("0001.*.sql")),
         *sorted((ROOT / "simulator" / "sql" / "seed").glob("*.sql")),
         *(ROOT / "simulator" / name for name in ("seed.py", "vocabulary.py", "world.py")),
     ]
@@ -58,7 +58,7 @@ class World:
             unfinished = f"{self.seeded}_unfinished"
             self.server.copy("template0", unfinished)
             dsn = self.server.dsn(unfinished)
-            oceanrecords(dsn, "migrate", "--to", "0001")
+            oceanrecords(dsn, "migrate", "--to", "oceanrecords/0001")
             oceanrecords(dsn, "simulate", "seed", "--orders", str(self.orders), "--until", UNTIL)
             self.server.settle(unfinished)
             self.server.rename(unfinished, self.seeded)

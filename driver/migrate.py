@@ -1,19 +1,21 @@
-"""Applies the migrations with yoyo over psycopg 3.
+"""Applies the migrations with yoyo over psycopg 3, then installs what they do not keep.
 
-yoyo's own tables live in the schema `yoyo`. A session-level advisory lock, which a killed process
-cannot leave behind, keeps two migrations of one database apart.
+The engine and the business have migrations of their own, each in its own order. yoyo's tables live
+in the schema `yoyo`, beside the checksum of each file that was applied. A session-level advisory
+lock, which a killed process cannot leave behind, keeps two migrations of one database apart.
 """
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import io
 import logging
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +26,13 @@ from yoyo import exceptions as yoyo_exceptions
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
-from yoyo.migrations import Migration, MigrationList, topological_sort
+from yoyo.migrations import Migration, get_migration_hash, topological_sort
 
-from driver import resources, sqlfile
-from driver.connection import Target, connect_to
+from driver import project, sqlfile
+from driver.connection import Target, connect_to, describe
 from driver.errors import UserError, from_database
+from driver.install import install
+from driver.project import Part
 
 _SCHEMA = "yoyo"
 _LOCK_KEY = 0x6F726D67  # the letters 'ormg'
@@ -44,6 +48,9 @@ WHERE l.locktype = 'advisory' AND l.granted
     AND l.classid = 0 AND l.objid = %s::oid AND l.objsubid = 1
 """
 
+# What `apply` calls the installation of the routines, when it tells how far it is.
+INSTALLING = "routines"
+
 # yoyo logs tracebacks of what is told to the user in a sentence anyway.
 logging.getLogger("yoyo").addHandler(logging.NullHandler())
 logging.getLogger("yoyo").propagate = False
@@ -54,7 +61,7 @@ class MigrationState:
     """One migration and whether the database has it.
 
     Attributes:
-        name: the file's name without its suffix.
+        name: 'engine' or the name of the business, /, and the file's name without its suffix.
         applied_at: when it was applied (UTC), None if it is pending.
         reversible: whether it can be rolled back.
         summary: the first line of the comment that opens the file.
@@ -141,6 +148,24 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
         if self._bookkeeping:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
             connection.execute(f"SET search_path = {_SCHEMA}")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS checksum "
+                "(migration_id text PRIMARY KEY, sha256 text NOT NULL)"
+            )
+
+    def mark_one(self, migration: Any, log: bool = True) -> None:
+        """Note that a migration is applied, and the checksum of its file."""
+        super().mark_one(migration, log=log)
+        self.execute(
+            "INSERT INTO checksum VALUES (:id, :sum) "
+            "ON CONFLICT (migration_id) DO UPDATE SET sha256 = excluded.sha256",
+            {"id": migration.id, "sum": checksum(Path(migration.path))},
+        )
+
+    def unmark_one(self, migration: Any, log: bool = True) -> None:
+        """Note that a migration is undone."""
+        super().unmark_one(migration, log=log)
+        self.execute("DELETE FROM checksum WHERE migration_id = :id", {"id": migration.id})
 
     def get_log_data(self, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
         """Return yoyo's log row, without its look-up of this machine's name in the network."""
@@ -160,17 +185,31 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
 
 
 class Migrator:
-    """The migrations of one folder, against one database.
+    """The engine and a business, against one database.
 
     Parameters:
         target: the database.
-        folder: the migrations; None takes those of the installation.
+        business: the business that was chosen, see `project.chosen`; None takes the one that the
+            database holds, and OceanRecords for a database that holds nothing.
+        engine_only: leave out any business.
+        parts: what to migrate instead of the engine and a business; nothing is installed then
+            but the files that they list.
     """
 
-    def __init__(self, target: Target, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        business: Part | None = None,
+        *,
+        engine_only: bool = False,
+        parts: Sequence[Part] | None = None,
+    ) -> None:
         self.target = target
-        self.folder = folder or resources.migrations()
-        self.migrations: MigrationList = read_migrations(str(self.folder))
+        self._business = business
+        self._engine_only = engine_only
+        self._given = parts
+        self._parts: list[Part] = list(parts or ())
+        self._read: list[Migration] = []
 
     def states(self) -> list[MigrationState]:
         """Return every migration in order, without writing anything to the database.
@@ -179,18 +218,17 @@ class Migrator:
             UserError: if a migration file cannot be read, or the database not be reached.
         """
         with connect_to(self.target) as connection:
+            self._choose(connection)
             applied = _applied(connection)
-        result = []
-        for migration in self._in_order():
-            result.append(
-                MigrationState(
-                    migration.id,
-                    applied.get(migration.id),
-                    _is_reversible(migration),
-                    _summary(migration),
-                )
+        return [
+            MigrationState(
+                migration.id,
+                applied.get(migration.id),
+                _is_reversible(migration),
+                _summary(migration),
             )
-        return result
+            for migration in self._migrations()
+        ]
 
     def apply(
         self,
@@ -205,7 +243,7 @@ class Migrator:
 
         Parameters:
             until: the last migration to apply, named in full or by its beginning; None for all.
-            on_start: told the name of each migration (and hook) as it starts.
+            on_start: told the name of each migration as it starts, and INSTALLING.
             on_wait: told when another migration holds the lock.
 
         Returns:
@@ -213,31 +251,32 @@ class Migrator:
 
         Raises:
             UserError: naming the migration that failed, the file and the line; that migration
-                leaves no trace.
+                leaves no trace. Also if the database holds another business, comes from a version
+                that cannot be upgraded, or an applied migration was edited.
         """
-        migrations = list(self._in_order())
-        if until is not None:
-            last = migrations.index(self._find(until))
-            wanted = migrations[: last + 1]
-        else:
-            wanted = migrations
         done: list[str] = []
-        with self._backend(on_wait) as backend:
-            pending = {migration.id for migration in backend.to_apply(self.migrations)}
-            for migration in wanted:
-                if migration.id in pending:
-                    on_start(migration.id)
-                    self._process(backend, migration, "apply")
-                    done.append(migration.id)
+        with self._locked(on_wait) as connection:
+            self._choose(connection)
+            migrations = self._migrations()
+            wanted = migrations
+            if until is not None:
+                wanted = migrations[: migrations.index(self._find(until)) + 1]
+            applied = _applied(connection)
+            self._compare(connection, applied)
+            with self._backend() as backend:
+                for migration in wanted:
+                    if migration.id not in applied:
+                        on_start(migration.id)
+                        self._process(backend, migration, "apply")
+                        done.append(migration.id)
             if len(wanted) == len(migrations):
-                for hook in self.migrations.post_apply:
-                    on_start(hook.id)
-                    self._process(backend, hook, "hook")
+                on_start(INSTALLING)
+                self._install()
         return done
 
     def optional(self) -> list[str]:
         """Return the names of the optional migrations, which only their own name applies."""
-        return sorted(path.stem for path in (self.folder / "optional").glob("*.sql"))
+        return sorted(path.stem for path in _optional_folder().glob("*.sql"))
 
     def apply_optional(self, name: str, *, on_wait: Callable[[], None] = lambda: None) -> None:
         """Apply an optional migration in one transaction, also when it has been applied before.
@@ -268,7 +307,7 @@ class Migrator:
             ) as connection,
         ):
             connection.execute("SET LOCAL client_min_messages = warning")
-            sqlfile.run(connection, self.folder / "optional" / f"{name}.sql")
+            sqlfile.run(connection, _optional_folder() / f"{name}.sql")
 
     def roll_back(
         self,
@@ -290,14 +329,18 @@ class Migrator:
         Raises:
             UserError: if one of them has no safe way back (nothing is undone then), or fails.
         """
-        stay = self._find(until) if until is not None else None
-        with self._backend(on_wait) as backend:
-            applied = list(backend.to_rollback(self.migrations))
-            if stay is not None and stay not in applied:
+        with self._locked(on_wait) as connection:
+            self._choose(connection)
+            moments = _applied(connection)
+            stay = self._find(until) if until is not None else None
+            if stay is not None and stay.id not in moments:
                 raise UserError(
                     f"Migration {stay.id} is not applied, so there is no going back to it.",
                     "See `oceanrecords migrate --list`.",
                 )
+            applied = [one for one in self._migrations() if one.id in moments]
+            # What was applied last may be of the engine, although the business comes after it.
+            applied.sort(key=lambda one: moments[one.id], reverse=True)
             going = applied[: applied.index(stay)] if stay is not None else applied[:1]
             for migration in going:
                 if not _is_reversible(migration):
@@ -305,38 +348,146 @@ class Migrator:
                         f"Migration {migration.id} cannot be rolled back: it would lose data.",
                         "Nothing was undone. Restore a backup, or write a new migration.",
                     )
-            for migration in going:
-                on_start(migration.id)
-                self._process(backend, migration, "rollback")
+            with self._backend() as backend:
+                for migration in going:
+                    on_start(migration.id)
+                    self._process(backend, migration, "rollback")
         return [migration.id for migration in going]
 
     # -- parts --------------------------------------------------------------
 
-    def _in_order(self) -> Iterator[Migration]:
-        try:
-            yield from topological_sort(self.migrations)
-        except yoyo_exceptions.BadMigration as error:
+    def _choose(self, connection: psycopg.Connection) -> None:
+        """Settle what is migrated, once the database has been looked at.
+
+        Raises:
+            UserError: if the database holds another business, or one whose folder nothing names.
+        """
+        if self._given is not None:
+            return
+        parts = [project.engine()]
+        held = installed_business(connection)
+        wanted = self._business
+        if self._engine_only and (held or wanted):
+            name = held or (wanted.name if wanted else "")
             raise UserError(
-                "A migration cannot be read.",
-                f"Look at the files in {self.folder}.",
-                detail=str(error),
-            ) from error
+                f"--engine-only does not go with the business {name!r}"
+                + (f", which {describe(self.target)} holds." if held else "."),
+                "Use another database for an engine alone, or leave the option out.",
+                exit_code=2,
+            )
+        if wanted is None and held not in (None, project.BUILT_IN) and not self._engine_only:
+            raise UserError(
+                f"{describe(self.target)} holds the business {held!r}, whose folder is unknown.",
+                f"Name its folder: oceanrecords --project DIR …, {project.VARIABLE}, or change to "
+                "the folder.",
+            )
+        if wanted is not None and held not in (None, wanted.name):
+            raise UserError(
+                f"{describe(self.target)} holds the business {held!r}; {wanted.name!r} cannot be "
+                "added, because a database holds one business.",
+                "Create another database on the server: createdb NAME, then name it with --dsn.",
+            )
+        if not self._engine_only and not (
+            wanted is None and held is None and _is_engine_alone(connection)
+        ):
+            parts.append(wanted or project.built_in())
+        self._parts = parts
+
+    def _migrations(self) -> list[Migration]:
+        """Return all migrations, those of the engine first, each part in its own order."""
+        if not self._read:
+            for part in self._parts:
+                try:
+                    found = read_migrations(str(part.migrations))
+                    ordered = list(topological_sort(found)) if part.migrations.is_dir() else []
+                except yoyo_exceptions.BadMigration as error:
+                    raise UserError(
+                        "A migration cannot be read.",
+                        f"Look at the files in {part.migrations}.",
+                        detail=str(error),
+                    ) from error
+                for migration in ordered:
+                    migration.id = f"{part.name}/{migration.id}"
+                    migration.hash = get_migration_hash(migration.id)
+                self._read += ordered
+        return self._read
 
     def _find(self, name: str) -> Migration:
-        matching = [m for m in self._in_order() if m.id == name or m.id.startswith(name)]
-        exact = [m for m in matching if m.id == name]
-        if len(exact or matching) != 1:
-            problem = (
-                "There is no migration" if not matching else "More than one migration begins with"
+        """Return the migration of a name, with or without its part, or of a name's beginning."""
+        known = self._migrations()
+        exact = [m for m in known if name in (m.id, m.id.partition("/")[2])]
+        matching = exact or [
+            m for m in known if m.id.startswith(name) or m.id.partition("/")[2].startswith(name)
+        ]
+        if not matching:
+            raise UserError(
+                f"There is no migration '{name}'.", "See `oceanrecords migrate --list`."
             )
-            raise UserError(f"{problem} '{name}'.", "See `oceanrecords migrate --list`.")
-        return (exact or matching)[0]
+        if len(matching) > 1:
+            raise UserError(
+                f"More than one migration begins with '{name}'.",
+                f"Name one of them: {', '.join(m.id for m in matching)}.",
+            )
+        return matching[0]
+
+    def _compare(self, connection: psycopg.Connection, applied: dict[str, datetime]) -> None:
+        """Refuse a database whose applied migrations are not those of this version.
+
+        Raises:
+            UserError: naming the first that differs.
+        """
+        if not applied:
+            return
+        place = describe(self.target)
+        known = {migration.id: migration for migration in self._migrations()}
+        row = connection.execute("SELECT to_regclass('yoyo.checksum') IS NOT NULL").fetchone()
+        if not (row and row[0]) or any("/" not in name for name in applied):
+            raise UserError(
+                f"{place} was installed by a version before 1.0.0, which cannot be upgraded.",
+                "Install this version into a new database and load it from the source: "
+                "createdb NEW; oceanrecords --dsn …/NEW migrate; oceanrecords --dsn …/NEW run. "
+                "Keep the old database for the history that the source no longer has.",
+            )
+        noted: dict[str, str] = dict(
+            connection.execute("SELECT migration_id, sha256 FROM yoyo.checksum").fetchall()
+        )
+        for name in applied:
+            if name not in known:
+                if name.partition("/")[0] in {part.name for part in self._parts}:
+                    raise UserError(
+                        f"{place} has the migration {name}, which this version does not have.",
+                        "Use the version that applied it, or a later one.",
+                    )
+            elif name in noted and noted[name] != checksum(Path(known[name].path)):
+                raise UserError(
+                    f"Migration {name} was edited after it was applied to {place}.",
+                    f"Restore {known[name].path} as it was, and write the change as a new "
+                    "migration.",
+                )
+
+    def _install(self) -> None:
+        """Install the parts' files in one transaction.
+
+        Raises:
+            UserError: naming the file of the statement that failed.
+        """
+        if self._given is not None and not any(part.files() for part in self._given):
+            return
+        try:
+            with connect_to(
+                self.target, autocommit=False, application_name="oceanrecords migrate"
+            ) as connection:
+                install(connection, self._parts)
+        except psycopg.Error as error:
+            notes = getattr(error, "__notes__", None) or ["permissions"]
+            raise from_database(
+                error, context=notes[-1].removeprefix("while installing ")
+            ) from error
 
     @contextlib.contextmanager
-    def _backend(self, on_wait: Callable[[], None]) -> Iterator[_Backend]:
-        """Hold the lock, and yield yoyo's backend with its tables in place."""
+    def _backend(self) -> Iterator[_Backend]:
+        """Yield yoyo's backend with its tables in place."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._locked(on_wait))
             try:
                 backend = _Backend(self.target, bookkeeping=True)
                 stack.callback(backend.connection.close)
@@ -379,13 +530,39 @@ class Migrator:
                 if action == "rollback":
                     backend.rollback_one(migration)
                 else:
-                    backend.apply_one(migration, mark=action == "apply")
+                    backend.apply_one(migration)
         except yoyo_exceptions.BadMigration as error:
             raise UserError(
                 f"Migration {migration.id} cannot be read.", f"Look at {path}.", detail=str(error)
             ) from error
         except psycopg.Error as error:
             raise _failed(error, path) from error
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a migration's file; how its lines end does not count."""
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def installed_business(connection: psycopg.Connection) -> str | None:
+    """Return the name of the business that a database holds, None if it holds none."""
+    row = connection.execute("SELECT to_regclass('etl.business') IS NOT NULL").fetchone()
+    if not (row and row[0]):
+        return None
+    row = connection.execute("SELECT max(name) FROM etl.business").fetchone()
+    return row[0] if row else None
+
+
+def _is_engine_alone(connection: psycopg.Connection) -> bool:
+    """Tell whether a database has the engine installed, and was never meant to have a business."""
+    row = connection.execute("SELECT to_regprocedure('etl.build()') IS NOT NULL").fetchone()
+    return bool(row and row[0]) and not any(
+        not name.startswith(f"{project.ENGINE}/") for name in _applied(connection)
+    )
+
+
+def _optional_folder() -> Path:
+    return project.engine().migrations / "optional"
 
 
 def _failed(error: psycopg.Error, path: Path) -> UserError:
@@ -397,8 +574,7 @@ def _failed(error: psycopg.Error, path: Path) -> UserError:
         if start >= 0:
             start -= len(statement) - len(statement.lstrip())
             return sqlfile.located(error, path, text, max(start, 0))
-    # A hook notes which file it was at ("while installing plpgsql/engine/run/run.sql").
-    place = (getattr(error, "__notes__", None) or [path.name])[-1].removeprefix("while installing ")
+    place = path.name
     position = error.diag.statement_position
     if position and isinstance(statement, str):
         place = f"{place}, line {statement.count(chr(10), 0, int(position) - 1) + 1}"

@@ -30,7 +30,7 @@ def directory(name: str) -> Path:
 
 
 def migrations() -> Path:
-    """Return the folder of the yoyo migrations."""
+    """Return the folder of the yoyo migrations: one folder for the engine, one per business."""
     return directory("migrations")
 
 

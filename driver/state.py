@@ -15,10 +15,12 @@ class State:
 
     Attributes:
         dsn: connection string given by `--dsn`, or None.
+        project: business given by `--project`, or None.
         json: whether the command in hand was asked for JSON.
     """
 
     dsn: str | None = None
+    project: str | None = None
     json: bool = False
 
 

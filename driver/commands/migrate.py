@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import describe, resolve
 from driver.errors import UserError
-from driver.migrate import Migrator
+from driver.migrate import INSTALLING, Migrator
 from driver.output import console, emit
 
 EXAMPLES = (
     "Examples: oceanrecords migrate · oceanrecords migrate --list · "
-    "oceanrecords migrate --to 0001 · oceanrecords migrate --rollback"
+    "oceanrecords --project northwind migrate · oceanrecords migrate --rollback"
 )
 
 
@@ -46,12 +47,21 @@ def migrate(
             "a cluster.",
         ),
     ] = None,
+    engine_only: Annotated[
+        bool,
+        typer.Option(
+            "--engine-only",
+            help="Install the engine without any business. The database stays so until a "
+            "--project is named.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Apply the pending migrations, and install the routines anew.
+    """Apply the pending migrations, then install the current routines.
 
-    Each migration is one transaction: one that fails leaves no trace. Running it again with nothing
-    pending installs changed routines, and does no harm.
+    Engine and business have their own migrations. A database holds one business: the one of
+    --project, or OceanRecords. Each migration is one transaction: one that fails leaves no trace.
+    The command is idempotent.
     """
     if show_list and (to or rollback):
         raise UserError("--list goes alone.", "Leave out --to and --rollback.", exit_code=2)
@@ -60,7 +70,7 @@ def migrate(
     if to is not None:
         state.needs(to, "--to")
     target = resolve(state.of(context).dsn)
-    migrator = Migrator(target)
+    migrator = Migrator(target, project.chosen(state.of(context).project), engine_only=engine_only)
     if show_list:
         answer = [
             {
@@ -84,7 +94,7 @@ def migrate(
         emit(
             {"applied": [optional]},
             as_json=as_json,
-            render=lambda _: console.print(f"[ok]✓[/] {optional} [quiet]applied[/]"),
+            render=lambda _: console.say("[ok]✓[/] {} [quiet]applied[/]", optional),
         )
         return
 
@@ -97,12 +107,12 @@ def migrate(
         done = action(
             until=to,
             on_start=lambda name: spinner.update(
-                "Installing routines …" if name.startswith("post-apply") else f"{verb} {name} …"
+                "Installing routines …" if name == INSTALLING else f"{verb} {name} …"
             ),
             on_wait=waiting,
         )
     for name in done:
-        console.print(f"[ok]✓[/] {name} [quiet]{'undone' if rollback else 'applied'}[/]")
+        console.say("[ok]✓[/] {} [quiet]{}[/]", name, "undone" if rollback else "applied")
     if rollback:
         if not done:
             console.print("Nothing to undo.")
@@ -113,19 +123,25 @@ def migrate(
             else "Up to date"
         )
         routines = "" if to else ", routines installed"
-        console.print(f"{outcome}{routines} [quiet]({describe(target)})[/]", soft_wrap=True)
+        console.say("{}{} [quiet]({})[/]", outcome, routines, describe(target))
 
 
 def _render_list(answer: list[dict[str, Any]]) -> None:
     table = output.table(
-        "migration", "status", "applied", "undo", "what it does", wrap=("what it does",)
-    )
+        "migration",
+        "status",
+        "applied",
+        "undo",
+        "what it does",
+        wrap=("what it does",),
+        spare=("undo", "applied"),
+    )  # fmt: skip
     for one in answer:
         table.add_row(
             one["migration"],
             output.status(one["status"]),
             output.moment(one["applied_at"]),
-            "yes" if one["reversible"] else "[quiet]no[/]",
+            Text("yes") if one["reversible"] else Text("no", style="dim"),
             one["summary"],
         )
     console.print(table)

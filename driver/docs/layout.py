@@ -123,6 +123,8 @@ def place(
         lines: what connects them.
         gap_x, gap_y: pixels between layers, and between boxes of a layer.
     """
+    if not boxes:
+        return Placed(0, 0)
     by_id = {box.id: box for box in boxes}
     layers = sorted({box.rank for box in boxes})
     vertices, hops, bends = _pieces(boxes, lines, by_id)

@@ -22,25 +22,17 @@ COMMENT ON COLUMN work.agg_customer_quarterly.customer_id IS 'Customer; -1 while
 COMMENT ON COLUMN work.agg_customer_quarterly.country IS 'Country of the address, in the version valid when ordered.';
 COMMENT ON COLUMN work.agg_customer_quarterly.orders IS 'Orders.';
 
-INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate)
-VALUES
-    (
-        'agg_customer_quarterly', 'dwh.agg_customer_quarterly', 'work.agg_customer_quarterly', '{order_id}',
-        '{country,quarter_start,customer_id}', '{orders}', NULL
-    ),
-    (
-        'agg_customer_total_quarterly', 'dwh.agg_customer_total_quarterly', 'work.agg_customer_quarterly', '{order_id}',
-        '{quarter_start,customer_id}', '{orders}', 'agg_customer_quarterly'
-    )
-ON CONFLICT (aggregate) DO UPDATE
-SET aggregate_table = excluded.aggregate_table,
-    contribution_view = excluded.contribution_view,
-    contribution_key = excluded.contribution_key,
-    group_key = excluded.group_key,
-    measures = excluded.measures,
-    finer_aggregate = excluded.finer_aggregate;
-
-INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
-VALUES ('agg_customer_quarterly', 'fact_order', '{customer_key,address_key,ordered_date_key,is_deleted}')
-ON CONFLICT (aggregate, fact) DO UPDATE
-SET watched_columns = excluded.watched_columns;
+SELECT etl.define_aggregate(
+    'agg_customer_quarterly',
+    p_group => '{country,quarter_start,customer_id}',
+    p_measures => '{orders}',
+    p_contribution_key => '{order_id}',
+    p_facts => ARRAY[etl.fed_by('fact_order', '{customer_key,address_key,ordered_date_key,is_deleted}')]
+);
+SELECT etl.define_aggregate(
+    'agg_customer_total_quarterly',
+    p_group => '{quarter_start,customer_id}',
+    p_measures => '{orders}',
+    p_contribution_key => '{order_id}',
+    p_rollup_of => 'agg_customer_quarterly'
+);

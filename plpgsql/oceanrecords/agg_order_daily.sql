@@ -37,19 +37,12 @@ COMMENT ON COLUMN work.agg_order_daily.sales IS 'Gross amount, 0 for a lost orde
 COMMENT ON COLUMN work.agg_order_daily.fulfilled_orders IS 'Delivered orders.';
 COMMENT ON COLUMN work.agg_order_daily.hours_to_fulfil IS 'Hours from order to delivery.';
 
-INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures)
-VALUES (
-    'agg_order_daily', 'dwh.agg_order_daily', 'work.agg_order_daily', '{order_id}', '{day,country}',
-    '{orders,lost_orders,sales,fulfilled_orders,hours_to_fulfil}'
-)
-ON CONFLICT (aggregate) DO UPDATE
-SET aggregate_table = excluded.aggregate_table,
-    contribution_view = excluded.contribution_view,
-    contribution_key = excluded.contribution_key,
-    group_key = excluded.group_key,
-    measures = excluded.measures;
-
-INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
-VALUES ('agg_order_daily', 'fact_order', '{address_key,ordered_date_key,delivered_date_key,gross_amount,hours_to_fulfil,is_lost,is_deleted}')
-ON CONFLICT (aggregate, fact) DO UPDATE
-SET watched_columns = excluded.watched_columns;
+SELECT etl.define_aggregate(
+    'agg_order_daily',
+    p_group => '{day,country}',
+    p_measures => '{orders,lost_orders,sales,fulfilled_orders,hours_to_fulfil}',
+    p_contribution_key => '{order_id}',
+    p_facts => ARRAY[
+        etl.fed_by('fact_order', '{address_key,ordered_date_key,delivered_date_key,gross_amount,hours_to_fulfil,is_lost,is_deleted}')
+    ]
+);

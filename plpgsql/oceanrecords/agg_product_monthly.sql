@@ -35,45 +35,49 @@ COMMENT ON COLUMN work.agg_product_monthly.product_id IS 'Product; -1 while it i
 COMMENT ON COLUMN work.agg_product_monthly.quantity IS 'Pieces.';
 COMMENT ON COLUMN work.agg_product_monthly.sales IS 'Quantity by unit price.';
 
-INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate, finer_expressions)
-VALUES
-    (
-        'agg_product_monthly', 'dwh.agg_product_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{country,month_start,product_id,product_type,product_subtype}', '{quantity,sales}', NULL, NULL
-    ),
-    (
-        'agg_product_total_monthly', 'dwh.agg_product_total_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{month_start,product_id,product_type}', '{quantity,sales}', 'agg_product_monthly', NULL
-    ),
-    (
-        'agg_product_total_quarterly', 'dwh.agg_product_total_quarterly', 'work.agg_product_monthly', '{order_id}',
-        '{quarter_start,product_id,product_type}', '{quantity,sales}', 'agg_product_total_monthly',
-        ARRAY['date_trunc(''quarter'', c.month_start::timestamp)::date', 'c.product_id', 'c.product_type']
-    ),
-    (
-        'agg_product_total', 'dwh.agg_product_total', 'work.agg_product_monthly', '{order_id}',
-        '{product_id,product_type}', '{quantity,sales}', 'agg_product_total_quarterly', NULL
-    ),
-    (
-        'agg_product_country', 'dwh.agg_product_country', 'work.agg_product_monthly', '{order_id}',
-        '{country,product_id,product_type}', '{quantity,sales}', 'agg_product_monthly', NULL
-    ),
-    (
-        'agg_subtype_monthly', 'dwh.agg_subtype_monthly', 'work.agg_product_monthly', '{order_id}',
-        '{month_start,country,product_type,product_subtype}', '{quantity,sales}', 'agg_product_monthly', NULL
-    )
-ON CONFLICT (aggregate) DO UPDATE
-SET aggregate_table = excluded.aggregate_table,
-    contribution_view = excluded.contribution_view,
-    contribution_key = excluded.contribution_key,
-    group_key = excluded.group_key,
-    measures = excluded.measures,
-    finer_aggregate = excluded.finer_aggregate,
-    finer_expressions = excluded.finer_expressions;
-
-INSERT INTO etl.aggregate_fact (aggregate, fact, watched_columns)
-VALUES
-    ('agg_product_monthly', 'fact_order', '{address_key,ordered_date_key,is_lost,is_deleted}'),
-    ('agg_product_monthly', 'fact_order_line', '{product_key,quantity,amount,is_deleted}')
-ON CONFLICT (aggregate, fact) DO UPDATE
-SET watched_columns = excluded.watched_columns;
+SELECT etl.define_aggregate(
+    'agg_product_monthly',
+    p_group => '{country,month_start,product_id,product_type,product_subtype}',
+    p_measures => '{quantity,sales}',
+    p_contribution_key => '{order_id}',
+    p_facts => ARRAY[
+        etl.fed_by('fact_order', '{address_key,ordered_date_key,is_lost,is_deleted}'),
+        etl.fed_by('fact_order_line', '{product_key,quantity,amount,is_deleted}')
+    ]
+);
+SELECT etl.define_aggregate(
+    'agg_product_total_monthly',
+    p_group => '{month_start,product_id,product_type}',
+    p_measures => '{quantity,sales}',
+    p_contribution_key => '{order_id}',
+    p_rollup_of => 'agg_product_monthly'
+);
+SELECT etl.define_aggregate(
+    'agg_product_total_quarterly',
+    p_group => '{quarter_start,product_id,product_type}',
+    p_measures => '{quantity,sales}',
+    p_contribution_key => '{order_id}',
+    p_rollup_of => 'agg_product_total_monthly',
+    p_rollup_expressions => ARRAY['date_trunc(''quarter'', c.month_start::timestamp)::date', 'c.product_id', 'c.product_type']
+);
+SELECT etl.define_aggregate(
+    'agg_product_total',
+    p_group => '{product_id,product_type}',
+    p_measures => '{quantity,sales}',
+    p_contribution_key => '{order_id}',
+    p_rollup_of => 'agg_product_total_quarterly'
+);
+SELECT etl.define_aggregate(
+    'agg_product_country',
+    p_group => '{country,product_id,product_type}',
+    p_measures => '{quantity,sales}',
+    p_contribution_key => '{order_id}',
+    p_rollup_of => 'agg_product_monthly'
+);
+SELECT etl.define_aggregate(
+    'agg_subtype_monthly',
+    p_group => '{month_start,country,product_type,product_subtype}',
+    p_measures => '{quantity,sales}',
+    p_contribution_key => '{order_id}',
+    p_rollup_of => 'agg_product_monthly'
+);

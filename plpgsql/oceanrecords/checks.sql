@@ -4,52 +4,11 @@
 --
 -- What waits for a load is not wrong: keys that are pending, queued or in quarantine are left out, each is reported in its own place.
 
-INSERT INTO etl.quality_check (check_name, severity, description, query, run_every, written_objects)
-VALUES
-    (
-        'freshness',
-        'warn',
-        'No object is older than the setting stale_after allows.',
-        $sql$SELECT s.kind, s.object, s.complete_until, s.lag
-FROM etl.watermark_status AS s
-WHERE s.is_stale$sql$,
-        '0',
-        NULL
-    ),
-    (
-        'queue_age',
-        'warn',
-        'No fact waits for its dimension for longer than the setting queue_old_after allows.',
-        $sql$SELECT s.fact, s.dimension, s.old_entries, s.oldest
-FROM etl.queue_status AS s
-WHERE s.old_entries > 0$sql$,
-        '0',
-        NULL
-    ),
-    (
-        'quarantine_empty',
-        'warn',
-        'Every row of the source can be loaded.',
-        $sql$SELECT q.object, q.row_key, q.reason
-FROM etl.quarantine AS q$sql$,
-        '0',
-        NULL
-    ),
-    (
-        'calendar_ahead',
-        'warn',
-        'The calendar reaches at least two years ahead; SELECT dwh.extend_calendar(first day, last day) makes it longer.',
-        $sql$SELECT max(d.full_date) AS last_day
-FROM dwh.dim_date AS d
-HAVING max(d.full_date) < current_date + interval '2 years' IS NOT FALSE$sql$,
-        '1 day',
-        NULL
-    ),
-    (
-        'loaded_orders_equal_lines',
-        'fail',
-        'Each order that the run has written equals the sum of its lines.',
-        $sql$SELECT o.order_id, o.line_count, o.quantity, o.gross_amount, l.line_count AS lines, l.quantity AS line_quantity, l.amount AS line_amount
+SELECT etl.define_check(
+    'loaded_orders_equal_lines',
+    'fail',
+    'Each order that the run has written equals the sum of its lines.',
+    $sql$SELECT o.order_id, o.line_count, o.quantity, o.gross_amount, l.line_count AS lines, l.quantity AS line_quantity, l.amount AS line_amount
 FROM (
     SELECT d.order_id FROM work.fact_order_decision AS d WHERE d.run_id = (SELECT max(r.run_id) FROM etl.run AS r)
     UNION
@@ -69,14 +28,15 @@ CROSS JOIN LATERAL (
         AND NOT n.is_deleted
 ) AS l
 WHERE (o.line_count, o.quantity, o.gross_amount) IS DISTINCT FROM (l.line_count, l.quantity, l.amount)$sql$,
-        '0',
-        '{fact_order,fact_order_line}'
-    ),
-    (
-        'loaded_orders_equal_stage',
-        'fail',
-        'Each order line that the run has written holds the quantity and the price that the source gave.',
-        $sql$SELECT f.order_id, f.line_number, f.quantity, f.amount, s.quantity AS source_quantity, s.unit_price * s.quantity AS source_amount
+    '0',
+    '{fact_order,fact_order_line}'
+);
+
+SELECT etl.define_check(
+    'loaded_orders_equal_stage',
+    'fail',
+    'Each order line that the run has written holds the quantity and the price that the source gave.',
+    $sql$SELECT f.order_id, f.line_number, f.quantity, f.amount, s.quantity AS source_quantity, s.unit_price * s.quantity AS source_amount
 FROM work.fact_order_line_decision AS d
 JOIN dwh.fact_order_line AS f USING (order_id, line_number)
 JOIN stage.order_lines AS s USING (order_id, line_number)
@@ -90,14 +50,15 @@ WHERE d.run_id = (SELECT max(r.run_id) FROM etl.run AS r)
         WHERE q.object = 'fact_order_line'
             AND q.row_key = jsonb_build_object('order_id', d.order_id, 'line_number', d.line_number)
     )$sql$,
-        '0',
-        '{fact_order_line}'
-    ),
-    (
-        'orders_equal_lines',
-        'fail',
-        'Every order equals the sum of its lines.',
-        $sql$WITH summed AS (
+    '0',
+    '{fact_order_line}'
+);
+
+SELECT etl.define_check(
+    'orders_equal_lines',
+    'fail',
+    'Every order equals the sum of its lines.',
+    $sql$WITH summed AS (
     -- Sums over a thousand orders first, also weighted by the order, lest two errors cancel out: a million groups less.
     SELECT
         f.order_id / 1000 AS bucket, sum(f.line_count) AS line_count, sum(f.quantity) AS quantity, sum(f.gross_amount) AS amount,
@@ -155,14 +116,15 @@ WHERE w.order_id NOT IN (
     UNION ALL
     SELECT (q.row_key ->> 'order_id')::bigint FROM etl.quarantine AS q WHERE q.object IN ('fact_order', 'fact_order_line') AND jsonb_typeof(q.row_key -> 'order_id') = 'number'
 )$sql$,
-        '1 day',
-        NULL
-    ),
-    (
-        'totals_equal_source',
-        'fail',
-        'Lines, pieces and amount of all orders equal the operational system''s, as of the watermark.',
-        $sql$WITH left_out AS MATERIALIZED (
+    '1 day',
+    NULL
+);
+
+SELECT etl.define_check(
+    'totals_equal_source',
+    'fail',
+    'Lines, pieces and amount of all orders equal the operational system''s, as of the watermark.',
+    $sql$WITH left_out AS MATERIALIZED (
     -- Changed over there since the watermark, or not loaded for a reason that is reported elsewhere.
     SELECT (k.row_key ->> 'order_id')::bigint AS order_id FROM etl.newer_keys('orders') AS k
     UNION
@@ -218,14 +180,15 @@ CROSS JOIN LATERAL (
         ('amount', e.amount, a.amount)
 ) AS m (measure, source_total, warehouse_total)
 WHERE m.source_total <> m.warehouse_total$sql$,
-        '1 day',
-        NULL
-    ),
-    (
-        'no_orphan_keys',
-        'fail',
-        'Every key of a fact has its row in the dimension.',
-        $sql$SELECT 'fact_order' AS fact, 'customer_key' AS key_column, f.customer_key AS missing_key, count(*) AS row_count
+    '1 day',
+    NULL
+);
+
+SELECT etl.define_check(
+    'no_orphan_keys',
+    'fail',
+    'Every key of a fact has its row in the dimension.',
+    $sql$SELECT 'fact_order' AS fact, 'customer_key' AS key_column, f.customer_key AS missing_key, count(*) AS row_count
 FROM dwh.fact_order AS f
 WHERE NOT EXISTS (SELECT FROM dwh.dim_customer AS d WHERE d.customer_key = f.customer_key)
 GROUP BY f.customer_key
@@ -279,14 +242,15 @@ SELECT 'fact_order_line', 'ordered_date_key', f.ordered_date_key, count(*)
 FROM dwh.fact_order_line AS f
 WHERE NOT EXISTS (SELECT FROM dwh.dim_date AS d WHERE d.date_key = f.ordered_date_key)
 GROUP BY f.ordered_date_key$sql$,
-        '1 day',
-        NULL
-    ),
-    (
-        'deleted_rows_count_nothing',
-        'fail',
-        'A deleted order or line is out of every measure.',
-        $sql$SELECT 'fact_order' AS fact, f.order_id, NULL::smallint AS line_number
+    '1 day',
+    NULL
+);
+
+SELECT etl.define_check(
+    'deleted_rows_count_nothing',
+    'fail',
+    'A deleted order or line is out of every measure.',
+    $sql$SELECT 'fact_order' AS fact, f.order_id, NULL::smallint AS line_number
 FROM dwh.fact_order AS f
 WHERE f.is_deleted
     AND (f.line_count, f.quantity, f.gross_amount, f.is_lost) IS DISTINCT FROM (0, 0, 0, false)
@@ -295,23 +259,15 @@ SELECT 'fact_order_line', f.order_id, f.line_number
 FROM dwh.fact_order_line AS f
 WHERE f.is_deleted
     AND (f.quantity, f.amount) IS DISTINCT FROM (0, 0)$sql$,
-        '1 day',
-        NULL
-    ),
-    (
-        'aggregates_equal_facts',
-        'fail',
-        'Every aggregate equals the sum of its facts.',
-        $sql$SELECT d.aggregate, d.group_key, d.expected, d.actual
-FROM etl.aggregate_differences() AS d$sql$,
-        '7 days',
-        NULL
-    ),
-    (
-        'one_current_version',
-        'fail',
-        'A member has one current version at most.',
-        $sql$SELECT 'dim_customer' AS dimension, d.customer_id AS member, count(*) AS current_versions
+    '1 day',
+    NULL
+);
+
+SELECT etl.define_check(
+    'one_current_version',
+    'fail',
+    'A member has one current version at most.',
+    $sql$SELECT 'dim_customer' AS dimension, d.customer_id AS member, count(*) AS current_versions
 FROM dwh.dim_customer AS d
 WHERE d.is_current AND d.customer_key > 0
 GROUP BY d.customer_id
@@ -346,14 +302,15 @@ FROM dwh.dim_product AS d
 WHERE d.is_current AND d.product_key > 0
 GROUP BY d.product_id
 HAVING count(*) > 1$sql$,
-        '1 day',
-        NULL
-    ),
-    (
-        'no_overlap',
-        'fail',
-        'Versions of a member do not overlap.',
-        $sql$SELECT v.dimension, v.member, v.valid_from, v.previous_valid_to
+    '1 day',
+    NULL
+);
+
+SELECT etl.define_check(
+    'no_overlap',
+    'fail',
+    'Versions of a member do not overlap.',
+    $sql$SELECT v.dimension, v.member, v.valid_from, v.previous_valid_to
 FROM (
     SELECT 'dim_customer' AS dimension, d.customer_id AS member, d.valid_from, lag(d.valid_to) OVER (PARTITION BY d.customer_id ORDER BY d.valid_from) AS previous_valid_to
     FROM dwh.dim_customer AS d
@@ -380,12 +337,6 @@ FROM (
     WHERE d.product_key > 0
 ) AS v
 WHERE v.valid_from < v.previous_valid_to$sql$,
-        '1 day',
-        NULL
-    )
-ON CONFLICT (check_name) DO UPDATE
-SET description = excluded.description,
-    query = excluded.query,
-    written_objects = excluded.written_objects
-WHERE (etl.quality_check.description, etl.quality_check.query, etl.quality_check.written_objects)
-    IS DISTINCT FROM (excluded.description, excluded.query, excluded.written_objects);
+    '1 day',
+    NULL
+);

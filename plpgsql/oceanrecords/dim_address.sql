@@ -23,27 +23,4 @@ COMMENT ON COLUMN work.dim_address.country IS 'Name of the country; its code whe
 COMMENT ON COLUMN work.dim_address.effective_at IS 'When the member last changed in the source.';
 COMMENT ON COLUMN work.dim_address.deleted_at IS 'When it was deleted in the source.';
 
-INSERT INTO etl.dimension (dimension, dimension_table, transform_view, history_view, surrogate_key, business_key)
-VALUES ('dim_address', 'dwh.dim_address', 'work.dim_address', NULL, 'address_key', '{address_id}')
-ON CONFLICT (dimension) DO UPDATE
-SET dimension_table = excluded.dimension_table,
-    transform_view = excluded.transform_view,
-    history_view = excluded.history_view,
-    surrogate_key = excluded.surrogate_key,
-    business_key = excluded.business_key;
-
-INSERT INTO etl.dimension_attribute (dimension, attribute, scd_type)
-VALUES
-    ('dim_address', 'street', 1),
-    ('dim_address', 'postal_code', 1),
-    ('dim_address', 'city', 2),
-    ('dim_address', 'country_code', 2),
-    ('dim_address', 'country', 2)
-ON CONFLICT (dimension, attribute) DO UPDATE
-SET scd_type = excluded.scd_type;
-
-INSERT INTO etl.dependency (object, source_table, key_query)
-VALUES
-    ('dim_address', 'addresses', 'SELECT address_id FROM changed')
-ON CONFLICT (object, source_table) DO UPDATE
-SET key_query = excluded.key_query;
+SELECT etl.define_dimension('dim_address', p_key => '{address_id}', p_type_2 => '{city,country_code,country}');

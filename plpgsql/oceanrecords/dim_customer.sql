@@ -26,29 +26,4 @@ COMMENT ON COLUMN work.dim_customer.customer_since IS 'Date on which the custome
 COMMENT ON COLUMN work.dim_customer.effective_at IS 'When the member last changed in the source.';
 COMMENT ON COLUMN work.dim_customer.deleted_at IS 'When it was deleted in the source.';
 
-INSERT INTO etl.dimension (dimension, dimension_table, transform_view, history_view, surrogate_key, business_key)
-VALUES ('dim_customer', 'dwh.dim_customer', 'work.dim_customer', NULL, 'customer_key', '{customer_id}')
-ON CONFLICT (dimension) DO UPDATE
-SET dimension_table = excluded.dimension_table,
-    transform_view = excluded.transform_view,
-    history_view = excluded.history_view,
-    surrogate_key = excluded.surrogate_key,
-    business_key = excluded.business_key;
-
-INSERT INTO etl.dimension_attribute (dimension, attribute, scd_type)
-VALUES
-    ('dim_customer', 'first_name', 1),
-    ('dim_customer', 'last_name', 1),
-    ('dim_customer', 'full_name', 1),
-    ('dim_customer', 'email', 1),
-    ('dim_customer', 'phone', 1),
-    ('dim_customer', 'segment', 2),
-    ('dim_customer', 'customer_since', 0)
-ON CONFLICT (dimension, attribute) DO UPDATE
-SET scd_type = excluded.scd_type;
-
-INSERT INTO etl.dependency (object, source_table, key_query)
-VALUES
-    ('dim_customer', 'customers', 'SELECT customer_id FROM changed')
-ON CONFLICT (object, source_table) DO UPDATE
-SET key_query = excluded.key_query;
+SELECT etl.define_dimension('dim_customer', p_key => '{customer_id}', p_type_2 => '{segment}', p_type_0 => '{customer_since}');

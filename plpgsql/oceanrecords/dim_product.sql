@@ -43,37 +43,17 @@ COMMENT ON COLUMN work.dim_product_history.product_id IS 'Product: the business 
 COMMENT ON COLUMN work.dim_product_history.valid_from IS 'Moment from which the price held.';
 COMMENT ON COLUMN work.dim_product_history.price IS 'List price in the business currency.';
 
-INSERT INTO etl.dimension (dimension, dimension_table, transform_view, history_view, surrogate_key, business_key)
-VALUES ('dim_product', 'dwh.dim_product', 'work.dim_product', 'work.dim_product_history', 'product_key', '{product_id}')
-ON CONFLICT (dimension) DO UPDATE
-SET dimension_table = excluded.dimension_table,
-    transform_view = excluded.transform_view,
-    history_view = excluded.history_view,
-    surrogate_key = excluded.surrogate_key,
-    business_key = excluded.business_key;
-
-INSERT INTO etl.dimension_attribute (dimension, attribute, scd_type)
-VALUES
-    ('dim_product', 'sku', 1),
-    ('dim_product', 'product_name', 1),
-    ('dim_product', 'product_subtype', 2),
-    ('dim_product', 'product_type', 2),
-    ('dim_product', 'price', 2),
-    ('dim_product', 'supplier_id', 2),
-    ('dim_product', 'is_active', 1),
-    ('dim_product', 'launched_on', 0)
-ON CONFLICT (dimension, attribute) DO UPDATE
-SET scd_type = excluded.scd_type;
-
-INSERT INTO etl.dependency (object, source_table, key_query)
-VALUES
-    ('dim_product', 'products', 'SELECT product_id FROM changed'),
-    ('dim_product', 'product_prices', 'SELECT product_id FROM changed'),
-    ('dim_product', 'product_subtypes', 'SELECT p.product_id FROM changed JOIN stage.products AS p USING (product_subtype_id)'),
-    (
-        'dim_product',
-        'product_types',
-        'SELECT p.product_id FROM changed JOIN stage.product_subtypes AS s USING (product_type_id) JOIN stage.products AS p USING (product_subtype_id)'
-    )
-ON CONFLICT (object, source_table) DO UPDATE
-SET key_query = excluded.key_query;
+SELECT etl.define_dimension(
+    'dim_product',
+    p_key => '{product_id}',
+    p_type_2 => '{product_subtype,product_type,price,supplier_id}',
+    p_type_0 => '{launched_on}',
+    p_depends_on => ARRAY[
+        etl.depends_on('product_prices'),
+        etl.depends_on('product_subtypes', 'SELECT p.product_id FROM changed JOIN stage.products AS p USING (product_subtype_id)'),
+        etl.depends_on(
+            'product_types',
+            'SELECT p.product_id FROM changed JOIN stage.product_subtypes AS s USING (product_type_id) JOIN stage.products AS p USING (product_subtype_id)'
+        )
+    ]
+);

@@ -51,34 +51,23 @@ COMMENT ON COLUMN work.fact_order.hours_to_fulfil IS 'Hours from order to delive
 COMMENT ON COLUMN work.fact_order.is_lost IS 'Whether the order is lost.';
 COMMENT ON COLUMN work.fact_order.deleted_at IS 'When the order was deleted in the source.';
 
-INSERT INTO etl.fact (fact, fact_table, transform_view, business_key, measures)
-VALUES ('fact_order', 'dwh.fact_order', 'work.fact_order', '{order_id}', '{line_count,quantity,gross_amount,hours_to_fulfil,is_lost}')
-ON CONFLICT (fact) DO UPDATE
-SET fact_table = excluded.fact_table,
-    transform_view = excluded.transform_view,
-    business_key = excluded.business_key,
-    measures = excluded.measures;
-
-INSERT INTO etl.fact_dimension (fact, key_column, dimension, lookup_columns, as_of_column, null_key)
-VALUES
-    ('fact_order', 'customer_key', 'dim_customer', '{customer_id}', 'ordered_at', -1),
-    ('fact_order', 'address_key', 'dim_address', '{address_id}', 'ordered_at', -1),
-    ('fact_order', 'payment_key', 'dim_payment', '{payment_method_id}', 'ordered_at', -1),
-    ('fact_order', 'status_key', 'dim_status', '{order_status_id}', 'ordered_at', -1),
-    ('fact_order', 'ordered_date_key', 'dim_date', '{ordered_on}', NULL, -1),
-    ('fact_order', 'shipped_date_key', 'dim_date', '{shipped_on}', NULL, -2),
-    ('fact_order', 'delivered_date_key', 'dim_date', '{delivered_on}', NULL, -2)
-ON CONFLICT (fact, key_column) DO UPDATE
-SET dimension = excluded.dimension,
-    lookup_columns = excluded.lookup_columns,
-    as_of_column = excluded.as_of_column,
-    null_key = excluded.null_key;
-
-INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
-VALUES
-    ('fact_order', 'orders', 'SELECT order_id FROM changed', NULL),
-    ('fact_order', 'order_lines', 'SELECT order_id FROM changed', '{quantity,unit_price}'),
-    ('fact_order', 'order_statuses', 'SELECT o.order_id FROM changed JOIN stage.orders AS o USING (order_status_id)', '{is_lost}')
-ON CONFLICT (object, source_table) DO UPDATE
-SET key_query = excluded.key_query,
-    watched_columns = excluded.watched_columns;
+SELECT etl.define_fact(
+    'fact_order',
+    p_key => '{order_id}',
+    p_measures => '{line_count,quantity,gross_amount,hours_to_fulfil,is_lost}',
+    p_dimensions => ARRAY[
+        etl.fact_key('dim_customer', p_as_of => 'ordered_at'),
+        etl.fact_key('dim_address', p_as_of => 'ordered_at'),
+        etl.fact_key('dim_payment', p_as_of => 'ordered_at'),
+        etl.fact_key('dim_status', p_as_of => 'ordered_at'),
+        etl.fact_key('dim_date', 'ordered_date_key', p_lookup => '{ordered_on}'),
+        etl.fact_key('dim_date', 'shipped_date_key', p_lookup => '{shipped_on}', p_null_key => -2),
+        etl.fact_key('dim_date', 'delivered_date_key', p_lookup => '{delivered_on}', p_null_key => -2)
+    ],
+    p_depends_on => ARRAY[
+        etl.depends_on('order_lines', p_watched_columns => '{quantity,unit_price}'),
+        etl.depends_on(
+            'order_statuses', 'SELECT o.order_id FROM changed JOIN stage.orders AS o USING (order_status_id)', p_watched_columns => '{is_lost}'
+        )
+    ]
+);

@@ -112,6 +112,37 @@ def test_it_follows_deletions(library: Library) -> None:
     assert library.rows("SELECT is_current FROM dwh.dim_member WHERE member_key > 0") == [(False,)]
 
 
+def test_it_follows_a_changed_key(library: Library) -> None:
+    """The old member ends, and the new one begins; no row is marked but for the trigger on the key."""
+    member = library.member("Ann")
+    library.run()
+    library.execute("UPDATE library.members SET member_id = member_id + 100")
+    library.run()
+    current = "SELECT member_id FROM dwh.dim_member WHERE is_current AND member_key > 0"
+    assert library.rows(current) == [(member + 100,)]
+
+
+def test_it_follows_a_truncated_table(library: Library) -> None:
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    library.execute("TRUNCATE library.loans")
+    library.run()
+    assert library.loan(loan)["is_deleted"] is True
+
+
+def test_it_follows_a_writer_that_replicates(library: Library) -> None:
+    """Ordinary triggers do not fire for a session that applies changes as a replica."""
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run()
+    library.execute("SET session_replication_role = replica")
+    library.execute("UPDATE library.members SET name = 'Anna'")
+    library.execute("DELETE FROM library.loans")
+    library.execute("RESET session_replication_role")
+    library.run()
+    fact = library.loan(loan)
+    assert (fact["member_name"], fact["is_deleted"]) == ("Anna", True)
+
+
 def test_it_says_which_sql_it_runs(library: Library) -> None:
     statements = library.rows("SELECT statement FROM etl.object_sql('fact_loan')")
     assert any("INSERT INTO dwh.fact_loan" in statement for (statement,) in statements)

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from driver import resources
 from driver.connection import Target
 from driver.errors import UserError
-from driver.migrate import Migrator
+from driver.migrate import Migrator, checksum
+from driver.project import Part
 from tests.conftest import Finished
 from tests.support.database import Database
-
-HOOK = """
-from yoyo import step
-
-
-def install(connection):
-    connection.execute("CREATE TABLE IF NOT EXISTS hook_calls (n serial)")
-    connection.execute("INSERT INTO hook_calls DEFAULT VALUES")
-
-
-steps = [step(install)]
-"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three migrations, the first of which cannot be undone, and a hook."""
+    """Three migrations, the first of which cannot be undone."""
     made = tmp_path / "steps"
     made.mkdir()
     (made / "0001.one.sql").write_text(
@@ -43,13 +35,17 @@ def folder(tmp_path: Path) -> Path:
     (made / "0002.two.rollback.sql").write_text("DROP TABLE two;\n")
     (made / "0003.three.sql").write_text("CREATE TABLE three (a int);\n")
     (made / "0003.three.rollback.sql").write_text("DROP TABLE three;\n")
-    (made / "post-apply.py").write_text(HOOK)
     return made
 
 
 @pytest.fixture
 def migrator(empty_database: Database, folder: Path) -> Migrator:
-    return Migrator(Target(empty_database.dsn, "test"), folder)
+    return migrator_of(empty_database, folder)
+
+
+def migrator_of(database: Database, folder: Path) -> Migrator:
+    part = Part("shop", folder, folder / "install.txt")
+    return Migrator(Target(database.dsn, "test"), parts=[part])
 
 
 def tables(database: Database) -> set[str]:
@@ -59,13 +55,10 @@ def tables(database: Database) -> set[str]:
     return {row["relname"] for row in found}
 
 
-def test_all_are_applied_once_and_the_hook_runs_every_time(
-    migrator: Migrator, empty_database: Database
-) -> None:
-    assert migrator.apply() == ["0001.one", "0002.two", "0003.three"]
+def test_all_are_applied_once(migrator: Migrator, empty_database: Database) -> None:
+    assert migrator.apply() == ["shop/0001.one", "shop/0002.two", "shop/0003.three"]
     assert migrator.apply() == []
-    assert tables(empty_database) == {"one", "two", "three", "hook_calls"}
-    assert empty_database.value("SELECT count(*) FROM hook_calls") == 2
+    assert tables(empty_database) == {"one", "two", "three"}
 
 
 def test_states_tell_what_is_pending_and_write_nothing(
@@ -73,9 +66,9 @@ def test_states_tell_what_is_pending_and_write_nothing(
 ) -> None:
     states = migrator.states()
     assert [(one.name, one.applied_at, one.reversible) for one in states] == [
-        ("0001.one", None, False),
-        ("0002.two", None, True),
-        ("0003.three", None, True),
+        ("shop/0001.one", None, False),
+        ("shop/0002.two", None, True),
+        ("shop/0003.three", None, True),
     ]
     assert states[0].summary == "The first"
     assert empty_database.value("SELECT to_regnamespace('yoyo')") is None
@@ -83,13 +76,10 @@ def test_states_tell_what_is_pending_and_write_nothing(
     assert [one.applied_at is not None for one in migrator.states()] == [True, False, False]
 
 
-def test_to_stops_there_and_leaves_the_hook_for_later(
-    migrator: Migrator, empty_database: Database
-) -> None:
-    assert migrator.apply(until="0002") == ["0001.one", "0002.two"]
+def test_to_stops_there(migrator: Migrator, empty_database: Database) -> None:
+    assert migrator.apply(until="0002") == ["shop/0001.one", "shop/0002.two"]
     assert tables(empty_database) == {"one", "two"}
-    assert migrator.apply(until="0003.three") == ["0003.three"]
-    assert "hook_calls" in tables(empty_database)
+    assert migrator.apply(until="shop/0003") == ["shop/0003.three"]
 
 
 def test_a_name_that_is_none_or_several(migrator: Migrator) -> None:
@@ -103,10 +93,10 @@ def test_rollback_undoes_the_latest_or_all_after_one(
     migrator: Migrator, empty_database: Database
 ) -> None:
     migrator.apply()
-    assert migrator.roll_back() == ["0003.three"]
-    assert migrator.apply() == ["0003.three"]
-    assert migrator.roll_back(until="0001") == ["0003.three", "0002.two"]
-    assert tables(empty_database) == {"one", "hook_calls"}
+    assert migrator.roll_back() == ["shop/0003.three"]
+    assert migrator.apply() == ["shop/0003.three"]
+    assert migrator.roll_back(until="0001") == ["shop/0003.three", "shop/0002.two"]
+    assert tables(empty_database) == {"one"}
 
 
 def test_rollback_is_refused_where_data_would_be_lost(
@@ -131,7 +121,7 @@ def test_a_failure_names_file_and_line_and_leaves_no_trace(
         "-- The second.\n\nCREATE TABLE two (a int);\n\n"
         "CREATE TABLE other (\n    a int,\n    b no_such_type\n);\n"
     )
-    fresh = Migrator(migrator.target, folder)
+    fresh = migrator_of(empty_database, folder)
     with pytest.raises(UserError) as caught:
         fresh.apply()
     assert caught.value.message == '0002.two.sql, line 7: type "no_such_type" does not exist'
@@ -139,31 +129,22 @@ def test_a_failure_names_file_and_line_and_leaves_no_trace(
     assert [one.applied_at is not None for one in fresh.states()] == [True, False, False]
 
 
-def test_a_failure_of_the_hook_is_told_and_undone(
-    migrator: Migrator, empty_database: Database, folder: Path
+def test_a_file_that_is_no_python_is_told(
+    empty_database: Database, migrator: Migrator, folder: Path
 ) -> None:
-    (folder / "post-apply.py").write_text(HOOK.replace("DEFAULT VALUES", "VALUES ('x')"))
-    with pytest.raises(UserError, match=r"post-apply.py.*invalid input syntax"):
-        Migrator(migrator.target, folder).apply()
-    assert "hook_calls" not in tables(empty_database)
-
-
-def test_a_file_that_is_no_python_is_told(migrator: Migrator, folder: Path) -> None:
     (folder / "0004.four.py").write_text("steps = [\n")
     with pytest.raises(UserError, match="cannot be read"):
-        Migrator(migrator.target, folder).apply()
+        migrator.apply()
 
 
-def test_two_at_once_take_turns(migrator: Migrator, empty_database: Database) -> None:
+def test_two_at_once_take_turns(migrator: Migrator, empty_database: Database, folder: Path) -> None:
     holder = empty_database.connect()
     holder.execute("SELECT pg_advisory_lock(1869770087)")
     waiting = threading.Event()
     done: list[list[str]] = []
     threads = [
         threading.Thread(target=lambda: done.append(migrator.apply(on_wait=waiting.set))),
-        threading.Thread(
-            target=lambda: done.append(Migrator(migrator.target, migrator.folder).apply())
-        ),
+        threading.Thread(target=lambda: done.append(migrator_of(empty_database, folder).apply())),
     ]
     for thread in threads:
         thread.start()
@@ -172,7 +153,7 @@ def test_two_at_once_take_turns(migrator: Migrator, empty_database: Database) ->
     holder.close()
     for thread in threads:
         thread.join(60)
-    assert sorted(done) == [[], ["0001.one", "0002.two", "0003.three"]]
+    assert sorted(done) == [[], ["shop/0001.one", "shop/0002.two", "shop/0003.three"]]
 
 
 def test_a_lock_left_by_a_killed_program_does_not_block(
@@ -182,7 +163,7 @@ def test_a_lock_left_by_a_killed_program_does_not_block(
     empty_database.execute(
         "INSERT INTO yoyo.yoyo_lock (locked, ctime, pid) VALUES (1, now(), 999999)"
     )
-    assert migrator.apply(until="0002") == ["0002.two"]
+    assert migrator.apply(until="0002") == ["shop/0002.two"]
 
 
 def test_the_projects_own_migrations_apply_list_and_apply_again(
@@ -222,3 +203,61 @@ def test_yoyos_tables_stay_out_of_the_way(database: Database) -> None:
             "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
         ).fetchone()
     assert row == (0,)
+
+
+def test_an_applied_migration_that_was_edited_is_refused(
+    migrator: Migrator, empty_database: Database, folder: Path
+) -> None:
+    migrator.apply(until="0002")
+    (folder / "0001.one.sql").write_text("CREATE TABLE one (a int, b int);\n")
+    with pytest.raises(UserError, match=r"shop/0001.one was edited after it was applied") as caught:
+        migrator_of(empty_database, folder).apply()
+    assert "new migration" in (caught.value.hint or "")
+    assert tables(empty_database) == {"one", "two"}
+
+
+def test_a_migration_that_this_version_lacks_is_refused(
+    migrator: Migrator, empty_database: Database, folder: Path
+) -> None:
+    migrator.apply()
+    for path in folder.glob("0003.*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"shop/0003.three, which this version does not have"):
+        migrator_of(empty_database, folder).apply()
+
+
+def test_a_database_from_before_the_baseline_is_refused(empty_database: Database) -> None:
+    """yoyo's history of the versions before 1.0.0 named no part, and kept no checksum."""
+    empty_database.execute(
+        "CREATE SCHEMA yoyo; CREATE TABLE yoyo._yoyo_migration (migration_hash varchar(64) "
+        "PRIMARY KEY, migration_id varchar(255), applied_at_utc timestamp); "
+        "INSERT INTO yoyo._yoyo_migration VALUES ('x', '0002.engine', now())"
+    )
+    with pytest.raises(
+        UserError, match=r"a version before 1\.0\.0, which cannot be upgr"
+    ) as caught:
+        Migrator(Target(empty_database.dsn, "test")).apply()
+    assert "new database" in (caught.value.hint or "")
+    assert empty_database.value("SELECT to_regnamespace('etl') IS NULL")
+
+
+def test_released_migrations_are_frozen() -> None:
+    """An edit of a migration that was released never reaches a database that has applied it."""
+    folder = resources.migrations()
+    released = {}
+    for line in (folder / "released.sha256").read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        released[name] = digest
+    present = {str(path.relative_to(folder)): checksum(path) for path in folder.rglob("[0-9]*.sql")}
+    assert released == present, (
+        "`make released` adds new migrations; released ones stay as they are"
+    )
+
+
+def test_the_version_is_told_in_one_place(oceanrecords: Callable[..., Finished]) -> None:
+    root = Path(__file__).parents[2]
+    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    version = declared["project"]["version"]
+    assert oceanrecords("--version").stdout.split()[-1] == version
+    changes = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(\d[^]]*)\]", changes, re.MULTILINE)[0] == version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -121,39 +122,55 @@ def test_all_tables_of_a_batch_are_read_on_one_snapshot_of_the_source(connected:
     assert reading.execute(point).fetchall() != first
 
 
-def remote_sql(link: Link, table: str, mode: str = "changed") -> list[str]:
-    """Return what is asked of the source when a table is extracted."""
-    with link.play.loader.transaction():
-        link.play.loader.execute(
-            """
-            CREATE FUNCTION pg_temp.remote_sql(p_table name, p_mode text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-            DECLARE v_line text; v_statement text;
-            BEGIN
-                FOR v_statement IN SELECT statement FROM etl._extraction_sql(p_table, p_mode) LOOP
-                    FOR v_line IN EXECUTE 'EXPLAIN (VERBOSE, COSTS OFF) ' || v_statement
-                        USING 1::bigint, '100:200:150'::pg_snapshot, '2026-01-01'::timestamptz, '2026-01-02'::timestamptz
-                    LOOP
-                        CONTINUE WHEN v_line NOT LIKE '%Remote SQL:%';
-                        RETURN NEXT split_part(v_line, 'Remote SQL: ', 2);
-                    END LOOP;
-                END LOOP;
-            END $$
-            """
-        )
-        asked = link.play.rows("SELECT * FROM pg_temp.remote_sql(%s, %s)", table, mode)
-        link.play.loader.execute("DROP FUNCTION pg_temp.remote_sql")
-    return [row[0] for row in asked]
+def remote_sql(link: Link, routine: str) -> list[str]:
+    """Return what is asked of the source when a compiled routine of a table is called."""
+    asked: list[str] = []
+    reading = link.warehouse.connect(autocommit=False)
+    reading.add_notice_handler(
+        lambda notice: asked.extend(re.findall(r"Remote SQL: (.*)", notice.message_primary or ""))
+    )
+    reading.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    reading.execute("LOAD 'auto_explain'")
+    for setting in (
+        "log_min_duration = 0",
+        "log_nested_statements = on",
+        "log_verbose = on",
+        "log_level = notice",
+    ):
+        reading.execute(f"SET auto_explain.{setting}".encode())
+    reading.execute(
+        f"""
+        SELECT compiled.{routine}
+        FROM jsonb_populate_record(NULL::etl.batch, jsonb_build_object(
+            'batch_id', 1, 'run_id', 1, 'snapshot', '100:300:',
+            'tables_with_tombstones', (SELECT jsonb_agg(s.source_table) FROM etl.source_table AS s)
+        )) AS b
+        CROSS JOIN jsonb_populate_record(NULL::etl.watermark, '{{"snapshot": "100:200:150"}}') AS w
+        """.encode()
+    )
+    reading.rollback()
+    return asked
+
+
+def extraction(table: str) -> str:
+    return f"extract_{table}(b, w, '2026-01-01 00:00+00', '2026-01-02 00:00+00', false)"
 
 
 _RANGE = (
-    "((row_xid >= '100')) AND ((NOT pg_visible_in_snapshot(row_xid, '100:200:150'::pg_snapshot)))"
+    "((row_xid >= '100')) AND ((row_xid < '300'))"
+    " AND ((NOT pg_visible_in_snapshot(row_xid, '100:200:150'::pg_snapshot)))"
 )
 
 
 def test_the_source_itself_picks_the_changed_rows(connected: Link) -> None:
     for table in connected.tables():
-        changed, deleted = remote_sql(connected, table)
-        assert changed.endswith(f" FROM oceanrecords.{table} WHERE {_RANGE}")
+        changed, deleted = remote_sql(connected, extraction(table))
+        assert changed.endswith(
+            f" FROM oceanrecords.{table}"
+            " WHERE ((((row_xid >= '100') AND (row_xid < '300')"
+            " AND (NOT pg_visible_in_snapshot(row_xid, '100:200:150'::pg_snapshot)))"
+            " OR (row_xid IS NULL)))"
+        )
         assert deleted == (
             "SELECT row_key, deleted_at FROM oceanrecords.deleted_rows"
             f" WHERE {_RANGE} AND ((table_name = '{table}'))"
@@ -163,17 +180,20 @@ def test_the_source_itself_picks_the_changed_rows(connected: Link) -> None:
 def test_rows_found_by_time_of_change_are_picked_at_the_source(connected: Link) -> None:
     connected.warehouse.execute(
         "UPDATE etl.source_table SET change_detection = 'timestamp', change_column = 'updated_at',"
-        " delete_detection = 'comparison' WHERE source_table = 'customers'"
+        " delete_detection = 'comparison' WHERE source_table = 'customers';"
+        "CALL etl.build()"
     )
-    changed, keys = remote_sql(connected, "customers")
+    changed, keys = remote_sql(connected, extraction("customers"))
     assert "updated_at >= '2026-01-01" in changed
     assert "updated_at < '2026-01-02" in changed
+    assert "updated_at IS NULL" in changed
+    assert "'{infinity,-infinity}'" in changed
     # Keys are all that a comparison of keys needs.
     assert keys == "SELECT customer_id FROM oceanrecords.customers"
 
 
 def test_a_comparison_of_everything_reads_everything_once(connected: Link) -> None:
-    asked = remote_sql(connected, "orders", "all")
+    asked = remote_sql(connected, "compare_orders(b, '2026-01-02 00:00+00', false, false)")
     assert len([query for query in asked if "oceanrecords.orders" in query]) == 1
 
 
@@ -216,20 +236,29 @@ def test_time_of_change_is_right_with_a_late_commit_within_the_lookback(connecte
 
 
 def test_the_source_may_tell_its_oldest_transaction(link: Link) -> None:
-    point = """
+    columns = ", ".join(
+        row["attname"]
+        for row in link.warehouse.rows(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'source.extraction_point'::regclass"
+            " AND attnum > 0 ORDER BY attnum"
+        )
+    )
+    definition = link.warehouse.value(
+        "SELECT pg_get_viewdef('oceanrecords.extraction_point'::regclass)"
+    )
+    point = f"""
         CREATE OR REPLACE VIEW oceanrecords.extraction_point AS
-        SELECT pg_current_snapshot() AS snapshot, s.system_identifier, clock_timestamp() AS read_at,
-            (
-                SELECT min(a.xact_start)
-                FROM pg_stat_activity AS a
-                WHERE a.datname = current_database()
-                    AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
-            ) AS oldest_transaction_started_at
-        FROM pg_control_system() AS s
+        SELECT p.*, (
+            SELECT min(a.xact_start)
+            FROM pg_stat_activity AS a
+            WHERE a.datname = current_database()
+                AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+        ) AS oldest_transaction_started_at
+        FROM ({definition.rstrip(";")}) AS p
     """
-    contract = """
+    contract = f"""
         CREATE OR REPLACE VIEW source.extraction_point AS
-        SELECT snapshot, system_identifier, read_at, oldest_transaction_started_at FROM oceanrecords.extraction_point
+        SELECT {columns}, oldest_transaction_started_at FROM oceanrecords.extraction_point
     """
     link.source.execute(point)
     link.warehouse.execute(point)
@@ -275,6 +304,6 @@ def test_servers_of_two_versions(
         link.play.shop.change_price(link.play.product, "12.50")
         link.play.run()
         link.assert_mirrored()
-        assert remote_sql(link, "orders")[0].endswith(f"WHERE {_RANGE}")
+        assert _RANGE in remote_sql(link, extraction("orders"))[1]
         shop.close()
         link.play.loader.close()

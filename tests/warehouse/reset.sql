@@ -52,6 +52,8 @@ BEGIN
                 'dwh'::regnamespace, 'etl'::regnamespace, 'proof'::regnamespace
             )
             AND c.oid NOT IN ('dwh.dim_date'::regclass, 'work.country'::regclass)
+        -- The source marks what a replica deletes as well.
+        ORDER BY c.oid = 'oceanrecords.deleted_rows'::regclass
     LOOP
         IF r_table.copy IS NULL THEN
             IF pg_relation_size(r_table.name) > 0 THEN

@@ -1,13 +1,11 @@
-"""The initial load: workers share the mirrors, facts are loaded side by side, and what one refuses does not stop the other."""
+"""The initial load: empty mirrors are filled by their extraction, facts are loaded side by side, and what one refuses does not stop the other."""
 
 from __future__ import annotations
 
 import psycopg
 import pytest
 
-from tests.support.waiting import wait_for
 from tests.warehouse.faults import (
-    Background,
     blocked_run,
     break_table,
     mend_table,
@@ -21,8 +19,8 @@ WHERE c.contype = 'f' AND c.connamespace = 'dwh'::regnamespace
 ORDER BY 1, 2
 """
 FILLED = """
-SELECT object, status = 'succeeded' FROM etl.task_run
-WHERE kind = 'fill' AND run_id = (SELECT max(run_id) FROM etl.run)
+SELECT source_table FROM etl.extraction JOIN etl.batch USING (batch_id)
+WHERE is_bulk AND run_id = (SELECT max(run_id) FROM etl.run) ORDER BY source_table
 """
 
 
@@ -35,60 +33,60 @@ def shop(play: Play) -> Play:
     return play
 
 
-def others_are_filled(play: Play) -> None:
-    """Wait until all mirrors but one are full."""
-    wait_for(
-        lambda: sorted(dict(play.rows(FILLED)).values()).index(True) == 1,
-        "the other mirrors to be filled",
-    )
-
-
-def test_workers_share_the_filling_of_mirrors(shop: Play) -> None:
-    """What is committed while one is still being filled reaches those that are full already, with all else of its transaction."""
-    helper = shop.connect()
-    with blocked_run(shop, "stage.orders") as run:
-        work = Background(lambda: helper.execute("CALL etl.work()"))
-        others_are_filled(shop)
-        assert shop.value("SELECT sum(attempts) FROM etl.task_run WHERE kind = 'extract'") == 0
+def test_an_extraction_fills_the_mirrors_that_are_empty(shop: Play) -> None:
+    """All are of one moment: what is committed while they are filled comes with the next run, all of it."""
+    with blocked_run(shop, "stage.orders"):
         customer = shop.shop.customer("Cleo")
         address = shop.shop.address(customer)
         order = shop.shop.order(customer, address, {shop.product: 1})
         shop.shop.update("customers", {"customer_id": shop.customer}, first_name="Augusta")
-    assert run.work.join() is None
-    assert work.join() is None
-    assert shop.value("SELECT count(DISTINCT worker_pid) FROM etl.task_run") == 2
+    tables = shop.value("SELECT count(*) FROM etl.source_table")
+    assert len(shop.rows(FILLED)) == tables
+    assert shop.value("SELECT count(*) FROM stage.customers") == 1
+    assert shop.value("SELECT count(*) FROM stage.orders WHERE order_id = %s", order) == 0
+    shop.run()
+    assert shop.rows(FILLED) == []
     assert shop.value("SELECT count(*) FROM dwh.fact_order_line WHERE order_id = %s", order) == 1
     shop.assert_right()
 
 
-def test_an_interrupted_run_does_not_fill_again_what_is_full(shop: Play) -> None:
-    helper = shop.connect()
+def test_an_interrupted_extraction_begins_again(shop: Play) -> None:
     with blocked_run(shop, "stage.orders") as run:
-        work = Background(lambda: helper.execute("CALL etl.work()"))
-        others_are_filled(shop)
-        for worker in (helper.info.backend_pid, run.pid):
-            shop.loader.execute("SELECT pg_terminate_backend(%s)", [worker])
+        shop.loader.execute("SELECT pg_terminate_backend(%s)", [run.pid])
         assert isinstance(run.work.join(), psycopg.OperationalError)
-        assert isinstance(work.join(), psycopg.OperationalError)
+    assert shop.value("SELECT count(*) FROM stage.customers") == 0
     shop.run()
     assert shop.value("SELECT resumed FROM etl.run") == 1
-    assert (
-        shop.rows(
-            "SELECT source_table FROM etl.extraction WHERE is_bulk GROUP BY 1 HAVING count(*) <> 1"
-        )
-        == []
-    )
+    assert len(shop.rows(FILLED)) == shop.value("SELECT count(*) FROM etl.source_table")
     shop.assert_right()
 
 
 def test_a_run_of_a_part_fills_the_mirrors_of_its_part(shop: Play) -> None:
     shop.run(only=["extract:customers", "stage:customers"])
-    assert shop.rows(FILLED) == [("customers", True)]
+    assert shop.rows(FILLED) == [("customers",)]
     shop.run()
-    assert "customers" not in dict(shop.rows(FILLED))
+    assert ("customers",) not in shop.rows(FILLED)
     shop.run()
     assert shop.rows(FILLED) == []
     shop.assert_right()
+
+
+def test_rows_without_a_usable_key_do_not_keep_a_mirror_from_being_filled(shop: Play) -> None:
+    """They are found where a batch finds them, and put into quarantine; the others are loaded."""
+    shop.loader.execute(
+        "CREATE OR REPLACE VIEW source.suppliers AS"
+        " SELECT supplier_id, name, country_code, created_at, updated_at, row_xid FROM oceanrecords.suppliers"
+        " UNION ALL SELECT 77, n, 'DE', now(), now(), '3' FROM unnest('{Twin,Other}'::text[]) AS n"
+        " UNION ALL SELECT NULL, 'Nameless', 'DE', now(), now(), '3'"
+    )
+    shop.run(expect=None)
+    assert ("suppliers",) not in shop.rows(FILLED)
+    assert shop.rows(
+        "SELECT sqlstate, count(*) FROM etl.quarantine WHERE object = 'suppliers' GROUP BY 1 ORDER BY 1"
+    ) == [("23502", 1), ("23505", 1)]
+    assert shop.value("SELECT count(*) FROM stage.suppliers") == shop.value(
+        "SELECT count(*) FROM oceanrecords.suppliers"
+    )
 
 
 def test_references_are_told_to_postgresql_where_it_need_not_enforce_them(shop: Play) -> None:

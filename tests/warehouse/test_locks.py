@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.waiting import wait_for
 from tests.warehouse import faults
-from tests.warehouse.faults import Background, blocked_run, wait_until_blocked
+from tests.warehouse.faults import Background, blocked_run, held, wait_until_blocked
 from tests.warehouse.play import Play
 
 ADVISORY = """
@@ -80,6 +80,26 @@ def test_a_stranger_with_a_workers_key_passes_for_nobody(
     assert busy.value("SELECT resumed FROM etl.run ORDER BY run_id DESC LIMIT 1") == 1
     busy.loader.execute("SELECT pg_cancel_backend(%s)", [stranger.info.backend_pid])
     assert isinstance(sleeping.join(), psycopg.errors.QueryCanceled)
+    busy.assert_right()
+
+
+def test_a_worker_of_the_service_counts_as_alive(busy: Play) -> None:
+    """It has no right to write any table, but may work on runs."""
+    group = busy.value("SELECT role_name FROM etl.access_level WHERE level = 'etl'")
+    busy.loader.execute(f"CREATE ROLE some_service LOGIN; GRANT {group} TO some_service".encode())
+    service = psycopg.connect(busy.loader.info.dsn, user="some_service", autocommit=True)
+    try:
+        with held(busy, "dwh.dim_product"):
+            work = Background(lambda: service.execute("CALL etl.run()"))
+            wait_until_blocked(busy.loader, service)
+            assert busy.value("SELECT etl._live_run() IS NOT NULL")
+            with pytest.raises(psycopg.Error) as refused:
+                busy.connect().execute("CALL etl.run()")
+            assert refused.value.sqlstate == "ET001"
+        assert work.join() is None
+    finally:
+        service.close()
+        busy.loader.execute("DROP ROLE some_service")
     busy.assert_right()
 
 

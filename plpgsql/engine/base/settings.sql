@@ -4,6 +4,10 @@ INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
     ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides on which date a moment falls.'),
     ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
+    (
+        'compare_sources_every', '1 day', 'interval',
+        'How often each source table is compared with its mirror as a whole, to find what was written without its triggers (interval).'
+    ),
     ('runs_kept', '30 days', 'interval', 'How long the history of runs is kept (interval).'),
     ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
     (
@@ -24,6 +28,7 @@ VALUES
     ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
     ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
     ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
+    ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
     ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
 ON CONFLICT (name) DO UPDATE
 SET value_type = excluded.value_type,

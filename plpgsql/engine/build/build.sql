@@ -76,9 +76,9 @@ BEGIN
     LOOP
         v_changes := v_changes || CASE
             WHEN etl._column_type(v_stage, v_column) IS NULL
-                THEN format('ADD COLUMN %I %s', v_column, etl._column_type(v_source, v_column))
-            WHEN etl._column_type(v_stage, v_column) <> etl._column_type(v_source, v_column)
-                THEN format('ALTER COLUMN %1$I TYPE %2$s USING %1$I::%2$s', v_column, etl._column_type(v_source, v_column))
+                THEN format('ADD COLUMN %I %s', v_column, etl._held_type(v_source, v_column))
+            WHEN etl._column_type(v_stage, v_column) <> etl._held_type(v_source, v_column)
+                THEN format('ALTER COLUMN %1$I TYPE %2$s USING %1$I::%2$s', v_column, etl._held_type(v_source, v_column))
         END;
     END LOOP;
     v_changes := array_remove(v_changes, NULL);
@@ -227,7 +227,10 @@ DECLARE
     r_object record;
 BEGIN
     FOR r_object IN
-        SELECT d.dimension AS name, 'dimension' AS kind
+        SELECT s.source_table AS name, 'source' AS kind
+        FROM etl.source_table AS s
+        UNION ALL
+        SELECT d.dimension, 'dimension'
         FROM etl.dimension AS d
         WHERE d.transform_view IS NOT NULL
         UNION ALL
@@ -238,11 +241,13 @@ BEGIN
         FROM etl.aggregate AS a
     LOOP
         v_routines := v_routines || CASE r_object.kind
+            WHEN 'source' THEN etl._compile_source(r_object.name)
             WHEN 'dimension' THEN etl._compile_dimension(r_object.name)
             WHEN 'fact' THEN etl._compile_fact(r_object.name)
             ELSE etl._compile_aggregate(r_object.name)
         END;
     END LOOP;
+    v_routines := v_routines || etl._compile_has_changes();
     PERFORM etl._drop_compiled_except(v_routines);
 END
 $_compile$;
@@ -272,10 +277,11 @@ BEGIN
         SELECT *
         FROM etl.source_table
     LOOP
+        PERFORM etl._check_source_key(r_source);
         v_columns := etl._source_columns(r_source.source_table);
         IF etl._ensure_table(
             'stage', r_source.source_table,
-            format('SELECT %s, NULL::bigint AS batch_id, NULL::timestamptz AS deleted_at FROM source.%I', etl._list(v_columns), r_source.source_table),
+            format('SELECT %s, NULL::bigint AS batch_id, NULL::timestamptz AS deleted_at FROM source.%I', etl._mirror_list(r_source.source_table), r_source.source_table),
             p_unlogged => false, p_replace => false
         ) THEN
             EXECUTE format('ALTER TABLE stage.%I ALTER batch_id SET NOT NULL, ADD PRIMARY KEY (%s)', r_source.source_table, etl._list(r_source.key_columns));
@@ -287,17 +293,18 @@ BEGIN
         PERFORM etl._follow_columns(r_source.source_table, v_columns);
         IF etl._ensure_table(
             'delta', r_source.source_table,
-            format('SELECT NULL::bigint AS batch_id, NULL::text AS operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),
+            format('SELECT NULL::bigint AS batch_id, NULL::text AS delta_operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),
             p_unlogged => true, p_replace => true
         ) THEN
             EXECUTE format('COMMENT ON TABLE delta.%I IS %L', r_source.source_table, 'Rows of source.' || r_source.source_table || ' that the latest batch extracted.');
             EXECUTE format('COMMENT ON COLUMN delta.%I.batch_id IS %L', r_source.source_table, 'Batch.');
-            EXECUTE format('COMMENT ON COLUMN delta.%I.operation IS %L', r_source.source_table, 'upsert, delete, or before: the row as stage held it until this batch.');
+            EXECUTE format('COMMENT ON COLUMN delta.%I.delta_operation IS %L', r_source.source_table, 'upsert, delete, or before: the row as stage held it until this batch.');
             EXECUTE format('COMMENT ON COLUMN delta.%I.deleted_at IS %L', r_source.source_table, 'When the row was deleted in the source.');
         END IF;
     END LOOP;
 
     PERFORM etl._build_work_tables();
+    PERFORM etl._check_plans();
 
     INSERT INTO etl.load_state (object)
     SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
@@ -311,6 +318,7 @@ BEGIN
     PERFORM etl._compile();
     PERFORM etl._build_tasks();
     PERFORM etl._comment_mirrors();
+    PERFORM etl._hand_over_built();
 END
 $build$;
 COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';

@@ -1,7 +1,7 @@
 -- The graph of tasks: one task per step of an object, and an edge where one waits for another.
 
 /*
-Derives tasks and edges from the catalog: a source table is filled if its mirror is empty, extracted, then staged; a dimension or fact
+Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact
 is loaded after the stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after
 the facts succeeded that an enforced foreign key of its table refers to; an aggregate after the facts or the finer aggregate that feed it;
 checks after everything else has ended, maintenance after the checks. Among tasks that are free the order is that of their kinds along this
@@ -17,7 +17,7 @@ BEGIN
     WITH wanted AS (
         SELECT k.kind || ':' || s.source_table AS task, k.kind, s.source_table AS object
         FROM etl.source_table AS s
-        CROSS JOIN (VALUES ('fill'), ('extract'), ('stage')) AS k (kind)
+        CROSS JOIN (VALUES ('extract'), ('stage')) AS k (kind)
         UNION ALL
         SELECT 'dimension:' || d.dimension, 'dimension', d.dimension
         FROM etl.dimension AS d
@@ -41,9 +41,8 @@ BEGIN
     ON CONFLICT (task) DO NOTHING;
 
     WITH wanted AS (
-        SELECT k.task || ':' || s.source_table AS task, k.predecessor || ':' || s.source_table AS predecessor, 'success' AS wait_for
+        SELECT 'stage:' || s.source_table AS task, 'extract:' || s.source_table AS predecessor, 'success' AS wait_for
         FROM etl.source_table AS s
-        CROSS JOIN (VALUES ('extract', 'fill'), ('stage', 'extract')) AS k (task, predecessor)
         UNION ALL
         SELECT t.task, 'stage:' || p.source_table, 'success'
         FROM etl.dependency AS p
@@ -88,7 +87,7 @@ BEGIN
         SELECT k.task, b.base + row_number() OVER (PARTITION BY k.kind ORDER BY k.object)
         FROM etl.task AS k
         JOIN (
-            VALUES ('fill', 0), ('extract', 1000), ('stage', 2000), ('dimension', 3000), ('fact', 4000), ('aggregate', 5000), ('check', 6000), ('maintain', 7000)
+            VALUES ('extract', 1000), ('stage', 2000), ('dimension', 3000), ('fact', 4000), ('aggregate', 5000), ('check', 6000), ('maintain', 7000)
         ) AS b (kind, base) USING (kind)
     ) AS p (task, position)
     WHERE t.task = p.task

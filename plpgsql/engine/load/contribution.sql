@@ -57,7 +57,7 @@ END IF;$template$,
                 'key', to_jsonb(a.contribution_key),
                 'group', to_jsonb(a.group_key),
                 'measures', to_jsonb(a.measures),
-                'sums', etl._list(a.measures, 'p_sign * sum(c.%1$I)')
+                'sums', etl._list(a.measures, 'p_sign * coalesce(sum(c.%1$I), 0)')
             )
         ),
         E'\n' ORDER BY a.aggregate

@@ -1,65 +1,219 @@
 -- A batch: all rows extracted under one snapshot of the source. Its extractions succeed together or are retried together.
 
 /*
+Whether the connection to the source was lost since this transaction began: then nothing more may be read from there, as a new connection
+would give another snapshot. The outcomes of the transaction's own extractions say so.
+Parameters: p_run_id, the run whose extractions this transaction works on.
+*/
+CREATE OR REPLACE FUNCTION etl._is_source_lost(p_run_id bigint)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_source_lost$
+    SELECT EXISTS (
+        SELECT
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.kind = 'extract'
+            AND t.status IN ('pending', 'failed')
+            AND t.ended_at >= transaction_timestamp()
+            AND t.sqlstate ~ '^(08|57P0|HV00N)'
+    )
+$_is_source_lost$;
+COMMENT ON FUNCTION etl._is_source_lost(bigint) IS 'Whether the connection to the source was lost since this transaction began.';
+
+/*
+Source tables of which the source has tombstones that some mirror may not know yet. Most tables have none in most batches: one question
+about all of them replaces a round trip each when the source is another server.
+Parameters: p_snapshot, the snapshot of the batch.
+Returns:    their names; more than needed when a mirror is behind the others; all that use tombstones when the question fails, so that each
+            of them reports the error itself.
+*/
+CREATE OR REPLACE FUNCTION etl._tables_with_tombstones(p_snapshot pg_snapshot)
+RETURNS name[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+AS $_tables_with_tombstones$
+DECLARE
+    v_users name[] := ARRAY(SELECT s.source_table FROM etl.source_table AS s WHERE s.delete_detection = 'tombstone');
+    v_oldest xid8 := (SELECT min(pg_snapshot_xmin(w.snapshot)) FROM etl.watermark AS w);
+    v_tables name[];
+BEGIN
+    IF cardinality(v_users) = 0 OR v_oldest IS NULL THEN
+        RETURN '{}';
+    END IF;
+    SELECT coalesce(array_agg(DISTINCT t.table_name::name), '{}')
+    INTO v_tables
+    FROM source.tombstones AS t
+    WHERE t.row_xid >= v_oldest
+        AND t.row_xid < pg_snapshot_xmax(p_snapshot);
+    RETURN v_tables;
+EXCEPTION
+    WHEN syntax_error_or_access_rule_violation OR data_exception THEN
+        RETURN v_users;
+END
+$_tables_with_tombstones$;
+COMMENT ON FUNCTION etl._tables_with_tombstones(pg_snapshot) IS 'Source tables of which the source has tombstones that some mirror may not know yet.';
+
+/*
+What the source is, and what the present transaction sees of it. Only snapshot, system_identifier and read_at must be there: the others tell
+more where source.extraction_point has them.
+Returns:    one row, of a batch that is not saved yet.
+Errors:     ET026 when the source is a hot standby.
+*/
+CREATE OR REPLACE FUNCTION etl._extraction_point()
+RETURNS etl.batch
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_extraction_point$
+DECLARE
+    r_batch etl.batch;
+    v_more jsonb;
+    v_is_standby boolean;
+BEGIN
+    SELECT p.snapshot, p.system_identifier, p.read_at, to_jsonb(p)
+    INTO r_batch.snapshot, r_batch.system_identifier, r_batch.read_at, v_more
+    FROM source.extraction_point AS p;
+    v_is_standby := v_more ->> 'is_standby';
+    IF v_is_standby IS NULL AND to_regclass('etl._source_setting') IS NOT NULL THEN
+        SELECT bool_or(s.setting = 'on')
+        INTO v_is_standby
+        FROM etl._source_setting AS s
+        WHERE s.name = 'in_hot_standby';
+    END IF;
+    PERFORM etl._check_source_server(current_setting('server_version_num')::integer, v_is_standby);
+    r_batch.timeline_id := v_more ->> 'timeline_id';
+    r_batch.database_id := v_more ->> 'database_id';
+    r_batch.wal_inserted_until := v_more ->> 'wal_inserted_until';
+    RETURN r_batch;
+END
+$_extraction_point$;
+COMMENT ON FUNCTION etl._extraction_point() IS 'What the source is, and what the present transaction sees of it (ET026 for a hot standby).';
+
+/*
+Why the source is not the one that the mirrors were read from, so that all tables are compared with it.
+Parameters: p_batch, the batch.
+Returns:    a clause in English; NULL when it is the same, or nothing was read yet.
+*/
+CREATE OR REPLACE FUNCTION etl._source_change(p_batch etl.batch)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_source_change$
+    SELECT CASE
+        WHEN w.system_identifier <> p_batch.system_identifier
+            THEN format('the source is another database system (%s instead of %s)', p_batch.system_identifier, w.system_identifier)
+        WHEN w.database_id IS DISTINCT FROM p_batch.database_id
+            THEN format('the source is another database of its server (oid %s instead of %s)', p_batch.database_id, w.database_id)
+        WHEN w.timeline_id IS DISTINCT FROM p_batch.timeline_id
+            THEN format('the source is on timeline %s instead of %s, after a failover or a recovery', p_batch.timeline_id, w.timeline_id)
+        ELSE 'the source has gone back in time'
+    END
+    FROM etl.watermark AS w
+    WHERE NOT etl._is_same_source(w, p_batch)
+    LIMIT 1
+$_source_change$;
+COMMENT ON FUNCTION etl._source_change(etl.batch) IS 'Why the source is not the one that the mirrors were read from; NULL when it is.';
+
+/*
 The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the
 batch are read on the snapshot that is noted here.
-Parameters: p_run_id, the run; p_source_table, the only table of the batch (by default it has all).
+Parameters: p_run_id, the run.
 Returns:    the batch.
 Writes:     etl.batch, etl.schema_drift.
 Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was
-            opened, as what is read from now on would be of another snapshot; as etl._reach_source.
+            opened, as what is read from now on would be of another snapshot; as etl._extraction_point, as etl._reach_source.
 */
-CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint, p_source_table name DEFAULT NULL)
+CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
 RETURNS etl.batch
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_this_batch$
 DECLARE
     r_batch etl.batch;
+    r_point etl.batch;
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
         RAISE EXCEPTION 'a batch must be extracted on one snapshot, this transaction is %', current_setting('transaction_isolation')
             USING ERRCODE = 'ET004', HINT = 'Run the engine by CALL etl.run(), which sets the isolation level itself.';
     END IF;
-    IF current_setting('etl.source_lost', true) <> '' THEN
+    IF etl._is_source_lost(p_run_id) THEN
         RAISE EXCEPTION 'the connection to the source was lost while this batch was extracted'
             USING ERRCODE = '08003', HINT = 'The batch is extracted again, all of it on a new snapshot.';
     END IF;
     SELECT b.*
     INTO r_batch
     FROM etl.batch AS b
-    WHERE b.batch_id = nullif(current_setting('etl.batch_id', true), '')::bigint;
+    WHERE b.run_id = p_run_id
+        AND b.extracted_by = pg_current_xact_id();
     IF NOT FOUND THEN
         PERFORM etl._reach_source();
-        INSERT INTO etl.batch (run_id, snapshot, system_identifier, read_at)
-        SELECT p_run_id, p.snapshot, p.system_identifier, p.read_at
-        FROM source.extraction_point AS p
+        r_point := etl._extraction_point();
+        INSERT INTO etl.batch (
+            run_id, extracted_by, snapshot, system_identifier, timeline_id, database_id, read_at, wal_inserted_until,
+            tables_with_tombstones, compared_because
+        )
+        VALUES (
+            p_run_id, pg_current_xact_id(), r_point.snapshot, r_point.system_identifier, r_point.timeline_id, r_point.database_id,
+            r_point.read_at, r_point.wal_inserted_until, etl._tables_with_tombstones(r_point.snapshot), etl._source_change(r_point)
+        )
         RETURNING * INTO r_batch;
-        PERFORM set_config('etl.batch_id', r_batch.batch_id::text, true);
-        PERFORM etl._note_drift(p_source_table);
+        PERFORM etl._note_drift();
     END IF;
     RETURN r_batch;
 END
 $_this_batch$;
-COMMENT ON FUNCTION etl._this_batch(bigint, name) IS 'The batch of this transaction, opened when there is none yet.';
+COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, opened when there is none yet.';
 
 /*
-Notes that an extraction failed because the connection to the source was lost: for the rest of the transaction nothing may be
-read from there, as a new connection would give another snapshot.
-Parameters: p_sqlstate, error code of the failure; others than those of a lost connection are of no matter here.
+Waits until the source has flushed the WAL that it had written when a batch was read. After a crash a source hands out again the ids of
+transactions whose WAL it had not flushed: to a watermark that knows them as ended, a row under such an id would not be new. The WAL writer of
+the source flushes what has ended within three times wal_writer_delay: after that time there is nothing left to wait for, though a page
+may not be flushed that no transaction has ended on.
+A source in this database needs no waiting: its WAL is that of the watermarks. Nor does a batch that has seen no transaction end.
+Parameters: p_run_id, the run.
 */
-CREATE OR REPLACE FUNCTION etl._note_source_lost(p_sqlstate text)
+CREATE OR REPLACE FUNCTION etl._await_flush(p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_note_source_lost$
+AS $_await_flush$
+DECLARE
+    r_batch etl.batch;
+    v_since timestamptz := clock_timestamp();
+    r_present record;
 BEGIN
-    IF p_sqlstate ~ '^(08|57P0|HV00N)' AND coalesce(current_setting('etl.source_lost', true), '') = '' THEN
-        PERFORM set_config('etl.source_lost', p_sqlstate, true);
+    SELECT b.*
+    INTO r_batch
+    FROM etl.batch AS b
+    WHERE b.run_id = p_run_id
+        AND b.extracted_by = pg_current_xact_id();
+    IF r_batch.wal_inserted_until IS NULL
+        OR NOT EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass)
+        OR NOT EXISTS (
+            SELECT
+            FROM etl.source_table AS s
+            LEFT JOIN etl.watermark AS w USING (source_table)
+            WHERE w.snapshot::text IS DISTINCT FROM r_batch.snapshot::text
+        )
+    THEN
+        RETURN;
     END IF;
+    LOOP
+        SELECT (p.point ->> 'wal_flushed_until')::pg_lsn AS flushed_until, (p.point ->> 'wal_flushed_within')::interval AS flushed_within
+        INTO r_present
+        FROM (SELECT to_jsonb(e) FROM source.extraction_point AS e) AS p (point);
+        EXIT WHEN r_present.flushed_until >= r_batch.wal_inserted_until;
+        EXIT WHEN clock_timestamp() > v_since + coalesce(r_present.flushed_within, '1 s');
+        PERFORM pg_sleep_for('20 ms');
+    END LOOP;
 END
-$_note_source_lost$;
-COMMENT ON FUNCTION etl._note_source_lost(text) IS 'Notes that the connection to the source was lost in this transaction.';
+$_await_flush$;
+COMMENT ON FUNCTION etl._await_flush(bigint) IS 'Waits until the source has flushed the WAL that it had written when a batch was read.';
 
 /*
 Ends the extractions of a transaction. When one of them is to be tried again, all of them are: the tables of a batch
@@ -75,9 +229,25 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_end_batch$
 DECLARE
-    v_is_lost boolean := coalesce(current_setting('etl.source_lost', true), '') <> '';
+    v_is_lost boolean := etl._is_source_lost(p_tasks[1].run_id);
     r_present record;
 BEGIN
+    IF NOT v_is_lost THEN
+        BEGIN
+            PERFORM etl._await_flush(p_tasks[1].run_id);
+        EXCEPTION
+            WHEN connection_exception OR operator_intervention OR fdw_error THEN
+                UPDATE etl.task_run AS t
+                SET sqlstate = SQLSTATE,
+                    status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
+                    message = SQLERRM,
+                    ended_at = clock_timestamp()
+                FROM unnest(p_tasks) AS c
+                WHERE t.run_id = c.run_id
+                    AND t.task = c.task;
+                v_is_lost := true;
+        END;
+    END IF;
     SELECT
         bool_or(t.status = 'pending') AS is_repeated,
         max(t.sqlstate) FILTER (WHERE t.sqlstate LIKE '08%') AS lost

@@ -5,10 +5,9 @@
 
 /*
 Compares the columns of the source with those that the mirrors were built for.
-Parameters: p_source_table, the table (all by default).
 Writes:     etl.schema_drift.
 */
-CREATE OR REPLACE FUNCTION etl._note_drift(p_source_table name DEFAULT NULL)
+CREATE OR REPLACE FUNCTION etl._note_drift()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -47,19 +46,18 @@ BEGIN
         FROM expected AS e
         FULL JOIN found AS f ON f.source_table = e.source_table AND f.column_name = e.column_name
         WHERE e.data_type IS DISTINCT FROM f.data_type
+            AND e.data_type IS DISTINCT FROM etl._plain_type(f.data_type)
             -- Of a table that the contract does not describe nothing is known.
             AND coalesce(e.source_table, f.source_table) IN (SELECT k.source_table FROM found AS k)
-            AND coalesce(e.source_table, f.source_table) = coalesce(p_source_table, e.source_table, f.source_table)
     ),
     healed AS (
         DELETE FROM etl.schema_drift AS o
-        WHERE o.source_table = coalesce(p_source_table, o.source_table)
-            AND NOT EXISTS (
-                SELECT
-                FROM drift AS d
-                WHERE d.source_table = o.source_table
-                    AND d.column_name = o.column_name
-            )
+        WHERE NOT EXISTS (
+            SELECT
+            FROM drift AS d
+            WHERE d.source_table = o.source_table
+                AND d.column_name = o.column_name
+        )
     )
     INSERT INTO etl.schema_drift AS o (source_table, column_name, drift, expected_type, found_type)
     SELECT d.source_table, d.column_name, d.drift, d.expected_type, d.found_type
@@ -71,7 +69,7 @@ BEGIN
     WHERE (o.drift, o.expected_type, o.found_type) IS DISTINCT FROM (excluded.drift, excluded.expected_type, excluded.found_type);
 END
 $_note_drift$;
-COMMENT ON FUNCTION etl._note_drift(name) IS 'Notes where columns of the source, or of one of its tables, are no longer those that the mirrors were built for.';
+COMMENT ON FUNCTION etl._note_drift() IS 'Notes where columns of the source are no longer those that the mirrors were built for.';
 
 /*
 Refuses to extract a table of which a column was dropped or retyped.

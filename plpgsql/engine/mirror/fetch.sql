@@ -55,9 +55,10 @@ DECLARE
     v_sqlstate text;
     v_reason text;
 BEGIN
+    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, p_key), true);
     EXECUTE 'ANALYZE pg_temp.fetched_key';
     v_statement := format(
-        $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s)
+        $sql$INSERT INTO delta.%1$I (batch_id, delta_operation, %2$s)
 SELECT $1, 'upsert', %3$s
 FROM source.%1$I AS s
 WHERE %4$s
@@ -102,7 +103,7 @@ COMMENT ON FUNCTION etl._fetch(name, name[], etl.batch) IS 'Fetches the rows who
 
 /*
 Fetches the changed rows of a source table of which some cannot be read.
-Parameters: p_source, the table; p_mode, changed or all; p_batch, the batch; p_snapshot, p_from, p_until, since when and up to when
+Parameters: p_source, the table; p_is_complete, whether all its rows are fetched; p_batch, the batch; p_snapshot, p_from, p_until, since when and up to when
             rows have changed.
 Returns:    rows read, quarantined.
 Writes:     delta.<table>, etl.quarantine.
@@ -110,7 +111,7 @@ Errors:     ET008 when too many rows cannot be read; the error as it was when no
 */
 CREATE OR REPLACE FUNCTION etl._fetch_changed(
     p_source etl.source_table,
-    p_mode text,
+    p_is_complete boolean,
     p_batch etl.batch,
     p_snapshot pg_snapshot,
     p_from timestamptz,
@@ -122,7 +123,10 @@ AS $_fetch_changed$
 DECLARE
     r_result etl.load_result;
     v_columns name[] := etl._without(etl._columns(format('stage.%I', p_source.source_table)::regclass), '{batch_id,deleted_at}');
-    v_changed text := etl._changed_condition(p_source, p_mode);
+    v_changed text := CASE
+        WHEN p_is_complete THEN 'true'
+        ELSE etl._changed_condition(p_source, 's', '$2', '$5', '$3', '$4')
+    END;
     v_key text := etl._list(p_source.key_columns, 's.%1$I');
     v_rows bigint := 0;
 BEGIN
@@ -138,13 +142,13 @@ FROM (
 WHERE (%1$s) IS NOT NULL$sql$,
         etl._list(p_source.key_columns), v_key, p_source.source_table, v_changed
     )
-    USING p_batch.batch_id, p_snapshot, p_from, p_until;
+    USING p_batch.batch_id, p_snapshot, p_from, p_until, p_batch.snapshot;
     r_result := etl._fetch(p_source.source_table, p_source.key_columns, p_batch);
 
     -- Rows without a key, which stage sets aside: together, as nothing tells them apart.
     BEGIN
         EXECUTE format(
-            $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s)
+            $sql$INSERT INTO delta.%1$I (batch_id, delta_operation, %2$s)
 SELECT $1, 'upsert', %3$s
 FROM source.%1$I AS s
 WHERE (%4$s)
@@ -152,7 +156,7 @@ WHERE (%4$s)
             p_source.source_table, etl._list(v_columns), etl._list(v_columns, 's.%1$I'),
             etl._list(p_source.key_columns, 's.%1$I IS NULL', ' OR '), v_changed
         )
-        USING p_batch.batch_id, p_snapshot, p_from, p_until;
+        USING p_batch.batch_id, p_snapshot, p_from, p_until, p_batch.snapshot;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
     EXCEPTION
         WHEN data_exception THEN
@@ -166,7 +170,7 @@ WHERE (%4$s)
     RETURN r_result;
 END
 $_fetch_changed$;
-COMMENT ON FUNCTION etl._fetch_changed(etl.source_table, text, etl.batch, pg_snapshot, timestamptz, timestamptz) IS 'Fetches the changed rows of a source table of which some cannot be read.';
+COMMENT ON FUNCTION etl._fetch_changed(etl.source_table, boolean, etl.batch, pg_snapshot, timestamptz, timestamptz) IS 'Fetches the changed rows of a source table of which some cannot be read.';
 
 /*
 Extracts rows that a repair or a retry asked for, whether they have changed or not, as part of a batch.
@@ -197,6 +201,7 @@ BEGIN
     INTO v_key
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table;
+    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, v_key), true);
     EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch.batch_id;
     PERFORM etl._begin_fetch(p_source_table, v_key);
     EXECUTE format(
@@ -209,12 +214,12 @@ FROM (
 ) AS k (%1$s)
 WHERE (%1$s) IS NOT NULL
     AND NOT EXISTS (SELECT FROM delta.%3$I AS d WHERE d.batch_id = $1 AND %4$s)$sql$,
-        etl._list(v_key), etl._from_json(v_key, 'e.row_key', format('stage.%I', p_source_table)::regclass), p_source_table, etl._match(v_key, 'd', 'k')
+        etl._list(v_key), etl._list(v_key, format('(jsonb_populate_record(NULL::stage.%I, e.row_key)).', p_source_table) || '%1$I'), p_source_table, etl._match(v_key, 'd', 'k')
     )
     USING p_batch.batch_id, p_source_table;
     r_result := etl._fetch(p_source_table, v_key, p_batch);
     EXECUTE format(
-        $sql$INSERT INTO delta.%1$I (batch_id, operation, %2$s, deleted_at)
+        $sql$INSERT INTO delta.%1$I (batch_id, delta_operation, %2$s, deleted_at)
 SELECT $1, 'delete', %3$s, $2
 FROM pg_temp.fetched_key AS k
 WHERE NOT EXISTS (SELECT FROM delta.%1$I AS d WHERE d.batch_id = $1 AND %4$s)

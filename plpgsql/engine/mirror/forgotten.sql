@@ -54,7 +54,7 @@ WHERE r.batch_id = $1
     AND f.row_key = %5$s%6$s$sql$,
             p_relation, etl._forgetting_list(r_object.subject, p_source_table, p_relation), p_source_table, r_object.subject,
             etl._json_key(r_object.key_columns, 'r'),
-            CASE WHEN etl._column_type(p_relation, 'operation') IS NOT NULL THEN E'\n    AND r.operation = ''upsert''' ELSE '' END
+            CASE WHEN etl._column_type(p_relation, 'delta_operation') IS NOT NULL THEN E'\n    AND r.delta_operation = ''upsert''' ELSE '' END
         )
         USING p_batch_id;
         GET DIAGNOSTICS v_rows = ROW_COUNT;

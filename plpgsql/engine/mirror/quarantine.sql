@@ -1,4 +1,4 @@
--- Rows in quarantine: how they are entered, retried and released, and how the merge sets aside rows of delta that it cannot take.
+-- Rows in quarantine: how they are entered, retried and released.
 
 /*
 Refuses to go on when a run has put very many rows of an object into quarantine: then it is not the rows that are at fault.
@@ -72,74 +72,3 @@ AS $_end_retry$
         AND q.is_retried
 $_end_retry$;
 COMMENT ON FUNCTION etl._end_retry(name) IS 'Releases the rows that a load tried again and that did not come back to quarantine.';
-
-/*
-Takes rows without a usable key out of a batch: a key column that is NULL, or a key that several rows share. The engine cannot
-know which of them is right.
-Parameters: p_source_table, the table; p_key, its key columns; p_batch_id, the batch; p_run_id, the run.
-Returns:    number of entries in quarantine.
-Writes:     etl.quarantine, delta.<table>.
-*/
-CREATE OR REPLACE FUNCTION etl._quarantine_delta(p_source_table name, p_key name[], p_batch_id bigint, p_run_id bigint)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_quarantine_delta$
-DECLARE
-    v_count bigint;
-    v_list text := etl._list(p_key);
-BEGIN
-    -- What the batch brings anew leaves quarantine, unless it is bad again.
-    EXECUTE format(
-        'UPDATE etl.quarantine AS q SET is_retried = true FROM delta.%I AS d WHERE d.batch_id = $1 AND q.object = $2 AND q.row_key = %s',
-        p_source_table, etl._json_key(p_key, 'd')
-    )
-    USING p_batch_id, p_source_table;
-    EXECUTE format(
-        $sql$WITH unusable AS (
-    SELECT %1$s, count(*) AS row_count
-    FROM delta.%2$I
-    WHERE batch_id = $1
-        AND operation = 'upsert'
-    GROUP BY %1$s
-    HAVING count(*) > 1
-        OR %3$s
-),
-removed AS (
-    DELETE FROM delta.%2$I AS d
-    USING unusable AS u
-    WHERE d.batch_id = $1
-        AND d.operation = 'upsert'
-        AND %4$s
-    RETURNING
-        %5$s AS is_null,
-        u.row_count,
-        %6$s AS row_key,
-        to_jsonb(d) - '{batch_id,operation,deleted_at}'::text[] AS original_row
-),
-entries AS (
-    SELECT CASE WHEN is_null THEN original_row ELSE row_key END AS row_key, is_null, max(row_count) AS row_count, jsonb_agg(original_row) AS originals
-    FROM removed
-    GROUP BY 1, 2
-)
-SELECT count(etl._quarantine(
-    $2,
-    e.row_key,
-    CASE WHEN e.is_null THEN '23502' ELSE '23505' END,
-    CASE WHEN e.is_null THEN 'a column of its key is NULL' ELSE format('%%s rows of the source share its key', e.row_count) END,
-    CASE WHEN e.is_null THEN e.originals -> 0 ELSE e.originals END,
-    $3
-) IS NULL)
-FROM entries AS e$sql$,
-        v_list, p_source_table, etl._list(p_key, '%1$I IS NULL', ' OR '),
-        etl._list(p_key, 'd.%1$I IS NOT DISTINCT FROM u.%1$I', ' AND '),
-        etl._list(p_key, 'd.%1$I IS NULL', ' OR '),
-        etl._json_key(p_key, 'd')
-    )
-    INTO v_count
-    USING p_batch_id, p_source_table, p_run_id;
-    PERFORM etl._end_retry(p_source_table);
-    RETURN v_count;
-END
-$_quarantine_delta$;
-COMMENT ON FUNCTION etl._quarantine_delta(name, name[], bigint, bigint) IS 'Takes rows without a usable key out of a batch.';

@@ -1,80 +1,113 @@
--- Whether anything has changed in the source at all.
+-- Whether anything has changed in the source at all: one question about all tables, so that a run with nothing to do ends after it.
 
 /*
-Whether no source table has changed since its watermark. The point is noted before the tables are looked at: what is committed in between is
-found now, or by the next run.
-Returns:    true when it is sure; false when something has changed, or when only an extraction can tell (detection by comparison, another
-            database system, columns that have changed).
-Writes:     when nothing has changed: etl.watermark, and etl.batch, whose latest one then holds all that there is up to now.
+Compiles has_changes(): whether the source holds changes that the mirrors lack. It is STABLE: all its questions see the snapshot of the
+statement that calls it.
+Returns:    name of the routine. The routine returns NULL when only an extraction can tell: of tables that are compared as a whole or watched by
+            time; and while mirrors differ in how far they are, or one of them is to be compared.
+Writes:     schema compiled.
+*/
+CREATE OR REPLACE FUNCTION etl._compile_has_changes()
+RETURNS name
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_compile_has_changes$
+    SELECT etl._create_compiled(
+        'has_changes',
+        '',
+        E'boolean\nSTABLE',
+        'Whether the source holds changes that the mirrors lack; NULL when only an extraction can tell.',
+        CASE
+            WHEN count(*) = 0 OR bool_or(s.change_detection <> 'snapshot' OR s.delete_detection = 'comparison')
+                THEN E'BEGIN\n    -- Tables that are compared, or watched by time, always have to be read.\n    RETURN NULL;\nEND'
+            ELSE etl._render(
+                $sql$<<this>>
+DECLARE
+    point etl.batch := etl._extraction_point();
+    last pg_snapshot;
+    now pg_snapshot := point.snapshot;
+BEGIN
+    IF etl._source_change(this.point) IS NOT NULL
+        OR EXISTS (SELECT FROM etl.reextraction AS r)
+        OR EXISTS (
+            SELECT
+            FROM etl.source_table AS s
+            LEFT JOIN etl.watermark AS w USING (source_table)
+            WHERE w.source_table IS NULL
+                OR etl._is_comparison_due(w, this.point)
+        )
+        OR (SELECT count(DISTINCT w.snapshot::text) > 1 FROM etl.watermark AS w)
+    THEN
+        RETURN NULL;
+    END IF;
+    this.last := (SELECT w.snapshot FROM etl.watermark AS w LIMIT 1);
+    RETURN EXISTS (
+        {{changes}}
+    );
+END$sql$,
+                jsonb_build_object('changes', string_agg(c.changes, E'\nUNION ALL\n' ORDER BY s.source_table))
+            )
+        END
+    )
+    FROM etl.source_table AS s
+    CROSS JOIN LATERAL (
+        SELECT etl._render(
+            $sql$SELECT FROM source.{{table}} AS s WHERE {{changed}}$sql$
+            || CASE s.delete_detection
+                WHEN 'tombstone' THEN $sql$
+UNION ALL
+SELECT
+FROM source.tombstones AS t
+WHERE t.table_name = {{name}}
+    AND t.row_xid >= pg_snapshot_xmin(this.last)
+    AND t.row_xid < pg_snapshot_xmax(this.now)
+    AND NOT pg_visible_in_snapshot(t.row_xid, this.last)$sql$
+                ELSE ''
+            END,
+            etl._source_values(s)
+        )
+    ) AS c (changes)
+$_compile_has_changes$;
+COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the question whether the source holds changes that the mirrors lack.';
+
+/*
+Whether nothing has changed in the source since it was last read. Then the mirrors are as complete as they are now: their watermarks move.
+Returns:    true when nothing has changed; false when something has, or only an extraction can tell.
+Writes:     etl.schema_drift; when nothing has changed etl.watermark, and etl.batch, whose latest one then holds all that there is up to now.
+Errors:     as etl._reach_source, as etl._extraction_point; those of a relation of the contract that cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._is_source_unchanged()
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_is_source_unchanged$
-DECLARE
-    r_point record;
-    r_batch etl.batch;
-    v_looks text;
-    v_is_changed boolean;
 BEGIN
-    IF EXISTS (
-        SELECT
-        FROM etl.source_table AS s
-        WHERE s.change_detection = 'comparison'
-            OR s.delete_detection = 'comparison'
-    ) THEN
-        RETURN false;
-    END IF;
     PERFORM etl._reach_source();
-    SELECT p.snapshot, p.system_identifier, p.read_at
-    INTO r_point
-    FROM source.extraction_point AS p;
-    SELECT b.*
-    INTO r_batch
-    FROM etl.batch AS b
-    ORDER BY b.batch_id DESC
-    LIMIT 1;
-    r_batch.snapshot := r_point.snapshot;
-    r_batch.system_identifier := r_point.system_identifier;
-    r_batch.read_at := r_point.read_at;
     PERFORM etl._note_drift();
-    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added')
-        OR EXISTS (SELECT FROM etl.watermark AS w WHERE etl._extraction_mode(w, r_batch) <> 'changed')
-    THEN
+    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added') THEN
         RETURN false;
     END IF;
-    SELECT string_agg(
-        format(
-            'SELECT FROM source.%I AS s WHERE %s',
-            s.source_table,
-            CASE s.change_detection
-                WHEN 'snapshot' THEN etl._changed_condition(s, 'changed', format('%L::pg_snapshot', w.snapshot))
-                ELSE format('s.%I >= %L::timestamptz', s.change_column, w.read_at - s.lookback)
-            END
-        ) || CASE s.delete_detection
-            WHEN 'tombstone' THEN format(
-                E'\nUNION ALL\nSELECT FROM source.tombstones AS d WHERE d.table_name = %1$L AND d.row_xid >= pg_snapshot_xmin(%2$L::pg_snapshot) AND NOT pg_visible_in_snapshot(d.row_xid, %2$L::pg_snapshot)',
-                s.source_table, w.snapshot
-            )
-            ELSE ''
-        END,
-        E'\nUNION ALL\n'
+    -- One statement: what it looks at and what it notes are of one snapshot. The snapshot of another server stays as it is: it would have to
+    -- be waited for (etl._await_flush), and nothing has changed since.
+    WITH point AS MATERIALIZED (
+        SELECT
+            p.snapshot, p.read_at,
+            EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass) AS is_remote
+        FROM source.extraction_point AS p
+        WHERE NOT compiled.has_changes()
+    ),
+    latest AS (
+        UPDATE etl.batch AS b
+        SET snapshot = CASE WHEN p.is_remote THEN b.snapshot ELSE p.snapshot END,
+            read_at = p.read_at
+        FROM point AS p
+        WHERE b.batch_id = (SELECT max(m.batch_id) FROM etl.batch AS m)
     )
-    INTO v_looks
-    FROM etl.source_table AS s
-    JOIN etl.watermark AS w USING (source_table);
-    EXECUTE format('SELECT EXISTS (%s)', v_looks) INTO v_is_changed;
-    IF v_is_changed THEN
-        RETURN false;
-    END IF;
-    UPDATE etl.batch AS b
-    SET snapshot = r_batch.snapshot,
-        read_at = r_batch.read_at
-    WHERE b.batch_id = r_batch.batch_id;
-    PERFORM etl._move_watermark(s.source_table, r_batch, etl._complete_until(s.source_table, r_batch.read_at))
-    FROM etl.source_table AS s;
-    RETURN true;
+    UPDATE etl.watermark AS w
+    SET snapshot = CASE WHEN p.is_remote THEN w.snapshot ELSE p.snapshot END,
+        read_at = p.read_at
+    FROM point AS p;
+    RETURN FOUND;
 END
 $_is_source_unchanged$;
-COMMENT ON FUNCTION etl._is_source_unchanged() IS 'Whether no source table has changed since its watermark; then the watermarks have moved.';
+COMMENT ON FUNCTION etl._is_source_unchanged() IS 'Whether nothing has changed in the source since it was last read; then the watermarks move.';

@@ -22,7 +22,9 @@ BEGIN
         RETURN p_read_at;
     END IF;
     IF etl._column_type('source.extraction_point'::regclass, 'oldest_transaction_started_at') IS NOT NULL THEN
-        EXECUTE 'SELECT p.oldest_transaction_started_at FROM source.extraction_point AS p' INTO v_oldest;
+        SELECT (to_jsonb(p) ->> 'oldest_transaction_started_at')::timestamptz
+        INTO v_oldest
+        FROM source.extraction_point AS p;
     ELSIF NOT EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass) THEN
         SELECT min(a.xact_start)
         INTO v_oldest
@@ -36,7 +38,28 @@ $_complete_until$;
 COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Moment up to which the changes of a source table are complete.';
 
 /*
-Notes that stage holds all that the source had committed when a batch was read.
+Whether transaction ids of a watermark mean the same in a batch: both are of one database, of one database system, on one timeline, and the
+source has not gone back in time. A source restored from a dump, a promoted replica, and a point-in-time recovery hand out their ids again.
+Parameters: p_watermark, the watermark, NULL where there is none; p_batch, the batch.
+*/
+CREATE OR REPLACE FUNCTION etl._is_same_source(p_watermark etl.watermark, p_batch etl.batch)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_same_source$
+    SELECT coalesce(
+        p_watermark.system_identifier = p_batch.system_identifier
+            AND p_watermark.timeline_id IS NOT DISTINCT FROM p_batch.timeline_id
+            AND p_watermark.database_id IS NOT DISTINCT FROM p_batch.database_id
+            AND pg_snapshot_xmax(p_batch.snapshot) >= pg_snapshot_xmin(p_watermark.snapshot),
+        false
+    )
+$_is_same_source$;
+COMMENT ON FUNCTION etl._is_same_source(etl.watermark, etl.batch) IS 'Whether transaction ids of a watermark mean the same in a batch.';
+
+/*
+Records that a mirror holds all that the source had committed when a batch was read.
 Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, moment up to which changes are complete.
 Writes:     etl.watermark.
 */
@@ -45,12 +68,25 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_move_watermark$
-    INSERT INTO etl.watermark (source_table, snapshot, system_identifier, read_at, batch_id)
-    VALUES (p_source_table, p_batch.snapshot, p_batch.system_identifier, p_complete_until, p_batch.batch_id)
+    INSERT INTO etl.watermark AS w (
+        source_table, snapshot, system_identifier, timeline_id, database_id, read_at, batch_id, compared_at
+    )
+    SELECT
+        p_source_table, p_batch.snapshot, p_batch.system_identifier, p_batch.timeline_id, p_batch.database_id, p_complete_until, p_batch.batch_id,
+        (
+            SELECT p_batch.read_at
+            FROM etl.extraction AS e
+            WHERE e.batch_id = p_batch.batch_id
+                AND e.source_table = p_source_table
+                AND e.is_complete
+        )
     ON CONFLICT (source_table) DO UPDATE
     SET snapshot = excluded.snapshot,
         system_identifier = excluded.system_identifier,
+        timeline_id = excluded.timeline_id,
+        database_id = excluded.database_id,
         read_at = excluded.read_at,
-        batch_id = excluded.batch_id
+        batch_id = excluded.batch_id,
+        compared_at = coalesce(excluded.compared_at, w.compared_at)
 $_move_watermark$;
 COMMENT ON FUNCTION etl._move_watermark(name, etl.batch, timestamptz) IS 'Moves the watermark of a source table to a batch.';

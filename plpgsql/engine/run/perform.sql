@@ -88,7 +88,6 @@ BEGIN
         PERFORM etl._fill_new_attributes(p_task.object, v_before, p_task.run_id);
     END IF;
     r_result := CASE p_task.kind
-        WHEN 'fill' THEN etl._fill_mirror(p_task.object, p_task.run_id)
         WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
         WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
         WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
@@ -167,9 +166,6 @@ BEGIN
                 SELECT e.object, e.row_key, e.sqlstate, e.reason, e.original_row, 0, e.run_id
                 FROM unnest(v_examples) AS e
                 WHERE NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_task.object);
-            END IF;
-            IF p_task.kind IN ('fill', 'extract') THEN
-                PERFORM etl._note_source_lost(r_task.sqlstate);
             END IF;
     END;
     r_task.ended_at := clock_timestamp();

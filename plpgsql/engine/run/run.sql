@@ -14,8 +14,8 @@ changed in the source and nothing waits, the run has ended already, as succeeded
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
             dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
 Returns:    the run.
-Writes:     etl.run, etl.task_run, for objects that are to be rebuilt etl.watermark and etl.load_state, for a first load as
-            etl._plan_filling, when nothing has changed as etl._is_idle.
+Writes:     etl.run, etl.task_run, for objects that are to be rebuilt etl.watermark and etl.load_state,
+            when nothing has changed as etl._is_idle.
 Errors:     ET001 when a run is live, ET002 when an object or task does not exist, ET060 when another session keeps runs from starting.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
@@ -64,7 +64,6 @@ BEGIN
     SELECT r_run.run_id, t.task, t.kind, t.object, t.position, t.max_attempts
     FROM etl.task AS t
     WHERE t.is_enabled
-        AND t.kind <> 'fill'
         AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only))
         AND CASE
             WHEN NOT v_is_idle THEN true
@@ -72,7 +71,6 @@ BEGIN
             WHEN t.kind = 'maintain' THEN etl._is_maintenance_due()
             ELSE false
         END;
-    PERFORM etl._plan_filling(r_run.run_id);
     IF v_is_idle THEN
         PERFORM etl._end_run(r_run.run_id);
     END IF;
@@ -83,7 +81,7 @@ COMMENT ON FUNCTION etl.start_run(text[], text[], text) IS 'Starts a run, or tak
 
 /*
 Makes a dead run ready to be taken up again. It brings the warehouse up to now, not to the moment at which it died: all source tables are
-extracted again, on a new snapshot; those that have arrived, or were filled, bring only what is new since.
+extracted again, on a new snapshot; those that have arrived bring only what is new since.
 Parameters: p_run_id, the run.
 Writes:     etl.run, etl.task_run, etl.worker.
 */
@@ -104,9 +102,7 @@ BEGIN
         attempts = 0,
         worker_id = NULL,
         worker_pid = NULL
-    WHERE t.run_id = p_run_id
-        -- Of a mirror that was filled the rest comes with the extraction.
-        AND NOT (t.kind = 'fill' AND t.status = 'succeeded');
+    WHERE t.run_id = p_run_id;
 END
 $_resume_run$;
 COMMENT ON FUNCTION etl._resume_run(bigint) IS 'Makes a dead run ready to be taken up again.';

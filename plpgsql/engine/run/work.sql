@@ -231,7 +231,7 @@ BEGIN
             COMMIT;
             CONTINUE;
         END IF;
-        v_is_reading := v_tasks[1].kind IN ('fill', 'extract');
+        v_is_reading := v_tasks[1].kind = 'extract';
         IF v_is_reading THEN
             -- Nothing may come between these two: even the evaluation of a condition would take a snapshot.
             COMMIT;

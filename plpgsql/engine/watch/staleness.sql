@@ -78,7 +78,7 @@ BEGIN
         RETURN;
     END IF;
     BEGIN
-        EXECUTE etl._hook_call(r_alert.hook) USING p_kind, p_message, p_details;
+        EXECUTE etl._bound_hook_call(r_alert.hook) USING p_kind, p_message, p_details;
     EXCEPTION
         -- Whatever the hook does, also a time-out or a cancellation in it, the run goes on.
         WHEN query_canceled OR assert_failure OR OTHERS THEN

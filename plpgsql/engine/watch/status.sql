@@ -225,11 +225,10 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'bulk') AS e WHERE r_task.kind = 'fill'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._extraction_sql(r_task.object, 'changed') AS e WHERE r_task.kind = 'extract'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._stage_sql(r_task.object, p_may_repeat => true) AS e WHERE r_task.kind = 'stage'
+            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
+            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
+            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
+            WHERE r_task.kind = c.kind
             UNION ALL
             (
                 SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)

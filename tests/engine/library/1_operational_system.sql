@@ -1,5 +1,6 @@
--- A lending library's own system: members borrow books. It knows nothing of any warehouse, but for three things on each table that
--- is watched: the transaction that wrote a row, an index on it, and a tombstone for a row that is deleted.
+-- A lending library's own system: members borrow books. For the warehouse, each table has a column with the transaction that wrote
+-- the row, an index on it, and triggers that leave a tombstone: for a deleted row, for the old key of a row whose key changes, and for
+-- all rows when the table is truncated. `oceanrecords source marks` writes the same for the tables of any schema.
 
 CREATE SCHEMA library;
 
@@ -49,21 +50,56 @@ BEGIN
 END
 $mark_row$;
 
+-- Arguments of the triggers are the key columns.
 CREATE FUNCTION library.bury_row()
 RETURNS trigger
 LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $bury_row$
 BEGIN
-    -- The trigger's argument is the key column.
     INSERT INTO library.deleted_rows (table_name, row_key)
-    VALUES (TG_TABLE_NAME, jsonb_build_object(TG_ARGV[0], to_jsonb(OLD) -> TG_ARGV[0]));
+    SELECT TG_TABLE_NAME, jsonb_object_agg(k.name, to_jsonb(OLD) -> k.name)
+    FROM unnest(TG_ARGV) AS k (name);
     RETURN NULL;
 END
 $bury_row$;
 
+CREATE FUNCTION library.bury_all()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $bury_all$
+BEGIN
+    EXECUTE format(
+        'INSERT INTO library.deleted_rows (table_name, row_key) SELECT %L, jsonb_build_object(%s) FROM %I.%I',
+        TG_TABLE_NAME, (SELECT string_agg(format('%L, %I', k.name, k.name), ', ') FROM unnest(TG_ARGV) AS k (name)), TG_TABLE_SCHEMA, TG_TABLE_NAME
+    );
+    RETURN NULL;
+END
+$bury_all$;
+
 CREATE TRIGGER mark_row BEFORE INSERT OR UPDATE ON library.members FOR EACH ROW EXECUTE FUNCTION library.mark_row();
-CREATE TRIGGER mark_row BEFORE INSERT OR UPDATE ON library.books FOR EACH ROW EXECUTE FUNCTION library.mark_row();
-CREATE TRIGGER mark_row BEFORE INSERT OR UPDATE ON library.loans FOR EACH ROW EXECUTE FUNCTION library.mark_row();
 CREATE TRIGGER bury_row AFTER DELETE ON library.members FOR EACH ROW EXECUTE FUNCTION library.bury_row('member_id');
+CREATE TRIGGER bury_key AFTER UPDATE ON library.members
+    FOR EACH ROW WHEN (OLD.member_id IS DISTINCT FROM NEW.member_id) EXECUTE FUNCTION library.bury_row('member_id');
+CREATE TRIGGER bury_all BEFORE TRUNCATE ON library.members FOR EACH STATEMENT EXECUTE FUNCTION library.bury_all('member_id');
+ALTER TABLE library.members
+    ENABLE ALWAYS TRIGGER mark_row, ENABLE ALWAYS TRIGGER bury_row, ENABLE ALWAYS TRIGGER bury_key, ENABLE ALWAYS TRIGGER bury_all;
+
+CREATE TRIGGER mark_row BEFORE INSERT OR UPDATE ON library.books FOR EACH ROW EXECUTE FUNCTION library.mark_row();
 CREATE TRIGGER bury_row AFTER DELETE ON library.books FOR EACH ROW EXECUTE FUNCTION library.bury_row('isbn');
+CREATE TRIGGER bury_key AFTER UPDATE ON library.books
+    FOR EACH ROW WHEN (OLD.isbn IS DISTINCT FROM NEW.isbn) EXECUTE FUNCTION library.bury_row('isbn');
+CREATE TRIGGER bury_all BEFORE TRUNCATE ON library.books FOR EACH STATEMENT EXECUTE FUNCTION library.bury_all('isbn');
+ALTER TABLE library.books
+    ENABLE ALWAYS TRIGGER mark_row, ENABLE ALWAYS TRIGGER bury_row, ENABLE ALWAYS TRIGGER bury_key, ENABLE ALWAYS TRIGGER bury_all;
+
+CREATE TRIGGER mark_row BEFORE INSERT OR UPDATE ON library.loans FOR EACH ROW EXECUTE FUNCTION library.mark_row();
 CREATE TRIGGER bury_row AFTER DELETE ON library.loans FOR EACH ROW EXECUTE FUNCTION library.bury_row('loan_id');
+CREATE TRIGGER bury_key AFTER UPDATE ON library.loans
+    FOR EACH ROW WHEN (OLD.loan_id IS DISTINCT FROM NEW.loan_id) EXECUTE FUNCTION library.bury_row('loan_id');
+CREATE TRIGGER bury_all BEFORE TRUNCATE ON library.loans FOR EACH STATEMENT EXECUTE FUNCTION library.bury_all('loan_id');
+ALTER TABLE library.loans
+    ENABLE ALWAYS TRIGGER mark_row, ENABLE ALWAYS TRIGGER bury_row, ENABLE ALWAYS TRIGGER bury_key, ENABLE ALWAYS TRIGGER bury_all;

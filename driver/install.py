@@ -1,0 +1,467 @@
+"""Installs routines, views and catalog rows: what a migration does not keep, but replaces.
+
+All files run in one transaction. Where CREATE OR REPLACE is not enough (another result type,
+renamed columns of a view), the object is dropped and created, and what depends on it is put back
+with its owner, grants and comments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+
+from driver.errors import UserError
+from driver.project import Part
+
+# Another result type or parameter names of a routine; columns of a view that are not the old ones.
+_NOT_REPLACEABLE = ("42P13", "42P16")
+# A view still reads a column of a mirror that the contract has lost or retyped.
+_IN_USE = ("2BP01", "0A000")
+
+_ROUTINES = """
+SELECT p.oid::regprocedure::text, p.proname, p.xmin::text
+FROM pg_proc AS p
+WHERE p.pronamespace = to_regnamespace('etl')
+"""
+
+# What depends on an object, itself included, as the pg_describe_object of each.
+_DEPENDENTS = """
+WITH RECURSIVE reached (classid, objid) AS (
+    VALUES (%(classid)s::oid, %(objid)s::oid)
+    UNION
+    SELECT
+        CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END,
+        coalesce(w.ev_class, d.objid)
+    FROM reached AS r
+    JOIN pg_depend AS d ON d.refclassid = r.classid AND d.refobjid = r.objid
+        AND (d.deptype IN ('n', 'a') OR d.classid = 'pg_type'::regclass)
+    LEFT JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+)
+SELECT
+    r.classid::regclass::text AS kind,
+    r.objid AS id,
+    c.relkind::text AS relkind,
+    pg_describe_object(r.classid, r.objid, 0) AS description,
+    coalesce(
+        CASE WHEN c.oid IS NOT NULL THEN format('%%I.%%I', n.nspname, c.relname) END,
+        p.oid::regprocedure::text,
+        CASE WHEN g.oid IS NOT NULL THEN
+            format('TRIGGER %%I ON %%s', g.tgname, g.tgrelid::regclass) END
+    ) AS name,
+    CASE
+        WHEN c.relkind IN ('v', 'm') THEN concat(
+            'CREATE ', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END,
+            format('VIEW %%I.%%I', n.nspname, c.relname),
+            ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
+            ' AS ', rtrim(pg_get_viewdef(c.oid), ';'),
+            (SELECT string_agg('; ' || pg_get_indexdef(i.indexrelid), '') FROM pg_index AS i
+                WHERE i.indrelid = c.oid))
+        WHEN p.oid IS NOT NULL THEN pg_get_functiondef(p.oid)
+        WHEN g.oid IS NOT NULL THEN pg_get_triggerdef(g.oid)
+    END AS definition,
+    CASE WHEN p.oid IS NULL THEN 'TABLE' ELSE 'ROUTINE' END AS keyword,
+    pg_get_userbyid(coalesce(c.relowner, p.proowner)) AS owner,
+    obj_description(r.objid, r.classid::regclass::text::name) AS comment,
+    coalesce(c.relacl, p.proacl) IS NOT NULL AS has_acl,
+    ARRAY(
+        SELECT jsonb_build_object('role', CASE x.grantee WHEN 0 THEN NULL ELSE
+                pg_get_userbyid(x.grantee) END, 'privilege', x.privilege_type,
+                'option', x.is_grantable, 'column', x.attname)
+        FROM (
+            SELECT g.*, NULL::name AS attname
+            FROM aclexplode(coalesce(c.relacl, p.proacl)) AS g
+            UNION ALL
+            SELECT g.*, a.attname
+            FROM pg_attribute AS a
+            CROSS JOIN LATERAL aclexplode(a.attacl) AS g
+            WHERE a.attrelid = c.oid
+        ) AS x
+        WHERE x.grantee <> coalesce(c.relowner, p.proowner)
+    ) AS grants,
+    ARRAY(
+        SELECT jsonb_build_object('column', a.attname, 'comment', col_description(c.oid, a.attnum))
+        FROM pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NOT NULL
+    ) AS column_comments
+FROM reached AS r
+LEFT JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_proc AS p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
+LEFT JOIN pg_trigger AS g ON r.classid = 'pg_trigger'::regclass AND g.oid = r.objid
+WHERE r.classid <> 'pg_type'::regclass
+    -- The indexes of a materialized view are part of its definition.
+    AND NOT EXISTS (
+        SELECT FROM pg_index AS i JOIN pg_class AS m ON m.oid = i.indrelid
+        WHERE i.indexrelid = c.oid AND m.relkind = 'm'
+    )
+"""
+
+_CATALOG_REFERENCES = """
+SELECT format('UPDATE etl.%%1$I SET %%2$I = %%3$L WHERE %%2$I = %%4$L', c.relname, a.attname,
+    %(new)s::oid, %(old)s::oid)
+FROM pg_class AS c
+JOIN pg_attribute AS a ON a.attrelid = c.oid
+WHERE c.relnamespace = 'etl'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
+    AND NOT a.attisdropped AND a.atttypid = 'regclass'::regtype
+"""
+
+# The views that read a mirror, with what stands in for each while the mirrors are altered.
+_STAGE_VIEWS = """
+SELECT DISTINCT
+    format('%I.%I', n.nspname, v.relname) AS name,
+    concat(
+        format('CREATE OR REPLACE VIEW %I.%I', n.nspname, v.relname),
+        ' WITH (' || array_to_string(v.reloptions, ', ') || ')', ' AS '
+    ) AS head,
+    rtrim(pg_get_viewdef(v.oid), ';') AS definition,
+    'SELECT ' || (
+        SELECT string_agg(
+            format('NULL::%s AS %I', format_type(a.atttypid, a.atttypmod), a.attname), ', '
+            ORDER BY a.attnum)
+        FROM pg_attribute AS a
+        WHERE a.attrelid = v.oid AND a.attnum > 0
+    ) || ' WHERE false' AS stub
+FROM pg_class AS s
+JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
+    AND d.classid = 'pg_rewrite'::regclass
+JOIN pg_rewrite AS w ON w.oid = d.objid
+JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
+JOIN pg_namespace AS n ON n.oid = v.relnamespace
+WHERE s.relnamespace = to_regnamespace('stage') AND s.relkind IN ('r', 'p')
+"""
+
+_TOKEN = re.compile(
+    r"--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
+    r"|(\$(?:[A-Za-z_]\w*)?\$).*?\1|;",
+    re.DOTALL,
+)
+_BUILD = re.compile(r"CALL\s+etl\.build\s*\(", re.IGNORECASE)
+_VIEW = re.compile(r"CREATE\s+OR\s+REPLACE\s+VIEW\s+([^\s(]+)", re.IGNORECASE)
+_ROUTINE_HINT = re.compile(r"DROP \w+ (.+\))")
+
+
+@dataclass
+class _SetAside:
+    """An object that was dropped and has to be there again.
+
+    Attributes:
+        row: what `_DEPENDENTS` says of it.
+        by_file: whether the file in hand creates it itself.
+    """
+
+    row: Any
+    by_file: bool
+    is_settled: bool = False
+
+
+def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
+    """Run the files of the parts, register the business, build, and apply the permissions.
+
+    Writes routines, views and catalog rows. The caller commits.
+
+    Parameters:
+        connection: in a transaction.
+        parts: the engine, then the business if there is one.
+
+    Raises:
+        psycopg.Error: with a note that names the file.
+        UserError: if an object that is no part of the installation depends on what changes.
+    """
+    connection.execute("SET LOCAL client_min_messages = warning")
+    before = set(connection.execute(_ROUTINES).fetchall())
+    replacer = _Replacer(connection)
+    for part in parts:
+        if not part.is_engine:
+            connection.execute("SELECT etl.begin_declarations(%s)", [part.name])
+        for path in part.files():
+            try:
+                replacer.run(path)
+            except Exception as error:
+                error.add_note(f"while installing {_place(path)}")
+                raise
+        if not part.is_engine:
+            # What the files do not declare any more leaves the catalog; its tables stay.
+            connection.execute("SELECT etl.end_declarations()")
+    replacer.finish()
+    _drop_outdated(connection, before)
+    for part in parts:
+        if not part.is_engine:
+            _register(connection, part)
+    connection.execute("CALL etl.build()")
+    connection.execute("CALL etl.publish()")
+    connection.execute("CALL etl.apply_permissions()")
+
+
+def _place(path: Path) -> str:
+    """Return a file's name with the folders below and including `plpgsql`."""
+    parts = path.parts
+    start = len(parts) - 1 - parts[::-1].index("plpgsql") if "plpgsql" in parts else -1
+    return "/".join(parts[start:])
+
+
+def _drop_outdated(connection: psycopg.Connection[Any], before: set[tuple[Any, ...]]) -> None:
+    """Drop routines of the engine that no file defines any more, or not with these parameters."""
+    after = set(connection.execute(_ROUTINES).fetchall())
+    installed = {name for _, name, _ in after - before}
+    for routine, name, _ in before & after:
+        if name.startswith("_") or name in installed:
+            connection.execute(sql.SQL("DROP ROUTINE {}").format(sql.SQL(routine)))
+
+
+def _register(connection: psycopg.Connection[Any], business: Part) -> None:
+    """Note which business is installed, and take over its settings and calendar.
+
+    Raises:
+        UserError: if warehouse.toml names a setting that does not exist.
+    """
+    row = connection.execute("SELECT settings FROM etl.business").fetchone()
+    known: dict[str, str] = row[0] if row else {}
+    for name, value in business.settings.items():
+        if known.get(name) == value:
+            continue
+        done = connection.execute(
+            "UPDATE etl.setting SET value = %s WHERE name = %s", [value, name]
+        )
+        if not done.rowcount:
+            raise UserError(
+                f'warehouse.toml: setting "{name}" does not exist.',
+                "SELECT name, description FROM etl.setting lists the settings.",
+            )
+    connection.execute(
+        "INSERT INTO etl.business AS b (name, settings) VALUES (%s, %s) "
+        "ON CONFLICT (is_only) DO UPDATE SET settings = excluded.settings "
+        "WHERE b.settings <> excluded.settings",
+        [business.name, Jsonb(business.settings)],
+    )
+    if business.calendar:
+        connection.execute("SELECT dwh.extend_calendar(%s, %s)", business.calendar)
+
+
+class _Replacer:
+    """Runs files, and replaces what CREATE OR REPLACE cannot."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._aside: list[_SetAside] = []
+        self._stubs: dict[str, tuple[str, str]] = {}
+
+    def run(self, path: Path) -> None:
+        """Run a file; statement by statement when one of its objects has to be replaced."""
+        text = path.read_text(encoding="utf-8")
+        try:
+            self._execute(text)
+            return
+        except psycopg.Error as error:
+            if error.sqlstate not in _NOT_REPLACEABLE + _IN_USE or "begin atomic" in text.lower():
+                raise
+        for statement in statements(text):
+            try:
+                self._execute(statement)
+            except psycopg.Error as error:
+                if error.sqlstate in _IN_USE and _BUILD.search(statement):
+                    self._build_without_views(statement)
+                    continue
+                if error.sqlstate not in _NOT_REPLACEABLE:
+                    raise
+                target = self._target(statement, error)
+                if target is None:
+                    raise
+                self._set_aside(*target)
+                self._execute(statement)
+                self._restore()
+
+    def finish(self) -> None:
+        """Put back what is still missing.
+
+        Raises:
+            UserError: if something cannot be put back, because it uses what has changed.
+        """
+        for name, (stub, reason) in self._stubs.items():
+            if self._value("SELECT pg_get_viewdef(to_regclass(%s))", name) == stub:
+                raise UserError(
+                    f"{name} reads what the contract no longer gives: {reason}",
+                    f"Bring {name} in line with the contract, and migrate again. Nothing was "
+                    "changed.",
+                )
+        problem = self._restore()
+        missing = [one for one in self._aside if not one.is_settled]
+        if missing:
+            row = missing[0].row
+            raise UserError(
+                f"{row.description} uses what this version changes, and is no part of it"
+                + (f": {problem}" if problem else "."),
+                f"Drop {row.name}, migrate, then create it in its new form. Nothing was changed.",
+            )
+
+    # -- parts --------------------------------------------------------------
+
+    def _execute(self, statement: str) -> None:
+        with self._connection.transaction():
+            self._connection.execute(statement.encode())
+
+    def _build_without_views(self, statement: str) -> None:
+        """Build while views of the right columns, but without rows, stand in for those on mirrors.
+
+        Those that can be made again as they were are; a later file makes the others.
+        """
+        found = self._connection.execute(_STAGE_VIEWS.encode()).fetchall()
+        for _, head, _, stub in found:
+            self._execute(head + stub)
+        self._execute(statement)
+        for name, head, definition, _ in found:
+            try:
+                self._execute(head + definition)
+            except psycopg.Error as error:
+                present = self._value("SELECT pg_get_viewdef(to_regclass(%s))", name)
+                self._stubs[name] = (present, error.diag.message_primary or "")
+
+    def _target(self, statement: str, error: psycopg.Error) -> tuple[str, str] | None:
+        """Return class and name of the object that a statement could not replace."""
+        if error.sqlstate == "42P16":
+            found = _VIEW.search(statement)
+            return ("pg_class", found[1]) if found else None
+        found = _ROUTINE_HINT.search(error.diag.message_hint or "")
+        return ("pg_proc", found[1]) if found else None
+
+    def _set_aside(self, kind: str, name: str) -> None:
+        """Drop an object and what depends on it, and note all of them.
+
+        Raises:
+            UserError: if one of them cannot be put back: a table's column, default or constraint.
+        """
+        cast = "regclass" if kind == "pg_class" else "regprocedure"
+        with self._connection.cursor(row_factory=namedtuple_row) as cursor:
+            cursor.execute(
+                sql.SQL("SELECT {}::regclass::oid AS classid, {}::{}::oid AS objid").format(
+                    sql.Literal(kind), sql.Literal(name), sql.SQL(cast)
+                )
+            )
+            target: Any = cursor.fetchone()
+            found: list[Any] = cursor.execute(
+                _DEPENDENTS, {"classid": target.classid, "objid": target.objid}
+            ).fetchall()
+        for row in found:
+            if row.definition is None:
+                raise UserError(
+                    f"{row.description} depends on {name}, which this version changes.",
+                    "Remove that dependency, migrate, then restore it. Nothing was changed.",
+                )
+        drop = "VIEW" if kind == "pg_class" else "ROUTINE"
+        self._connection.execute(f"DROP {drop} {name} CASCADE".encode())
+        self._aside += [_SetAside(row, row.id == target.objid) for row in found]
+
+    def _restore(self) -> str | None:
+        """Put back all that can be put back now; return why the last one could not."""
+        problem = None
+        progress = True
+        while progress:
+            progress = False
+            for one in self._aside:
+                if one.is_settled:
+                    continue
+                if not self._exists(one.row):
+                    if one.by_file:
+                        continue
+                    try:
+                        self._execute(one.row.definition)
+                    except psycopg.Error as error:
+                        problem = error.diag.message_primary
+                        continue
+                self._dress(one.row)
+                one.is_settled = progress = True
+        return problem
+
+    def _exists(self, row: Any) -> bool:
+        if row.kind == "pg_trigger":
+            return False
+        query = "SELECT to_regclass(%s)::oid"
+        if row.kind == "pg_proc":
+            query = "SELECT to_regprocedure(%s)::oid"
+        return self._value(query, row.name) is not None
+
+    def _value(self, query: str, *parameters: Any) -> Any:
+        found = self._connection.execute(query.encode(), parameters).fetchone()
+        return found[0] if found else None
+
+    def _dress(self, row: Any) -> None:
+        """Give an object that was created again its owner, grants, comments and catalog rows."""
+        if row.kind == "pg_trigger":
+            return
+        name = sql.SQL(row.name)
+        noun = {"v": "VIEW", "m": "MATERIALIZED VIEW"}.get(row.relkind, "ROUTINE")
+        self._connection.execute(
+            sql.SQL("ALTER {} {} OWNER TO {}").format(
+                sql.SQL(noun), name, sql.Identifier(row.owner)
+            )
+        )
+        on = sql.SQL("{} {}").format(sql.SQL(row.keyword), name)
+        if row.has_acl and not any(one["role"] is None for one in row.grants):
+            self._connection.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(on))
+        columns: set[str] = set()
+        commented: set[str] = set()
+        if row.kind == "pg_class":
+            new = self._value("SELECT to_regclass(%s)::oid", row.name)
+            columns = {
+                column
+                for (column,) in self._connection.execute(
+                    "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0", [new]
+                )
+            }
+            commented = {
+                column
+                for (column,) in self._connection.execute(
+                    "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 "
+                    "AND col_description(attrelid, attnum) IS NOT NULL",
+                    [new],
+                )
+            }
+            references = self._connection.execute(
+                _CATALOG_REFERENCES, {"new": new, "old": row.id}
+            ).fetchall()
+            for (update,) in references:
+                self._connection.execute(update.encode())
+        for grant in row.grants:
+            if grant["column"] is not None and grant["column"] not in columns:
+                continue
+            self._connection.execute(
+                sql.SQL("GRANT {}{} ON {} TO {}{}").format(
+                    sql.SQL(grant["privilege"]),
+                    sql.SQL("({})").format(sql.Identifier(grant["column"]))
+                    if grant["column"]
+                    else sql.SQL(""),
+                    on,
+                    sql.Identifier(grant["role"]) if grant["role"] else sql.SQL("PUBLIC"),
+                    sql.SQL(" WITH GRANT OPTION" if grant["option"] else ""),
+                )
+            )
+        is_routine = row.kind == "pg_proc"
+        catalog, cast = ("pg_proc", "regprocedure") if is_routine else ("pg_class", "regclass")
+        present = self._value(f"SELECT obj_description(%s::{cast}, '{catalog}')", row.name)
+        if row.comment is not None and present is None:
+            self._comment(sql.SQL("{} {}").format(sql.SQL(noun), name), row.comment)
+        for one in row.column_comments:
+            if one["column"] in columns - commented:
+                column = sql.SQL("COLUMN {}.{}").format(name, sql.Identifier(one["column"]))
+                self._comment(column, one["comment"])
+
+    def _comment(self, what: sql.Composed, text: str) -> None:
+        self._connection.execute(sql.SQL("COMMENT ON {} IS {}").format(what, sql.Literal(text)))
+
+
+def statements(text: str) -> Iterator[str]:
+    """Yield the statements of a text, split at semicolons outside quotes and comments."""
+    start = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] == ";":
+            yield text[start : token.end()]
+            start = token.end()
+    if _TOKEN.sub(lambda found: "" if found[0][:2] in ("--", "/*") else "x", text[start:]).strip():
+        yield text[start:]

@@ -1,0 +1,474 @@
+-- What etl.build() refuses before anything runs: declarations that cannot work, or that would load wrong data later. Each routine here lists the
+-- faults of one kind; ET003 names the first with its object, the rule and the way out.
+
+CREATE OR REPLACE FUNCTION etl._refuse_declaration(p_object name, p_fault text, p_detail text, p_hint text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_declaration$
+BEGIN
+    RAISE EXCEPTION 'catalog of "%": %', p_object, p_fault
+        USING ERRCODE = 'ET003', DETAIL = coalesce(p_detail, ''), HINT = p_hint || ' Then build again.';
+END
+$_refuse_declaration$;
+COMMENT ON FUNCTION etl._refuse_declaration(name, text, text, text) IS 'Refuses a declaration: raises ET003 with object, fault, detail and way out.';
+
+CREATE OR REPLACE FUNCTION etl._find_missing_columns()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_missing_columns$
+    WITH wanted (object, relation, columns, needed_for) AS (
+        SELECT s.source_table, format('source.%I', s.source_table), s.key_columns || coalesce(s.change_column, s.key_columns[1]), 'its key and its change column'
+        FROM etl.source_table AS s
+        UNION ALL
+        SELECT 'tombstones', 'source.tombstones', '{table_name,row_key,deleted_at,row_xid}', 'delete detection by tombstone'
+        WHERE EXISTS (SELECT FROM etl.source_table AS s WHERE s.delete_detection = 'tombstone')
+        UNION ALL
+        SELECT 'extraction_point', 'source.extraction_point', '{snapshot,system_identifier,read_at}', 'every extraction'
+        WHERE EXISTS (SELECT FROM etl.source_table)
+        UNION ALL
+        SELECT d.dimension, d.transform_view::text, d.business_key, 'a transformation view'
+        FROM etl.dimension AS d
+        WHERE d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT d.dimension, d.dimension_table::text,
+            d.surrogate_key || d.business_key
+            || CASE WHEN d.transform_view IS NULL THEN '{}' ELSE '{valid_from,valid_to,is_current,run_id}' END::name[],
+            'a dimension table'
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT d.dimension, d.history_view::text, d.business_key || 'valid_from'::name, 'a history view'
+        FROM etl.dimension AS d
+        WHERE d.history_view IS NOT NULL
+        UNION ALL
+        SELECT a.dimension, r.relation, ARRAY[a.attribute], 'the attribute'
+        FROM etl.dimension_attribute AS a
+        JOIN etl.dimension AS d USING (dimension)
+        CROSS JOIN LATERAL (VALUES (d.transform_view::text), (d.dimension_table::text)) AS r (relation)
+        UNION ALL
+        SELECT f.fact, f.transform_view::text, f.business_key || f.measures, 'a transformation view'
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT f.fact, f.fact_table::text, f.business_key || f.measures || '{is_deleted,run_id}'::name[], 'a fact table'
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT k.fact, etl._lookup_relation(k)::text, k.lookup_columns, 'the key ' || k.key_column
+        FROM etl.fact_dimension AS k
+        UNION ALL
+        SELECT k.fact, f.transform_view::text, ARRAY[k.as_of_column], 'the key ' || k.key_column
+        FROM etl.fact_dimension AS k
+        JOIN etl.fact AS f USING (fact)
+        WHERE k.as_of_column IS NOT NULL
+        UNION ALL
+        SELECT k.fact, f.fact_table::text, ARRAY[k.key_column], 'the dimension ' || k.dimension
+        FROM etl.fact_dimension AS k
+        JOIN etl.fact AS f USING (fact)
+        UNION ALL
+        SELECT k.fact, f.fact_table::text, ARRAY[k.as_of_column], 'finding the facts of a version that is split'
+        FROM etl.fact_dimension AS k
+        JOIN etl.fact AS f USING (fact)
+        JOIN etl.dimension AS d USING (dimension)
+        WHERE k.as_of_column IS NOT NULL
+            AND d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT a.aggregate, a.contribution_view::text, a.contribution_key || a.group_key || a.measures, 'a contribution view'
+        FROM etl.aggregate AS a
+        UNION ALL
+        SELECT a.aggregate, a.aggregate_table::text, a.group_key || a.measures || 'run_id'::name, 'an aggregate table'
+        FROM etl.aggregate AS a
+        UNION ALL
+        SELECT a.aggregate, f.aggregate_table::text, CASE WHEN a.finer_expressions IS NULL THEN a.group_key ELSE '{}' END || a.measures, 'the aggregate ' || a.aggregate
+        FROM etl.aggregate AS a
+        JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
+        UNION ALL
+        SELECT a.aggregate, f.fact_table::text, a.contribution_key, 'its contributions'
+        FROM etl.aggregate AS a
+        JOIN etl.aggregate_fact AS l USING (aggregate)
+        JOIN etl.fact AS f USING (fact)
+        UNION ALL
+        SELECT l.aggregate, f.fact_table::text, l.watched_columns, 'being watched'
+        FROM etl.aggregate_fact AS l
+        JOIN etl.fact AS f USING (fact)
+        WHERE l.watched_columns IS NOT NULL
+    )
+    SELECT
+        w.object,
+        CASE WHEN to_regclass(w.relation) IS NULL THEN format('there is no relation %s', w.relation) ELSE format('%s has no column "%s"', w.relation, c.name) END,
+        format('It is needed for %s.', w.needed_for),
+        CASE WHEN to_regclass(w.relation) IS NULL THEN 'Create it, or correct the declaration.' ELSE 'Add it to the relation, or correct the declaration.' END
+    FROM wanted AS w
+    CROSS JOIN LATERAL unnest(w.columns) AS c (name)
+    WHERE to_regclass(w.relation) IS NULL
+        OR etl._column_type(to_regclass(w.relation), c.name) IS NULL
+$_find_missing_columns$;
+COMMENT ON FUNCTION etl._find_missing_columns() IS 'Relations and columns that the catalog names and that do not exist.';
+
+
+CREATE OR REPLACE FUNCTION etl._find_uncovered_columns()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_uncovered_columns$
+    -- Columns of a target that the load writes, or must write, and for which there is no value.
+    SELECT f.fact, format('%s has no column "%s"', f.transform_view, c.name),
+        format('%s has such a column, and no declaration makes it a key.', f.fact_table), 'Add it to the view, or drop it from the table.'
+    FROM etl.fact AS f
+    CROSS JOIN LATERAL unnest(etl._without(
+        etl._writable_columns(f.fact_table),
+        f.business_key || f.measures || '{is_deleted,run_id}'::name[]
+        || ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = f.fact)
+    )) AS c (name)
+    WHERE etl._column_type(f.transform_view, c.name) IS NULL
+    UNION ALL
+    SELECT t.object, format('nothing fills column "%s" of %s, which is NOT NULL', a.attname, t.target), NULL,
+        'Declare it as an attribute or measure, give it a default, or drop NOT NULL.'
+    FROM (
+        SELECT d.dimension, d.dimension_table,
+            d.surrogate_key || d.business_key || '{valid_from,valid_to,is_current,run_id}'::name[]
+            || ARRAY(SELECT n.attribute FROM etl.dimension_attribute AS n WHERE n.dimension = d.dimension)
+        FROM etl.dimension AS d
+        WHERE d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT g.aggregate, g.aggregate_table, g.group_key || g.measures || 'run_id'::name
+        FROM etl.aggregate AS g
+    ) AS t (object, target, filled)
+    JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attnotnull
+        AND NOT a.atthasdef
+        AND a.attidentity = ''
+        AND a.attname <> ALL (t.filled)
+    UNION ALL
+    SELECT d.dimension, format('surrogate key "%s" of %s has no default', d.surrogate_key, d.dimension_table), NULL,
+        'Make it GENERATED BY DEFAULT AS IDENTITY.'
+    FROM etl.dimension AS d
+    JOIN pg_attribute AS a ON a.attrelid = d.dimension_table AND a.attname = d.surrogate_key
+    WHERE d.transform_view IS NOT NULL
+        AND NOT a.atthasdef
+        AND a.attidentity = ''
+    UNION ALL
+    SELECT u.object, format('%s has no primary key or unique constraint on (%s)', u.target, etl._list(u.key)), 'It finds the rows of a key, and refuses a second one.',
+        format('ALTER TABLE %s ADD PRIMARY KEY (%s).', u.target, etl._list(u.key))
+    FROM (
+        SELECT f.fact, f.fact_table, f.business_key
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT g.aggregate, g.aggregate_table, g.group_key
+        FROM etl.aggregate AS g
+        UNION ALL
+        SELECT d.dimension, d.dimension_table, ARRAY[d.surrogate_key]
+        FROM etl.dimension AS d
+    ) AS u (object, target, key)
+    WHERE NOT EXISTS (
+        SELECT
+        FROM pg_index AS i
+        CROSS JOIN LATERAL (
+            SELECT array_agg(a.attname) AS columns
+            FROM pg_attribute AS a
+            WHERE a.attrelid = i.indrelid
+                AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+        ) AS c
+        WHERE i.indrelid = u.target
+            AND i.indisunique
+            AND i.indpred IS NULL
+            AND i.indexprs IS NULL
+            AND c.columns @> u.key
+            AND c.columns <@ u.key
+    )
+$_find_uncovered_columns$;
+COMMENT ON FUNCTION etl._find_uncovered_columns() IS 'Columns of targets without a value, and targets without the constraint that a load needs.';
+
+/*
+Whether a value of one type can be assigned to a column of another one, as INSERT does it.
+*/
+CREATE OR REPLACE FUNCTION etl._is_assignable(p_from oid, p_to oid)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_assignable$
+    SELECT p_from = p_to
+        OR t.typcategory = 'S'
+        OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = p_from AND c.casttarget = p_to AND c.castcontext IN ('a', 'i'))
+        OR (
+            t.typelem <> 0 AND f.typelem <> 0
+            AND (t.typelem = f.typelem OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = f.typelem AND c.casttarget = t.typelem AND c.castcontext IN ('a', 'i')))
+        )
+    FROM pg_type AS f
+    CROSS JOIN pg_type AS t
+    WHERE f.oid = p_from
+        AND t.oid = p_to
+$_is_assignable$;
+COMMENT ON FUNCTION etl._is_assignable(oid, oid) IS 'Whether a value of one type can be assigned to a column of another one.';
+
+CREATE OR REPLACE FUNCTION etl._find_wrong_types()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_wrong_types$
+    -- Points in time need a time zone: without one, which of them comes first depends on the session.
+    SELECT w.object, format('column "%s" of %s is %s, not %s', w.column_name, w.relation, etl._column_type(w.relation, w.column_name), w.wanted),
+        w.needed_for, w.remedy
+    FROM (
+        SELECT s.source_table, to_regclass(format('source.%I', s.source_table)), s.change_column,
+            CASE s.change_detection WHEN 'snapshot' THEN 'xid8' ELSE 'timestamp with time zone' END,
+            'It tells when a row changed.',
+            CASE s.change_detection WHEN 'snapshot' THEN 'Declare another change column.'
+                ELSE format('State its time zone in the contract view: %I AT TIME ZONE ''Europe/Berlin'' AS %1$I.', s.change_column) END
+        FROM etl.source_table AS s
+        WHERE s.change_column IS NOT NULL
+        UNION ALL
+        SELECT d.dimension, r.relation, r.column_name, 'timestamp with time zone', 'It dates the versions of the dimension.',
+            format('State its time zone in the view: %I AT TIME ZONE ''Europe/Berlin'' AS %1$I.', r.column_name)
+        FROM etl.dimension AS d
+        CROSS JOIN LATERAL (
+            VALUES
+                (d.transform_view, 'effective_at'::name), (d.transform_view, 'deleted_at'), (d.history_view, 'valid_from'),
+                (CASE WHEN d.transform_view IS NOT NULL THEN d.dimension_table END, 'valid_from'),
+                (CASE WHEN d.transform_view IS NOT NULL THEN d.dimension_table END, 'valid_to')
+        ) AS r (relation, column_name)
+        UNION ALL
+        SELECT f.fact, f.transform_view, 'deleted_at', 'timestamp with time zone', 'It tells when the row was deleted.', 'Use deleted_at of the mirror.'
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT k.fact, f.transform_view, k.as_of_column, 'timestamp with time zone', format('It tells which version "%s" refers to.', k.key_column),
+            format('State its time zone in the view: %I AT TIME ZONE ''Europe/Berlin'' AS %1$I.', k.as_of_column)
+        FROM etl.fact_dimension AS k
+        JOIN etl.fact AS f USING (fact)
+        WHERE k.as_of_column IS NOT NULL
+    ) AS w (object, relation, column_name, wanted, needed_for, remedy)
+    WHERE regexp_replace(etl._held_type(w.relation, w.column_name), '\(\d\)', '') <> w.wanted
+    UNION ALL
+    SELECT w.object, format('column "%s" of %s is %s, and cannot be assigned to %s of %s',
+        w.column_name, w.view, etl._column_type(w.view, w.column_name), etl._column_type(w.target, w.column_name), w.target),
+        NULL, 'Cast it in the view, or change the type in the table.'
+    FROM (
+        SELECT d.dimension, d.transform_view, d.dimension_table,
+            d.business_key || ARRAY(SELECT a.attribute FROM etl.dimension_attribute AS a WHERE a.dimension = d.dimension)
+        FROM etl.dimension AS d
+        WHERE d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT d.dimension, d.history_view, d.dimension_table, etl._without(etl._columns(d.history_view), '{valid_from}')
+        FROM etl.dimension AS d
+        WHERE d.history_view IS NOT NULL
+        UNION ALL
+        SELECT f.fact, f.transform_view, f.fact_table, etl._without(
+            etl._writable_columns(f.fact_table), '{is_deleted,run_id}'::name[] || ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = f.fact)
+        )
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT g.aggregate, g.contribution_view, g.aggregate_table, g.group_key || g.measures
+        FROM etl.aggregate AS g
+        WHERE g.finer_aggregate IS NULL
+    ) AS p (object, view, target, columns)
+    CROSS JOIN LATERAL unnest(p.columns) AS c (name)
+    CROSS JOIN LATERAL (SELECT p.object, p.view, p.target, c.name AS column_name) AS w
+    CROSS JOIN LATERAL etl._base_type(w.view, w.column_name) AS v
+    CROSS JOIN LATERAL etl._base_type(w.target, w.column_name) AS t
+    WHERE NOT etl._is_assignable(v.type_oid, t.type_oid)
+$_find_wrong_types$;
+COMMENT ON FUNCTION etl._find_wrong_types() IS 'Columns whose type the engine cannot use: points in time without a time zone, values that their target does not take.';
+
+CREATE OR REPLACE FUNCTION etl._find_unusable_names()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_unusable_names$
+    WITH declared (object, kind) AS (
+        SELECT s.source_table, 'source table' FROM etl.source_table AS s
+        UNION ALL
+        SELECT d.dimension, 'dimension' FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, 'fact' FROM etl.fact AS f
+        UNION ALL
+        SELECT g.aggregate, 'aggregate' FROM etl.aggregate AS g
+    )
+    SELECT d.object, 'its name is longer than 48 bytes', 'The engine appends to it for the names of its own tables and routines.', 'Choose a shorter name.'
+    FROM declared AS d
+    WHERE octet_length(d.object::text) > 48
+    UNION ALL
+    SELECT d.object, format('its name stands for a %s', string_agg(d.kind, ' and for a ' ORDER BY d.kind)), 'Pending keys, planned changes and routines are named after an object.',
+        'Choose another name for one of them.'
+    FROM declared AS d
+    WHERE d.kind <> 'source table'
+    GROUP BY d.object
+    HAVING count(*) > 1
+    UNION ALL
+    SELECT r.object, format('column "%s" of %s has a name that the engine uses itself', c.name, r.relation), NULL, format('Give it another name there: %I AS %s.', c.name, ltrim(c.name || '_value', '_'))
+    FROM (
+        SELECT s.source_table, to_regclass(format('source.%I', s.source_table)), '{batch_id,deleted_at,delta_operation}'::name[]
+        FROM etl.source_table AS s
+        UNION ALL
+        SELECT d.dimension, d.dimension_table, '{planned_operation}'
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.fact_table, '{planned_operation,touched_aggregates,unresolved_keys}'
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT k.dimension, v.relation,
+            '{_at,_deleted_at,_effective_at,_goes_on,_island,_is_absent,_is_log_only,_is_state_only,_is_there,_known_number,_latest,_life,_log_number,_precedence,_starts_island,_state_number,_version}'
+        FROM etl.dimension AS k
+        CROSS JOIN LATERAL (VALUES (k.dimension_table), (k.transform_view), (k.history_view)) AS v (relation)
+        UNION ALL
+        SELECT f.fact, f.transform_view, '{_is_given}'
+        FROM etl.fact AS f
+    ) AS r (object, relation, reserved)
+    CROSS JOIN LATERAL unnest(r.reserved) AS c (name)
+    WHERE etl._column_type(r.relation, c.name) IS NOT NULL
+$_find_unusable_names$;
+COMMENT ON FUNCTION etl._find_unusable_names() IS 'Names that are too long, stand for two objects, or are those of the engine''s own columns.';
+
+/*
+Mirrors that a view reads, through other views as well.
+Parameters: p_view, the view.
+Returns:    names of source tables.
+*/
+CREATE OR REPLACE FUNCTION etl._mirrors_of(p_view regclass)
+RETURNS TABLE (source_table name)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_mirrors_of$
+    WITH RECURSIVE read (oid) AS (
+        SELECT p_view::oid
+        UNION
+        SELECT d.refobjid
+        FROM read AS v
+        JOIN pg_rewrite AS w ON w.ev_class = v.oid
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT c.relname
+    FROM read AS r
+    JOIN pg_class AS c ON c.oid = r.oid
+    WHERE c.relnamespace = 'stage'::regnamespace
+$_mirrors_of$;
+COMMENT ON FUNCTION etl._mirrors_of(regclass) IS 'Mirrors that a view reads, through other views as well.';
+
+CREATE OR REPLACE FUNCTION etl._find_wrong_references()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_wrong_references$
+    SELECT p.object, format('"%s" depends on source table "%s", but is neither a dimension nor a fact', p.object, p.source_table), NULL::text,
+        'Correct the dependency, or declare the object.'
+    FROM etl.dependency AS p
+    WHERE NOT EXISTS (SELECT FROM etl.dimension AS d WHERE d.dimension = p.object)
+        AND NOT EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = p.object)
+    UNION ALL
+    SELECT v.object, format('%s reads mirror stage.%I, and no dependency tells which keys a change there touches', v.view, m.source_table),
+        'Changes of that source table would never reach the object.',
+        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
+    FROM (
+        SELECT d.dimension, d.transform_view FROM etl.dimension AS d
+        UNION ALL
+        SELECT d.dimension, d.history_view FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.transform_view FROM etl.fact AS f
+    ) AS v (object, view)
+    CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
+    WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = v.object AND p.source_table = m.source_table)
+    UNION ALL
+    SELECT p.object, format('dependency on "%s" watches column "%s", which source.%I does not have', p.source_table, c.name, p.source_table), NULL,
+        'Correct watched_columns.'
+    FROM etl.dependency AS p
+    CROSS JOIN LATERAL unnest(p.watched_columns) AS c (name)
+    WHERE etl._column_type(to_regclass(format('source.%I', p.source_table)), c.name) IS NULL
+    UNION ALL
+    SELECT k.fact, format('key "%s" looks up %s by %s, which has the business key %s', k.key_column, d.dimension, k.lookup_columns, d.business_key), NULL,
+        'Name one lookup column for each column of the business key, in its order.'
+    FROM etl.fact_dimension AS k
+    JOIN etl.dimension AS d USING (dimension)
+    WHERE cardinality(k.lookup_columns) <> cardinality(d.business_key)
+    UNION ALL
+    SELECT k.fact, format('key "%s" is looked up by "%s", which is looked up by another key itself', k.key_column, k.lookup_role), NULL,
+        'Name a key whose lookup columns are in the fact''s view.'
+    FROM etl.fact_dimension AS k
+    JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+    WHERE r.lookup_role IS NOT NULL
+    UNION ALL
+    SELECT d.dimension, format('no attribute of type 2 is in its history view %s', d.history_view), 'A log without such an attribute has nothing to tell.',
+        'Declare the attribute with type 2, or leave the history view out.'
+    FROM etl.dimension AS d
+    WHERE d.history_view IS NOT NULL
+        AND NOT EXISTS (
+            SELECT
+            FROM etl.dimension_attribute AS a
+            WHERE a.dimension = d.dimension
+                AND a.scd_type = 2
+                AND etl._column_type(d.history_view, a.attribute) IS NOT NULL
+        )
+    UNION ALL
+    SELECT l.aggregate, format('its contributions read column "%s" of %s, which is not watched', r.attname, l.fact), NULL,
+        'Add the column to watched_columns, or set them to NULL to watch all.'
+    FROM etl.aggregate_fact AS l
+    JOIN etl.aggregate AS a USING (aggregate)
+    JOIN etl.fact AS f USING (fact)
+    JOIN pg_rewrite AS w ON w.ev_class = a.contribution_view
+    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = f.fact_table
+    JOIN pg_attribute AS r ON r.attrelid = d.refobjid AND r.attnum = d.refobjsubid
+    WHERE r.attname <> ALL (l.watched_columns || a.contribution_key)
+$_find_wrong_references$;
+COMMENT ON FUNCTION etl._find_wrong_references() IS 'Declarations that do not fit each other, and mirrors that are read without a dependency.';
+
+/*
+Refuses a statement that does not go with the relations that it reads: PostgreSQL plans it, and nothing is run.
+Parameters: p_object, whose statement it is; p_what, what it does, for the message; p_query, a SELECT; p_hint, the way out.
+Errors:     ET003.
+*/
+CREATE OR REPLACE FUNCTION etl._refuse_unplannable(p_object name, p_what text, p_query text, p_hint text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_unplannable$
+BEGIN
+    EXECUTE format(E'SELECT\nFROM (\n%s\n) AS q\nLIMIT 0', p_query);
+EXCEPTION
+    WHEN syntax_error_or_access_rule_violation OR feature_not_supported THEN
+        PERFORM etl._refuse_declaration(p_object, format('%s: %s', p_what, SQLERRM), p_query, p_hint);
+END
+$_refuse_unplannable$;
+COMMENT ON FUNCTION etl._refuse_unplannable(name, text, text, text) IS 'Refuses a statement that PostgreSQL cannot plan (ET003).';
+
+/*
+Refuses a catalog that the engine could not work with, naming the first fault.
+Errors: ET003.
+*/
+CREATE OR REPLACE FUNCTION etl._check_catalog()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $_check_catalog$
+BEGIN
+    -- Columns first: the other kinds of fault are looked for in columns that are there.
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_missing_columns() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_unusable_names() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_wrong_references() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_uncovered_columns() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_wrong_types() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_unplannable(
+        a.aggregate, format('%s cannot be made of %s', etl._finer_key(a), f.aggregate_table),
+        format('SELECT %s FROM %s AS c', etl._finer_key(a), f.aggregate_table),
+        'Write each of finer_expressions over columns of the finer aggregate, as c.<column>.'
+    )
+    FROM etl.aggregate AS a
+    JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
+    WHERE a.finer_expressions IS NOT NULL;
+END
+$_check_catalog$;
+COMMENT ON FUNCTION etl._check_catalog() IS 'Raises ET003 with the first fault of the catalog.';
