@@ -123,7 +123,7 @@ FROM (
 
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
         ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
-        ('{auditor,etl,steward}', 'relation', 'etl', '{run_status,task_status,watermark_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{planned_refresh,run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
@@ -150,7 +150,8 @@ FROM (
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by functions that views call.
@@ -193,6 +194,8 @@ VALUES
     ('etl', 'forget', 'A steward forgets a person without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
     ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
+    ('etl', 'plan', 'Who asks what the next run loads completely need not have the right to look into definitions.'),
+    ('etl', 'plan_rows', 'Objects are loaded, and the load is undone, with the rights of the owner, neither more nor less.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
     ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
     ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),

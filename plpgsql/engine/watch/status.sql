@@ -5,7 +5,12 @@ SELECT
     r.run_id,
     CASE
         WHEN r.status = 'running'
-            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
+            AND NOT EXISTS (
+                SELECT
+                FROM etl.worker AS w
+                WHERE w.run_id = r.run_id
+                    AND etl._is_live(w.pid, w.lock_key)
+            )
             THEN 'interrupted'
         ELSE r.status
     END AS status,
