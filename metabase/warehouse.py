@@ -319,7 +319,7 @@ def role_state(connection: psycopg.Connection[Any], role: str, schema: str = SCH
     Raises:
         UserError: if there is no such schema.
     """
-    values = {"role": role, "schema": schema}
+    values = {"role": role, "schema": schema, "level": f"oceanrecords_{_LEVELS[schema]}"}
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(_statement("role_state.sql"), values).fetchone()

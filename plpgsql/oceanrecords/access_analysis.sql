@@ -80,14 +80,6 @@ $rows$,
         'oceanrecords'
     ),
     (
-        'dim_date',
-        $rows$
-SELECT d.*
-FROM dwh.dim_date AS d
-$rows$,
-        'oceanrecords'
-    ),
-    (
         'dim_payment',
         $rows$
 SELECT d.*
@@ -292,8 +284,6 @@ INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensi
 SELECT d.schema_name, o.name, c.name, d.sensitivity, 'oceanrecords'
 FROM (
     VALUES
-        -- What the engine keeps in every table of the stars.
-        ('dwh', '{*}', 'public', '{valid_from,valid_to,is_current,is_deleted,run_id}'),
         -- The contract with the operational system.
         ('source', '{*}', 'public', '{created_at,updated_at,deleted_at}'),
         ('source', '{*}', 'internal', '{row_xid}'),
@@ -321,10 +311,6 @@ FROM (
         ('source', '{products}', 'public', '{sku,name,price,is_active}'),
         ('source', '{suppliers}', 'internal', '{supplier_id}'),
         ('source', '{suppliers}', 'public', '{name,country_code}'),
-        ('source', '{tombstones}', 'internal', '{row_key}'),
-        ('source', '{tombstones}', 'public', '{table_name}'),
-        ('source', '{extraction_point}', 'public', '{snapshot,system_identifier,read_at,oldest_transaction_started_at}'),
-        ('source', '{columns}', 'public', '{table_name,column_name,data_type}'),
         -- The stars. A surrogate key is handed out in the order of the business keys, so it is as telling as these.
         ('dwh', '{dim_customer}', 'internal', '{customer_key,customer_id}'),
         ('dwh', '{dim_customer}', 'personal', '{first_name,last_name,full_name,email,phone}'),
@@ -340,11 +326,6 @@ FROM (
         ('dwh', '{dim_supplier}', 'public', '{supplier_name,country_code,country}'),
         ('dwh', '{dim_product}', 'internal', '{product_key,product_id,supplier_id}'),
         ('dwh', '{dim_product}', 'public', '{sku,product_name,product_subtype,product_type,price,is_active,launched_on}'),
-        (
-            'dwh', '{dim_date}', 'public',
-            '{date_key,full_date,day_of_month,day_of_week,day_name,is_weekend,iso_week,month_number,month_name,month_start,quarter_number,'
-            || 'quarter_start,quarter_name,year_number}'
-        ),
         ('dwh', '{fact_order}', 'internal', '{order_id,customer_key,address_key,payment_key,status_key}'),
         (
             'dwh', '{fact_order}', 'public',

@@ -44,7 +44,7 @@ FROM (
             || 'agg_product_monthly,agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
-        ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
+        ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
         ('{analyst}', 'relation', 'analysis', '{fact_order,fact_order_line}', '{SELECT}', NULL),
         ('{analyst}', 'relation', 'analysis', '{lost_order_limit}', '{SELECT}', NULL),
         (
