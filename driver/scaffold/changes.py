@@ -145,31 +145,27 @@ def _altered(
 
 
 def _gone(old: Model, new: Model) -> Iterator[str]:
-    """Yield what removes the declarations of tables and stars that are gone."""
+    """Yield what takes tables and stars that are gone out of the catalog, before it is built."""
     stars = {one.name for one in new.dimensions} | {one.name for one in new.facts}
     tables = {one.name for one in new.contracts}
-    for fact in old.facts:
-        if fact.name not in stars:
+    objects = [("fact", one.name) for one in old.facts]
+    objects += [("dimension", one.name) for one in old.dimensions]
+    for kind, name in objects:
+        if name not in stars:
             yield (
-                f"-- {fact.name} is no longer loaded; dwh.{fact.name} keeps what it holds.\n"
-                f"DELETE FROM etl.fact WHERE fact = {literal(fact.name)};\n"
-                f"DELETE FROM etl.dependency WHERE object = {literal(fact.name)};\n"
-                f"DROP VIEW IF EXISTS work.{fact.name};\n"
-            )
-    for dimension in old.dimensions:
-        if dimension.name not in stars:
-            yield (
-                f"-- {dimension.name} is no longer loaded; dwh.{dimension.name} keeps what it holds.\n"
-                f"DELETE FROM etl.fact_dimension WHERE dimension = {literal(dimension.name)};\n"
-                f"DELETE FROM etl.dimension WHERE dimension = {literal(dimension.name)};\n"
-                f"DELETE FROM etl.dependency WHERE object = {literal(dimension.name)};\n"
-                f"DROP VIEW IF EXISTS work.{dimension.name};\n"
+                f"-- {name} is no longer loaded; dwh.{name} keeps what it holds.\n"
+                f"DELETE FROM etl.fact_dimension WHERE {kind} = {literal(name)};\n"
+                f"DELETE FROM etl.{kind} WHERE {kind} = {literal(name)};\n"
+                f"DELETE FROM etl.dependency WHERE object = {literal(name)};\n"
+                f"DELETE FROM etl.declaration WHERE object = {literal(name)};\n"
+                f"DROP VIEW IF EXISTS work.{name};\n"
             )
     for contract in old.contracts:
         if contract.name not in tables:
             yield (
                 f"-- {contract.name} is no longer read; stage.{contract.name} keeps what it holds.\n"
                 f"DELETE FROM etl.source_table WHERE source_table = {literal(contract.name)};\n"
+                f"DELETE FROM etl.declaration WHERE object = {literal(contract.name)};\n"
                 f"DROP VIEW IF EXISTS source.{quoted(contract.name)};\n"
                 f"DROP FUNCTION IF EXISTS source.{quoted('_read_' + contract.name)}();\n"
             )

@@ -22,39 +22,38 @@ def source(
     table: str, key: Sequence[str], detection: str, column: str | None, deletion: str
 ) -> str:
     """Return the declaration of a source table."""
+    # Without a name, the engine would look for a time of change; '' compares all rows.
+    change = "" if detection == "comparison" else column or ""
     return f"""\
-INSERT INTO etl.source_table (source_table, key_columns, change_detection, change_column, delete_detection)
-VALUES ({literal(table)}, {names(key)}, {literal(detection)}, {literal(column)}, {literal(deletion)})
-ON CONFLICT (source_table) DO UPDATE
-SET key_columns = excluded.key_columns,
-    change_detection = excluded.change_detection,
-    change_column = excluded.change_column,
-    delete_detection = excluded.delete_detection;
+SELECT etl.define_source(
+    {literal(table)},
+    p_key => {names(key)},
+    p_change_column => {literal(change)},
+    p_delete_detection => {literal(deletion)}
+);
 """
 
 
 def dimension(
-    name: str, surrogate_key: str, key: Sequence[str], attributes: Sequence[tuple[str, int]]
+    name: str,
+    key: Sequence[str],
+    attributes: Sequence[tuple[str, int]],
+    depends_on: Sequence[tuple[str, str]],
 ) -> str:
-    """Return the declaration of a dimension with its attributes."""
-    text = f"""\
-INSERT INTO etl.dimension (dimension, dimension_table, transform_view, surrogate_key, business_key)
-VALUES ({literal(name)}, 'dwh.{name}', 'work.{name}', {literal(surrogate_key)}, {names(key)})
-ON CONFLICT (dimension) DO UPDATE
-SET transform_view = excluded.transform_view,
-    business_key = excluded.business_key;
-DELETE FROM etl.dimension_attribute
-WHERE dimension = {literal(name)};
-"""
-    if attributes:
-        rows = ",\n".join(
-            f"    ({literal(name)}, {literal(attribute)}, {scd})" for attribute, scd in attributes
-        )
-        text += (
-            "INSERT INTO etl.dimension_attribute (dimension, attribute, scd_type)\nVALUES\n"
-            f"{rows};\n"
-        )
-    return text
+    """Return the declaration of a dimension: attributes that are not of type 2 are overwritten.
+
+    Parameters:
+        name: the dimension.
+        key: its business key.
+        attributes: each with its SCD type.
+        depends_on: further source tables, each with the SELECT of the key from "changed".
+    """
+    lines = [literal(name), f"p_key => {names(key)}"]
+    tracked = [attribute for attribute, scd in attributes if scd == 2]
+    if tracked:
+        lines.append(f"p_type_2 => {names(tracked)}")
+    lines += _depends_on(depends_on)
+    return "SELECT etl.define_dimension(\n    " + ",\n    ".join(lines) + "\n);\n"
 
 
 def fact(
@@ -62,6 +61,7 @@ def fact(
     key: Sequence[str],
     measures: Sequence[str],
     lookups: Sequence[tuple[str, str, Sequence[str], str | None, int]],
+    depends_on: Sequence[tuple[str, str]],
 ) -> str:
     """Return the declaration of a fact with its keys.
 
@@ -70,47 +70,103 @@ def fact(
         key: its business key.
         measures: its measures.
         lookups: key column, dimension, lookup columns, column of the moment, key for none.
+        depends_on: further source tables, each with the SELECT of the key from "changed".
     """
-    text = f"""\
-INSERT INTO etl.fact (fact, fact_table, transform_view, business_key, measures)
-VALUES ({literal(name)}, 'dwh.{name}', 'work.{name}', {names(key)}, {names(measures)})
-ON CONFLICT (fact) DO UPDATE
-SET transform_view = excluded.transform_view,
-    business_key = excluded.business_key,
-    measures = excluded.measures;
-DELETE FROM etl.fact_dimension
-WHERE fact = {literal(name)};
-"""
-    if lookups:
-        rows = ",\n".join(
-            f"    ({literal(name)}, {literal(column)}, {literal(of)}, {names(by)}, "
-            f"{literal(moment)}, {null_key})"
-            for column, of, by, moment, null_key in lookups
-        )
-        text += (
-            "INSERT INTO etl.fact_dimension "
-            "(fact, key_column, dimension, lookup_columns, as_of_column, null_key)\nVALUES\n"
-            f"{rows};\n"
-        )
-    return text
+    keys = []
+    for column, of, by, moment, null_key in lookups:
+        parts = [literal(of), literal(column), f"p_lookup => {names(by)}"]
+        if moment is not None:
+            parts.append(f"p_as_of => {literal(moment)}")
+        if null_key != -1:
+            parts.append(f"p_null_key => {null_key}")
+        keys.append(f"        etl.fact_key({', '.join(parts)})")
+    lines = [
+        literal(name),
+        f"p_key => {names(key)}",
+        f"p_measures => {names(measures)}",
+        "p_dimensions => ARRAY[\n" + ",\n".join(keys) + "\n    ]"
+        if keys
+        else "p_dimensions => '{}'",
+        *_depends_on(depends_on),
+    ]
+    return "SELECT etl.define_fact(\n    " + ",\n    ".join(lines) + "\n);\n"
 
 
-def dependencies(name: str, queries: Sequence[tuple[str, str]]) -> str:
-    """Return which source tables touch an object, and how its keys are found from their rows.
+def _depends_on(queries: Sequence[tuple[str, str]]) -> list[str]:
+    if not queries:
+        return []
+    listed = ",\n".join(
+        f"        etl.depends_on({literal(table)}, {literal(query)})" for table, query in queries
+    )
+    return [f"p_depends_on => ARRAY[\n{listed}\n    ]"]
+
+
+def grants(tables: Sequence[tuple[str, str]]) -> str:
+    """Return the statements that let the owner of the warehouse read the source's tables.
 
     Parameters:
-        name: the dimension or fact.
-        queries: source table, and SELECT of the object's key from "changed".
+        tables: schema and table, both as SQL writes them.
     """
-    rows = ",\n".join(
-        f"    ({literal(name)}, {literal(table)}, {literal(query)})" for table, query in queries
+    schemas = ", ".join(dict.fromkeys(schema for schema, _ in tables))
+    listed = ",\n            ".join(f"{schema}.{table}" for schema, table in tables)
+    usage = literal(f"GRANT USAGE ON SCHEMA {schemas} TO %I")
+    select = "GRANT SELECT ON\n            " + listed + "\n            TO %I"
+    return f"""\
+DO $grant_source$
+DECLARE
+    v_role name;
+BEGIN
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_level AS l
+        JOIN etl.access_schema AS s ON s.owner_level = l.level
+    LOOP
+        EXECUTE format({usage}, v_role);
+        EXECUTE format($grant$
+            {select}
+        $grant$, v_role);
+    END LOOP;
+END
+$grant_source$;
+"""
+
+
+def sensitivity(origin: str, rows: Sequence[tuple[str, str, str, Sequence[str]]]) -> str:
+    """Return how sensitive columns are.
+
+    Parameters:
+        origin: the business.
+        rows: schema, relation, sensitivity, columns.
+    """
+    values = ",\n".join(
+        f"        ({literal(schema)}, {literal(relation)}, {literal(kind)}, {names(columns)})"
+        for schema, relation, kind, columns in rows
     )
     return f"""\
-DELETE FROM etl.dependency
-WHERE object = {literal(name)};
-INSERT INTO etl.dependency (object, source_table, key_query)
+DELETE FROM etl.column_sensitivity
+WHERE origin = {literal(origin)};
+INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity, origin)
+SELECT d.schema_name, d.object_name, c.name, d.sensitivity, {literal(origin)}
+FROM (
+    VALUES
+{values}
+) AS d (schema_name, object_name, sensitivity, column_names)
+CROSS JOIN LATERAL unnest(d.column_names::name[]) AS c (name);
+"""
+
+
+def published(origin: str, stars: Sequence[str]) -> str:
+    """Return the views that analysts read, with all rows of the stars."""
+    values = ",\n".join(
+        f"    ({literal(one)}, 'SELECT a.* FROM dwh.{one} AS a', {literal(origin)})"
+        for one in stars
+    )
+    return f"""\
+DELETE FROM etl.published_view
+WHERE origin = {literal(origin)};
+INSERT INTO etl.published_view (view_name, rows_query, origin)
 VALUES
-{rows};
+{values};
 """
 
 

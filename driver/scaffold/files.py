@@ -15,6 +15,7 @@ from driver.scaffold.model import (
     Join,
     Lookup,
     Model,
+    is_personal,
     quoted,
     snake,
 )
@@ -440,10 +441,11 @@ def _view(
 def _queries(
     base: Contract, key: Sequence[Attribute], joins: Sequence[Join]
 ) -> list[tuple[str, str]]:
-    """Return for each table that a view reads how its changed rows lead to the view's keys."""
-    found: dict[str, list[str]] = {
-        base.name: [f"SELECT {', '.join(quoted(a.name) for a in key)} FROM changed"]
-    }
+    """Return for each further table that a view reads how its changed rows lead to the view's keys.
+
+    That the view depends on its own table follows from the key.
+    """
+    found: dict[str, list[str]] = {}
     for join in joins:
         if join.contract.is_hashed:
             continue
@@ -492,16 +494,14 @@ def _dimension(one: Dimension) -> str:
         + _view(one.name, columns, one.base, one.joins)
         + f"COMMENT ON VIEW work.{one.name} IS 'Members of {one.name} as they are now.';\n\n"
         + review(
-            "1 overwrites an attribute in all versions, 2 opens a new version, 0 keeps the first value."
+            "attributes of type 2 open a new version when they change; all others are overwritten."
         )
         + declare.dimension(
             one.name,
-            one.surrogate_key,
             [a.name for a in one.key],
             [(a.name, a.scd_type) for a in one.attributes],
+            _queries(one.base, one.key, one.joins),
         )
-        + "\n"
-        + declare.dependencies(one.name, _queries(one.base, one.key, one.joins))
     )
 
 
@@ -538,9 +538,13 @@ def _fact(one: Fact) -> str:
         + "\n"
         + _view(one.name, seen, one.base, one.joins)
         + f"COMMENT ON VIEW work.{one.name} IS 'Rows of {one.name} as they are now.';\n\n"
-        + declare.fact(one.name, [a.name for a in one.key], [a.name for a in one.measures], lookups)
-        + "\n"
-        + declare.dependencies(one.name, _queries(one.base, one.key, one.joins))
+        + declare.fact(
+            one.name,
+            [a.name for a in one.key],
+            [a.name for a in one.measures],
+            lookups,
+            _queries(one.base, one.key, one.joins),
+        )
     )
 
 
@@ -666,21 +670,57 @@ def kpi_views(model: Model) -> list[str]:
 def _permissions(model: Model, name: str) -> str:
     stars = [one.name for one in model.dimensions] + [one.name for one in model.facts]
     rows = [("steward", "relation", "dwh", star, "{SELECT}") for star in stars]
+    rows += [("analyst", "relation", "analysis", star, "{SELECT}") for star in stars]
     rows += [
         (level, "relation", "kpi", view, "{SELECT}")
         for level in ("business", "steward")
         for view in kpi_views(model)
     ]
-    rows.append(("etl", "routine", "source", "_read_*", "{EXECUTE}"))
-    rows.append(("steward", "routine", "source", "_read_*", "{EXECUTE}"))
+    rows += [(level, "routine", "source", "_read_*", "{EXECUTE}") for level in ("owner", "steward")]
     text = "-- Who may do what. `oceanrecords users` lists the levels.\n\n"
     text += declare.permissions(name, rows)
-    text += "\n-- The loads read the source's tables themselves.\n"
-    for schema in dict.fromkeys(c.table.schema for c in model.contracts):
-        text += f"GRANT USAGE ON SCHEMA {quoted(schema)} TO oceanrecords_etl;\n"
+    text += "\n-- The loads read the source's tables as the owner of the warehouse.\n"
+    text += declare.grants(
+        [(quoted(one.table.schema), quoted(one.table.name)) for one in model.contracts]
+    )
+    text += "\n-- What analysts see of each column: personal data are masked. `oceanrecords migrate` publishes it.\n"
+    text += review("which columns are personal.")
+    sensitive: list[tuple[str, str, str, Sequence[str]]] = []
     for one in model.contracts:
-        text += f"GRANT SELECT ON {quoted(one.table.schema)}.{quoted(one.table.name)} TO oceanrecords_etl;\n"
+        personal = [f.name for f in one.fields if is_personal(one, f)]
+        sensitive += _split("source", one.name, [f.name for f in one.fields], personal)
+    for dimension in model.dimensions:
+        columns = [
+            dimension.surrogate_key,
+            *(a.name for a in (*dimension.key, *dimension.attributes)),
+        ]
+        personal = [a.name for a in dimension.attributes if a.is_personal]
+        sensitive += _split("dwh", dimension.name, columns, personal)
+    for fact in model.facts:
+        columns = [
+            *(a.name for a in fact.key),
+            *(lookup.key_column for lookup in fact.lookups),
+            fact.event.name,
+            *(a.name for a in (*fact.details, *fact.measures)),
+        ]
+        sensitive += _split("dwh", fact.name, columns, [])
+    text += declare.sensitivity(name, sensitive)
+    if stars:
+        text += "\n" + review("analysts see all rows; add a condition on the login to see fewer.")
+        text += declare.published(name, stars)
     return text
+
+
+def _split(
+    schema: str, relation: str, columns: Sequence[str], personal: Sequence[str]
+) -> list[tuple[str, str, str, Sequence[str]]]:
+    public = [one for one in columns if one not in personal]
+    found: list[tuple[str, str, str, Sequence[str]]] = []
+    if public:
+        found.append((schema, relation, "public", public))
+    if personal:
+        found.append((schema, relation, "personal", personal))
+    return found
 
 
 # -- dashboard ------------------------------------------------------------------------------------

@@ -36,6 +36,14 @@ _TYPE_1 = re.compile(
     r"|photo|first|last|text|label)(_|$)|name$"
 )
 _LONG_TEXT = re.compile(r"(^|_)(description|comments?|notes?|body|html|xml|json|text|content)(_|$)")
+_PERSON = re.compile(
+    r"(^|_)(customers?|clients?|contacts?|persons?|people|employees?|staff|members?|patients?|users?"
+    r"|actors?|doctors?|students?|drivers?|guests?)(_|$)"
+)
+_PERSONAL = re.compile(
+    r"(^|_)(name|first|last|middle|full_?name|phone|mobile|fax|e?mail|address\d?|street|birth|born|dob"
+    r"|contact|iban|ssn|passport|photo|login|password)(_|$)"
+)
 _NOT_KEPT = {"bytea": "binary data", "tsvector": "a search index", "tsquery": "a search query"}
 _RESERVED = {"batch_id", "deleted_at", "operation", "effective_at", "is_deleted", "run_id",
              "valid_from", "valid_to", "is_current"}  # fmt: skip
@@ -253,6 +261,7 @@ class Attribute:
         type: its SQL type.
         comment: what it is.
         scd_type: 1 or 2, of a dimension's.
+        is_personal: whether it looks like personal data.
     """
 
     name: str
@@ -260,6 +269,7 @@ class Attribute:
     type: str
     comment: str
     scd_type: int = 1
+    is_personal: bool = False
 
 
 @dataclass(frozen=True)
@@ -700,14 +710,14 @@ class _Builder:
         for one in base.fields:
             if one.name in base.key or _is_audit(one):
                 continue
-            attributes.append(_attribute(one, "t", one.name, taken))
+            attributes.append(_attribute(base, one, "t", one.name, taken))
         for join, prefix in self._folds(base, "t", None, facts_at, {at}, 1, []):
             joins.append(join)
             for one in join.contract.fields:
                 if one.name in join.contract.key or _is_audit(one) or _is_link(join.contract, one):
                     continue
                 full = one.name if one.name.startswith(prefix) else f"{prefix}_{one.name}"
-                attributes.append(_attribute(one, join.alias, full, taken))
+                attributes.append(_attribute(join.contract, one, join.alias, full, taken))
         texts = [a for a in attributes if a.type.split("(")[0] in ("text", "character varying")]
         named = [a.name for a in texts if re.search(r"(name|title|label)$", a.name)]
         # A family name tells people apart, a given name does not.
@@ -902,10 +912,23 @@ def _role(pairs: list[tuple[str, str, str]], target: Contract) -> str:
     return singular(target.name)
 
 
-def _attribute(one: Field, alias: str, name: str, taken: set[str]) -> Attribute:
+def _attribute(contract: Contract, one: Field, alias: str, name: str, taken: set[str]) -> Attribute:
     free = _free(name, taken)
     kind = 1 if _TYPE_1.search(one.name) else 2
-    return Attribute(free, f"{alias}.{quoted(one.name)}", one.type, _comment(one), kind)
+    return Attribute(
+        free, f"{alias}.{quoted(one.name)}", one.type, _comment(one), kind,
+        is_personal(contract, one),
+    )  # fmt: skip
+
+
+def is_personal(contract: Contract, one: Field) -> bool:
+    """Tell whether a column of the contract looks like personal data."""
+    return bool(
+        _PERSON.search(contract.name)
+        and _PERSONAL.search(one.name)
+        and not one.name.startswith("company")
+        and one.name not in contract.key
+    )
 
 
 def _is_audit(one: Field) -> bool:

@@ -16,12 +16,25 @@ CREATE VIEW source.extraction_point AS
 SELECT
     pg_current_snapshot() AS snapshot,
     s.system_identifier,
-    clock_timestamp() AS read_at
+    clock_timestamp() AS read_at,
+    pg_is_in_recovery() AS is_standby,
+    (SELECT d.oid::bigint FROM pg_database AS d WHERE d.datname = current_database()) AS database_id,
+    CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint END AS timeline_id,
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS wal_inserted_until,
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS wal_flushed_until,
+    -- Three times, and as much again for a disk that is busy.
+    6 * current_setting('wal_writer_delay')::interval AS wal_flushed_within
 FROM pg_control_system() AS s;
-COMMENT ON VIEW source.extraction_point IS 'What the current transaction sees of the source. Read it in the transaction that reads the rows.';
+COMMENT ON VIEW source.extraction_point IS 'What a reader sees at this moment: read it in the transaction that reads the rows.';
 COMMENT ON COLUMN source.extraction_point.snapshot IS 'Transactions whose rows are visible.';
-COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system that assigns these transaction ids.';
-COMMENT ON COLUMN source.extraction_point.read_at IS 'Current time of the source.';
+COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system that counts these transactions; another one counts anew.';
+COMMENT ON COLUMN source.extraction_point.read_at IS 'Time of day of the reading.';
+COMMENT ON COLUMN source.extraction_point.is_standby IS 'Whether the server is a hot standby, whose snapshots leave out the open transactions.';
+COMMENT ON COLUMN source.extraction_point.database_id IS 'Oid of the database: another one when it was dropped and restored.';
+COMMENT ON COLUMN source.extraction_point.timeline_id IS 'Timeline of the WAL: another one after a failover or a recovery to a point in time.';
+COMMENT ON COLUMN source.extraction_point.wal_inserted_until IS 'End of the WAL that is written.';
+COMMENT ON COLUMN source.extraction_point.wal_flushed_until IS 'End of the WAL that is flushed: a crash loses no transaction that ended before it.';
+COMMENT ON COLUMN source.extraction_point.wal_flushed_within IS 'Time within which the WAL writer has flushed the WAL of a transaction that has ended.';
 
 -- Calendar ------------------------------------------------------------------------------------------------------------
 

@@ -80,14 +80,6 @@ $rows$,
         'oceanrecords'
     ),
     (
-        'dim_date',
-        $rows$
-SELECT d.*
-FROM dwh.dim_date AS d
-$rows$,
-        'oceanrecords'
-    ),
-    (
         'dim_payment',
         $rows$
 SELECT d.*
@@ -163,6 +155,16 @@ $rows$,
         $rows$
 SELECT a.*
 FROM dwh.agg_order_daily AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_order_lost_daily',
+        $rows$
+SELECT a.*
+FROM dwh.agg_order_lost_daily AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country IN (SELECT v.country FROM work.visible_country AS v)
 $rows$,
@@ -282,8 +284,6 @@ INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensi
 SELECT d.schema_name, o.name, c.name, d.sensitivity, 'oceanrecords'
 FROM (
     VALUES
-        -- What the engine keeps in every table of the stars.
-        ('dwh', '{*}', 'public', '{valid_from,valid_to,is_current,is_deleted,run_id}'),
         -- The contract with the operational system.
         ('source', '{*}', 'public', '{created_at,updated_at,deleted_at}'),
         ('source', '{*}', 'internal', '{row_xid}'),
@@ -311,10 +311,6 @@ FROM (
         ('source', '{products}', 'public', '{sku,name,price,is_active}'),
         ('source', '{suppliers}', 'internal', '{supplier_id}'),
         ('source', '{suppliers}', 'public', '{name,country_code}'),
-        ('source', '{tombstones}', 'internal', '{row_key}'),
-        ('source', '{tombstones}', 'public', '{table_name}'),
-        ('source', '{extraction_point}', 'public', '{snapshot,system_identifier,read_at,oldest_transaction_started_at}'),
-        ('source', '{columns}', 'public', '{table_name,column_name,data_type}'),
         -- The stars. A surrogate key is handed out in the order of the business keys, so it is as telling as these.
         ('dwh', '{dim_customer}', 'internal', '{customer_key,customer_id}'),
         ('dwh', '{dim_customer}', 'personal', '{first_name,last_name,full_name,email,phone}'),
@@ -330,20 +326,16 @@ FROM (
         ('dwh', '{dim_supplier}', 'public', '{supplier_name,country_code,country}'),
         ('dwh', '{dim_product}', 'internal', '{product_key,product_id,supplier_id}'),
         ('dwh', '{dim_product}', 'public', '{sku,product_name,product_subtype,product_type,price,is_active,launched_on}'),
-        (
-            'dwh', '{dim_date}', 'public',
-            '{date_key,full_date,day_of_month,day_of_week,day_name,is_weekend,iso_week,month_number,month_name,month_start,quarter_number,'
-            || 'quarter_start,quarter_name,year_number}'
-        ),
         ('dwh', '{fact_order}', 'internal', '{order_id,customer_key,address_key,payment_key,status_key}'),
         (
             'dwh', '{fact_order}', 'public',
-            '{ordered_date_key,shipped_date_key,delivered_date_key,ordered_at,shipped_at,delivered_at,line_count,quantity,gross_amount,'
+            '{ordered_date_key,shipped_date_key,delivered_date_key,ordered_at,shipped_at,delivered_at,lost_at,line_count,quantity,gross_amount,'
             || 'hours_to_fulfil,is_lost}'
         ),
         ('dwh', '{fact_order_line}', 'internal', '{order_id,product_key,supplier_key}'),
         ('dwh', '{fact_order_line}', 'public', '{line_number,ordered_date_key,ordered_at,quantity,unit_price,amount}'),
         ('dwh', '{agg_order_daily}', 'public', '{day,country,orders,lost_orders,sales,fulfilled_orders,hours_to_fulfil}'),
+        ('dwh', '{agg_order_lost_daily}', 'public', '{day,lost_on,country,lost_orders,lost_amount}'),
         (
             'dwh', '{agg_product_country,agg_product_monthly,agg_product_total,agg_product_total_monthly,agg_product_total_quarterly}',
             'internal', '{product_id}'

@@ -126,7 +126,9 @@ def test_rows_that_are_read_again_unchanged_are_dropped_from_the_batch(shelf: Sh
     )
     shelf.run()
     assert shelf.read() == 2
-    assert shelf.warehouse.rows("SELECT item_id, delta_operation, label FROM delta.items ORDER BY 2") == [
+    assert shelf.warehouse.rows(
+        "SELECT item_id, delta_operation, label FROM delta.items ORDER BY 2"
+    ) == [
         (1, "before", "one"),
         (1, "upsert", "ONE"),
     ]
@@ -143,7 +145,9 @@ def test_a_full_refresh_takes_up_only_what_differs(database: Database) -> None:
     known.write("UPDATE stage.items SET label = 'wrong' WHERE item_id = 7")
     known.write("CALL etl.run(NULL, '{items}')")
     assert known.read() == 1
-    assert known.warehouse.rows("SELECT item_id, delta_operation, label FROM delta.items ORDER BY 2") == [
+    assert known.warehouse.rows(
+        "SELECT item_id, delta_operation, label FROM delta.items ORDER BY 2"
+    ) == [
         (7, "before", "wrong"),
         (7, "upsert", "item 7"),
     ]

@@ -109,7 +109,7 @@ COMMENT ON FUNCTION etl._relation_of(text, name, regclass) IS 'The relation that
 Declares a source table: a relation source.<name>.
 Parameters: p_name, its name; p_key, columns that identify a row (by default the primary key of the table that the contract view reads);
             p_change_column, of type xid8 (the writing transaction) or timestamptz (the time of change), by default row_xid or updated_at
-            where the relation has one, otherwise all rows are compared every time; p_delete_detection, tombstone, comparison or none, by
+            where the relation has one, otherwise all rows are compared every time, as they are with ''; p_delete_detection, tombstone, comparison or none, by
             default tombstone where the change column is exact and source.tombstones exists, otherwise comparison; p_lookback, how far
             before the last time of change rows are read again.
 Writes:     etl.source_table.
@@ -128,12 +128,12 @@ AS $define_source$
 DECLARE
     v_relation regclass := etl._relation_of('source', p_name, NULL);
     v_key name[] := coalesce(p_key, etl._primary_key_behind(v_relation));
-    v_change name := coalesce(p_change_column, (
+    v_change name := nullif(coalesce(p_change_column, (
         SELECT c.name
         FROM (VALUES ('row_xid'::name, 'xid8'), ('updated_at', 'timestamp with time zone')) AS c (name, type)
         WHERE etl._column_type(v_relation, c.name) = c.type
         LIMIT 1
-    ));
+    )), '');
     v_detection text := CASE WHEN v_change IS NULL THEN 'comparison' WHEN etl._column_type(v_relation, v_change) = 'xid8' THEN 'snapshot' ELSE 'timestamp' END;
 BEGIN
     IF v_key IS NULL THEN

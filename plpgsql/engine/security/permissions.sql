@@ -86,6 +86,7 @@ FROM (
 
         -- The calendar, which every business shares ------------------------------------------------------------------------
         ('{steward}', 'relation', 'dwh', '{dim_date}', '{SELECT}', NULL),
+        ('{analyst}', 'relation', 'analysis', '{dim_date}', '{SELECT}', NULL),
 
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
@@ -96,7 +97,7 @@ FROM (
         ),
         (
             '{auditor,etl,steward}', 'relation', 'etl',
-            '{alert,batch,declaration,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
+            '{alert,batch,declaration,default_member,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),
@@ -138,11 +139,11 @@ FROM (
         -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
         ('{owner}', 'routine', 'etl', '{_*}', '{}', NULL),
         ('{owner}', 'routine', 'compiled', '{*}', '{}', NULL),
-        ('{owner}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
+        ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{reconcile,_reconcile,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
@@ -159,7 +160,7 @@ FROM (
         -- Called by a function that a view calls.
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
@@ -184,7 +185,9 @@ VALUES
     ('etl', '_scheduled_start', 'The scheduler starts a run with the rights of the owner, neither more nor less.'),
     ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with the rights of the owner, neither more nor less.'),
     ('etl', 'start_run', 'A run is started with the rights of the owner, neither more nor less.'),
-    ('etl', '_reconcile', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_begin_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_compare_object', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_end_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
     ('audit', 'note', 'The owner of the warehouse adds to the audit trail without the right to write it.'),
     ('audit', '_analyze', 'Forgetting makes the statistics of operational tables anew without owning them.'),
     ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),
@@ -199,3 +202,32 @@ VALUES
 ON CONFLICT (schema_name, routine_name) DO UPDATE
 SET reason = excluded.reason
 WHERE etl.definer_routine.reason <> excluded.reason;
+
+-- What every business has: the columns that the engine keeps in the stars, the calendar, and the relations that complete the contract.
+DELETE FROM etl.column_sensitivity
+WHERE origin = 'engine';
+INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity, origin)
+SELECT d.schema_name, d.object_name, c.name, d.sensitivity, 'engine'
+FROM (
+    VALUES
+        ('dwh', '*', 'public', '{valid_from,valid_to,is_current,is_deleted,run_id}'),
+        (
+            'dwh', 'dim_date', 'public',
+            '{date_key,full_date,day_of_month,day_of_week,day_name,is_weekend,iso_week,month_number,month_name,month_start,quarter_number,'
+            || 'quarter_start,quarter_name,year_number}'
+        ),
+        ('source', 'columns', 'public', '{table_name,column_name,data_type}'),
+        (
+            'source', 'extraction_point', 'public',
+            '{snapshot,system_identifier,read_at,oldest_transaction_started_at,is_standby,database_id,timeline_id,wal_inserted_until,'
+            || 'wal_flushed_until,wal_flushed_within}'
+        ),
+        ('source', 'tombstones', 'internal', '{row_key}'),
+        ('source', 'tombstones', 'public', '{table_name,deleted_at,row_xid}')
+) AS d (schema_name, object_name, sensitivity, column_names)
+CROSS JOIN LATERAL unnest(d.column_names::name[]) AS c (name);
+
+DELETE FROM etl.published_view
+WHERE origin = 'engine';
+INSERT INTO etl.published_view (view_name, rows_query, origin)
+VALUES ('dim_date', 'SELECT d.* FROM dwh.dim_date AS d', 'engine');
