@@ -229,7 +229,7 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
+            SELECT obj_description(p.oid, 'pg_proc') AS title, pg_get_functiondef(p.oid) AS statement
             FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
             JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
             WHERE r_task.kind = c.kind

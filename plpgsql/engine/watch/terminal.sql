@@ -156,6 +156,7 @@ SELECT
     format('See: oceanrecords quarantine %s', q.object)
 FROM etl.quarantine AS q
 WHERE clock_timestamp() - q.quarantined_at > etl.get_setting('queue_old_after')::interval
+    AND q.accepted_at IS NULL
 GROUP BY q.object;
 COMMENT ON VIEW etl.problem IS 'What keeps the warehouse from being healthy, one row each; empty when all is well. The exit status of doctor, status --fail and check --fail.';
 COMMENT ON COLUMN etl.problem.kind IS 'stale, run, check, queue or quarantine.';
