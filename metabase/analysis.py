@@ -203,7 +203,7 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
         if number is not None:
             walk.known(f"metric/{metric.key}", number)
     if analysts.detail:
-        detail = replace(analysts.detail, currency=currency)
+        detail = replace(analysts.detail, currency=currency or analysts.detail.currency)
         prefix = f"{detail.key}."
         board, _ = dashboards.content(walk, detail, database, collection, prefix)
         if board is not None:
@@ -244,7 +244,7 @@ def metric_card(
     clause.append(["field", options, metric.column])
     stage = {"lib/type": "mbql.stage/mbql", "source-card": source, "aggregation": [clause]}
     settings = dict(metric.settings)
-    if settings.get("number_style") == "currency":
+    if settings.get("number_style") == "currency" and currency:
         settings["currency"] = currency
     column = f'["name","{metric.aggregation}"]'
     return {

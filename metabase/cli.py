@@ -450,7 +450,7 @@ def _prepared(
                 known = warehouses.role_state(connection, analyst.user, analyst.schema)
                 as_role = analyst.user if known.exists and not known.faults else None
                 warehouses.check_questions(connection, prepared.detail, as_role)
-        yield prepared
+        yield replace(prepared, dashboard=warehouses.resolve(connection, dashboard))
 
 
 def _logins(prepared: _Prepared) -> tuple[Warehouse, ...]:

@@ -24,12 +24,14 @@ GRID_COLUMNS = 24
 FOLDER = Path(__file__).parent
 FILE = "dashboard.yaml"
 
-Display = Literal["table", "line", "bar", "area", "row"]
+Display = Literal["table", "line", "bar", "area", "row", "cards"]
 Format = Literal[
     "text",
     "number",
     "money",
+    "change",
     "percent",
+    "share",
     "points",
     "hours",
     "date",
@@ -37,6 +39,7 @@ Format = Literal[
     "quarter",
     "boolean",
     "sparkline",
+    "values",
 ]
 FilterType = Literal["date", "text"]
 CHARTS = ("line", "bar", "area", "row")
@@ -46,7 +49,9 @@ _Made = TypeVar("_Made")
 _DECIMALS: dict[str, int] = {
     "number": 0,
     "money": 0,
+    "change": 0,
     "percent": 1,
+    "share": 1,
     "points": 2,
     "hours": 1,
 }
@@ -126,7 +131,9 @@ class Column:
     Attributes:
         name: name in the answer.
         title: heading.
-        format: what the values are; percent and points are in hundredths already (12.5 is 12.5 %).
+        format: what the values are. Percent is a change, share a part of a whole; both, and points,
+            are in hundredths already (12.5 is 12.5 %). Change is money with a sign. Values are the
+            numbers behind a sparkline.
         decimals: digits after the point.
         hidden: not shown in a table.
         bar: a small bar is drawn beside the number in a table.
@@ -146,6 +153,21 @@ class Goal:
 
     value: float
     label: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A question that ranks members by sales: the offline page adds its numbers up by itself.
+
+    Attributes:
+        dimension: what is ranked.
+        limit: number of rows; of a movement, of gainers and of losers each.
+        movement: whether members are ranked by their change against the period before.
+    """
+
+    dimension: str
+    limit: int
+    movement: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +200,8 @@ class Question:
         y: columns that are drawn, of a chart.
         goal: a line to compare with.
         filters: filter's key by variable.
+        figures: names of the figures that it shows; kpi.definition says what they mean.
+        ranking: how the offline page ranks; None if it shows the answers of the SQL.
         click: what a click on a value does.
         visualization: settings for Metabase beyond those derived; None removes a derived one.
     """
@@ -194,6 +218,8 @@ class Question:
     y: tuple[str, ...] = ()
     goal: Goal | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
+    ranking: Ranking | None = None
     click: Click | None = None
     visualization: Mapping[str, Any] = field(default_factory=dict)
 
@@ -272,7 +298,8 @@ class Dashboard:
         key: stays when the name changes.
         name: title.
         description: what it is for.
-        currency: ISO 4217 code of all amounts.
+        currency: ISO 4217 code of all amounts; empty until the warehouse is asked
+            (`metabase.warehouse.resolve`), unless the definition demands one.
         group: the users that may look at it.
         collection: where it lives.
         filters: by key, in the order to show.
@@ -447,7 +474,7 @@ def _build(raw: Mapping[str, Any], folder: Path) -> Dashboard:
         key=raw["key"],
         name=raw["name"],
         description=raw["description"].strip(),
-        currency=raw["currency"],
+        currency=raw.get("currency", ""),
         group=raw["group"],
         collection=Collection(
             raw["collection"]["key"],
@@ -487,6 +514,8 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
         y=tuple(raw.get("y", ())),
         goal=_optional(Goal, raw.get("goal")),
         filters=dict(raw.get("filters", {})),
+        figures=tuple(raw.get("figures", ())),
+        ranking=_optional(Ranking, raw.get("ranking")),
         click=_optional(Click, raw.get("click")),
         visualization=dict(raw.get("visualization", {})),
     )
@@ -503,6 +532,7 @@ def _problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
     for question in dashboard.questions.values():
         yield from _sql_problems(question, dashboard)
         yield from _chart_problems(question, label)
+        yield from _ranking_problems(question, label)
     yield from _grid_problems(dashboard, label)
     yield from _filter_problems(dashboard, label)
     yield from _click_problems(dashboard, label)
@@ -591,6 +621,31 @@ def _chart_problems(question: Question, label: str) -> Iterable[Problem]:
                 )
         if all(column.hidden for column in question.columns.values()):
             yield problem("columns", "all columns are hidden", "Show one of them.")
+
+
+_RANKED = {
+    True: ("member", "change", "sales", "sales_before", "period"),
+    False: ("quantity", "sales", "share_percent"),
+}
+
+
+def _ranking_problems(question: Question, label: str) -> Iterable[Problem]:
+    if question.ranking is None:
+        return
+    known = _RANKED[question.ranking.movement]
+    if not question.ranking.movement:
+        known = (question.ranking.dimension, *known)
+    for name in question.columns:
+        if name not in known:
+            yield Problem(
+                label,
+                question.key,
+                f"columns.{name}",
+                "the offline page cannot calculate it",
+                f"Columns of this ranking are: {', '.join(known)}.",
+            )
+    if question.display != "table":
+        yield Problem(label, question.key, "ranking", "only a table ranks", "Use display: table.")
 
 
 def _grid_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:

@@ -13,6 +13,7 @@ from driver.errors import UserError
 from metabase import identity, payload
 from metabase.client import Client
 from metabase.definition import (
+    CHARTS,
     FILE,
     Column,
     Dashboard,
@@ -23,6 +24,7 @@ from metabase.definition import (
     default_decimals,
 )
 from metabase.questions import TemplateError, tags
+from metabase.warehouse import DEFINED
 
 
 @dataclass
@@ -104,7 +106,9 @@ def _question(
     export: Export,
 ) -> Question:
     display: Display = question.display
-    if card["display"] in get_args(Display):
+    if card["display"] == payload.display(question):
+        pass
+    elif card["display"] in get_args(Display):
         display = card["display"]
     else:
         export.warnings.append(
@@ -114,7 +118,7 @@ def _question(
     settings = dict(card.get("visualization_settings") or {})
     settings.pop(identity.CARD_MARK, None)
     x, y = question.x, question.y
-    if display != "table":
+    if display in CHARTS:
         x = next(iter(settings.get("graph.dimensions") or ()), x)
         y = tuple(settings.get("graph.metrics") or y)
     else:
@@ -123,13 +127,13 @@ def _question(
     read_back = replace(
         question,
         name=card["name"],
-        description=identity.unmarked(card.get("description")),
+        description=undefined(identity.unmarked(card.get("description"))),
         display=display,
         sql=str(stages[0].get("native", question.sql)).strip(),
         position=_position(tile),
         x=x,
         y=y,
-        goal=question.goal if display != "table" else None,
+        goal=question.goal if display in CHARTS else None,
         visualization={},
     )
     derived = payload.visualization_settings(dashboard, read_back)
@@ -141,6 +145,11 @@ def _question(
     return replace(
         read_back, visualization=own, filters=_mapping(dashboard, read_back, tile, export)
     )
+
+
+def undefined(description: str) -> str:
+    """Return a description without the definitions of figures, which the catalog adds."""
+    return description.partition(DEFINED)[0]
 
 
 def _position(tile: Mapping[str, Any] | None) -> Position | None:
@@ -224,7 +233,6 @@ def as_dict(dashboard: Dashboard) -> dict[str, Any]:
         "key": dashboard.key,
         "name": dashboard.name,
         "description": dashboard.description,
-        "currency": dashboard.currency,
         "group": dashboard.group,
         "collection": {
             "key": dashboard.collection.key,
@@ -271,6 +279,12 @@ def _question_dict(one: Question) -> dict[str, Any]:
         result["y"] = list(one.y)
     if one.goal:
         result["goal"] = {"value": one.goal.value, "label": one.goal.label}
+    if one.figures:
+        result["figures"] = list(one.figures)
+    if one.ranking:
+        result["ranking"] = {"dimension": one.ranking.dimension, "limit": one.ranking.limit}
+        if one.ranking.movement:
+            result["ranking"]["movement"] = True
     if one.visualization:
         result["visualization"] = dict(one.visualization)
     result["columns"] = {name: _column_dict(column) for name, column in one.columns.items()}

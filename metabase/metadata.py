@@ -87,7 +87,7 @@ def _body(
         body["description"] = column.description
     if column.semantic_type:
         body["semantic_type"] = column.semantic_type
-    if column.semantic_type == "type/Currency":
+    if column.semantic_type == "type/Currency" and currency:
         body["settings"] = {"number_style": "currency", "currency": currency}
     if column.target is not None:
         target = fields.get(column.target)

@@ -60,7 +60,7 @@ def card(
     return {
         "name": question.name,
         "description": question.description,
-        "display": question.display,
+        "display": display(question),
         "type": "question",
         "collection_id": collection,
         "dataset_query": dataset_query(dashboard, question, database),
@@ -85,6 +85,11 @@ def _tag_filters(dashboard: Dashboard, question: Question) -> dict[str, Filter]:
     return {tag: dashboard.filters[question.filters[tag]] for tag in tags(question.sql)}
 
 
+def display(question: Question) -> str:
+    """Return Metabase's name of a display; cards are drawn by the offline page alone."""
+    return "table" if question.display == "cards" else question.display
+
+
 def visualization_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]:
     """Return how a question is shown: what its display and formats say, and its own settings."""
     settings = derived_settings(dashboard, question)
@@ -100,7 +105,7 @@ def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]
             for column in question.columns.values()
         }
     }
-    if question.display == "table":
+    if display(question) == "table":
         settings["table.columns"] = [
             {"name": column.name, "enabled": not column.hidden}
             for column in question.columns.values()
@@ -125,16 +130,18 @@ def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]
 def _column(dashboard: Dashboard, column: Column) -> dict[str, Any]:
     settings: dict[str, Any] = {"column_title": column.title}
     match column.format:
-        case "money":
+        case "money" | "change" if dashboard.currency:
             settings |= {
                 "number_style": "currency",
                 "currency": dashboard.currency,
                 "currency_in_header": False,
                 "decimals": column.decimals,
             }
+        case "money" | "change":
+            settings |= {"number_style": "decimal", "decimals": column.decimals}
         case "number":
             settings |= {"number_style": "decimal", "decimals": column.decimals}
-        case "percent":
+        case "percent" | "share":
             settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " %"}
         case "points":
             settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " pp"}

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-import psycopg
 import typer
+import waitress  # type: ignore[import-untyped]
+from psycopg.conninfo import make_conninfo
 
-from driver import state
+from driver import output, state
 from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import UserError, from_database
+from driver.connection import connect, connect_to, resolve
+from driver.errors import UserError
 from driver.output import console, emit
-from metabase import definition, preview
+from metabase import definition, preview, targets
 from metabase.definition import Dashboard
+from metabase.serve import Site, open_pool
 
 app = typer.Typer(
     help="The dashboard as a page of its own, from the definition that Metabase gets too.",
     no_args_is_help=True,
 )
+
+_APPLICATION = "oceanrecords dashboard"
 
 DefinitionOption = Annotated[
     Path | None,
@@ -67,8 +70,48 @@ def _tell(answer: dict[str, Any]) -> None:
 
 
 def _page(dsn: str | None, dashboard: Dashboard) -> str:
-    with connect(dsn, application_name="oceanrecords dashboard") as connection:
+    with connect(dsn, application_name=_APPLICATION) as connection:
         return preview.render(connection, dashboard)
+
+
+@app.command(
+    "targets",
+    epilog="Examples: oceanrecords dashboard targets · oceanrecords dashboard targets sales.csv",
+)
+def sales_targets(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="CSV with the columns month (2025-03), sales and, if need be, country.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the targets of sales by month, or set those that a CSV file names."""
+    given = None if file is None else targets.read(file)
+    with connect(state.of(context).dsn, application_name=_APPLICATION) as connection:
+        if given is not None:
+            targets.store(connection, given)
+        answer = targets.stored(connection)
+    emit(answer, as_json=as_json, render=lambda rows: _tell_targets(rows, given))
+
+
+def _tell_targets(rows: list[dict[str, Any]], given: list[targets.Target] | None) -> None:
+    if given is not None:
+        plural = "" if len(given) == 1 else "s"
+        console.print(f"[ok]●[/] {len(given)} target{plural} set, {len(rows)} in all")
+        return
+    if not rows:
+        console.print(
+            "There are no targets. [quiet]Set them: oceanrecords dashboard targets FILE[/]"
+        )
+        return
+    table = output.table("month", "country", "sales", right=("sales",))
+    for row in rows:
+        table.add_row(f"{row['month']:%b %Y}", row["country"], f"{row['sales']:,.2f}")
+    console.print(table)
 
 
 @app.command(
@@ -82,74 +125,43 @@ def serve(
     ] = 8321,
     host: Annotated[
         str,
-        typer.Option("--host", help="Address to listen on; the page asks nobody for a password."),
+        typer.Option("--host", help="Address to listen on; the page asks for no password."),
     ] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="Host name under which the page is reached, besides the address and localhost.",
+        ),
+    ] = None,
     folder: DefinitionOption = None,
 ) -> None:
-    """Serve the dashboard, with the figures of the moment at every reload, until Ctrl-C."""
-    dsn = state.of(context).dsn
+    """Serve the dashboard until Ctrl-C, read as the business level, with the latest figures."""
+    target = resolve(state.of(context).dsn)
     dashboard = definition.load(folder)
-    _page(dsn, dashboard)  # What cannot be shown is told here, and not to the first visitor.
-    try:
-        server = _Server((host, port), dsn, dashboard)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"Port {port} of {host} cannot be used: {getattr(error, 'strerror', None) or error}.",
-            "Choose another one with --port, or --port 0 for one that is free.",
-        ) from error
-    with server:
+    connect_to(target, application_name=_APPLICATION).close()
+    conninfo = make_conninfo(target.conninfo, application_name=_APPLICATION, connect_timeout=10)
+    hosts = [host, "localhost", "127.0.0.1", "::1", *(allow_host or ())]
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)
+    with open_pool(conninfo) as pool:
+        site = Site(pool, dashboard, hosts)
+        site.page()  # What cannot be shown is reported here, and not to the first visitor.
+        try:
+            server = waitress.create_server(
+                site, host=host, port=port, threads=4, channel_timeout=30, ident=None
+            )
+        except (OSError, OverflowError, ValueError) as error:
+            raise UserError(
+                f"Port {port} of {host} cannot be used: "
+                f"{getattr(error, 'strerror', None) or error}.",
+                "Choose another one with --port, or --port 0 for one that is free.",
+            ) from error
         shown = f"[{host}]" if ":" in host else host
-        console.print(f"[ok]●[/] http://{shown}:{server.server_port}/  [quiet]Ctrl-C ends[/]")
+        number = getattr(server, "effective_port", None) or server.effective_listen[0][1]
+        console.print(f"[ok]●[/] http://{shown}:{number}/  [quiet]Ctrl-C ends[/]")
         try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            console.print("[quiet]ended[/]")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], dsn: str | None, dashboard: Dashboard) -> None:
-        super().__init__(address, _Handler)
-        self.dsn = dsn
-        self.dashboard = dashboard
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD of / with the page."""
-
-    server: _Server
-    server_version = "oceanrecords"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        """Answer with the page."""
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        """Answer with the page's headers."""
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
-        if self.path.partition("?")[0] not in ("/", "/index.html"):
-            self.send_error(HTTPStatus.NOT_FOUND, "There is one page here: /")
-            return
-        try:
-            body = _page(self.server.dsn, self.server.dashboard).encode()
-        except UserError as error:
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "Not now", error.message)
-            return
-        except psycopg.Error as error:
-            message = from_database(error).message
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "Not now", message)
-            return
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the terminal quiet."""
+            server.run()
+        finally:
+            server.close()
+        console.print("[quiet]ended[/]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -15,8 +15,9 @@ from psycopg.rows import dict_row
 
 from driver.errors import UserError
 from metabase import preview_cube
-from metabase.definition import CHARTS, Dashboard, Filter, Question
-from metabase.preview_cube import DIMENSIONS, MEASURES, Cube
+from metabase.definition import Dashboard, Filter, Question, Ranking
+from metabase.preview_cube import Cube
+from metabase.warehouse import Meaning, meanings
 
 MOST_CHOICES = 500
 _SQL = Path(__file__).parent / "sql"
@@ -24,21 +25,6 @@ _PERIODS = ("date", "month", "quarter")
 
 Bound = Literal["lower", "upper"]
 Answer = list[list[Any]]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How the page calculates a table from the cube.
-
-    Attributes:
-        label: dimension of the rows.
-        order: measure that decides.
-        limit: most rows; None for all.
-    """
-
-    label: str
-    order: str
-    limit: int | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class Tile:
         bounds: for each date filter that the tile follows, which end of the range it is.
         ignored: keys of filters that the question follows but the page cannot.
         answers: rows by values of `choices` ('' is no choice).
-        ranking: set when the page calculates the rows from the cube.
+        ranking: set when the page adds the rows up from the cube.
     """
 
     question: Question
@@ -72,6 +58,7 @@ class Page:
         values: what each text filter offers.
         cube: for the rankings.
         freshness: the row of kpi.freshness, with the moment at which all was read.
+        meanings: definitions of the figures, by name.
     """
 
     dashboard: Dashboard
@@ -79,6 +66,7 @@ class Page:
     values: Mapping[str, tuple[str, ...]]
     cube: Cube
     freshness: Mapping[str, Any]
+    meanings: Mapping[str, Meaning]
 
     @property
     def months(self) -> tuple[date, ...]:
@@ -94,6 +82,8 @@ def gather(
     connection: psycopg.Connection[Any],
     dashboard: Dashboard,
     most_cells: int = preview_cube.MOST_CELLS,
+    *,
+    served: bool = False,
 ) -> Page:
     """Ask all questions, on one snapshot of the warehouse.
 
@@ -101,6 +91,7 @@ def gather(
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
         dashboard: the definition, already checked against the database.
         most_cells: the most cells of single months that the rankings may add up.
+        served: whether a server answers the choices of filters; the page then carries none.
 
     Raises:
         UserError: if the definition has no question on the grid.
@@ -119,10 +110,13 @@ def gather(
             if one.source
         }
         cube = preview_cube.load(connection, most_cells)
+        bounds = _bounds(connection, dashboard)
         tiles = tuple(
-            _tile(connection, dashboard, question, values, cube) for question, _ in dashboard.tiles
+            _tile(connection, dashboard, question, values, bounds, served=served)
+            for question, _ in dashboard.tiles
         )
-    return Page(dashboard, tiles, values, cube, freshness)
+        known = meanings(connection)
+    return Page(dashboard, tiles, values, cube, freshness, known)
 
 
 def ask(
@@ -133,7 +127,7 @@ def ask(
     Parameters:
         connection: to the warehouse.
         question: the question.
-        chosen: value by key of the filter.
+        chosen: value by key of the filter; several values are a list.
     """
     statement, parameters = question.compile(chosen)
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -147,6 +141,8 @@ def _plain(value: Any) -> Any:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
     return value
 
 
@@ -164,20 +160,20 @@ def _tile(
     dashboard: Dashboard,
     question: Question,
     values: Mapping[str, tuple[str, ...]],
-    cube: Cube,
+    known: Mapping[str, Bound],
+    *,
+    served: bool,
 ) -> Tile:
     used = dashboard.filters_of(question)
     dates = tuple(one.key for one in used if one.type == "date")
     texts = tuple(one.key for one in used if one.key in values)
     free = tuple(one.key for one in used if one.type == "text" and one.key not in values)
-    bounds = _bounds(connection, question, dates)
-    ranking = _ranking(connection, question, cube, texts, bounds) if len(bounds) == 2 else None
-    if ranking:
-        return Tile(question, texts, bounds, free, ranking=ranking)
+    bounds = {key: known[key] for key in dates if key in known}
+    free = (*free, *(key for key in dates if key not in bounds))
+    if question.ranking:
+        return Tile(question, texts, bounds, free, ranking=question.ranking)
     if question.x is None or question.columns[question.x].format not in _PERIODS:
-        free, bounds = (*free, *dates), {}
-    else:
-        free = (*free, *(key for key in dates if key not in bounds))
+        free, bounds = (*free, *bounds), {}
     choices: list[str] = []
     combinations = 1
     for key in texts:
@@ -190,92 +186,27 @@ def _tile(
         combination: ask(
             connection, question, {k: v or None for k, v in zip(choices, combination, strict=True)}
         )
-        for combination in itertools.product(*(("", *values[key]) for key in choices))
+        for combination in itertools.product(
+            *(("",) if served else ("", *values[key]) for key in choices)
+        )
     }
     return Tile(question, tuple(choices), bounds, free, answers)
 
 
-def _bounds(
-    connection: psycopg.Connection[Any], question: Question, dates: Sequence[str]
-) -> dict[str, Bound]:
+def _bounds(connection: psycopg.Connection[Any], dashboard: Dashboard) -> dict[str, Bound]:
     """Find out which end of a range each date filter is: nothing lies beyond either end."""
     found: dict[str, Bound] = {}
     ends: tuple[tuple[date, Bound], ...] = ((date(9999, 12, 1), "lower"), (date(1, 1, 1), "upper"))
-    for key in dates:
-        empty = [bound for day, bound in ends if not ask(connection, question, {key: day})]
-        if len(empty) == 1:
-            found[key] = empty[0]
-        elif len(empty) == 2:
-            # An empty warehouse tells nothing; there is nothing to narrow down either.
-            found[key] = "upper" if "lower" in found.values() else "lower"
+    for question in dashboard.questions.values():
+        if question.x is None:
+            continue
+        for key in question.filters.values():
+            if dashboard.filters[key].type != "date" or key in found:
+                continue
+            empty = [bound for day, bound in ends if not ask(connection, question, {key: day})]
+            if len(empty) == 1:
+                found[key] = empty[0]
     return found
-
-
-def _ranking(
-    connection: psycopg.Connection[Any],
-    question: Question,
-    cube: Cube,
-    texts: Sequence[str],
-    bounds: Mapping[str, Bound],
-) -> Ranking | None:
-    """Return how the page ranks, if the question is a ranking of the cube and the two agree."""
-    labels = [name for name in question.columns if name in DIMENSIONS]
-    measures = [name for name in question.columns if name in MEASURES]
-    if (
-        question.display in CHARTS
-        or len(labels) != 1
-        or not measures
-        or len(labels) + len(measures) != len(question.columns)
-        or any(key not in DIMENSIONS for key in texts)
-    ):
-        return None
-    order = next((name for name in measures if question.columns[name].bar), measures[-1])
-    everything = ask(connection, question, {})
-    groups = len(cube.rank(labels[0], order, None))
-    limit = len(everything) if len(everything) < groups else None
-    ranking = Ranking(labels[0], order, limit)
-    for chosen in _samples(cube, texts, bounds):
-        if ranked(cube, question, ranking, chosen, bounds) != ask(connection, question, chosen):
-            return None
-    return ranking
-
-
-def _samples(cube: Cube, texts: Sequence[str], bounds: Mapping[str, Bound]) -> list[dict[str, Any]]:
-    """Return some choices of the filters to compare by: none, each alone, all together."""
-    singles: dict[str, Any] = {
-        key: cube.members[key][len(cube.members[key]) // 2] for key in texts if cube.members[key]
-    }
-    if cube.months:
-        middle = len(cube.months) // 2
-        for key, bound in bounds.items():
-            singles[key] = cube.months[middle if bound == "lower" else -1]
-    return [{}, *({key: value} for key, value in singles.items()), singles]
-
-
-def ranked(
-    cube: Cube,
-    question: Question,
-    ranking: Ranking,
-    chosen: Mapping[str, Any],
-    bounds: Mapping[str, Bound],
-) -> Answer:
-    """Return what the page shows of a ranking for values of the filters."""
-    ends = {bound: chosen.get(key) for key, bound in bounds.items()}
-    rows = cube.rank(
-        ranking.label,
-        ranking.order,
-        ranking.limit,
-        first=ends.get("lower"),
-        last=ends.get("upper"),
-        chosen={key: value for key, value in chosen.items() if key not in bounds},
-    )
-    return [
-        [
-            _plain({ranking.label: label, "quantity": quantity, "sales": sales}[name])
-            for name in question.columns
-        ]
-        for label, quantity, sales in rows
-    ]
 
 
 def _months_of(tile: Tile) -> set[date]:

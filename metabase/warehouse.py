@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,89 @@ def check_questions(
         raise DefinitionError(problems)
 
 
+DEFINED = "\n\nWhat counts\n"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a figure means, as kpi.definition says it."""
+
+    kpi: str
+    unit: str
+    definition: str
+    leaves_out: str
+    as_of: str
+
+    @property
+    def text(self) -> str:
+        """The definition in one paragraph."""
+        counts = f"{self.kpi} ({self.unit}): {self.definition}"
+        return f"{counts} Leaves out: {self.leaves_out} {self.as_of}"
+
+
+def meanings(connection: psycopg.Connection[Any]) -> dict[str, Meaning]:
+    """Return the definitions of the figures by name, in the order of the catalog."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT d.kpi, CASE d.unit WHEN 'currency' THEN f.currency ELSE d.unit END AS unit,"
+            " d.definition, d.leaves_out, d.as_of"
+            " FROM kpi.definition AS d CROSS JOIN kpi.freshness AS f ORDER BY d.position"
+        ).fetchall()
+    return {row["kpi"]: Meaning(**row) for row in rows}
+
+
+def resolve(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Dashboard:
+    """Fill in what the warehouse says: the currency, and in each description what its figures mean.
+
+    Parameters:
+        connection: to the warehouse.
+        dashboard: the definition.
+
+    Raises:
+        DefinitionError: if the definition demands another currency, or names an unknown figure.
+        psycopg.Error: if schema kpi is missing.
+    """
+    row = connection.execute("SELECT currency FROM kpi.freshness").fetchone()
+    assert row is not None
+    known = meanings(connection)
+    file = f"{dashboard.folder.name}/dashboard.yaml"
+    problems = [
+        Problem(
+            file,
+            question.key,
+            "figures",
+            f"there is no figure '{name}'",
+            f"Figures of kpi.definition are: {', '.join(known)}.",
+        )
+        for question in dashboard.questions.values()
+        for name in question.figures
+        if name not in known
+    ]
+    if dashboard.currency not in ("", row[0]):
+        problems.append(
+            Problem(
+                file,
+                None,
+                "currency",
+                f"it says {dashboard.currency}, the warehouse {row[0]}",
+                "Remove it: the warehouse's setting currency holds.",
+            )
+        )
+    if problems:
+        raise DefinitionError(problems)
+    questions = {
+        key: replace(
+            one,
+            description=one.description
+            + (
+                DEFINED + "\n".join(known[name].text for name in one.figures) if one.figures else ""
+            ),
+        )
+        for key, one in dashboard.questions.items()
+    }
+    return replace(dashboard, currency=row[0], questions=questions)
+
+
 def _problems(
     connection: psycopg.Connection[Any],
     dashboard: Dashboard,
@@ -236,7 +319,7 @@ def role_state(connection: psycopg.Connection[Any], role: str, schema: str = SCH
     Raises:
         UserError: if there is no such schema.
     """
-    values = {"role": role, "schema": schema}
+    values = {"role": role, "schema": schema, "level": f"oceanrecords_{_LEVELS[schema]}"}
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(_statement("role_state.sql"), values).fetchone()

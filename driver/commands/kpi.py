@@ -10,7 +10,7 @@ import typer
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from driver import state
+from driver import output, state
 from driver.commands.options import JsonOption, LimitOption, complete_kpi
 from driver.connection import connect
 from driver.errors import EXIT_USAGE, UserError, not_installed, unknown
@@ -19,7 +19,7 @@ from driver.rows import rows_table
 
 EXAMPLES = (
     "Examples: oceanrecords kpi · oceanrecords kpi month --limit 24 · "
-    "oceanrecords kpi month --since 2026-01-01 · oceanrecords kpi --json"
+    "oceanrecords kpi month --since 2026-01-01 · oceanrecords kpi --define"
 )
 _OVERVIEW = "overview"
 _VIEWS = """
@@ -58,9 +58,17 @@ def kpi(
         typer.Option("--since", metavar="DATE", help="Only rows from this date on: 2026-01-31."),
     ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
+    define: Annotated[
+        bool, typer.Option("--define", help="What each figure means; with a NAME, that figure.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the KPIs, as the views of schema kpi give them; the newest rows come first."""
+    if define:
+        if since is not None or show_all:
+            raise UserError("--define takes neither --since nor --all.", exit_code=EXIT_USAGE)
+        _define(context, name, as_json=as_json)
+        return
     start = _date(since)
     if name is not None and show_all:
         raise UserError("--all takes no name of a view.", exit_code=EXIT_USAGE)
@@ -124,6 +132,60 @@ def _rows(
         return cursor.execute(query, parameters).fetchall()
 
 
+def _define(context: typer.Context, name: str | None, *, as_json: bool) -> None:
+    """Print the definitions of the figures, which the catalog holds."""
+    with connect(state.of(context).dsn) as connection:
+        row = connection.execute("SELECT to_regclass('kpi.definition') IS NULL").fetchone()
+        if row == (True,):
+            raise not_installed('table "kpi.definition" does not exist')
+        known = _rows(connection, sql.SQL("SELECT * FROM kpi.definition ORDER BY position"))
+    answer = [one for one in known if name is None or one["kpi"].casefold() == name.casefold()]
+    if not answer:
+        raise unknown("figure", str(name), [one["kpi"] for one in known])
+    emit(answer, as_json=as_json, render=_render_definitions)
+
+
+def _render_definitions(answer: list[dict[str, Any]]) -> None:
+    for number, one in enumerate(answer):
+        if number:
+            console.print()
+        console.say("[title]{}[/]  [quiet]{}[/]", one["kpi"], one["unit"])
+        for title, key in (
+            ("Counts", "definition"),
+            ("Leaves out", "leaves_out"),
+            ("As of", "as_of"),
+        ):
+            console.say("[quiet]{}:[/] {}", title, one[key], soft_wrap=False)
+
+
+def _render_overview(rows: list[dict[str, Any]]) -> None:
+    """Print the columns of the overview that fit on a screen, and once what all rows say."""
+    table = output.table(
+        "kpi", "month to date", "last month", "average", "change", "trend",
+        right=("month to date", "last month", "average", "change"),
+    )  # fmt: skip
+    for row in rows:
+        change = ""
+        if row["growth_percent"] is not None:
+            change = f"{row['growth_percent']:+,.1f} %"
+        if row["change_points"] is not None:
+            change = f"{row['change_points']:+,.2f} pp"
+        values = (row["month_to_date"], row["last_month"], row["monthly_average"])
+        table.add_row(
+            f"{row['kpi']}, {row['unit']}",
+            *("" if value is None else f"{value:,.2f}" for value in values),
+            change,
+            row["trend"],
+        )
+    console.print(table)
+    for note in dict.fromkeys(row["note"] for row in rows):
+        console.say("[quiet]{}[/]", note, soft_wrap=False)
+    provisional = [row["kpi"] for row in rows if row["is_provisional"]]
+    if provisional:
+        words = f"Provisional, for orders may still be lost: {', '.join(provisional)}"
+        console.say("[quiet]{}[/]", words, soft_wrap=False)
+
+
 def _render(answer: list[dict[str, Any]]) -> None:
     for number, one in enumerate(answer):
         if number:
@@ -134,7 +196,10 @@ def _render(answer: list[dict[str, Any]]) -> None:
         if not one["rows"]:
             console.print("  [quiet]no rows[/]")
             continue
-        console.print(rows_table(one["rows"]))
+        if one["name"] == _OVERVIEW:
+            _render_overview(one["rows"])
+        else:
+            console.print(rows_table(one["rows"]))
         if one["more"]:
             limit = len(one["rows"])
             console.say("[quiet]These are the first {} rows; --limit shows more.[/]", f"{limit:,}")

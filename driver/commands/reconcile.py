@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterable
+from queue import Empty, SimpleQueue
 from typing import Annotated, Any
 
 import psycopg
@@ -21,8 +24,10 @@ from driver.selection import Catalog, is_plain
 
 EXAMPLES = (
     "Examples: oceanrecords reconcile · oceanrecords reconcile fact_order orders · "
-    "oceanrecords reconcile --repair"
+    "oceanrecords reconcile --repair · oceanrecords reconcile --slices 7 --workers 2"
 )
+# Source, dimensions, facts, aggregates, queue: each may have to wait for the one before it.
+_ROUNDS = 8
 _SIGNS = {"equal": ("✓", "ok"), "different": ("✗", "bad"), "skipped": ("-", "warn")}
 _KINDS = {"missing": "is missing", "surplus": "should not be there", "different": "differs"}
 
@@ -40,8 +45,23 @@ def reconcile(
     exclude: ExcludeOption = None,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Load what differs again by a run, then compare once more."),
+        typer.Option(
+            "--repair",
+            help="Have runs load what differs, upstream first, until everything agrees.",
+        ),
     ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="Connections that share the objects.")
+    ] = 1,
+    slices: Annotated[
+        int,
+        typer.Option(
+            "--slices",
+            min=1,
+            max=1000,
+            help="Compare the next of so many slices; as many calls compare everything.",
+        ),
+    ] = 1,
     limit: Annotated[
         int,
         typer.Option(
@@ -52,27 +72,34 @@ def reconcile(
 ) -> None:
     """Compare source, stage and stars by counts, sums and checksums, and name what differs.
 
-    What changed in the source after the last run is left out. Exit status 1 when something differs
-    (after the repair, if one was asked for) or could not be compared.
+    What changed in the source after the last run is left out, and counted. Exit status 1 when
+    something differs (after the repair, if one was asked for), could not be compared, or waits.
     """
     target = resolve(state.of(context).dsn)
     objects = _objects(target, objects or [], exclude or [])
-    answer = _once(target, objects, limit)
-    if repair and answer["differences"]:
+    answer = _once(target, objects, limit, workers, slices)
+    before, rounds = answer, 0
+    while repair and answer["differences"] and rounds < _ROUNDS:
         if not as_json:
             _render(answer)
             console.print()
         handed_over = _repair(target, answer["reconciliation_id"])
+        if not handed_over:
+            break
+        rounds += 1
         shown_on = error_console if as_json else console
         shown_on.say(
             "[title]Repair[/]  {} handed to a run", output.plural(handed_over, "difference")
         )
         with RunView(shown_on, brief=True) as view:
             outcome = work(target, origin="repair", follow=view.follow)
-        before, answer = answer, _once(target, objects, limit)
-        answer["repair"] = {"run": outcome.run, "before": before}
+        last = answer
+        answer = _once(target, objects, limit, workers, 1)
+        answer["repair"] = {"run": outcome.run, "before": before, "rounds": rounds}
         if not as_json:
             console.print()
+        if _found(answer) == _found(last):
+            break
     emit(answer, as_json=as_json, render=_render)
     if answer["status"] != "equal":
         raise typer.Exit(EXIT_ERROR)
@@ -96,12 +123,23 @@ def _objects(target: Target, selectors: list[str], exclude: list[str]) -> list[s
         return catalog.select(selectors, exclude)
 
 
-def _once(target: Target, objects: list[str] | None, limit: int) -> dict[str, Any]:
+def _found(answer: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return what a reconciliation found, to see whether a repair got anywhere."""
+    return [(one["object"], one["differences"]) for one in answer["comparisons"]]
+
+
+def _once(
+    target: Target, objects: list[str] | None, limit: int, workers: int, slices: int
+) -> dict[str, Any]:
     """Reconcile, and return the whole answer with the first differences of each object."""
     with connect_to(target, application_name="oceanrecords reconcile") as connection:
         with error_console.status("comparing source, stage and stars"):
-            row = connection.execute("CALL etl.reconcile(%s, NULL)", [objects or None]).fetchone()
-        reconciliation_id = row[0] if row else None
+            if workers == 1:
+                query = "CALL etl.reconcile(%s, NULL, %s)"
+                row = connection.execute(query, [objects or None, slices]).fetchone()
+                reconciliation_id = row[0] if row else None
+            else:
+                reconciliation_id = _share(target, connection, objects, workers, slices)
         answer = _rows(
             connection,
             "SELECT * FROM etl.reconciliation WHERE reconciliation_id = %s",
@@ -109,9 +147,8 @@ def _once(target: Target, objects: list[str] | None, limit: int) -> dict[str, An
         )[0]
         answer["comparisons"] = _rows(
             connection,
-            "SELECT o.* FROM etl.reconciliation_object AS o LEFT JOIN etl.task AS t "
-            "ON t.object = o.object AND t.kind IN ('stage', 'dimension', 'fact', 'aggregate') "
-            "WHERE o.reconciliation_id = %s ORDER BY t.position",
+            "SELECT * FROM etl.reconciliation_object WHERE reconciliation_id = %s "
+            "ORDER BY position, object",
             reconciliation_id,
         )
         for one in answer["comparisons"]:
@@ -125,6 +162,86 @@ def _once(target: Target, objects: list[str] | None, limit: int) -> dict[str, An
                 limit,
             )
     return answer
+
+
+def _share(
+    target: Target,
+    connection: psycopg.Connection,
+    objects: list[str] | None,
+    workers: int,
+    slices: int,
+) -> int:
+    """Reconcile with several connections on one snapshot; return the reconciliation."""
+    row = connection.execute(
+        "SELECT etl._begin_reconciliation(%s, %s)", [objects or None, slices]
+    ).fetchone()
+    reconciliation_id = int(row[0]) if row else 0
+    named = _rows(
+        connection,
+        # The facts take longest: they come first, so that nobody is left with one at the end.
+        "SELECT object FROM etl.reconciliation_object WHERE reconciliation_id = %s "
+        "ORDER BY comparison <> 'stage to fact', position",
+        reconciliation_id,
+    )
+    errors: list[Exception] = []
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        exported = connection.execute("SELECT pg_export_snapshot()").fetchone()
+        waiting: SimpleQueue[str] = SimpleQueue()
+        for one in named:
+            waiting.put(one["object"])
+        threads = [
+            threading.Thread(
+                target=_compare,
+                args=(target, str(exported[0]) if exported else "", reconciliation_id),
+                kwargs={"waiting": waiting, "errors": errors},
+                name="oceanrecords reconcile",
+                daemon=True,
+            )
+            for _ in range(min(workers, len(named)))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    connection.execute("SELECT etl._end_reconciliation(%s)", [reconciliation_id])
+    return reconciliation_id
+
+
+def _compare(
+    target: Target,
+    snapshot: str,
+    reconciliation_id: int,
+    *,
+    waiting: SimpleQueue[str],
+    errors: list[Exception],
+) -> None:
+    """Compare objects on the snapshot until none is left."""
+    try:
+        with connect_to(target, application_name="oceanrecords reconcile") as connection:
+            for name in _taken(waiting):
+                with connection.transaction():
+                    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                    connection.execute(
+                        psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot)
+                    )
+                    connection.execute(
+                        "SELECT etl._compare_object(%s, %s)", [reconciliation_id, name]
+                    )
+    except psycopg.Error as error:
+        errors.append(from_database(error))
+    except Exception as error:
+        errors.append(error)
+
+
+def _taken(waiting: SimpleQueue[str]) -> Iterable[str]:
+    while True:
+        try:
+            yield waiting.get_nowait()
+        except Empty:
+            return
 
 
 def _repair(target: Target, reconciliation_id: int) -> int:
@@ -149,9 +266,9 @@ def _render(answer: dict[str, Any]) -> None:
             _render_differences(one)
     console.print()
     style, words = {
-        "equal": ("ok", "source, stage and stars agree"),
-        "different": ("bad", _told(answer["differences"])),
-        "incomplete": ("warn", "nothing differs, but not everything could be compared"),
+        "equal": ("ok", _agreed(answer)),
+        "different": ("bad", _told(answer["differences"]) + _also(answer["left_out"])),
+        "incomplete": ("warn", _incomplete(answer)),
     }[answer["status"]]
     took = output.seconds(answer["ended_at"] - answer["started_at"])
     console.say(
@@ -159,6 +276,48 @@ def _render(answer: dict[str, Any]) -> None:
     )
     if answer["status"] == "different" and "repair" not in answer:
         console.print("  [quiet]oceanrecords reconcile --repair loads them again[/]")
+
+
+_REASONS = {
+    "changed": "changed since the last run",
+    "quarantined": "in quarantine",
+    "forgotten": "with personal data replaced",
+    "pending": "waiting for a load",
+    "following": "following from a difference upstream",
+}
+
+
+def _left_out(counts: dict[str, int]) -> list[str]:
+    return [
+        f"{counts[reason]:,} {'row' if counts[reason] == 1 else 'rows'} {words}"
+        for reason, words in _REASONS.items()
+        if counts.get(reason)
+    ]
+
+
+def _also(counts: dict[str, int]) -> str:
+    left_out = _left_out(counts)
+    return f"; left out: {', '.join(left_out)}" if left_out else ""
+
+
+def _agreed(answer: dict[str, Any]) -> str:
+    """Say that everything agrees, and in the same sentence what that does not include."""
+    words = "source, stage and stars agree"
+    if answer["slices"] > 1:
+        words = f"slice {answer['slice'] + 1} of {answer['slices']} agrees"
+    elif answer["objects"]:
+        words = f"{', '.join(answer['objects'])} agree"
+    left_out = _left_out(answer["left_out"])
+    return words + (f", except {', '.join(left_out)}" if left_out else "")
+
+
+def _incomplete(answer: dict[str, Any]) -> str:
+    skipped = sum(one["status"] == "skipped" for one in answer["comparisons"])
+    words = "nothing differs"
+    if skipped:
+        objects = "1 object" if skipped == 1 else f"{skipped} objects"
+        words = f"{objects} could not be compared"
+    return words + _also(answer["left_out"])
 
 
 def _table(answer: dict[str, Any]) -> output.Table:

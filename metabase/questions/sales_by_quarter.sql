@@ -1,6 +1,7 @@
 SELECT
     quarter_name,
-    sales
+    sales,
+    CASE WHEN is_mature THEN 'final' WHEN is_complete THEN 'provisional' ELSE 'running' END AS state
 FROM kpi.quarter_of([[{{country}}]])
 WHERE TRUE
     [[AND quarter_start >= date_trunc('quarter', {{from}}::timestamp)::date]]

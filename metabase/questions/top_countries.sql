@@ -1,7 +1,8 @@
 SELECT
     country,
     sum(quantity) AS quantity,
-    sum(sales) AS sales
+    sum(sales) AS sales,
+    round(100 * sum(sales) / nullif(sum(sum(sales)) OVER (), 0), 1) AS share_percent
 FROM kpi.subtype_monthly
 WHERE TRUE
     [[AND month_start >= date_trunc('month', {{from}}::timestamp)::date]]

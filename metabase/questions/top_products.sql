@@ -1,7 +1,8 @@
 SELECT
     product_name,
     quantity,
-    sales
+    sales,
+    share_percent
 FROM kpi.top_products_of(
     p_limit => 10
     [[, p_from => {{from}}::date]]

@@ -8,6 +8,8 @@ SELECT
     last_successful_run_at,
     today,
     whole_until,
+    first_day,
     time_zone,
+    currency,
     current_timestamp AS read_at
 FROM kpi.freshness

@@ -1,5 +1,5 @@
 -- What a login is, and what it sees: one row, or none when there is no such role.
--- Parameters: role; schema, the only one that it should see.
+-- Parameters: role; schema, the only one that it should see; level, the group role that it should be a member of.
 SELECT
     pg_roles.rolcanlogin AS can_log_in,
     pg_roles.rolsuper OR pg_roles.rolbypassrls OR pg_roles.rolcreaterole OR pg_roles.rolcreatedb
@@ -11,6 +11,10 @@ SELECT
         WHERE relation.relnamespace = %(schema)s::text::regnamespace
             AND relation.relkind IN ('r', 'p', 'v', 'm', 'f')
             AND NOT has_table_privilege(pg_roles.oid, relation.oid, 'SELECT')
+            -- What the level does not see, the login need not see either.
+            AND coalesce(
+                has_table_privilege(to_regrole(%(level)s::text)::oid, relation.oid, 'SELECT'), true
+            )
         ORDER BY 1
     ) AS unseen,
     ARRAY(

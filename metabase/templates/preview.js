@@ -1,17 +1,24 @@
-// Shows what the page carries: answers of questions, and cells to add up for the rankings. No request leaves the page.
+// Shows what the page carries: answers of questions, and cells to add up for the rankings. A served page asks its server for the rest.
 "use strict";
 (function () {
   const page = JSON.parse(document.getElementById("data").textContent);
   const SEPARATOR = "\u001f";
-  const dateFilters = page.filters.filter((one) => one.type === "date");
+  const MULTIPLE = page.filters.filter((one) => one.type !== "date" && one.values.length).map((one) => one.key);
+  const DATES = page.filters.filter((one) => one.type === "date").map((one) => one.key);
+  const PLACES = ["country", "product_type", "product_subtype", "product_name"];
+  const PLACE_NAMES = { country: "Country", product_type: "Product type", product_subtype: "Subtype", product_name: "Product" };
+  const isServed = location.protocol.startsWith("http");
   const chosen = {};
-  const views = new Map();
-  let cells = null;
+  const shownRows = new Map();
+  let bulk = null;
 
   // Formats ---------------------------------------------------------------------------------------
 
   const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+  const NARROW = "\u202f";
   const formats = new Map();
+  const CURRENCY = new Intl.NumberFormat("en-GB", { style: "currency", currency: page.currency, currencyDisplay: "narrowSymbol" })
+    .formatToParts(1).find((part) => part.type === "currency").value;
 
   function numberFormat(options) {
     const key = JSON.stringify(options);
@@ -24,20 +31,15 @@
     return numberFormat(options).format(value).replace(/-/g, "−");
   }
 
-  function money(value, decimals) {
-    return number(value, decimals, { style: "currency", currency: page.currency, currencyDisplay: "narrowSymbol" });
-  }
-
   const SIGNED = { signDisplay: "exceptZero" };
+  const UNITS = { money: CURRENCY, change: CURRENCY, percent: "%", share: "%", points: "pp", hours: "h" };
 
   function format(value, column) {
     if (value === null || value === undefined || value === "") return "–";
     const decimals = column.decimals;
     switch (column.format) {
-      case "money": return money(value, decimals);
-      case "percent": return number(value, decimals, SIGNED) + " %";
-      case "points": return number(value, decimals, SIGNED) + " pp";
-      case "hours": return number(value, decimals) + " h";
+      case "percent": case "points": case "change": return number(value, decimals, SIGNED) + NARROW + UNITS[column.format];
+      case "money": case "share": case "hours": return number(value, decimals) + NARROW + UNITS[column.format];
       case "number": return number(value, decimals);
       case "boolean": return value ? "yes" : "no";
       case "month": return monthName(value);
@@ -52,21 +54,18 @@
 
   function withUnit(value, unit, column) {
     if (value === null) return "–";
-    if (unit === page.currency) return money(value, Math.abs(value) >= 10000 ? 0 : column.decimals);
-    if (unit === "pp") return number(value, column.decimals, SIGNED) + " pp";
-    if (unit === "hours") return number(value, 1) + " h";
-    if (unit === "days") return number(value, 1) + " d";
+    if (unit === page.currency) return number(value, Math.abs(value) >= 10000 ? 0 : column.decimals) + NARROW + CURRENCY;
+    if (unit === "pp") return number(value, column.decimals, SIGNED) + NARROW + "pp";
+    if (unit === "hours") return number(value, 1) + NARROW + "h";
     return number(value, column.decimals) + (unit ? " " + unit : "");
   }
 
-  function short(value, column) {
+  // Three significant digits and the unit: 957k €.
+  function brief(value, column) {
     if (value === null) return "";
-    const few = { notation: "compact", maximumFractionDigits: 1, minimumFractionDigits: 0 };
-    if (column.format === "money") {
-      return numberFormat({ ...few, style: "currency", currency: page.currency, currencyDisplay: "narrowSymbol" }).format(value).replace(/-/g, "−");
-    }
-    const suffix = { percent: " %", points: " pp", hours: " h" }[column.format] || "";
-    return numberFormat(few).format(value).replace(/-/g, "−") + suffix;
+    const text = numberFormat({ notation: "compact", maximumSignificantDigits: 3 }).format(value).replace(/-/g, "−").replace("K", "k").replace(/m$/, "M");
+    const unit = UNITS[column.format];
+    return unit ? text + NARROW + unit : text;
   }
 
   // Periods ---------------------------------------------------------------------------------------
@@ -83,27 +82,42 @@
     return kind === "month" ? day.slice(0, 8) + "01" : day;
   }
 
-  function nextStart(day, kind) {
-    const moment = new Date(day + "T00:00:00Z");
-    if (kind === "date") moment.setUTCDate(moment.getUTCDate() + 1);
-    else moment.setUTCMonth(moment.getUTCMonth() + (kind === "quarter" ? 3 : 1));
+  function addMonths(day, months) {
+    const moment = new Date(day.slice(0, 8) + "01T00:00:00Z");
+    moment.setUTCMonth(moment.getUTCMonth() + months);
     return moment.toISOString().slice(0, 10);
   }
 
+  function lengthOf(kind) {
+    return kind === "quarter" ? 3 : 1;
+  }
+
   function isRunning(day, kind) {
-    return nextStart(day, kind) > page.freshness.whole_until;
+    return ["month", "quarter"].includes(kind) && addMonths(day, lengthOf(kind)) > page.freshness.whole_until;
   }
 
   // Answers ---------------------------------------------------------------------------------------
+
+  function boundKey(end) {
+    return DATES.find((key) => page.tiles.some((tile) => tile.bounds[key] === end)) || null;
+  }
 
   function bound(tile, end) {
     const key = Object.keys(tile.bounds).find((one) => tile.bounds[one] === end);
     return (key && chosen[key]) || null;
   }
 
+  // The rows of a tile; null if the page does not carry them.
   function rowsOf(tile) {
-    if (tile.ranking) return rank(tile);
-    const rows = tile.answers[tile.choices.map((key) => chosen[key] || "").join(SEPARATOR)] || [];
+    if (tile.ranking) return tile.ranking.movement ? movement(tile) : rank(tile);
+    const values = tile.choices.map((key) => chosen[key]);
+    if (values.some((one) => one.length > 1)) return null;
+    const rows = bulk.answers[tile.key][values.map((one) => one[0] || "").join(SEPARATOR)];
+    if (rows === undefined) return isServed ? null : [];
+    return within(tile, rows);
+  }
+
+  function within(tile, rows) {
     const first = bound(tile, "lower");
     const last = bound(tile, "upper");
     if (!tile.x || !(first || last)) return rows;
@@ -114,89 +128,113 @@
     });
   }
 
+  const asked = new Map();
+
+  async function ask(tile) {
+    const query = new URLSearchParams({ question: tile.key });
+    for (const key of tile.choices) for (const value of chosen[key]) query.append(key, value);
+    const address = "answer?" + query;
+    if (!asked.has(address)) {
+      asked.set(address, fetch(address).then((answer) => {
+        if (!answer.ok) throw new Error("the server answers with status " + answer.status);
+        return answer.json();
+      }));
+    }
+    try {
+      return within(tile, await asked.get(address));
+    } catch (error) {
+      asked.delete(address);
+      throw error;
+    }
+  }
+
   function columnOf(tile, name) {
     const index = tile.columns.findIndex((column) => column.name === name);
     return index < 0 ? null : { ...tile.columns[index], index };
   }
 
-  const PLACES = ["country", "product_type", "product_subtype", "product_name"];
+  // Adds up the cells of the chosen members between two months, by members of a dimension.
+  function sums(tile, low, high) {
+    const cube = bulk.cube;
+    const wanted = PLACES.map((name) => {
+      const follows = tile.choices.includes(name) || !MULTIPLE.includes(name);
+      return follows && chosen[name].length ? new Set(chosen[name].map((one) => cube.members[name].indexOf(one))) : null;
+    });
+    const at = PLACES.indexOf(tile.ranking.dimension);
+    const found = new Map();
+    for (let n = 0; n < cube.month.length; n++) {
+      if (cube.month[n] < low || cube.month[n] > high) continue;
+      const place = [cube.country[n], ...cube.items[cube.item[n]]];
+      if (wanted.some((set, index) => set && !set.has(place[index]))) continue;
+      const total = found.get(place[at]) || [0, 0];
+      total[0] += cube.quantity[n];
+      total[1] += cube.sales[n];
+      found.set(place[at], total);
+    }
+    return found;
+  }
 
   function rank(tile) {
-    const { label, order, limit } = tile.ranking;
-    const cube = page.cube;
+    const cube = bulk.cube;
+    const { dimension, limit } = tile.ranking;
     const first = bound(tile, "lower");
     const last = bound(tile, "upper");
     const low = first ? 1 + cube.months.filter((month) => month < truncated(first, "month")).length : 0;
     const high = last ? cube.months.filter((month) => month <= last).length : cube.months.length;
-    const wanted = PLACES.map((name) => {
-      return tile.choices.includes(name) && chosen[name] ? cube.members[name].indexOf(chosen[name]) : null;
-    });
-    const size = cube.members[label].length;
-    const quantity = new Float64Array(size);
-    const sales = new Float64Array(size);
-    const isThere = new Uint8Array(size);
-    const at = PLACES.indexOf(label);
-    for (let n = 0; n < cube.count; n++) {
-      if (cells.month[n] < low || cells.month[n] > high) continue;
-      if (wanted[0] !== null && cells.country[n] !== wanted[0]) continue;
-      const item = cube.items[cells.item[n]];
-      if (wanted[1] !== null && item[0] !== wanted[1]) continue;
-      if (wanted[2] !== null && item[1] !== wanted[2]) continue;
-      if (wanted[3] !== null && item[2] !== wanted[3]) continue;
-      const member = at === 0 ? cells.country[n] : item[at - 1];
-      quantity[member] += cells.quantity[n];
-      sales[member] += cells.sales[n];
-      isThere[member] = 1;
-    }
-    const by = order === "quantity" ? quantity : sales;
-    const members = [];
-    for (let member = 0; member < size; member++) if (isThere[member]) members.push(member);
-    members.sort((one, other) => by[other] - by[one] || one - other);
-    return members.slice(0, limit === null ? undefined : limit).map((member) => {
-      const row = { [label]: cube.members[label][member], quantity: quantity[member], sales: sales[member] / cube.minorUnits };
+    const found = [...sums(tile, low, high)];
+    const whole = BigInt(found.reduce((sum, [, total]) => sum + total[1], 0));
+    found.sort(([one, a], [other, b]) => b[1] - a[1] || one - other);
+    return found.slice(0, limit).map(([member, [quantity, sales]]) => {
+      const share = whole ? Number((BigInt(sales) * 2000n + whole) / (2n * whole)) / 10 : null;
+      const row = { [dimension]: cube.members[dimension][member], quantity, sales: sales / cube.minorUnits, share_percent: share };
       return tile.columns.map((column) => row[column.name]);
     });
   }
 
+  // Full months against as many before; without a choice the last full month.
+  function movement(tile) {
+    const cube = bulk.cube;
+    const { dimension, limit } = tile.ranking;
+    const from = bound(tile, "lower");
+    const to = bound(tile, "upper");
+    const latest = addMonths(page.freshness.whole_until, -1);
+    const wish = truncated(to || from || latest, "month");
+    const last = wish < latest ? wish : latest;
+    const begin = truncated(from || to || last, "month");
+    if (begin > last && from) return [];
+    const first = begin < last ? begin : last;
+    const months = 1 + 12 * (last.slice(0, 4) - first.slice(0, 4)) + (last.slice(5, 7) - first.slice(5, 7));
+    const before = addMonths(first, -months);
+    if (before < page.freshness.first_day || (cube.hasEarlier && before < cube.months[0])) return [];
+    const period = months === 1
+      ? monthName(first) + " against " + monthName(before)
+      : monthName(first) + " to " + monthName(last) + " against the " + months + " months before";
+    const place = (month) => 1 + cube.months.filter((one) => one < month).length;
+    const now = sums(tile, place(first), place(addMonths(last, 1)) - 1);
+    const then = sums(tile, place(before), place(first) - 1);
+    const changes = [...new Set([...now.keys(), ...then.keys()])]
+      .map((member) => ({ member, sales: (now.get(member) || [0, 0])[1], before: (then.get(member) || [0, 0])[1] }))
+      .map((one) => ({ ...one, change: one.sales - one.before }))
+      .filter((one) => one.change)
+      .sort((one, other) => other.change - one.change || one.member - other.member);
+    const gainers = changes.filter((one) => one.change > 0).slice(0, limit);
+    const losers = changes.filter((one) => one.change < 0)
+      .sort((one, other) => one.change - other.change || one.member - other.member).slice(0, limit)
+      .sort((one, other) => other.change - one.change || one.member - other.member);
+    return [...gainers, ...losers].map((one) => {
+      const row = {
+        member: cube.members[dimension][one.member], change: one.change / cube.minorUnits,
+        sales: one.sales / cube.minorUnits, sales_before: one.before / cube.minorUnits, period,
+      };
+      return tile.columns.map((column) => row[column.name]);
+    });
+  }
+
+  // The browser undoes the compression itself.
   async function unpack() {
-    const cube = page.cube;
-    if (!cube) return;
-    const packed = Uint8Array.from(atob(cube.cells), (character) => character.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
-    delete cube.cells;
-    let position = 0;
-    function next() {
-      // Not by shifts: amounts may be longer than the 32 bits that those have.
-      let value = 0;
-      let factor = 1;
-      let byte;
-      do {
-        byte = bytes[position++];
-        value += (byte & 127) * factor;
-        factor *= 128;
-      } while (byte > 127);
-      return value % 2 ? -(value + 1) / 2 : value / 2;
-    }
-    const countries = cube.members.country.length;
-    const items = cube.items.length;
-    cells = {
-      month: new Uint16Array(cube.count),
-      country: new Uint16Array(cube.count),
-      item: new Uint32Array(cube.count),
-      quantity: new Float64Array(cube.count),
-      sales: new Float64Array(cube.count),
-    };
-    let place = 0;
-    for (let n = 0; n < cube.count; n++) {
-      place += next();
-      const pair = Math.floor(place / items);
-      cells.item[n] = place % items;
-      cells.country[n] = pair % countries;
-      cells.month[n] = Math.floor(pair / countries);
-      cells.quantity[n] = next();
-      cells.sales[n] = next();
-    }
+    const packed = Uint8Array.from(atob(document.getElementById("bulk").textContent), (character) => character.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    bulk = await new Response(stream).json();
   }
 
   // Elements --------------------------------------------------------------------------------------
@@ -206,22 +244,27 @@
     for (const [key, value] of Object.entries(attributes || {})) {
       if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
     }
-    made.append(...children.filter((child) => child !== null));
+    made.append(...children.filter((child) => child !== null && child !== undefined));
     return made;
   }
 
-  function drawing(name, attributes) {
+  function drawing(name, attributes, ...children) {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
     return made;
   }
 
   function cell(value, shown, attributes, name) {
-    return element(name || "td", { "data-value": JSON.stringify(value), ...attributes }, shown);
+    return element(name || "td", { "data-value": JSON.stringify(value), ...attributes }, ...[shown].flat());
   }
 
   function isText(column) {
     return ["text", "sparkline", "boolean", "month", "quarter", "date"].includes(column.format);
+  }
+
+  function indexed(tile) {
+    return tile.columns.map((column, index) => ({ ...column, index }));
   }
 
   // Tables ----------------------------------------------------------------------------------------
@@ -240,234 +283,342 @@
     return element("table", { class: kind, "aria-labelledby": "name-" + tile.key }, element("thead", {}, head), element("tbody", {}, ...body));
   }
 
-  function indexed(tile) {
-    return tile.columns.map((column, index) => ({ ...column, index }));
-  }
-
-  // A table with a unit and a sparkline: large values, signs and colours by whether up is good.
+  // The KPIs: large values, signs and colours by whether up is good, and a line of the months.
   function figures(tile, rows) {
-    const columns = indexed(tile);
-    const unit = columns.find((column) => column.name === "unit");
-    const good = columns.find((column) => column.name === "is_up_good");
-    const visible = columns.filter((column) => !column.hidden && column !== unit);
-    const lead = visible.find((column) => column.format === "number" || column.format === "money");
-    const kind = (column) => {
-      if (column === lead) return "lead";
-      if (column.format === "percent") return "growth";
-      if (column.format === "sparkline") return "trend";
-      return isText(column) ? "text" : "quiet";
-    };
-    const head = element("tr", {}, ...visible.map((column) => element("th", { scope: "col", class: column.format === "sparkline" ? "trend text" : null }, column.title)));
-    const body = rows.map((row) => element("tr", {}, ...visible.map((column, n) => {
-      const value = row[column.index];
-      const attributes = { class: kind(column), "data-title": column.title };
-      if (n === 0) return cell(value, format(value, column), { scope: "row" }, "th");
-      if (column.format === "sparkline") return cell(value, sparkline(value), attributes);
-      if (column.format === "percent") {
-        if (good && value) attributes.class += (value > 0 ? " up-" : " down-") + ((value > 0) === row[good.index] ? "good" : "bad");
-        return cell(value, value ? (value > 0 ? "▲ " : "▼ ") + format(Math.abs(value), column).replace("+", "") : format(value, column), { ...attributes, title: growthWords(value, good && row[good.index]) });
-      }
-      return cell(value, unit ? withUnit(value, row[unit.index], column) : format(value, column), attributes);
-    })));
-    return table(tile, "figures", head, body);
+    const at = Object.fromEntries(tile.columns.map((column, index) => [column.name, index]));
+    const get = (row, name) => (name in at ? row[at[name]] : null);
+    const titled = (name) => tile.columns[at[name]].title;
+    const shape = (name) => tile.columns[at[name]];
+    const values = ["month_to_date", "last_month", "monthly_average"].filter((name) => name in at);
+    const head = element("tr", {},
+      element("th", { scope: "col" }, titled("kpi")),
+      ...values.map((name) => element("th", { scope: "col" }, titled(name))),
+      element("th", { scope: "col" }, titled("growth_percent")),
+      element("th", { scope: "col", class: "trend text" }, titled("trend")));
+    const notes = new Set();
+    const body = rows.map((row) => {
+      const unit = get(row, "unit");
+      const note = get(row, "note");
+      if (note) notes.add(note);
+      const cells = values.map((name, n) => {
+        const value = get(row, name);
+        const isProvisional = name === "month_to_date" ? get(row, "is_provisional") : name === "last_month" && get(row, "is_last_month_provisional");
+        const shown = [element("span", {}, value === null && n === 0 ? (note === "No full day yet" ? "no full day yet" : "–") : withUnit(value, unit, shape(name)))];
+        if (isProvisional && value !== null) {
+          shown.push(element("abbr", { class: "provisional", title: "Provisional: orders of this month may still be lost" }, "prov."));
+          if (n === 0 && get(row, "expected") !== null) {
+            shown.push(element("small", {}, "expected " + withUnit(get(row, "expected"), unit, shape(name))));
+          }
+        }
+        return cell(value, shown, { class: (n ? "quiet" : "lead") + (value === null ? " none" : ""), "data-title": titled(name) });
+      });
+      const isShare = unit === "pp";
+      const name = isShare ? "change_points" : "growth_percent";
+      const change = get(row, name);
+      const attributes = { class: "growth", "data-title": titled("growth_percent") };
+      if (change) attributes.class += (change > 0 ? " up-" : " down-") + ((change > 0) === get(row, "is_up_good") ? "good" : "bad");
+      attributes.title = changeWords(change, get(row, "is_up_good"));
+      const text = change ? (change > 0 ? "▲ " : "▼ ") + format(Math.abs(change), shape(name)).replace("+", "") : format(change, shape(name));
+      return element("tr", {},
+        cell(get(row, "kpi"), get(row, "kpi"), { scope: "row" }, "th"),
+        ...cells,
+        cell(change, text, attributes),
+        cell(get(row, "trend"), sparkline(get(row, "trend_values") || [], row, at), { class: "trend", "data-title": titled("trend") }));
+    });
+    return [table(tile, "figures", head, body), ...[...notes].map((note) => element("p", { class: "note" }, note + "."))];
   }
 
-  function growthWords(value, isUpGood) {
+  function changeWords(value, isUpGood) {
     if (value === null) return "Nothing to compare with";
     if (!value) return "Unchanged";
     return (value > 0 ? "Up" : "Down") + ((value > 0) === isUpGood ? ", which is good" : ", which is not good");
   }
 
-  // The block characters that the database has drawn, as a line.
-  function sparkline(text) {
-    const levels = [...(text || "")].map((sign) => "▁▂▃▄▅▆▇█".indexOf(sign));
-    const svg = drawing("svg", { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", "aria-label": text ? "Trend, oldest month first: " + text : "No trend yet" });
-    const step = levels.length > 1 ? 100 / (levels.length - 1) : 0;
-    const points = levels.map((level, n) => (level < 0 ? null : [n * step, 26 - level * (22 / 7)]));
+  function sparkline(values, row, at) {
+    const known = values.filter((value) => value !== null);
+    const low = Math.min(...known);
+    const span = Math.max(...known) - low;
+    const step = values.length > 1 ? 100 / (values.length - 1) : 0;
+    const points = values.map((value, n) => (value === null ? null : [n * step, span ? 26 - (22 * (value - low)) / span : 15]));
+    const label = known.length ? "Trend of " + values.length + " months, oldest first: " + values.map((value) => (value === null ? "none" : number(value, 1))).join(", ") : "No trend yet";
+    const svg = drawing("svg", { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", "aria-label": label });
     let path = "";
     points.forEach((point, n) => {
       if (point) path += (points[n - 1] ? "L" : "M") + point[0].toFixed(1) + " " + point[1].toFixed(1);
     });
     if (path && points.every(Boolean) && points.length > 1) svg.append(drawing("path", { class: "under", d: path + "L100 30L0 30Z" }));
     svg.append(drawing("path", { d: path }));
+    if (points.length) {
+      svg.addEventListener("pointermove", (event) => {
+        const box = svg.getBoundingClientRect();
+        const n = Math.min(values.length - 1, Math.max(0, Math.round((event.clientX - box.left) / box.width * (values.length - 1))));
+        const month = addMonths(page.freshness.whole_until, n - values.length);
+        const column = tile0(at);
+        tell(event, monthName(month), [[row[at.kpi], withUnit(values[n], row[at.unit], column)]]);
+      });
+      svg.addEventListener("pointerleave", hush);
+    }
     return svg;
+  }
+
+  function tile0(at) {
+    return page.tiles.find((tile) => tile.columns[at.trend_values] && tile.columns[at.trend_values].name === "trend_values").columns[at.month_to_date];
+  }
+
+  function cards(tile, rows) {
+    const at = Object.fromEntries(tile.columns.map((column, index) => [column.name, index]));
+    return element("div", { class: "cards" }, ...rows.map((row) => {
+      const get = (name) => row[at[name]];
+      const shape = (name) => tile.columns[at[name]];
+      const value = get("sales");
+      const change = get("change_percent");
+      const lines = [element("p", { class: "card-period" }, get("period"))];
+      if (value !== null) lines.push(element("p", { class: "card-value" }, format(value, shape("sales"))));
+      else lines.push(element("p", { class: "card-value none" }, get("note") || "–"));
+      if (change !== null) {
+        lines.push(element("p", { class: "card-change" },
+          element("b", { class: change > 0 ? "up-good" : change < 0 ? "down-bad" : "" }, (change > 0 ? "▲ " : change < 0 ? "▼ " : "") + format(Math.abs(change), shape("change_percent")).replace("+", "")),
+          (get("compared_to") === "month to date" ? " month to date against it" : " against " + get("compared_to") + " (" + format(get("compared_with"), shape("compared_with")) + ")")));
+      }
+      if (value !== null && get("note")) lines.push(element("p", { class: "card-note" }, get("note") + "."));
+      return element("article", { class: "card" }, element("h3", {}, get("headline")), ...lines);
+    }));
+  }
+
+  function choiceButton(dimension, value, shown) {
+    const button = element("button", { type: "button", class: "pick", title: "Show only " + value, "aria-pressed": String(chosen[dimension].includes(value)) }, shown);
+    button.addEventListener("click", () => toggle(dimension, value));
+    return button;
   }
 
   function ranking(tile, rows) {
     const visible = indexed(tile).filter((column) => !column.hidden);
-    const bar = visible.find((column) => column.bar);
-    const most = bar ? Math.max(...rows.map((row) => row[bar.index]), 0) : 0;
-    const kind = (column) => (column === bar ? "major" : isText(column) ? "text" : "minor");
+    const dimension = tile.ranking ? tile.ranking.dimension : null;
+    const isMovement = tile.ranking && tile.ranking.movement;
+    const bar = visible.find((column) => column.bar || column.format === "change");
+    const most = bar ? Math.max(...rows.map((row) => Math.abs(row[bar.index])), 0) : 0;
+    const kind = (column) => (column === bar ? "major" : isText(column) ? "text" : "minor minor-" + column.name);
     const head = element("tr", {}, ...visible.map((column) => element("th", { scope: "col", class: kind(column) }, column.title)));
     const body = rows.map((row, place) => element("tr", {}, ...visible.map((column, n) => {
       const value = row[column.index];
       const shown = format(value, column);
       if (n === 0) {
-        const part = bar && most ? Math.max(row[bar.index], 0) / most : 0;
-        const name = element("span", { class: "name", style: "--part:" + part.toFixed(4) }, element("span", {}, shown));
-        return element("th", { scope: "row", title: shown, "data-value": JSON.stringify(value) }, element("span", { class: "place", "aria-hidden": "true" }, String(place + 1)), name);
+        const part = bar && most ? Math.abs(row[bar.index]) / most : 0;
+        const direction = isMovement ? (row[bar.index] < 0 ? " loss" : " gain") : "";
+        const inner = dimension ? choiceButton(dimension, value, shown) : element("span", {}, shown);
+        const name = element("span", { class: "name" + direction, style: "--part:" + part.toFixed(4) }, inner);
+        const number = isMovement ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
+        return element("th", { scope: "row", "data-value": JSON.stringify(value) }, number, name);
       }
-      return cell(value, shown, { class: kind(column) });
+      const sign = column.format === "change" ? (value > 0 ? " up-good" : " down-bad") : "";
+      return cell(value, shown, { class: kind(column) + sign });
     })));
-    return table(tile, "ranking", head, body);
+    const made = [table(tile, "ranking", head, body)];
+    const period = columnOf(tile, "period");
+    if (period && rows.length) made.push(element("p", { class: "note" }, rows[0][period.index] + "."));
+    return made;
+  }
+
+  // The tooltip -----------------------------------------------------------------------------------
+
+  const tip = document.getElementById("tooltip");
+
+  function tell(event, title, lines) {
+    tip.replaceChildren(element("b", {}, title), ...lines.map(([name, value]) => element("div", {}, element("span", {}, name), element("strong", {}, value))));
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    const left = event.clientX + 16 + box.width > innerWidth ? event.clientX - 16 - box.width : event.clientX + 16;
+    const top = event.clientY + 16 + box.height > innerHeight ? event.clientY - 12 - box.height : event.clientY + 16;
+    tip.style.left = Math.max(4, left) + "px";
+    tip.style.top = Math.max(4, top) + "px";
+  }
+
+  function hush() {
+    tip.hidden = true;
   }
 
   // Charts ----------------------------------------------------------------------------------------
 
-  const EXPRESSIONS = {
-    shortValue(value, key) {
-      const [question, name] = key.split(" ");
-      return short(value, columnOf(page.tiles.find((tile) => tile.key === question), name));
-    },
-    briefValue(value) {
-      return value === null ? "" : numberFormat({ notation: "compact", maximumSignificantDigits: 2 }).format(value).replace(/-/g, "−");
-    },
-    axisMonth(moment, withYear) {
-      const day = new Date(moment);
-      const month = MONTHS[day.getUTCMonth()];
-      return withYear || day.getUTCMonth() === 0 ? [month, String(day.getUTCFullYear())] : month;
-    },
-    axisQuarter(name, isFirst) {
-      const parts = /^(\d{4}) (Q[1-4])$/.exec(name);
-      if (!parts) return name;
-      return isFirst || parts[2] === "Q1" ? [parts[2], parts[1]] : parts[2];
-    },
-  };
+  const STATES = { running: "still running", provisional: "provisional, orders may still be lost" };
+  const STYLES = ["series", "second", "third"];
 
-  const CONFIG = {
-    background: "transparent",
-    font: "inherit",
-    padding: { left: 2, right: 6, top: 8, bottom: 0 },
-    autosize: { type: "fit", contains: "padding" },
-    view: { stroke: null },
-    axis: {
-      domain: false,
-      ticks: false,
-      labelFont: "inherit",
-      labelFontSize: 11.5,
-      labelColor: "var(--ink-3)",
-      labelPadding: 8,
-      grid: false,
-      gridColor: "var(--line-soft)",
-      title: null,
-    },
-    text: { font: "inherit", fontSize: 11.5, color: "var(--ink-2)" },
-  };
-
-  function points(tile, rows) {
-    const axis = columnOf(tile, tile.x);
-    const values = tile.y.map((name) => columnOf(tile, name));
-    return rows.flatMap((row) => values.map((column) => {
-      const day = periodStart(row[axis.index], axis.format);
-      const running = ["month", "quarter", "date"].includes(axis.format) && isRunning(day, axis.format);
-      return {
-        x: axis.format === "quarter" || axis.format === "text" ? row[axis.index] : day,
-        y: row[column.index],
-        series: column.title,
-        running,
-        period: format(row[axis.index], axis) + (running ? " (still running)" : ""),
-        shown: format(row[column.index], column),
-      };
-    }));
+  function niceTicks(low, high, count) {
+    const rough = (high - low) / count || 1;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= rough);
+    const ticks = [];
+    for (let n = Math.floor(low / step); n <= Math.ceil(high / step); n++) ticks.push(Number((n * step).toPrecision(12)));
+    return ticks;
   }
 
-  function specification(tile, data) {
+  function periods(tile, rows) {
     const axis = columnOf(tile, tile.x);
-    const value = columnOf(tile, tile.y[0]);
-    const isTime = axis.format === "month" || axis.format === "date";
+    const state = columnOf(tile, "state");
+    return rows.map((row) => {
+      const day = ["month", "quarter", "date"].includes(axis.format) ? periodStart(row[axis.index], axis.format) : null;
+      const told = state ? row[state.index] : day && isRunning(day, axis.format) ? "running" : "final";
+      return { row, day, state: told, name: format(row[axis.index], axis), label: String(row[axis.index]) };
+    });
+  }
+
+  function draw(tile, place, rows) {
+    const width = Math.max(place.clientWidth, 220);
+    const height = Math.max(place.clientHeight, 200);
     const isBar = tile.display === "bar" || tile.display === "row";
-    const key = tile.key + " " + value.name;
-    const first = data.length ? data[0].x : null;
-    const isLabelled = isBar && data.length <= 14;
-    const x = isTime
-      ? {
-          field: "x", type: "temporal", scale: { type: "utc" },
-          axis: { labelExpr: "axisMonth(datum.value, datum.index === 0)", tickCount: { interval: "month", step: data.length > 18 ? 3 : data.length > 9 ? 2 : 1 }, labelOverlap: "greedy", labelSeparation: 6 },
-        }
-      : {
-          field: "x", type: "ordinal", sort: null, scale: { paddingInner: 0.28, paddingOuter: 0.1 },
-          axis: { domain: true, domainColor: "var(--line)", labelExpr: "axisQuarter(datum.value, datum.value === " + JSON.stringify(first) + ")", labelAngle: 0, labelOverlap: "greedy" },
-        };
-    const y = {
-      field: "y", type: "quantitative",
-      scale: { zero: isBar, nice: true },
-      // Bars that bear their value need no scale beside them.
-      axis: isLabelled ? null : { grid: true, tickCount: 4, labelExpr: "shortValue(datum.value, '" + key + "')" },
-    };
-    const tooltip = [{ field: "period", title: axis.title }, { field: "shown", title: value.title }];
-    const layer = [];
-    const named = [];
-    if (isBar) {
-      layer.push({
-        mark: { type: "bar", cornerRadiusEnd: 4, tooltip: true },
-        encoding: {
-          x, y, tooltip,
-          color: { condition: { test: "datum.running", value: "var(--series-soft)" }, value: "var(--series)" },
-          stroke: { condition: { test: "datum.running", value: "var(--series)" }, value: null },
-          strokeDash: { condition: { test: "datum.running", value: [4, 3] }, value: [1, 0] },
-          strokeWidth: { condition: { test: "datum.running", value: 1.25 }, value: 0 },
-        },
+    const axis = columnOf(tile, tile.x);
+    const series = tile.y.map((name) => columnOf(tile, name));
+    const points = periods(tile, rows);
+    const values = points.flatMap((point) => series.map((column) => point.row[column.index])).filter((value) => value !== null);
+    if (tile.goal) values.push(tile.goal.value);
+    if (isBar) values.push(0);
+    const isLabelled = isBar && (width - 10) / points.length >= 46;
+    const ticks = niceTicks(Math.min(...values), Math.max(...values), 4);
+    const low = isBar ? Math.min(0, ticks[0]) : ticks[0];
+    const high = isLabelled ? Math.max(...values) * 1.02 : ticks[ticks.length - 1];
+    const shown = ticks.map((tick) => brief(tick, series[0]));
+    const left = isLabelled ? 4 : 12 + 6.4 * Math.max(...shown.map((text) => text.length));
+    const [top, right, bottom] = [isLabelled ? 22 : 10, 10, 38];
+    const inner = width - left - right;
+    const y = (value) => top + (height - top - bottom) * (1 - (value - low) / (high - low || 1));
+    const slot = inner / Math.max(points.length, 1);
+    const x = (n) => (isBar ? left + slot * (n + 0.5) : left + (points.length > 1 ? (inner * n) / (points.length - 1) : inner / 2));
+    const svg = drawing("svg", { viewBox: "0 0 " + width + " " + height, width, height, "aria-hidden": "true" });
+
+    if (!isLabelled) {
+      const grid = drawing("g", { class: "grid-lines" });
+      ticks.forEach((tick, n) => {
+        if (y(tick) < top - 1) return;
+        grid.append(drawing("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick) }));
+        grid.append(drawing("text", { class: "mark-text", x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, shown[n]));
       });
-      if (isLabelled) {
-        layer.push({
-          transform: [{ calculate: "briefValue(datum.y)", as: "brief" }],
-          mark: { type: "text", dy: -7, fontSize: data.length > 9 ? 10 : 11, limit: 60, aria: false },
-          encoding: { x, y, text: { field: "brief" } },
-        });
-      }
-    } else {
-      if (tile.goal) {
-        const goal = [{ y: tile.goal.value, label: tile.goal.label }];
-        layer.push({ data: { values: goal }, mark: { type: "rule", color: "var(--limit)", strokeWidth: 1.25, aria: false }, encoding: { y: { field: "y", type: "quantitative" } } });
-        const label = { type: "text", align: "left", baseline: "bottom", x: 2, dy: -4, fontWeight: 600, aria: false };
-        const place = { y: { field: "y", type: "quantitative" }, text: { field: "label" } };
-        named.push({ data: { values: goal }, mark: { ...label, stroke: "var(--surface)", strokeWidth: 4, strokeJoin: "round" }, encoding: place });
-        named.push({ data: { values: goal }, mark: { ...label, color: "var(--limit)" }, encoding: place });
-      }
-      const whole = data.filter((point) => !point.running);
-      const running = data.filter((point) => point.running);
-      const joint = whole.length ? [whole[whole.length - 1]] : [];
-      const line = { type: "line", color: "var(--series)", strokeWidth: 2.25, strokeCap: "round", strokeJoin: "round", invalid: "break-paths-show-path-domains", aria: false };
-      layer.push({ data: { values: whole }, mark: line, encoding: { x, y } });
-      if (running.length) layer.push({ data: { values: [...joint, ...running] }, mark: { ...line, strokeDash: [2, 5] }, encoding: { x, y } });
-      layer.push(...named);
-      layer.push({
-        params: [{ name: "near", select: { type: "point", on: "pointerover", nearest: true, clear: "pointerout" } }],
-        mark: { type: "point", size: 44, filled: true, strokeWidth: 1.75, tooltip: true },
-        encoding: {
-          x, y, tooltip,
-          fill: { condition: { test: "datum.running", value: "var(--surface)" }, value: "var(--series)" },
-          stroke: { value: "var(--series)" },
-          opacity: { condition: [{ param: "near", empty: false, value: 1 }, { test: "datum.running", value: 1 }], value: data.length <= 16 ? 1 : 0 },
-          size: { condition: { param: "near", empty: false, value: 80 }, value: 44 },
-        },
-      });
+      svg.append(grid);
     }
-    return { width: "container", height: "container", data: { values: data }, layer, config: CONFIG };
+    svg.append(periodAxis(points, axis, x, isBar ? slot : inner / Math.max(points.length - 1, 1), height - bottom + 17));
+    if (isBar) svg.append(drawing("line", { class: "base", x1: left, x2: width - right, y1: y(0), y2: y(0) }));
+    else if (!tile.goal && low < 0 && high > 0) svg.append(drawing("line", { class: "base", x1: left, x2: width - right, y1: y(0), y2: y(0) }));
+    if (tile.goal) {
+      svg.append(drawing("g", { class: "mark-rule goal" }, drawing("line", { x1: left, x2: width - right, y1: y(tile.goal.value), y2: y(tile.goal.value) })));
+      const above = y(tile.goal.value) > top + 18;
+      svg.append(drawing("text", { class: "mark-text goal", x: left + 2, y: y(tile.goal.value) + (above ? -6 : 15) }, tile.goal.label));
+    }
+    if (isBar) svg.append(...bars(points, series[0], x, y, slot, isLabelled));
+    else series.forEach((column, n) => svg.append(...line(points, column, x, y, STYLES[n] || "third", slot)));
+
+    const cursor = drawing("line", { class: "cursor", y1: top, y2: height - bottom, visibility: "hidden" });
+    svg.append(cursor);
+    const nearest = (event) => {
+      const at = (event.clientX - svg.getBoundingClientRect().left) * (width / svg.getBoundingClientRect().width);
+      const n = isBar ? Math.floor((at - left) / slot) : Math.round(((at - left) / inner) * (points.length - 1));
+      return Math.min(points.length - 1, Math.max(0, n || 0));
+    };
+    svg.addEventListener("pointermove", (event) => {
+      const n = nearest(event);
+      const point = points[n];
+      if (!isBar) for (const end of ["x1", "x2"]) cursor.setAttribute(end, x(n));
+      if (!isBar) cursor.setAttribute("visibility", "visible");
+      const lines = series.filter((column) => point.row[column.index] !== null).map((column) => [column.title, format(point.row[column.index], column)]);
+      if (!lines.length) lines.push([series[0].title, "none"]);
+      tell(event, point.name + (STATES[point.state] ? ", " + STATES[point.state] : ""), lines);
+    });
+    svg.addEventListener("pointerleave", () => {
+      hush();
+      cursor.setAttribute("visibility", "hidden");
+    });
+    const lower = boundKey("lower");
+    const upper = boundKey("upper");
+    if (points.some((point) => point.day) && lower && upper) {
+      svg.classList.add("pickable");
+      svg.addEventListener("click", (event) => pickPeriod(points[nearest(event)].day, axis.format));
+    }
+    return svg;
   }
 
-  function summary(tile, data) {
-    const known = data.filter((point) => point.y !== null);
+  // Labels that do not touch; the year stands below its first month, and alone where there are many years.
+  function periodAxis(points, axis, x, slot, y) {
+    const group = drawing("g", { class: "axis" });
+    if (axis.format !== "month" && axis.format !== "quarter") {
+      const step = Math.ceil(54 / slot);
+      points.forEach((point, n) => {
+        if (n % step === 0) group.append(drawing("text", { class: "mark-text", x: x(n), y, "text-anchor": "middle" }, point.name));
+      });
+      return group;
+    }
+    const length = lengthOf(axis.format);
+    const step = [1, 2, 3, 6, 12, 24, 60, 120].find((one) => one % length === 0 && (one / length) * slot >= 34) || 120;
+    let year = null;
+    points.forEach((point, n) => {
+      const months = Number(point.day.slice(0, 4)) * 12 + Number(point.day.slice(5, 7)) - 1;
+      if (months % step !== 0 && !(points.length === 1)) return;
+      const own = point.day.slice(0, 4);
+      const text = step >= 12 ? own : axis.format === "quarter" ? point.label.slice(5) : MONTHS[months % 12];
+      group.append(drawing("text", { class: "mark-text", x: x(n), y, "text-anchor": "middle" }, text));
+      if (step < 12 && own !== year) group.append(drawing("text", { class: "mark-text year", x: x(n), y: y + 15, "text-anchor": "middle" }, own));
+      year = own;
+    });
+    return group;
+  }
+
+  function bars(points, column, x, y, slot, isLabelled) {
+    const group = drawing("g", { class: "mark-rect" });
+    const labels = drawing("g", { class: "mark-text bar-labels" });
+    const width = Math.min(slot * 0.72, 74);
+    points.forEach((point, n) => {
+      const value = point.row[column.index];
+      if (value === null) return;
+      const [from, to] = [x(n) - width / 2, x(n) + width / 2];
+      const [head, foot] = [y(Math.max(value, 0)), y(Math.min(value, 0))];
+      const round = Math.min(4, (foot - head) / 2, width / 2);
+      const path = "M" + from + " " + foot + "V" + (head + round) + "Q" + from + " " + head + " " + (from + round) + " " + head +
+        "H" + (to - round) + "Q" + to + " " + head + " " + to + " " + (head + round) + "V" + foot + "Z";
+      group.append(drawing("path", { class: "bar " + point.state, d: path }));
+      if (isLabelled) labels.append(drawing("text", { x: x(n), y: head - 7, "text-anchor": "middle" }, brief(value, column)));
+    });
+    return [group, labels];
+  }
+
+  function line(points, column, x, y, style, slot) {
+    const segments = { solid: "", dashed: "" };
+    const dots = drawing("g", { class: "mark-symbol " + style });
+    points.forEach((point, n) => {
+      const value = point.row[column.index];
+      if (value === null) return;
+      const before = n ? points[n - 1].row[column.index] : null;
+      const kind = point.state === "final" ? "solid" : "dashed";
+      if (before !== null) segments[kind] += "M" + x(n - 1).toFixed(1) + " " + y(before).toFixed(1) + "L" + x(n).toFixed(1) + " " + y(value).toFixed(1);
+      const isAlone = before === null && (n === points.length - 1 || points[n + 1].row[column.index] === null);
+      if (style === "series" ? points.length <= 30 || point.state !== "final" || isAlone : isAlone || column.name.startsWith("expected")) {
+        const [cx, cy, r] = [x(n), y(value), 3.4];
+        const path = "M" + (cx - r) + " " + cy + "a" + r + " " + r + " 0 1 0 " + 2 * r + " 0a" + r + " " + r + " 0 1 0 " + -2 * r + " 0Z";
+        dots.append(drawing("path", { class: point.state, d: path }));
+      }
+    });
+    return [
+      drawing("g", { class: "mark-line " + style }, drawing("path", { d: segments.solid }), drawing("path", { class: "dashed", d: segments.dashed })),
+      dots,
+    ];
+  }
+
+  function legend(tile) {
+    if (tile.y.length < 2) return null;
+    return element("p", { class: "legend", "aria-hidden": "true" }, ...tile.y.map((name, n) => element("span", { class: STYLES[n] || "third" }, columnOf(tile, name).title)));
+  }
+
+  function summary(tile, rows) {
+    const column = columnOf(tile, tile.y[0]);
+    const known = periods(tile, rows).filter((point) => point.row[column.index] !== null);
     if (!known.length) return tile.name + ": no values.";
     const last = known[known.length - 1];
-    return tile.name + ", " + (tile.display === "bar" ? "bar" : "line") + " chart from " + known[0].period + " to " + last.period + ". Latest: " + last.shown + ".";
+    return tile.name + ", " + (tile.display === "bar" ? "bar" : "line") + " chart from " + known[0].name + " to " + last.name +
+      ". Latest: " + format(last.row[column.index], column) + (STATES[last.state] ? ", " + STATES[last.state] : "") + ".";
   }
 
-  async function drawChart(tile, body, rows) {
-    const data = points(tile, rows);
-    const chart = element("div", { class: "chart", role: "img", "aria-label": summary(tile, data) });
-    const inner = element("div", { "aria-hidden": "true" });
-    chart.append(inner);
-    body.replaceChildren(chart);
-    const result = await window.vegaEmbed(inner, specification(tile, data), { actions: false, renderer: "svg", mode: "vega-lite", expressionFunctions: EXPRESSIONS, tooltip: { theme: "page", disableDefaultStyle: true } });
-    views.set(tile.key, result);
+  function chart(tile, body, rows) {
+    const frame = element("div", { class: "chart", role: "img", "aria-label": summary(tile, rows) });
+    body.replaceChildren(...[legend(tile), frame].filter(Boolean));
+    frame.append(draw(tile, frame, rows));
   }
 
   // The page --------------------------------------------------------------------------------------
-
-  function isRanking(tile) {
-    return Boolean(tile.ranking) || tile.columns.some((column) => column.bar);
-  }
 
   function hasValues(tile, rows) {
     return tile.y.some((name) => rows.some((row) => row[columnOf(tile, name).index] !== null));
@@ -476,41 +627,76 @@
   async function show(tile) {
     const section = document.getElementById("tile-" + tile.key);
     const body = section.querySelector(".body");
-    const rows = rowsOf(tile);
-    if (views.has(tile.key)) {
-      views.get(tile.key).finalize();
-      views.delete(tile.key);
-    }
     tellScope(tile, section.querySelector(".scope"));
-    const isChart = tile.display !== "table";
-    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, "Nothing for this choice."));
-    else if (isChart && !hasValues(tile, rows)) body.replaceChildren(element("p", { class: "empty" }, "No values yet."));
-    else if (isChart) await drawChart(tile, body, rows);
-    else if (tile.columns.some((column) => column.format === "sparkline")) body.replaceChildren(figures(tile, rows));
-    else if (isRanking(tile)) body.replaceChildren(ranking(tile, rows));
-    else body.replaceChildren(plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden)));
-    if (isChart) section.querySelector(".numbers").replaceChildren(plainTable(tile, rows, indexed(tile)));
+    let rows = rowsOf(tile);
+    let trouble = null;
+    if (rows === null && isServed) {
+      try {
+        rows = await ask(tile);
+      } catch (error) {
+        trouble = "The server cannot be asked: " + error.message + ".";
+      }
+    } else if (rows === null) {
+      trouble = "This file shows one " + tile.choices.join(" or ").replace("_", " ") + " at a time here. For several at once: oceanrecords dashboard serve";
+    }
+    shownRows.set(tile.key, rows || []);
+    if (trouble) body.replaceChildren(element("p", { class: "empty" }, trouble));
+    else render(tile, body, rows);
+    const numbers = section.querySelector(".numbers");
+    if (numbers) numbers.replaceChildren(plainTable(tile, rows || [], indexed(tile).filter((column) => !column.hidden)));
   }
 
-  // A tile that does not follow a filter that is set says so.
+  function render(tile, body, rows) {
+    const isChart = !["table", "cards"].includes(tile.display);
+    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, tile.ranking && tile.ranking.movement ? bulk.cube.hasEarlier ? "No two full periods to compare among the months of this page." : "No two full periods to compare." : "Nothing for this choice."));
+    else if (tile.display === "cards") body.replaceChildren(cards(tile, rows));
+    else if (isChart && !hasValues(tile, rows)) body.replaceChildren(element("p", { class: "empty" }, "No values yet."));
+    else if (isChart) chart(tile, body, rows);
+    else if (tile.columns.some((column) => column.name === "trend_values")) body.replaceChildren(...figures(tile, rows));
+    else if (tile.ranking || tile.columns.some((column) => column.bar)) body.replaceChildren(...ranking(tile, rows));
+    else body.replaceChildren(element("div", { class: "wide", tabindex: "0", role: "group", "aria-label": tile.name }, plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden))));
+  }
+
+  // A tile that does not follow a choice says so.
   function tellScope(tile, place) {
-    const follows = new Set([...tile.choices, ...Object.keys(tile.bounds)]);
-    const left = page.filters.filter((one) => chosen[one.key] && !follows.has(one.key));
-    const names = left.filter((one) => one.type !== "date").map((one) => one.name.toLowerCase());
-    if (left.some((one) => one.type === "date")) names.unshift("months");
+    const follows = new Set([...tile.choices, ...Object.keys(tile.bounds), ...(tile.ranking ? PLACES : [])]);
+    const left = [...page.filters.map((one) => one.key), ...PLACES.filter((name) => !MULTIPLE.includes(name))].filter((key) => isChosen(key) && !follows.has(key));
+    const names = left.filter((key) => !DATES.includes(key)).map((key) => (PLACE_NAMES[key] || page.filters.find((one) => one.key === key).name).toLowerCase());
+    if (left.some((key) => DATES.includes(key))) names.unshift("months");
     place.hidden = !names.length;
     place.textContent = names.length ? "Does not follow the choice of " + names.join(" and ") + "." : "";
   }
 
+  function isChosen(key) {
+    return Array.isArray(chosen[key]) ? chosen[key].length > 0 : Boolean(chosen[key]);
+  }
+
   // What is chosen shows at once, before anything is drawn.
   function tellChoice() {
-    const active = page.filters.filter((one) => chosen[one.key]);
+    const keys = [...page.filters.map((one) => one.key), ...PLACES.filter((name) => !MULTIPLE.includes(name))];
+    const active = keys.filter(isChosen);
     document.getElementById("reset").disabled = !active.length;
     for (const one of page.filters) {
       const field = document.getElementById("filter-" + one.key);
-      field.closest(".filter").classList.toggle("active", Boolean(chosen[one.key]));
+      field.closest(".filter").classList.toggle("active", isChosen(one.key));
+      if (one.type === "date") field.value = chosen[one.key];
+      else if (MULTIPLE.includes(one.key)) {
+        for (const box of field.querySelectorAll("input")) box.checked = chosen[one.key].includes(box.value);
+        const count = chosen[one.key].length;
+        document.getElementById("said-" + one.key).textContent = count ? (count === 1 ? chosen[one.key][0] : count + " chosen") : "All";
+      }
     }
-    const words = active.map((one) => one.name + ": " + (one.type === "date" ? monthName(chosen[one.key]) : chosen[one.key]));
+    const extra = PLACES.filter((name) => !MULTIPLE.includes(name)).flatMap((name) => chosen[name].map((value) => {
+      const chip = element("button", { type: "button", class: "chip", title: "Remove this choice" }, PLACE_NAMES[name] + ": " + value + " ✕");
+      chip.addEventListener("click", () => toggle(name, value));
+      return chip;
+    }));
+    document.getElementById("chips").replaceChildren(...extra);
+    tellPreset();
+    const words = active.map((key) => {
+      const title = PLACE_NAMES[key] || page.filters.find((one) => one.key === key).name;
+      return title + ": " + (DATES.includes(key) ? monthName(chosen[key]) : chosen[key].join(", "));
+    });
     document.getElementById("chosen").textContent = words.length ? words.join(" · ") : "All countries, products and months";
   }
 
@@ -521,52 +707,143 @@
   function showAll() {
     waiting += 1;
     tellChoice();
+    hush();
     document.body.dataset.state = "drawing";
     queue = queue.then(async () => {
       try {
-        if (waiting === 1) await drawAll();
+        if (waiting === 1) await Promise.all(page.tiles.map(show));
       } finally {
         waiting -= 1;
+        if (!waiting) document.body.dataset.state = "ready";
       }
     });
     return queue;
   }
 
-  async function drawAll() {
-    await Promise.all(page.tiles.map(show));
-    if (waiting === 1) document.body.dataset.state = "ready";
+  function changed() {
+    writeAddress();
+    return showAll();
+  }
+
+  function toggle(key, value) {
+    chosen[key] = chosen[key].includes(value) ? chosen[key].filter((one) => one !== value) : [value];
+    changed();
+  }
+
+  function pickPeriod(day, kind) {
+    const lower = boundKey("lower");
+    const upper = boundKey("upper");
+    const months = monthsOffered();
+    const last = addMonths(day, lengthOf(kind) - 1);
+    const first = months.find((month) => month >= day) || "";
+    const end = [...months].reverse().find((month) => month <= last) || "";
+    const isSame = chosen[lower] === first && chosen[upper] === end;
+    chosen[lower] = isSame ? "" : first;
+    chosen[upper] = isSame ? "" : end;
+    changed();
+  }
+
+  function monthsOffered() {
+    const field = DATES.length && document.getElementById("filter-" + DATES[0]);
+    return field ? [...field.options].map((option) => option.value).filter(Boolean).sort() : [];
+  }
+
+  // Presets, by full months of the business's own today.
+  function presets() {
+    const running = page.freshness.today.slice(0, 8) + "01";
+    const last = addMonths(running, -1);
+    return [
+      ["Any time", "", ""],
+      ["This month", running, running],
+      ["Last full month", last, last],
+      ["Last 3 full months", addMonths(last, -2), last],
+      ["Last 12 full months", addMonths(last, -11), last],
+      ["Year to date", running.slice(0, 4) + "-01-01", running],
+      ["Last year", Number(running.slice(0, 4)) - 1 + "-01-01", Number(running.slice(0, 4)) - 1 + "-12-01"],
+    ];
+  }
+
+  function clipped(first, last) {
+    const months = monthsOffered();
+    if (!first || !months.length) return ["", ""];
+    const from = months.find((month) => month >= first);
+    const to = [...months].reverse().find((month) => month <= last);
+    return from && to && from <= to ? [from, to] : null;
+  }
+
+  function tellPreset() {
+    const field = document.getElementById("preset");
+    if (!field) return;
+    const lower = boundKey("lower");
+    const upper = boundKey("upper");
+    if (!lower || !upper) {
+      field.closest(".filter").hidden = true;
+      return;
+    }
+    const options = presets().map(([name, first, last]) => [name, clipped(first, last)]).filter(([, range]) => range);
+    const index = options.findIndex(([, range]) => range[0] === chosen[lower] && range[1] === chosen[upper]);
+    field.replaceChildren(...options.map(([name, range]) => element("option", { value: range.join() }, name)));
+    if (index < 0) field.append(element("option", { value: "custom" }, "Custom"));
+    field.selectedIndex = index < 0 ? options.length : index;
+    field.closest(".filter").classList.toggle("active", index !== 0);
   }
 
   function readAddress() {
     const given = new URLSearchParams(location.hash.slice(1));
-    for (const one of page.filters) {
-      const field = document.getElementById("filter-" + one.key);
-      const value = given.get(one.key) || "";
-      field.value = value;
-      chosen[one.key] = field.value === value ? value : "";
-      if (field.value !== value) field.value = "";
+    const months = monthsOffered();
+    for (const key of DATES) chosen[key] = months.includes(given.get(key)) ? given.get(key) : "";
+    for (const key of new Set([...MULTIPLE, ...PLACES])) {
+      const filter = page.filters.find((one) => one.key === key);
+      const known = filter ? filter.values : bulk.cube ? bulk.cube.members[key] : [];
+      chosen[key] = given.getAll(key).filter((value) => known.includes(value));
     }
   }
 
   function writeAddress() {
     const given = new URLSearchParams();
-    for (const one of page.filters) if (chosen[one.key]) given.set(one.key, chosen[one.key]);
+    for (const key of DATES) if (chosen[key]) given.set(key, chosen[key]);
+    for (const key of new Set([...MULTIPLE, ...PLACES])) for (const value of chosen[key]) given.append(key, value);
     history.replaceState(null, "", "#" + given);
   }
 
   function choose(event) {
-    chosen[event.target.name] = event.target.value;
-    // A range that ends before it begins has nothing in it: the other end follows.
-    const ends = dateFilters.map((one) => one.key);
-    const lower = ends.find((key) => page.tiles.some((tile) => tile.bounds[key] === "lower"));
-    const upper = ends.find((key) => page.tiles.some((tile) => tile.bounds[key] === "upper"));
-    if (lower && upper && chosen[lower] && chosen[upper] && chosen[lower] > chosen[upper]) {
-      const other = event.target.name === lower ? upper : lower;
-      chosen[other] = event.target.value;
-      document.getElementById("filter-" + other).value = event.target.value;
+    const field = event.target;
+    const lower = boundKey("lower");
+    const upper = boundKey("upper");
+    if (field.id === "preset") {
+      if (field.value === "custom") return;
+      [chosen[lower], chosen[upper]] = field.value.split(",");
+    } else if (field.type === "checkbox") {
+      chosen[field.name] = [...document.querySelectorAll("#filter-" + field.name + " input:checked")].map((box) => box.value);
+    } else {
+      chosen[field.name] = field.value;
+      // A range that ends before it begins has nothing in it: the other end follows.
+      if (lower && upper && chosen[lower] && chosen[upper] && chosen[lower] > chosen[upper]) {
+        chosen[field.name === lower ? upper : lower] = field.value;
+      }
     }
-    writeAddress();
-    showAll();
+    changed();
+  }
+
+  // CSV -------------------------------------------------------------------------------------------
+
+  function csvOf(key) {
+    const tile = page.tiles.find((one) => one.key === key);
+    // A text that begins like a formula is not one for a spreadsheet.
+    const quoted = (value) => {
+      if (value === null || value === undefined) return "";
+      const text = Array.isArray(value) ? value.join(" ") : String(value);
+      const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? "'" + text : text;
+      return /[",\r\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
+    };
+    const lines = [tile.columns.map((column) => column.name), ...shownRows.get(key)];
+    return lines.map((row) => row.map(quoted).join(",")).join("\r\n") + "\r\n";
+  }
+
+  function saveCsv(key) {
+    const link = element("a", { download: key + ".csv", href: URL.createObjectURL(new Blob(["\ufeff" + csvOf(key)], { type: "text/csv" })) });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
   // How fresh it is -------------------------------------------------------------------------------
@@ -596,8 +873,8 @@
       ["Last run", fresh.last_run_id ? "no. " + fresh.last_run_id + ", " + fresh.last_run_status + " " + moment(fresh.last_run_at) : "none yet"],
       ["Last successful run", fresh.last_successful_run_id ? "no. " + fresh.last_successful_run_id + ", " + moment(fresh.last_successful_run_at) : "none yet"],
       ["Page written", moment(fresh.read_at)],
-      ["Today", moment(fresh.today + "T12:00:00Z").replace(/,.*/, "")],
-      ["Time zone", fresh.time_zone],
+      ["Today", Number(fresh.today.slice(8, 10)) + " " + monthName(fresh.today)],
+      ["Days in time zone", fresh.time_zone],
       ["Amounts in", page.currency],
     ];
     document.getElementById("facts").replaceChildren(...facts.map(([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text))));
@@ -614,6 +891,14 @@
     }
   }
 
+  function redrawCharts() {
+    for (const tile of page.tiles) {
+      if (["table", "cards"].includes(tile.display) || !shownRows.has(tile.key)) continue;
+      const body = document.querySelector("#tile-" + tile.key + " .body");
+      if (body.querySelector(".chart")) render(tile, body, shownRows.get(tile.key));
+    }
+  }
+
   function start() {
     const root = document.documentElement;
     const theme = new URLSearchParams(location.search).get("theme") || remembered();
@@ -627,18 +912,42 @@
     const form = document.getElementById("filters");
     form.addEventListener("change", choose);
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => {
-      for (const one of page.filters) chosen[one.key] = "";
-      writeAddress();
-      showAll();
+    form.addEventListener("reset", (event) => {
+      event.preventDefault();
+      for (const key of Object.keys(chosen)) chosen[key] = Array.isArray(chosen[key]) ? [] : "";
+      changed();
+    });
+    document.addEventListener("click", (event) => {
+      for (const list of document.querySelectorAll("details.multi[open]")) if (!list.contains(event.target)) list.open = false;
+      const save = event.target.closest && event.target.closest("[data-csv]");
+      if (save) saveCsv(save.dataset.csv);
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      hush();
+      for (const list of document.querySelectorAll("details.multi[open]")) {
+        list.open = false;
+        list.querySelector("summary").focus();
+      }
+    });
+    window.addEventListener("scroll", hush, { passive: true });
+    let width = innerWidth;
+    let timer = 0;
+    window.addEventListener("resize", () => {
+      if (innerWidth === width) return;
+      width = innerWidth;
+      clearTimeout(timer);
+      timer = setTimeout(redrawCharts, 120);
     });
     window.addEventListener("hashchange", () => {
       readAddress();
       showAll();
     });
     tellFreshness();
-    readAddress();
-    unpack().then(showAll).catch((error) => {
+    unpack().then(() => {
+      readAddress();
+      return showAll();
+    }).catch((error) => {
       document.body.dataset.state = "failed";
       const told = element("p", { class: "empty" }, "The figures cannot be shown by this browser: " + error.message);
       document.getElementById("tiles").prepend(told);

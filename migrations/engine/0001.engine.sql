@@ -95,6 +95,7 @@ CREATE TABLE etl.dimension (
     dimension_table regclass NOT NULL UNIQUE,
     transform_view regclass,
     history_view regclass,
+    expected_view regclass CHECK (expected_view IS NULL OR transform_view IS NULL),
     surrogate_key name NOT NULL,
     business_key name[] NOT NULL CHECK (cardinality(business_key) > 0)
 );
@@ -103,6 +104,7 @@ COMMENT ON COLUMN etl.dimension.dimension IS 'Name of the dimension; also the na
 COMMENT ON COLUMN etl.dimension.dimension_table IS 'Table of the dimension.';
 COMMENT ON COLUMN etl.dimension.transform_view IS 'View that gives one row a member as it is now: business key, attributes, effective_at, deleted_at. NULL for a dimension that is filled once and for all, such as a calendar.';
 COMMENT ON COLUMN etl.dimension.history_view IS 'View over a log of the source, where it keeps one: business key, valid_from and the attributes that the log tells.';
+COMMENT ON COLUMN etl.dimension.expected_view IS 'Of a dimension that nothing loads: view of the rows that it should hold, all columns of its table. A reconciliation compares it; NULL where there is none.';
 COMMENT ON COLUMN etl.dimension.surrogate_key IS 'Surrogate key column, an identity.';
 COMMENT ON COLUMN etl.dimension.business_key IS 'Columns that identify a member.';
 

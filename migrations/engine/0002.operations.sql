@@ -82,8 +82,11 @@ CREATE TABLE etl.reconciliation (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
     objects text[],
+    slices integer NOT NULL DEFAULT 1 CHECK (slices > 0),
+    slice integer NOT NULL DEFAULT 0 CHECK (slice >= 0 AND slice < slices),
     status text NOT NULL CHECK (status IN ('equal', 'different', 'incomplete')),
     differences bigint NOT NULL,
+    left_out jsonb NOT NULL DEFAULT '{}',
     repair_requested_at timestamptz
 );
 COMMENT ON TABLE etl.reconciliation IS 'Comparisons of source, stage and stars, each on one snapshot.';
@@ -91,18 +94,36 @@ COMMENT ON COLUMN etl.reconciliation.reconciliation_id IS 'Number of the reconci
 COMMENT ON COLUMN etl.reconciliation.started_at IS 'Start.';
 COMMENT ON COLUMN etl.reconciliation.ended_at IS 'End.';
 COMMENT ON COLUMN etl.reconciliation.objects IS 'Objects that it was confined to; NULL for all.';
-COMMENT ON COLUMN etl.reconciliation.status IS 'equal; different; incomplete when nothing differs but some object could not be compared.';
+COMMENT ON COLUMN etl.reconciliation.slices IS 'Into how many slices the keys are divided; 1 when everything was compared.';
+COMMENT ON COLUMN etl.reconciliation.slice IS 'Slice that was compared, from 0.';
+COMMENT ON COLUMN etl.reconciliation.left_out IS 'Rows left out of all objects, by reason, as in etl.reconciliation_object.';
+COMMENT ON COLUMN etl.reconciliation.status IS 'equal; different; incomplete when nothing differs but some object could not be compared, or rows wait for a load. It is incomplete until it ends.';
 COMMENT ON COLUMN etl.reconciliation.differences IS 'Number of differing rows.';
 COMMENT ON COLUMN etl.reconciliation.repair_requested_at IS 'When the repair of what differs was handed to the next run.';
+
+CREATE TABLE etl.default_member (
+    dimension name NOT NULL REFERENCES etl.dimension ON DELETE CASCADE,
+    surrogate_key bigint NOT NULL CHECK (surrogate_key < 0),
+    member jsonb NOT NULL,
+    PRIMARY KEY (dimension, surrogate_key)
+);
+COMMENT ON TABLE etl.default_member IS 'Default members of the dimensions (-1 Unknown, -2 Not Yet) as they were when etl.build() first saw them. To change one, change its row in the dimension, delete it here, and CALL etl.build().';
+COMMENT ON COLUMN etl.default_member.dimension IS 'Dimension.';
+COMMENT ON COLUMN etl.default_member.surrogate_key IS 'Surrogate key, below 0.';
+COMMENT ON COLUMN etl.default_member.member IS 'The row, without run_id.';
 
 CREATE TABLE etl.reconciliation_object (
     reconciliation_id bigint NOT NULL REFERENCES etl.reconciliation ON DELETE CASCADE,
     object name NOT NULL,
-    comparison text NOT NULL CHECK (comparison IN ('source to stage', 'stage to dimension', 'stage to fact', 'fact to aggregate')),
+    position bigint NOT NULL,
+    comparison text NOT NULL CHECK (
+        comparison IN ('source to stage', 'stage to dimension', 'stage to fact', 'fact to aggregate', 'fact to queue', 'claim to row')
+    ),
     status text NOT NULL CHECK (status IN ('equal', 'different', 'skipped')),
     expected_rows bigint,
     actual_rows bigint,
     ignored_rows bigint,
+    left_out jsonb NOT NULL DEFAULT '{}',
     expected_sums jsonb,
     actual_sums jsonb,
     buckets integer,
@@ -114,12 +135,14 @@ CREATE TABLE etl.reconciliation_object (
 );
 COMMENT ON TABLE etl.reconciliation_object IS 'What a reconciliation found for each object.';
 COMMENT ON COLUMN etl.reconciliation_object.reconciliation_id IS 'Reconciliation.';
-COMMENT ON COLUMN etl.reconciliation_object.object IS 'Source table, dimension, fact or aggregate.';
+COMMENT ON COLUMN etl.reconciliation_object.object IS 'Source table, dimension, fact, aggregate, reprocessing_queue or quarantine.';
+COMMENT ON COLUMN etl.reconciliation_object.position IS 'Place in the order from the source on.';
 COMMENT ON COLUMN etl.reconciliation_object.comparison IS 'Which two layers were compared.';
 COMMENT ON COLUMN etl.reconciliation_object.status IS 'equal, different, or skipped with the reason as message.';
 COMMENT ON COLUMN etl.reconciliation_object.expected_rows IS 'Rows that there should be.';
 COMMENT ON COLUMN etl.reconciliation_object.actual_rows IS 'Rows that there are.';
-COMMENT ON COLUMN etl.reconciliation_object.ignored_rows IS 'Keys left out on both sides: changed in the source since the watermark, pending, queued, in quarantine, or following from a difference further up.';
+COMMENT ON COLUMN etl.reconciliation_object.ignored_rows IS 'Rows left out, for whatever reason.';
+COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'The same by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; pending: they differ, and wait for a load; following: they differ as something further up does.';
 COMMENT ON COLUMN etl.reconciliation_object.expected_sums IS 'Sums of the numeric columns as they should be.';
 COMMENT ON COLUMN etl.reconciliation_object.actual_sums IS 'Sums of the numeric columns as they are.';
 COMMENT ON COLUMN etl.reconciliation_object.buckets IS 'Number of buckets of keys whose checksums were compared; NULL where rows were compared at once.';

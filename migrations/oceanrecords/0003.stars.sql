@@ -217,6 +217,7 @@ CREATE TABLE dwh.fact_order (
     ordered_at timestamptz NOT NULL,
     shipped_at timestamptz,
     delivered_at timestamptz,
+    lost_at timestamptz,
     line_count integer NOT NULL,
     quantity bigint NOT NULL,
     gross_amount numeric(14, 2) NOT NULL,
@@ -240,6 +241,7 @@ COMMENT ON COLUMN dwh.fact_order.delivered_date_key IS 'Date of delivery; -2 whi
 COMMENT ON COLUMN dwh.fact_order.ordered_at IS 'Moment of the order.';
 COMMENT ON COLUMN dwh.fact_order.shipped_at IS 'Moment of shipping.';
 COMMENT ON COLUMN dwh.fact_order.delivered_at IS 'Moment of delivery.';
+COMMENT ON COLUMN dwh.fact_order.lost_at IS 'Moment at which a lost order was cancelled or refunded; NULL if the order is not lost, or if the moment is unknown.';
 COMMENT ON COLUMN dwh.fact_order.line_count IS 'Measure: lines.';
 COMMENT ON COLUMN dwh.fact_order.quantity IS 'Measure: pieces.';
 COMMENT ON COLUMN dwh.fact_order.gross_amount IS 'Measure: quantity by unit price over all lines, in the business currency.';

@@ -24,6 +24,23 @@ COMMENT ON COLUMN dwh.agg_order_daily.fulfilled_orders IS 'Measure: orders deliv
 COMMENT ON COLUMN dwh.agg_order_daily.hours_to_fulfil IS 'Measure: hours from order to delivery, summed over the orders delivered on the day.';
 COMMENT ON COLUMN dwh.agg_order_daily.run_id IS 'Run that last wrote the row.';
 
+CREATE TABLE dwh.agg_order_lost_daily (
+    day date NOT NULL,
+    lost_on date NOT NULL,
+    country text NOT NULL,
+    lost_orders bigint NOT NULL,
+    lost_amount numeric NOT NULL,
+    run_id bigint NOT NULL,
+    PRIMARY KEY (day, lost_on, country)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dwh.agg_order_lost_daily IS 'Lost orders by day of order and day of loss: what was known of a period at an earlier date. Grain: a day of order, a day of loss and a country.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.day IS 'Day of the order, in the business time zone.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_on IS 'Day of the cancellation or refund; the day of the order if the moment of loss is unknown.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.country IS 'Country that the orders went to; Unknown while the address is not known.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_orders IS 'Measure: orders placed on the one day and lost on the other.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_amount IS 'Measure: gross amount of these orders, in the business currency.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.run_id IS 'Run that last wrote the row.';
+
 CREATE TABLE dwh.agg_product_monthly (
     country text NOT NULL,
     month_start date NOT NULL,
@@ -169,3 +186,32 @@ COMMENT ON COLUMN kpi.lost_order_limit.valid_from IS 'First day, by date of orde
 COMMENT ON COLUMN kpi.lost_order_limit.limit_share IS 'Lost orders by orders, from 0 to 1: 0.05 is five percent.';
 INSERT INTO kpi.lost_order_limit (valid_from, limit_share)
 VALUES ('-infinity', 0.08);
+
+-- What business users set and read ---------------------------------------------------------------------------------------
+
+CREATE TABLE kpi.sales_target (
+    month_start date NOT NULL CHECK (month_start = date_trunc('month', month_start::timestamp)::date),
+    country text NOT NULL DEFAULT 'All countries' CHECK (country <> ''),
+    sales numeric(14, 2) NOT NULL CHECK (sales >= 0),
+    PRIMARY KEY (month_start, country)
+);
+COMMENT ON TABLE kpi.sales_target IS 'Targets of sales by month, optional: for all countries together, or by country.';
+COMMENT ON COLUMN kpi.sales_target.month_start IS 'First day of the month.';
+COMMENT ON COLUMN kpi.sales_target.country IS 'Name of the country as in kpi.country, or All countries.';
+COMMENT ON COLUMN kpi.sales_target.sales IS 'Target of the month, in the business currency.';
+
+CREATE TABLE kpi.definition (
+    kpi text PRIMARY KEY,
+    position smallint NOT NULL,
+    unit text NOT NULL,
+    definition text NOT NULL,
+    leaves_out text NOT NULL,
+    as_of text NOT NULL
+);
+COMMENT ON TABLE kpi.definition IS 'What each figure means, in one place: shown on the dashboard, in Metabase and by the command line.';
+COMMENT ON COLUMN kpi.definition.kpi IS 'Name of the figure, as everywhere.';
+COMMENT ON COLUMN kpi.definition.position IS 'Order.';
+COMMENT ON COLUMN kpi.definition.unit IS 'Unit; currency stands for the business currency (setting currency).';
+COMMENT ON COLUMN kpi.definition.definition IS 'What counts.';
+COMMENT ON COLUMN kpi.definition.leaves_out IS 'What does not count.';
+COMMENT ON COLUMN kpi.definition.as_of IS 'The day on which it counts, and how long it may change.';

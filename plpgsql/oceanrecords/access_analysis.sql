@@ -161,6 +161,16 @@ $rows$,
         'oceanrecords'
     ),
     (
+        'agg_order_lost_daily',
+        $rows$
+SELECT a.*
+FROM dwh.agg_order_lost_daily AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
         'agg_product_monthly',
         $rows$
 SELECT a.*
@@ -319,12 +329,13 @@ FROM (
         ('dwh', '{fact_order}', 'internal', '{order_id,customer_key,address_key,payment_key,status_key}'),
         (
             'dwh', '{fact_order}', 'public',
-            '{ordered_date_key,shipped_date_key,delivered_date_key,ordered_at,shipped_at,delivered_at,line_count,quantity,gross_amount,'
+            '{ordered_date_key,shipped_date_key,delivered_date_key,ordered_at,shipped_at,delivered_at,lost_at,line_count,quantity,gross_amount,'
             || 'hours_to_fulfil,is_lost}'
         ),
         ('dwh', '{fact_order_line}', 'internal', '{order_id,product_key,supplier_key}'),
         ('dwh', '{fact_order_line}', 'public', '{line_number,ordered_date_key,ordered_at,quantity,unit_price,amount}'),
         ('dwh', '{agg_order_daily}', 'public', '{day,country,orders,lost_orders,sales,fulfilled_orders,hours_to_fulfil}'),
+        ('dwh', '{agg_order_lost_daily}', 'public', '{day,lost_on,country,lost_orders,lost_amount}'),
         (
             'dwh', '{agg_product_country,agg_product_monthly,agg_product_total,agg_product_total_monthly,agg_product_total_quarterly}',
             'internal', '{product_id}'

@@ -13,6 +13,7 @@ SELECT
     o.ordered_at,
     o.shipped_at,
     o.delivered_at,
+    CASE WHEN s.is_lost THEN coalesce(o.cancelled_at, o.refunded_at) END AS lost_at,
     coalesce(l.line_count, 0) AS line_count,
     coalesce(l.quantity, 0) AS quantity,
     coalesce(l.gross_amount, 0) AS gross_amount,
@@ -44,6 +45,7 @@ COMMENT ON COLUMN work.fact_order.delivered_on IS 'Date of delivery.';
 COMMENT ON COLUMN work.fact_order.ordered_at IS 'Moment of the order.';
 COMMENT ON COLUMN work.fact_order.shipped_at IS 'Moment of shipping.';
 COMMENT ON COLUMN work.fact_order.delivered_at IS 'Moment of delivery.';
+COMMENT ON COLUMN work.fact_order.lost_at IS 'Moment of the cancellation or refund of a lost order.';
 COMMENT ON COLUMN work.fact_order.line_count IS 'Lines.';
 COMMENT ON COLUMN work.fact_order.quantity IS 'Pieces.';
 COMMENT ON COLUMN work.fact_order.gross_amount IS 'Quantity by unit price over all lines, in the business currency.';

@@ -4,7 +4,11 @@
 INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
     ('currency', 'EUR', 'currency', 'Currency of all amounts, ISO 4217: the business currency.'),
-    ('business_date', '', 'date', 'Date that the key figures take for today, when the business plays another day than the calendar''s; empty for today.')
+    (
+        'business_date', '', 'date',
+        'Date that the KPIs take for today, if the business plays another day than the calendar; empty for today. '
+        || 'What happened after it does not count.'
+    )
 ON CONFLICT (name) DO UPDATE
 SET value_type = excluded.value_type,
     description = excluded.description
@@ -33,6 +37,8 @@ moment AS (
         s.stale_after,
         l.complete_until,
         coalesce(s.business_date, (now() AT TIME ZONE s.time_zone)::date) AS today,
+        -- What happened after a day that is played is not known on that day.
+        coalesce(s.business_date, 'infinity') AS horizon,
         -- A day that is played has nothing to do with the moment of the last load.
         CASE WHEN s.business_date IS NULL THEN (l.complete_until AT TIME ZONE s.time_zone)::date END AS loaded_on
     FROM setting AS s
@@ -48,7 +54,8 @@ SELECT
     date_trunc('month', m.today)::date AS month_start,
     greatest(least(m.today, m.loaded_on) - date_trunc('month', m.today)::date, 0) AS whole_days,
     coalesce((SELECT min(a.day) FROM dwh.agg_order_daily AS a), m.today) AS first_day,
-    greatest((SELECT max(a.day) FROM dwh.agg_order_daily AS a), m.today) AS last_day
+    least(greatest((SELECT max(a.day) FROM dwh.agg_order_daily AS a), m.today), m.horizon) AS last_day,
+    m.horizon
 FROM moment AS m;
 
 COMMENT ON VIEW work.kpi_clock IS 'The one row that says what today is and how far the figures are complete.';
@@ -61,4 +68,5 @@ COMMENT ON COLUMN work.kpi_clock.whole_until IS 'First day that is not over, or 
 COMMENT ON COLUMN work.kpi_clock.month_start IS 'First day of the running month.';
 COMMENT ON COLUMN work.kpi_clock.whole_days IS 'Days of the running month that are over and loaded.';
 COMMENT ON COLUMN work.kpi_clock.first_day IS 'First day with an order; today when there is none.';
-COMMENT ON COLUMN work.kpi_clock.last_day IS 'Last day with an order, today at least.';
+COMMENT ON COLUMN work.kpi_clock.last_day IS 'Last day with an order, today at least; today if setting business_date says which day that is.';
+COMMENT ON COLUMN work.kpi_clock.horizon IS 'Last day on which events count: setting business_date, or infinity.';

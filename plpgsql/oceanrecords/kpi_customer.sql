@@ -70,21 +70,3 @@ COMMENT ON COLUMN kpi.customer_count.quarter_start IS 'First day of the quarter,
 COMMENT ON COLUMN kpi.customer_count.quarter_name IS 'Year and quarter, such as 2025 Q1.';
 COMMENT ON COLUMN kpi.customer_count.is_complete IS 'Whether all days of the quarter are over and loaded.';
 COMMENT ON COLUMN kpi.customer_count.unique_customers IS 'Different customers with at least one order in the quarter, lost ones included. Orders whose customer is not known yet are nobody''s.';
-
-CREATE OR REPLACE VIEW kpi.customer_quarterly AS
-SELECT
-    a.quarter_start,
-    to_char(a.quarter_start, 'YYYY "Q"Q') AS quarter_name,
-    a.country,
-    a.customer_id,
-    a.orders
-FROM dwh.agg_customer_quarterly AS a
--- Orders whose customer is not known yet are nobody: they come in with their customer.
-WHERE a.customer_id <> -1;
-
-COMMENT ON VIEW kpi.customer_quarterly IS 'Customers who ordered, by quarter and country: count the different ones. Unit: orders. Source: dwh.fact_order.';
-COMMENT ON COLUMN kpi.customer_quarterly.quarter_start IS 'First day of the quarter, in the business time zone.';
-COMMENT ON COLUMN kpi.customer_quarterly.quarter_name IS 'Year and quarter, such as 2025 Q1.';
-COMMENT ON COLUMN kpi.customer_quarterly.country IS 'Country that the orders went to.';
-COMMENT ON COLUMN kpi.customer_quarterly.customer_id IS 'Customer; the same person in several countries is one customer.';
-COMMENT ON COLUMN kpi.customer_quarterly.orders IS 'Orders placed, lost ones included.';

@@ -11,7 +11,8 @@ SELECT
     c.today,
     c.whole_until,
     c.time_zone,
-    c.currency
+    c.currency,
+    c.first_day
 FROM work.kpi_clock AS c
 LEFT JOIN LATERAL (
     SELECT n.run_id, n.status, n.ended_at
@@ -39,5 +40,6 @@ COMMENT ON COLUMN kpi.freshness.last_successful_run_id IS 'Last run of which all
 COMMENT ON COLUMN kpi.freshness.last_successful_run_at IS 'When it ended.';
 COMMENT ON COLUMN kpi.freshness.today IS 'Date that the figures take for today, in the business time zone.';
 COMMENT ON COLUMN kpi.freshness.whole_until IS 'First day that is not over, or not wholly loaded: periods that reach it are still running.';
+COMMENT ON COLUMN kpi.freshness.first_day IS 'First day with an order; today if there is none.';
 COMMENT ON COLUMN kpi.freshness.time_zone IS 'Business time zone: it decides on which day an order falls.';
 COMMENT ON COLUMN kpi.freshness.currency IS 'Currency of all amounts, ISO 4217.';

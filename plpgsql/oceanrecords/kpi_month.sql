@@ -1,15 +1,19 @@
 /*
-Figures by month, over the chosen countries: sales, average order value, lost orders against their limit, fulfilment, and
-their growth. Every month from the first order to today is there, with zero where nothing happened and empty where a ratio
-has nothing to divide by.
+Figures by month, over the chosen countries. Every month from the first order to today is there, with zero where nothing happened and
+empty where a ratio has nothing to divide by.
 
-Growth is like with like. A full month is compared with the whole month before. The running one is compared over its days
-that are over and loaded with as many days of the month before, clipped to that month's length; on its first day there is
-nothing to compare yet. Nor has the month after the one in which business began on a later day than the first: a part of a
-month is not like a whole one.
+Growth compares like with like, in three respects:
+  * Days. A full month is compared with the whole month before. The running month is compared over its whole days (over and loaded) with
+    the same days of the month before; both sides are clipped to the shorter month. Before the first whole day nothing is compared.
+  * Age. Orders are cancelled and refunded for weeks. The earlier period is therefore taken as it was known at the same age: for the
+    running month as many days after its start, for a full month as many days after its end.
+  * Completeness. A month in which business began after its first day is not compared with.
+
+A month is mature when its youngest orders are older than the age by which 95 percent of lost orders are lost (work.kpi_loss_curve).
+Until then it is provisional, and the expected values say what it becomes if orders are lost at the usual pace.
 
 Parameters: p_countries, names of countries; none for all.
-Returns:    a row a month, in order.
+Returns:    one row per month, in order.
 Runs with the rights of its owner, so that a reader needs no more than schema kpi.
 */
 CREATE OR REPLACE FUNCTION kpi.month_of(VARIADIC p_countries text[] DEFAULT '{}')
@@ -17,7 +21,10 @@ RETURNS TABLE (
     month_start date,
     month_name text,
     is_complete boolean,
+    is_from_start boolean,
+    is_mature boolean,
     whole_days integer,
+    compared_days integer,
     orders bigint,
     lost_orders bigint,
     sales numeric,
@@ -28,10 +35,22 @@ RETURNS TABLE (
     fulfilled_orders bigint,
     fulfilment_hours numeric,
     fulfilment_days numeric,
+    known_sales numeric,
+    known_average_order_value numeric,
+    known_lost_share_percent numeric,
+    known_lost_deviation_points numeric,
+    known_fulfilment_hours numeric,
+    before_sales numeric,
+    before_average_order_value numeric,
+    before_lost_share_percent numeric,
+    before_fulfilment_hours numeric,
     sales_growth_percent numeric,
     average_order_value_growth_percent numeric,
-    lost_share_growth_percent numeric,
-    fulfilment_growth_percent numeric
+    lost_share_change_points numeric,
+    fulfilment_growth_percent numeric,
+    expected_sales numeric,
+    expected_lost_share_percent numeric,
+    expected_lost_deviation_points numeric
 )
 LANGUAGE sql
 STABLE
@@ -43,40 +62,99 @@ AS $month_of$
     WITH clock AS MATERIALIZED (
         SELECT * FROM work.kpi_clock
     ),
-    span AS (
-        -- Each month twice: with all of its days, and with as many as the running month has whole ones.
+    curve AS MATERIALIZED (
+        SELECT * FROM work.kpi_loss_curve
+    ),
+    usual AS (
+        SELECT coalesce(min(v.age_days) FILTER (WHERE v.part_of_final >= 0.95), 0) AS age_days
+        FROM curve AS v
+    ),
+    month AS (
         SELECT
             g.moment::date AS month_start,
             (g.moment + interval '1 month')::date AS next_start,
+            (g.moment - interval '1 month')::date AS before_start,
             c.whole_until,
-            c.first_day,
-            e.is_early,
-            CASE WHEN e.is_early THEN g.moment::date + c.whole_days ELSE 'infinity' END AS until
+            c.horizon,
+            g.moment::date >= c.first_day AS is_from_start,
+            (g.moment - interval '1 month')::date >= c.first_day AS is_before_whole,
+            (g.moment + interval '1 month')::date <= c.whole_until AS is_complete,
+            least(greatest(c.whole_until - g.moment::date, 0), (g.moment + interval '1 month')::date - g.moment::date) AS whole_days
         FROM clock AS c
         CROSS JOIN LATERAL generate_series(
-            date_trunc('month', c.first_day::timestamp),
+            date_trunc('month', least(c.first_day, c.today)::timestamp),
             date_trunc('month', c.last_day::timestamp),
             interval '1 month'
         ) AS g (moment)
-        CROSS JOIN (VALUES (false), (true)) AS e (is_early)
     ),
-    daily AS (
+    -- Each month in four roles: all that is loaded, its whole days as known when the last of them ended, and both sides of its growth.
+    frame AS (
+        SELECT
+            m.month_start,
+            r.role,
+            r.first_day,
+            r.until,
+            -- Losses from this day on do not count yet.
+            r.known_until
+        FROM month AS m
+        CROSS JOIN LATERAL (
+            VALUES
+                ('all', m.month_start, m.next_start, CASE WHEN isfinite(m.horizon) THEN m.horizon + 1 ELSE 'infinity' END),
+                ('known', m.month_start, m.month_start + m.whole_days, m.whole_until),
+                (
+                    'now', m.month_start,
+                    CASE
+                        WHEN m.is_complete THEN m.next_start
+                        ELSE m.month_start + least(m.whole_days, m.month_start - m.before_start)
+                    END,
+                    m.whole_until
+                ),
+                (
+                    'before', m.before_start,
+                    CASE
+                        WHEN m.is_complete THEN m.month_start
+                        ELSE m.before_start + least(m.whole_days, m.month_start - m.before_start)
+                    END,
+                    CASE
+                        WHEN m.is_complete THEN m.month_start + (m.whole_until - m.next_start)
+                        ELSE m.before_start + m.whole_days
+                    END
+                )
+        ) AS r (role, first_day, until, known_until)
+        WHERE r.role = 'all'
+            OR m.whole_days > 0
+    ),
+    daily AS MATERIALIZED (
         SELECT
             a.day,
+            date_trunc('month', a.day::timestamp)::date AS month_start,
             sum(a.orders) AS orders,
             sum(a.lost_orders) AS lost_orders,
             sum(a.sales) AS sales,
             sum(a.fulfilled_orders) AS fulfilled_orders,
             sum(a.hours_to_fulfil) AS hours_to_fulfil
         FROM dwh.agg_order_daily AS a
-        WHERE cardinality(p_countries) = 0
-            OR a.country = ANY (p_countries)
+        CROSS JOIN clock AS c
+        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+            AND a.day <= c.horizon
         GROUP BY a.day
     ),
-    limited AS (
+    lost AS MATERIALIZED (
+        SELECT
+            a.day,
+            a.lost_on,
+            date_trunc('month', a.day::timestamp)::date AS month_start,
+            sum(a.lost_orders) AS orders,
+            sum(a.lost_amount) AS amount
+        FROM dwh.agg_order_lost_daily AS a
+        CROSS JOIN clock AS c
+        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+            AND a.day <= c.horizon
+        GROUP BY a.day, a.lost_on
+    ),
+    limited AS MATERIALIZED (
         SELECT
             d.*,
-            date_trunc('month', d.day::timestamp)::date AS month_start,
             -- Every order is measured against the limit of its day; a day whose limit is not known leaves its month without one.
             d.orders * (
                 SELECT l.limit_share
@@ -87,64 +165,132 @@ AS $month_of$
             ) AS allowed_orders
         FROM daily AS d
     ),
-    summed AS (
+    placed AS (
         SELECT
-            p.month_start,
-            p.is_early,
-            p.next_start <= p.whole_until AS is_complete,
-            p.month_start >= p.first_day AS is_from_start,
-            least(greatest(p.whole_until - p.month_start, 0), p.next_start - p.month_start) AS whole_days,
-            coalesce(sum(d.orders), 0)::bigint AS orders,
-            coalesce(sum(d.lost_orders), 0)::bigint AS lost_orders,
+            f.month_start,
+            f.role,
+            coalesce(sum(d.orders), 0) AS orders,
+            coalesce(sum(d.lost_orders), 0) AS lost_orders,
             coalesce(sum(d.sales), 0) AS sales,
             CASE WHEN count(d.day) = count(d.allowed_orders) THEN sum(d.allowed_orders) END AS allowed_orders,
-            sum(d.sales) / nullif(sum(d.orders - d.lost_orders), 0) AS order_value,
-            sum(d.lost_orders) / nullif(sum(d.orders), 0) AS lost_share,
-            coalesce(sum(d.fulfilled_orders), 0)::bigint AS fulfilled_orders,
+            coalesce(sum(d.fulfilled_orders), 0) AS fulfilled_orders,
             sum(d.hours_to_fulfil) / nullif(sum(d.fulfilled_orders), 0) AS hours
-        FROM span AS p
+        FROM frame AS f
         LEFT JOIN limited AS d
-            ON d.month_start = p.month_start
-            AND d.day < p.until
-        GROUP BY p.month_start, p.is_early, p.next_start, p.whole_until, p.first_day
+            ON d.month_start = f.first_day
+            AND d.day < f.until
+        GROUP BY f.month_start, f.role
+    ),
+    late AS (
+        -- Lost since, and not lost yet as far as was known.
+        SELECT
+            f.month_start,
+            f.role,
+            sum(l.orders) AS orders,
+            sum(l.amount) AS amount
+        FROM frame AS f
+        JOIN lost AS l
+            ON l.month_start = f.first_day
+            AND l.day < f.until
+            AND l.lost_on >= f.known_until
+        GROUP BY f.month_start, f.role
+    ),
+    figure AS (
+        SELECT
+            p.month_start,
+            p.role,
+            p.orders,
+            p.lost_orders - coalesce(l.orders, 0) AS lost_orders,
+            p.sales + coalesce(l.amount, 0) AS sales,
+            p.allowed_orders / nullif(p.orders, 0) AS limit_share,
+            (p.sales + coalesce(l.amount, 0)) / nullif(p.orders - p.lost_orders + coalesce(l.orders, 0), 0) AS order_value,
+            (p.lost_orders - coalesce(l.orders, 0)) / nullif(p.orders, 0) AS lost_share,
+            p.fulfilled_orders,
+            p.hours
+        FROM placed AS p
+        LEFT JOIN late AS l
+            ON l.month_start = p.month_start
+            AND l.role = p.role
+    ),
+    young AS (
+        -- What is still lost of the orders of whole days, at the usual pace.
+        SELECT
+            d.month_start,
+            sum((d.orders - d.lost_orders + coalesce(t.orders, 0)) * v.later_share) AS orders,
+            sum((d.sales + coalesce(t.amount, 0)) * v.later_share) AS amount
+        FROM daily AS d
+        CROSS JOIN clock AS c
+        JOIN curve AS v ON v.age_days = c.whole_until - 1 - d.day
+        LEFT JOIN (
+            SELECT l.day, sum(l.orders) AS orders, sum(l.amount) AS amount
+            FROM lost AS l
+            CROSS JOIN clock AS k
+            WHERE l.lost_on >= k.whole_until
+            GROUP BY l.day
+        ) AS t ON t.day = d.day
+        GROUP BY d.month_start
     )
     SELECT
         m.month_start,
         to_char(m.month_start, 'Mon YYYY'),
         m.is_complete,
+        m.is_from_start,
+        m.is_complete AND m.whole_until - m.next_start >= u.age_days,
         m.whole_days,
-        m.orders,
-        m.lost_orders,
-        m.sales,
-        round(m.order_value, 2),
-        round(100 * m.lost_share, 4),
-        round(100 * coalesce(m.allowed_orders / nullif(m.orders, 0), l.limit_share), 4),
-        round(100 * (m.lost_share - m.allowed_orders / nullif(m.orders, 0)), 4),
-        m.fulfilled_orders,
-        round(m.hours, 2),
-        round(m.hours / 24, 2),
-        round(100 * (n.sales / nullif(CASE WHEN b.is_from_start THEN b.sales END, 0) - 1), 2),
+        CASE
+            WHEN m.whole_days = 0 THEN 0
+            WHEN m.is_complete THEN m.whole_days
+            ELSE least(m.whole_days, m.month_start - m.before_start)
+        END,
+        a.orders::bigint,
+        a.lost_orders::bigint,
+        a.sales,
+        round(a.order_value, 2),
+        round(100 * a.lost_share, 4),
+        round(100 * coalesce(a.limit_share, e.limit_share), 4),
+        round(100 * (a.lost_share - a.limit_share), 4),
+        a.fulfilled_orders::bigint,
+        round(a.hours, 2),
+        round(a.hours / 24, 2),
+        k.sales,
+        round(k.order_value, 2),
+        round(100 * k.lost_share, 4),
+        round(100 * (k.lost_share - k.limit_share), 4),
+        round(k.hours, 2),
+        CASE WHEN m.is_before_whole THEN b.sales END,
+        round(b.order_value, 2),
+        round(100 * b.lost_share, 4),
+        round(b.hours, 2),
+        round(100 * (n.sales / nullif(CASE WHEN m.is_before_whole THEN b.sales END, 0) - 1), 2),
         round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 2),
-        round(100 * (n.lost_share / nullif(b.lost_share, 0) - 1), 2),
-        round(100 * (n.hours / nullif(b.hours, 0) - 1), 2)
-    FROM summed AS m
-    -- What is compared now, and with what: whole months, or the early days of both.
-    JOIN summed AS n
+        round(100 * (n.lost_share - b.lost_share), 2),
+        round(100 * (n.hours / nullif(b.hours, 0) - 1), 2),
+        round(k.sales - coalesce(y.amount, 0), 2),
+        round(100 * (k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0), 4),
+        round(100 * ((k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0) - k.limit_share), 4)
+    FROM month AS m
+    CROSS JOIN usual AS u
+    JOIN figure AS a
+        ON a.month_start = m.month_start
+        AND a.role = 'all'
+    LEFT JOIN figure AS k
+        ON k.month_start = m.month_start
+        AND k.role = 'known'
+    LEFT JOIN figure AS n
         ON n.month_start = m.month_start
-        AND n.is_early = (NOT m.is_complete)
-    LEFT JOIN summed AS b
-        ON b.month_start = (m.month_start - interval '1 month')::date
-        AND b.is_early = n.is_early
-        AND m.whole_days > 0
+        AND n.role = 'now'
+    LEFT JOIN figure AS b
+        ON b.month_start = m.month_start
+        AND b.role = 'before'
+    LEFT JOIN young AS y ON y.month_start = m.month_start
     LEFT JOIN LATERAL (
         SELECT r.limit_share
         FROM kpi.lost_order_limit AS r
         WHERE r.valid_from <= m.month_start
-            AND m.orders = 0
+            AND a.orders = 0
         ORDER BY r.valid_from DESC
         LIMIT 1
-    ) AS l ON true
-    WHERE NOT m.is_early
+    ) AS e ON true
     ORDER BY m.month_start
 $month_of$;
 COMMENT ON FUNCTION kpi.month_of(text[]) IS 'The figures of kpi.month over the given countries; over all when none is given.';
@@ -154,7 +300,10 @@ SELECT
     m.month_start,
     m.month_name,
     m.is_complete,
+    m.is_from_start,
+    m.is_mature,
     m.whole_days,
+    m.compared_days,
     m.orders,
     m.lost_orders,
     m.sales,
@@ -165,28 +314,55 @@ SELECT
     m.fulfilled_orders,
     m.fulfilment_hours,
     m.fulfilment_days,
+    m.known_sales,
+    m.known_average_order_value,
+    m.known_lost_share_percent,
+    m.known_lost_deviation_points,
+    m.known_fulfilment_hours,
+    m.before_sales,
+    m.before_average_order_value,
+    m.before_lost_share_percent,
+    m.before_fulfilment_hours,
     m.sales_growth_percent,
     m.average_order_value_growth_percent,
-    m.lost_share_growth_percent,
-    m.fulfilment_growth_percent
+    m.lost_share_change_points,
+    m.fulfilment_growth_percent,
+    m.expected_sales,
+    m.expected_lost_share_percent,
+    m.expected_lost_deviation_points
 FROM kpi.month_of() AS m;
 
-COMMENT ON VIEW kpi.month IS 'Sales, average order value, lost order deviation, fulfilment and their growth by month, without a gap up to the running month. Unit: business currency, percent, percentage points, hours, days. Source: dwh.fact_order.';
+COMMENT ON VIEW kpi.month IS 'Sales, Average Order Value, Lost Order Deviation, Average Order Fulfillment and their growth by month, without a gap up to the running month. Unit: business currency, percent, percentage points, hours, days. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.month.month_start IS 'First day of the month, in the business time zone.';
 COMMENT ON COLUMN kpi.month.month_name IS 'Month and year, such as Mar 2025.';
 COMMENT ON COLUMN kpi.month.is_complete IS 'Whether all days of the month are over and loaded; a month that is not is still running.';
+COMMENT ON COLUMN kpi.month.is_from_start IS 'Whether there was business since the first day of the month; a month in which it began later counts in no average and no comparison.';
+COMMENT ON COLUMN kpi.month.is_mature IS 'Whether 95 percent of the orders that are lost in the end are lost by now; a month that is not is provisional.';
 COMMENT ON COLUMN kpi.month.whole_days IS 'Days of the month that are over and loaded.';
+COMMENT ON COLUMN kpi.month.compared_days IS 'Days of the month that growth compares: all of a full month; of the running month its whole days, at most as many as the month before has.';
 COMMENT ON COLUMN kpi.month.orders IS 'Orders placed, lost ones included.';
 COMMENT ON COLUMN kpi.month.lost_orders IS 'Orders placed in the month that were cancelled or refunded since.';
 COMMENT ON COLUMN kpi.month.sales IS 'Sales: amount of the orders that were not lost, by date of order, in the business currency.';
-COMMENT ON COLUMN kpi.month.average_order_value IS 'Average order value: sales by number of orders that were not lost, in the business currency; empty without such orders.';
+COMMENT ON COLUMN kpi.month.average_order_value IS 'Average Order Value: sales divided by the number of orders that were not lost, in the business currency; empty without such orders.';
 COMMENT ON COLUMN kpi.month.lost_share_percent IS 'Share of orders that were lost, in percent; empty without orders.';
 COMMENT ON COLUMN kpi.month.lost_limit_percent IS 'Limit of that share, in percent: of kpi.lost_order_limit, each order by the limit of its day.';
-COMMENT ON COLUMN kpi.month.lost_deviation_points IS 'Lost order deviation: share of lost orders minus the limit, in percentage points; above 0 is worse than the limit. Empty without orders.';
+COMMENT ON COLUMN kpi.month.lost_deviation_points IS 'Lost Order Deviation: share of lost orders minus the limit, in percentage points; above 0 is worse than the limit. Empty without orders.';
 COMMENT ON COLUMN kpi.month.fulfilled_orders IS 'Orders delivered in the month.';
-COMMENT ON COLUMN kpi.month.fulfilment_hours IS 'Average order fulfilment: hours from order to delivery, over the orders delivered in the month; empty without any.';
-COMMENT ON COLUMN kpi.month.fulfilment_days IS 'Average order fulfilment in days of 24 hours.';
-COMMENT ON COLUMN kpi.month.sales_growth_percent IS 'Growth of sales against the month before, in percent: full months as a whole, the running one over its whole days against as many days of the month before. Empty where there is nothing to compare with.';
-COMMENT ON COLUMN kpi.month.average_order_value_growth_percent IS 'Growth of the average order value, in percent, compared in the same way.';
-COMMENT ON COLUMN kpi.month.lost_share_growth_percent IS 'Growth of the share of lost orders, in percent, compared in the same way.';
-COMMENT ON COLUMN kpi.month.fulfilment_growth_percent IS 'Growth of the average fulfilment, in percent, compared in the same way.';
+COMMENT ON COLUMN kpi.month.fulfilment_hours IS 'Average Order Fulfillment: hours from order to delivery, over the orders delivered in the month; empty without any.';
+COMMENT ON COLUMN kpi.month.fulfilment_days IS 'Average Order Fulfillment in days of 24 hours.';
+COMMENT ON COLUMN kpi.month.known_sales IS 'Sales of the whole days, as known when the last of them ended; empty before the first whole day.';
+COMMENT ON COLUMN kpi.month.known_average_order_value IS 'Average Order Value of the whole days, as known when the last of them ended.';
+COMMENT ON COLUMN kpi.month.known_lost_share_percent IS 'Share of lost orders of the whole days, as known when the last of them ended, in percent.';
+COMMENT ON COLUMN kpi.month.known_lost_deviation_points IS 'Lost Order Deviation of the whole days, as known when the last of them ended, in percentage points.';
+COMMENT ON COLUMN kpi.month.known_fulfilment_hours IS 'Average Order Fulfillment of the whole days, in hours.';
+COMMENT ON COLUMN kpi.month.before_sales IS 'Sales of the period that growth compares with, as known at the same age; empty if business began within it.';
+COMMENT ON COLUMN kpi.month.before_average_order_value IS 'Average Order Value of that period, as known at the same age.';
+COMMENT ON COLUMN kpi.month.before_lost_share_percent IS 'Share of lost orders of that period, as known at the same age, in percent.';
+COMMENT ON COLUMN kpi.month.before_fulfilment_hours IS 'Average Order Fulfillment of that period, in hours.';
+COMMENT ON COLUMN kpi.month.sales_growth_percent IS 'Growth of sales in percent: a full month against the month before, the running one over its whole days against the same days of the month before, as known at the same age. Empty if there is nothing to compare with.';
+COMMENT ON COLUMN kpi.month.average_order_value_growth_percent IS 'Growth of Average Order Value in percent, compared in the same way.';
+COMMENT ON COLUMN kpi.month.lost_share_change_points IS 'Change of the share of lost orders in percentage points, compared in the same way.';
+COMMENT ON COLUMN kpi.month.fulfilment_growth_percent IS 'Growth of Average Order Fulfillment in percent, compared in the same way.';
+COMMENT ON COLUMN kpi.month.expected_sales IS 'Sales of the whole days less the orders that are usually lost later (kpi.loss_curve): an expected value.';
+COMMENT ON COLUMN kpi.month.expected_lost_share_percent IS 'Share of lost orders of the whole days once the usual later losses are added, in percent: an expected value.';
+COMMENT ON COLUMN kpi.month.expected_lost_deviation_points IS 'Lost Order Deviation that follows from it, in percentage points: an expected value.';

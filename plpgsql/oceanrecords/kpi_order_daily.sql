@@ -17,7 +17,7 @@ COMMENT ON COLUMN kpi.order_daily.country IS 'Country that the orders went to.';
 COMMENT ON COLUMN kpi.order_daily.orders IS 'Orders placed, lost ones included.';
 COMMENT ON COLUMN kpi.order_daily.lost_orders IS 'Orders placed on the day that were cancelled or refunded since.';
 COMMENT ON COLUMN kpi.order_daily.sales IS 'Amount of the orders that were not lost, in the business currency.';
-COMMENT ON COLUMN kpi.order_daily.average_order_value IS 'Sales by number of orders that were not lost; empty where there is none.';
+COMMENT ON COLUMN kpi.order_daily.average_order_value IS 'Sales divided by the number of orders that were not lost; empty where there is none.';
 COMMENT ON COLUMN kpi.order_daily.fulfilled_orders IS 'Orders delivered on the day.';
 COMMENT ON COLUMN kpi.order_daily.hours_to_fulfil IS 'Hours from order to delivery, summed over the orders delivered on the day.';
 COMMENT ON COLUMN kpi.order_daily.fulfilment_hours IS 'Average hours from order to delivery of the orders delivered on the day.';

@@ -28,20 +28,20 @@ LEFT JOIN kpi.product AS p USING (product_id);
 
 COMMENT ON VIEW kpi.product_monthly IS 'What was sold by month, country and product; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.product_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
-COMMENT ON COLUMN kpi.product_monthly.country IS 'Country that the orders went to.';
-COMMENT ON COLUMN kpi.product_monthly.product_type IS 'Product type at the time of the order.';
-COMMENT ON COLUMN kpi.product_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN kpi.product_monthly.country IS 'Country that the orders went to, as it was when sold.';
+COMMENT ON COLUMN kpi.product_monthly.product_type IS 'Product type as it was when sold.';
+COMMENT ON COLUMN kpi.product_monthly.product_subtype IS 'Product subtype as it was when sold.';
 COMMENT ON COLUMN kpi.product_monthly.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN kpi.product_monthly.product_name IS 'Name of the product as it is now.';
 COMMENT ON COLUMN kpi.product_monthly.quantity IS 'Pieces sold.';
-COMMENT ON COLUMN kpi.product_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+COMMENT ON COLUMN kpi.product_monthly.sales IS 'Sales: quantity times price at the time of the order, in the business currency.';
 
 /*
 The products that sold for most, of the chosen months, countries and product types. The less is chosen, the fewer rows tell it: totals, by
 country, by whole quarters with the months at either end of the period, or all there is.
 Parameters: p_from, p_to, days in the first and in the last month (by default from the first and to the last month there is); p_countries,
             p_product_types, names (none for all); p_limit, number of products.
-Returns:    a row a product, that which sold for most first.
+Returns:    one row per product, the one that sold for most first, with its share of all that was sold in the choice.
 Runs with the rights of its owner, so that a reader needs no more than schema kpi.
 */
 CREATE OR REPLACE FUNCTION kpi.top_products_of(
@@ -54,7 +54,8 @@ CREATE OR REPLACE FUNCTION kpi.top_products_of(
 RETURNS TABLE (
     product_name text,
     quantity bigint,
-    sales numeric
+    sales numeric,
+    share_percent numeric
 )
 LANGUAGE plpgsql
 STABLE
@@ -80,9 +81,9 @@ DECLARE
     );
 BEGIN
     RETURN QUERY EXECUTE format(
-        $sql$SELECT coalesce(p.product_name, 'Unknown'), s.quantity::bigint, s.sales
+        $sql$SELECT coalesce(p.product_name, 'Unknown'), s.quantity::bigint, s.sales, round(100 * s.sales / nullif(s.total, 0), 1)
 FROM (
-    SELECT c.product_id, sum(c.quantity) AS quantity, sum(c.sales) AS sales
+    SELECT c.product_id, sum(c.quantity) AS quantity, sum(c.sales) AS sales, sum(sum(c.sales)) OVER () AS total
     FROM (
         %s
     ) AS c
@@ -127,11 +128,11 @@ FROM dwh.agg_subtype_monthly AS a;
 
 COMMENT ON VIEW kpi.subtype_monthly IS 'What was sold by month, country and product subtype; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.subtype_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
-COMMENT ON COLUMN kpi.subtype_monthly.country IS 'Country that the orders went to.';
-COMMENT ON COLUMN kpi.subtype_monthly.product_type IS 'Product type at the time of the order.';
-COMMENT ON COLUMN kpi.subtype_monthly.product_subtype IS 'Product subtype at the time of the order.';
+COMMENT ON COLUMN kpi.subtype_monthly.country IS 'Country that the orders went to, as it was when sold.';
+COMMENT ON COLUMN kpi.subtype_monthly.product_type IS 'Product type as it was when sold.';
+COMMENT ON COLUMN kpi.subtype_monthly.product_subtype IS 'Product subtype as it was when sold.';
 COMMENT ON COLUMN kpi.subtype_monthly.quantity IS 'Pieces sold.';
-COMMENT ON COLUMN kpi.subtype_monthly.sales IS 'Sales: quantity by price at the time of the order, in the business currency.';
+COMMENT ON COLUMN kpi.subtype_monthly.sales IS 'Sales: quantity times price at the time of the order, in the business currency.';
 
 CREATE OR REPLACE VIEW kpi.product_type AS
 SELECT DISTINCT a.product_type

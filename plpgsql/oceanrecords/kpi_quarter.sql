@@ -1,7 +1,9 @@
 /*
-Sales by quarter, over the chosen countries, without a gap from the first order to today.
+Sales by quarter, over the chosen countries, without a gap from the first order to today. A quarter is mature when its youngest orders are older
+than the age by which 95 percent of lost orders are lost (work.kpi_loss_curve); until then it is provisional.
+
 Parameters: p_countries, names of countries; none for all.
-Returns:    a row a quarter, in order.
+Returns:    one row per quarter, in order.
 Runs with the rights of its owner, so that a reader needs no more than schema kpi.
 */
 CREATE OR REPLACE FUNCTION kpi.quarter_of(VARIADIC p_countries text[] DEFAULT '{}')
@@ -9,6 +11,7 @@ RETURNS TABLE (
     quarter_start date,
     quarter_name text,
     is_complete boolean,
+    is_mature boolean,
     orders bigint,
     lost_orders bigint,
     sales numeric,
@@ -24,10 +27,11 @@ AS $quarter_of$
     WITH quarter AS (
         SELECT
             g.moment::date AS quarter_start,
-            (g.moment + interval '3 months')::date <= c.whole_until AS is_complete
+            (g.moment + interval '3 months')::date <= c.whole_until AS is_complete,
+            c.whole_until - (g.moment + interval '3 months')::date AS age_days
         FROM work.kpi_clock AS c
         CROSS JOIN LATERAL generate_series(
-            date_trunc('quarter', c.first_day::timestamp),
+            date_trunc('quarter', least(c.first_day, c.today)::timestamp),
             date_trunc('quarter', c.last_day::timestamp),
             interval '3 months'
         ) AS g (moment)
@@ -39,20 +43,37 @@ AS $quarter_of$
             sum(a.lost_orders)::bigint AS lost_orders,
             sum(a.sales) AS sales
         FROM dwh.agg_order_daily AS a
-        WHERE cardinality(p_countries) = 0
-            OR a.country = ANY (p_countries)
+        CROSS JOIN work.kpi_clock AS c
+        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+            AND a.day <= c.horizon
+        GROUP BY 1
+    ),
+    late AS (
+        -- What is lost after the day that is played is not lost on that day.
+        SELECT
+            date_trunc('quarter', a.day::timestamp)::date AS quarter_start,
+            sum(a.lost_orders)::bigint AS orders,
+            sum(a.lost_amount) AS amount
+        FROM dwh.agg_order_lost_daily AS a
+        CROSS JOIN work.kpi_clock AS c
+        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+            AND a.day <= c.horizon
+            AND a.lost_on > c.horizon
         GROUP BY 1
     )
     SELECT
         q.quarter_start,
         to_char(q.quarter_start, 'YYYY "Q"Q'),
         q.is_complete,
+        q.is_complete
+        AND q.age_days >= coalesce((SELECT min(v.age_days) FROM work.kpi_loss_curve AS v WHERE v.part_of_final >= 0.95), 0),
         coalesce(s.orders, 0),
-        coalesce(s.lost_orders, 0),
-        coalesce(s.sales, 0),
-        round(s.sales / nullif(s.orders - s.lost_orders, 0), 2)
+        coalesce(s.lost_orders, 0) - coalesce(l.orders, 0),
+        coalesce(s.sales, 0) + coalesce(l.amount, 0),
+        round((s.sales + coalesce(l.amount, 0)) / nullif(s.orders - s.lost_orders + coalesce(l.orders, 0), 0), 2)
     FROM quarter AS q
     LEFT JOIN summed AS s USING (quarter_start)
+    LEFT JOIN late AS l USING (quarter_start)
     ORDER BY q.quarter_start
 $quarter_of$;
 COMMENT ON FUNCTION kpi.quarter_of(text[]) IS 'The figures of kpi.quarter over the given countries; over all when none is given.';
@@ -62,6 +83,7 @@ SELECT
     q.quarter_start,
     q.quarter_name,
     q.is_complete,
+    q.is_mature,
     q.orders,
     q.lost_orders,
     q.sales,
@@ -72,7 +94,8 @@ COMMENT ON VIEW kpi.quarter IS 'Sales by quarter, without a gap up to the runnin
 COMMENT ON COLUMN kpi.quarter.quarter_start IS 'First day of the quarter, in the business time zone.';
 COMMENT ON COLUMN kpi.quarter.quarter_name IS 'Year and quarter, such as 2025 Q1.';
 COMMENT ON COLUMN kpi.quarter.is_complete IS 'Whether all days of the quarter are over and loaded; a quarter that is not is still running.';
+COMMENT ON COLUMN kpi.quarter.is_mature IS 'Whether 95 percent of the orders that are lost in the end are lost by now; a quarter that is not is provisional.';
 COMMENT ON COLUMN kpi.quarter.orders IS 'Orders placed, lost ones included.';
 COMMENT ON COLUMN kpi.quarter.lost_orders IS 'Orders placed in the quarter that were cancelled or refunded since.';
 COMMENT ON COLUMN kpi.quarter.sales IS 'Sales: amount of the orders that were not lost, by date of order, in the business currency.';
-COMMENT ON COLUMN kpi.quarter.average_order_value IS 'Sales by number of orders that were not lost, in the business currency; empty without such orders.';
+COMMENT ON COLUMN kpi.quarter.average_order_value IS 'Sales divided by the number of orders that were not lost, in the business currency; empty without such orders.';

@@ -40,8 +40,8 @@ FROM (
         ('{steward}', 'relation', 'dwh', '{fact_order,fact_order_line}', '{SELECT}', NULL),
         (
             '{steward}', 'relation', 'dwh',
-            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
-            || 'agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_order_lost_daily,agg_product_country,'
+            || 'agg_product_monthly,agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
         ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
@@ -49,21 +49,23 @@ FROM (
         ('{analyst}', 'relation', 'analysis', '{lost_order_limit}', '{SELECT}', NULL),
         (
             '{analyst}', 'relation', 'analysis',
-            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
-            || 'agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_order_lost_daily,agg_product_country,'
+            || 'agg_product_monthly,agg_product_total,agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
             '{SELECT}', NULL
         ),
 
         -- Key figures -------------------------------------------------------------------------------------------------
         (
             '{business,steward}', 'relation', 'kpi',
-            '{country,customer_count,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,product_type,quarter,'
-            || 'subtype_monthly}',
+            '{country,customer_count,definition,freshness,headline,loss_curve,lost_order_limit,month,order_daily,overview,product,'
+            || 'product_monthly,product_type,quarter,sales_target,subtype_monthly}',
             '{SELECT}', NULL
         ),
-        -- A row a customer.
-        ('{steward}', 'relation', 'kpi', '{customer_quarterly}', '{SELECT}', NULL),
-        ('{business,steward}', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of,top_products_of}', '{EXECUTE}', NULL)
+        ('{steward}', 'relation', 'kpi', '{sales_target}', '{INSERT,UPDATE,DELETE}', NULL),
+        (
+            '{business,steward}', 'routine', 'kpi',
+            '{customer_count_of,headline_of,month_of,movement_of,overview_of,quarter_of,top_products_of}', '{EXECUTE}', NULL
+        )
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
 CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
@@ -71,7 +73,9 @@ CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)
 VALUES
     ('kpi', 'customer_count_of', 'A business user reads figures without the right to read the stars.'),
+    ('kpi', 'headline_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'month_of', 'A business user reads figures without the right to read the stars.'),
+    ('kpi', 'movement_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'overview_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'quarter_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'top_products_of', 'A business user reads figures without the right to read the stars.'),

@@ -382,7 +382,7 @@ def test_hostile_names_are_names_and_nothing_else(hostile: Library) -> None:
 
 def test_hostile_names_are_shown_by_the_status_views(hostile: Library) -> None:
     hostile.run()
-    assert hostile.value("SELECT count(*) FROM etl.task_status WHERE object = %s", EVIL) == 4
+    assert hostile.value("SELECT count(*) FROM etl.task_status WHERE object = %s", EVIL) == 3
     assert hostile.rows("SELECT statement FROM etl.object_sql(%s)", EVIL)
 
 

@@ -16,7 +16,10 @@ from tests.support.database import Database
 OWN = {
     "kpi.freshness": "*",
     "kpi.lost_order_limit": "*",
+    "kpi.definition": "*",
+    "kpi.sales_target": "*",
     "kpi.overview": {"position", "kpi", "unit", "is_up_good"},
+    "kpi.headline": {"position", "headline", "period", "compared_to"},
 }
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -9,8 +14,9 @@ from psycopg import sql
 from tests.kpi.test_overview import VIEWS
 from tests.support.database import Database
 
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 ROLE = "oceanrecords_business"
-FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of")
+FUNCTIONS = ("month_of", "quarter_of", "customer_count_of", "overview_of", "headline_of")
 
 
 @pytest.fixture
@@ -46,7 +52,38 @@ def test_functions_do_not_trust_the_callers_path(
 ) -> None:
     reader.execute("CREATE TEMPORARY TABLE agg_order_daily (day date)")
     reader.execute("SET search_path = pg_temp, public")
-    assert len(reader.execute("SELECT * FROM kpi.overview").fetchall()) == 5
+    assert len(reader.execute("SELECT * FROM kpi.overview").fetchall()) == 4
+
+
+def test_no_row_of_kpi_is_about_a_person(database: Database) -> None:
+    assert (
+        database.rows(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'kpi'"
+            " AND column_name ~ 'customer_(id|key)|name$' AND column_name ~ 'customer|first|last|full'"
+        )
+        == []
+    )
+
+
+def test_docs_have_the_definitions_of_the_catalog(database: Database) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "kpis.md").read_text()
+    rows = database.rows("SELECT kpi, definition, leaves_out, as_of FROM kpi.definition")
+    assert len(rows) == 4
+    for row in rows:
+        for text in row.values():
+            assert text in page
+
+
+def test_definitions_on_the_command_line(cli: Cli, database: Database) -> None:
+    known = database.rows("SELECT * FROM kpi.definition ORDER BY position")
+    assert json.loads(cli("kpi", "--define", "--json").stdout) == known
+    one = cli("kpi", "lost order deviation", "--define")
+    assert one.returncode == 0
+    assert known[2]["definition"][:40] in one.stdout
+    assert "Sales" not in one.stdout.splitlines()[0]
+    refused = cli("kpi", "Profit", "--define")
+    assert refused.returncode == 1
+    assert "Sales" in refused.stderr
 
 
 def test_everything_in_kpi_has_a_comment(database: Database) -> None:

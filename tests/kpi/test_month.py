@@ -86,13 +86,121 @@ def test_growth_compares_as_many_days(shop: Play) -> None:
     assert months(shop, "sales_growth_percent")[-1] == (None,)
 
 
-def test_growth_is_clipped_to_a_shorter_month(shop: Play) -> None:
+def test_growth_is_clipped_to_the_shorter_month_on_both_sides(shop: Play) -> None:
     order(shop, at("2025-02-01"), 5)
     order(shop, at("2025-02-28"), 5)
-    order(shop, at("2025-03-30"), 20)
+    order(shop, at("2025-03-28"), 20)
+    order(shop, at("2025-03-29"), 1000)
     today(shop, "2025-03-31")
     shop.run()
-    assert months(shop, "sales_growth_percent") == [(None,), (100,)]
+    # Of the 30 days of March that are over, 28 are compared with the 28 of February.
+    assert months(shop, "sales_growth_percent", "whole_days", "compared_days") == [
+        (None, 28, 28),
+        (100, 30, 28),
+    ]
+    assert shop.value("SELECT month_to_date FROM kpi.overview WHERE kpi = 'Sales'") == 10200
+
+
+def test_growth_is_compared_at_equal_age(shop: Play) -> None:
+    """A loss that took twenty days is not held against last month while this month has had ten."""
+    order(shop, at("2025-01-15"))
+    for day, lost in (("2025-02-03", "2025-02-23"), ("2025-02-04", "2025-02-07")):
+        number = order(shop, at(day), 3)
+        shop.shop.now = at(lost)
+        shop.shop.advance(number, "cancelled")
+    order(shop, at("2025-02-05"), 1)
+    for day in ("2025-03-03", "2025-03-04"):
+        order(shop, at(day), 3)
+    lost_now = order(shop, at("2025-03-05"), 1)
+    shop.shop.now = at("2025-03-08")
+    shop.shop.advance(lost_now, "cancelled")
+    today(shop, "2025-03-11")
+    shop.run()
+    # On the eleventh of February forty had been sold, and one of three orders was lost.
+    figures = months(shop, "sales_growth_percent", "lost_share_change_points", "before_sales")
+    assert figures[-1] == (50, 0, 40)
+    assert months(shop, "is_mature")[-1] == (False,)
+    assert months(shop, "sales")[1] == (10,)
+    today(shop, "2025-02-11")
+    assert months(shop, "sales", "lost_orders") == [(10, 0), (40, 1)]
+
+
+def test_first_morning_of_a_month(shop: Play) -> None:
+    order(shop, at("2025-01-01"), 3)
+    order(shop, at("2025-02-01"), 4)
+    order(shop, at("2025-03-01", "06:00"))
+    today(shop, "2025-03-01")
+    shop.run()
+    row = shop.row("SELECT * FROM kpi.overview WHERE kpi = 'Sales'")
+    assert (row["month_to_date"], row["last_month"], row["note"]) == (None, 40, "No full day yet")
+    assert (row["growth_percent"], row["monthly_average"]) == (None, 35)
+    headline = shop.rows("SELECT headline, sales, note FROM kpi.headline ORDER BY position")
+    assert headline[0][:2] == ("Yesterday", 0)
+    assert headline[1] == ("Month to date", None, "No full day yet")
+
+
+def test_part_of_a_month_counts_in_no_average(shop: Play) -> None:
+    order(shop, at("2024-11-20"), 1)
+    for month in ("2024-12", "2025-01", "2025-02"):
+        order(shop, at(f"{month}-10"), 30)
+    today(shop, "2025-03-15")
+    shop.run()
+    row = shop.row("SELECT monthly_average, trend FROM kpi.overview WHERE kpi = 'Sales'")
+    assert row == {"monthly_average": 300, "trend": "▄▄▄"}
+
+
+def test_target_and_forecast(shop: Play) -> None:
+    for day in range(1, 32):
+        order(shop, at(f"2025-01-{day:02}"), 10)
+    for day in range(1, 15):
+        order(shop, at(f"2025-02-{day:02}"), 10)
+    today(shop, "2025-02-15")
+    shop.run()
+    query = (
+        "SELECT headline, sales, compared_with, change_percent FROM kpi.headline ORDER BY position"
+    )
+    assert shop.rows(query) == [
+        ("Yesterday", 100, 100, 0),
+        ("Month to date", 1400, None, None),
+        ("Target to date", None, None, None),
+        ("Forecast", 2800, None, None),
+    ]
+    shop.loader.execute("INSERT INTO kpi.sales_target VALUES ('2025-02-01', DEFAULT, 2000)")
+    assert shop.rows(query)[2:] == [
+        ("Target to date", 1000, 1000, 40),
+        ("Forecast", 2800, 2000, 40),
+    ]
+    # A target for all countries is none for one of them.
+    of_one = query.replace("kpi.headline", "kpi.headline_of('Germany')")
+    assert shop.rows(of_one)[2] == ("Target to date", None, None, None)
+    shop.loader.execute("INSERT INTO kpi.sales_target VALUES ('2025-02-01', 'Germany', 2800)")
+    assert shop.rows(of_one)[2] == ("Target to date", 1400, 1400, 0)
+
+
+def test_what_moved(shop: Play) -> None:
+    abroad = shop.shop.address(shop.customer, "Lyon", country_code="FR", postal_code="69001")
+    order(shop, at("2025-01-01"), 1)
+    order(shop, at("2025-02-05"), 30)
+    order(shop, at("2025-03-05"), 10)
+    shop.shop.now = at("2025-03-06")
+    shop.shop.order(shop.customer, abroad, {shop.other_product: 2})
+    order(shop, at("2025-04-01"), 1000)
+    today(shop, "2025-04-02")
+    shop.run()
+    query = "SELECT member, sales, sales_before, change, period FROM kpi.movement_of(%s)"
+    words = "Mar 2025 against Feb 2025"
+    assert shop.rows(query, "country") == [
+        ("France", 51, 0, 51, words),
+        ("Germany", 100, 300, -200, words),
+    ]
+    assert [row[3] for row in shop.rows(query, "product")] == [51, -200]
+    assert [row[3] for row in shop.rows(query, "product_subtype")] == [-149]
+    of = "SELECT change FROM kpi.movement_of('country', {})"
+    assert shop.rows(of.format("p_countries => ARRAY['France']")) == [(51,)]
+    assert shop.rows(of.format("'2025-02-01', '2025-02-28'")) == [(290,)]
+    # Before business began there is nothing to compare with.
+    assert shop.rows(of.format("'2025-01-01', '2025-01-01'")) == []
+    assert shop.rows(of.format("'2025-02-01', '2025-03-01'")) == []
 
 
 def test_part_of_a_month_is_not_compared_with_a_whole_one(shop: Play) -> None:
@@ -195,16 +303,14 @@ def test_address_that_comes_late(shop: Play) -> None:
     assert shop.rows(
         "SELECT country, product_type, product_name, sales FROM kpi.product_monthly"
     ) == [("Unknown", "Unknown", "Unknown", 10)]
-    # An order of somebody unknown is nobody's.
-    assert shop.rows("SELECT * FROM kpi.customer_quarterly") == []
+    # An order whose customer is unknown counts for no customer.
+    assert shop.value("SELECT sum(unique_customers) FROM kpi.customer_count") == 0
     shop.run()
     assert shop.rows("SELECT country, sales FROM kpi.order_daily") == [("Germany", 10)]
     assert shop.rows("SELECT country, product_type, sales FROM kpi.product_monthly") == [
         ("Germany", "Vinyl", 10)
     ]
-    assert shop.rows("SELECT country, customer_id, orders FROM kpi.customer_quarterly") == [
-        ("Germany", shop.customer, 1)
-    ]
+    assert shop.value("SELECT sum(unique_customers) FROM kpi.customer_count_of('Germany')") == 1
 
 
 def test_somebody_in_two_countries_is_one_customer(shop: Play) -> None:
@@ -213,9 +319,9 @@ def test_somebody_in_two_countries_is_one_customer(shop: Play) -> None:
     shop.shop.now = at("2025-02-05")
     shop.shop.order(shop.customer, abroad, {shop.product: 1})
     shop.run()
-    query = "SELECT count(*), count(DISTINCT customer_id) FROM kpi.customer_quarterly"
-    assert shop.rows(query) == [(2, 1)]
-    assert shop.rows(query + " WHERE country = 'France'") == [(1, 1)]
+    query = "SELECT sum(unique_customers) FROM kpi.customer_count_of({})"
+    for countries in ("", "'France'", "'Germany'", "'France', 'Germany'"):
+        assert shop.value(query.format(countries)) == 1
 
 
 def test_product_keeps_the_place_in_which_it_was_sold(shop: Play) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.warehouse.play import Play
 
 PLAIN = """
-SELECT product_name, sum(quantity)::bigint, sum(sales)
+SELECT product_name, sum(quantity)::bigint, sum(sales), round(100 * sum(sales) / sum(sum(sales)) OVER (), 1)
 FROM kpi.product_monthly
 WHERE (%(first)s::date IS NULL OR month_start >= date_trunc('month', %(first)s::timestamp))
     AND (%(last)s::date IS NULL OR month_start <= %(last)s::date)

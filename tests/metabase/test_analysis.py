@@ -11,6 +11,7 @@ from metabase import analysis
 from metabase import warehouse as warehouses
 from metabase.analysis import Analysts
 from metabase.client import ApiError, Client, Credentials
+from metabase.definition import Dashboard
 from metabase.provisioner import Provisioner
 from tests.metabase.conftest import Provision
 from tests.metabase.standin import Standin
@@ -79,11 +80,15 @@ def test_a_second_time_there_is_nothing_to_do(
 
 
 def test_every_column_is_described(
-    standin: Standin, provision: Provision, analysts: Analysts, kpi_database: Database
+    standin: Standin,
+    provision: Provision,
+    analysts: Analysts,
+    kpi_database: Database,
+    dashboard: Dashboard,
 ) -> None:
     with kpi_database.connect() as connection:
         catalog = warehouses.catalog(connection, "kpi")
-    provision(analysts=analysts, catalog=catalog)
+    provision(replace(dashboard, currency="EUR"), analysts=analysts, catalog=catalog)
     tables = standin.state.tables
     assert {row["schema"] for row in tables.values()} == {"kpi", "analysis"}
     assert [row["name"] for row in tables.values() if not row["description"]] == []

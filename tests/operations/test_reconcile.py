@@ -16,12 +16,12 @@ Json = Callable[..., tuple[int, Any]]
 Where = dict[str, Any]
 
 
-def reconcile(database: Database, *objects: str) -> list[dict[str, Any]]:
-    """Reconcile, and return the differences."""
+def reconcile(database: Database, *objects: str, status: str | None = None) -> list[dict[str, Any]]:
+    """Reconcile, and return the differences; everything must have been compared."""
     with database.connect() as connection:
         row = connection.execute("CALL etl.reconcile(%s, NULL)", [list(objects) or None]).fetchone()
     assert row is not None
-    status = database.value(
+    verdict = database.value(
         "SELECT status FROM etl.reconciliation WHERE reconciliation_id = %s", row[0]
     )
     found = database.rows(
@@ -29,7 +29,7 @@ def reconcile(database: Database, *objects: str) -> list[dict[str, Any]]:
         "FROM etl.reconciliation_difference WHERE reconciliation_id = %s ORDER BY difference_id",
         row[0],
     )
-    assert status == ("different" if found else "equal"), database.rows(
+    assert verdict == (status or ("different" if found else "equal")), database.rows(
         "SELECT object, message FROM etl.reconciliation_status WHERE status = 'skipped'"
     )
     return found
@@ -54,11 +54,12 @@ def one(found: list[dict[str, Any]], object_: str) -> dict[str, Any]:
 def test_a_loaded_warehouse_agrees_with_its_source(loaded: Database) -> None:
     assert reconcile(loaded) == []
     rows = loaded.rows("SELECT * FROM etl.reconciliation_status")
+    loads = "SELECT object FROM etl.task WHERE kind IN ('stage', 'dimension', 'fact', 'aggregate')"
     assert {row["object"] for row in rows} == {
-        row["object"]
-        for row in loaded.rows(
-            "SELECT object FROM etl.task WHERE kind IN ('stage', 'dimension', 'fact', 'aggregate')"
-        )
+        *(row["object"] for row in loaded.rows(loads)),
+        "dim_date",
+        "quarantine",
+        "reprocessing_queue",
     }
     lines = next(row for row in rows if row["object"] == "fact_order_line")
     total = loaded.rows(
@@ -373,7 +374,8 @@ def test_writers_at_work_raise_no_false_alarm(loaded: Database) -> None:
 def test_what_waits_is_left_out(loaded: Database) -> None:
     loaded.execute("INSERT INTO work.fact_order_key VALUES (300)")
     loaded.execute("UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300")
-    assert reconcile(loaded, "fact_order") == []
+    assert reconcile(loaded, "fact_order", status="incomplete") == []
+    assert loaded.value("SELECT left_out FROM etl.reconciliation") == {"pending": 1}
     loaded.execute("DELETE FROM work.fact_order_key")
     assert one(reconcile(loaded, "fact_order"), "fact_order")["columns"] == ["quantity"]
 
@@ -392,9 +394,9 @@ def test_an_object_that_cannot_be_compared_is_told(loaded: Database, json_of: Js
     status, answer = json_of(loaded, "reconcile", "customers")
     assert status == 1
     assert answer["status"] == "incomplete"
-    assert answer["comparisons"][0]["message"] == "the table waits to be extracted anew"
+    assert answer["comparisons"][0]["message"] == "the table waits to be extracted completely"
     with loaded.connect() as connection, pytest.raises(psycopg.Error) as error:
-        connection.execute("SELECT etl._reconcile_source(1, 'customers')")
+        connection.execute("SELECT etl._compare_source('customers', 1, 0)")
     assert error.value.sqlstate == "ET017"
 
 
@@ -453,5 +455,89 @@ def test_an_unknown_object_is_refused(loaded: Database, oceanrecords: Callable[.
 
 def test_in_a_transaction_of_another_kind_it_is_refused(loaded: Database) -> None:
     with pytest.raises(psycopg.Error) as error:
-        loaded.execute("SELECT etl._reconcile(NULL)")
+        loaded.execute("SELECT etl._compare_object(1, 'customers')")
     assert error.value.sqlstate == "ET016"
+
+
+def test_workers_share_the_objects_and_find_the_same(loaded: Database, json_of: Json) -> None:
+    loaded.execute(
+        "UPDATE stage.customers SET first_name = 'Nobody' WHERE customer_id = 77;"
+        "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300;"
+        "UPDATE dwh.agg_order_daily SET sales = sales + 1 WHERE day = (SELECT max(day) FROM dwh.agg_order_daily)"
+    )
+    answers = [json_of(loaded, "reconcile", "--workers", number) for number in ("1", "3")]
+    found = [
+        {
+            (one["object"], one["status"], one["differences"], one["actual_rows"])
+            for one in answer["comparisons"]
+        }
+        for _, answer in answers
+    ]
+    assert found[0] == found[1]
+    assert {status for status, _ in answers} == {1}
+    assert {row[0] for row in found[0] if row[1] == "different"} == {
+        "customers",
+        "fact_order",
+        "agg_order_daily",
+    }
+
+
+def test_as_many_slices_compare_everything_once(loaded: Database, json_of: Json) -> None:
+    everything = json_of(loaded, "reconcile")[1]["comparisons"]
+    rows = dict.fromkeys((one["object"] for one in everything), 0)
+    loaded.execute(
+        "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300;"
+        "UPDATE dwh.dim_date SET day_name = 'X' WHERE full_date = '2025-12-05'"
+    )
+    found = []
+    for slice_ in range(3):
+        _, answer = json_of(loaded, "reconcile", "--slices", "3")
+        assert answer["slice"] == slice_
+        for one in answer["comparisons"]:
+            rows[one["object"]] += one["actual_rows"]
+            found += [(one["object"], row["row_key"]) for row in one["rows"]]
+    assert rows == {one["object"]: one["actual_rows"] for one in everything}
+    assert sorted(found, key=str) == [
+        ("dim_date", {"full_date": "2025-12-05"}),
+        ("fact_order", {"order_id": 300}),
+    ]
+    assert json_of(loaded, "reconcile", "--slices", "3")[1]["slice"] == 0
+
+
+def test_what_was_left_out_stands_in_the_verdict(
+    loaded: Database, oceanrecords: Callable[..., Any]
+) -> None:
+    loaded.execute(
+        "UPDATE oceanrecords.customers SET last_name = 'Newer' WHERE customer_id IN (11, 12)"
+    )
+    done = oceanrecords("reconcile", env={"OCEANRECORDS_DSN": loaded.dsn})
+    assert done.returncode == 0, done.stdout
+    assert "agree, except 2 rows changed since the last run" in done.stdout
+    loaded.execute(
+        "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 300;"
+        "INSERT INTO work.fact_order_key VALUES (300)"
+    )
+    done = oceanrecords("reconcile", "fact_order", env={"OCEANRECORDS_DSN": loaded.dsn})
+    assert done.returncode == 1
+    assert "agree" not in done.stdout
+    assert "1 row waiting for a load" in done.stdout
+
+
+def test_an_interrupted_reconciliation_is_incomplete(loaded: Database) -> None:
+    number = loaded.value("SELECT etl._begin_reconciliation(NULL, 1)")
+    rows = loaded.rows("SELECT * FROM etl.reconciliation_status")
+    assert {row["reconciliation_id"] for row in rows} == {number}
+    assert {row["overall_status"] for row in rows} == {"incomplete"}
+    assert {row["status"] for row in rows} == {"skipped"}
+
+
+def test_a_source_with_ids_of_another_server_is_compared(loaded: Database) -> None:
+    """Rows that came with a dump bear transaction ids that this server has not handed out yet."""
+    loaded.execute(
+        "ALTER TABLE oceanrecords.customers DISABLE TRIGGER USER;"
+        "UPDATE oceanrecords.customers SET row_xid = '9999999999', phone = '4711' WHERE customer_id = 5;"
+        "UPDATE oceanrecords.customers SET row_xid = '9999999999' WHERE customer_id <> 5;"
+        "ALTER TABLE oceanrecords.customers ENABLE TRIGGER USER"
+    )
+    assert one(reconcile(loaded), "customers")["row_key"] == {"customer_id": 5}
+    assert loaded.value("SELECT count(*) FROM etl.newer_keys('customers')") == 0

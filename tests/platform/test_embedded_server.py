@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from driver.errors import UserError
-from driver.server import Cluster, EmbeddedServer
+from driver.server import Cluster, EmbeddedServer, make_directory
 from tests.conftest import Finished
 
 
@@ -191,3 +192,88 @@ def test_importing_the_program_does_not_need_a_server(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (finished.returncode, finished.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- what root does with files that the server's account can replace ------------------------------
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, which runs the server as another"
+)
+
+
+@as_root
+def test_no_file_of_the_servers_account_is_followed(
+    db: Callable[..., Finished], home: Path, tmp_path: Path
+) -> None:
+    """It could put a link to any file of root's where root writes or reads."""
+    assert db("start").returncode == 0
+    server = EmbeddedServer(home)
+    data = server.cluster.data
+    assert db("stop").returncode == 0
+    victim = tmp_path / "victim"
+    victim.write_text("a line that only root may read\n")
+    victim.chmod(0o600)
+    account = data.lstat()
+    for name in ("start.log.new", "start.log", "oceanrecords.conf.new", "oceanrecords.conf"):
+        (data / name).unlink(missing_ok=True)
+        (data / name).symlink_to(victim)
+        os.chown(data / name, account.st_uid, account.st_gid, follow_symlinks=False)
+    (data / "postgresql.conf.new").symlink_to(victim)
+    started = db("start")
+    assert started.returncode == 0, started.stderr
+    assert db("stop").returncode == 0
+    # Nor does an error show what a link leads to.
+    (data / "postgresql.auto.conf").write_text("no_such_setting = on\n")
+    refused = db("start")
+    assert refused.returncode == 1
+    assert "only root" not in refused.stdout + refused.stderr
+    for name in ("PG_VERSION", "postmaster.pid", "postgresql.conf"):
+        (data / name).unlink(missing_ok=True)
+        (data / name).symlink_to(victim)
+        for command in (("status",), ("start",)):
+            told = db(*command)
+            assert "only root" not in told.stdout + told.stderr
+    found = victim.lstat()
+    assert (found.st_uid, found.st_mode & 0o777) == (0, 0o600)
+    assert victim.read_text() == "a line that only root may read\n"
+
+
+@as_root
+def test_no_permission_of_a_folder_above_changes(
+    oceanrecords: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """The server's account cannot go into a closed home: the data lie elsewhere."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    home = closed / "home"
+    before = {folder: folder.stat().st_mode for folder in (closed, *closed.parents)}
+    env = {"OCEANRECORDS_HOME": str(home)}
+    try:
+        started = oceanrecords("db", "start", env=env)
+        assert started.returncode == 0, started.stderr
+        assert query(home, b"SELECT 1") == [(1,)]
+        assert {folder: folder.stat().st_mode for folder in before} == before
+        assert oceanrecords("db", "stop", env=env).returncode == 0
+        assert oceanrecords("db", "start", env=env).returncode == 0
+        place = EmbeddedServer(home).cluster.data.parent
+        assert place.parent == Path("/var/lib/oceanrecords")
+    finally:
+        EmbeddedServer(home).stop()
+    shutil.rmtree(home)
+    other = closed / "other"
+    try:
+        assert oceanrecords("db", "start", env={"OCEANRECORDS_HOME": str(other)}).returncode == 0
+        assert not place.exists(), "what nobody can start any more is removed"
+    finally:
+        EmbeddedServer(other).stop()
+        shutil.rmtree(EmbeddedServer(other).cluster.data.parent)
+
+
+@as_root
+def test_a_socket_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o755)
+    (tmp_path / "run").symlink_to(target)
+    with pytest.raises(UserError, match="belongs to another user"):
+        make_directory(tmp_path / "run", None)
+    assert target.stat().st_mode & 0o777 == 0o755

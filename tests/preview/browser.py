@@ -95,8 +95,12 @@ class Browser:
             flags: more flags for Chromium.
             width: of the window in pixels.
         """
+        return self.read(f"{page.as_uri()}#{urlencode(chosen or {})}", *flags, width=width)
+
+    def read(self, address: str, *flags: str, width: int = 1440) -> Shown:
+        """Open an address and return what it shows when its script has ended."""
         dom, console = self.run(
-            f"{page.as_uri()}#{urlencode(chosen or {})}",
+            address,
             "--dump-dom",
             f"--window-size={width},1600",
             *flags,

@@ -9,13 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from metabase import definition
+from metabase.serve import FRESH_FOR, ROLE, Site, open_pool
 from tests.support.database import Database
 
 Finished = subprocess.CompletedProcess[str]
@@ -29,11 +35,11 @@ def test_preview_writes_one_file(cli: Cli, tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     assert answer["file"] == str(out)
     assert answer["bytes"] == out.stat().st_size
-    assert len(answer["tiles"]) == 8
+    assert len(answer["tiles"]) == 14
     assert [path.name for path in tmp_path.iterdir()] == ["monday.html"]
     again = cli("dashboard", "preview", "--out", str(out))
     assert again.returncode == 0
-    assert "8 tiles in" in again.stdout
+    assert "14 tiles in" in again.stdout
 
 
 @pytest.mark.parametrize("place", ["missing/page.html", "folder"])
@@ -56,6 +62,16 @@ def test_database_without_a_warehouse(
     assert "kpi" in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
+
+
+@pytest.fixture
+def other_login(database: Database) -> Iterator[str]:
+    """A login that may connect, and nothing else."""
+    name = f"suite_{uuid4().hex[:8]}"
+    database.execute(f"CREATE ROLE {name} LOGIN")
+    database.execute(f'GRANT CONNECT ON DATABASE "{database.name}" TO {name}')
+    yield name
+    database.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 @pytest.fixture
@@ -94,15 +110,31 @@ def test_serve_answers_with_the_figures_of_the_moment(
         before = answer.read().decode()
     assert '"last_run_id":null' in before
     database.execute("CALL etl.run()")
-    with urllib.request.urlopen(address) as answer:
-        assert '"last_run_id":1' in answer.read().decode()
+    deadline = time.monotonic() + 30
+    while '"last_run_id":1' not in urllib.request.urlopen(address).read().decode():
+        assert time.monotonic() < deadline
 
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(address + "other")
     assert refused.value.code == 404
     refused.value.close()
 
+    with urllib.request.urlopen(
+        address + "answer?question=kpi_overview&country=France&country=Chad"
+    ) as answer:
+        assert json.load(answer)[0][0] == "Sales"
+    for query in ("question=nothing", "question=kpi_overview&from=2024-01-01", ""):
+        assert status(address + "answer?" + query) == 400
+    for host in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example"):
+        assert status(address, Host=host) == 421
+    assert status(address, method="POST") == 405
+    readers = database.rows(
+        "SELECT count(*) AS number FROM pg_stat_activity WHERE application_name = 'oceanrecords dashboard'"
+    )
+    assert 1 <= readers[0]["number"] <= 4
+
     database.execute("DROP SCHEMA kpi CASCADE")
+    time.sleep(FRESH_FOR)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(address)
     assert refused.value.code == 503
@@ -115,6 +147,45 @@ def test_serve_answers_with_the_figures_of_the_moment(
     assert process.stderr.read() == ""
 
 
+def status(address: str, method: str = "GET", **headers: str) -> int:
+    """Return the status of a request that is refused."""
+    request = urllib.request.Request(address, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return refused.code
+
+
+def test_page_is_kept_until_the_warehouse_changes(database: Database) -> None:
+    dashboard = definition.load()
+    with open_pool(database.dsn) as pool:
+        site = Site(pool, dashboard, ["localhost"])
+        first = site.page()
+        assert site.page() is first
+        database.execute("INSERT INTO kpi.sales_target VALUES ('2025-01-01', DEFAULT, 10)")
+        site._checked_at = float("-inf")
+        assert site.page() is not first
+
+
+def test_site_reads_as_the_business_level_and_cannot_write(database: Database) -> None:
+    with open_pool(database.dsn) as pool, pool.connection() as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (ROLE,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT * FROM dwh.fact_order")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("CREATE TEMPORARY TABLE mine (n integer)")
+
+
+def test_login_without_the_level(oceanrecords: Cli, database: Database, other_login: str) -> None:
+    dsn = make_conninfo(database.dsn, user=other_login)
+    done = oceanrecords("--dsn", dsn, "dashboard", "serve", "--port", "0")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert ROLE in done.stderr
+
+
 def test_port_in_use(cli: Cli) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -123,3 +194,45 @@ def test_port_in_use(cli: Cli) -> None:
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
     assert "--port" in done.stderr
+
+
+def test_targets_of_a_file(cli: Cli, database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "targets.csv"
+    path.write_text("month,sales\n2025-03,1000\n2025-04-01,1200.50\n")
+    assert cli("dashboard", "targets", str(path)).returncode == 0
+    path.write_text("month,country,sales\n2025-04,,1300\n")
+    done = cli("dashboard", "targets", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "1 target set, 2 in all" in done.stdout
+    known = database.rows("SELECT month_start::text, country, sales::float FROM kpi.sales_target")
+    assert [tuple(row.values()) for row in known] == [
+        ("2025-03-01", "All countries", 1000),
+        ("2025-04-01", "All countries", 1300),
+    ]
+    assert "Apr 2025" in cli("dashboard", "targets").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has not the columns"),
+        ("month,amount\n2025-03,1\n", "has not the columns"),
+        ("month,sales\n2025-13,1\n", "line 2: '2025-13' is not a month"),
+        ("month,sales\n2025-03,1\n2025-03-15,1\n", "line 3"),
+        ("month,sales\n2025-03,much\n", "line 2: 'much' is not an amount"),
+        ("month,sales\n2025-03,-1\n", "is not an amount"),
+        ("month,sales\n2025-03,NaN\n", "is not an amount"),
+        ("month,sales\n2025-03,1\n2025-03,2\n", "line 2 has the same target"),
+        ("month,country,sales\n2025-03,Atlantis,1\n", "Atlantis"),
+    ],
+)
+def test_targets_that_are_wrong(
+    cli: Cli, database: Database, tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "targets.csv"
+    path.write_text(text)
+    done = cli("dashboard", "targets", str(path))
+    assert done.returncode == 1
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert database.rows("SELECT * FROM kpi.sales_target") == []

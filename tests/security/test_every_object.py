@@ -270,7 +270,10 @@ def test_who_does_not_own_the_database_leaves_it_as_it_is(
         database.execute(f"GRANT CREATE ON DATABASE {database.name} TO builder")
         dsn = psycopg.conninfo.make_conninfo(database.dsn, user="builder")
         Migrator(Target(dsn, "tests")).apply()
-        flaws = "SELECT problem, remedy FROM etl.access_flaw ORDER BY problem"
+        flaws = (
+            "SELECT problem, remedy FROM etl.access_flaw WHERE problem NOT LIKE '%%does not see%%'"
+            " ORDER BY problem"
+        )
         everybody, routines = database.rows(flaws)
         assert everybody == {
             "problem": "everybody may connect to and make temporary tables in the database"

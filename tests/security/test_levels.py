@@ -157,7 +157,7 @@ def test_a_steward_does_not_become_more_by_temporary_objects(people: People) -> 
 def test_a_business_user_sees_key_figures_alone(people: People) -> None:
     people.add("bob", "business")
     connection = people.connect("bob")
-    assert connection.execute("SELECT count(*) FROM kpi.overview").fetchone() == (5,)
+    assert connection.execute("SELECT count(*) FROM kpi.overview").fetchone() == (4,)
     for schema in ("dwh", "analysis", "stage", "work", "etl", "oceanrecords", "audit", "source"):
         assert attempt(connection, f"CREATE TABLE {schema}.mine ()") == DENIED
     assert attempt(connection, "SELECT * FROM analysis.fact_order") == DENIED

@@ -7,6 +7,9 @@ import contextlib
 import psycopg
 import pytest
 
+from driver.connection import Target
+from driver.errors import UserError
+from driver.migrate import Migrator
 from tests.security.conftest import DENIED, LEVELS, People
 
 
@@ -73,3 +76,18 @@ def test_no_level_makes_large_objects(people: People, level: str) -> None:
         "lo_import('/etc/passwd')",
     ):
         assert people.try_as(level, f"SELECT {call}") == DENIED, call
+
+
+def test_an_idle_analyst_who_keeps_a_migration_waiting_is_named(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people.add("ana", "analyst", countries=("*",))
+    monkeypatch.setattr("driver.migrate.LOCK_TIMEOUT", "300ms")
+    migrator = Migrator(Target(people.database.dsn, "tests"))
+    with people.connect("ana") as connection, connection.transaction():
+        connection.execute("SELECT count(*) FROM analysis.dim_customer")
+        with pytest.raises(UserError, match="waited 300ms for a lock") as caught:
+            migrator.apply()
+        assert f"session {connection.info.backend_pid} of" in str(caught.value.detail)
+        assert people.logins["ana"] in str(caught.value.detail)
+    migrator.apply()

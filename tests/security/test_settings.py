@@ -47,6 +47,7 @@ CASES = {
     "checks_kept": INTERVALS,
     "currency": (("EUR", "USD"), ("", "eur", "EURO", "E1R", "€")),
     "maintenance_every": INTERVALS,
+    "password_length": COUNTS,
     "quarantine_limit": COUNTS,
     "queue_old_after": INTERVALS,
     "reconciliation_rows_kept": COUNTS,

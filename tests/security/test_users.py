@@ -359,7 +359,7 @@ def test_no_password_and_no_personal_data_in_the_log(
         user="ana",
         password="another secret word",
     ) as reader:
-        assert reader.execute("SELECT count(*) FROM kpi.overview").fetchone() == (5,)
+        assert reader.execute("SELECT count(*) FROM kpi.overview").fetchone() == (4,)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(
             host="127.0.0.1", port=loud.port, dbname="postgres", user="ana", password=PASSWORD

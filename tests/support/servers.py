@@ -114,7 +114,7 @@ def create_server(
     folder.mkdir(mode=0o755, exist_ok=True)
     cluster = Cluster(binaries, folder / "data", user)
     if user:
-        admit(user, binaries, folder)
+        admit(user, binaries)
     sockets = folder / "run"
     make_directory(sockets, user)
     sockets.chmod(0o755)

@@ -457,6 +457,9 @@ class Recomputation:
         """Expected rows of fact_order."""
         alive = self.now("orders")
         lost = {key[0]: row["is_lost"] for key, row in self.now("order_statuses").items()}
+        losing = {
+            key[0]: row["is_lost"] for key, row in self.notes.last_seen("order_statuses").items()
+        }
         lines: dict[Any, list[Row]] = defaultdict(list)
         for (order, _), row in self.now("order_lines").items():
             lines[order].append(row)
@@ -479,6 +482,9 @@ class Recomputation:
                 "ordered_at": ordered,
                 "shipped_at": row["shipped_at"],
                 "delivered_at": row["delivered_at"],
+                "lost_at": (row["cancelled_at"] or row["refunded_at"])
+                if losing.get(row["order_status_id"], False)
+                else None,
                 "line_count": len(own),
                 "quantity": sum(line["quantity"] for line in own),
                 "gross_amount": sum(
@@ -523,6 +529,7 @@ class Recomputation:
     def aggregates(self) -> dict[str, dict[Key, Row]]:
         """Expected rows of the aggregates, by group."""
         daily: dict[Key, Row] = {}
+        losses: dict[Key, Row] = {}
         monthly: dict[Key, Row] = {}
         quarterly: dict[Key, Row] = {}
         for key, order in self.orders.items():
@@ -532,6 +539,10 @@ class Recomputation:
                 sales = Decimal(0) if order["is_lost"] else order["gross_amount"]
                 lost = int(order["is_lost"])
                 _add(daily, (day, country), orders=1, lost_orders=lost, sales=sales)
+                if lost:
+                    lost_on = self.day(order["lost_at"]) if order["lost_at"] else day
+                    amount = order["gross_amount"]
+                    _add(losses, (day, lost_on, country), lost_orders=1, lost_amount=amount)
                 customer = order["customer_key"]
                 member = -1 if customer == UNKNOWN else customer[0]
                 _add(quarterly, (_quarter(day), member, country), orders=1)
@@ -552,6 +563,7 @@ class Recomputation:
                 _add(monthly, group, quantity=line["quantity"], sales=line["amount"])
         return {
             "agg_order_daily": daily,
+            "agg_order_lost_daily": losses,
             "agg_product_monthly": monthly,
             "agg_customer_quarterly": quarterly,
         }
@@ -822,6 +834,7 @@ def _compare_fact(
 
 AGGREGATES: dict[str, tuple[str, ...]] = {
     "agg_order_daily": ("day", "country"),
+    "agg_order_lost_daily": ("day", "lost_on", "country"),
     "agg_product_monthly": (
         "month_start",
         "country",

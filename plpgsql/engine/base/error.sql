@@ -1,10 +1,11 @@
 -- Error messages that may be stored: without the values that PostgreSQL quotes.
 
 /*
-An error message without values of rows. PostgreSQL quotes them in errors of the data: invalid input syntax for type integer: "…", value "…" is
-out of range for type integer. Names of constraints, columns and types stay.
+An error message without values of rows. Errors of the data and of statements (classes 22, 23, 42, HV) quote them, in the language of the server. So
+they are not taken out: a message is built anew when it is one that is known, with the names in it that are known to be names. Of any other one only the
+code is told.
 Parameters: p_sqlstate, error code; p_message, the message.
-Returns:    the message; as it is for other errors than those of the data (classes 22 and 23).
+Returns:    the message; as it is for errors of other classes, which quote no rows.
 */
 CREATE OR REPLACE FUNCTION etl._without_values(p_sqlstate text, p_message text)
 RETURNS text
@@ -13,12 +14,46 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_without_values$
     SELECT CASE
-        WHEN p_sqlstate ~ '^2[23]'
-            THEN regexp_replace(
-                regexp_replace(p_message, ': ".*"$', ': (withheld)'),
-                '(^|value )".*" (is out of range|for |is not )', '\1(withheld) \2'
-            )
-        ELSE p_message
+        WHEN p_sqlstate !~ '^(22|23|42|HV)' OR p_message IS NULL THEN p_message
+        ELSE coalesce(
+            (
+                SELECT regexp_replace(p_message, k.pattern, k.told)
+                FROM (
+                    VALUES
+                        -- What stands in a group is a name of a type, constraint, column or relation.
+                        ('^(division by zero|(?:smallint|integer|bigint|numeric|money|interval|timestamp|date) (?:field overflow|out of range))$', '\1'),
+                        ('^(value out of range: (?:overflow|underflow)|cannot take logarithm of (?:zero|a negative number))$', '\1'),
+                        ('^invalid input syntax for type ([a-z][a-z0-9_ ]*)(?:: ".*")?$', 'invalid input syntax for type \1: (withheld)'),
+                        ('^value ".*" is out of range for type ([a-z][a-z0-9_ ]*)$', 'value (withheld) is out of range for type \1'),
+                        ('^(date/time field value|time zone displacement|timestamp) out of range: ".*"$', '\1 out of range: (withheld)'),
+                        ('^(value too long for type [a-z][a-z0-9_ ]*(?:\([0-9]+\))?)$', '\1'),
+                        ('^(a negative number raised to a non-integer power yields a complex result)$', '\1'),
+                        ('^(null value in column "[^"]+" of relation "[^"]+" violates not-null constraint)$', '\1'),
+                        ('^(domain [a-z_0-9."]+ does not allow null values)$', '\1'),
+                        ('^(duplicate key value violates unique constraint "[^"]+")$', '\1'),
+                        ('^(could not create unique index "[^"]+")$', '\1'),
+                        ('^(conflicting key value violates exclusion constraint "[^"]+")$', '\1'),
+                        ('^(new row for relation "[^"]+" violates check constraint "[^"]+")$', '\1'),
+                        ('^(check constraint "[^"]+" of relation "[^"]+" is violated by some row)$', '\1'),
+                        ('^(insert or update on table "[^"]+" violates foreign key constraint "[^"]+")$', '\1'),
+                        ('^(update or delete on table "[^"]+" violates (?:foreign key|RESTRICT setting of foreign key) constraint "[^"]+" on table "[^"]+")$', '\1'),
+                        ('^value for domain ([a-z_0-9."]+) violates (check constraint "[^"]+")$', 'value for domain \1 violates \2'),
+                        ('^(relation "[a-z_0-9.]+" does not exist)$', '\1'),
+                        ('^(column (?:"[a-z_0-9]+"|[a-z_0-9]+\.[a-z_0-9]+) (?:of relation "[a-z_0-9]+" )?does not exist)$', '\1'),
+                        ('^(schema "[a-z_0-9]+" does not exist)$', '\1'),
+                        ('^((?:function|operator|procedure) [a-z_0-9.]+\((?:[a-z_0-9 ,.]|\[\])*\) does not exist)$', '\1'),
+                        ('^(operator does not exist: [a-z0-9_ ]+ [-+*/<>=~!@#%^&|`?]+ [a-z0-9_ ]+)$', '\1'),
+                        ('^(the (?:transformation|history) view of "[^"]+" returns (?:more than one row for a key|a change dated after this load|a row without valid_from))$', '\1'),
+                        ('^(could not connect to server "[a-z_0-9]+")$', '\1'),
+                        ('^(permission denied for [a-z ]+ [a-z_0-9.]+)$', '\1'),
+                        ('^(must be owner of [a-z ]+ [a-z_0-9.]+)$', '\1'),
+                        ('^(column "[a-z_0-9]+" is of type [a-z0-9_ ]+ but expression is of type [a-z0-9_ ]+)$', '\1')
+                ) AS k (pattern, told)
+                WHERE p_message ~ k.pattern
+                LIMIT 1
+            ),
+            format('error %s; its text is withheld, as it may quote a row', p_sqlstate)
+        )
     END
 $_without_values$;
-COMMENT ON FUNCTION etl._without_values(text, text) IS 'An error message without the values of rows that PostgreSQL quotes in errors of the data.';
+COMMENT ON FUNCTION etl._without_values(text, text) IS 'An error message without the values of rows that PostgreSQL quotes in errors of the data and of statements.';

@@ -247,6 +247,15 @@ BEGIN
             ELSE etl._compile_aggregate(r_object.name)
         END;
     END LOOP;
+    FOR r_object IN
+        SELECT d.dimension AS name
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact
+        FROM etl.fact AS f
+    LOOP
+        v_routines := v_routines || etl._compile_reconciliation(r_object.name);
+    END LOOP;
     v_routines := v_routines || etl._compile_has_changes();
     PERFORM etl._drop_compiled_except(v_routines);
 END

@@ -35,8 +35,8 @@ BEGIN
         RAISE EXCEPTION 'the history view of "%" returns a row without valid_from', p_object
             USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave rows without a date out of the history view.';
     END IF;
-    RAISE EXCEPTION 'the history view of "%" returns a change dated %, after this load at %', p_object, p_valid_from, p_now
-        USING ERRCODE = 'datetime_field_overflow', HINT = 'Correct the date in the source, or leave the row out of the history view until it holds.';
+    RAISE EXCEPTION 'the history view of "%" returns a change dated after this load', p_object
+        USING ERRCODE = 'datetime_field_overflow', DETAIL = format('Change: %s. Load: %s.', p_valid_from, p_now), HINT = 'Correct the date in the source, or leave the row out of the history view until it holds.';
 END
 $_refuse_change$;
 COMMENT ON FUNCTION etl._refuse_change(name, timestamptz, timestamptz) IS 'Refuses a change in a log that is dated after the load (22008), or not at all (22004).';

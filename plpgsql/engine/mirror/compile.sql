@@ -73,6 +73,34 @@ $_operator_path$;
 COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a mirror are compared by their own operators.';
 
 /*
+Condition that picks rows of a source table (s) by their key, such as another server is sent: only the rows asked for cross the network.
+Parameters: p_mirror, the mirror; p_key, its key columns; p_keys, what follows FROM, where the wanted keys are (k).
+Returns:    SQL text. It holds for each column by itself, thus for more rows than those of the keys when there are several columns.
+*/
+CREATE OR REPLACE FUNCTION etl._among_sql(p_mirror regclass, p_key name[], p_keys text)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_among_sql$
+    SELECT string_agg(
+        format(
+            -- An array of arrays is one array: those are compared as text.
+            CASE t.typcategory
+                WHEN 'A' THEN 's.%1$I::text = ANY (ARRAY(SELECT k.%1$I::text FROM %2$s))'
+                ELSE 's.%1$I = ANY (ARRAY(SELECT k.%1$I FROM %2$s))'
+            END,
+            c.name, p_keys
+        ),
+        E'\nAND ' ORDER BY c.position
+    )
+    FROM unnest(p_key) WITH ORDINALITY AS c (name, position)
+    JOIN pg_attribute AS a ON a.attrelid = p_mirror AND a.attname = c.name
+    JOIN pg_type AS t ON t.oid = a.atttypid
+$_among_sql$;
+COMMENT ON FUNCTION etl._among_sql(regclass, name[], text) IS 'Condition that picks rows of a source table by their key, such as another server is sent.';
+
+/*
 What the templates of a source table are filled with.
 Parameters: p_source, the table.
 Returns:    values for etl._render.
@@ -100,12 +128,11 @@ BEGIN
         'd_key_is_null', etl._list(v_key, 'd.%1$I IS NULL', ' OR '),
         'same_or_null_key', etl._list(v_key, 'd.%1$I IS NOT DISTINCT FROM u.%1$I', ' AND '),
         'either_key', etl._list(v_key, 'coalesce(s.%1$I, m.%1$I)'),
-        'among_deleted', etl._list(
-            v_key,
-            's.%1$I = ANY (ARRAY(SELECT d.%1$I FROM delta.' || replace(quote_ident(p_source.source_table), '%', '%%')
-            || ' AS d WHERE d.batch_id = this.batch_id AND d.delta_operation = ''delete''))',
-            E'\nAND '
+        'among_deleted', etl._among_sql(
+            v_stage::regclass, v_key,
+            format('delta.%I AS k WHERE k.batch_id = this.batch_id AND k.delta_operation = ''delete''', p_source.source_table)
         ),
+        'casts', etl._casts(format('source.%I', p_source.source_table)::regclass),
         'tombstone_key', etl._list(v_key, format('(jsonb_populate_record(NULL::%s, t.row_key)).', replace(v_stage, '%', '%%')) || '%1$I'),
         'm_row_key', etl._json_key(v_key, 'm'),
         'd_row_key', etl._json_key(v_key, 'd'),

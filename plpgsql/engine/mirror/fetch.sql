@@ -45,7 +45,6 @@ DECLARE
     c_rows_at_once CONSTANT bigint := 10000;
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_columns name[] := etl._without(etl._columns(format('stage.%I', p_source_table)::regclass), '{batch_id,deleted_at}');
-    v_wanted text := 'SELECT DISTINCT f.%1$I FROM pg_temp.fetched_key AS f WHERE f.position BETWEEN $2 AND $3';
     v_statement text;
     v_from bigint[];
     v_to bigint[];
@@ -64,7 +63,8 @@ FROM source.%1$I AS s
 WHERE %4$s
     AND EXISTS (SELECT FROM pg_temp.fetched_key AS f WHERE f.position BETWEEN $2 AND $3 AND %5$s)$sql$,
         p_source_table, etl._list(v_columns), etl._list(v_columns, 's.%1$I'),
-        etl._list(p_key, 's.%1$I = ANY (ARRAY(' || v_wanted || '))', E'\n    AND '), etl._match(p_key, 'f', 's')
+        etl._among_sql(format('stage.%I', p_source_table)::regclass, p_key, 'pg_temp.fetched_key AS k WHERE k.position BETWEEN $2 AND $3'),
+        etl._match(p_key, 'f', 's')
     );
     -- Ranges that are to be fetched, the next one last.
     EXECUTE 'SELECT count(*) FROM pg_temp.fetched_key' INTO v_last;

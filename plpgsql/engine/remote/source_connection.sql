@@ -316,7 +316,15 @@ BEGIN
     END IF;
     BEGIN
         -- FOR PUBLIC: whoever may read a relation of the contract reads it with this login, as with the views.
-        EXECUTE format('CREATE USER MAPPING FOR PUBLIC SERVER etl_source OPTIONS (user %L%s)', p_user, ', password ' || quote_literal(p_password));
+        -- Only a superuser may decide that the source asks for no password. The loads and reconciliations, which run with fewer rights, may
+        -- then use the connection as well.
+        EXECUTE format(
+            'CREATE USER MAPPING FOR PUBLIC SERVER etl_source OPTIONS (user %L%s)', p_user,
+            CASE
+                WHEN p_password IS NOT NULL THEN ', password ' || quote_literal(p_password)
+                WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN ', password_required ''false'''
+            END
+        );
     EXCEPTION
         WHEN query_canceled OR OTHERS THEN
             -- Raised anew, without the context, which quotes the statement.

@@ -295,7 +295,8 @@ CROSS JOIN LATERAL (
             ('temp_file_limit', w.temporary_space / 1024 || 'kB')
     ) AS v (name, wanted)
     LEFT JOIN pg_db_role_setting AS s ON s.setrole = w.role_id
-        AND s.setdatabase = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        AND s.setdatabase = (SELECT d.oid FROM pg_database AS d
+            WHERE d.datname = current_database())
     LEFT JOIN LATERAL unnest(s.setconfig) AS c (setting) ON split_part(c.setting, '=', 1) = v.name
 ) AS p;
 COMMENT ON VIEW etl.access_limit IS 'Limits of the users: what their levels give them, and what they have.';
@@ -992,5 +993,5 @@ COMMENT ON FUNCTION etl._withhold_values() IS 'Trigger: keeps values of rows out
 CREATE OR REPLACE TRIGGER withhold_values
     BEFORE INSERT OR UPDATE OF message, detail ON etl.task_run
     FOR EACH ROW
-    WHEN (NEW.sqlstate ~ '^2[23]')
+    WHEN (NEW.sqlstate ~ '^(22|23|42|HV)')
     EXECUTE FUNCTION etl._withhold_values();

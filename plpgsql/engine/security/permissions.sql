@@ -97,7 +97,7 @@ FROM (
         ),
         (
             '{auditor,etl,steward}', 'relation', 'etl',
-            '{alert,batch,declaration,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
+            '{alert,batch,declaration,default_member,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),
@@ -139,11 +139,11 @@ FROM (
         -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
         ('{owner}', 'routine', 'etl', '{_*}', '{}', NULL),
         ('{owner}', 'routine', 'compiled', '{*}', '{}', NULL),
-        ('{owner}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
+        ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{reconcile,_reconcile,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
@@ -160,7 +160,7 @@ FROM (
         -- Called by a function that a view calls.
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
@@ -185,7 +185,9 @@ VALUES
     ('etl', '_scheduled_start', 'The scheduler starts a run with the rights of the owner, neither more nor less.'),
     ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with the rights of the owner, neither more nor less.'),
     ('etl', 'start_run', 'A run is started with the rights of the owner, neither more nor less.'),
-    ('etl', '_reconcile', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_begin_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_compare_object', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_end_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
     ('audit', 'note', 'The owner of the warehouse adds to the audit trail without the right to write it.'),
     ('audit', '_analyze', 'Forgetting makes the statistics of operational tables anew without owning them.'),
     ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),

@@ -253,6 +253,7 @@ AS $newer_keys$
 DECLARE
     r_source etl.source_table;
     r_watermark etl.watermark;
+    v_end xid8;
 BEGIN
     SELECT *
     INTO r_source
@@ -266,6 +267,10 @@ BEGIN
     INTO r_watermark
     FROM etl.watermark AS w
     WHERE w.source_table = p_source_table;
+    -- A row that came with a dump has an id of another server. It may be one that this server has not handed out yet: that is no change.
+    SELECT pg_snapshot_xmax(p.snapshot)
+    INTO v_end
+    FROM source.extraction_point AS p;
 
     IF r_source.change_detection <> 'comparison' THEN
         RETURN QUERY EXECUTE format(
@@ -273,12 +278,12 @@ BEGIN
             etl._json_key(r_source.key_columns, 's'), p_source_table,
             CASE r_source.change_detection
                 WHEN 'snapshot' THEN format(
-                    '$1 IS NULL OR (s.%1$I >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(s.%1$I, $1))', r_source.change_column
+                    '$1 IS NULL OR (s.%1$I >= pg_snapshot_xmin($1) AND s.%1$I < $3 AND NOT pg_visible_in_snapshot(s.%1$I, $1))', r_source.change_column
                 )
                 ELSE format('$2 IS NULL OR s.%I >= $2', r_source.change_column)
             END
         )
-        USING r_watermark.snapshot, r_watermark.read_at;
+        USING r_watermark.snapshot, r_watermark.read_at, v_end;
     END IF;
     IF r_source.delete_detection = 'tombstone' AND r_watermark.snapshot IS NOT NULL THEN
         RETURN QUERY
@@ -286,6 +291,7 @@ BEGIN
         FROM source.tombstones AS t
         WHERE t.table_name = p_source_table
             AND t.row_xid >= pg_snapshot_xmin(r_watermark.snapshot)
+            AND t.row_xid < v_end
             AND NOT pg_visible_in_snapshot(t.row_xid, r_watermark.snapshot);
     END IF;
 END
@@ -360,14 +366,17 @@ FROM (
 FULL JOIN (
     SELECT %5$s, %6$s, true AS is_found
     FROM (
-        SELECT %9$s, %14$s FROM %10$s
+        SELECT %9$s, %14$s, false AS is_waiting FROM %10$s
         UNION ALL
-        %11$s
+        SELECT w.*, true FROM (
+            %11$s
+        ) AS w
     ) AS c
     GROUP BY %5$s
-    HAVING %8$s
+    -- A group at zero is there only until what waits is applied.
+    HAVING %8$s OR NOT bool_or(c.is_waiting)
 ) AS a USING (%9$s)
-WHERE (%12$s) IS DISTINCT FROM (%13$s)$sql$,
+WHERE (e.is_found, %12$s) IS DISTINCT FROM (a.is_found, %13$s)$sql$,
             r_aggregate.aggregate,
             etl._list(r_aggregate.group_key, '%1$L, %1$I'),
             etl._list(r_aggregate.measures, '%1$L, e.%1$I'),

@@ -28,8 +28,10 @@ SELECT
     coalesce(g.names, '{}') AS tags,
     t.position
 FROM (
-    SELECT s.source_table AS object, 'source table' AS kind, to_regclass(format('stage.%I', s.source_table)) AS relation
+    SELECT s.source_table AS object, 'source table' AS kind, m.oid::regclass AS relation
     FROM etl.source_table AS s
+    LEFT JOIN pg_namespace AS h ON h.nspname = 'stage'
+    LEFT JOIN pg_class AS m ON m.relnamespace = h.oid AND m.relname = s.source_table
     UNION ALL
     SELECT d.dimension, 'dimension', d.dimension_table
     FROM etl.dimension AS d

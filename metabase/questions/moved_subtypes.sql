@@ -1,0 +1,13 @@
+SELECT
+    member,
+    change,
+    sales,
+    sales_before,
+    period
+FROM kpi.movement_of(
+    'product_subtype'
+    [[, p_from => {{from}}::date]]
+    [[, p_to => {{to}}::date]]
+    [[, p_countries => ARRAY[{{country}}] ]]
+    [[, p_product_types => ARRAY[{{product_type}}] ]]
+)
