@@ -158,3 +158,44 @@ AS $_measure_default$
         AND a.attname = p_measure
 $_measure_default$;
 COMMENT ON FUNCTION etl._measure_default(regclass, name) IS 'What a measure of a deleted row is: ELSE branch of a CASE, empty for NULL.';
+
+/*
+Schemas in which the equality of key columns lies other than pg_catalog, such as that of the extension citext: a key is compared by its own operator.
+Parameters: p_table, the table; p_key, its key columns.
+*/
+CREATE OR REPLACE FUNCTION etl._operator_schemas(p_table regclass, p_key name[])
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_schemas$
+    SELECT coalesce(array_agg(DISTINCT n.nspname), '{}')
+    FROM unnest(p_key) AS k (name)
+    CROSS JOIN LATERAL etl._base_type(p_table, k.name) AS a
+    JOIN pg_opclass AS c ON c.opcintype = a.type_oid AND c.opcdefault
+    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = a.type_oid AND o.amoprighttype = a.type_oid AND o.amopstrategy = 3
+    JOIN pg_operator AS e ON e.oid = o.amopopr
+    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
+$_operator_schemas$;
+COMMENT ON FUNCTION etl._operator_schemas(regclass, name[]) IS 'Schemas in which the equality of key columns lies other than pg_catalog.';
+
+CREATE OR REPLACE FUNCTION etl._search_path(p_schemas name[])
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_search_path$
+    SELECT concat_ws(', ', 'pg_catalog', (SELECT string_agg(DISTINCT quote_ident(s.name), ', ') FROM unnest(p_schemas) AS s (name)), 'pg_temp')
+$_search_path$;
+COMMENT ON FUNCTION etl._search_path(name[]) IS 'Value of search_path under which keys are compared by their own operators: pg_catalog and the schemas given.';
+
+CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_path$
+    SELECT etl._search_path(etl._operator_schemas(p_table, p_key))
+$_operator_path$;
+COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a table are compared by their own operators.';
