@@ -135,7 +135,10 @@ def test_a_row_that_becomes_unreadable_stays_as_it_was_until_it_is_corrected(
     assert play.rows(ENTRY) == []
     careless.assert_mirrored()
     play.run()
-    assert play.value("SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'") == 0
+    assert (
+        play.value("SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'")
+        == 0
+    )
 
 
 def test_a_retry_fetches_the_row_by_its_key(careless: Link) -> None:

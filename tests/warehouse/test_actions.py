@@ -576,7 +576,12 @@ def test_running_twice_with_nothing_new_changes_not_one_row(trading: Play) -> No
     before = _fingerprint(trading)
     trading.run()
     assert _fingerprint(trading) == before
-    assert trading.value("SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind <> 'check'") == 0
+    assert (
+        trading.value(
+            "SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind <> 'check'"
+        )
+        == 0
+    )
 
 
 def test_a_row_written_with_the_same_values_changes_nothing_in_the_stars(trading: Play) -> None:
@@ -657,7 +662,12 @@ def test_what_was_read_is_not_read_again_while_an_old_transaction_stays_open(
     trading.shop.order(trading.customer, trading.address, {trading.product: 1})
     trading.run()
     trading.run()
-    assert trading.value("SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'") == 0
+    assert (
+        trading.value(
+            "SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'"
+        )
+        == 0
+    )
     late.execute("ROLLBACK")
 
 

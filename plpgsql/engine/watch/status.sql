@@ -22,7 +22,15 @@ SELECT
     t.skipped,
     t.rows_written,
     t.rows_queued,
-    t.rows_quarantined
+    t.rows_quarantined,
+    (
+        SELECT b.compared_because
+        FROM etl.batch AS b
+        WHERE b.run_id = r.run_id
+            AND b.compared_because IS NOT NULL
+        ORDER BY b.batch_id DESC
+        LIMIT 1
+    ) AS compared_because
 FROM etl.run AS r
 CROSS JOIN LATERAL (
     SELECT
@@ -53,6 +61,7 @@ COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because a p
 COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions and facts.';
 COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
 COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
+COMMENT ON COLUMN etl.run_status.compared_because IS 'Why the source was not the one that the mirrors were read from, so that all tables were compared with it; NULL when it was.';
 
 CREATE OR REPLACE VIEW etl.task_status AS
 SELECT
