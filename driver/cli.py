@@ -1,19 +1,21 @@
-"""The command `oceanrecords`: the root of all commands, and the one place where errors are told."""
+"""The command `oceanrecords`: the root of all commands, and the place where errors are shown."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
-import psycopg
 import typer
 from typer.core import TyperGroup
 
 from driver import version
-from driver.errors import EXIT_INTERRUPTED, UserError, from_database
-from driver.output import console, error_console, print_error
+from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from driver.mode import mode
 from driver.state import State
 
 
@@ -25,14 +27,12 @@ class _Command:
         panel: of the help.
         module: the module.
         function: its function; None when the module defines a group of commands, `app`.
-        examples: name of what is shown below the function's help.
         purpose: what the help says of a group whose packages are slow to import.
     """
 
     panel: str
     module: str
     function: str | None = None
-    examples: str = "EXAMPLES"
     purpose: str | None = None
 
     def load(self, name: str) -> Any:
@@ -43,9 +43,7 @@ class _Command:
             command.name = name
         else:
             alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
-            alone.command(name, epilog=getattr(module, self.examples))(
-                getattr(module, self.function)
-            )
+            alone.command(name, epilog=module.EXAMPLES)(getattr(module, self.function))
             command = typer.main.get_command(alone)
         command.rich_help_panel = self.panel
         return command
@@ -58,19 +56,23 @@ _COMMANDS = {
     "new": _Command("Set up", "driver.scaffold.command", "new"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
+    "settings": _Command("Set up", "driver.commands.settings"),
     "users": _Command("People", "driver.users"),
     "forget": _Command("People", "driver.forget", "forget"),
     "run": _Command("Load", "driver.commands.run", "run"),
+    "seed": _Command("Load", "driver.commands.seed", "seed"),
     "schedule": _Command("Load", "driver.commands.schedule"),
-    "status": _Command("Look", "driver.commands.status", "status", "STATUS_EXAMPLES"),
-    "queue": _Command("Look", "driver.commands.status", "queue", "QUEUE_EXAMPLES"),
-    "quarantine": _Command("Look", "driver.commands.status", "quarantine", "QUARANTINE_EXAMPLES"),
+    "status": _Command("Look", "driver.commands.status", "status"),
+    "ls": _Command("Look", "driver.commands.ls", "ls"),
+    "queue": _Command("Look", "driver.commands.queue", "queue"),
+    "quarantine": _Command("Look", "driver.commands.quarantine", "quarantine"),
     "check": _Command("Look", "driver.commands.check", "check"),
     "reconcile": _Command("Look", "driver.commands.reconcile", "reconcile"),
     "docs": _Command("Look", "driver.commands.docs", "docs"),
+    "test": _Command("Look", "driver.commands.test", "run_tests"),
     "trace": _Command("Look", "driver.commands.trace", "trace_command"),
-    "sql": _Command("Look", "driver.commands.status", "sql", "SQL_EXAMPLES"),
-    "kpi": _Command("Look", "driver.commands.status", "kpi", "KPI_EXAMPLES"),
+    "sql": _Command("Look", "driver.commands.sql", "sql"),
+    "kpi": _Command("Look", "driver.commands.kpi", "kpi"),
     "simulate": _Command(
         "Operational system",
         "simulator.cli",
@@ -90,9 +92,9 @@ _COMMANDS = {
 
 
 class RootGroup(TyperGroup):
-    """Tells every error as a sentence with a hint, and never shows a traceback.
+    """Shows every error as a sentence with a hint, and as JSON where JSON was asked for.
 
-    OCEANRECORDS_DEBUG=1 shows it all the same.
+    OCEANRECORDS_DEBUG=1 shows the traceback as well.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -116,20 +118,35 @@ class RootGroup(TyperGroup):
             command = _COMMANDS[name].load(name)
         return name, command, rest
 
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run the command line, with usage errors in the form that was asked for."""
+        given = list(sys.argv[1:] if args is None else args)
+        mode.json = _has(given, "--json")
+        mode.quiet = _has(given, "--quiet")
+        if mode.quiet and not _is_psql(given):
+            given.remove("--quiet")  # it goes anywhere, before or behind the command
+        if not mode.json or not options.get("standalone_mode", True):
+            return super().main(given, *rest, **options)
+        try:
+            status = super().main(given, *rest, **{**options, "standalone_mode": False})
+        except Exception as error:
+            if not _belongs_to_click(error):
+                raise
+            said = getattr(error, "format_message", lambda: "The command was aborted.")()
+            status = getattr(error, "exit_code", 1)
+            _print_error(UserError(said, _usage_hint(error), status))
+        sys.exit(status if isinstance(status, int) else 0)
+
     def invoke(self, ctx: Any) -> Any:  # Typer's own click, or click itself
         """Run the command, and turn what it raises into a message and an exit status."""
         try:
             return super().invoke(ctx)
         except UserError as error:
             _maybe_debug()
-            print_error(error)
+            _print_error(error)
             raise typer.Exit(error.exit_code) from error
-        except psycopg.Error as error:
-            _maybe_debug()
-            print_error(from_database(error))
-            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            error_console.print("interrupted", style="warn")
+            _print_interrupted()
             raise typer.Exit(EXIT_INTERRUPTED) from error
         except BrokenPipeError:
             raise
@@ -137,13 +154,24 @@ class RootGroup(TyperGroup):
             if _belongs_to_click(error):
                 raise
             _maybe_debug()
-            print_error(
-                UserError(
-                    f"Something unforeseen happened: {type(error).__name__}: {error}",
-                    "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
-                )
-            )
+            _print_error(_as_user_error(error))
             raise typer.Exit(1) from error
+
+
+def _has(arguments: Sequence[str], option: str) -> bool:
+    """Tell whether an option is among the arguments, before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return option in arguments[:end]
+
+
+def _is_psql(arguments: Sequence[str]) -> bool:
+    """Tell `db psql`, whose further arguments are psql's."""
+    return any(pair == ("db", "psql") for pair in pairwise(arguments))
+
+
+def _usage_hint(error: Exception) -> str | None:
+    context = getattr(error, "ctx", None)
+    return f"Try: {context.command_path} --help" if context is not None else None
 
 
 def _belongs_to_click(error: Exception) -> bool:
@@ -151,8 +179,36 @@ def _belongs_to_click(error: Exception) -> bool:
     return any(base.__module__.split(".")[0] in ("typer", "click") for base in type(error).__mro__)
 
 
+def _as_user_error(error: Exception) -> UserError:
+    psycopg = sys.modules.get("psycopg")  # what has not been imported has not raised anything
+    if psycopg is not None and isinstance(error, psycopg.Error):
+        return from_database(error)
+    return UserError(
+        f"An unexpected error occurred: {type(error).__name__}: {error}",
+        "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
+        code="internal",
+    )
+
+
+def _print_error(error: UserError) -> None:
+    from driver.output import print_error  # a command that goes well need not print anything
+
+    print_error(error)
+
+
+def _print_interrupted() -> None:
+    if mode.json:
+        _print_error(UserError("The command was interrupted.", exit_code=EXIT_INTERRUPTED))
+        return
+    from driver.output import error_console
+
+    error_console.print("interrupted", style="warn")
+
+
 def _maybe_debug() -> None:
     if os.environ.get("OCEANRECORDS_DEBUG"):
+        from driver.output import error_console
+
         error_console.print_exception()
 
 
@@ -168,9 +224,18 @@ app = typer.Typer(
 )
 
 
+def _target_names() -> list[str]:
+    from driver import targets
+
+    try:
+        return [one.name for one in targets.read()]
+    except UserError:
+        return []
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.print(f"oceanrecords {version()}")
+        typer.echo(f"oceanrecords {version()}")
         raise typer.Exit
 
 
@@ -183,9 +248,23 @@ def root(
             "--dsn",
             metavar="DSN",
             help="Database to work on: postgresql://user@host/database, or libpq's key=value form. "
-            "Otherwise OCEANRECORDS_DSN, then PG* variables, then the embedded server.",
+            "Otherwise OCEANRECORDS_DSN, OCEANRECORDS_TARGET, PG* variables, the default target, "
+            "the embedded server.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="Database by its name in oceanrecords.toml, or in ~/.config/oceanrecords/.",
+            autocompletion=_target_names,
+        ),
+    ] = None,
+    quiet: Annotated[  # noqa: ARG001  # read by RootGroup.main
+        bool,
+        typer.Option("--quiet", help="Print errors and JSON only."),
+    ] = False,
     project: Annotated[
         str | None,
         typer.Option(
@@ -202,4 +281,10 @@ def root(
     ] = False,
 ) -> None:
     """Take the options that all commands share."""
+    if target is not None:
+        from driver import targets
+
+        if dsn is not None:
+            raise UserError("--target goes without --dsn.", exit_code=EXIT_USAGE)
+        dsn = targets.find(target)
     context.obj = State(dsn=dsn, project=project)

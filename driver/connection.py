@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import conninfo
 
-from driver.errors import UserError
+from driver import targets
+from driver.errors import EXIT_USAGE, UserError
 
 OLDEST_VERSION = 15
 NEWEST_VERSION = 18
@@ -37,22 +38,38 @@ class Target:
 
 
 def resolve(dsn: str | None = None) -> Target:
-    """Choose the database: `--dsn`, OCEANRECORDS_DSN, libpq's PG* variables, the embedded server.
+    """Choose the database.
+
+    The first of these that is given: `--dsn` or `--target`, OCEANRECORDS_DSN, OCEANRECORDS_TARGET,
+    libpq's PG* variables, the default target, the embedded server.
 
     Parameters:
-        dsn: the value of `--dsn`, or None.
+        dsn: the value of `--dsn`, or the string of the target named; None for neither.
 
     Raises:
         UserError: if the connection string cannot be read, or the embedded server does not run.
     """
-    if dsn:
-        return Target(_checked(dsn, "--dsn"), "--dsn")
+    if dsn is not None:
+        if not dsn.strip():
+            raise UserError(
+                "--dsn must not be empty.",
+                "Name a database, or leave the option out.",
+                EXIT_USAGE,
+            )
+        origin = dsn.origin if isinstance(dsn, targets.TargetDsn) else "--dsn"
+        return Target(_checked(dsn, origin), origin)
     from_environment = os.environ.get("OCEANRECORDS_DSN")
     if from_environment:
         return Target(_checked(from_environment, "OCEANRECORDS_DSN"), "OCEANRECORDS_DSN")
+    named = os.environ.get(targets.VARIABLE)
+    if named:
+        return resolve(targets.find(named))
     selecting = [name for name in _SELECTING_VARIABLES if os.environ.get(name)]
     if selecting:
         return Target("", ", ".join(selecting))
+    default = targets.default()
+    if default is not None:
+        return resolve(default)
     from driver.server import EmbeddedServer  # costs a command on another server its start
 
     server = EmbeddedServer()
@@ -60,7 +77,7 @@ def resolve(dsn: str | None = None) -> Target:
         state = "is not running" if server.exists() else "has not been set up"
         raise UserError(
             f"The embedded server in {server.home} {state}.",
-            "Start it with `oceanrecords db start`, or name another server with --dsn.",
+            "Start it with `oceanrecords db start`, or name another server with --dsn or --target.",
         )
     return Target(server.conninfo(), "embedded server", embedded=True)
 
@@ -144,15 +161,122 @@ def connect_to(
         )
     except psycopg.Error as error:
         raise _unreachable(target, error) from error
+    try:
+        _refuse_old(target, connection)
+        _set_up(target, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_old(target: Target, connection: psycopg.Connection) -> None:
     version = connection.info.server_version
     if version // 10000 < OLDEST_VERSION:
-        connection.close()
         raise UserError(
             f"The server of {describe(target)} is PostgreSQL {readable_version(version)}, "
             "which is too old.",
             f"The warehouse needs PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION}.",
         )
-    return connection
+
+
+# What a session of this program looks like, whatever the server, database, role or environment
+# says. lc_messages is for those only who may set it.
+_SESSION = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "search_path": "public, pg_temp",  # pg_catalog comes first without being named
+    "standard_conforming_strings": "on",
+    "xmloption": "content",
+    "default_transaction_isolation": "read committed",
+}
+_SET_UP = "SELECT " + ", ".join(
+    [
+        *(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items()),
+        "CASE WHEN has_parameter_privilege('lc_messages', 'SET') "
+        "THEN set_config('lc_messages', 'C', false) END",
+        "pg_backend_pid()",
+        "getdatabaseencoding()",
+    ]
+)
+
+
+def _set_up(target: Target, connection: psycopg.Connection) -> None:
+    """Pin the session's settings; refuse a database or a pooler that the warehouse cannot use.
+
+    Raises:
+        UserError: if the database's encoding is not UTF8, or if a pooler shares sessions.
+    """
+    row = connection.execute(_SET_UP.encode()).fetchone()
+    assert row is not None
+    *_, pid, encoding = row
+    if not connection.autocommit:
+        connection.commit()
+    if encoding != "UTF8":
+        raise UserError(
+            f"The encoding of {describe(target)} is {encoding}; the warehouse needs UTF8.",
+            "Create another database: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+            code="0A000",
+        )
+    # A pooler gives its clients numbers of its own in place of the server's process ids.
+    if pid == connection.info.backend_pid or target in _in_session_mode:
+        return
+    if _shares_sessions(connection):
+        raise UserError(
+            f"{describe(target)} is reached through a pooler that shares sessions "
+            "between transactions, which the warehouse cannot use.",
+            "Connect to the server itself, or set the pooler to session mode "
+            "(PgBouncer: pool_mode = session).",
+            code="0A000",
+        )
+    _in_session_mode.add(target)
+
+
+_PROBES = 2
+_in_session_mode: set[Target] = set()  # one look is enough, and takes sessions from the pool
+
+
+def _shares_sessions(connection: psycopg.Connection) -> bool:
+    """Tell a pooler in transaction mode: another client is given the server of an idle one.
+
+    In session mode a server belongs to its client until that leaves, so the process ids of two
+    clients always differ, and that of one never changes.
+    """
+    own = _process(connection)
+    others: list[psycopg.Connection] = []
+    try:
+        for _ in range(_PROBES):
+            others.append(
+                psycopg.connect(
+                    conninfo.make_conninfo(
+                        connection.info.dsn,
+                        password=connection.info.password or None,
+                        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+                    )
+                )
+            )
+            # Its transaction stays open, so the next one is given another server.
+            if _process(others[-1], stay=True) == own:
+                return True
+        return _process(connection) != own
+    except psycopg.OperationalError:
+        # The pool is too small for one more session, so the servers cannot be told apart.
+        return _process(connection) != own
+    finally:
+        for other in others:
+            other.close()
+
+
+def _process(connection: psycopg.Connection, *, stay: bool = False) -> int:
+    """Return the server process in use; stay in the transaction, or leave it."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if not stay and not connection.autocommit:
+        connection.rollback()
+    return int(row[0]) if row else 0
 
 
 def readable_version(number: int) -> str:
@@ -197,7 +321,7 @@ def _unreachable(target: Target, error: psycopg.Error) -> UserError:
     else:
         sentence = f"The server of {place} cannot be reached."
         hint = f"Check that it runs and listens there (chosen by {target.origin})."
-    return UserError(sentence, hint, detail=reason, code=error.sqlstate)
+    return UserError(sentence, hint, detail=reason, code=error.sqlstate or "08001")
 
 
 def _reason(message: str) -> str:

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from driver.connection import Target, connect_to
 from driver.errors import UserError
 from driver.migrate import Migrator
-from driver.run import Event, Outcome, run
+from driver.run import Follow, Outcome, run
 from driver.server import EmbeddedServer
 
 # The simulator and the dashboard are imported where they are used: every other command of the
@@ -114,14 +114,9 @@ class Demo:
                 progress=progress,
             )
 
-    def load(
-        self,
-        on_start: Callable[[int, dict[str, int]], None] | None = None,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Outcome:
+    def load(self, follow: Follow | None = None) -> Outcome:
         """Run the warehouse with two workers."""
-        ignore = _Ignore()
-        return run(self.target, workers=2, on_start=on_start or ignore, on_event=on_event or ignore)
+        return run(self.target, workers=2, follow=follow or (lambda *_: None))
 
     def days(self) -> list[datetime]:
         """Return the days to be played, each as its first moment."""
@@ -189,8 +184,3 @@ class Demo:
     def _execute(self, statement: str) -> None:
         with connect_to(self.target) as connection:
             connection.execute(statement.encode())
-
-
-class _Ignore:
-    def __call__(self, *_arguments: object) -> None:
-        """Take no notice."""

@@ -1,10 +1,15 @@
-"""Errors that are told to the person at the terminal, and how they are told."""
+"""Errors that are shown to the person at the terminal."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import psycopg
+if TYPE_CHECKING:  # a command that touches no database does without
+    import psycopg
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -22,7 +27,7 @@ class UserError(Exception):
         hint: the way out.
         exit_code: exit status of the program.
         detail: the offending value, or the server's own words.
-        code: SQLSTATE, when the database raised it.
+        code: SQLSTATE, when the database raised it or would have.
     """
 
     def __init__(
@@ -41,6 +46,19 @@ class UserError(Exception):
         self.detail = detail
         self.code = code
 
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the error for programs; where there is no SQLSTATE, the code is a word."""
+        return {
+            "code": self.code or _WORDS.get(self.exit_code, "error"),
+            "message": self.message,
+            "detail": self.detail,
+            "hint": self.hint,
+        }
+
+
+_WORDS = {EXIT_USAGE: "usage", EXIT_INTERRUPTED: "interrupted"}
+UNKNOWN_NAME = "ET002"
+
 
 @dataclass(frozen=True)
 class _Advice:
@@ -52,13 +70,71 @@ class _Advice:
 _ADVICE: dict[str, _Advice] = {
     "25P04": _Advice("The source's server took the connection and did not answer in time."),
     "42501": _Advice("`oceanrecords doctor` lists the rights that the role needs."),
-    "3F000": _Advice("Install the warehouse's objects first: oceanrecords migrate"),
-    "42P01": _Advice("Install the warehouse's objects first: oceanrecords migrate"),
-    "42883": _Advice("Install the warehouse's routines first: oceanrecords migrate"),
     "57P01": _Advice("An administrator ended the connection; the command can be repeated."),
     "57P02": _Advice("The server stopped at once; start it, and repeat the command."),
     "53100": _Advice("Free some space for the server's data directory, and repeat the command."),
 }
+
+
+# What the driver's own statements name; a statement of a user that names something else is theirs.
+_OURS = re.compile(r"\b(etl|kpi|dwh|stage|work|delta|source|analysis|oceanrecords)\b")
+
+
+def _is_not_installed(error: psycopg.Error) -> bool:
+    """Tell a statement of the driver that found the warehouse's schemas or objects missing."""
+    diag = error.diag
+    return (
+        diag.sqlstate in ("3F000", "42P01", "42883")
+        and not diag.context
+        and _OURS.search(diag.message_primary or "") is not None
+    )
+
+
+def not_installed(detail: str | None = None, code: str | None = "3F000") -> UserError:
+    """Return the error for a database without the warehouse, the same for every command."""
+    return UserError(
+        "The warehouse is not installed in this database, or is older than this program.",
+        "Install it, or bring it up to date: oceanrecords migrate",
+        detail=detail or 'schema "etl" does not exist',
+        code=code,
+    )
+
+
+def unknown(what: str, name: str, known: Iterable[str], *, lists: str = "") -> UserError:
+    """Return the error for a name that does not exist, with the names that may have been meant.
+
+    Parameters:
+        what: what the name should be of, such as 'object'.
+        name: the name given.
+        known: the names that exist.
+        lists: command that lists them.
+    """
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        hint = f"Did you mean {' or '.join(close)}?"
+    elif not names:
+        hint = "There are none yet."
+    elif len(names) <= _FEW:
+        hint = f"There are: {', '.join(names)}."
+    else:
+        hint = ""
+    if lists and (not hint or close):
+        hint = f"{hint} `{lists}` lists all.".strip()
+    return UserError(
+        f'{what[:1].upper()}{what[1:]} "{name}" does not exist.', hint or None, code=UNKNOWN_NAME
+    )
+
+
+_FEW = 20
+
+
+def suggest(error: UserError, name: str, known: Iterable[str]) -> UserError:
+    """Add to the error for an unknown name the names that may have been meant."""
+    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
+    if close:
+        error.hint = f"Did you mean {' or '.join(close)}? {error.hint or ''}".strip()
+    return error
 
 
 def from_database(error: psycopg.Error, *, context: str | None = None) -> UserError:
@@ -72,6 +148,8 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
         The error to raise.
     """
     diag = error.diag
+    if _is_not_installed(error):
+        return not_installed(diag.message_primary, diag.sqlstate)
     message = (diag.message_primary or str(error).strip() or type(error).__name__).strip()
     first_line = message.splitlines()[0]
     if context:
@@ -79,6 +157,6 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
     hint = diag.message_hint
     if hint is None and diag.sqlstate in _ADVICE:
         hint = _ADVICE[diag.sqlstate].hint
-    if diag.sqlstate is None and isinstance(error, psycopg.OperationalError):
+    if diag.sqlstate is None and type(error).__name__ == "OperationalError":
         hint = hint or "The connection was lost; see `oceanrecords db status`."
     return UserError(first_line, hint, detail=diag.message_detail, code=diag.sqlstate)

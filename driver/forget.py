@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,8 @@ from rich.text import Text
 from driver import output, state
 from driver.commands.options import JsonOption
 from driver.connection import connect
-from driver.output import console, emit
+from driver.errors import UserError
+from driver.output import console, emit, error_console
 
 EXAMPLES = "Example: oceanrecords forget customer 42"
 
@@ -20,29 +22,56 @@ def forget(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(metavar="KIND", help="Kind of subject: customer.")],
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its business key.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase the personal data of a customer in every layer and version; facts and totals stay.
 
-    What the source still has, or brings again, is replaced as it comes in. Backups, the write-ahead
-    log and dead rows until VACUUM are out of reach. Waits for a run that is at work.
+    On a terminal it shows what it will erase, and asks. What the source still has, or brings again,
+    is replaced as it comes in. Waits for a run that is at work.
     """
     dsn = state.of(context).dsn
     with (
         connect(dsn, application_name="oceanrecords forget") as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
+        if not yes and sys.stdin.isatty():
+            cursor.execute("SELECT * FROM etl.forget_preview(%s, %s)", [subject, key])
+            _ask(subject, key, cursor.fetchall())
         cursor.execute("SELECT relation, rows_replaced FROM etl.forget(%s, %s)", [subject, key])
         replaced = cursor.fetchall()
         cursor.execute("SELECT location FROM etl.forgetting_reach")
         reach = cursor.fetchone()
+        cursor.execute("SELECT place, remedy FROM etl.forgetting_limit")
+        limits = cursor.fetchall()
     answer = {
         "subject": subject,
         "key": key.strip(),
         "source": reach["location"] if reach else None,
         "replaced": replaced,
+        "not_reached": limits,
     }
     emit(answer, as_json=as_json, render=_render)
+
+
+def _ask(subject: str, key: str, found: list[dict[str, Any]]) -> None:
+    """Show what will be erased, and ask whether it shall be.
+
+    Raises:
+        UserError: if the answer is no.
+    """
+    table = output.table("will be erased in", "rows", "columns", right=["rows"], wrap=["columns"])
+    for row in found:
+        table.add_row(
+            Text(row["relation"]), output.number(row["row_count"]), Text(", ".join(row["columns"]))
+        )
+    if found:
+        error_console.print(table)
+    else:
+        error_console.print("No layer holds personal data of this key now.", style="quiet")
+    error_console.print("This cannot be undone.", style="warn")
+    if not typer.confirm(f"Forget {subject} {key.strip()}?", err=True):
+        raise UserError(f"{subject} {key.strip()} was not forgotten.")
 
 
 def _render(answer: dict[str, Any]) -> None:
@@ -50,7 +79,7 @@ def _render(answer: dict[str, Any]) -> None:
     if answer["replaced"]:
         table = output.table("replaced in", "rows", right=["rows"])
         for row in answer["replaced"]:
-            table.add_row(row["relation"], output.number(row["rows_replaced"]))
+            table.add_row(Text(row["relation"]), output.number(row["rows_replaced"]))
         console.print(table)
     else:
         console.print("Nothing was left to replace.", style="quiet")
@@ -60,6 +89,6 @@ def _render(answer: dict[str, Any]) -> None:
             "What it still has does not come in again.",
             style="warn",
         )
-    console.print(
-        "Not reached: backups, the write-ahead log, dead rows until VACUUM.", style="quiet"
-    )
+    console.print("\nNot reached:")
+    for one in answer["not_reached"]:
+        console.print(Text(f"  {one['place']}. {one['remedy']}", style="quiet"), soft_wrap=True)

@@ -196,6 +196,7 @@ def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
         if not part.is_engine:
             _register(connection, part)
     connection.execute("CALL etl.build()")
+    connection.execute("CALL etl.publish()")
     connection.execute("CALL etl.apply_permissions()")
 
 

@@ -1,67 +1,34 @@
-"""Starts a run in the database, works on it with several connections, and listens.
+"""Starts a run in the database, works on it with several connections, and follows it.
 
-The database holds the schedule of the tasks; this module adds workers and passes on what it hears.
+The database holds the schedule of the tasks; this module adds workers and passes on what the
+tables say. Any login can send a notification, so one is a reason to look and nothing else.
 """
 
 from __future__ import annotations
 
-import json
-import selectors
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TypeAlias
 
 import psycopg
-from psycopg.rows import dict_row
 
 from driver.connection import Target, connect_to
 from driver.errors import EXIT_ERROR, EXIT_PARTIAL, UserError, from_database
+from driver.warehouse import Run, Task, fetch, tasks_of
 
 CHANNEL = "etl_progress"
 _EXIT_STATUS = {"succeeded": 0, "partial": EXIT_PARTIAL, "failed": EXIT_ERROR}
-_WORK_OF_ONE = ("extract", "check", "maintain")  # kinds of tasks beside which there is no other
+# Seconds between two looks at the tables: at least, however many notifications come, and at most.
+_LEAST, _MOST = 0.1, 1.0
 
-
-@dataclass(frozen=True)
-class Event:
-    """What the engine tells about a task, or about the end of the run.
-
-    Attributes:
-        task: the task, or None when the run itself ended.
-        kind: the task's kind, such as 'extract', 'stage', 'dimension' or 'fact'.
-        status: 'running', 'succeeded', 'failed', 'pending' (to be tried again);
-            'partial' for a run.
-        seconds: duration, once ended.
-        rows: counts by what was done: 'read', 'inserted', 'updated', 'deleted', 'queued'.
-        message: error message of a failed task.
-    """
-
-    task: str | None
-    kind: str | None
-    status: str
-    seconds: float | None = None
-    rows: dict[str, int] = field(default_factory=dict)
-    message: str | None = None
-
-    @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> Event:
-        """Read a notification's payload."""
-        return cls(
-            payload.get("task"),
-            payload.get("kind"),
-            payload["status"],
-            payload.get("seconds"),
-            {
-                key.removeprefix("rows_"): value
-                for key, value in payload.items()
-                if key.startswith("rows_") and value is not None
-            },
-            payload.get("message"),
-        )
+# Told the number of the run, its tasks that have changed since the last call, and all its tasks.
+Follow: TypeAlias = Callable[[int, list[Task], list[Task]], None]
 
 
 @dataclass(frozen=True)
@@ -69,17 +36,17 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        run: its row of etl.run_status.
-        tasks: its rows of etl.task_status.
+        run: the run.
+        tasks: its tasks, in their order.
     """
 
-    run: dict[str, Any]
-    tasks: list[dict[str, Any]]
+    run: Run
+    tasks: list[Task]
 
     @property
     def status(self) -> str:
         """'succeeded', 'partial' or 'failed'."""
-        return str(self.run["status"])
+        return self.run.status
 
     @property
     def exit_code(self) -> int:
@@ -137,10 +104,9 @@ def run(
     only: Sequence[str] | None = None,
     full_refresh: Sequence[str] | None = None,
     origin: str = "cli",
-    on_start: Callable[[int, dict[str, int]], None] = lambda _run_id, _kinds: None,
-    on_event: Callable[[Event], None] = lambda _event: None,
+    follow: Follow = lambda _run_id, _changed, _tasks: None,
 ) -> Outcome:
-    """Start a run, or take up the last one when it died, and work on it until it ends.
+    """Start a run, or resume the last one if it was interrupted, and work on it until it ends.
 
     Parameters:
         target: the database.
@@ -148,8 +114,7 @@ def run(
         only: tasks or objects that the run is confined to.
         full_refresh: objects that are rebuilt, or ['all'].
         origin: noted with the run.
-        on_start: told the run's number, and how many tasks of each kind are still to do.
-        on_event: told each event, in the main thread.
+        follow: told of each change, in the main thread.
 
     Returns:
         How the run ended.
@@ -178,15 +143,8 @@ def run(
             .fetchone()
         )
         assert row is not None
-        run_id, started_at = row
-        _work(
-            sessions,
-            run_id,
-            listener,
-            # Asked for while the workers are at work already: it takes as long as a small task.
-            lambda: on_start(run_id, _to_do(listener, run_id, started_at)),
-            on_event,
-        )
+        run_id, since = row
+        _work(sessions, run_id, listener, _Watcher(listener, run_id, since, follow))
         return _outcome(listener, run_id)
 
 
@@ -200,14 +158,51 @@ def _session(target: Target, name: str) -> Iterator[psycopg.Connection]:
         connection.close()
 
 
+class _Watcher:
+    """Reads the tasks of a run from the tables, and passes on what has changed."""
+
+    def __init__(
+        self, connection: psycopg.Connection, run_id: int, since: datetime, follow: Follow
+    ) -> None:
+        self._connection = connection
+        self._run_id = run_id
+        self._since = since
+        self._follow = follow
+        self._known: dict[str, tuple[str, int]] | None = None
+
+    def look(self) -> None:
+        """Look once; what was over before this program came to the run is no change."""
+        tasks = tasks_of(self._connection, self._run_id)
+        states = {task.task: (task.status, task.attempts) for task in tasks}
+        if self._known is None:
+            known = {
+                task.task: states[task.task] if self._is_old(task) else ("pending", 0)
+                for task in tasks
+            }
+        else:
+            known = self._known
+        changed = [task for task in tasks if known.get(task.task) != states[task.task]]
+        changed.sort(key=lambda task: (task.ended_at is None, task.ended_at or self._since))
+        if changed or self._known is None:
+            self._follow(self._run_id, changed, tasks)
+        self._known = states
+
+    def _is_old(self, task: Task) -> bool:
+        return task.is_over and task.ended_at is not None and task.ended_at <= self._since
+
+    def has_shared_work(self) -> bool:
+        """Tell whether another worker would find something to do."""
+        row = self._connection.execute("SELECT etl.has_shared_work(%s)", [self._run_id]).fetchone()
+        return bool(row and row[0])
+
+
 def _work(
     sessions: list[psycopg.Connection],
     run_id: int,
     listener: psycopg.Connection,
-    on_start: Callable[[], None],
-    on_event: Callable[[Event], None],
+    watcher: _Watcher,
 ) -> None:
-    """Let the workers work, and pass on what the engine tells, until all of them are done.
+    """Let the workers work, and watch the run, until all of them are done.
 
     The others follow the first when there is something to share. Where nothing is new there is
     not, and they would only get in its way.
@@ -217,35 +212,35 @@ def _work(
     first, *waiting = workers
     started = [first]
 
-    def follow() -> None:
+    def start_others() -> None:
         while waiting:
             started.append(waiting.pop(0))
             started[-1].start()
 
-    def heed(event: Event) -> None:
-        if event.status == "running" and event.kind not in _WORK_OF_ONE:
-            follow()
-        on_event(event)
-
-    with ours, theirs, selectors.DefaultSelector() as selector:
-        selector.register(ours, selectors.EVENT_READ)
-        selector.register(listener.fileno(), selectors.EVENT_READ)
+    with ours, theirs:
         try:
             first.start()
-            on_start()
             while True:
+                looked_at = time.monotonic()
+                watcher.look()
+                if waiting and watcher.has_shared_work():
+                    start_others()
                 if all(worker.done for worker in started):
                     if first.error is None or not waiting:
                         break
-                    follow()
-                if any(key.fd == ours.fileno() for key, _ in selector.select()):
+                    start_others()
+                ready, _, _ = select.select([ours.fileno(), listener.fileno()], [], [], _MOST)
+                if listener.fileno() in ready:
+                    # A worker that ends is heeded at once; notifications wait for their turn.
+                    rest = max(0.0, looked_at + _LEAST - time.monotonic())
+                    ready += select.select([ours.fileno()], [], [], rest)[0]
+                    for _ in listener.notifies(timeout=0):
+                        pass
+                if ours.fileno() in ready:
                     ours.recv(64)
-                _pass_on(listener, run_id, heed)
             for worker in started:
                 worker.join()
-            # What the last commits told may be on its way yet; with the answer to this it has come.
-            listener.execute("SELECT")
-            _pass_on(listener, run_id, on_event)
+            watcher.look()
         except KeyboardInterrupt:
             _stop(workers)
             raise Interrupted(run_id) from None
@@ -278,13 +273,6 @@ def _stop(workers: list[_Worker]) -> None:
         worker.connection.close()
 
 
-def _pass_on(listener: psycopg.Connection, run_id: int, on_event: Callable[[Event], None]) -> None:
-    for notification in listener.notifies(timeout=0):
-        payload = json.loads(notification.payload)
-        if payload.get("run_id") == run_id:
-            on_event(Event.from_payload(payload))
-
-
 def _lost(error: psycopg.Error, run_id: int) -> UserError:
     told = from_database(error, context=f"Run {run_id} was cut off")
     stays = "What it has finished stays; `oceanrecords run` goes on from there."
@@ -292,30 +280,13 @@ def _lost(error: psycopg.Error, run_id: int) -> UserError:
     return told
 
 
-def _to_do(connection: psycopg.Connection, run_id: int, moment: datetime) -> dict[str, int]:
-    """Return how many tasks of each kind a run had still to do at a moment, in their order."""
-    rows = connection.execute(
-        "SELECT kind, count(*) FROM etl.task_run WHERE run_id = %s "
-        "AND (status IN ('pending', 'running') OR ended_at > %s) "
-        "GROUP BY kind ORDER BY min(position)",
-        [run_id, moment],
-    ).fetchall()
-    return dict(rows)
-
-
 def _outcome(connection: psycopg.Connection, run_id: int) -> Outcome:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(
-            "SELECT * FROM etl.run_status WHERE run_id = %s", [run_id]
-        ).fetchone()
-        tasks = cursor.execute(
-            "SELECT * FROM etl.task_status WHERE run_id = %s ORDER BY position", [run_id]
-        ).fetchall()
-    if found is None:
+    found = fetch(connection, Run, "WHERE run_id = %s", run_id)
+    if not found:
         raise UserError(f"Run {run_id} is not in the database any more.")
-    if found["status"] not in _EXIT_STATUS:
+    if found[0].status not in _EXIT_STATUS:
         raise UserError(
-            f"Run {run_id} is {found['status']}, though its workers are done.",
-            "`oceanrecords status` shows where it stands; `oceanrecords run` goes on from there.",
+            f"Run {run_id} is {found[0].status}, although its workers are done.",
+            "`oceanrecords status` shows its tasks; `oceanrecords run` resumes it.",
         )
-    return Outcome(found, tasks)
+    return Outcome(found[0], tasks_of(connection, run_id))

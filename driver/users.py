@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +21,6 @@ from driver.errors import UserError
 from driver.output import console, emit
 
 PASSWORD_VARIABLE = "OCEANRECORDS_USER_PASSWORD"  # noqa: S105
-_SHORTEST_PASSWORD = 8
 
 app = typer.Typer(
     help="Who may log in, with which levels of permission, and who sees which countries.",
@@ -31,6 +32,17 @@ Login = Annotated[str, typer.Argument(metavar="NAME", help="The login.")]
 PasswordFile = Annotated[
     Path | None,
     typer.Option("--password-file", metavar="FILE", help="Take the password from a file."),
+]
+
+
+ValidUntil = Annotated[
+    datetime | None,
+    typer.Option(
+        "--valid-until",
+        metavar="DATE",
+        formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S"],
+        help="From when the password no longer counts, in the time zone of this machine.",
+    ),
 ]
 
 
@@ -54,8 +66,13 @@ def add(
         bool, typer.Option("--service", help="A program logs in with it, not a person.")
     ] = False,
     existing: Annotated[
-        bool, typer.Option("--existing", help="The server may have the login already.")
+        bool,
+        typer.Option(
+            "--existing",
+            help="The server may have the login already; it gets nothing but what is named here.",
+        ),
     ] = False,
+    valid_until: ValidUntil = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a user.
@@ -66,8 +83,15 @@ def add(
     password = None if no_password else _password(password_file, login, is_needed=not existing)
     with _connect(context) as connection, connection.transaction():
         connection.execute(
-            "CALL etl.add_user(%s, %s, NULL, p_is_service => %s, p_is_existing => %s)",
-            [login, level or [], service, existing],
+            "CALL etl.add_user(%s, %s, NULL, p_is_service => %s, p_is_existing => %s, "
+            "p_valid_until => %s)",
+            [
+                login,
+                level or [],
+                service,
+                existing,
+                valid_until.astimezone() if valid_until else None,
+            ],
         )
         if password is not None:
             _set_password(connection, login, password)
@@ -150,18 +174,70 @@ def countries(
     _answer(context, login, as_json)
 
 
+@app.command(epilog="Examples: oceanrecords users grants · oceanrecords users grants --revoke ana")
+def grants(
+    context: typer.Context,
+    role: Annotated[
+        str | None,
+        typer.Argument(metavar="[ROLE]", help="Role that has them, or PUBLIC; all by default."),
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take them away.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List privileges in the warehouse that its catalog does not give, or take them away."""
+    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(
+            "SELECT grantee, privilege, object_kind, schema_name, object_name, grantor "
+            "FROM etl.direct_grant WHERE grantee = coalesce(%s, grantee) "
+            "ORDER BY grantee, schema_name, object_name, privilege",
+            [role],
+        ).fetchall()
+        if revoke:
+            cursor.execute("SELECT etl.revoke_direct_grants(%s)", [role])
+    answer = {"grants": found, "revoked": revoke}
+    emit(answer, as_json=as_json, render=_render_grants)
+
+
+@app.command(epilog="Examples: oceanrecords users audit · oceanrecords users audit --verify")
+def audit(
+    context: typer.Context,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Tell whether the trail is whole. Exit status 1 if not."),
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Entries to show.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was done to users and permissions, or whether that trail was tampered with."""
+    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        if verify:
+            found = cursor.execute("SELECT * FROM audit.verify()").fetchone()
+            assert found is not None
+            emit(found, as_json=as_json, render=_render_chain)
+            if found["first_broken"] is not None:
+                raise typer.Exit(1)
+            return
+        acts = cursor.execute(
+            "SELECT act_id, acted_at, actor, act, target, details FROM audit.act "
+            "ORDER BY act_id DESC LIMIT %s",
+            [limit],
+        ).fetchall()
+    emit(acts, as_json=as_json, render=_render_acts)
+
+
 @app.command(epilog="Example: oceanrecords users password ana --password-file secret.txt")
 def password(
     context: typer.Context,
     login: Login,
     password_file: PasswordFile = None,
+    valid_until: ValidUntil = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give a user another password (see `users add`)."""
     secret = _password(password_file, login, is_needed=True)
     assert secret is not None
     with _connect(context) as connection:
-        _set_password(connection, login, secret)
+        _set_password(connection, login, secret, valid_until)
     _answer(context, login, as_json)
 
 
@@ -173,24 +249,36 @@ def _connect(context: typer.Context) -> psycopg.Connection[Any]:
 
 
 def _change_levels(context: typer.Context, call: str, login: str, levels: list[str]) -> None:
-    with _connect(context) as connection, connection.transaction():
-        for level in levels:
-            connection.execute(call.encode(), [login, level])
+    with _connect(context) as connection:
+        with connection.transaction():
+            for level in levels:
+                connection.execute(call.encode(), [login, level])
+        if "revoke" in call:
+            # A session that logged in again before the commit, too.
+            connection.execute("SELECT etl._end_sessions(%s)", [login])
 
 
-def _set_password(connection: psycopg.Connection[Any], login: str, secret: str) -> None:
+def _set_password(
+    connection: psycopg.Connection[Any],
+    login: str,
+    secret: str,
+    valid_until: datetime | None = None,
+) -> None:
     """Send the password's SCRAM verifier, never the password."""
     verifier = connection.pgconn.encrypt_password(
         secret.encode(), login.encode(), b"scram-sha-256"
     ).decode()
-    connection.execute("CALL etl.set_user_password(%s, %s)", [login, verifier])
+    connection.execute(
+        "CALL etl.set_user_password(%s, %s, %s, %s)",
+        [login, verifier, len(secret), valid_until.astimezone() if valid_until else None],
+    )
 
 
 def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
     """Return the password, from wherever it is to come; None where none is needed or given.
 
     Raises:
-        UserError: if there is none, or it is too short.
+        UserError: if there is none. The database refuses one that is too short.
     """
     if file is not None:
         try:
@@ -215,8 +303,8 @@ def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
             f"Name a --password-file, set {PASSWORD_VARIABLE}, or say --no-password.",
             exit_code=2,
         )
-    if len(found) < _SHORTEST_PASSWORD:
-        raise UserError(f"The password is shorter than {_SHORTEST_PASSWORD} characters.")
+    if not found:
+        raise UserError(f"The password of {login} is empty.")
     return found
 
 
@@ -234,6 +322,56 @@ def _answer(context: typer.Context, login: str, as_json: bool) -> None:
     if not users:
         raise UserError(f'There is no user "{login}".', "See `oceanrecords users list`.")
     emit(users[0], as_json=as_json, render=lambda user: _render([user]))
+
+
+def _render_chain(found: dict[str, Any]) -> None:
+    if found["first_broken"] is not None:
+        console.print(f"The audit trail is broken at entry {found['first_broken']}.", style="bad")
+    else:
+        console.print(f"The audit trail is whole: {found['acts']} entries.", style="ok")
+    if found["last_act"] is not None:
+        console.print(
+            f"Last entry {found['last_act']}, hash {found['last_hash']}. Keep both elsewhere: "
+            "they show later whether the trail was written anew.",
+            style="quiet",
+            soft_wrap=True,
+        )
+
+
+def _render_acts(acts: list[dict[str, Any]]) -> None:
+    table = output.table("", "when", "who", "what", "whom", "details", right=[""], wrap=["details"])
+    for one in acts:
+        table.add_row(
+            str(one["act_id"]),
+            output.moment(one["acted_at"]),
+            Text(one["actor"]),
+            Text(one["act"]),
+            Text(one["target"]),
+            Text(json.dumps(one["details"], ensure_ascii=False) if one["details"] else ""),
+        )
+    console.print(table)
+
+
+def _render_grants(answer: dict[str, Any]) -> None:
+    if not answer["grants"]:
+        console.print("No role has privileges that are not declared.")
+        return
+    table = output.table("role", "privilege", "kind", "object", "granted by")
+    for one in answer["grants"]:
+        table.add_row(
+            Text(one["grantee"]),
+            Text(one["privilege"]),
+            Text(one["object_kind"], style="quiet"),
+            Text(f"{one['schema_name']}.{one['object_name']}"),
+            Text(one["grantor"]),
+        )
+    console.print(table)
+    count = len(answer["grants"])
+    word = "privilege" if count == 1 else "privileges"
+    if answer["revoked"]:
+        console.print(f"{count} {word} revoked.")
+    else:
+        console.print(f"{count} {word} that are not declared; --revoke takes them away.")
 
 
 def _render(users: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,12 +22,13 @@ from driver.commands.options import JsonOption
 from driver.connection import connect
 from driver.errors import UserError
 from driver.output import console, emit
+from metabase import analysis
 from metabase import export as exporter
 from metabase import warehouse as warehouses
 from metabase.client import Client, Credentials, read_secret
 from metabase.definition import Dashboard, load
 from metabase.provisioner import Change, Options, Provisioner, Report, new_password
-from metabase.warehouse import DEFAULT_ROLE, Warehouse
+from metabase.warehouse import ANALYST_ROLE, DEFAULT_ROLE, Warehouse
 
 app = typer.Typer(
     name="metabase",
@@ -100,7 +101,43 @@ WarehousePasswordFile = Annotated[
     ),
 ]
 WarehouseSsl = Annotated[
-    bool, typer.Option("--warehouse-ssl", help="Let Metabase demand encryption.")
+    bool,
+    typer.Option(
+        "--warehouse-ssl",
+        help="Let Metabase demand encryption; without it, it encrypts where the server can.",
+    ),
+]
+AllowHttp = Annotated[
+    bool,
+    typer.Option(
+        "--allow-http",
+        envvar="METABASE_ALLOW_HTTP",
+        help="Send key or password over plain http to another machine.",
+    ),
+]
+Recipients = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipient",
+        envvar="METABASE_RECIPIENTS",
+        metavar="EMAIL",
+        help="Who gets subscription and alert; once per address. Without it both are left alone.",
+    ),
+]
+ForAnalysts = Annotated[
+    bool,
+    typer.Option(
+        "--analysts",
+        help="Also models, metrics and the query builder for analysts, with a login of their own.",
+    ),
+]
+AnalystUser = Annotated[
+    str,
+    typer.Option(
+        "--analyst-user",
+        envvar="METABASE_ANALYST_USER",
+        help="The read-only login of level analyst that Metabase uses.",
+    ),
 ]
 CreateRole = Annotated[
     bool,
@@ -114,7 +151,8 @@ Prune = Annotated[
     bool, typer.Option("--prune", help="Archive questions that the definition no longer has.")
 ]
 Adopt = Annotated[
-    bool, typer.Option("--adopt", help="Take over a collection or dashboard of the same name.")
+    bool,
+    typer.Option("--adopt", help="Take over a collection, dashboard or question of the same name."),
 ]
 ResetPassword = Annotated[
     bool, typer.Option("--reset-password", help="Send the warehouse's password to Metabase again.")
@@ -138,6 +176,9 @@ class _Target:
     given_port: int | None
     create_role: bool = False
     password_file_of_role: Path | None = None
+    analyst_user: str | None = None
+    recipients: tuple[str, ...] = ()
+    allow_http: bool = False
 
     @classmethod
     def of(cls, context: typer.Context) -> _Target:
@@ -160,7 +201,27 @@ class _Target:
             given["warehouse_port"],
             given.get("create_role", False),
             _path(given.get("warehouse_password_file")),
+            given["analyst_user"] if given.get("analysts") else None,
+            _addresses(given.get("recipient")),
+            given["allow_http"],
         )
+
+
+def _addresses(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Return e-mail addresses, which the environment may separate by commas.
+
+    Raises:
+        UserError: if one is no address.
+    """
+    found = [one for text in given or () for one in text.replace(",", " ").split()]
+    for one in found:
+        name, _, domain = one.partition("@")
+        if not name or "." not in domain:
+            raise UserError(
+                f"'{one}' is no e-mail address.",
+                "Write --recipient somebody@example.com, once per address.",
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def _path(given: str | Path | None) -> Path | None:
@@ -181,6 +242,10 @@ def plan(
     warehouse_user: WarehouseUser = DEFAULT_ROLE,
     warehouse_ssl: WarehouseSsl = False,
     create_role: CreateRole = False,
+    analysts: ForAnalysts = False,
+    analyst_user: AnalystUser = ANALYST_ROLE,
+    recipient: Recipients = None,
+    allow_http: AllowHttp = False,
     prune: Prune = False,
     adopt: Adopt = False,
     reset_password: ResetPassword = False,
@@ -189,11 +254,17 @@ def plan(
 ) -> None:
     """Show what `provision` would change; nothing is written."""
     target = _Target.of(context)
-    options = Options(prune=prune, adopt=adopt, reset_password=reset_password, wait_seconds=wait)
-    with _prepared(context, target) as (connection, dashboard, warehouse):
-        role = _plan_role(connection, warehouse.user, create_role)
-        client, credentials = _server(target)
-        report = Provisioner(client, credentials, dashboard, warehouse, options=options).plan()
+    options = Options(
+        prune=prune,
+        adopt=adopt,
+        reset_password=reset_password,
+        wait_seconds=wait,
+        recipients=target.recipients,
+    )
+    with _prepared(context, target) as prepared:
+        role = _plan_roles(prepared, target)
+        with _server(target) as (client, credentials):
+            report = _provisioner(prepared, target, client, credentials, options).plan()
     emit(_as_dict(report, role), as_json=as_json, render=lambda _: _show(report, role, done=False))
 
 
@@ -211,6 +282,10 @@ def provision(
     warehouse_password_file: WarehousePasswordFile = None,
     warehouse_ssl: WarehouseSsl = False,
     create_role: CreateRole = False,
+    analysts: ForAnalysts = False,
+    analyst_user: AnalystUser = ANALYST_ROLE,
+    recipient: Recipients = None,
+    allow_http: AllowHttp = False,
     prune: Prune = False,
     adopt: Adopt = False,
     reset_password: ResetPassword = False,
@@ -222,21 +297,23 @@ def provision(
 ) -> None:
     """Bring the server to the definition; a second call changes nothing."""
     target = _Target.of(context)
-    options = Options(prune=prune, adopt=adopt, reset_password=reset_password, wait_seconds=wait)
-    with _prepared(context, target) as (connection, dashboard, warehouse):
-        client, credentials = _server(target)
-        role = _plan_role(connection, warehouse.user, create_role)
+    options = Options(
+        prune=prune,
+        adopt=adopt,
+        reset_password=reset_password,
+        wait_seconds=wait,
+        recipients=target.recipients,
+    )
+    with (
+        _prepared(context, target) as prepared,
+        _server(target) as (client, credentials),
+    ):
+        _only_one_at_a_time(prepared.connection)
+        role = _plan_roles(prepared, target)
         if create_role:
-            warehouses.create_role(connection, warehouse.user)
-            warehouses.check_questions(connection, dashboard, warehouse.user)
-        provisioner = Provisioner(
-            client,
-            credentials,
-            dashboard,
-            warehouse,
-            password=lambda: _role_password(connection, target),
-            options=options,
-            progress=None if as_json else _show_change,
+            _create_roles(prepared, target)
+        provisioner = _provisioner(
+            prepared, target, client, credentials, options, None if as_json else _show_change
         )
         report = provisioner.provision()
         if check:
@@ -257,22 +334,27 @@ def status(
     warehouse_port: WarehousePort = None,
     warehouse_user: WarehouseUser = DEFAULT_ROLE,
     warehouse_ssl: WarehouseSsl = False,
+    analysts: ForAnalysts = False,
+    analyst_user: AnalystUser = ANALYST_ROLE,
+    recipient: Recipients = None,
+    allow_http: AllowHttp = False,
     wait: Wait = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Show the server, whether it is as defined, and whether each question answers."""
     target = _Target.of(context)
-    with _prepared(context, target, check=False) as (_, dashboard, warehouse):
-        client, credentials = _server(target)
-        provisioner = Provisioner(
-            client, credentials, dashboard, warehouse, options=Options(wait_seconds=wait)
-        )
+    options = Options(wait_seconds=wait, recipients=target.recipients)
+    with (
+        _prepared(context, target, check=False) as prepared,
+        _server(target) as (client, credentials),
+    ):
+        provisioner = _provisioner(prepared, target, client, credentials, options)
         report = provisioner.plan()
         provisioner.check()
     emit(
         _as_dict(report, None),
         as_json=as_json,
-        render=lambda _: _show_status(report, dashboard),
+        render=lambda _: _show_status(report, prepared.dashboard),
     )
     _complain(report)
 
@@ -290,18 +372,20 @@ def export(
     warehouse_port: WarehousePort = None,
     warehouse_user: WarehouseUser = DEFAULT_ROLE,
     warehouse_ssl: WarehouseSsl = False,
+    allow_http: AllowHttp = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     wait: Wait = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Write what the server has as a definition, to keep what was changed there by hand."""
     target = _Target.of(context)
-    with _prepared(context, target, check=False) as (_, dashboard, warehouse):
-        client, credentials = _server(target)
-        report = Provisioner(
-            client, credentials, dashboard, warehouse, options=Options(wait_seconds=wait)
-        ).plan()
-        read = exporter.read(client, dashboard, report.ids)
+    with (
+        _prepared(context, target, check=False) as prepared,
+        _server(target) as (client, credentials),
+    ):
+        options = Options(wait_seconds=wait)
+        report = _provisioner(prepared, target, client, credentials, options).plan()
+        read = exporter.read(client, prepared.dashboard, report.ids)
         files = exporter.write(read.dashboard, out, force=force)
 
     def render(_: object) -> None:
@@ -315,10 +399,22 @@ def export(
 # -- preparing ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What was found out before the server is spoken to."""
+
+    connection: psycopg.Connection[Any]
+    dashboard: Dashboard
+    warehouse: Warehouse
+    models: analysis.Definition | None = None
+    detail: Dashboard | None = None
+    analyst_warehouse: Warehouse | None = None
+
+
 @contextmanager
 def _prepared(
     context: typer.Context, target: _Target, *, check: bool = True
-) -> Iterator[tuple[psycopg.Connection[Any], Dashboard, Warehouse]]:
+) -> Iterator[_Prepared]:
     """Read and check the definition, and find out where the warehouse is."""
     dashboard = load(target.definition)
     with connect(state.of(context).dsn, application_name="oceanrecords metabase") as connection:
@@ -329,13 +425,69 @@ def _prepared(
             port=target.given_port or info.port,
             database=info.dbname,
         )
+        prepared = _Prepared(connection, dashboard, warehouse)
+        if target.analyst_user:
+            prepared = replace(
+                prepared,
+                models=analysis.load(),
+                detail=load(analysis.DETAIL),
+                analyst_warehouse=replace(
+                    warehouse,
+                    name=f"{warehouse.name} for analysts",
+                    user=target.analyst_user,
+                    schema=analysis.SCHEMA,
+                ),
+            )
         if check:
             known = warehouses.role_state(connection, warehouse.user)
             if not target.create_role:
-                warehouses.check_role(connection, warehouse.user)
+                for one in _logins(prepared):
+                    warehouses.check_role(connection, one.user, one.schema)
             as_role = warehouse.user if known.exists and not known.faults else None
             warehouses.check_questions(connection, dashboard, as_role)
-        yield connection, dashboard, warehouse
+            if prepared.detail and prepared.analyst_warehouse:
+                analyst = prepared.analyst_warehouse
+                known = warehouses.role_state(connection, analyst.user, analyst.schema)
+                as_role = analyst.user if known.exists and not known.faults else None
+                warehouses.check_questions(connection, prepared.detail, as_role)
+        yield prepared
+
+
+def _logins(prepared: _Prepared) -> tuple[Warehouse, ...]:
+    """Return the connections that Metabase is to have, one per login."""
+    return tuple(one for one in (prepared.warehouse, prepared.analyst_warehouse) if one)
+
+
+def _provisioner(
+    prepared: _Prepared,
+    target: _Target,
+    client: Client,
+    credentials: Credentials,
+    options: Options,
+    progress: Callable[[Change], None] | None = None,
+) -> Provisioner:
+    connection, warehouse = prepared.connection, prepared.warehouse
+    analysts = None
+    if prepared.models and prepared.analyst_warehouse:
+        analyst = prepared.analyst_warehouse
+        analysts = analysis.Analysts(
+            prepared.models,
+            analyst,
+            lambda: _role_password(connection, target, analyst.user),
+            warehouses.catalog(connection, analyst.schema),
+            prepared.detail,
+        )
+    return Provisioner(
+        client,
+        credentials,
+        prepared.dashboard,
+        warehouse,
+        password=lambda: _role_password(connection, target, warehouse.user),
+        options=options,
+        progress=progress,
+        catalog=warehouses.catalog(connection, warehouse.schema),
+        analysts=analysts,
+    )
 
 
 def _network_host(info: psycopg.ConnectionInfo) -> str:
@@ -344,7 +496,9 @@ def _network_host(info: psycopg.ConnectionInfo) -> str:
     return "localhost" if host.startswith(("/", "@")) else host
 
 
-def _server(target: _Target) -> tuple[Client, Credentials]:
+@contextmanager
+def _server(target: _Target) -> Iterator[tuple[Client, Credentials]]:
+    """Open the connection to Metabase; the session that it opens ends with it."""
     if not target.url:
         raise UserError(
             "It is not said which Metabase to use.",
@@ -353,7 +507,8 @@ def _server(target: _Target) -> tuple[Client, Credentials]:
     credentials = Credentials.from_environment(
         user=target.user, password_file=target.password_file, prompt=_prompt()
     )
-    return Client(target.url, credentials), credentials
+    with Client(target.url, credentials, allow_http=target.allow_http) as client:
+        yield client, credentials
 
 
 def _prompt() -> Any:
@@ -362,21 +517,50 @@ def _prompt() -> Any:
     return lambda text: typer.prompt(text, hide_input=True, err=True)
 
 
-def _plan_role(connection: psycopg.Connection[Any], role: str, create: bool) -> str | None:
-    """Return what is to be done about the login, or None."""
-    if not create:
+def _only_one_at_a_time(connection: psycopg.Connection[Any]) -> None:
+    """Keep a second run away until the connection ends: both would make what is missing."""
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
+    ).fetchone()
+    if row != (True,):
+        raise UserError(
+            "Another provisioning of Metabase from this warehouse is running.",
+            "Wait until it has ended, and repeat the command.",
+        )
+
+
+def _plan_roles(prepared: _Prepared, target: _Target) -> str | None:
+    """Return what is to be done about the logins, or None."""
+    if not target.create_role:
         return None
-    known = warehouses.role_state(connection, role)
-    if not known.exists:
-        return f"create role {role}"
-    return f"grant role {role} what it lacks" if known.faults else None
+    planned = []
+    for one in _logins(prepared):
+        known = warehouses.role_state(prepared.connection, one.user, one.schema)
+        if not known.exists:
+            planned.append(f"create role {one.user}")
+        elif known.faults:
+            planned.append(f"grant role {one.user} what it lacks")
+    return ", ".join(planned) or None
 
 
-def _role_password(connection: psycopg.Connection[Any], target: _Target) -> str:
-    """Return the password of the warehouse's login; with --create-role it becomes its password."""
-    role = target.warehouse.user
-    password = os.environ.get("METABASE_WAREHOUSE_PASSWORD")
-    if target.password_file_of_role:
+def _create_roles(prepared: _Prepared, target: _Target) -> None:
+    connection, warehouse = prepared.connection, prepared.warehouse
+    for one in _logins(prepared):
+        warehouses.create_role(connection, one.user, one.schema)
+    warehouses.check_questions(connection, prepared.dashboard, warehouse.user)
+    if prepared.detail and prepared.analyst_warehouse:
+        warehouses.check_questions(connection, prepared.detail, prepared.analyst_warehouse.user)
+
+
+def _role_password(connection: psycopg.Connection[Any], target: _Target, role: str) -> str:
+    """Return the password of a login; with --create-role it becomes its password."""
+    variable = (
+        "METABASE_ANALYST_PASSWORD"
+        if role == target.analyst_user
+        else "METABASE_WAREHOUSE_PASSWORD"
+    )
+    password = os.environ.get(variable)
+    if target.password_file_of_role and role != target.analyst_user:
         password = read_secret(target.password_file_of_role)
     if target.create_role:
         password = password or new_password()
@@ -388,10 +572,9 @@ def _role_password(connection: psycopg.Connection[Any], target: _Target) -> str:
     if not password:
         raise UserError(
             f"The password of {role} is needed, with which Metabase reads the warehouse.",
-            "Set METABASE_WAREHOUSE_PASSWORD, name a file with --warehouse-password-file, or add "
-            "--create-role, which gives it one that only Metabase knows.",
+            f"Set {variable}, or add --create-role, which gives it one that only Metabase knows.",
         )
-    return password
+    return str(password)
 
 
 # -- showing --------------------------------------------------------------------------------------

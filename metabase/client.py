@@ -1,14 +1,17 @@
-"""Speaks to a Metabase server: `metabase-api`'s raw requests, with errors that can be acted upon.
+"""Speaks to a Metabase server through `metabase-api`, with checks around each of its requests.
 
-Of `metabase-api` 3.6 the requests themselves are used (`get`, `post`, `put` with 'raw'), and how it
-presents a key or a session. Not used are its helpers, which print, hide errors behind `False` and
-call addresses that newer servers no longer have; its constructor, which asks for database 1 without
-a timeout; and its check of the session before each request, which doubles their number: here a
-session that has ended is renewed when a request says so.
+Every request is one of the package's `get`, `post`, `put` and `delete`, and it holds the key or the
+session. Around them stand the checks that it does not make: a time limit, no redirect (which would
+carry the key elsewhere), no credentials over plain http to another machine, and an error that says
+what to do. Its log-in and its check of the session are overridden for the same reasons: it logs in
+without a time limit, follows redirects with the password, and asks before each request whether the
+session is alive; here a session that has ended is renewed when a request says so.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
 import time
@@ -26,7 +29,7 @@ from driver.errors import UserError
 OLDEST_VERSION = 57
 TIMEOUT_SECONDS = 60.0
 
-Method = Literal["get", "post", "put"]
+Method = Literal["get", "post", "put", "delete"]
 Json = Any
 
 
@@ -119,34 +122,81 @@ class ApiError(UserError):
         self.body = body
 
 
-class _Transport(Metabase_API):  # type: ignore[misc]
-    """`metabase-api`'s requests, with nothing sent before it is asked for."""
+class _Api(Metabase_API):  # type: ignore[misc]
+    """`metabase-api`, with a time limit on each request, and none that is followed elsewhere.
 
-    def __init__(self, domain: str, credentials: Credentials | None) -> None:
+    Parameters:
+        domain: address of the server.
+        credentials: who speaks; None for requests that need nobody.
+        timeout: seconds to wait for an answer.
+        log_in: opens a session, and returns it.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        credentials: Credentials | None,
+        timeout: float,
+        log_in: Callable[[], str],
+    ) -> None:
+        # The package's constructor asks for database 1 to try a key, without a time limit.
         self.domain = domain
-        self.email = None
+        self.email = credentials.user if credentials and not credentials.api_key else None
         self.auth = None
         self.is_admin = True
-        self.header = {}
+        self.session_id: str | None = None
+        self.header: dict[str, str] = {}
+        self._timeout = timeout
+        self._log_in = log_in
         if credentials and credentials.api_key:
             self.header = {"X-API-KEY": credentials.api_key}
+
+    def authenticate(self) -> None:
+        """Open a session, and go on with it."""
+        self.header = {}
+        self.use(self._log_in())
+
+    def use(self, session: str | None) -> None:
+        """Go on with a session, or with none."""
+        self.session_id = session
+        self.header = {"X-Metabase-Session": session} if session else {}
 
     def validate_session(self) -> bool:
         """Leave the session alone; a request that is refused renews it."""
         return True
 
+    def get(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
+        """Send GET."""
+        return super().get(endpoint, *args, **self._limited(kwargs))
+
+    def post(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
+        """Send POST."""
+        return super().post(endpoint, *args, **self._limited(kwargs))
+
+    def put(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
+        """Send PUT."""
+        return super().put(endpoint, *args, **self._limited(kwargs))
+
+    def delete(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
+        """Send DELETE."""
+        return super().delete(endpoint, *args, **self._limited(kwargs))
+
+    def _limited(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"timeout": self._timeout, "allow_redirects": False, **arguments}
+
 
 class Client:
-    """A connection to one server.
+    """A connection to one server. As a context manager it closes the session that it opened.
 
     Parameters:
         url: address of the server, 'https://metabase.example.com'.
         credentials: None for requests that need none.
         timeout: seconds to wait for an answer.
         sleep: waits for some seconds.
+        allow_http: send credentials over plain http to another machine.
 
     Raises:
-        UserError: if the address is none.
+        UserError: if the address is none, or credentials would cross the network in plain text.
     """
 
     def __init__(
@@ -156,12 +206,33 @@ class Client:
         *,
         timeout: float = TIMEOUT_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
+        allow_http: bool = False,
     ) -> None:
         self.url = _checked_url(url)
+        if credentials and not allow_http:
+            _refuse_plain_text(self.url)
         self.sleep = sleep
         self._timeout = timeout
         self._credentials = credentials
-        self._transport = _Transport(self.url, credentials)
+        self._api = _Api(self.url, credentials, timeout, self._open_session)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session that was opened, if any; a server that is gone by then has none."""
+        if self._api.session_id is None:
+            return
+        with contextlib.suppress(UserError):
+            self._send("delete", "/api/session")
+        self._api.use(None)
+
+    def anonymous(self) -> Client:
+        """Return a connection to the same server without credentials."""
+        return Client(self.url, timeout=self._timeout, sleep=self.sleep)
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -197,7 +268,7 @@ class Client:
         self._log_in_if_needed()
         response = self._send(method, path, body=body, params=params)
         if response.status_code == requests.codes.unauthorized and self._can_log_in():
-            self._log_in()
+            self._api.authenticate()
             response = self._send(method, path, body=body, params=params)
         return self._answer(response, method, path)
 
@@ -209,13 +280,13 @@ class Client:
         body: Json = None,
         params: Mapping[str, Any] | None = None,
     ) -> requests.Response:
-        arguments: dict[str, Any] = {"timeout": self._timeout, "allow_redirects": False}
+        arguments: dict[str, Any] = {}
         if params:
             arguments["params"] = params
         if body is not None:
             arguments["json"] = body
         try:
-            response = getattr(self._transport, method)(path, "raw", **arguments)
+            response = getattr(self._api, method)(path, "raw", **arguments)
         except requests.exceptions.SSLError as error:
             raise UserError(
                 f"The certificate of Metabase at {self.url} is not trusted.",
@@ -288,12 +359,11 @@ class Client:
         )
 
     def _log_in_if_needed(self) -> None:
-        if not self._transport.header and self._can_log_in():
-            self._log_in()
+        if not self._api.header and self._can_log_in():
+            self._api.authenticate()
 
-    def _log_in(self) -> None:
+    def _open_session(self) -> str:
         assert self._credentials is not None
-        self._transport.header = {}
         body = {"username": self._credentials.user, "password": self._credentials.password}
         response = self._send("post", "/api/session", body=body)
         if response.status_code == requests.codes.too_many:
@@ -304,12 +374,11 @@ class Client:
         if response.status_code == requests.codes.bad_request:
             # Older servers answer a wrong password so.
             response.status_code = requests.codes.unauthorized
-        answer = self._answer(response, "post", "/api/session")
-        self.use_session(answer["id"])
+        return str(self._answer(response, "post", "/api/session")["id"])
 
     def use_session(self, session: str) -> None:
         """Go on with a session that the server has opened."""
-        self._transport.header = {"X-Metabase-Session": session}
+        self._api.use(session)
 
     # -- what -------------------------------------------------------------------------------------
 
@@ -322,7 +391,7 @@ class Client:
         Raises:
             UserError: if it cannot be reached, or is not ready by then.
         """
-        anonymous = Client(self.url, timeout=self._timeout, sleep=self.sleep)
+        anonymous = self.anonymous()
 
         def health() -> tuple[bool, str]:
             try:
@@ -345,7 +414,7 @@ class Client:
 
     def properties(self) -> dict[str, Any]:
         """Return the server's public settings."""
-        anonymous = Client(self.url, timeout=self._timeout, sleep=self.sleep)
+        anonymous = self.anonymous()
         answer = anonymous.get("/api/session/properties")
         if not isinstance(answer, dict):
             raise UserError(
@@ -445,3 +514,22 @@ def _checked_url(url: str) -> str:
             "Put them into METABASE_USER and METABASE_PASSWORD.",
         )
     return url.rstrip("/")
+
+
+def _refuse_plain_text(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or _is_this_machine(str(parts.hostname)):
+        return
+    raise UserError(
+        f"Key or password would go to {url} in plain text.",
+        "Put https:// into METABASE_URL, or add --allow-http where the network is trusted.",
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -149,6 +149,19 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Click:
+    """What a click on a value does: it sets a filter of the dashboard to it.
+
+    Attributes:
+        column: column of the answer whose value is taken.
+        filter: key of the filter.
+    """
+
+    column: str
+    filter: str
+
+
+@dataclass(frozen=True)
 class Question:
     """One question.
 
@@ -165,6 +178,7 @@ class Question:
         y: columns that are drawn, of a chart.
         goal: a line to compare with.
         filters: filter's key by variable.
+        click: what a click on a value does.
         visualization: settings for Metabase beyond those derived; None removes a derived one.
     """
 
@@ -180,6 +194,7 @@ class Question:
     y: tuple[str, ...] = ()
     goal: Goal | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
+    click: Click | None = None
     visualization: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self, filter_values: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +241,30 @@ class Collection:
 
 
 @dataclass(frozen=True)
+class Subscription:
+    """The dashboard by e-mail, once a day.
+
+    Attributes:
+        hour: hour of the day, from 0 to 23, in Metabase's time zone.
+    """
+
+    hour: int
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An e-mail whenever a question has an answer.
+
+    Attributes:
+        question: key of the question, which has rows only when there is something to say.
+        hour: hour of the day at which it is asked, from 0 to 23, in Metabase's time zone.
+    """
+
+    question: str
+    hour: int
+
+
+@dataclass(frozen=True)
 class Dashboard:
     """The whole definition.
 
@@ -239,6 +278,8 @@ class Dashboard:
         filters: by key, in the order to show.
         questions: by key.
         folder: where the definition was read from.
+        subscription: the dashboard by e-mail; None for none.
+        alert: an e-mail when a question has an answer; None for none.
     """
 
     key: str
@@ -250,6 +291,8 @@ class Dashboard:
     filters: Mapping[str, Filter]
     questions: Mapping[str, Question]
     folder: Path
+    subscription: Subscription | None = None
+    alert: Alert | None = None
 
     @property
     def tiles(self) -> tuple[tuple[Question, Position], ...]:
@@ -414,6 +457,8 @@ def _build(raw: Mapping[str, Any], folder: Path) -> Dashboard:
         filters=filters,
         questions={key: _question(key, one, folder) for key, one in raw["questions"].items()},
         folder=folder,
+        subscription=_optional(Subscription, raw.get("subscription")),
+        alert=_optional(Alert, raw.get("alert")),
     )
 
 
@@ -442,6 +487,7 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
         y=tuple(raw.get("y", ())),
         goal=_optional(Goal, raw.get("goal")),
         filters=dict(raw.get("filters", {})),
+        click=_optional(Click, raw.get("click")),
         visualization=dict(raw.get("visualization", {})),
     )
 
@@ -459,6 +505,7 @@ def _problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
         yield from _chart_problems(question, label)
     yield from _grid_problems(dashboard, label)
     yield from _filter_problems(dashboard, label)
+    yield from _click_problems(dashboard, label)
     yield from _file_problems(dashboard)
     names: dict[str, str] = {}
     for question in dashboard.questions.values():
@@ -633,6 +680,35 @@ def _source_problems(
             f"{place}.column",
             f"question {question.key} has no column '{source.column}'",
             f"Its columns are: {', '.join(question.columns)}.",
+        )
+
+
+def _click_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
+    for question in dashboard.questions.values():
+        click = question.click
+        if click and click.column not in question.columns:
+            yield Problem(
+                label,
+                question.key,
+                "click.column",
+                f"'{click.column}' is none of the columns",
+                f"Columns are: {', '.join(question.columns)}.",
+            )
+        if click and click.filter not in dashboard.filters:
+            yield Problem(
+                label,
+                question.key,
+                "click.filter",
+                f"there is no filter '{click.filter}'",
+                f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
+            )
+    if dashboard.alert and dashboard.alert.question not in dashboard.questions:
+        yield Problem(
+            label,
+            None,
+            "alert.question",
+            f"there is no question '{dashboard.alert.question}'",
+            f"Questions are: {', '.join(dashboard.questions)}.",
         )
 
 

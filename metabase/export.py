@@ -112,6 +112,7 @@ def _question(
             f"does not know; kept as {display}."
         )
     settings = dict(card.get("visualization_settings") or {})
+    settings.pop(identity.CARD_MARK, None)
     x, y = question.x, question.y
     if display != "table":
         x = next(iter(settings.get("graph.dimensions") or ()), x)
@@ -219,7 +220,7 @@ def write(dashboard: Dashboard, folder: Path, *, force: bool = False) -> list[Pa
 
 def as_dict(dashboard: Dashboard) -> dict[str, Any]:
     """Return a definition as it stands in `dashboard.yaml`."""
-    return {
+    result: dict[str, Any] = {
         "key": dashboard.key,
         "name": dashboard.name,
         "description": dashboard.description,
@@ -233,6 +234,11 @@ def as_dict(dashboard: Dashboard) -> dict[str, Any]:
         "filters": {key: _filter_dict(one) for key, one in dashboard.filters.items()},
         "questions": {key: _question_dict(one) for key, one in dashboard.questions.items()},
     }
+    if dashboard.subscription:
+        result["subscription"] = {"hour": dashboard.subscription.hour}
+    if dashboard.alert:
+        result["alert"] = {"question": dashboard.alert.question, "hour": dashboard.alert.hour}
+    return result
 
 
 def _filter_dict(one: Filter) -> dict[str, Any]:
@@ -257,6 +263,8 @@ def _question_dict(one: Question) -> dict[str, Any]:
         }
     if one.filters:
         result["filters"] = dict(one.filters)
+    if one.click:
+        result["click"] = {"column": one.click.column, "filter": one.click.filter}
     if one.x:
         result["x"] = one.x
     if one.y:

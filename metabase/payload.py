@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metabase import identity
-from metabase.definition import Column, Dashboard, Filter, Position, Question
+from metabase.definition import CHARTS, Column, Dashboard, Filter, Position, Question
 from metabase.questions import tags
 
 # type of a variable, of the widget of a question, of the dashboard's filter, and the filter's
@@ -59,12 +59,15 @@ def card(
     key = identity.question_key(dashboard.key, question.key)
     return {
         "name": question.name,
-        "description": identity.marked(question.description, "question", key),
+        "description": question.description,
         "display": question.display,
         "type": "question",
         "collection_id": collection,
         "dataset_query": dataset_query(dashboard, question, database),
-        "visualization_settings": visualization_settings(dashboard, question),
+        "visualization_settings": {
+            **visualization_settings(dashboard, question),
+            identity.CARD_MARK: key,
+        },
         "parameters": [
             {
                 "id": identity.tag_id(question.key, tag),
@@ -93,7 +96,7 @@ def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]
     """Return how a question is shown, without its own settings."""
     settings: dict[str, Any] = {
         "column_settings": {
-            json.dumps(["name", column.name], separators=(",", ":")): _column(dashboard, column)
+            _column_reference(column.name): _column(dashboard, column)
             for column in question.columns.values()
         }
     }
@@ -194,7 +197,7 @@ def dashcard(
         "size_y": position.height,
         "dashboard_tab_id": None,
         "series": [],
-        "visualization_settings": {},
+        "visualization_settings": _click_settings(question),
         "parameter_mappings": [
             {
                 "parameter_id": identity.parameter_id(question.filters[tag]),
@@ -204,3 +207,30 @@ def dashcard(
             for tag in tags(question.sql)
         ],
     }
+
+
+def _click_settings(question: Question) -> dict[str, Any]:
+    """Return the settings of a tile: what a click on a value does."""
+    if question.click is None:
+        return {}
+    parameter = identity.parameter_id(question.click.filter)
+    column = question.click.column
+    behaviour = {
+        "type": "crossfilter",
+        "parameterMapping": {
+            parameter: {
+                "id": parameter,
+                "source": {"type": "column", "id": column, "name": column},
+                "target": {"type": "parameter", "id": parameter},
+            }
+        },
+    }
+    if question.display in CHARTS:
+        return {"click_behavior": behaviour}
+    # Of a table, each column has a behaviour of its own.
+    return {"column_settings": {_column_reference(column): {"click_behavior": behaviour}}}
+
+
+def _column_reference(name: str) -> str:
+    """Return how settings name a column."""
+    return json.dumps(["name", name], separators=(",", ":"))

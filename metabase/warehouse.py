@@ -17,11 +17,13 @@ from driver.errors import UserError
 from metabase.definition import Dashboard, DefinitionError, Problem, Question
 
 DEFAULT_ROLE = "oceanrecords_metabase"
+ANALYST_ROLE = "oceanrecords_metabase_analyst"
 SCHEMA = "kpi"
+# The level of permission that reads a schema and nothing else.
+_LEVELS = {"kpi": "business", "analysis": "analyst"}
 
 _SQL = Path(__file__).parent / "sql"
 _SAMPLES: dict[str, Any] = {"date": date(2000, 1, 1), "text": "x"}
-_RELATION = re.compile(rf"\b{SCHEMA}\.([a-z_][a-z0-9_]*)\b(?!\s*\()")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Warehouse:
         port: its port.
         database: the database.
         user: the read-only login.
-        ssl: whether to demand encryption.
+        ssl: whether to demand encryption; Metabase encrypts by itself where the server can.
+        schema: the schema that Metabase reads.
         password: its password; None when it is only asked for in case of need.
     """
 
@@ -44,13 +47,65 @@ class Warehouse:
     database: str
     user: str = DEFAULT_ROLE
     ssl: bool = False
+    schema: str = SCHEMA
     password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class CatalogColumn:
+    """What the warehouse's catalog says of a column.
+
+    Attributes:
+        relation: its table or view.
+        relation_description: what a row of that is.
+        name: the column.
+        description: what it holds.
+        semantic_type: Metabase's name for what it means, where the catalog tells.
+        target: table and column that it refers to.
+        is_technical: of no use to somebody who asks questions.
+    """
+
+    relation: str
+    relation_description: str | None
+    name: str
+    description: str | None = None
+    semantic_type: str | None = None
+    target: tuple[str, str] | None = None
+    is_technical: bool = False
+
+
+def catalog(connection: psycopg.Connection[Any], schema: str) -> tuple[CatalogColumn, ...]:
+    """Read what the warehouse's catalog says of the columns of a schema.
+
+    Parameters:
+        connection: connection to the warehouse, of a role that reads schema etl.
+        schema: the schema.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_statement("catalog.sql"), {"schema": schema}).fetchall()
+    return tuple(
+        CatalogColumn(
+            row["relation"],
+            row["relation_description"],
+            row["column_name"],
+            row["description"],
+            row["semantic_type"],
+            (row["target_relation"], row["target_column"]) if row["target_relation"] else None,
+            row["is_technical"],
+        )
+        for row in rows
+    )
 
 
 def relations(dashboard: Dashboard) -> tuple[str, ...]:
     """Return the names of the views of schema kpi that the questions read."""
-    found = {name for one in dashboard.questions.values() for name in _RELATION.findall(one.sql)}
-    return tuple(sorted(found))
+    return relations_of((one.sql for one in dashboard.questions.values()), SCHEMA)
+
+
+def relations_of(statements: Iterable[str], schema: str) -> tuple[str, ...]:
+    """Return the names of the relations of a schema that statements read; functions are none."""
+    pattern = re.compile(rf"\b{schema}\.([a-z_][a-z0-9_]*)\b(?!\s*\()")
+    return tuple(sorted({name for text in statements for name in pattern.findall(text)}))
 
 
 def check_questions(
@@ -161,7 +216,7 @@ class RoleState:
 
     Attributes:
         exists: there is such a role.
-        faults: what keeps it from being a login that sees schema kpi alone, in words.
+        faults: what keeps it from being a login that sees its schema alone, in words.
         mendable: whether granting rights would mend all of it.
     """
 
@@ -170,22 +225,24 @@ class RoleState:
     mendable: bool = True
 
 
-def role_state(connection: psycopg.Connection[Any], role: str) -> RoleState:
-    """Look at the login with which Metabase reads the warehouse.
+def role_state(connection: psycopg.Connection[Any], role: str, schema: str = SCHEMA) -> RoleState:
+    """Look at a login with which Metabase reads the warehouse.
 
     Parameters:
         connection: connection to the warehouse.
         role: the login.
+        schema: the only schema that it should see.
 
     Raises:
-        UserError: if there is no schema kpi.
+        UserError: if there is no such schema.
     """
+    values = {"role": role, "schema": schema}
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(_statement("role_state.sql"), {"role": role}).fetchone()
+            row = cursor.execute(_statement("role_state.sql"), values).fetchone()
     except psycopg.errors.InvalidSchemaName as error:
         raise UserError(
-            "The database has no schema kpi, so there is nothing for a dashboard to show.",
+            f"The database has no schema {schema}, so there is nothing for a dashboard to show.",
             "Install the warehouse first: oceanrecords migrate",
         ) from error
     if row is None:
@@ -198,8 +255,8 @@ def role_state(connection: psycopg.Connection[Any], role: str) -> RoleState:
     short = []
     if not row["can_log_in"]:
         short.append("it may not log in")
-    if not row["sees_kpi"]:
-        short.append("it does not see schema kpi")
+    if not row["sees_schema"]:
+        short.append(f"it does not see schema {schema}")
     elif row["unseen"]:
         short.append(f"it does not see {_list(row['unseen'])}")
     return RoleState(True, (*beyond, *short), mendable=not beyond)
@@ -210,33 +267,39 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def check_role(connection: psycopg.Connection[Any], role: str) -> None:
-    """Make sure that the login exists and sees schema kpi alone.
+def check_role(connection: psycopg.Connection[Any], role: str, schema: str = SCHEMA) -> None:
+    """Make sure that the login exists and sees its schema alone.
 
     Raises:
         UserError: naming what it lacks, or has too much of.
     """
-    state = role_state(connection, role)
+    state = role_state(connection, role, schema)
     if not state.exists:
         raise UserError(
             f"The warehouse has no role {role}, as which Metabase would read it.",
-            "Add --create-role, which makes it, or name another one with --warehouse-user.",
+            f"Add --create-role, which makes it, or name another one with {_option(schema)}.",
         )
     if state.faults:
         raise UserError(
-            f"The role {role} is not one that reads schema kpi alone: {'; '.join(state.faults)}.",
+            f"The role {role} is not one that reads schema {schema} alone: "
+            f"{'; '.join(state.faults)}.",
             "Add --create-role, which grants what is missing."
             if state.mendable
-            else "Revoke what it has too much of, or name another role with --warehouse-user.",
+            else f"Revoke what it has too much of, or name another role with {_option(schema)}.",
         )
 
 
-def create_role(connection: psycopg.Connection[Any], role: str) -> bool:
+def _option(schema: str) -> str:
+    return "--warehouse-user" if schema == SCHEMA else "--analyst-user"
+
+
+def create_role(connection: psycopg.Connection[Any], role: str, schema: str = SCHEMA) -> bool:
     """Make the login, or grant what it lacks; it has no password until `set_password` gives it one.
 
     Parameters:
         connection: autocommit connection to the warehouse, of a role that may create roles.
         role: the login.
+        schema: the only schema that it is to see.
 
     Returns:
         Whether anything was done.
@@ -244,19 +307,28 @@ def create_role(connection: psycopg.Connection[Any], role: str) -> bool:
     Raises:
         UserError: if the role has more rights than it should, or may not be made.
     """
-    state = role_state(connection, role)
+    state = role_state(connection, role, schema)
     if state.exists and not state.faults:
         return False
     if not state.mendable:
-        check_role(connection, role)
-    name = sql.Identifier(role)
+        check_role(connection, role, schema)
+    setup = sql.SQL(_statement("set_up_role.sql").decode())
     try:
         with connection.transaction():
             connection.execute(
-                "CALL etl.add_user(%s, '{business}', p_is_service => true, p_is_existing => true)",
-                [role],
+                "CALL etl.add_user(%s, %s, p_is_service => true, p_is_existing => true)",
+                [role, [_LEVELS[schema]]],
             )
-            connection.execute(sql.SQL(_statement("set_up_role.sql").decode()).format(role=name))
+            if schema != SCHEMA and not state.exists:
+                # What an analyst sees is that of the login's countries; Metabase has one for all.
+                connection.execute("CALL etl.set_user_countries(%s, '{*}')", [role])
+            connection.execute(
+                setup.format(
+                    role=sql.Identifier(role),
+                    schema=sql.Identifier(schema),
+                    comment=sql.Literal(f"Metabase's login: reads schema {schema} alone."),
+                )
+            )
     except psycopg.errors.InsufficientPrivilege as error:
         raise UserError(
             f"The connection to the warehouse may not make the role {role}.",

@@ -463,7 +463,7 @@ def _answer(result: TickResult) -> dict[str, Any]:
 def _render_round(number: int, result: TickResult) -> None:
     told = ", ".join(f"{count} {name}" for name, count in sorted(result.done.items()))
     moment = output.moment(datetime.now(UTC))
-    console.print(f"[quiet]{moment}  round {number}[/]  {told or 'nothing to do'}")
+    console.say("[quiet]{}  round {}[/]  {}", moment, number, told or "nothing to do")
 
 
 def _render_result(result: TickResult) -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from psycopg.rows import dict_row
-from rich.table import Table
 from rich.text import Text
 
 from driver import output, state
-from driver.commands.options import JsonOption
+from driver.commands.options import FailOption, JsonOption, complete_check
 from driver.connection import connect
-from driver.errors import EXIT_ERROR, UserError
+from driver.errors import (
+    EXIT_ERROR,
+    EXIT_USAGE,
+    UNKNOWN_NAME,
+    UserError,
+    from_database,
+    suggest,
+)
 from driver.output import console, emit
+from driver.warehouse import Problem, fetch
 
 EXAMPLES = (
     "Examples: oceanrecords check · oceanrecords check --all · "
@@ -27,20 +35,27 @@ def check(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Option("--name", metavar="CHECK", help="Do this check now; may be repeated."),
+        typer.Option(
+            "--name",
+            metavar="CHECK",
+            help="Run this check now; may be repeated.",
+            autocompletion=complete_check,
+        ),
     ] = None,
-    do_all: Annotated[bool, typer.Option("--all", help="Do all checks now.")] = False,
+    do_all: Annotated[bool, typer.Option("--all", help="Run all checks now.")] = False,
+    fail: FailOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the quality checks found last, or do them now.
+    """Show the latest results of the quality checks, or run them now.
 
-    Exit status 1 when a check of severity fail did not pass.
+    Exit status 1 when a check of severity fail did not pass; with --fail also when the warehouse
+    is stale, a task failed, or rows have waited too long.
     """
     if names and do_all:
-        raise UserError("--name goes without --all.", exit_code=2)
+        raise UserError("--all takes no --name.", exit_code=EXIT_USAGE)
     with connect(state.of(context).dsn) as connection:
         if names or do_all:
-            connection.execute("SELECT etl.run_checks(%s)", [names])
+            _run(connection, names)
         with connection.cursor(row_factory=dict_row) as cursor:
             answer = cursor.execute(
                 "SELECT * FROM etl.check_status "
@@ -48,9 +63,28 @@ def check(
                 "ORDER BY severity, check_name",
                 {"names": names},
             ).fetchall()
+        problems = fetch(connection, Problem, "WHERE kind <> 'check'") if fail else []
     emit(answer, as_json=as_json, render=_render)
     if any(one["severity"] == "fail" and one["status"] in ("failed", "error") for one in answer):
         raise typer.Exit(EXIT_ERROR)
+    if problems:
+        if not as_json:
+            for problem in problems:
+                console.say(
+                    "[bad]![/] {}: {} [quiet]{}[/]", problem.kind, problem.message, problem.remedy
+                )
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _run(connection: psycopg.Connection, names: list[str] | None) -> None:
+    try:
+        connection.execute("SELECT etl.run_checks(%s)", [names])
+    except psycopg.Error as error:
+        if error.sqlstate != UNKNOWN_NAME:
+            raise
+        known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
+        wrong = next((name for name in names or [] if name not in known), "")
+        raise suggest(from_database(error), wrong, known) from error
 
 
 def _render(answer: list[dict[str, Any]]) -> None:
@@ -66,10 +100,11 @@ def _render(answer: list[dict[str, Any]]) -> None:
     console.print(_summary(answer))
 
 
-def _table(answer: list[dict[str, Any]]) -> Table:
+def _table(answer: list[dict[str, Any]]) -> output.Table:
     table = output.table(
-        "", "check", "severity", "holds when", "violations", "took", "done", "every",
-        title="Quality checks", right=("violations", "took"), wrap=("holds when",),
+        "", "check", "severity", "holds when", "violations", "took", "at", "every",
+        title="Quality checks", right=("violations", "took"),
+        wrap=("holds when",), spare=("every", "at", "took", "severity"),
     )  # fmt: skip
     for one in answer:
         sign, style = _MARKS.get(one["status"] or "", ("·", "quiet"))
@@ -101,13 +136,13 @@ def _explain(one: dict[str, Any]) -> None:
         line.append(f"  its query cannot be executed: {one['message']}", style="default")
         console.print(line, soft_wrap=True)
         return
-    line.append(f"  {one['violations']:,} violating rows", style="default")
+    line.append(f"  {output.plural(one['violations'], 'violating row')}", style="default")
     console.print(line)
     for row in one["sample"] or []:
         console.print(Text(f"  {_brief(row)}", style="dim"), soft_wrap=True)
     hidden = one["violations"] - len(one["sample"] or [])
     if hidden:
-        console.print(f"  [quiet]… and {hidden:,} more: oceanrecords sql check:quality[/]")
+        console.say("  [quiet]{} more: oceanrecords sql check:quality[/]", f"{hidden:,}")
 
 
 def _brief(row: dict[str, Any]) -> str:
@@ -127,5 +162,5 @@ def _summary(answer: list[dict[str, Any]]) -> Text:
     if bad:
         text.append(f", {severe} failed, {len(bad) - severe} warned", style="default")
     if never:
-        text.append(f", {never} never done: oceanrecords check --all, or a run", style="default")
+        text.append(f", {never} never run: oceanrecords check --all, or a run", style="default")
     return text

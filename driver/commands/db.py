@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import urllib.parse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 from psycopg import conninfo
 
-from driver import state
+from driver import output, state
+from driver import targets as named
 from driver.commands.options import JsonOption
 from driver.connection import Target, connect_to, describe, readable_version, resolve
 from driver.errors import UserError
@@ -36,11 +37,10 @@ def start(as_json: JsonOption = False) -> None:
         return
     with console.status(f"{waiting} in {server.home} …"):
         started = server.start()
-    console.print(
-        f"[ok]●[/] PostgreSQL {'started' if started else 'runs already'} on port {server.port}, "
-        f"[quiet]data in {server.folder}[/]",
-        soft_wrap=True,
-    )
+    console.say(
+        "[ok]●[/] PostgreSQL {} on port {}, [quiet]data in {}[/]",
+        "started" if started else "runs already", server.port, server.folder,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: oceanrecords db stop")
@@ -53,9 +53,7 @@ def stop(as_json: JsonOption = False) -> None:
     with console.status("Stopping PostgreSQL …"):
         stopped = server.stop()
     said = "stopped" if stopped else "was not running"
-    console.print(
-        f"[quiet]○[/] PostgreSQL {said}, [quiet]data in {server.folder}[/]", soft_wrap=True
-    )
+    console.say("[quiet]○[/] PostgreSQL {}, [quiet]data in {}[/]", said, server.folder)
 
 
 @app.command(epilog="Example: oceanrecords db status --json")
@@ -69,7 +67,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     try:
         target = resolve(given.dsn)
     except UserError:
-        if given.dsn or os.environ.get("OCEANRECORDS_DSN"):
+        if given.dsn is not None or os.environ.get("OCEANRECORDS_DSN"):
             raise
         emit(
             {"running": False, "origin": "embedded server", "home": str(server.home)},
@@ -99,14 +97,14 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _render_stopped(answer: dict[str, Any]) -> None:
-    console.print(
-        f"[quiet]○[/] The embedded server in {answer['home']} does not run", soft_wrap=True
-    )
+    console.say("[quiet]○[/] The embedded server in {} is not running", answer["home"])
     console.print("  [quiet]start it with[/] oceanrecords db start")
 
 
 def _render_running(answer: dict[str, Any]) -> None:
-    console.print(f"[ok]●[/] PostgreSQL {answer['version']} answers [quiet]({answer['origin']})[/]")
+    console.say(
+        "[ok]●[/] PostgreSQL {} answers [quiet]({})[/]", answer["version"], answer["origin"]
+    )
     since = answer["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
     for label, value in (
         ("database", answer["place"]),
@@ -116,7 +114,29 @@ def _render_running(answer: dict[str, Any]) -> None:
         ("home", answer["home"]),
     ):
         if value:
-            console.print(f"  [quiet]{label:<14}[/]{value}", soft_wrap=True)
+            console.say("  [quiet]{}[/]{}", f"{label:<14}", value)
+
+
+@app.command(epilog="Example: oceanrecords db targets")
+def targets(as_json: JsonOption = False) -> None:
+    """List the databases that --target knows by name."""
+    answer = [{**asdict(one), "file": str(one.file)} for one in named.read()]
+    emit(answer, as_json=as_json, render=_render_targets)
+
+
+def _render_targets(answer: list[dict[str, Any]]) -> None:
+    if not answer:
+        console.say("There are no targets. [quiet]They are declared in {}[/]", named.PROJECT_FILE)
+        return
+    table = output.table("target", "", "database", "declared in", spare=("declared in",))
+    for one in answer:
+        table.add_row(
+            one["name"],
+            "default" if one["is_default"] else "",
+            describe(Target(one["dsn"], "")),
+            one["file"],
+        )
+    console.print(table)
 
 
 @app.command(epilog='Example: psql "$(oceanrecords db url)"')

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from driver import output, state
-from driver.commands.status import rows_table
 from driver.connection import Target, resolve
 from driver.demo import BROKEN, DATABASE, Demo, Scale
 from driver.errors import UserError
+from driver.live import RunView
 from driver.output import console
-from driver.progress import Progress as RunProgress
+from driver.rows import rows_table
 from driver.run import Outcome
 from driver.server import EmbeddedServer
 
@@ -60,9 +59,7 @@ def demo(
         _break_and_repair(play)
         _prove(play)
         _report(play)
-        console.print(
-            f"\n[ok]●[/] Done in {output.seconds(time.monotonic() - started)}.", soft_wrap=True
-        )
+        console.say("\n[ok]●[/] Done in {}.", output.seconds(time.monotonic() - started))
         _what_next(target, keep=keep)
 
 
@@ -86,11 +83,11 @@ def _server(dsn: str | None, *, keep: bool) -> Iterator[Target]:
 
 
 def _title(text: str, why: str) -> None:
-    console.print(f"\n[title]{text}[/]  [quiet]{why}[/]", soft_wrap=True)
+    console.say("\n[title]{}[/]  [quiet]{}[/]", text, why)
 
 
 def _done(text: str) -> None:
-    console.print(f"  [ok]✓[/] {text}", soft_wrap=True)
+    console.say("  [ok]✓[/] {}", text)
 
 
 def _prepare(play: Demo) -> None:
@@ -118,19 +115,20 @@ def _load_history(play: Demo) -> None:
         f" {result.order_lines:,} lines, {result.starts_on:%b %Y} to {result.ends_on:%b %Y}"
     )
     _title("First load", "source, delta, stage, work, dwh: two workers share the tasks")
-    with RunProgress(console, brief=True) as progress_of_run:
-        outcome = play.load(progress_of_run.start, progress_of_run.tell)
+    with RunView(console, brief=True) as view:
+        outcome = play.load(view.follow)
     _loaded(outcome)
 
 
 def _loaded(outcome: Outcome) -> None:
     one = outcome.run
     sign = {"succeeded": "[ok]✓[/]", "partial": "[warn]![/]"}.get(outcome.status, "[bad]✗[/]")
-    said = [f"run {one['run_id']} {outcome.status}", f"{one['rows_written']:,} rows written"]
-    if one["rows_queued"]:
-        said.append(f"{one['rows_queued']:,} queued")
-    said.append(output.seconds(one["seconds"]))
-    console.print(f"  {sign} {', '.join(said)}", soft_wrap=True)
+    said = [f"run {one.run_id} {outcome.status}", f"{one.rows_written:,} rows written"]
+    for count, word in ((one.rows_queued, "queued"), (one.rows_quarantined, "quarantined")):
+        if count:
+            said.append(f"{count:,} {word}")
+    said.append(output.seconds(one.seconds))
+    console.say(f"  {sign} {{}}", ", ".join(said))
 
 
 def _play_days(play: Demo) -> None:
@@ -145,17 +143,17 @@ def _played(when: str, done: TickResult) -> None:
     told = [f"{left.pop(name)} {words}" for name, words in _TOLD.items() if name in left]
     if left:
         told.append(f"{sum(left.values())} other changes")
-    console.print(f"  [quiet]{when:<10}[/] {', '.join(told)}", soft_wrap=True)
+    console.say("  [quiet]{}[/] {}", f"{when:<10}", ", ".join(told))
 
 
 def _expect(outcome: Outcome, status: str) -> None:
     _loaded(outcome)
     if outcome.status != status:
-        failed = [task for task in outcome.tasks if task["status"] == "failed"]
+        failed = [task for task in outcome.tasks if task.status == "failed"]
         raise UserError(
             f"The run should have ended as {status}.",
             "`oceanrecords status` tells more.",
-            detail="; ".join(f"{task['task']}: {task['message']}" for task in failed),
+            detail="; ".join(f"{task.task}: {task.message}" for task in failed),
         )
 
 
@@ -166,16 +164,16 @@ def _break_and_repair(play: Demo) -> None:
     outcome = play.load()
     _expect(outcome, "partial")
     for task in outcome.tasks:
-        if task["status"] == "failed":
-            console.print(f"    [bad]✗[/] {task['task']}: {task['message']}", soft_wrap=True)
+        if task.status == "failed":
+            console.say("    [bad]✗[/] {}: {}", task.task, task.message)
     waiting = play.queue()
     if not waiting:
         raise UserError("Facts should wait for the dimension that failed, and none does.")
     for entry in waiting:
-        console.print(
-            f"    {entry['entries']:,} rows of {entry['fact']} carry key -1"
-            f" and wait for {entry['dimension']}"
-        )
+        console.say(
+            "    {} rows of {} carry key -1 and wait for {}",
+            f"{entry['entries']:,}", entry["fact"], entry["dimension"],
+        )  # fmt: skip
     _title("The repair", "the cause is gone; the next run mends the rest by itself")
     play.repair_dimension()
     _expect(play.load(), "succeeded")
@@ -201,7 +199,7 @@ def _report(play: Demo) -> None:
     rows = play.rows(
         "SELECT kpi, unit, month_to_date, monthly_average, growth_percent, trend FROM kpi.overview"
     )
-    console.print(Padding(rows_table(rows), (0, 0, 0, 2)))
+    console.print(rows_table(rows, indent=2))
     _done(f"the dashboard is in {play.write_dashboard()}: open it in a browser")
 
 
@@ -219,4 +217,6 @@ def _what_next(target: Target, *, keep: bool) -> None:
         ("oceanrecords db stop", ""),
     ]
     for command, why in commands:
-        console.print(f"  {command}" + (f"  [quiet]# {why}[/]" if why else ""), soft_wrap=True)
+        console.say(
+            "  {}" + ("  [quiet]# {}[/]" if why else ""), *((command, why) if why else (command,))
+        )

@@ -68,17 +68,16 @@ def docs(
 
 
 def _tell(answer: dict[str, Any]) -> None:
-    console.print(
-        f"[ok]●[/] {answer['relations']} tables and views in [name]{answer['page']}[/]  "
-        f"[quiet]and {len(answer['files']) - 1} Markdown files; needs no network[/]",
-        soft_wrap=True,
-    )
+    console.say(
+        "[ok]●[/] {} tables and views in [name]{}[/]  "
+        "[quiet]and {} Markdown files; needs no network[/]",
+        answer["relations"], answer["page"], len(answer["files"]) - 1,
+    )  # fmt: skip
     gaps = answer["without_comment"]
     if gaps:
         more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-        console.print(
-            f"[warn]![/] Nobody has said what {', '.join(gaps[:3])}{more} is: COMMENT ON does.",
-            soft_wrap=True,
+        console.say(
+            "[warn]![/] Without a comment: {}. COMMENT ON adds one.", ", ".join(gaps[:3]) + more
         )
 
 
@@ -93,5 +92,5 @@ def _refresh(path: Path, found: catalog.Catalog, *, as_json: bool) -> None:
     except OSError as error:
         raise UserError(f"{path} cannot be refreshed: {error.strerror}.") from error
     answer = {"file": str(path.resolve()), "changed": after != before}
-    told = "drawn anew" if answer["changed"] else "as the database is"
-    emit(answer, as_json=as_json, render=lambda one: console.print(f"{one['file']}: {told}"))
+    told = "updated" if answer["changed"] else "up to date"
+    emit(answer, as_json=as_json, render=lambda one: console.say("{}: {}", one["file"], told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from psycopg import sql
 from rich.text import Text
 
 from driver import output, project, state
-from driver.commands.options import JsonOption
+from driver.commands.options import FailOption, JsonOption
 from driver.connection import (
     NEWEST_VERSION,
     OLDEST_VERSION,
@@ -25,11 +26,14 @@ from driver.connection import (
 from driver.errors import UserError, from_database
 from driver.migrate import Migrator
 from driver.output import console, emit
+from driver.warehouse import Problem, fetch
 
-EXAMPLES = "Examples: oceanrecords doctor · oceanrecords doctor --json"
+EXAMPLES = (
+    "Examples: oceanrecords doctor · oceanrecords doctor --json · oceanrecords doctor --no-fail"
+)
 
-# Who owns the warehouse; migration 0008 makes it.
-_OWNER = "oceanrecords_etl"
+# Who owns the warehouse; migration engine/0005.security makes it.
+_OWNER = "oceanrecords_owner"
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -51,22 +55,25 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Check the server, rights and roles, extensions, migrations and the age of the data.
+def doctor(context: typer.Context, fail: FailOption = True, as_json: JsonOption = False) -> None:
+    """Check the server, privileges and roles, extensions, migrations and the state of the data.
 
-    Exit status 1 when something is missing that the warehouse cannot do without.
+    Exit status 1 when something is missing that the warehouse cannot do without; unless --no-fail
+    is given also when the warehouse is stale, a task or a check failed, or rows have waited too
+    long.
     """
-    findings = list(examine(state.of(context).dsn))
+    findings = list(examine(state.of(context).dsn, fail=fail is not False))
     emit([asdict(one) for one in findings], as_json=as_json, render=_render)
     if any(one.status == "failed" for one in findings):
         raise typer.Exit(1)
 
 
-def examine(dsn: str | None) -> Iterator[Finding]:
+def examine(dsn: str | None, *, fail: bool = True) -> Iterator[Finding]:
     """Yield the findings; the later checks are left out when the server cannot be reached.
 
     Parameters:
         dsn: the value of `--dsn`.
+        fail: whether the state of the data counts as much as the installation.
     """
     try:
         target = resolve(dsn)
@@ -86,6 +93,7 @@ def examine(dsn: str | None) -> Iterator[Finding]:
                     told.message,
                     told.hint or "",
                 )
+        yield from _health(connection, fail=fail)
 
 
 def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
@@ -164,6 +172,7 @@ def _permissions(connection: psycopg.Connection, _target: Target) -> Iterator[Fi
 
 
 def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+    major = connection.info.server_version // 10000
     installed, available = _extension(connection, "btree_gist")
     if installed or available:
         yield Finding("btree_gist", "ok", f"{'installed' if installed else 'available'}")
@@ -172,7 +181,8 @@ def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Find
             "btree_gist",
             "failed",
             "The extension is not on the server.",
-            "Install PostgreSQL's contrib package, such as postgresql-contrib.",
+            f"Install the package postgresql-{major} on Debian and Ubuntu, "
+            f"postgresql{major}-contrib on Red Hat.",
         )
     installed, available = _extension(connection, "pg_cron")
     if installed:
@@ -197,7 +207,9 @@ def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Find
             "pg_cron",
             "warning",
             "not on the server",
-            "Optional, for runs on a schedule: install its package, such as postgresql-15-cron. "
+            "Optional, for runs on a schedule. "
+            f"Install the package postgresql-{major}-cron on Debian "
+            f"and Ubuntu, pg_cron_{major} on Red Hat. "
             "Or `oceanrecords run --every 1m`.",
         )
 
@@ -239,35 +251,32 @@ def _last_run(connection: psycopg.Connection, _target: Target) -> Iterator[Findi
             f"{status} {output.seconds(age)} ago",
             "See `oceanrecords status`, then `oceanrecords run`.",
         )
-    if status is not None:
-        yield from _staleness(connection)
 
 
-def _staleness(connection: psycopg.Connection) -> Iterator[Finding]:
-    """Yield how old the warehouse is, and what has waited too long."""
-    stale, lag, promised = _row(
-        connection,
-        "SELECT count(*) FILTER (WHERE is_stale), max(lag), etl.get_setting('stale_after') "
-        "FROM etl.watermark_status",
-    )
-    yield Finding(
-        "freshness",
-        "warning" if stale else "ok",
-        f"complete until {output.seconds(lag)} ago; promised are {promised}",
-        "oceanrecords run, or let it run on a schedule" if stale else "",
-    )
-    old, after = _row(
-        connection,
-        "SELECT coalesce(sum(old_entries), 0), etl.get_setting('queue_old_after') "
-        "FROM etl.queue_status",
-    )
-    if old:
+def _health(connection: psycopg.Connection, *, fail: bool) -> Iterator[Finding]:
+    """Yield what the database says is wrong with the data (view etl.problem)."""
+    try:
+        if not _value(connection, "SELECT to_regclass('etl.problem') IS NOT NULL"):
+            return
+        problems = fetch(connection, Problem, "ORDER BY kind, object")
+        lag, limit = _row(connection, "SELECT age, stale_after FROM etl.staleness")
+    except psycopg.Error as error:
+        told = from_database(error)
+        yield Finding("health", "failed", told.message, told.hint or "")
+        return
+    for problem in problems:
         yield Finding(
-            "queue",
-            "warning",
-            f"{old:,} facts have waited for a member for more than {after}",
-            "oceanrecords queue names them",
+            _HEALTH.get(problem.kind, problem.kind),
+            "failed" if fail else "warning",
+            problem.message if problem.object is None else f"{problem.object}: {problem.message}",
+            problem.remedy,
         )
+    if lag is not None and not any(problem.kind == "stale" for problem in problems):
+        told_lag = f"complete until {output.seconds(lag)} ago; limit: {output.seconds(limit)}"
+        yield Finding("freshness", "ok", told_lag)
+
+
+_HEALTH = {"stale": "freshness", "run": "tasks", "check": "checks"}
 
 
 _CHECKS: tuple[Callable[[psycopg.Connection, Target], Iterator[Finding]], ...] = (
@@ -304,6 +313,16 @@ def _value(connection: psycopg.Connection, query: str) -> Any:
     return _row(connection, query)[0]
 
 
+def _lines(text: str, indent: int) -> list[str]:
+    """Return a text in lines that fit behind an indentation; in one where there is no terminal."""
+    if not text or not console.is_terminal:
+        return [output.one_line(text)] if text else []
+    width = max(console.width - indent, 20)
+    return textwrap.wrap(
+        output.one_line(text), width, break_long_words=False, break_on_hyphens=False
+    )
+
+
 _MARKS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
 
 
@@ -311,14 +330,16 @@ def _render(answer: list[dict[str, Any]]) -> None:
     width = max(len(one["check"]) for one in answer) + 2
     for one in answer:
         mark, style = _MARKS[one["status"]]
-        line = Text(f"{mark} ", style=style)
-        line.append(f"{one['check']:<{width}}", style="default")
-        line.append(one["message"], style="default")
-        console.print(line, soft_wrap=True)
-        if one["remedy"]:
-            console.print(Text(" " * (width + 2) + one["remedy"], style="quiet"), soft_wrap=True)
+        line = Text()
+        line.append(f"{mark} ", style=style)
+        line.append(f"{one['check']:<{width}}")
+        for text, tone in ((one["message"], ""), (one["remedy"], "quiet")):
+            for part in _lines(text, width + 2):
+                line.append(part, tone)
+                console.print(line, soft_wrap=True)
+                line = Text(" " * (width + 2))
     failed = sum(one["status"] == "failed" for one in answer)
     if failed:
-        console.print(f"\n[bad]{failed} thing{'s' if failed != 1 else ''} to repair first[/]")
+        console.say("\n[bad]{} to repair first[/]", output.plural(failed, "thing"))
     else:
         console.print("\n[ok]Ready[/]")

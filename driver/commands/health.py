@@ -54,15 +54,15 @@ def render(answer: dict[str, Any]) -> None:
 
 
 def _age(one: dict[str, Any]) -> Text:
-    promised = f", promised are {output.seconds(one['stale_after'])}"
+    limit = f", limit {output.seconds(one['stale_after'])}"
     if one["age"] is None:
         line = Text("some object has never been loaded", style="yellow")
     else:
-        line = Text(f"{output.seconds(one['age'])}{promised}", "yellow" if one["is_stale"] else "")
+        line = Text(f"{output.seconds(one['age'])}{limit}", "yellow" if one["is_stale"] else "")
     failures = one["consecutive_failures"]
     if failures:
         word = "run" if failures == 1 else "runs"
-        line.append(f"; {failures} {word} did not succeed since one did", style="yellow")
+        line.append(f"; {failures} {word} since the last success did not succeed", style="yellow")
     return line
 
 
@@ -80,7 +80,7 @@ def _checks(failed: list[dict[str, Any]]) -> Text:
 
 def _reconciliation(one: dict[str, Any] | None) -> Text:
     if one is None:
-        return Text("never; oceanrecords reconcile", style="dim")
+        return Text("never; run: oceanrecords reconcile", style="dim")
     words, style = {
         "equal": ("source, stage and stars agree", ""),
         "different": (f"{one['differences']:,} differing rows", "red"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from driver import output, project, state
 from driver.commands.options import JsonOption
@@ -93,7 +94,7 @@ def migrate(
         emit(
             {"applied": [optional]},
             as_json=as_json,
-            render=lambda _: console.print(f"[ok]✓[/] {optional} [quiet]applied[/]"),
+            render=lambda _: console.say("[ok]✓[/] {} [quiet]applied[/]", optional),
         )
         return
 
@@ -111,7 +112,7 @@ def migrate(
             on_wait=waiting,
         )
     for name in done:
-        console.print(f"[ok]✓[/] {name} [quiet]{'undone' if rollback else 'applied'}[/]")
+        console.say("[ok]✓[/] {} [quiet]{}[/]", name, "undone" if rollback else "applied")
     if rollback:
         if not done:
             console.print("Nothing to undo.")
@@ -122,19 +123,25 @@ def migrate(
             else "Up to date"
         )
         routines = "" if to else ", routines installed"
-        console.print(f"{outcome}{routines} [quiet]({describe(target)})[/]", soft_wrap=True)
+        console.say("{}{} [quiet]({})[/]", outcome, routines, describe(target))
 
 
 def _render_list(answer: list[dict[str, Any]]) -> None:
     table = output.table(
-        "migration", "status", "applied", "undo", "what it does", wrap=("what it does",)
-    )
+        "migration",
+        "status",
+        "applied",
+        "undo",
+        "what it does",
+        wrap=("what it does",),
+        spare=("undo", "applied"),
+    )  # fmt: skip
     for one in answer:
         table.add_row(
             one["migration"],
             output.status(one["status"]),
             output.moment(one["applied_at"]),
-            "yes" if one["reversible"] else "[quiet]no[/]",
+            Text("yes") if one["reversible"] else Text("no", style="dim"),
             one["summary"],
         )
     console.print(table)

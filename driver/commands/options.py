@@ -1,9 +1,77 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what the shell completes them with."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+MOST_ROWS = 100_000
+
+
+def _names(query: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return a completion that offers the names of a query; none if the warehouse is out of reach.
+
+    A shell asks at each press of a key: it waits a second at most, and never sees an error.
+    """
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        import contextlib
+        import os
+
+        from driver import state
+        from driver.connection import connect
+
+        found: list[Any] = []
+        os.environ.setdefault("PGCONNECT_TIMEOUT", "1")
+        start = incomplete.lstrip("+0123456789")
+        with contextlib.suppress(Exception), connect(_dsn(context, state)) as connection:
+            connection.execute("SET statement_timeout = '2s'")
+            found = connection.execute(query.encode()).fetchall()
+        prefix = incomplete[: len(incomplete) - len(start)]
+        return [f"{prefix}{row[0]}" for row in found if str(row[0]).startswith(start)]
+
+    return complete
+
+
+def _dsn(context: typer.Context, state: Any) -> str | None:
+    """Return what --dsn says; the root command has not run while a shell completes."""
+    given = state.of(context).dsn
+    root = context.find_root()
+    return given if given is not None else root.params.get("dsn")
+
+
+complete_object = _names("SELECT object FROM etl.object_status ORDER BY position, object")
+complete_fact = _names("SELECT fact FROM etl.fact ORDER BY fact")
+complete_task = _names(
+    "SELECT object FROM etl.object_status UNION SELECT task FROM etl.task "
+    "UNION SELECT 'tag:' || tag FROM etl.object_tag ORDER BY 1"
+)
+complete_check = _names("SELECT check_name FROM etl.quality_check ORDER BY check_name")
+complete_kpi = _names(
+    "SELECT relname FROM pg_catalog.pg_class WHERE relkind IN ('v', 'm') "
+    "AND relnamespace = to_regnamespace('kpi') ORDER BY relname"
+)
+complete_setting = _names("SELECT name FROM etl.setting ORDER BY name")
+complete_trace = _names("SELECT kind FROM etl.trace_kind ORDER BY kind")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, errors too.")]
+FailOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--fail/--no-fail",
+        help="Exit with 1 when the warehouse is stale, a task or a check failed, or rows have "
+        "waited too long.",
+    ),
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows to show.")]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="SELECTOR",
+        help="Leave this out; may be repeated.",
+        autocompletion=complete_task,
+    ),
+]

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import psycopg
 import typer
 from psycopg.rows import dict_row
-from rich.table import Table
 from rich.text import Text
 
 from driver import output, state
-from driver.commands.options import JsonOption
+from driver.commands.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
 from driver.connection import Target, connect_to, resolve
-from driver.errors import EXIT_ERROR
+from driver.errors import EXIT_ERROR, from_database, suggest
+from driver.live import RunView
 from driver.output import console, emit, error_console
-from driver.progress import Progress
 from driver.run import run as work
+from driver.selection import Catalog, is_plain
 
 EXAMPLES = (
     "Examples: oceanrecords reconcile · oceanrecords reconcile fact_order orders · "
@@ -32,15 +32,21 @@ def reconcile(
     objects: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[OBJECT]...", help="Source tables, dimensions, facts, aggregates; default all."
+            metavar="[SELECTOR]...",
+            help="Source tables, dimensions, facts, aggregates (see `ls`); all by default.",
+            autocompletion=complete_object,
         ),
     ] = None,
+    exclude: ExcludeOption = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Load what differs again by a run, then compare once more."),
     ] = False,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Differing rows of each object to show.")
+        int,
+        typer.Option(
+            "--limit", min=1, max=MOST_ROWS, help="Differing rows of each object to show."
+        ),
     ] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,6 +56,7 @@ def reconcile(
     (after the repair, if one was asked for) or could not be compared.
     """
     target = resolve(state.of(context).dsn)
+    objects = _objects(target, objects or [], exclude or [])
     answer = _once(target, objects, limit)
     if repair and answer["differences"]:
         if not as_json:
@@ -57,9 +64,11 @@ def reconcile(
             console.print()
         handed_over = _repair(target, answer["reconciliation_id"])
         shown_on = error_console if as_json else console
-        shown_on.print(f"[title]Repair[/]  {handed_over:,} differences handed to a run")
-        with Progress(shown_on, brief=True) as progress:
-            outcome = work(target, origin="repair", on_start=progress.start, on_event=progress.tell)
+        shown_on.say(
+            "[title]Repair[/]  {} handed to a run", output.plural(handed_over, "difference")
+        )
+        with RunView(shown_on, brief=True) as view:
+            outcome = work(target, origin="repair", follow=view.follow)
         before, answer = answer, _once(target, objects, limit)
         answer["repair"] = {"run": outcome.run, "before": before}
         if not as_json:
@@ -67,6 +76,24 @@ def reconcile(
     emit(answer, as_json=as_json, render=_render)
     if answer["status"] != "equal":
         raise typer.Exit(EXIT_ERROR)
+
+
+def _objects(target: Target, selectors: list[str], exclude: list[str]) -> list[str] | None:
+    """Return the objects to compare; None for all."""
+    if not selectors and not exclude:
+        return None
+    with connect_to(target) as connection:
+        catalog = Catalog.read(connection)
+        if not exclude and all(map(is_plain, selectors)):
+            wrong = next((name for name in selectors if name not in catalog.objects), None)
+            if wrong is None:
+                return selectors
+            # The engine says which objects can be compared.
+            try:
+                connection.execute("CALL etl.reconcile(%s, NULL)", [[wrong]])
+            except psycopg.Error as error:
+                raise suggest(from_database(error), wrong, catalog.objects) from error
+        return catalog.select(selectors, exclude)
 
 
 def _once(target: Target, objects: list[str] | None, limit: int) -> dict[str, Any]:
@@ -127,17 +154,19 @@ def _render(answer: dict[str, Any]) -> None:
         "incomplete": ("warn", "nothing differs, but not everything could be compared"),
     }[answer["status"]]
     took = output.seconds(answer["ended_at"] - answer["started_at"])
-    console.print(f"[{style}]●[/] Reconciliation {answer['reconciliation_id']}: {words}, {took}")
+    console.say(
+        f"[{style}]●[/] Reconciliation {{}}: {{}}, {{}}", answer["reconciliation_id"], words, took
+    )
     if answer["status"] == "different" and "repair" not in answer:
         console.print("  [quiet]oceanrecords reconcile --repair loads them again[/]")
 
 
-def _table(answer: dict[str, Any]) -> Table:
+def _table(answer: dict[str, Any]) -> output.Table:
     table = output.table(
         "comparison", "object", "", "rows", "instead of", "differ", "left out", "sums", "took",
         title=f"Reconciliation {answer['reconciliation_id']}",
         right=("rows", "instead of", "differ", "left out", "took"),
-        wrap=("sums",),
+        wrap=("sums",), spare=("took", "sums"),
     )  # fmt: skip
     before = None
     for one in answer["comparisons"]:
@@ -170,7 +199,7 @@ def _sums(one: dict[str, Any]) -> Text:
 
 
 def _render_differences(one: dict[str, Any]) -> None:
-    console.print(f"[title]{one['object']}[/]  [bad]{_told(one['differences'])}[/]")
+    console.say("[title]{}[/]  [bad]{}[/]", one["object"], _told(one["differences"]))
     for row in one["rows"]:
         key = ", ".join(f"{name} {value}" for name, value in row["row_key"].items())
         line = Text(f"  {key} ")
@@ -188,7 +217,7 @@ def _render_differences(one: dict[str, Any]) -> None:
         console.print(line, soft_wrap=True)
     hidden = one["differences"] - len(one["rows"])
     if hidden:
-        console.print(f"  [quiet]… and {hidden:,} more; --limit shows more of them[/]")
+        console.say("  [quiet]{} more; --limit shows more of them[/]", f"{hidden:,}")
 
 
 def _told(differences: int) -> str:

@@ -1,4 +1,4 @@
-"""`oceanrecords run`: load the warehouse."""
+"""`oceanrecords run`: extract what has changed, and load it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,26 +14,35 @@ import psycopg
 import typer
 
 from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import Target, resolve
-from driver.errors import EXIT_INTERRUPTED, UserError, from_database
+from driver.commands.options import ExcludeOption, JsonOption, complete_task
+from driver.connection import Target, connect_to, resolve
+from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from driver.live import RunView, summary
+from driver.mode import mode
 from driver.output import console, error_console, print_error, print_json
-from driver.progress import Progress, padded
 from driver.run import Interrupted, Outcome
 from driver.run import run as work
+from driver.selection import Catalog
+from driver.warehouse import Task
 
 EXAMPLES = (
-    "Examples: oceanrecords run --workers 2 · oceanrecords run --only dim_product · "
+    "Examples: oceanrecords run --workers 2 · oceanrecords run --only +dim_product · "
     "oceanrecords run --full-refresh dim_product · oceanrecords run --every 1m"
 )
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+_LONGEST_PAUSE = 7 * 86400.0
+_STYLES = {"succeeded": "ok", "partial": "warn"}
 
 
 def run(
     context: typer.Context,
     objects: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OBJECT]...", help="With --full-refresh: what to rebuild."),
+        typer.Argument(
+            metavar="[SELECTOR]...",
+            help="With --full-refresh: what to recompute.",
+            autocompletion=complete_task,
+        ),
     ] = None,
     workers: Annotated[
         int,
@@ -40,12 +50,22 @@ def run(
     ] = 1,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="TASK", help="Just this task or object; may be repeated."),
+        typer.Option(
+            "--only",
+            "--select",
+            "-s",
+            metavar="SELECTOR",
+            help="Just these tasks or objects: dim_product, +fact_order, tag:finance (see `ls`); "
+            "may be repeated.",
+            autocompletion=complete_task,
+        ),
     ] = None,
+    exclude: ExcludeOption = None,
     full_refresh: Annotated[
         bool,
         typer.Option(
-            "--full-refresh", help="Rebuild the objects named, or everything. Surrogate keys stay."
+            "--full-refresh",
+            help="Recompute the objects named, or everything. Surrogate keys stay.",
         ),
     ] = False,
     every: Annotated[
@@ -56,30 +76,52 @@ def run(
 ) -> None:
     """Bring the warehouse up to date with the operational system.
 
-    Takes up a run that was interrupted. Exit status: 0 all well, 3 partial (some tasks failed),
+    Resumes a run that was interrupted. With --json, each task that starts or ends is a line of
+    JSON, and the last line is the run. Exit status: 0 all well, 3 partial (some tasks failed),
     1 failed, 130 interrupted.
     """
     if objects and not full_refresh:
         raise UserError(
-            f"'{objects[0]}' is one word too many.",
-            f"Run one task with --only {objects[0]}, rebuild it with --full-refresh {objects[0]}.",
-            exit_code=2,
+            f'The argument "{objects[0]}" goes with --full-refresh only.',
+            f"Run one object with --only {objects[0]}, or recompute it with --full-refresh "
+            f"{objects[0]}.",
+            exit_code=EXIT_USAGE,
         )
-    refresh = (objects or ["all"]) if full_refresh else None
     interval = _interval(every) if every is not None else None
-    if interval is not None and (only or refresh):
-        raise UserError("--every goes with neither --only nor --full-refresh.", exit_code=2)
+    if interval is not None and (only or exclude or full_refresh):
+        raise UserError(
+            "--every goes with neither --only, --exclude nor --full-refresh.",
+            exit_code=EXIT_USAGE,
+        )
+    mode.lines = as_json
     target = resolve(state.of(context).dsn)
     signal.signal(signal.SIGTERM, _interrupt)
     if interval is not None:
         _repeat(target, workers, interval, as_json=as_json)
         return
-    outcome = _once(target, workers, only, refresh, brief=False, as_json=as_json)
-    if as_json:
-        print_json(_answer(outcome))
-    else:
-        _render(outcome)
+    names, refresh = _names(target, only or [], exclude or [], objects or [], full_refresh)
+    outcome = _once(target, workers, names, refresh, brief=False, as_json=as_json)
+    _answer(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
+
+
+def _names(
+    target: Target, only: list[str], exclude: list[str], objects: list[str], full_refresh: bool
+) -> tuple[list[str] | None, list[str] | None]:
+    """Return what the run is confined to, and what it recomputes; None for everything."""
+    refresh = ["all"] if full_refresh else None
+    if not only and not exclude and objects in ([], ["all"]):
+        return None, refresh
+    with connect_to(target) as connection:
+        catalog = Catalog.read(connection)
+    if objects and objects != ["all"]:
+        # What cannot be recomputed is refused by the engine where it was named by itself.
+        if exclude or not all(one in catalog.objects for one in objects):
+            refresh = catalog.select(objects, exclude)
+        else:
+            refresh = objects
+        exclude = []
+    return catalog.names_for_a_run(only, exclude), refresh
 
 
 def _once(
@@ -91,26 +133,31 @@ def _once(
     brief: bool,
     as_json: bool,
 ) -> Outcome:
-    """Do one run with its progress shown, on standard error when the answer is JSON."""
-    shown_on = error_console if as_json else console
+    """Do one run, and show it while it works."""
     try:
-        with Progress(shown_on, brief=brief) as progress:
+        if as_json:
             return work(
-                target,
-                workers=workers,
-                only=only,
-                full_refresh=refresh,
-                on_start=progress.start,
-                on_event=progress.tell,
+                target, workers=workers, only=only, full_refresh=refresh, follow=_print_changes
+            )
+        with RunView(console, brief=brief) as view:
+            return work(
+                target, workers=workers, only=only, full_refresh=refresh, follow=view.follow
             )
     except Interrupted as stopped:
         print_error(
             UserError(
                 f"Run {stopped.run_id} was interrupted.",
                 "What it has finished stays; `oceanrecords run` goes on from there.",
+                EXIT_INTERRUPTED,
             )
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _print_changes(run_id: int, changed: list[Task], _tasks: list[Task]) -> None:
+    """Print each change of a task as a line of JSON."""
+    for task in changed:
+        print_json({"event": "task", **asdict(task), "run_id": run_id}, as_line=True)
 
 
 def _repeat(target: Target, workers: int, interval: float, *, as_json: bool) -> None:
@@ -119,11 +166,9 @@ def _repeat(target: Target, workers: int, interval: float, *, as_json: bool) -> 
         due = time.monotonic() + interval
         try:
             outcome = _once(target, workers, None, None, brief=True, as_json=as_json)
-            if as_json:
-                print_json(_answer(outcome))
-            else:
-                console.print(f"[quiet]{datetime.now():%H:%M:%S}[/] ", end="")
-                _render(outcome)
+            if not as_json:
+                console.say("[quiet]{}[/] ", f"{datetime.now():%H:%M:%S}", end="")
+            _answer(outcome, as_json=as_json)
         except UserError as error:
             print_error(error)
         except psycopg.Error as error:
@@ -139,37 +184,36 @@ def _interval(text: str) -> float:
     """Return a time such as '90s', '1m' or '2 hours' in seconds.
 
     Raises:
-        UserError: if it cannot be read, or is less than a second.
+        UserError: if it cannot be read, is less than a second, or more than a week.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
     unit = _UNITS.get(match[2]) or _UNITS.get(match[2].removesuffix("s")) if match else None
-    if match is None or unit is None or float(match[1]) * unit < 1:
+    seconds = float(match[1]) * unit if match and unit else 0.0
+    if not 1 <= seconds <= _LONGEST_PAUSE:
         raise UserError(
-            f"--every {text} is not a time.", "Write 30s, 1m, '5 minutes' or 1h.", exit_code=2
+            f'"{text}" is not an interval for --every.',
+            "Write 30s, 1m, '5 minutes' or 1h; from a second to a week.",
+            exit_code=EXIT_USAGE,
         )
-    return float(match[1]) * unit
+    return seconds
 
 
-def _answer(outcome: Outcome) -> dict[str, Any]:
-    return {**outcome.run, "task_runs": outcome.tasks}
-
-
-def _render(outcome: Outcome) -> None:
+def _answer(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        document: dict[str, Any] = {"event": "run", **asdict(outcome.run)}
+        print_json({**document, "task_runs": [asdict(task) for task in outcome.tasks]})
+        return
     one = outcome.run
-    skipped = [task for task in outcome.tasks if task["status"] == "skipped"]
-    for task in skipped:
-        console.print(
-            f"[warn]-[/] {padded(task['object'])}[quiet]skipped: {task['message']}[/]",
-            soft_wrap=True,
+    style = _STYLES.get(outcome.status, "bad")
+    # What went wrong must reach whoever asked for quiet.
+    shown_on = error_console if mode.quiet and outcome.status != "succeeded" else console
+    shown_on.say(f"[{style}]●[/] Run {{}} {{}}: {{}}", one.run_id, outcome.status, summary(one))
+    if one.rows_quarantined:
+        objects = sorted({task.object for task in outcome.tasks if task.rows_quarantined})
+        shown_on.say(
+            "  [warn]{} could not be loaded:[/] [quiet]oceanrecords quarantine{}[/]",
+            output.plural(one.rows_quarantined, "row"),
+            f" {objects[0]}" if len(objects) == 1 else "",
         )
-    style = {"succeeded": "ok", "partial": "warn"}.get(outcome.status, "bad")
-    parts = [f"{one['tasks']} tasks"]
-    if one["failed"]:
-        parts.append(f"{one['failed']} failed")
-    parts.append(f"{one['rows_written']:,} rows written" if one["rows_written"] else "nothing new")
-    if one["rows_queued"]:
-        parts.append(f"{one['rows_queued']:,} queued")
-    parts.append(output.seconds(one["seconds"]))
-    console.print(f"[{style}]●[/] Run {one['run_id']} {outcome.status}: {', '.join(parts)}")
     if outcome.status != "succeeded":
-        console.print("  [quiet]oceanrecords status tells more; the next run tries again[/]")
+        shown_on.print("  [quiet]See: oceanrecords status. The next run tries again.[/]")

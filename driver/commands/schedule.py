@@ -8,7 +8,6 @@ import psycopg
 import typer
 from psycopg import conninfo, sql
 from psycopg.rows import dict_row
-from rich.table import Table
 from rich.text import Text
 
 from driver import output, state
@@ -144,7 +143,9 @@ def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[
 def _render_installed(answer: list[dict[str, Any]]) -> None:
     one = answer[0]
     jobs = f"{len(answer)} workers share it" if len(answer) > 1 else "one worker"
-    console.print(f"[ok]✓[/] A run every {one['every']}, {jobs}  [quiet]{one['cron_schedule']}[/]")
+    console.say(
+        "[ok]✓[/] A run every {}, {}  [quiet]{}[/]", one["every"], jobs, one["cron_schedule"]
+    )
     console.print("[quiet]oceanrecords schedule history shows the starts[/]")
 
 
@@ -162,7 +163,7 @@ def _render_list(answer: list[dict[str, Any]]) -> None:
             console.print(line, soft_wrap=True)
 
 
-def _list_table(answer: list[dict[str, Any]]) -> Table:
+def _list_table(answer: list[dict[str, Any]]) -> output.Table:
     first = answer[0]
     table = output.table(
         "worker", "active", "last start", "what it did",
@@ -186,7 +187,7 @@ def _list_table(answer: list[dict[str, Any]]) -> Table:
 def _render_removed(answer: dict[str, Any]) -> None:
     count = answer["removed_jobs"]
     if count:
-        console.print(f"[ok]✓[/] {count} job{'s' if count != 1 else ''} removed")
+        console.say("[ok]✓[/] {} removed", output.plural(count, "job"))
     else:
         console.print("Nothing was scheduled.")
 

@@ -295,11 +295,10 @@ def _output_of(command: str) -> str:
 
 
 def _render_connected(answer: dict[str, Any]) -> None:
-    console.print(
-        f"[ok]●[/] {answer['relations']} relations are read from schema {answer['remote_schema']} "
-        f"of {_place(answer)} [quiet](PostgreSQL {answer['server_version']})[/]",
-        soft_wrap=True,
-    )
+    console.say(
+        "[ok]●[/] {} relations are read from schema {} of {} [quiet](PostgreSQL {})[/]",
+        answer["relations"], answer["remote_schema"], _place(answer), answer["server_version"],
+    )  # fmt: skip
     console.print(
         "[quiet]The next run compares all rows with the mirrors, as this is another database.[/]"
         if answer["is_rebaselined"]
@@ -330,12 +329,11 @@ def _place(answer: dict[str, Any]) -> str:
 
 def _render_status(answer: dict[str, Any], older_than: str) -> None:
     if not answer["is_reachable"]:
-        console.print(f"[bad]●[/] {answer['location']}: {_place(answer)}", soft_wrap=True)
+        console.say("[bad]●[/] {}: {}", answer["location"], _place(answer))
         console.print(Text(f"  {answer['problem']}"), soft_wrap=True)
         return
-    console.print(f"[ok]●[/] {answer['location']}: {_place(answer)}", soft_wrap=True)
+    console.say("[ok]●[/] {}: {}", answer["location"], _place(answer))
     table = output.table("", "", wrap=("",))
-    table.show_header = False
     for label, value in (
         ("schema", answer["remote_schema"]),
         ("server", f"PostgreSQL {answer['server_version']}"),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
 from typing import Annotated, Any
 
+import psycopg
 import typer
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from driver import output, state
-from driver.commands.options import JsonOption
+from driver.commands.options import MOST_ROWS, JsonOption, complete_trace
 from driver.connection import connect
+from driver.errors import from_database, suggest
 from driver.output import console, emit
 from driver.trace import Section, trace
 
@@ -33,6 +34,7 @@ _TITLES = {
 }
 _VALIDITY = ("valid_from", "valid_to", "is_current")
 _ENDS = {"-infinity": "…", "infinity": "now"}
+_UNKNOWN_KIND = "ET045"
 _HOUSEKEEPING = ("row_xid",)
 # Left out where rows stand side by side.
 _MARKS = ("created_at", "updated_at", "is_current")
@@ -42,14 +44,18 @@ def trace_command(
     context: typer.Context,
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="product, order, customer … or run; any table's name."),
+        typer.Argument(
+            metavar="KIND",
+            help="product, order, customer … or run; any table's name.",
+            autocompletion=complete_trace,
+        ),
     ],
     key: Annotated[
         list[str],
         typer.Argument(metavar="KEY...", help="Business key; all parts of it, in their order."),
     ],
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=100000, help="Rows of a section to show.")
+        int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows of a section to show.")
     ] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,7 +65,14 @@ def trace_command(
     the facts that point at it, queue, quarantine, and the runs that wrote all that.
     """
     with connect(state.of(context).dsn) as connection:
-        sections = trace(connection, kind, key, limit)
+        try:
+            sections = trace(connection, kind, key, limit)
+        except psycopg.Error as error:
+            if error.sqlstate != _UNKNOWN_KIND:
+                raise
+            rows = connection.execute("SELECT kind, object FROM etl.trace_kind").fetchall()
+            known = {name for row in rows for name in row}
+            raise suggest(from_database(error), kind, known) from error
     answer = {"kind": kind, "key": key, "sections": [asdict(section) for section in sections]}
     if kind.lower() == "run":
         emit(answer, as_json=as_json, render=lambda _: _render_run(sections))
@@ -71,7 +84,7 @@ def trace_command(
 
 
 def _render(kind: str, key: list[str], sections: list[Section]) -> None:
-    console.print(Text.assemble((f"{kind} {' '.join(key)}", "bold")))
+    console.print(Text(f"{kind} {' '.join(key)}", style="bold"))
     *found, runs = sections
     # Queue and quarantine of every object come together, behind the layers.
     order = list(_TITLES)
@@ -86,12 +99,12 @@ def _render(kind: str, key: list[str], sections: list[Section]) -> None:
             else:
                 empty.append(section.relation)
         if empty:
-            nothing = Text(f"nothing in {', '.join(dict.fromkeys(empty))}", style="dim")
-            console.print(Padding(nothing, (0, 0, 0, 2)))
+            nothing = f"  nothing in {', '.join(dict.fromkeys(empty))}"
+            console.print(Text(nothing, style="dim"), width=output.readable_width())
     if runs.rows:
         console.print()
         console.print(Text("Runs that wrote this", style="bold cyan"))
-        console.print(Padding(_runs_table(runs.rows), (0, 0, 0, 2)))
+        console.print(_runs_table(runs.rows))
 
 
 def _render_section(section: Section) -> None:
@@ -101,15 +114,15 @@ def _render_section(section: Section) -> None:
     console.print(head)
     table = _table(section.rows) if len(section.rows) > 1 and not _is_history(section) else None
     if table is not None:
-        console.print(Padding(table, (0, 0, 0, 4)))
+        console.print(table)
     else:
         before: dict[str, Any] | None = None
         for row in section.rows:
             for line in _entry(row, before if _is_history(section) else None):
-                console.print(Padding(line, (0, 0, 0, 4)))
+                output.print_indented(line, 4, 4)
             before = row
     if section.has_more:
-        console.print(Padding(Text("… and more; --limit shows them", style="dim"), (0, 0, 0, 4)))
+        console.print(Text("    and more; --limit shows them", style="dim"))
 
 
 def _is_history(section: Section) -> bool:
@@ -118,20 +131,20 @@ def _is_history(section: Section) -> bool:
     return "valid_from" in first and "valid_to" in first and "key_column" not in first
 
 
-def _table(rows: list[dict[str, Any]]) -> Table | None:
+def _table(rows: list[dict[str, Any]]) -> output.Table | None:
     """Return rows side by side, without what says nothing; None where that is too wide."""
     names = [
         name
         for name in rows[0]
         if name not in (*_HOUSEKEEPING, *_MARKS) and any(row[name] is not None for row in rows)
     ]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for name in names:
-        is_number = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    numbers = [
+        name for name in names if all(isinstance(row[name], int | float | None) for row in rows)
+    ]
+    table = output.table(*names, right=numbers, indent=4)
     for row in rows:
         table.add_row(*("" if row[name] is None else _value(row[name]) for name in names))
-    return table if console.measure(table).maximum <= console.width - 4 else None
+    return table if table.natural_width <= console.width else None
 
 
 def _entry(row: dict[str, Any], before: dict[str, Any] | None) -> list[Text]:
@@ -151,9 +164,12 @@ def _entry(row: dict[str, Any], before: dict[str, Any] | None) -> list[Text]:
         changed = before is not None and name in before and before[name] != value
         told = changed and not name.endswith("_key") and name not in ("facts", "run_id")
         pairs.append(
-            Text.assemble((f"{name} ", "dim"), (_value(value), "bold yellow" if told else ""))
+            Text.assemble(
+                (f"{output.one_line(name)} ", "dim"),
+                (output.one_line(_value(value)), "bold yellow" if told else ""),
+            )
         )
-    return _flow(mark, pairs, console.width - 4)
+    return _flow(mark, pairs, output.readable_width() - 4)
 
 
 def _flow(mark: Text, pairs: list[Text], width: int) -> list[Text]:
@@ -195,13 +211,18 @@ def _moment(value: str | None) -> str:
     """Return a moment as JSON has it for people; infinity reads as an open end."""
     if value in _ENDS or value is None:
         return _ENDS.get(value or "", "")
-    return datetime.fromisoformat(str(value)).strftime("%Y-%m-%d %H:%M:%S")
+    found = datetime.fromisoformat(str(value))
+    if found.tzinfo is not None:
+        with contextlib.suppress(OverflowError):  # the first and the last days that there are
+            found = found.astimezone()
+    return found.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _runs_table(runs: list[dict[str, Any]]) -> Table:
+def _runs_table(runs: list[dict[str, Any]]) -> output.Table:
     table = output.table(
-        "run", "status", "started", "took", "by", "wrote", right=("run", "took"), wrap=("wrote",)
-    )
+        "run", "status", "started", "took", "by", "wrote",
+        right=("run", "took"), wrap=("wrote",), spare=("by", "took"), indent=2,
+    )  # fmt: skip
     for run in runs:
         table.add_row(
             str(run["run_id"]),
@@ -237,6 +258,7 @@ def _render_run(sections: list[Section]) -> None:
     extracted = [row for row in batches.rows if row["rows_extracted"]]
     for number, group in groupby(extracted, key=lambda row: row["batch_id"]):
         told = ", ".join(f"{row['source_table']} {row['rows_extracted']:,}" for row in group)
+        told = output.one_line(told)
         console.print()
         console.print(Text.assemble((f"Batch {number}  ", "bold"), told))
     for section in (queue, quarantine):
@@ -250,14 +272,14 @@ def _render_run(sections: list[Section]) -> None:
         console.print(Text.assemble(("Checks  ", "bold"), f"{good} of {len(checks.rows)} passed"))
         for row in bad:
             for line in _entry(row, None):
-                console.print(Padding(line, (0, 0, 0, 2)))
+                output.print_indented(line, 2, 4)
 
 
-def _tasks_table(tasks: list[dict[str, Any]]) -> Table:
+def _tasks_table(tasks: list[dict[str, Any]]) -> output.Table:
     counts = ("rows_read", "rows_inserted", "rows_updated", "rows_deleted", "rows_queued")
     table = output.table(
         "kind", "object", "", "took", "read", "new", "changed", "deleted", "queued",
-        right=("took", "read", "new", "changed", "deleted", "queued"),
+        right=("took", "read", "new", "changed", "deleted", "queued"), spare=("took", "kind"),
     )  # fmt: skip
     for kind, group in groupby(tasks, key=lambda task: task["kind"]):
         label = Text(kind, style="dim")

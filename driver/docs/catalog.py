@@ -11,7 +11,7 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
-from driver.errors import UserError
+from driver.errors import not_installed
 
 
 class Name(NamedTuple):
@@ -255,10 +255,8 @@ def read(connection: psycopg.Connection[Any]) -> Catalog:
         try:
             return _read(connection)
         except psycopg.errors.UndefinedTable as error:
-            raise UserError(
-                "There is no warehouse in this database to draw.",
-                "Install it first: oceanrecords migrate",
-                code=error.sqlstate,
+            raise not_installed(
+                f"There is no warehouse to document: {error.diag.message_primary}", error.sqlstate
             ) from error
 
 

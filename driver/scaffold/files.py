@@ -613,7 +613,8 @@ FROM dwh.{fact.name} AS f
 JOIN dwh.dim_date AS d ON d.date_key = f.{quoted(day)}
 WHERE NOT f.is_deleted
     AND d.month_start IS NOT NULL
-GROUP BY d.month_start;
+GROUP BY d.month_start
+ORDER BY d.month_start;
 """
     text += _comment_on(f"VIEW kpi.{stem}_monthly", f"{_words(fact.name)} per month of the event.")
     text += _comment_on(f"COLUMN kpi.{stem}_monthly.month_start", "First day of the month.")
@@ -631,7 +632,8 @@ SELECT
 FROM dwh.{fact.name} AS f
 JOIN dwh.{dimension.name} AS m ON m.{quoted(dimension.surrogate_key)} = f.{quoted(best.key_column)}
 WHERE NOT f.is_deleted
-GROUP BY coalesce(m.{quoted(label)}::text, 'Unknown');
+GROUP BY coalesce(m.{quoted(label)}::text, 'Unknown')
+ORDER BY sum(f.{quoted(value)}) DESC NULLS LAST, 1;
 """
         text += _comment_on(f"VIEW kpi.{view}", f"{_words(fact.name)} per {label}.")
         text += _comment_on(

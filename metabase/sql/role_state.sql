@@ -1,14 +1,14 @@
 -- What a login is, and what it sees: one row, or none when there is no such role.
--- Parameters: role.
+-- Parameters: role; schema, the only one that it should see.
 SELECT
     pg_roles.rolcanlogin AS can_log_in,
     pg_roles.rolsuper OR pg_roles.rolbypassrls OR pg_roles.rolcreaterole OR pg_roles.rolcreatedb
         OR pg_roles.rolreplication AS is_powerful,
-    has_schema_privilege(pg_roles.oid, 'kpi', 'USAGE') AS sees_kpi,
+    has_schema_privilege(pg_roles.oid, %(schema)s::text, 'USAGE') AS sees_schema,
     ARRAY(
         SELECT relation.oid::regclass::text
         FROM pg_class AS relation
-        WHERE relation.relnamespace = 'kpi'::regnamespace
+        WHERE relation.relnamespace = %(schema)s::text::regnamespace
             AND relation.relkind IN ('r', 'p', 'v', 'm', 'f')
             AND NOT has_table_privilege(pg_roles.oid, relation.oid, 'SELECT')
         ORDER BY 1
@@ -25,7 +25,7 @@ SELECT
                 has_table_privilege(
                     pg_roles.oid, relation.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
                 )
-                OR namespace.nspname <> 'kpi'
+                OR namespace.nspname <> %(schema)s::text
                 AND has_any_column_privilege(pg_roles.oid, relation.oid, 'SELECT')
             )
             -- What an extension grants to everybody (pg_cron's own tables, filtered by row) is not ours.

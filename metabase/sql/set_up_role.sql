@@ -1,6 +1,6 @@
--- How the dashboard's login works; what it may read follows from its level, business.
--- Parameters: role.
+-- How a login of Metabase works; what it may read follows from its level.
+-- Parameters: role; schema, the only one that it sees; comment.
 ALTER ROLE {role} SET default_transaction_read_only = on;
 ALTER ROLE {role} SET statement_timeout = '60s';
-ALTER ROLE {role} SET search_path = kpi;
-COMMENT ON ROLE {role} IS 'The dashboard''s login: reads schema kpi alone.';
+ALTER ROLE {role} SET search_path = {schema};
+COMMENT ON ROLE {role} IS {comment};

@@ -16,7 +16,21 @@ BEGIN
 END
 $refuse_to_lose$;
 
-ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO public;
+-- Routines work with the rights of their caller again: their owner may be a superuser from here on.
+DO $make_invokers$
+DECLARE
+    v_routine regprocedure;
+BEGIN
+    FOR v_routine IN
+        SELECT p.oid
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'etl'::regnamespace
+            AND p.prosecdef
+    LOOP
+        EXECUTE format('ALTER ROUTINE %s SECURITY INVOKER', v_routine);
+    END LOOP;
+END
+$make_invokers$;
 
 DO $open_database$
 BEGIN
@@ -34,7 +48,7 @@ DECLARE
     v_role name;
 BEGIN
     FOREACH v_role IN ARRAY ARRAY[
-        'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
+        'oceanrecords_owner', 'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
         'oceanrecords_steward'
     ]
     LOOP
@@ -46,10 +60,11 @@ BEGIN
 END
 $remove_group_roles$;
 
+DROP TRIGGER IF EXISTS bind_hook ON etl.setting;
 DROP TRIGGER IF EXISTS withhold_values ON etl.task_run;
 DROP PROCEDURE IF EXISTS etl.apply_permissions;
 DROP FUNCTION IF EXISTS etl._make_definers;
-DROP VIEW IF EXISTS etl.permission_gap, etl.access_flaw, etl._wanted_privilege, etl.access_object;
+DROP VIEW IF EXISTS etl.access_flaw, etl.access_limit, etl.permission_gap, etl.direct_grant, etl.column_status, etl._wanted_privilege, etl.access_object;
 DROP VIEW IF EXISTS etl.user_status;
 -- Extractions call it; nobody is forgotten.
 CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)
@@ -60,12 +75,27 @@ SET search_path = pg_catalog, pg_temp
 AS $_suppress_forgotten$
     SELECT 0::bigint
 $_suppress_forgotten$;
+CREATE OR REPLACE FUNCTION etl._erase_expired()
+RETURNS bigint
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS 'SELECT 0::bigint'; -- etl._maintain() calls it; nothing is declared to be personal.
+CREATE OR REPLACE FUNCTION etl._hand_over_built()
+RETURNS void
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS ''; -- etl.build() calls it; there is no owner to hand anything to.
 DROP TABLE
     etl.forgotten_row,
     etl.forgotten_subject,
     etl.personal_column,
     etl.personal_object,
+    etl.personal_subject,
     etl.pseudonym_secret,
+    etl.published_view,
+    etl.column_sensitivity,
     etl.country_access,
     etl.user_account,
     etl.definer_routine,
@@ -79,7 +109,7 @@ DECLARE
     v_role name;
 BEGIN
     FOREACH v_role IN ARRAY ARRAY[
-        'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
+        'oceanrecords_owner', 'oceanrecords_etl', 'oceanrecords_analyst', 'oceanrecords_application', 'oceanrecords_auditor', 'oceanrecords_business',
         'oceanrecords_steward'
     ]
     LOOP

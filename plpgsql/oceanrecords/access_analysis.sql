@@ -1,20 +1,22 @@
 -- The stars as analysts see them: schema analysis has the tables of schema dwh under the same names.
 --
---   * Personal data are masked. What is left to count people by is customer_key, a version, and customer_id, a pseudonym: a number that
---     stays the same for a customer, made with a secret (etl.pseudonym_secret), so that nobody makes it from a list of customer numbers.
+--   * Columns are shown as etl.column_sensitivity declares below: personal data masked, technical keys as pseudonyms. A column that is not
+--     declared is not published.
 --   * Rows are those of the login's countries (etl.country_access); a login without an entry sees none. The country of a fact is
 --     that of the address it went to. A customer is seen by who may see one of his addresses. Totals over all countries are totals
---     over the countries that one sees. A supplier elsewhere is there without his name, lest a join with him loses sales.
+--     over the countries that one sees. A supplier elsewhere is there without his name, so that a join with it loses no sales.
 --
 -- Views rather than row security on the tables: a subquery of a policy is executed row by row when it does not fit into memory, one
--- of a view is joined, whatever its size; and the loads, which own the tables, have nothing to do with it. As security barriers they let no
--- function of a reader see a row before it is decided that he may see it.
+-- of a view is joined, whatever its size; and the loads, which own the tables, have nothing to do with it. etl.publish() makes
+-- them, as security barriers below which no condition of a reader moves.
 
 CREATE OR REPLACE VIEW work.visible_country AS
 SELECT a.country_code, coalesce(c.country, CASE a.country_code WHEN '??' THEN 'Unknown' ELSE a.country_code END) AS country
 FROM etl.country_access AS a
 LEFT JOIN work.country AS c USING (country_code)
-WHERE a.login = current_user;
+WHERE a.login = current_user
+    AND a.role_id = (SELECT r.oid FROM pg_roles AS r
+        WHERE r.rolname = current_user);
 COMMENT ON VIEW work.visible_country IS 'Countries that the present login may see; * for everything.';
 COMMENT ON COLUMN work.visible_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country; * for everything.';
 COMMENT ON COLUMN work.visible_country.country IS 'Its name, as in the stars.';
@@ -37,61 +39,81 @@ FROM dwh.dim_address AS a;
 COMMENT ON VIEW work.known_country IS 'Countries that can be given to a login, beside * for everything.';
 COMMENT ON COLUMN work.known_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country.';
 
-CREATE OR REPLACE VIEW analysis.dim_address WITH (security_barrier = true) AS
-SELECT
-    a.address_key,
-    a.address_id,
-    CASE WHEN a.address_key < 0 THEN a.street ELSE 'masked' END AS street,
-    a.postal_code,
-    a.city,
-    a.country_code,
-    a.country,
-    a.valid_from,
-    a.valid_to,
-    a.is_current,
-    a.run_id
+-- Which rows of each table the login sees -----------------------------------------------------------------------------
+
+DELETE FROM etl.published_view
+WHERE origin = 'oceanrecords';
+INSERT INTO etl.published_view (view_name, rows_query, origin)
+VALUES
+    (
+        'dim_address',
+        $rows$
+SELECT a.*
 FROM dwh.dim_address AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    OR a.country_code IN (SELECT v.country_code FROM work.visible_country AS v);
-
-CREATE OR REPLACE VIEW analysis.dim_customer WITH (security_barrier = true) AS
-SELECT
-    c.customer_key,
-    ('x' || substr(encode(sha256(convert_to(k.secret || c.customer_id, 'UTF8')), 'hex'), 1, 15))::bit(60)::bigint AS customer_id,
-    CASE WHEN c.customer_key < 0 THEN c.first_name ELSE 'masked' END AS first_name,
-    CASE WHEN c.customer_key < 0 THEN c.last_name ELSE 'masked' END AS last_name,
-    CASE WHEN c.customer_key < 0 THEN c.full_name ELSE 'masked' END AS full_name,
-    CASE WHEN c.customer_key < 0 THEN c.email ELSE 'masked' END AS email,
-    CASE WHEN c.phone IS NOT NULL THEN 'masked' END AS phone,
-    c.segment,
-    c.customer_since,
-    c.valid_from,
-    c.valid_to,
-    c.is_current,
-    c.run_id
-FROM (
-    SELECT n.*
-    FROM dwh.dim_customer AS n
-    WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    UNION ALL
-    SELECT n.*
-    FROM dwh.dim_customer AS n
-    WHERE (SELECT NOT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-        AND n.customer_id IN (
-            -- The mirror keeps the links that were deleted in the source: customers of old orders are seen like others.
-            SELECT l.customer_id
-            FROM stage.customers_addresses AS l
-            JOIN work.visible_address AS a USING (address_id)
-        )
-    UNION ALL
-    SELECT n.*
-    FROM dwh.dim_customer AS n
-    WHERE n.customer_key = -1
-        AND (SELECT NOT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-) AS c
-CROSS JOIN etl.pseudonym_secret AS k;
-
-CREATE OR REPLACE VIEW analysis.dim_supplier WITH (security_barrier = true) AS
+    OR a.country_code IN (SELECT v.country_code FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'dim_customer',
+        $rows$
+SELECT n.*
+FROM dwh.dim_customer AS n
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+UNION ALL
+SELECT n.*
+FROM dwh.dim_customer AS n
+WHERE (SELECT NOT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    AND n.customer_id IN (
+        -- The mirror keeps the links that were deleted in the source: customers of old orders are seen like others.
+        SELECT l.customer_id
+        FROM stage.customers_addresses AS l
+        JOIN work.visible_address AS a USING (address_id)
+    )
+UNION ALL
+SELECT n.*
+FROM dwh.dim_customer AS n
+WHERE n.customer_key = -1
+    AND (SELECT NOT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'dim_date',
+        $rows$
+SELECT d.*
+FROM dwh.dim_date AS d
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'dim_payment',
+        $rows$
+SELECT d.*
+FROM dwh.dim_payment AS d
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'dim_product',
+        $rows$
+SELECT d.*
+FROM dwh.dim_product AS d
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'dim_status',
+        $rows$
+SELECT d.*
+FROM dwh.dim_status AS d
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'dim_supplier',
+        $rows$
 SELECT
     s.supplier_key,
     CASE WHEN s.is_visible THEN s.supplier_id END AS supplier_id,
@@ -110,53 +132,85 @@ FROM (
         OR n.country_code IN (SELECT v.country_code FROM work.visible_country AS v) AS is_visible
     FROM dwh.dim_supplier AS n
     WHERE EXISTS (SELECT FROM work.visible_country)
-) AS s;
-
-CREATE OR REPLACE VIEW analysis.dim_date WITH (security_barrier = true) AS
-SELECT * FROM dwh.dim_date;
-
-CREATE OR REPLACE VIEW analysis.dim_payment WITH (security_barrier = true) AS
-SELECT * FROM dwh.dim_payment;
-
-CREATE OR REPLACE VIEW analysis.dim_product WITH (security_barrier = true) AS
-SELECT * FROM dwh.dim_product;
-
-CREATE OR REPLACE VIEW analysis.dim_status WITH (security_barrier = true) AS
-SELECT * FROM dwh.dim_status;
-
-CREATE OR REPLACE VIEW analysis.fact_order WITH (security_barrier = true) AS
+) AS s
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'fact_order',
+        $rows$
 SELECT f.*
 FROM dwh.fact_order AS f
-WHERE f.address_key IN (SELECT a.address_key FROM work.visible_address AS a);
-
-CREATE OR REPLACE VIEW analysis.fact_order_line WITH (security_barrier = true) AS
+WHERE f.address_key IN (SELECT a.address_key FROM work.visible_address AS a)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'fact_order_line',
+        $rows$
 SELECT l.*
 FROM dwh.fact_order_line AS l
 WHERE l.order_id IN (
     SELECT f.order_id
     FROM dwh.fact_order AS f
     JOIN work.visible_address AS a USING (address_key)
-);
-
-CREATE OR REPLACE VIEW analysis.agg_order_daily WITH (security_barrier = true) AS
+)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_order_daily',
+        $rows$
 SELECT a.*
 FROM dwh.agg_order_daily AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
-
-CREATE OR REPLACE VIEW analysis.agg_product_monthly WITH (security_barrier = true) AS
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_product_monthly',
+        $rows$
 SELECT a.*
 FROM dwh.agg_product_monthly AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
-
-CREATE OR REPLACE VIEW analysis.agg_subtype_monthly WITH (security_barrier = true) AS
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_subtype_monthly',
+        $rows$
 SELECT a.*
 FROM dwh.agg_subtype_monthly AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
-
-CREATE OR REPLACE VIEW analysis.agg_product_total_monthly WITH (security_barrier = true) AS
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_product_country',
+        $rows$
+SELECT a.*
+FROM dwh.agg_product_country AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_customer_quarterly',
+        $rows$
+SELECT a.*
+FROM dwh.agg_customer_quarterly AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_product_total_monthly',
+        $rows$
 SELECT
     a.month_start,
     a.product_id,
@@ -167,9 +221,13 @@ SELECT
 FROM dwh.agg_product_monthly AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country IN (SELECT v.country FROM work.visible_country AS v)
-GROUP BY a.month_start, a.product_id, a.product_type;
-
-CREATE OR REPLACE VIEW analysis.agg_product_total_quarterly WITH (security_barrier = true) AS
+GROUP BY a.month_start, a.product_id, a.product_type
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_product_total_quarterly',
+        $rows$
 SELECT
     date_trunc('quarter', a.month_start::timestamp)::date AS quarter_start,
     a.product_id,
@@ -177,84 +235,126 @@ SELECT
     sum(a.quantity)::bigint AS quantity,
     sum(a.sales) AS sales,
     max(a.run_id) AS run_id
-FROM analysis.agg_product_total_monthly AS a
-GROUP BY 1, a.product_id, a.product_type;
-
-CREATE OR REPLACE VIEW analysis.agg_product_country WITH (security_barrier = true) AS
-SELECT
-    a.country,
-    a.product_id,
-    a.product_type,
-    a.quantity,
-    a.sales,
-    a.run_id
-FROM dwh.agg_product_country AS a
+FROM dwh.agg_product_monthly AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
-
-CREATE OR REPLACE VIEW analysis.agg_product_total WITH (security_barrier = true) AS
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+GROUP BY 1, a.product_id, a.product_type
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_product_total',
+        $rows$
 SELECT
     a.product_id,
     a.product_type,
     sum(a.quantity)::bigint AS quantity,
     sum(a.sales) AS sales,
     max(a.run_id) AS run_id
-FROM analysis.agg_product_total_monthly AS a
-GROUP BY a.product_id, a.product_type;
-
-CREATE OR REPLACE VIEW analysis.agg_customer_quarterly WITH (security_barrier = true) AS
-SELECT
-    a.country,
-    a.quarter_start,
-    CASE
-        WHEN a.customer_id < 0 THEN a.customer_id
-        ELSE ('x' || substr(encode(sha256(convert_to(k.secret || a.customer_id, 'UTF8')), 'hex'), 1, 15))::bit(60)::bigint
-    END AS customer_id,
-    a.orders,
-    a.run_id
-FROM dwh.agg_customer_quarterly AS a
-CROSS JOIN etl.pseudonym_secret AS k
+FROM dwh.agg_product_monthly AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
-    OR a.country IN (SELECT v.country FROM work.visible_country AS v);
-
-CREATE OR REPLACE VIEW analysis.agg_customer_total_quarterly WITH (security_barrier = true) AS
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+GROUP BY a.product_id, a.product_type
+$rows$,
+        'oceanrecords'
+    ),
+    (
+        'agg_customer_total_quarterly',
+        $rows$
 SELECT
     a.quarter_start,
     a.customer_id,
     sum(a.orders)::bigint AS orders,
     max(a.run_id) AS run_id
-FROM analysis.agg_customer_quarterly AS a
-GROUP BY a.quarter_start, a.customer_id;
+FROM dwh.agg_customer_quarterly AS a
+WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
+    OR a.country IN (SELECT v.country FROM work.visible_country AS v)
+GROUP BY a.quarter_start, a.customer_id
+$rows$,
+        'oceanrecords'
+    );
 
--- What the tables say of themselves holds for the views; what differs is said here.
-DO $comment_analysis$
-DECLARE
-    r_column record;
-    v_comment text;
-BEGIN
-    FOR r_column IN
-        SELECT c.relname, a.attnum, a.attname, obj_description(t.oid, 'pg_class') AS table_comment, col_description(t.oid, o.attnum) AS column_comment
-        FROM pg_class AS c
-        JOIN pg_class AS t ON t.relname = c.relname AND t.relnamespace = 'dwh'::regnamespace
-        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
-        JOIN pg_attribute AS o ON o.attrelid = t.oid AND o.attname = a.attname
-        WHERE c.relnamespace = 'analysis'::regnamespace
-    LOOP
-        IF r_column.attnum = 1 THEN
-            v_comment := r_column.table_comment || CASE
-                WHEN r_column.relname LIKE '%\_total\_%' THEN ' For analysts: over the countries of the login.'
-                WHEN r_column.relname = 'dim_supplier' THEN ' For analysts: suppliers in other countries than the login''s without their names.'
-                WHEN r_column.relname IN ('dim_date', 'dim_payment', 'dim_product', 'dim_status') THEN ' For analysts.'
-                ELSE ' For analysts: the countries of the login.'
-            END;
-            EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', r_column.relname, v_comment);
-        END IF;
-        v_comment := CASE
-            WHEN r_column.attname IN ('first_name', 'last_name', 'full_name', 'email', 'phone', 'street') THEN r_column.column_comment || ' Masked.'
-            WHEN r_column.attname = 'customer_id' THEN 'Pseudonym of the customer: always the same number for the same customer.'
-            ELSE r_column.column_comment
-        END;
-        EXECUTE format('COMMENT ON COLUMN analysis.%I.%I IS %L', r_column.relname, r_column.attname, v_comment);
-    END LOOP;
-END
-$comment_analysis$;
+-- How sensitive each column is ----------------------------------------------------------------------------------------
+
+DELETE FROM etl.column_sensitivity
+WHERE origin = 'oceanrecords';
+INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity, origin)
+SELECT d.schema_name, o.name, c.name, d.sensitivity, 'oceanrecords'
+FROM (
+    VALUES
+        -- What the engine keeps in every table of the stars.
+        ('dwh', '{*}', 'public', '{valid_from,valid_to,is_current,is_deleted,run_id}'),
+        -- The contract with the operational system.
+        ('source', '{*}', 'public', '{created_at,updated_at,deleted_at}'),
+        ('source', '{*}', 'internal', '{row_xid}'),
+        ('source', '{customers}', 'internal', '{customer_id}'),
+        ('source', '{customers}', 'personal', '{first_name,last_name,email,phone}'),
+        ('source', '{customers}', 'public', '{segment}'),
+        ('source', '{addresses}', 'internal', '{address_id}'),
+        ('source', '{addresses}', 'personal', '{street}'),
+        ('source', '{addresses}', 'public', '{postal_code,city,country_code}'),
+        ('source', '{customers_addresses}', 'internal', '{customer_id,address_id}'),
+        ('source', '{orders}', 'internal', '{order_id,customer_id,address_id,order_status_id,payment_method_id}'),
+        ('source', '{orders}', 'public', '{ordered_at,paid_at,shipped_at,delivered_at,cancelled_at,refunded_at}'),
+        ('source', '{order_lines}', 'internal', '{order_id,product_id}'),
+        ('source', '{order_lines}', 'public', '{line_number,quantity,unit_price}'),
+        ('source', '{order_statuses}', 'internal', '{order_status_id}'),
+        ('source', '{order_statuses}', 'public', '{code,name,is_lost}'),
+        ('source', '{payment_methods}', 'internal', '{payment_method_id}'),
+        ('source', '{payment_methods}', 'public', '{code,name}'),
+        ('source', '{product_prices}', 'internal', '{product_id}'),
+        ('source', '{product_prices}', 'public', '{valid_from,price}'),
+        ('source', '{product_subtypes}', 'internal', '{product_subtype_id,product_type_id}'),
+        ('source', '{product_subtypes,product_types}', 'public', '{name}'),
+        ('source', '{product_types}', 'internal', '{product_type_id}'),
+        ('source', '{products}', 'internal', '{product_id,product_subtype_id,supplier_id}'),
+        ('source', '{products}', 'public', '{sku,name,price,is_active}'),
+        ('source', '{suppliers}', 'internal', '{supplier_id}'),
+        ('source', '{suppliers}', 'public', '{name,country_code}'),
+        ('source', '{tombstones}', 'internal', '{row_key}'),
+        ('source', '{tombstones}', 'public', '{table_name}'),
+        ('source', '{extraction_point}', 'public', '{snapshot,system_identifier,read_at,oldest_transaction_started_at}'),
+        ('source', '{columns}', 'public', '{table_name,column_name,data_type}'),
+        -- The stars. A surrogate key is handed out in the order of the business keys, so it is as telling as these.
+        ('dwh', '{dim_customer}', 'internal', '{customer_key,customer_id}'),
+        ('dwh', '{dim_customer}', 'personal', '{first_name,last_name,full_name,email,phone}'),
+        ('dwh', '{dim_customer}', 'public', '{segment,customer_since}'),
+        ('dwh', '{dim_address}', 'internal', '{address_key,address_id}'),
+        ('dwh', '{dim_address}', 'personal', '{street}'),
+        ('dwh', '{dim_address}', 'public', '{postal_code,city,country_code,country}'),
+        ('dwh', '{dim_payment}', 'internal', '{payment_key,payment_method_id}'),
+        ('dwh', '{dim_payment}', 'public', '{payment_code,payment_name}'),
+        ('dwh', '{dim_status}', 'internal', '{status_key,order_status_id}'),
+        ('dwh', '{dim_status}', 'public', '{status_code,status_name,is_lost}'),
+        ('dwh', '{dim_supplier}', 'internal', '{supplier_key,supplier_id}'),
+        ('dwh', '{dim_supplier}', 'public', '{supplier_name,country_code,country}'),
+        ('dwh', '{dim_product}', 'internal', '{product_key,product_id,supplier_id}'),
+        ('dwh', '{dim_product}', 'public', '{sku,product_name,product_subtype,product_type,price,is_active,launched_on}'),
+        (
+            'dwh', '{dim_date}', 'public',
+            '{date_key,full_date,day_of_month,day_of_week,day_name,is_weekend,iso_week,month_number,month_name,month_start,quarter_number,'
+            || 'quarter_start,quarter_name,year_number}'
+        ),
+        ('dwh', '{fact_order}', 'internal', '{order_id,customer_key,address_key,payment_key,status_key}'),
+        (
+            'dwh', '{fact_order}', 'public',
+            '{ordered_date_key,shipped_date_key,delivered_date_key,ordered_at,shipped_at,delivered_at,line_count,quantity,gross_amount,'
+            || 'hours_to_fulfil,is_lost}'
+        ),
+        ('dwh', '{fact_order_line}', 'internal', '{order_id,product_key,supplier_key}'),
+        ('dwh', '{fact_order_line}', 'public', '{line_number,ordered_date_key,ordered_at,quantity,unit_price,amount}'),
+        ('dwh', '{agg_order_daily}', 'public', '{day,country,orders,lost_orders,sales,fulfilled_orders,hours_to_fulfil}'),
+        (
+            'dwh', '{agg_product_country,agg_product_monthly,agg_product_total,agg_product_total_monthly,agg_product_total_quarterly}',
+            'internal', '{product_id}'
+        ),
+        ('dwh', '{agg_customer_quarterly,agg_customer_total_quarterly}', 'internal', '{customer_id}'),
+        (
+            'dwh',
+            '{agg_customer_quarterly,agg_customer_total_quarterly,agg_product_country,agg_product_monthly,agg_product_total,'
+            || 'agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
+            'public', '{country,month_start,quarter_start,product_type,product_subtype,orders,quantity,sales}'
+        )
+) AS d (schema_name, object_names, sensitivity, column_names)
+CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name)
+CROSS JOIN LATERAL unnest(d.column_names::name[]) AS c (name);

@@ -16,7 +16,7 @@ INSERT INTO etl.permission (level, object_kind, schema_name, object_name, privil
 SELECT l.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.column_names::name[], 'oceanrecords'
 FROM (
     VALUES
-        ('{application,etl}', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
+        ('{application,owner}', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
 
         -- The operational system: its application deletes neither orders, nor products with their prices, nor tombstones. -------
         ('{application}', 'relation', 'oceanrecords', '{addresses,customers,customers_addresses,order_lines}', '{SELECT,INSERT,UPDATE,DELETE}', NULL),
@@ -26,14 +26,14 @@ FROM (
             '{deleted_rows,order_status_transitions,order_statuses,payment_methods,product_prices}',
             '{SELECT}', NULL
         ),
-        ('{application,etl}', 'routine', 'oceanrecords', '{business_time}', '{EXECUTE}', NULL),
+        ('{application,owner}', 'routine', 'oceanrecords', '{business_time}', '{EXECUTE}', NULL),
         -- The loads read by way of schema source. To forget somebody takes these.
-        ('{etl}', 'relation', 'oceanrecords', '{addresses,customers}', '{SELECT}', NULL),
-        ('{etl}', 'relation', 'oceanrecords', '{customers}', '{UPDATE}', '{first_name,last_name,email,phone}'),
-        ('{etl}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
-        ('{etl}', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
+        ('{owner}', 'relation', 'oceanrecords', '{addresses,customers}', '{SELECT}', NULL),
+        ('{owner}', 'relation', 'oceanrecords', '{customers}', '{UPDATE}', '{first_name,last_name,email,phone}'),
+        ('{owner}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
+        ('{owner}', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
         -- Trigger functions need no permission.
-        ('{etl}', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
+        ('{owner}', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
 
         -- The stars ---------------------------------------------------------------------------------------------------
         ('{steward}', 'relation', 'dwh', '{dim_address,dim_customer,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
@@ -46,6 +46,7 @@ FROM (
         ),
         ('{analyst}', 'relation', 'analysis', '{dim_address,dim_customer,dim_date,dim_payment,dim_product,dim_status,dim_supplier}', '{SELECT}', NULL),
         ('{analyst}', 'relation', 'analysis', '{fact_order,fact_order_line}', '{SELECT}', NULL),
+        ('{analyst}', 'relation', 'analysis', '{lost_order_limit}', '{SELECT}', NULL),
         (
             '{analyst}', 'relation', 'analysis',
             '{agg_customer_quarterly,agg_customer_total_quarterly,agg_order_daily,agg_product_country,agg_product_monthly,'
@@ -56,10 +57,12 @@ FROM (
         -- Key figures -------------------------------------------------------------------------------------------------
         (
             '{business,steward}', 'relation', 'kpi',
-            '{country,customer_count,customer_quarterly,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,'
-            || 'product_type,quarter,subtype_monthly}',
+            '{country,customer_count,freshness,lost_order_limit,month,order_daily,overview,product,product_monthly,product_type,quarter,'
+            || 'subtype_monthly}',
             '{SELECT}', NULL
         ),
+        -- A row a customer.
+        ('{steward}', 'relation', 'kpi', '{customer_quarterly}', '{SELECT}', NULL),
         ('{business,steward}', 'routine', 'kpi', '{customer_count_of,month_of,overview_of,quarter_of,top_products_of}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
@@ -71,6 +74,7 @@ VALUES
     ('kpi', 'month_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'overview_of', 'A business user reads figures without the right to read the stars.'),
     ('kpi', 'quarter_of', 'A business user reads figures without the right to read the stars.'),
+    ('kpi', 'top_products_of', 'A business user reads figures without the right to read the stars.'),
     ('oceanrecords', '_leave_tombstone', 'Who deletes a row leaves a tombstone without the right to write tombstones.'),
     ('oceanrecords', '_log_price', 'Who changes a price writes the price log without the right to write it.')
 ON CONFLICT (schema_name, routine_name) DO UPDATE
@@ -78,6 +82,11 @@ SET reason = excluded.reason
 WHERE etl.definer_routine.reason <> excluded.reason;
 
 -- Personal data of customers. An address is forgotten with its last customer: while another one uses it, it is his. --------------------
+
+INSERT INTO etl.personal_subject (subject, key_type)
+VALUES ('customer', 'bigint')
+ON CONFLICT (subject) DO UPDATE
+SET key_type = excluded.key_type;
 
 INSERT INTO etl.personal_object (subject, object, key_columns, key_query)
 SELECT 'customer', o.object, o.key_columns::name[], q.key_query
@@ -90,15 +99,44 @@ FROM (
 ) AS o (object, key_columns, kind)
 JOIN (
     VALUES
-        ('customer', 'SELECT $1::bigint'),
+        (
+            'customer',
+            $sql$SELECT $1::bigint
+UNION
+-- Old keys of the same person: the shop gave the customer another number, and the row under the old one was deleted.
+SELECT o.customer_id
+FROM stage.customers AS c
+JOIN stage.customers AS o ON lower(o.email) = lower(c.email) AND o.deleted_at IS NOT NULL
+WHERE c.customer_id = $1::bigint$sql$
+        ),
         (
             'address',
-            'SELECT l.address_id FROM (SELECT customer_id, address_id FROM stage.customers_addresses'
-            || ' UNION SELECT customer_id, address_id FROM source.customers_addresses) AS l WHERE l.customer_id = $1::bigint'
-            || ' AND NOT EXISTS (SELECT FROM (SELECT customer_id, address_id FROM stage.customers_addresses WHERE deleted_at IS NULL'
-            || ' UNION SELECT customer_id, address_id FROM source.customers_addresses) AS o'
-            || ' WHERE o.address_id = l.address_id AND o.customer_id <> l.customer_id'
-            || ' AND NOT EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = ''customer'' AND f.subject_key = o.customer_id::text))'
+            $sql$WITH person AS (
+    SELECT $1::bigint AS customer_id
+    UNION
+    SELECT o.customer_id
+    FROM stage.customers AS c
+    JOIN stage.customers AS o ON lower(o.email) = lower(c.email) AND o.deleted_at IS NOT NULL
+    WHERE c.customer_id = $1::bigint
+)
+SELECT l.address_id
+FROM (
+    SELECT a.customer_id, a.address_id FROM stage.customers_addresses AS a
+    UNION
+    SELECT a.customer_id, a.address_id FROM source.customers_addresses AS a
+) AS l
+JOIN person AS p USING (customer_id)
+WHERE NOT EXISTS (
+    SELECT
+    FROM (
+        SELECT a.customer_id, a.address_id FROM stage.customers_addresses AS a WHERE a.deleted_at IS NULL
+        UNION
+        SELECT a.customer_id, a.address_id FROM source.customers_addresses AS a
+    ) AS o
+    WHERE o.address_id = l.address_id
+        AND o.customer_id NOT IN (SELECT p.customer_id FROM person AS p)
+        AND NOT EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = 'customer' AND f.subject_key = o.customer_id::text)
+)$sql$
         )
 ) AS q (kind, key_query) USING (kind)
 ON CONFLICT (subject, object) DO UPDATE

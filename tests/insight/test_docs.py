@@ -390,6 +390,7 @@ def test_a_database_without_a_warehouse(
     finished = oceanrecords("--dsn", empty_database.dsn, "docs")
     assert finished.returncode == 1
     assert "no warehouse" in finished.stderr
+    assert "oceanrecords migrate" in finished.stderr
 
 
 # -- layout ----------------------------------------------------------------------------------------

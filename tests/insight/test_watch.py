@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -15,12 +16,14 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driver.watch import rate, task_lines
+from driver.live import rate, task_lines
+from driver.warehouse import Task
 from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database
@@ -144,26 +147,25 @@ def test_fits_the_terminal(database: Database, width: int, height: int) -> None:
 
 
 def test_needs_a_terminal(cli: Callable[..., Finished]) -> None:
-    for words in (["--watch"], ["--watch", "--json"]):
-        finished = cli("status", *words)
-        assert finished.returncode == 2
-        assert "--watch needs a terminal" in finished.stderr
-        assert finished.stdout == ""
+    finished = cli("status", "--watch")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert "--watch needs a terminal" in finished.stderr
+    finished = cli("status", "--watch", "--json")
+    assert (finished.returncode, finished.stderr) == (2, "")
+    assert "--watch needs a terminal" in json.loads(finished.stdout)["error"]["message"]
 
 
 # -- the tree ---------------------------------------------------------------------------------------
 
 
-def task(kind: str, number: int, status: str, **more: Any) -> dict[str, Any]:
-    counts = dict.fromkeys(
-        ("rows_read", "rows_inserted", "rows_updated", "rows_deleted", "rows_queued"), 0
-    )
-    return {
-        **counts, "kind": kind, "object": f"{kind}_{number}", "status": status, "seconds": 1.0, "message": None
-    } | more  # fmt: skip
+def task(kind: str, number: int, status: str, **more: Any) -> Task:
+    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Task)), 0)
+    values |= dict.fromkeys(("sqlstate", "message", "detail", "hint", "context"))
+    values |= {"started_at": None, "ended_at": None, "seconds": 1.0, "kind": kind, "status": status}
+    return Task(**(values | {"object": f"{kind}_{number}", "task": f"{kind}:{number}"} | more))
 
 
-def told(tasks: list[dict[str, Any]], room: int) -> list[str]:
+def told(tasks: list[Task], room: int) -> list[str]:
     return [str(line) for line in task_lines(tasks, room)]
 
 
@@ -178,7 +180,33 @@ def test_room_goes_to_what_runs_and_what_failed() -> None:
         assert len(lines) <= room
         assert any("stage_3" in line and "it broke" in line for line in lines), room
         assert any("dimension_1" in line for line in lines), room
-    assert len(told(tasks, 2)) == 2
+    for room in (1, 2, 3):
+        lines = told(tasks, room)
+        assert len(lines) <= room
+        assert "stage_3" in lines[0]
+
+
+def test_a_failed_task_is_never_hidden() -> None:
+    tasks = [task("stage", number, "succeeded") for number in range(12)]
+    tasks += [task("fact", number, "failed", message="it broke") for number in range(3)]
+    tasks += [task("aggregate", number, "running") for number in range(9)]
+    for room in range(3, 40):
+        lines = told(tasks, room)
+        assert len(lines) <= room
+        assert sum("fact_" in line and "it broke" in line for line in lines) == (
+            3 if room > 3 else 2
+        ), room
+    assert told(tasks, 3)[-1] == "… 1 more failed"
+
+
+def test_a_number_that_does_not_fit_is_left_out() -> None:
+    tasks = [task("fact", 0, "succeeded", rows_inserted=123_456_789, seconds=90.0)]
+    for width in range(20, 90):
+        text = " ".join(str(line) for line in task_lines(tasks, 10, width))
+        assert "123,456,789" in text or "123" not in text, width
+
+
+def test_nothing_is_drawn_for_no_task() -> None:
     assert told([], 10) == []
 
 

@@ -32,8 +32,10 @@ class Server:
         return self.make(*arguments, **options).provision()
 
     def card(self, key: str) -> dict[str, Any]:
-        eid = identity.entity_id("question", f"{self.dashboard.key}.{key}")
-        found: dict[str, Any] = self.client.get(f"/api/card/{eid}")
+        mark = identity.question_key(self.dashboard.key, key)
+        rows = [row for f in ("all", "archived") for row in self.client.get("/api/card", f=f)]
+        number = min(row["id"] for row in rows if identity.card_key(row) == mark)
+        found: dict[str, Any] = self.client.get(f"/api/card/{number}")
         return found
 
 
@@ -114,6 +116,38 @@ def an_archived_question_comes_back(server: Server) -> None:
     assert server.provision().changes == []
 
 
+def an_archived_dashboard_comes_back(server: Server) -> None:
+    number = server.provision().ids["dashboard"]
+    server.client.put(f"/api/dashboard/{number}", {"archived": True})
+    assert server.provision().ids["dashboard"] == number
+    assert not server.client.get(f"/api/dashboard/{number}")["archived"]
+    assert server.make().plan().changes == []
+
+
+def a_moved_question_and_dashboard_are_found(server: Server) -> None:
+    report = server.provision()
+    number = server.card("top_products")["id"]
+    server.client.put(f"/api/card/{number}", {"collection_id": None})
+    server.client.put(f"/api/dashboard/{report.ids['dashboard']}", {"collection_id": None})
+    again = server.provision()
+    assert again.ids == report.ids
+    assert server.card("top_products")["collection_id"] == report.ids["collection"]
+    assert server.make().plan().changes == []
+
+
+def a_copy_is_left_alone(server: Server) -> None:
+    number = server.provision().ids["question/top_products"]
+    copy = server.client.post(f"/api/card/{number}/copy", {})
+    try:
+        server.client.put(f"/api/card/{copy['id']}", {"name": "Somebody's own"})
+        server.client.put(f"/api/card/{number}", {"archived": True})
+        assert server.provision().ids["question/top_products"] == number
+        assert server.client.get(f"/api/card/{copy['id']}")["name"] == "Somebody's own"
+        assert server.make().plan().changes == []
+    finally:
+        server.client.put(f"/api/card/{copy['id']}", {"archived": True})
+
+
 def a_moved_tile_goes_back(server: Server) -> None:
     report = server.provision()
     path = f"/api/dashboard/{report.ids['dashboard']}"
@@ -174,6 +208,9 @@ EXPECTATIONS = (
     filters_reach_the_questions,
     drift_is_repaired,
     an_archived_question_comes_back,
+    an_archived_dashboard_comes_back,
+    a_moved_question_and_dashboard_are_found,
+    a_copy_is_left_alone,
     a_moved_tile_goes_back,
     a_renamed_question_stays_the_same,
     an_orphan_is_archived_when_asked,

@@ -6,17 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from metabase import analysis
 from metabase import warehouse as warehouses
+from metabase.analysis import Analysts
 from metabase.client import Client, Credentials
 from metabase.definition import Dashboard, load
 from metabase.provisioner import Options, Provisioner, Report
-from metabase.warehouse import DEFAULT_ROLE, Warehouse
+from metabase.warehouse import ANALYST_ROLE, DEFAULT_ROLE, CatalogColumn, Warehouse
 from tests.metabase.standin import Standin, State
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
@@ -69,6 +71,8 @@ def kpi_database(server: RunningServer, request: pytest.FixtureRequest) -> Itera
         with made.connect() as connection:
             warehouses.create_role(connection, DEFAULT_ROLE)
             warehouses.set_password(connection, DEFAULT_ROLE, ROLE_PASSWORD)
+            warehouses.create_role(connection, ANALYST_ROLE, analysis.SCHEMA)
+            warehouses.set_password(connection, ANALYST_ROLE, ROLE_PASSWORD)
         yield made
 
 
@@ -78,6 +82,24 @@ def warehouse(kpi_database: Database) -> Warehouse:
     return Warehouse(
         "Warehouse", "127.0.0.1", kpi_database.server.port, kpi_database.name, DEFAULT_ROLE
     )
+
+
+@pytest.fixture
+def analysts(kpi_database: Database) -> Analysts:
+    """The part for analysts, on the same warehouse."""
+    server = kpi_database.server
+    reached_as = Warehouse(
+        "Warehouse for analysts",
+        "127.0.0.1",
+        server.port,
+        kpi_database.name,
+        ANALYST_ROLE,
+        schema=analysis.SCHEMA,
+    )
+    with kpi_database.connect() as connection:
+        catalog = warehouses.catalog(connection, analysis.SCHEMA)
+    detail = load(analysis.DETAIL)
+    return Analysts(analysis.load(), reached_as, lambda: ROLE_PASSWORD, catalog, detail)
 
 
 @pytest.fixture
@@ -105,6 +127,8 @@ def provisioner(
         to: Standin = standin,
         credentials: Credentials = ADMIN,
         reached_as: Warehouse = warehouse,
+        catalog: Sequence[CatalogColumn] = (),
+        analysts: Analysts | None = None,
         **options: object,
     ) -> Provisioner:
         return Provisioner(
@@ -114,6 +138,8 @@ def provisioner(
             reached_as,
             password=lambda: ROLE_PASSWORD,
             options=replace(Options(wait_seconds=10), **options),  # type: ignore[arg-type]
+            catalog=catalog,
+            analysts=analysts,
         )
 
     return make

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from metabase import warehouse as warehouses
 from metabase.cli import app
+from metabase.definition import load
 from tests.metabase.conftest import ADMIN
 from tests.metabase.standin import Standin
 from tests.support.database import Database
@@ -22,6 +23,8 @@ from tests.support.database import Database
 pytestmark = pytest.mark.server("embedded")
 
 Run = Callable[..., CompletedProcess[str]]
+
+QUESTIONS = load().questions
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_plan_provision_and_again(run: Run, standin: Standin, login: str) -> Non
     assert not standin.writes
     done = run("provision", "--create-role")
     assert done.returncode == 0, done.stderr
-    assert "10 of 10 questions answer" in done.stdout
+    assert f"{len(QUESTIONS)} of {len(QUESTIONS)} questions answer" in done.stdout
     assert f"{standin.url}/dashboard/" in done.stdout
     written = len(standin.writes)
     again = run("provision", "--create-role")
@@ -72,6 +75,62 @@ def test_plan_provision_and_again(run: Run, standin: Standin, login: str) -> Non
     assert len(standin.writes) == written
     # The password was made up, and a run that has to write no connection needs none.
     assert run("provision").returncode == 0
+
+
+def test_the_part_for_analysts_and_the_mail(
+    run: Run, standin: Standin, database: Database, login: str
+) -> None:
+    analyst = f"{login}_analyst"
+    arguments = ("--analysts", "--analyst-user", analyst, "--recipient", "boss@example.com")
+    try:
+        planned = run("plan", "--create-role", *arguments)
+        assert f"create role {analyst}" in planned.stdout, planned.stderr
+        done = run("provision", "--create-role", *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["questions"]["metric/sales"] == 1
+        assert {"subscription", "alert", "metadata"} <= {one["kind"] for one in answer["changes"]}
+        details = [row["details"] for row in standin.state.databases.values()]
+        assert {one["user"]: one["schema-filters-patterns"] for one in details} == {
+            login: "kpi",
+            analyst: "analysis",
+        }
+        assert standin.state.sessions == {}, "the administrator's session is closed"
+        again = run("plan", *arguments)
+        assert "nothing to do" in again.stdout, again.stdout + again.stderr
+        environment = {"METABASE_RECIPIENTS": "boss@example.com", "METABASE_ANALYST_USER": analyst}
+        again = run("plan", "--analysts", env=environment)
+        assert "nothing to do" in again.stdout, again.stdout + again.stderr
+    finally:
+        with database.connect() as connection:
+            for command in ("DROP OWNED BY {}", "DROP ROLE {}"):
+                connection.execute(sql.SQL(command).format(sql.Identifier(analyst)))
+
+
+def test_two_at_once(run: Run, standin: Standin, database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            "SELECT pg_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
+        )
+        failed = run("provision", "--create-role")
+        assert failed.returncode == 1
+        assert "is running" in failed.stderr
+        assert not standin.writes
+    assert run("provision", "--create-role").returncode == 0
+
+
+def test_a_recipient_that_is_no_address(run: Run, standin: Standin) -> None:
+    failed = run("plan", "--create-role", "--recipient", "boss")
+    assert failed.returncode == 1
+    assert "'boss' is no e-mail address" in failed.stderr
+    assert standin.requests == []
+
+
+def test_a_password_over_plain_http_to_another_machine(run: Run) -> None:
+    failed = run("plan", "--create-role", "--url", "http://metabase.example.com")
+    assert failed.returncode == 1
+    assert "in plain text" in failed.stderr
+    assert "--allow-http" in failed.stderr
 
 
 def test_answers_in_json(run: Run) -> None:
@@ -112,7 +171,7 @@ def test_export_and_provision_from_it(run: Run, standin: Standin, tmp_path: Path
     out = tmp_path / "mine"
     exported = run("export", "--out", str(out), "--json")
     assert exported.returncode == 0, exported.stderr
-    assert len(json.loads(exported.stdout)["files"]) == 11
+    assert len(json.loads(exported.stdout)["files"]) == len(QUESTIONS) + 1
     planned = run("plan", "--definition", str(out))
     assert "nothing to do" in planned.stdout, planned.stdout + planned.stderr
     refused = run("export", "--out", str(out))

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from metabase_api import Metabase_API
 
 from driver.errors import UserError
 from metabase.client import ApiError, Client, Credentials, major_version, spoken, wait_for
@@ -210,3 +211,88 @@ def test_versions(tag: str | None, number: int | None) -> None:
 )
 def test_what_the_server_says(body: object, words: str | None) -> None:
     assert spoken(body) == words
+
+
+# -- how it gets there ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "credentials", [Credentials(api_key=KEY), Credentials(user="a@b.c", password=WORD)]
+)
+@pytest.mark.parametrize("url", ["http://metabase.example.com", "http://10.0.0.7:3000"])
+def test_credentials_do_not_cross_the_network_in_plain_text(
+    url: str, credentials: Credentials
+) -> None:
+    with pytest.raises(UserError, match="in plain text") as caught:
+        Client(url, credentials)
+    assert "--allow-http" in str(caught.value.hint)
+    assert Client(url, credentials, allow_http=True).url == url
+    assert Client(url).url == url, "without credentials there is nothing to hide"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "https://x.org"]
+)
+def test_this_machine_and_https_need_no_permission(url: str) -> None:
+    assert Client(url, Credentials(api_key=KEY)).url == url
+
+
+def test_the_session_is_closed_at_the_end(state: State) -> None:
+    with Standin(state) as server:
+        credentials = Credentials(user="admin@example.com", password=WORD)
+        with Client(server.url, credentials) as client:
+            client.get("/api/user/current")
+            assert len(state.sessions) == 1
+        assert not state.sessions
+        last = server.requests[-1]
+        assert (last.method, last.path, last.status) == ("DELETE", "/api/session", 204)
+
+
+def test_the_session_is_closed_after_an_error_too(state: State) -> None:
+    with Standin(state) as server:
+        credentials = Credentials(user="admin@example.com", password=WORD)
+        with pytest.raises(ApiError), Client(server.url, credentials) as client:
+            client.get("/api/card/4711")
+        assert not state.sessions
+
+
+def test_a_key_has_no_session_to_close(state: State) -> None:
+    with Standin(state) as server:
+        with Client(server.url, Credentials(api_key=KEY)) as client:
+            client.get("/api/user/current")
+        assert [one.method for one in server.requests] == ["GET"]
+
+
+def test_a_server_that_is_gone_by_the_end_does_no_harm(state: State) -> None:
+    with Standin(state) as server:
+        client = Client(server.url, Credentials(user="admin@example.com", password=WORD))
+        client.get("/api/user/current")
+    client.close()
+
+
+def test_every_request_goes_through_metabase_api(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package sends, and each request has a time limit and is followed nowhere."""
+    sent: list[tuple[str, dict[str, object]]] = []
+
+    def watch(method: str) -> None:
+        original = getattr(Metabase_API, method)
+
+        def send(self: Metabase_API, endpoint: str, *args: str, **kwargs: object) -> object:
+            sent.append((method, kwargs))
+            return original(self, endpoint, *args, **kwargs)
+
+        monkeypatch.setattr(Metabase_API, method, send)
+
+    for method in ("get", "post", "put", "delete"):
+        watch(method)
+    with Standin(state) as server:
+        credentials = Credentials(user="admin@example.com", password=WORD)
+        with Client(server.url, credentials, timeout=7) as client:
+            client.post("/api/collection", {"name": "x"})
+            client.put("/api/setting/anon-tracking-enabled", {"value": False})
+            client.get("/api/collection")
+        assert [method for method, _ in sent] == ["post", "post", "put", "get", "delete"]
+        assert len(server.requests) == len(sent)
+    assert all(one["timeout"] == 7 and one["allow_redirects"] is False for _, one in sent)

@@ -57,7 +57,7 @@ def test_changes_by_hand_are_kept_and_provisioned_again_without_a_change(
     query["stages"][0]["native"] += "\nLIMIT 8"
     body: dict[str, Any] = {
         "name": "Turnover by quarter",
-        "description": "In other words.\n\n" + card["description"].split("\n\n")[1],
+        "description": "In other words.",
         "visualization_settings": settings,
         "dataset_query": query,
     }

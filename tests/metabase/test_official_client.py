@@ -22,7 +22,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from metabase import payload
+from metabase import analysis, payload
+from metabase.analysis import Analysts
 from metabase.definition import Dashboard
 from tests.metabase.conftest import ADMIN, Provision
 from tests.metabase.standin import Standin, State
@@ -82,6 +83,16 @@ def test_every_query_passes_its_dry_run(mb: Mb, dashboard: Dashboard) -> None:
         assert mb("query", "--dry-run", "--json", body=query) == {"ok": True, "errors": []}
 
 
+def test_models_and_metrics_pass_its_dry_run(mb: Mb, analysts: Analysts) -> None:
+    definition = analysts.definition
+    for model in definition.models.values():
+        query = analysis.model_card("key", model, 1, 2)["dataset_query"]
+        assert mb("query", "--dry-run", "--json", body=query) == {"ok": True, "errors": []}
+    for metric in definition.metrics.values():
+        query = analysis.metric_card("key", metric, 1, 2, 3, "EUR")["dataset_query"]
+        assert mb("query", "--dry-run", "--json", body=query) == {"ok": True, "errors": []}
+
+
 def test_the_dry_run_finds_faults(mb: Mb, dashboard: Dashboard) -> None:
     query = payload.dataset_query(dashboard, dashboard.questions["top_products"], 1)
     del query["stages"][0]["template-tags"]["from"]["id"]
@@ -90,9 +101,9 @@ def test_the_dry_run_finds_faults(mb: Mb, dashboard: Dashboard) -> None:
 
 
 def test_every_body_that_is_sent_fits_the_clients_schemas(
-    mb: Mb, provision: Provision, standin: Standin
+    mb: Mb, provision: Provision, standin: Standin, analysts: Analysts
 ) -> None:
-    provision()
+    provision(analysts=analysts, recipients=("boss@example.com",))
     commands = {
         "POST /api/setup": ("setup",),
         "POST /api/collection": ("collection", "create"),
@@ -100,10 +111,16 @@ def test_every_body_that_is_sent_fits_the_clients_schemas(
         "PUT /api/card/ID": ("card", "update"),
         "POST /api/dashboard": ("dashboard", "create"),
         "PUT /api/dashboard/ID": ("dashboard", "update"),
+        "POST /api/pulse": ("subscription", "create"),
+        "PUT /api/pulse/ID": ("subscription", "update"),
+        "POST /api/notification": ("alert", "create"),
+        "PUT /api/notification/ID": ("alert", "update"),
+        "PUT /api/table/ID": ("table", "update"),
+        "PUT /api/field/ID": ("field", "update"),
     }
     for row in standin.state.cards.values():
         row["name"] += " (changed)"
-    provision()
+    provision(analysts=analysts, recipients=("new@example.com",))
     schemas = {
         what: mb(*command, "--help", "--json")["inputSchema"] for what, command in commands.items()
     }

@@ -219,7 +219,7 @@ def test_the_command_tells_and_does(
     loaded.execute("UPDATE dwh.fact_order SET gross_amount = gross_amount + 1 WHERE order_id = 100")
     shown = oceanrecords("check", "--all", env={"OCEANRECORDS_DSN": loaded.dsn})
     assert shown.returncode == 1
-    assert "orders_equal_lines  1 violating rows" in shown.stdout
+    assert "orders_equal_lines  1 violating row" in shown.stdout
     assert "order_id 100" in shown.stdout
 
 

@@ -205,7 +205,7 @@ def test_an_owner_who_is_no_superuser_can_migrate(
     refused = oceanrecords("--dsn", bystander, "migrate")
     assert refused.returncode == 1
     assert "which is to own the warehouse" in refused.stderr
-    empty_database.execute(f'GRANT oceanrecords_etl TO "{role}"')
+    empty_database.execute(f'GRANT oceanrecords_owner TO "{role}"')
     finished = oceanrecords("--dsn", bystander, "migrate")
     assert finished.returncode == 0, finished.stderr
     assert oceanrecords("--dsn", bystander, "run").returncode == 0
@@ -230,3 +230,72 @@ def test_libpqs_variables_alone_are_enough(
     with pytest.raises(UserError, match="no_such_database"):
         connect()
     assert "OCEANRECORDS_DSN" not in os.environ
+
+
+# -- named targets --------------------------------------------------------------------------------
+
+
+def test_a_target_is_found_in_the_project_and_in_the_users_files(
+    oceanrecords: Callable[..., Finished], database: Database, tmp_path: Path
+) -> None:
+    user_files = tmp_path / "config"
+    (user_files / "oceanrecords").mkdir(parents=True)
+    (user_files / "oceanrecords" / "config.toml").write_text(
+        'default = "dev"\n[targets.dev]\ndsn = "host=/nowhere"\n'
+        f'[targets.test]\ndsn = "{database.dsn}"\n'
+    )
+    project = tmp_path / "project"
+    project.mkdir()
+    env = {"XDG_CONFIG_HOME": str(user_files)}
+
+    def place(*arguments: str, **more: str) -> str:
+        finished = oceanrecords(*arguments, "db", "status", env=env | more, cwd=project)
+        return finished.stdout if finished.returncode == 0 else finished.stderr
+
+    assert "target test of" in place("--target", "test")
+    assert "target test of" in place(OCEANRECORDS_TARGET="test")
+    assert "target dev of" in place()
+    assert "OCEANRECORDS_DSN" in place(OCEANRECORDS_DSN=database.dsn)
+    # The project's file hides a namesake.
+    (project / "oceanrecords.toml").write_text(f'[targets.dev]\ndsn = "{database.dsn}"\n')
+    assert "PostgreSQL" in place()
+    listed = oceanrecords("db", "targets", "--json", env=env, cwd=project)
+    assert [(one["name"], one["is_default"]) for one in json.loads(listed.stdout)] == [
+        ("dev", True), ("test", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[targets.a]\ndsn = "postgresql://u:secret-one@h/d"', "holds a password"),
+        ("[targets.a]\ndsn = 'host=h password=secret-one'", "holds a password"),
+        ('[targets.a]\ndsn = "secret-one"', "cannot be read"),
+        ("[targets.a]\nuser = 'x'", "has no dsn"),
+        ("[targets.a]\ndsn = 'host=h'\ncolour = 'x'", "colour"),
+        ("targets = 1", "not a table"),
+        ("default = 'b'\n[targets.a]\ndsn = 'host=h'", '"b" does not exist'),
+        ("defualt = 'a'", "Did you mean default"),
+        ("][", "cannot be read"),
+    ],
+)
+def test_a_wrong_target_file_is_named_with_what_is_wrong(
+    oceanrecords: Callable[..., Finished], tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "oceanrecords.toml").write_text(text)
+    finished = oceanrecords("--target", "a", "status")
+    assert finished.returncode == 1
+    assert words in finished.stderr
+    assert "secret-one" not in finished.stderr + finished.stdout
+
+
+def test_an_unknown_target_is_refused(
+    oceanrecords: Callable[..., Finished], tmp_path: Path
+) -> None:
+    finished = oceanrecords("--target", "prod", "status")
+    assert finished.returncode == 2
+    assert "[targets.prod]" in finished.stderr
+    (tmp_path / "oceanrecords.toml").write_text('[targets.prod]\ndsn = "host=h"')
+    assert "Did you mean prod" in oceanrecords("--target", "prd", "status").stderr
+    both = oceanrecords("--target", "prod", "--dsn", "host=h", "status")
+    assert (both.returncode, both.stdout) == (2, "")

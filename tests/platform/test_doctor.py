@@ -160,12 +160,12 @@ def test_what_the_role_lacks_is_told_with_the_statement_that_gives_it(
         status, message, remedy = role()
         assert (status, message) == (
             "failed",
-            "a builder does not belong to oceanrecords_etl, which owns the warehouse",
+            "a builder does not belong to oceanrecords_owner, which owns the warehouse",
         )
         database.execute(remedy)
         assert role() == (
             "ok",
-            "a builder belongs to oceanrecords_etl, and may not manage users",
+            "a builder belongs to oceanrecords_owner, and may not manage users",
             "",
         )
 
@@ -177,11 +177,14 @@ def test_a_warehouse_older_than_promised_is_stale(
     assert findings(cli("doctor", "--json"))["freshness"]["status"] == "ok"
     database.execute("UPDATE etl.setting SET value = '1 microsecond' WHERE name = 'stale_after'")
     finished = cli("doctor", "--json")
-    assert finished.returncode == 0
+    assert finished.returncode == 1
     found = findings(finished)["freshness"]
-    assert found["status"] == "warning"
+    assert found["status"] == "failed"
     assert "1 microsecond" in found["message"]
     assert "oceanrecords run" in found["remedy"]
+    finished = cli("doctor", "--no-fail", "--json")
+    assert finished.returncode == 0
+    assert findings(finished)["freshness"]["status"] == "warning"
 
 
 def test_a_run_that_did_not_succeed_is_pointed_out(

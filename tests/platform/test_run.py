@@ -33,6 +33,14 @@ CREATE TRIGGER refuse BEFORE INSERT ON dwh.dim_status FOR EACH ROW EXECUTE FUNCT
 """
 
 
+def last_line(stdout: str) -> dict[str, Any]:
+    """Return what `run --json` says of the run; the lines before speak of its tasks."""
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert [line["event"] for line in lines[:-1]] == ["task"] * (len(lines) - 1)
+    assert lines[-1]["event"] == "run"
+    return dict(lines[-1])
+
+
 def test_a_run_loads_and_a_second_one_finds_nothing_new(
     cli: Callable[..., Finished], database: Database
 ) -> None:
@@ -42,7 +50,7 @@ def test_a_run_loads_and_a_second_one_finds_nothing_new(
     assert re.search(r"Run 1 succeeded: \d+ tasks, [\d,]+ rows written", first.stdout)
     assert re.search(r"✓ quality +\d+ checks", first.stdout)
     assert database.value("SELECT count(*) FROM dwh.dim_status WHERE status_key > 0") == 6
-    second = json.loads(cli("run", "--json").stdout)
+    second = last_line(cli("run", "--json").stdout)
     assert (second["status"], second["rows_written"]) == ("succeeded", 0)
     # One row of the log tells it.
     assert (second["tasks"], second["task_runs"]) == (0, [])
@@ -53,7 +61,7 @@ def test_a_run_loads_and_a_second_one_finds_nothing_new(
 def test_several_workers_share_one_run(cli: Callable[..., Finished], database: Database) -> None:
     finished = cli("run", "--workers", "3", "--json")
     assert finished.returncode == 0, finished.stderr
-    answer = json.loads(finished.stdout)
+    answer = last_line(finished.stdout)
     assert {task["status"] for task in answer["task_runs"]} == {"succeeded"}
     assert answer["tasks"] == len(answer["task_runs"])
     assert database.value("SELECT count(*) FROM etl.run") == 1
@@ -85,11 +93,11 @@ def test_a_failed_run_exits_with_1(cli: Callable[..., Finished], database: Datab
 
 def test_only_and_full_refresh_confine_the_run(cli: Callable[..., Finished]) -> None:
     assert cli("run").returncode == 0
-    only = json.loads(cli("run", "--only", "dim_status", "--json").stdout)
+    only = last_line(cli("run", "--only", "dim_status", "--json").stdout)
     assert [task["object"] for task in only["task_runs"]] == ["dim_status"]
-    refresh = json.loads(cli("run", "--full-refresh", "dim_payment", "--json").stdout)
+    refresh = last_line(cli("run", "--full-refresh", "dim_payment", "--json").stdout)
     assert refresh["full_refresh"] == ["dim_payment"]
-    everything = json.loads(cli("run", "--full-refresh", "--json").stdout)
+    everything = last_line(cli("run", "--full-refresh", "--json").stdout)
     assert everything["full_refresh"] == ["all"]
 
 
@@ -145,7 +153,7 @@ def test_an_interrupted_run_stops_its_backends_and_can_be_continued(
     assert database.value("SELECT status FROM etl.run_status") == "interrupted"
     finished = cli("run", "--json")
     assert finished.returncode == 0, finished.stderr
-    answer = json.loads(finished.stdout)
+    answer = last_line(finished.stdout)
     assert (answer["run_id"], answer["status"]) == (1, "succeeded")
 
 
@@ -219,7 +227,7 @@ def test_other_workers_follow_when_the_first_is_lost(
     holder.rollback()
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    answer = json.loads(stdout)
+    answer = last_line(stdout)
     assert answer["status"] == "succeeded"
     assert database.rows(
         "SELECT DISTINCT worker_pid AS pid FROM etl.task_run WHERE run_id = 2"

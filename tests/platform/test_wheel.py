@@ -7,10 +7,12 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.platform.test_engine_alone import SHOP
 from tests.support.database import Database
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,10 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
 
 
 def test_the_wheel_migrates_and_runs_outside_the_checkout(
-    wheel: Path, empty_database: Database, tmp_path: Path
+    wheel: Path,
+    empty_database: Database,
+    new_database: Callable[..., Database],
+    tmp_path: Path,
 ) -> None:
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
@@ -84,3 +89,11 @@ def test_the_wheel_migrates_and_runs_outside_the_checkout(
     assert Path(where.strip()).is_relative_to(environment)
     run(str(program), "migrate")
     assert "succeeded" in run(str(program), "run")
+    # A business of one's own, in a database of its own.
+    own = new_database(migrated=False)
+    own.execute(SHOP)
+    settings["OCEANRECORDS_DSN"] = own.dsn
+    run(str(program), "new", "shop", "--schema", "shop")
+    run(str(program), "--project", "shop", "migrate")
+    assert "succeeded" in run(str(program), "run")
+    assert own.value("SELECT count(*) FROM dwh.fact_sale") == 20

@@ -21,6 +21,7 @@ from tests.source.conftest import (  # noqa: F401  (a warehouse with its source 
 from tests.support.database import Database
 from tests.warehouse.play import Play
 
+DENIED = "42501"
 LEVELS = ("analyst", "application", "auditor", "business", "etl", "steward")
 Connection = psycopg.Connection[Any]
 # What a level may read, column by column; information_schema shows nothing else.

@@ -97,9 +97,10 @@ def test_a_new_object_is_found_and_open_to_nobody(people: People) -> None:
         "new_routine",
         "new_schema",
         "new_table",
+        "new_table.email",
         "new_view",
     ]
-    for level in set(LEVELS) - {"etl"}:
+    for level in LEVELS:
         people.add(level, level)
         for statement in (
             "SELECT FROM dwh.new_table",
@@ -110,7 +111,7 @@ def test_a_new_object_is_found_and_open_to_nobody(people: People) -> None:
             assert people.try_as(level, statement) == DENIED, (level, statement)
 
 
-@pytest.mark.parametrize("connection", [one for one in LEVELS if one != "etl"], indirect=True)
+@pytest.mark.parametrize("connection", LEVELS, indirect=True)
 def test_a_level_may_do_what_is_declared_and_nothing_else(
     database: Database, connection: Connection, request: pytest.FixtureRequest
 ) -> None:
@@ -183,7 +184,7 @@ def test_what_a_level_may_read_it_can_read(connection: Connection) -> None:
     assert len(read_all(connection)) > 8
 
 
-def test_the_etl_role_owns_the_warehouse_and_nothing_of_the_operational_system(
+def test_the_owner_owns_the_warehouse_and_nothing_of_the_operational_system(
     database: Database,
 ) -> None:
     owners = database.rows(
@@ -191,21 +192,31 @@ def test_the_etl_role_owns_the_warehouse_and_nothing_of_the_operational_system(
         " FROM etl.access_object AS o JOIN etl.access_schema AS s USING (schema_name)"
     )
     for row in owners:
-        expected = "oceanrecords_etl" if row["owner_level"] == "etl" else database.server.user
+        expected = "oceanrecords_owner" if row["owner_level"] else database.server.user
         assert row["owner"] == expected, row
     assert {row["schema_name"] for row in owners} >= {"dwh", "stage", "etl", "kpi", "audit"}
 
 
-def test_no_routine_is_for_everybody(database: Database) -> None:
-    database.execute("CREATE FUNCTION public.to_come() RETURNS int LANGUAGE sql RETURN 1")
+def test_no_routine_of_the_warehouse_is_for_everybody(database: Database) -> None:
     open_to_all = """
         SELECT p.oid::regprocedure::text AS routine
         FROM pg_proc AS p
         CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS g
         WHERE g.grantee = 0
-            AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+            AND p.pronamespace::regnamespace::text IN (SELECT schema_name FROM etl.access_schema)
     """
     assert database.rows(open_to_all) == []
+
+
+def test_what_the_same_role_makes_for_another_application_stays_usable(people: People) -> None:
+    people.database.execute(
+        "CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO PUBLIC;"
+        " CREATE FUNCTION shop.price() RETURNS int LANGUAGE sql RETURN 1;"
+        " CREATE EXTENSION pg_trgm WITH SCHEMA shop"
+    )
+    people.database.execute("CALL etl.apply_permissions()")
+    people.add("bob", "business")
+    assert people.try_as("bob", "SELECT shop.price(), shop.similarity('a', 'b')") is None
 
 
 def test_the_database_is_not_for_everybody(people: People) -> None:
@@ -224,11 +235,11 @@ def test_the_database_is_not_for_everybody(people: People) -> None:
         """
     )
     assert {row["role"]: row["rights"] for row in rights} == {
-        f"oceanrecords_{level}": ["CONNECT", "TEMPORARY"] if level == "etl" else ["CONNECT"]
-        for level in LEVELS
+        f"oceanrecords_{level}": ["CONNECT", "TEMPORARY"] if level == "owner" else ["CONNECT"]
+        for level in (*LEVELS, "owner")
     }
     assert database.rows("SELECT * FROM etl.access_flaw") == []
-    test_no_routine_is_for_everybody(database)
+    test_no_routine_of_the_warehouse_is_for_everybody(database)
     stranger = people.add("stranger", "analyst")
     people.connect("stranger").close()
     database.execute("CALL etl.revoke_level(%s, 'analyst')", stranger)
@@ -240,9 +251,9 @@ def test_nobody_needs_a_permission_for_what_an_index_does(people: People) -> Non
     people.database.execute(
         "CREATE TABLE oceanrecords.booked ("
         " room integer, during tstzrange, EXCLUDE USING gist (room WITH =, during WITH &&));"
-        "GRANT SELECT, INSERT ON oceanrecords.booked TO oceanrecords_application, oceanrecords_etl"
+        "GRANT SELECT, INSERT ON oceanrecords.booked TO oceanrecords_application"
     )
-    for level in ("application", "etl"):
+    for level in ("application",):
         people.add(level, level)
         twice = "INSERT INTO oceanrecords.booked SELECT 1, '[now,)' FROM generate_series(1, {})"
         assert people.try_as(level, twice.format(1)) is None
@@ -307,23 +318,10 @@ def test_definers_are_the_declared_ones_and_look_at_no_path_of_the_caller(
         WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'cron')
         """
     )
-    assert {row["routine"] for row in found} == {
-        "etl._reconcile",
-        "etl.forget",
-        "etl.object_sql",
-        "etl.repair",
-        "etl.retry_quarantine",
-        "etl.retry_queue",
-        "etl.trace",
-        "etl.trace_run",
-        "kpi.customer_count_of",
-        "kpi.month_of",
-        "kpi.overview_of",
-        "kpi.quarter_of",
-        "kpi.top_products_of",
-        "oceanrecords._leave_tombstone",
-        "oceanrecords._log_price",
-    }
+    declared = database.rows(
+        "SELECT schema_name || '.' || routine_name AS r FROM etl.definer_routine"
+    )
+    assert {row["routine"] for row in found} == {row["r"] for row in declared}
     for row in found:
         assert "search_path=pg_catalog, pg_temp" in row["proconfig"], row
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -234,3 +239,138 @@ def test_a_steward_may_and_is_noted(people: People, marie: int) -> None:
     people.connect("sten").execute("SELECT * FROM etl.forget('customer', %s)", [str(marie)])
     assert people.database.value("SELECT actor FROM audit.act WHERE act = 'forgotten'") == login
     assert people.database.value("SELECT forgotten_by FROM etl.forgotten_subject") == login
+
+
+# -- keys, statistics, retention, waiting ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", ["0{}", " {} ", "+{}", "000{}"])
+def test_every_spelling_of_a_key_is_the_same_customer(
+    database: Database, play: Play, marie: int, spelling: str
+) -> None:
+    """Two share a flat; whoever goes last takes the street along."""
+    home = play.value(
+        "SELECT address_id FROM oceanrecords.addresses WHERE street = 'Rue Cuvier 12'"
+    )
+    mate = play.shop.customer("Pierre", email="pierre@example.org")
+    database.execute(
+        "INSERT INTO oceanrecords.customers_addresses (customer_id, address_id) VALUES (%s, %s)",
+        mate, home,
+    )  # fmt: skip
+    play.run()
+    database.execute("SELECT * FROM etl.forget('customer', %s)", spelling.format(marie))
+    assert database.value("SELECT count(*) FROM dwh.dim_address WHERE street = 'Rue Cuvier 12'")
+    database.execute("SELECT * FROM etl.forget('customer', %s)", spelling.format(mate))
+    assert where_it_is(database, *SECRETS, "Pierre") == {}
+    keys = database.rows("SELECT subject_key FROM etl.forgotten_subject ORDER BY 1")
+    assert [row["subject_key"] for row in keys] == sorted([str(marie), str(mate)])
+
+
+@pytest.mark.parametrize("key", ["", "  ", "seven", "7x", "7.5", "99999999999999999999"])
+def test_what_is_no_key_is_refused(database: Database, key: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        database.execute("SELECT * FROM etl.forget('customer', %s)", key)
+    assert caught.value.sqlstate == "ET041"
+    assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 0
+
+
+def test_statistics_forget_as_well(database: Database, play: Play, marie: int) -> None:
+    database.execute("ANALYZE")
+    statistics = (
+        "SELECT string_agg(s::text, ' ') FROM (SELECT most_common_vals::text, histogram_bounds::text"
+        " FROM pg_stats WHERE schemaname IN ('oceanrecords', 'stage', 'dwh', 'delta', 'work')) AS s"
+    )
+    known = database.value(statistics)
+    assert "marie.curie@example.org" in known
+    assert "Rue Cuvier" in known
+    database.execute("SELECT * FROM etl.forget('customer', %s)", str(marie))
+    left = database.value(statistics)
+    assert [secret for secret in SECRETS if secret in left] == []
+
+
+def test_a_customer_who_got_another_number_is_forgotten_under_the_old_one(
+    database: Database, play: Play
+) -> None:
+    old = play.shop.customer("Irene", email="irene@example.org")
+    play.run()
+    database.execute("DELETE FROM oceanrecords.customers WHERE customer_id = %s", old)
+    new = play.shop.customer("Irene", email="Irene@example.org")
+    play.run()
+    assert play.value("SELECT count(*) FROM dwh.dim_customer WHERE first_name = 'Irene'") == 2
+    database.execute("SELECT * FROM etl.forget('customer', %s)", str(new))
+    assert where_it_is(database, "Irene", "irene@example.org") == {}
+
+
+def test_data_of_a_deleted_customer_are_erased_after_a_while(
+    database: Database, play: Play
+) -> None:
+    gone = play.shop.customer("Zelda", email="zelda@example.org")
+    stays = play.shop.customer("Otto", email="otto@example.org")
+    play.run()
+    database.execute("DELETE FROM oceanrecords.customers WHERE customer_id = %s", gone)
+    database.execute("UPDATE etl.setting SET value = '0 s' WHERE name = 'maintenance_every'")
+    play.run()
+    name = "SELECT DISTINCT full_name, email FROM dwh.dim_customer WHERE customer_id = %s"
+    assert play.rows(name, gone)[0][1] == "zelda@example.org", "within 90 days"
+    database.execute(
+        "UPDATE stage.customers SET deleted_at = now() - interval '91 days' WHERE customer_id = %s",
+        gone,
+    )
+    database.execute(
+        "UPDATE etl.personal_column SET kept_after_deletion = NULL WHERE column_name = 'full_name'"
+    )
+    play.run()
+    assert play.rows(name, gone) == [("Zelda Example", f"forgotten-{gone}@forgotten.invalid")] or (
+        play.rows(name, gone)[0][1] == f"forgotten-{gone}@forgotten.invalid"
+    )
+    assert "Zelda" in play.rows(name, gone)[0][0], "a name that is kept for ever"
+    mirror = "SELECT first_name, email FROM stage.customers WHERE customer_id = %s"
+    assert play.rows(mirror, gone) == [("Forgotten", f"forgotten-{gone}@forgotten.invalid")]
+    assert play.rows(mirror, stays) == [("Otto", "otto@example.org")]
+    play.run(full_refresh=["dim_customer"])
+    assert play.rows(name, gone)[0][1] == f"forgotten-{gone}@forgotten.invalid"
+
+
+def test_who_keeps_it_waiting_is_named(database: Database, play: Play, marie: int) -> None:
+    database.execute("ALTER FUNCTION etl.forget(text, text) SET lock_timeout = '200ms'")
+    with database.connect() as other:
+        other.execute("SET application_name = 'the till'")
+        with other.transaction():
+            other.execute(
+                "UPDATE oceanrecords.customers SET phone = '1' WHERE customer_id = %s", [marie]
+            )
+            with pytest.raises(psycopg.Error) as caught:
+                database.execute("SELECT * FROM etl.forget('customer', %s)", str(marie))
+            assert caught.value.sqlstate == "ET049"
+            assert f"session {other.info.backend_pid}" in str(caught.value.diag.message_detail)
+            assert "the till" in str(caught.value.diag.message_detail)
+    assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 0
+
+
+def test_on_a_terminal_it_shows_what_it_will_erase_and_asks(
+    database: Database, play: Play, marie: int
+) -> None:
+    def answer(word: str) -> tuple[int, str]:
+        program = str(Path(sys.executable).with_name("oceanrecords"))
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.environ.update({"OCEANRECORDS_DSN": database.dsn, "COLUMNS": "160"})
+            os.execv(program, [program, "forget", "customer", str(marie)])
+        os.write(terminal, word.encode())
+        said = b""
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 4096):
+                said += part
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode()
+
+    status, said = answer("n\n")
+    assert status == 1
+    assert "dwh.dim_customer" in said
+    assert "email" in said
+    assert "Marie" not in said
+    assert "Rue Cuvier" in str(database.rows("SELECT street FROM dwh.dim_address"))
+    status, said = answer("y\n")
+    assert status == 0, said
+    assert "Not reached" in said
+    assert "backups" in said
+    assert where_it_is(database, *SECRETS) == {}

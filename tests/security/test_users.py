@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ def test_the_command_line_manages_users(cli: Cli, database: Database, logins: An
         "can_log_in": True,
         "levels": ["analyst"],
         "countries": ["DE"],
+        "valid_until": None,
         "added_at": None,
         "added_by": "postgres",
     }
@@ -289,7 +292,7 @@ def test_catalog_rows_are_never_code(database: Database) -> None:
 
 def test_the_audit_trail_only_grows(database: Database) -> None:
     database.execute("SELECT etl._audit('tried', 'x')")
-    for role in (None, "oceanrecords_etl"):
+    for role in (None, "oceanrecords_owner"):
         with database.connect() as connection:
             if role:
                 connection.execute(f"SET ROLE {role}".encode())
@@ -302,10 +305,21 @@ def test_the_audit_trail_only_grows(database: Database) -> None:
     with database.connect() as connection:
         connection.execute("SET session_replication_role = replica")
         assert attempt(connection, "DELETE FROM audit.act") == "ET038"
-        connection.execute("SET ROLE oceanrecords_etl")
         connection.execute(
-            "INSERT INTO audit.act (acted_at, actor, act, target) VALUES ('2001-01-01', 'somebody else', 'forged', '')"
+            "INSERT INTO audit.act (act_id, acted_at, actor, act, target, hash)"
+            " VALUES (999, '2001-01-01', 'somebody else', 'forged', '', '')"
         )
+        connection.execute("SET ROLE oceanrecords_owner")
+        assert (
+            attempt(connection, "INSERT INTO audit.act (act, target) VALUES ('x', 'x')") == "42501"
+        )
+        for statement in (
+            "CREATE OR REPLACE FUNCTION audit.note(p_act text, p_target text, p_details jsonb)"
+            " RETURNS void LANGUAGE sql AS ''",
+            "DROP TRIGGER sign ON audit.act",
+            "SELECT setval('audit.act_act_id_seq', 99)",
+        ):
+            assert attempt(connection, statement) in ("42501", "42P01"), statement
     row = database.rows(
         "SELECT actor, acted_at > now() - interval '1 hour' AS is_now FROM audit.act WHERE act = 'forged'"
     )
@@ -383,3 +397,218 @@ def test_the_history_of_runs_quotes_no_row(play: Any) -> None:
     everything = play.value("SELECT string_agg(t::text, ' ') FROM etl.task_run AS t")
     assert "Zoe" not in everything.replace("no_ada", "")
     assert "Withheld" in told["detail"]
+
+
+# -- the chain of the audit trail -----------------------------------------------------------------
+
+
+TAMPERING = {
+    "changed": "UPDATE audit.act SET target = 'somebody else' WHERE act_id = 3",
+    "moved": "UPDATE audit.act SET acted_at = acted_at - interval '1 day' WHERE act_id = 3",
+    "removed": "DELETE FROM audit.act WHERE act_id = 3",
+    "put in between": "UPDATE audit.act SET act_id = act_id + 1 WHERE act_id > 2; INSERT INTO audit.act"
+    " SELECT 3, acted_at, actor, 'user removed', 'x', '{}', hash FROM audit.act WHERE act_id = 2",
+    "another hash": "UPDATE audit.act SET hash = sha256('x') WHERE act_id = 3",
+}
+
+
+@pytest.mark.parametrize("how", TAMPERING)
+def test_tampering_breaks_the_chain(cli: Cli, database: Database, how: str) -> None:
+    for number in range(5):
+        database.execute("SELECT audit.note('tried', %s, '{\"n\": 1}')", str(number))
+    whole = cli("users", "audit", "--verify", "--json", env={"PGTZ": "Asia/Tokyo"})
+    assert whole.returncode == 0
+    assert json.loads(whole.stdout)["first_broken"] is None
+    with database.connect() as connection:
+        connection.execute("ALTER TABLE audit.act DISABLE TRIGGER ALL")
+        connection.execute("ALTER TABLE audit.act DISABLE TRIGGER USER")
+        with connection.transaction():
+            connection.execute("ALTER TABLE audit.act DROP CONSTRAINT act_pkey")
+            connection.execute(TAMPERING[how].encode())
+    found = cli("users", "audit", "--verify", "--json", env={"PGTZ": "America/New_York"})
+    assert found.returncode == 1
+    assert json.loads(found.stdout)["first_broken"] == 3
+    assert "broken at entry 3" in cli("users", "audit", "--verify").stdout
+
+
+def test_numbers_of_acts_have_no_gaps_and_cannot_be_taken(database: Database) -> None:
+    with database.connect() as connection:
+        assert attempt(connection, "SELECT audit.note('undone', 'x')") is None
+    database.execute("SELECT audit.note('done', 'x')")
+    row = database.rows("SELECT count(*) AS acts, max(act_id) AS last FROM audit.act")
+    assert row[0]["acts"] == row[0]["last"]
+    assert (
+        database.rows(
+            "SELECT FROM pg_class WHERE relkind = 'S' AND relnamespace = 'audit'::regnamespace"
+        )
+        == []
+    )
+
+
+def test_a_steward_who_reads_a_customer_is_noted(people: People) -> None:
+    login = people.add("sten", "steward")
+    with people.connect("sten") as connection:
+        connection.execute("SELECT * FROM etl.trace('customer', '{1}')")
+    row = people.database.rows("SELECT actor, target FROM audit.act WHERE act = 'traced'")
+    assert row == [{"actor": login, "target": "customer 1"}]
+
+
+# -- sessions, passwords, names -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["analyst", "business", "etl", "steward"])
+def test_a_session_does_not_outlive_the_level(people: People, level: str) -> None:
+    login = people.add("ana", level, countries=("*",))
+    session = people.connect("ana")
+    session.execute("SELECT 1")
+    people.database.execute("CALL etl.revoke_level(%s, %s)", login, level)
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("SELECT 1")
+
+
+def test_a_session_that_does_not_end_is_named(people: People) -> None:
+    login = people.add("ana", "analyst", "business")
+    session = people.connect("ana")
+    backend = session.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(psycopg.Error, match=f"session {backend}") as caught:
+            people.database.execute("CALL etl.revoke_level(%s, 'business')", login)
+        assert caught.value.sqlstate == "ET043"
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+def test_a_password_is_held_to_the_rules_by_the_database(
+    cli: Cli, database: Database, logins: Any
+) -> None:
+    login = logins()
+    for password, why in (
+        ("short", "shorter than 8"),
+        (login, "the first that somebody"),
+        (login[::-1], "the first that somebody"),
+    ):
+        refused = cli("users", "add", login, env={"OCEANRECORDS_USER_PASSWORD": password})
+        assert refused.returncode == 1, password
+        assert why in refused.stderr
+        assert database.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", login) == 0
+    database.execute("UPDATE etl.setting SET value = '20' WHERE name = 'password_length'")
+    refused = cli("users", "add", login, env={"OCEANRECORDS_USER_PASSWORD": "only nineteen chars"})
+    assert "shorter than 20" in refused.stderr
+    added = cli(
+        "users",
+        "add",
+        login,
+        "--valid-until",
+        "2030-01-31",
+        env={"OCEANRECORDS_USER_PASSWORD": PASSWORD},
+    )
+    assert added.returncode == 0, added.stderr
+    assert database.value(
+        "SELECT rolvaliduntil > '2030-01-30' FROM pg_roles WHERE rolname = %s", login
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ana\u200b",
+        "\u200bana",
+        "a\u00adna",
+        " ana",
+        "ana ",
+        "ana\u00a0b",
+        "\u0430na",
+        "an\u0430",
+        "\u0430n\u0430",
+        "\u202eana",
+        "\uff41na",
+        "ana\ufeff",
+        "\u03bflga",
+        "\u0440\u0435t\u0435r",
+        "\u0430\u0440\u0435",
+    ],
+)
+def test_a_name_that_cannot_be_told_from_another_is_refused(database: Database, name: str) -> None:
+    assert state_of(lambda: database.execute("CALL etl.add_user(%s, '{analyst}')", name)) == "ET034"
+
+
+def test_a_name_in_another_alphabet_is_a_name(database: Database, logins: Any) -> None:
+    for name in ("Ольга", logins("jürgen"), "李明"):
+        database.execute("CALL etl.add_user(%s, '{analyst}')", name)
+        database.execute("CALL etl.remove_user(%s)", name)
+
+
+def test_a_later_namesake_inherits_no_country(people: People) -> None:
+    login = people.add("ana", "analyst", countries=("*",))
+    database = people.database
+    database.execute(
+        f"DROP ROLE {login}; CREATE ROLE {login} LOGIN; GRANT oceanrecords_analyst TO {login}"
+    )
+    with people.connect("ana") as connection:
+        assert connection.execute("SELECT count(*) FROM analysis.fact_order").fetchone() == (0,)
+    assert database.value("SELECT countries FROM etl.user_status WHERE login = %s", login) == []
+    database.execute("CALL etl.set_user_countries(%s, '{*}')", login)
+    with people.connect("ana") as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM analysis.fact_order").fetchone() == (
+            True,
+        )
+
+
+@pytest.mark.parametrize(
+    "existing",
+    [
+        "CREATE ROLE {login} NOLOGIN",
+        "CREATE ROLE {login} LOGIN; GRANT pg_read_all_data TO {login}",
+        "CREATE ROLE {login} LOGIN; GRANT pg_execute_server_program TO {login}",
+        "CREATE ROLE {login} LOGIN; GRANT oceanrecords_owner TO {login}",
+        "CREATE ROLE {login} LOGIN CREATEROLE",
+        "CREATE ROLE {login} LOGIN; GRANT postgres TO {login}",
+    ],
+)
+def test_an_existing_login_with_power_is_not_taken(
+    database: Database, logins: Any, existing: str
+) -> None:
+    login = logins()
+    database.execute(existing.format(login=login))
+    call = "CALL etl.add_user(%s, '{analyst}', p_is_existing => true)"
+    assert state_of(lambda: database.execute(call, login)) == "ET034"
+    assert not database.value("SELECT pg_has_role(%s, 'oceanrecords_analyst', 'MEMBER')", login)
+
+
+def test_existing_makes_no_service_of_a_person(people: People) -> None:
+    login = people.add("ana", "analyst", countries=("DE",))
+    call = "CALL etl.add_user(%s, '{etl}', p_is_service => true, p_is_existing => true)"
+    assert state_of(lambda: people.database.execute(call, login)) == "ET034"
+
+
+# -- grants past the product ----------------------------------------------------------------------
+
+
+def test_what_was_granted_past_the_product_is_found_and_taken_back(
+    cli: Cli, people: People
+) -> None:
+    login = people.add("ana", "analyst")
+    database = people.database
+    database.execute(
+        f"GRANT USAGE ON SCHEMA dwh, stage TO {login};"
+        f"GRANT SELECT ON dwh.fact_order TO {login};"
+        f"GRANT SELECT (email) ON stage.customers TO {login};"
+        f"GRANT EXECUTE ON FUNCTION etl.forget(text, text) TO {login};"
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA dwh GRANT SELECT ON TABLES TO {login};"
+        "GRANT SELECT ON dwh.dim_address TO PUBLIC"
+    )
+    told = cli("doctor").stdout
+    assert login in told
+    assert "PUBLIC has privileges that are not declared" in told
+    assert database.rows("SELECT status FROM etl.run_checks('{permissions_as_declared}')") == [
+        {"status": "failed"}
+    ]
+    listed = json.loads(cli("users", "grants", login, "--json").stdout)["grants"]
+    assert len(listed) == 6
+    assert cli("users", "grants", login, "--revoke").returncode == 0
+    assert database.value("SELECT count(*) FROM etl.direct_grant WHERE grantee = %s", login) == 0
+    assert people.try_as("ana", "SELECT FROM dwh.fact_order") == "42501"
+    assert cli("users", "grants", "--revoke").returncode == 0
+    assert database.rows("SELECT * FROM etl.direct_grant") == []
+    assert login not in cli("doctor").stdout

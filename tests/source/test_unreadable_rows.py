@@ -63,6 +63,7 @@ def careless(
         link = make_link(database, encoded)
         link.connect()
         link.play.open()
+        link.play.tolerate_quarantine()
         yield link
         encoded.close()
 
@@ -222,6 +223,12 @@ def test_very_many_unreadable_rows_stop_their_table_alone(careless: Link) -> Non
     assert (task["status"], task["sqlstate"]) == ("failed", "ET008")
     assert play.value("SELECT count(*) FROM stage.suppliers WHERE supplier_id = %s", supplier) == 1
     play.loader.execute("UPDATE etl.setting SET value = '1000' WHERE name = 'quarantine_limit'")
+    play.run(expect="partial")
+    task = play.row("SELECT * FROM etl.task_status WHERE task = 'extract:customers'")
+    assert (task["status"], task["sqlstate"]) == ("failed", "ET008")
+    play.loader.execute(
+        "UPDATE etl.setting SET value = '100' WHERE name = 'quarantine_share_limit'"
+    )
     play.run()
     assert play.value("SELECT count(*) FROM etl.quarantine WHERE object = 'customers'") == 21
 
@@ -248,6 +255,7 @@ def western(
             encoded.execute(row["statement"])
         link = make_link(database, encoded)
         link.connect()
+        link.play.tolerate_quarantine()
         yield link
         encoded.close()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need of Debian: PostgreSQL 15 with pg_cron, pgTAP and plpgsql_check, and a browser.
+# Installs what the tests need of Debian: PostgreSQL 15 with pg_cron, pgTAP and plpgsql_check, PgBouncer, and a browser.
 # Where apt or the rights are missing it says what is left out, and fails if CI=true.
 set -euo pipefail
 
-packages=(postgresql-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check chromium)
+packages=(postgresql-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check pgbouncer chromium)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -49,6 +49,8 @@ every_phase = pytest.mark.parametrize("table", PHASES.values(), ids=PHASES)
 def busy(trading: Play) -> Play:
     """A shop with news for every table of the warehouse, which the next run has to load."""
     faults.prepare(trading.loader)
+    # One of its orders is older than the calendar.
+    trading.tolerate_quarantine()
     do_business(trading)
     return trading
 
@@ -791,12 +793,11 @@ def test_a_full_refresh_mends_what_was_damaged(trading: Play, damage: str, name:
 
 def test_a_full_refresh_of_a_fact_decides_on_what_differs_only(busy: Play) -> None:
     busy.run()
-    in_quarantine = busy.value("SELECT count(*) FROM etl.quarantine WHERE object = 'fact_order'")
     assert busy.value("SELECT count(*) FROM dwh.fact_order") > 1
     busy.loader.execute("UPDATE dwh.fact_order SET quantity = 5 WHERE order_id = 1")
     busy.run(full_refresh=["fact_order"])
     task = "SELECT rows_read, rows_updated FROM etl.task_status WHERE task = 'fact:fact_order'"
-    assert busy.row(task) == {"rows_read": 1 + in_quarantine, "rows_updated": 1}
+    assert busy.row(task) == {"rows_read": 1, "rows_updated": 1}
     busy.assert_right()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.support.database import Database
@@ -11,6 +12,12 @@ from tests.warehouse.play import Play
 UNLOADABLE = (
     "UPDATE oceanrecords.order_lines SET quantity = %s, unit_price = %s WHERE order_id = %s"
 )
+
+
+@pytest.fixture(autouse=True)
+def tolerant(play: Play) -> None:
+    """What a run with rows in quarantine says is tested at the end."""
+    play.tolerate_quarantine()
 
 
 @pytest.fixture
@@ -307,6 +314,7 @@ def test_a_key_that_has_come_to_repeat_is_found_by_a_full_refresh(trading: Play)
 def test_a_date_outside_the_calendar_is_set_aside(database: Database, is_loaded: bool) -> None:
     """An order of the year 1999 goes to quarantine with its line, in the first load and in any other, until the calendar has its day."""
     play = Play.on(database.connect)
+    play.tolerate_quarantine()
     play.open()
     if is_loaded:
         play.run()
@@ -490,3 +498,103 @@ def test_an_order_of_an_unknown_status_is_loaded_and_waits_for_it(trading: Play)
     trading.run()
     assert trading.rows(status, order) == [(3, "mislaid")]
     assert trading.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
+
+
+# What a run says of rows that it has left out ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict(careless: Play) -> Play:
+    careless.loader.execute(
+        "UPDATE etl.setting SET value = '0' WHERE name = 'quarantine_tolerated'"
+    )
+    return careless
+
+
+def spoil(play: Play, orders: list[int]) -> None:
+    for order in orders:
+        play.shop.connection.execute(UNLOADABLE, [2_000_000_000, "9999999.99", order])
+
+
+def test_a_run_that_leaves_rows_out_is_partial_and_says_so(strict: Play) -> None:
+    """The next one, which leaves none out, has succeeded: what waits is told by the status."""
+    strict.loader.execute("DELETE FROM etl.alert")
+    bad = place_orders(strict, 1)
+    spoil(strict, bad)
+    strict.run(expect="partial")
+    assert strict.failures() == []
+    count = strict.value("SELECT rows_quarantined FROM etl.run_status ORDER BY run_id DESC LIMIT 1")
+    assert count == strict.value("SELECT count(*) FROM etl.quarantine") > 0
+    assert "in quarantine: 1 of fact_order" in strict.value("SELECT message FROM etl.alert")
+    strict.run()
+    place_orders(strict, 1)
+    strict.run()
+    assert strict.value("SELECT sum(row_count) FROM etl.quarantine_status") == count
+    # Tried again in vain, it is left out again.
+    strict.loader.execute("SELECT etl.retry_quarantine()")
+    strict.run(expect="partial")
+
+
+def test_a_few_rows_may_be_left_out_where_the_setting_says_so(strict: Play) -> None:
+    strict.loader.execute("UPDATE etl.setting SET value = '1' WHERE name = 'quarantine_tolerated'")
+    bad = place_orders(strict, 2)
+    spoil(strict, bad[:1])
+    strict.run()
+    spoil(strict, bad[1:])
+    strict.run()
+    strict.loader.execute("SELECT etl.retry_quarantine()")
+    strict.run(expect="partial")
+
+
+def test_accepted_rows_are_left_out_by_a_run_that_succeeds(strict: Play) -> None:
+    """By key and reason: for another reason, or when it was taken back, the row counts again."""
+    (bad,) = place_orders(strict, 1)
+    spoil(strict, [bad])
+    strict.run(expect="partial")
+    accept = "SELECT sum(etl.accept_quarantine(q.object, q.row_key, %s)) FROM etl.quarantine AS q"
+    waiting = strict.value("SELECT count(*) FROM etl.quarantine")
+    assert strict.value(accept, True) == waiting
+    assert strict.value(accept, True) == 0
+    assert strict.value("SELECT sum(accepted) FROM etl.quarantine_status") == waiting
+    assert strict.value("SELECT DISTINCT accepted_by FROM etl.quarantine") == strict.value(
+        "SELECT session_user::text"
+    )
+    strict.loader.execute("SELECT etl.retry_quarantine()")
+    strict.run()
+    assert strict.value(accept, False) == waiting
+    strict.loader.execute("SELECT etl.retry_quarantine()")
+    strict.run(expect="partial")
+    strict.value(accept, True)
+    strict.loader.execute("UPDATE etl.quarantine SET reason = 'another one'")
+    strict.loader.execute("SELECT etl.retry_quarantine()")
+    strict.run(expect="partial")
+    with pytest.raises(psycopg.Error, match=r"there is no row .* in quarantine") as refused:
+        strict.loader.execute("SELECT etl.accept_quarantine('fact_order', '{}')")
+    assert refused.value.sqlstate == "ET002"
+    with pytest.raises(psycopg.Error) as unknown:
+        strict.loader.execute("SELECT etl.accept_quarantine('nonsense')")
+    assert unknown.value.sqlstate == "ET002"
+
+
+def test_a_small_table_does_not_lose_all_its_rows(strict: Play) -> None:
+    """More than ten, and more than the share: the load fails, shows some, and succeeds when they are mended."""
+    bad = place_orders(strict, 12)
+    spoil(strict, bad)
+    strict.run(expect="partial")
+    task = strict.row("SELECT * FROM etl.task_status WHERE task = 'fact:fact_order'")
+    assert (task["status"], task["sqlstate"], task["rows_quarantined"]) == ("failed", "ET008", 0)
+    assert "12 of 12 rows of fact_order cannot be loaded" in task["message"]
+    examples = "SELECT count(*) FROM etl.quarantine WHERE object = 'fact_order'"
+    assert strict.value(examples) == 10
+    strict.run(expect="partial")
+    assert strict.value(examples) == 10
+    strict.loader.execute(
+        "UPDATE etl.setting SET value = '100' WHERE name = 'quarantine_share_limit'"
+    )
+    strict.run(expect="partial")
+    assert strict.value(examples) == 12
+    for order in bad:
+        strict.shop.connection.execute(UNLOADABLE, [3, "7.50", order])
+    strict.run()
+    assert strict.rows("SELECT * FROM etl.quarantine") == []
+    strict.assert_right()

@@ -52,3 +52,18 @@ BEGIN
 END
 $_hook_call$;
 COMMENT ON FUNCTION etl._hook_call(text) IS 'The statement that calls the alert hook; error ET010 when there is no such procedure.';
+
+CREATE OR REPLACE FUNCTION etl._bound_hook_call(p_hook text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_bound_hook_call$
+BEGIN
+    IF obj_description(to_regprocedure('audit._call_hook(text, text, jsonb)'), 'pg_proc') = p_hook THEN
+        RETURN 'SELECT audit._call_hook($1, $2, $3)';
+    END IF;
+    RETURN etl._hook_call(p_hook);
+END
+$_bound_hook_call$;
+COMMENT ON FUNCTION etl._bound_hook_call(text) IS 'The statement that calls the alert hook, with the rights of who named it where these are bound.';

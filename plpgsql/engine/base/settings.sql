@@ -19,10 +19,16 @@ VALUES
         'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).'
     ),
     ('quarantine_limit', '1000', 'count', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.'),
+    (
+        'quarantine_share_limit', '1', 'percent',
+        'Share of the rows of a load that may newly go to quarantine; with more, and more than ten, the load fails as a whole (percent).'
+    ),
+    ('quarantine_tolerated', '0', 'count', 'Number of rows of one object that a run may put into quarantine, not accepted, and still succeed.'),
     ('reconciliation_rows_kept', '10000', 'count', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.'),
     ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
     ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
     ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
+    ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
     ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
 ON CONFLICT (name) DO UPDATE
 SET value_type = excluded.value_type,
@@ -86,6 +92,8 @@ BEGIN
                 v_interval := NEW.value::interval;
                 -- It is taken from moments, too.
                 v_is_fit := v_interval >= interval '0' AND isfinite(clock_timestamp() - v_interval);
+            WHEN 'percent' THEN
+                v_is_fit := NEW.value::numeric BETWEEN 0 AND 100;
             WHEN 'procedure' THEN
                 v_is_fit := trim(NEW.value) = '';
                 IF NOT v_is_fit THEN
@@ -107,6 +115,7 @@ BEGIN
                 WHEN 'currency' THEN 'the code of a currency, three capitals such as EUR'
                 WHEN 'date' THEN 'a date such as 2025-12-31, or nothing'
                 WHEN 'interval' THEN 'an interval from 0 on, such as 15 minutes'
+                WHEN 'percent' THEN 'a number from 0 to 100'
                 WHEN 'procedure' THEN 'the name of a procedure with parameters (text, text, jsonb), such as ops.page, or nothing'
                 WHEN 'time zone' THEN 'a time zone such as Europe/Berlin'
             END

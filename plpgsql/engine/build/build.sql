@@ -318,6 +318,7 @@ BEGIN
     PERFORM etl._compile();
     PERFORM etl._build_tasks();
     PERFORM etl._comment_mirrors();
+    PERFORM etl._hand_over_built();
 END
 $build$;
 COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';

@@ -37,6 +37,9 @@ AS $_quarantine$
         original_row = excluded.original_row,
         attempts = q.attempts + 1,
         is_retried = false,
+        -- What was accepted was the row for its reason.
+        accepted_at = CASE WHEN (q.sqlstate, q.reason) = (excluded.sqlstate, excluded.reason) THEN q.accepted_at END,
+        accepted_by = CASE WHEN (q.sqlstate, q.reason) = (excluded.sqlstate, excluded.reason) THEN q.accepted_by END,
         tried_at = excluded.tried_at,
         run_id = excluded.run_id
 $_quarantine$;

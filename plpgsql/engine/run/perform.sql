@@ -1,6 +1,67 @@
 -- What a task does, by its kind.
 
 /*
+Refuses the outcome of a load that has put too large a share of its rows into quarantine: then it is not the rows that are at fault, and a table
+must not lose all rows because there are few. Rows that were in quarantine before do not count.
+Parameters: p_task, the task; p_result, what it did.
+Errors:     ET008 when more rows than ten, and than the setting quarantine_share_limit allows, are new in quarantine.
+*/
+CREATE OR REPLACE FUNCTION etl._check_quarantine_share(p_task etl.task_run, p_result etl.load_result)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_quarantine_share$
+DECLARE
+    v_rows bigint := greatest(p_result.rows_read, p_result.rows_quarantined);
+    v_bad bigint;
+    r_last etl.quarantine;
+BEGIN
+    IF p_result.rows_quarantined <= 10 THEN
+        RETURN;
+    END IF;
+    SELECT count(*)
+    INTO v_bad
+    FROM etl.quarantine AS q
+    WHERE q.object = p_task.object
+        AND q.run_id = p_task.run_id
+        AND q.attempts = 1;
+    IF v_bad > 10 AND v_bad > v_rows * etl.get_setting('quarantine_share_limit')::numeric / 100 THEN
+        SELECT q.*
+        INTO r_last
+        FROM etl.quarantine AS q
+        WHERE q.object = p_task.object
+            AND q.run_id = p_task.run_id
+        ORDER BY q.tried_at DESC
+        LIMIT 1;
+        RAISE EXCEPTION '% of % rows of % cannot be loaded, the last because: %',
+                v_bad, v_rows, p_task.object, etl._without_values(r_last.sqlstate, r_last.reason)
+            USING ERRCODE = 'ET008',
+                DETAIL = format('Error code of the last row: %s; its key: %s. Examples are kept in quarantine.', r_last.sqlstate, r_last.row_key),
+                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_share_limit.';
+    END IF;
+END
+$_check_quarantine_share$;
+COMMENT ON FUNCTION etl._check_quarantine_share(etl.task_run, etl.load_result) IS 'Refuses the outcome of a load that has put too large a share of its rows into quarantine (ET008).';
+
+CREATE OR REPLACE FUNCTION etl._quarantine_examples(p_task etl.task_run)
+RETURNS etl.quarantine[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_quarantine_examples$
+    SELECT ARRAY(
+        SELECT q
+        FROM etl.quarantine AS q
+        WHERE q.object = p_task.object
+            AND q.run_id = p_task.run_id
+            AND q.attempts = 1
+        ORDER BY q.row_key
+        LIMIT 10
+    )
+$_quarantine_examples$;
+COMMENT ON FUNCTION etl._quarantine_examples(etl.task_run) IS 'Some of the rows that a task has newly put into quarantine.';
+
+/*
 Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
 committed together. A failure is undone and noted; it never reaches the caller.
 Parameters: p_task, the claimed task.
@@ -16,6 +77,7 @@ DECLARE
     r_task etl.task_run := p_task;
     r_result etl.load_result;
     v_going_on boolean := true;
+    v_examples etl.quarantine[];
 BEGIN
     -- Extractions are claimed together and done one after the other: the clock starts here.
     r_task.started_at := clock_timestamp();
@@ -29,6 +91,11 @@ BEGIN
             WHEN 'check' THEN etl._check_quality(p_task.run_id)
             WHEN 'maintain' THEN etl._maintain(p_task.run_id)
         END;
+        IF r_result.rows_quarantined > 0 THEN
+            -- They outlive the rollback.
+            v_examples := etl._quarantine_examples(p_task);
+            PERFORM etl._check_quarantine_share(p_task, r_result);
+        END IF;
         r_task.status := 'succeeded';
         r_task.rows_read := r_result.rows_read;
         r_task.rows_inserted := r_result.rows_inserted;
@@ -56,6 +123,13 @@ BEGIN
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
+            IF r_task.sqlstate = 'ET008' THEN
+                -- For who looks for the cause. They are tried again with all others, and count as new then (attempts).
+                INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, original_row, attempts, run_id)
+                SELECT e.object, e.row_key, e.sqlstate, e.reason, e.original_row, 0, e.run_id
+                FROM unnest(v_examples) AS e
+                WHERE NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_task.object);
+            END IF;
     END;
     r_task.ended_at := clock_timestamp();
     UPDATE etl.task_run AS t

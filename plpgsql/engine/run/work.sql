@@ -3,7 +3,7 @@
 -- etl.work commits, so it can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
 
 /*
-Ends a run when none of its tasks is left.
+Ends a run when none of its tasks is left. It has succeeded when all of them did and no row was left out.
 Parameters: p_run_id, the run.
 Returns:    whether the run has ended.
 Writes:     etl.run; removes its workers from etl.worker.
@@ -22,7 +22,8 @@ BEGIN
     UPDATE etl.run AS r
     SET status = (
             SELECT CASE
-                WHEN bool_and(t.status = 'succeeded') IS NOT FALSE THEN 'succeeded'
+                WHEN bool_and(t.status = 'succeeded') IS NOT FALSE
+                    THEN CASE WHEN EXISTS (SELECT FROM etl._left_out(p_run_id)) THEN 'partial' ELSE 'succeeded' END
                 -- Where only checks were due, the warehouse was complete without any task.
                 WHEN bool_or(t.status = 'succeeded') OR (r.only_tasks IS NULL AND bool_and(t.kind IN ('check', 'maintain'))) THEN 'partial'
                 ELSE 'failed'

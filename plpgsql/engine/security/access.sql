@@ -6,7 +6,7 @@
 -- no level are none of its business.
 --
 -- The database and the routines of extensions belong to whom they belong: their permissions are brought in line where the caller may do
--- that, and etl.access_flaw tells where he may not.
+-- that, and etl.access_flaw tells where he may not. Grants past the catalog (etl.direct_grant) are reported, and revoked on request.
 
 CREATE OR REPLACE VIEW etl.access_object AS
 SELECT
@@ -122,11 +122,249 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'public')
     AND NOT EXISTS (SELECT FROM etl.access_schema AS s
         WHERE s.schema_name = n.nspname)
     AND NOT EXISTS (SELECT FROM pg_depend AS d
-        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e');
-COMMENT ON VIEW etl.permission_gap IS 'Objects that no row of etl.permission speaks of, and schemas that no row of etl.access_schema does. Nobody but their owner gets at them.';
-COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object.';
+        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+UNION ALL
+SELECT 'column', s.schema_name, format('%s.%s', s.object_name, s.column_name)
+FROM etl.column_status AS s
+WHERE s.sensitivity IS NULL;
+COMMENT ON VIEW etl.permission_gap IS 'What nobody has decided about: objects that no row of etl.permission names, schemas that no row of etl.access_schema names, columns that no row of etl.column_sensitivity names. Only the owner reads them.';
+COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object, or column.';
 COMMENT ON COLUMN etl.permission_gap.schema_name IS 'Schema.';
-COMMENT ON COLUMN etl.permission_gap.object_name IS 'Name.';
+COMMENT ON COLUMN etl.permission_gap.object_name IS 'Name; of a column, relation.column.';
+
+CREATE OR REPLACE VIEW etl.direct_grant AS
+WITH entry (grantor_id, grantee_id, privilege, object_kind, schema_name, object_name, statement) AS (
+    SELECT
+        g.grantor,
+        g.grantee,
+        g.privilege_type,
+        o.object_kind,
+        o.schema_name,
+        o.object_name,
+        format(
+            'REVOKE %s ON %s %s', g.privilege_type, CASE WHEN o.object_kind = 'relation' AND o.keyword <> 'SEQUENCE' THEN 'TABLE' ELSE o.keyword END,
+            o.identity
+        )
+    FROM etl.access_object AS o
+    CROSS JOIN LATERAL aclexplode(o.acl) AS g
+    WHERE o.object_kind IN ('schema', 'relation', 'routine')
+        AND g.grantee <> o.owner_id
+    UNION ALL
+    SELECT
+        g.grantor,
+        g.grantee,
+        g.privilege_type,
+        'column',
+        o.schema_name,
+        format('%s.%s', o.object_name, a.attname),
+        format('REVOKE %s (%I) ON TABLE %s', g.privilege_type, a.attname, o.identity)
+    FROM etl.access_object AS o
+    JOIN pg_attribute AS a ON a.attrelid = o.object_id AND a.attacl IS NOT NULL AND NOT a.attisdropped
+    CROSS JOIN LATERAL aclexplode(a.attacl) AS g
+    WHERE o.object_kind = 'relation'
+        AND g.grantee <> o.owner_id
+    UNION ALL
+    SELECT
+        d.defaclrole,
+        g.grantee,
+        g.privilege_type,
+        'default',
+        coalesce(n.nspname, ''),
+        k.objects,
+        format(
+            'ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I REVOKE %s ON %s',
+            pg_get_userbyid(d.defaclrole), n.nspname, g.privilege_type, k.objects
+        )
+    FROM pg_default_acl AS d
+    JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
+    JOIN etl.access_schema AS s ON s.schema_name = n.nspname
+    CROSS JOIN LATERAL aclexplode(d.defaclacl) AS g
+    CROSS JOIN LATERAL (
+        SELECT CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES' WHEN 'T' THEN 'TYPES' ELSE 'SCHEMAS' END
+    ) AS k (objects)
+    WHERE g.grantee <> d.defaclrole
+)
+SELECT
+    CASE WHEN e.grantee_id = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(e.grantee_id) END AS grantee,
+    e.privilege,
+    e.object_kind,
+    e.schema_name,
+    e.object_name,
+    pg_get_userbyid(e.grantor_id) AS grantor,
+    format(
+        '%s FROM %s%s', e.statement, CASE WHEN e.grantee_id = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(e.grantee_id)) END,
+        CASE WHEN e.object_kind = 'default' THEN '' ELSE ' CASCADE' END
+    ) AS statement
+FROM entry AS e
+LEFT JOIN pg_roles AS r ON r.oid = e.grantee_id
+WHERE r.rolsuper IS NOT TRUE
+    -- What levels have is brought in line with the catalog by etl.apply_permissions.
+    AND NOT EXISTS (SELECT FROM etl.access_level AS l
+        WHERE l.role_name = r.rolname);
+COMMENT ON VIEW etl.direct_grant IS 'Privileges in the schemas of the warehouse that the catalog does not give: to people, programs and PUBLIC, and by default privileges. etl.revoke_direct_grants takes them away.';
+COMMENT ON COLUMN etl.direct_grant.grantee IS 'Role that has the privilege, or PUBLIC.';
+COMMENT ON COLUMN etl.direct_grant.privilege IS 'Privilege.';
+COMMENT ON COLUMN etl.direct_grant.object_kind IS 'schema, relation, routine, column, or default: objects that will be created.';
+COMMENT ON COLUMN etl.direct_grant.schema_name IS 'Schema.';
+COMMENT ON COLUMN etl.direct_grant.object_name IS 'Name; of a column, relation.column; of default privileges, the kind of objects.';
+COMMENT ON COLUMN etl.direct_grant.grantor IS 'Role that granted it.';
+COMMENT ON COLUMN etl.direct_grant.statement IS 'Statement that takes it away.';
+
+/*
+Takes away privileges that the catalog does not give.
+Parameters: p_grantee, the role that has them, or PUBLIC; NULL for all.
+Returns:    number of privileges.
+Writes:     permissions and default privileges, audit.act.
+Errors:     ET032 when the caller may not change one of them.
+*/
+CREATE OR REPLACE FUNCTION etl.revoke_direct_grants(p_grantee text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $revoke_direct_grants$
+DECLARE
+    r_grant record;
+    v_count bigint := 0;
+BEGIN
+    FOR r_grant IN
+        SELECT g.*
+        FROM etl.direct_grant AS g
+        WHERE p_grantee IS NULL
+            OR g.grantee = p_grantee
+        ORDER BY g.statement
+    LOOP
+        BEGIN
+            EXECUTE r_grant.statement;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                RAISE EXCEPTION 'permission denied to revoke what "%" has on %.%', r_grant.grantee, r_grant.schema_name, r_grant.object_name
+                    USING ERRCODE = 'ET032', HINT = format('Let "%s", or a superuser, execute: %s;', r_grant.grantor, r_grant.statement);
+        END;
+        v_count := v_count + 1;
+    END LOOP;
+    IF v_count > 0 THEN
+        PERFORM etl._audit('direct grants revoked', coalesce(p_grantee, current_database()), jsonb_build_object('privileges', v_count));
+    END IF;
+    RETURN v_count;
+END
+$revoke_direct_grants$;
+COMMENT ON FUNCTION etl.revoke_direct_grants(text) IS 'Takes away privileges that the catalog does not give, from a role or from all; returns their number.';
+
+CREATE OR REPLACE VIEW etl.access_limit AS
+WITH wanted AS (
+    SELECT
+        r.oid AS role_id,
+        r.rolname AS login,
+        r.rolconnlimit AS present_limit,
+        -- Of several levels the most generous counts, and none has no limit.
+        CASE WHEN bool_and(l.connection_limit IS NOT NULL) THEN max(l.connection_limit) ELSE -1 END AS connection_limit,
+        CASE WHEN bool_and(l.statement_timeout IS NOT NULL) THEN max(l.statement_timeout) END AS statement_timeout,
+        CASE WHEN bool_and(l.idle_timeout IS NOT NULL) THEN max(l.idle_timeout) END AS idle_timeout,
+        CASE WHEN bool_and(l.temporary_space IS NOT NULL) THEN max(l.temporary_space) END AS temporary_space
+    FROM etl.user_account AS u
+    JOIN pg_roles AS r ON r.rolname = u.login AND NOT r.rolsuper
+    JOIN pg_auth_members AS m ON m.member = r.oid
+    JOIN pg_roles AS g ON g.oid = m.roleid
+    JOIN etl.access_level AS l ON l.role_name = g.rolname
+    GROUP BY r.oid, r.rolname, r.rolconnlimit
+)
+SELECT
+    w.login,
+    'connections' AS name,
+    nullif(w.connection_limit, -1)::text AS wanted,
+    nullif(w.present_limit, -1)::text AS present,
+    format('ALTER ROLE %I CONNECTION LIMIT %s', w.login, w.connection_limit) AS statement
+FROM wanted AS w
+UNION ALL
+SELECT
+    w.login,
+    p.name,
+    p.wanted,
+    p.present,
+    format(
+        'ALTER ROLE %I IN DATABASE %I %s', w.login, current_database(),
+        CASE WHEN p.wanted IS NULL THEN format('RESET %s', p.name) ELSE format('SET %s = %L', p.name, p.wanted) END
+    )
+FROM wanted AS w
+CROSS JOIN LATERAL (
+    SELECT v.name, v.wanted, substring(c.setting FROM '=(.*)$') AS present
+    FROM (
+        VALUES
+            ('statement_timeout', (extract(epoch FROM w.statement_timeout) * 1000)::bigint || 'ms'),
+            ('idle_in_transaction_session_timeout', (extract(epoch FROM w.idle_timeout) * 1000)::bigint || 'ms'),
+            ('temp_file_limit', w.temporary_space / 1024 || 'kB')
+    ) AS v (name, wanted)
+    LEFT JOIN pg_db_role_setting AS s ON s.setrole = w.role_id
+        AND s.setdatabase = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+    LEFT JOIN LATERAL unnest(s.setconfig) AS c (setting) ON split_part(c.setting, '=', 1) = v.name
+) AS p;
+COMMENT ON VIEW etl.access_limit IS 'Limits of the users: what their levels give them, and what they have.';
+COMMENT ON COLUMN etl.access_limit.login IS 'User.';
+COMMENT ON COLUMN etl.access_limit.name IS 'connections, or the setting.';
+COMMENT ON COLUMN etl.access_limit.wanted IS 'Limit of the levels; NULL for none.';
+COMMENT ON COLUMN etl.access_limit.present IS 'Limit that is set; NULL for none.';
+COMMENT ON COLUMN etl.access_limit.statement IS 'Statement that sets what the levels give.';
+
+/*
+Sets the limits that the levels of the users give. What the caller may not set stays: temp_file_limit takes a superuser.
+Parameters: p_login, the user; NULL for all.
+Returns:    number of limits that changed.
+Writes:     roles of the server.
+*/
+CREATE OR REPLACE FUNCTION etl._set_limits(p_login text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_set_limits$
+DECLARE
+    v_statement text;
+    v_count bigint := 0;
+BEGIN
+    FOR v_statement IN
+        SELECT a.statement
+        FROM etl.access_limit AS a
+        WHERE a.wanted IS DISTINCT FROM a.present
+            AND (p_login IS NULL OR a.login = p_login)
+    LOOP
+        BEGIN
+            EXECUTE v_statement;
+            v_count := v_count + 1;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                NULL;
+        END;
+    END LOOP;
+    RETURN v_count;
+END
+$_set_limits$;
+COMMENT ON FUNCTION etl._set_limits(text) IS 'Sets the limits that the levels of the users give; returns how many changed.';
+
+/*
+Takes the right to create large objects from PUBLIC: they belong to no schema, so no permission of a schema holds them. A superuser alone can.
+*/
+CREATE OR REPLACE FUNCTION etl._refuse_large_objects()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_refuse_large_objects$
+DECLARE
+    v_routine regprocedure;
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
+        RETURN;
+    END IF;
+    FOR v_routine IN
+        SELECT p.oid
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace
+            AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
+            AND has_function_privilege('public', p.oid, 'EXECUTE')
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_routine);
+    END LOOP;
+END
+$_refuse_large_objects$;
+COMMENT ON FUNCTION etl._refuse_large_objects() IS 'Takes the right to create large objects from PUBLIC.';
 
 CREATE OR REPLACE VIEW etl.access_flaw AS
 SELECT
@@ -191,7 +429,86 @@ FROM etl.access_object AS o
 CROSS JOIN LATERAL aclexplode(o.acl) AS g
 WHERE o.object_kind IN ('database', 'extension')
     AND g.grantee = 0
-GROUP BY o.object_kind, o.schema_name, o.owner_id;
+GROUP BY o.object_kind, o.schema_name, o.owner_id
+UNION ALL
+SELECT
+    g.grantee,
+    false,
+    format(
+        '%s has privileges that are not declared: %s%s', CASE g.grantee WHEN 'PUBLIC' THEN 'PUBLIC' ELSE format('the role "%s"', g.grantee) END,
+        string_agg(g.told, ', ' ORDER BY g.told) FILTER (WHERE g.place <= 5),
+        CASE WHEN count(*) > 5 THEN format(' and %s more', count(*) - 5) ELSE '' END
+    ),
+    format('oceanrecords users grants --revoke %I', g.grantee)
+FROM (
+    SELECT d.grantee, d.told, row_number() OVER (PARTITION BY d.grantee ORDER BY d.told) AS place
+    FROM (
+        SELECT
+            m.grantee,
+            format(
+                '%s on %s%s', string_agg(DISTINCT m.privilege, ', '), CASE m.object_kind WHEN 'default' THEN 'new ' WHEN 'schema' THEN 'schema ' ELSE '' END,
+                CASE m.object_kind WHEN 'schema' THEN m.schema_name::text ELSE format('%s.%s', m.schema_name, m.object_name) END
+            ) AS told
+        FROM etl.direct_grant AS m
+        GROUP BY m.grantee, m.object_kind, m.schema_name, m.object_name
+    ) AS d
+) AS g
+GROUP BY g.grantee
+UNION ALL
+SELECT
+    c.schema_name,
+    false,
+    format(
+        'nobody has decided how sensitive %s: %s%s',
+        CASE count(*) WHEN 1 THEN 'a column is' ELSE format('%s columns are', count(*)) END,
+        string_agg(c.told, ', ' ORDER BY c.told) FILTER (WHERE c.place <= 5),
+        CASE WHEN count(*) > 5 THEN format(' and %s more', count(*) - 5) ELSE '' END
+    ),
+    'INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity) VALUES (…), then publish; until then analysts do not see it'
+FROM (
+    SELECT
+        p.schema_name,
+        format('%s.%s', p.schema_name, p.object_name) AS told,
+        row_number() OVER (PARTITION BY p.schema_name ORDER BY p.object_name) AS place
+    FROM etl.permission_gap AS p
+    WHERE p.object_kind = 'column'
+) AS c
+GROUP BY c.schema_name
+UNION ALL
+SELECT
+    a.login,
+    false,
+    format(
+        'limits of the user "%s" are not as its levels say: %s', a.login,
+        string_agg(format('%s %s, not %s', a.name, coalesce(a.present, 'none'), coalesce(a.wanted, 'none')), '; ' ORDER BY a.name)
+    ),
+    'Let a superuser execute: CALL etl.apply_permissions();'
+FROM etl.access_limit AS a
+WHERE a.wanted IS DISTINCT FROM a.present
+GROUP BY a.login
+UNION ALL
+SELECT
+    l.role_name,
+    false,
+    format('the role "%s" does not see whether sessions of other roles are idle', l.role_name),
+    format('Let a superuser execute: GRANT pg_read_all_stats TO %I;', l.role_name)
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s
+    WHERE s.owner_level IS NOT NULL) AS w
+JOIN etl.access_level AS l ON l.level = w.owner_level
+JOIN pg_roles AS o ON o.rolname = l.role_name
+WHERE NOT pg_has_role(o.oid, 'pg_read_all_stats', 'USAGE')
+UNION ALL
+SELECT
+    m.rolname,
+    false,
+    format('the user "%s" is a member of "%s", which owns the warehouse', m.rolname, o.rolname),
+    format('REVOKE %I FROM %I;', o.rolname, m.rolname)
+FROM (SELECT DISTINCT s.owner_level FROM etl.access_schema AS s
+    WHERE s.owner_level IS NOT NULL) AS w
+JOIN etl.access_level AS l ON l.level = w.owner_level
+JOIN pg_roles AS o ON o.rolname = l.role_name
+JOIN pg_roles AS m ON m.oid <> o.oid AND NOT m.rolsuper AND pg_has_role(m.oid, o.oid, 'MEMBER')
+JOIN etl.user_account AS u ON u.login = m.rolname;
 COMMENT ON VIEW etl.access_flaw IS 'What is not as it should be with group roles, logins and PUBLIC, and what to do about it. `oceanrecords doctor` shows it.';
 COMMENT ON COLUMN etl.access_flaw.object IS 'Role, or extension; empty for the database.';
 COMMENT ON COLUMN etl.access_flaw.is_fatal IS 'Whether the warehouse cannot do without.';
@@ -404,6 +721,25 @@ $_change_privileges$;
 COMMENT ON FUNCTION etl._change_privileges(text, boolean) IS 'Grants what is wanted and not there, or revokes what is there and not wanted.';
 
 /*
+Hands what was just built to its owner, and grants what the catalog declares: a run works with the rights of the owner. Revokes nothing: while the
+warehouse is installed, the catalog of permissions may still be that of the version before. Does nothing where no level is declared.
+Writes:     owners and permissions of the objects of etl.access_object.
+*/
+CREATE OR REPLACE FUNCTION etl._hand_over_built()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_hand_over_built$
+BEGIN
+    IF EXISTS (SELECT FROM etl.access_schema AS s WHERE s.owner_level IS NOT NULL) THEN
+        PERFORM etl._hand_over();
+        PERFORM etl._change_privileges('GRANT', p_of_columns => false);
+    END IF;
+END
+$_hand_over_built$;
+COMMENT ON FUNCTION etl._hand_over_built() IS 'Hands what was just built to its owner, and grants what the catalog declares.';
+
+/*
 Lets the declared routines work with their owner's rights. CREATE OR REPLACE takes that from them.
 Errors: ET031 when a declared routine does not exist, or has no fixed search path.
 */
@@ -442,8 +778,8 @@ $_make_definers$;
 COMMENT ON FUNCTION etl._make_definers() IS 'Lets the declared routines work with their owner''s rights.';
 
 /*
-What is made from now on: nothing for PUBLIC; and what somebody else than the owner of a schema makes there can be used by that owner,
-until the next call hands it over.
+What is created from now on: routines of the owners are not for PUBLIC; and what another role than the owner of a schema creates there can be used
+by that owner, until the next call hands it over.
 Writes: default privileges of the calling role and of the owners.
 */
 CREATE OR REPLACE FUNCTION etl._set_default_privileges()
@@ -455,10 +791,10 @@ DECLARE
     v_role name;
     r_schema record;
 BEGIN
+    -- Of the owners alone, which make nothing but the warehouse: PostgreSQL cannot take such a default back in single schemas, and what the caller
+    -- makes for another application must stay usable.
     FOR v_role IN
-        SELECT current_user
-        UNION
-        SELECT l.role_name
+        SELECT DISTINCT l.role_name
         FROM etl.access_schema AS s
         JOIN etl.access_level AS l ON l.level = s.owner_level
     LOOP
@@ -489,9 +825,66 @@ BEGIN
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT ALL ON TABLES TO %I', r_schema.schema_name, r_schema.role_name);
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT EXECUTE ON ROUTINES TO %I', r_schema.schema_name, r_schema.role_name);
     END LOOP;
+    -- A view of the contract that is dropped and created again must stay readable for the loads.
+    FOR r_schema IN
+        SELECT p.schema_name, l.role_name, array_to_string(p.privileges, ', ') AS privileges
+        FROM etl.permission AS p
+        JOIN etl.access_level AS l USING (level)
+        JOIN etl.access_schema AS s ON s.schema_name = p.schema_name AND s.owner_level IS NULL
+        JOIN pg_namespace AS n ON n.nspname = p.schema_name
+        WHERE p.level IN (SELECT o.owner_level FROM etl.access_schema AS o)
+            AND p.object_kind = 'relation'
+            AND p.object_name = '*'
+            AND p.column_names IS NULL
+            AND cardinality(p.privileges) > 0
+            AND NOT EXISTS (
+                SELECT
+                FROM pg_default_acl AS d
+                WHERE d.defaclrole = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user)
+                    AND d.defaclnamespace = n.oid
+                    AND d.defaclobjtype = 'r'
+            )
+    LOOP
+        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT %s ON TABLES TO %I', r_schema.schema_name, r_schema.privileges, r_schema.role_name);
+    END LOOP;
 END
 $_set_default_privileges$;
 COMMENT ON FUNCTION etl._set_default_privileges() IS 'Sets what permissions new objects have.';
+
+/*
+Gives the owners of the warehouse what the loads need beyond their own objects: to see whether another session works or is idle, and to check the
+foreign keys of a load all at once. The loads do without, but cannot tell an idle session that holds a lock from one at work, and check each row.
+Writes: memberships and parameter permissions of the server, where the caller may give them; etl.access_flaw tells where it may not.
+*/
+CREATE OR REPLACE FUNCTION etl._empower_owners()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_empower_owners$
+DECLARE
+    v_role name;
+BEGIN
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_schema AS s
+        JOIN etl.access_level AS l ON l.level = s.owner_level
+    LOOP
+        IF NOT pg_has_role(v_role, 'pg_read_all_stats', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION') THEN
+            EXECUTE format('GRANT pg_read_all_stats TO %I', v_role);
+        END IF;
+        IF NOT has_parameter_privilege(v_role, 'session_replication_role', 'SET')
+            AND has_parameter_privilege('session_replication_role', 'SET WITH GRANT OPTION')
+        THEN
+            EXECUTE format('GRANT SET ON PARAMETER session_replication_role TO %I', v_role);
+        END IF;
+    END LOOP;
+EXCEPTION
+    -- Another database of the server is migrated at this moment, and gives the same.
+    WHEN unique_violation OR SQLSTATE 'XX000' THEN
+        NULL;
+END
+$_empower_owners$;
+COMMENT ON FUNCTION etl._empower_owners() IS 'Gives the owners of the warehouse what the loads need beyond their own objects.';
 
 /*
 Brings owners and permissions in line with the catalog. Call it after every change of the catalog or of the objects; a second call
@@ -516,9 +909,11 @@ BEGIN
     v_granted := etl._change_privileges('GRANT', p_of_columns => false);
     v_granted := v_granted + etl._change_privileges('GRANT', p_of_columns => true);
     PERFORM etl._set_default_privileges();
+    PERFORM etl._empower_owners();
+    PERFORM etl._set_limits();
+    PERFORM etl._refuse_large_objects();
     IF v_owned + v_revoked + v_granted > 0 THEN
-        INSERT INTO audit.act (act, target, details)
-        VALUES (
+        PERFORM audit.note(
             'permissions applied', current_database(),
             jsonb_build_object('handed_over', v_owned, 'revoked', v_revoked, 'granted', v_granted)
         );
@@ -526,6 +921,55 @@ BEGIN
 END
 $apply_permissions$;
 COMMENT ON PROCEDURE etl.apply_permissions() IS 'Brings owners and permissions in line with etl.access_schema, etl.permission and etl.definer_routine.';
+
+/*
+Trigger: the procedure that alerts are handed to works with the rights of who named it. A run works with those of the owner of the warehouse, who has no
+business in the schemas of others, and its caller may be anybody.
+Writes:  audit._call_hook, where the writer may create it; otherwise the hook is called with the rights of the owner.
+*/
+CREATE OR REPLACE FUNCTION etl._bind_hook()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_bind_hook$
+DECLARE
+    v_role name;
+    v_call text;
+BEGIN
+    IF NOT has_schema_privilege('audit', 'CREATE') THEN
+        RETURN NULL;
+    END IF;
+    DROP FUNCTION IF EXISTS audit._call_hook(text, text, jsonb);
+    BEGIN
+        v_call := replace(replace(replace(etl._hook_call(NEW.value), '$1::text', 'p_kind'), '$2::text', 'p_message'), '$3::jsonb', 'p_details');
+    EXCEPTION
+        WHEN OTHERS THEN
+            RETURN NULL;
+    END;
+    EXECUTE format(
+        'CREATE FUNCTION audit._call_hook(p_kind text, p_message text, p_details jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER'
+        ' SET search_path = pg_catalog, pg_temp AS %L',
+        format('BEGIN %s; END', v_call)
+    );
+    EXECUTE format('COMMENT ON FUNCTION audit._call_hook(text, text, jsonb) IS %L', NEW.value);
+    REVOKE ALL ON FUNCTION audit._call_hook(text, text, jsonb) FROM PUBLIC;
+    FOR v_role IN
+        SELECT DISTINCT l.role_name
+        FROM etl.access_schema AS s
+        JOIN etl.access_level AS l ON l.level = s.owner_level
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION audit._call_hook(text, text, jsonb) TO %I', v_role);
+    END LOOP;
+    RETURN NULL;
+END
+$_bind_hook$;
+COMMENT ON FUNCTION etl._bind_hook() IS 'Trigger: the procedure that alerts are handed to works with the rights of who named it.';
+
+CREATE OR REPLACE TRIGGER bind_hook
+    AFTER INSERT OR UPDATE OF value ON etl.setting
+    FOR EACH ROW
+    WHEN (NEW.value_type = 'procedure')
+    EXECUTE FUNCTION etl._bind_hook();
 
 /*
 Trigger: keeps values of rows out of the history of runs, which auditors read too. PostgreSQL quotes them in errors of the data:

@@ -4,14 +4,25 @@
 --
 -- Rows of your own go beside these with etl.permission.origin = 'own', which is the default.
 
-INSERT INTO etl.access_level (level, role_name, is_for_people, description)
+-- Limits are set for a level that is new; later they are yours: UPDATE etl.access_level, then CALL etl.apply_permissions().
+INSERT INTO etl.access_level (level, role_name, is_for_people, description, connection_limit, statement_timeout, idle_timeout, temporary_space)
 VALUES
-    ('analyst', 'oceanrecords_analyst', true, 'Reads the stars in schema analysis: personal data masked, only the rows that the login may see.'),
-    ('application', 'oceanrecords_application', false, 'Works with the operational system; does not delete its history.'),
-    ('auditor', 'oceanrecords_auditor', true, 'Reads control tables and logs, without personal data.'),
-    ('business', 'oceanrecords_business', true, 'Reads the key figures in schema kpi.'),
-    ('etl', 'oceanrecords_etl', false, 'Owns and runs the warehouse.'),
-    ('steward', 'oceanrecords_steward', true, 'Sees personal data, looks after queue, quarantine and repairs, forgets.')
+    (
+        'analyst', 'oceanrecords_analyst', true, 'Reads the stars in schema analysis: personal data masked, only the rows that the login may see.',
+        10, '10 minutes', '10 minutes', 8589934592
+    ),
+    (
+        'application', 'oceanrecords_application', false, 'Works with the operational system; does not delete its history.',
+        40, NULL, '5 minutes', NULL
+    ),
+    ('auditor', 'oceanrecords_auditor', true, 'Reads control tables and logs, without personal data.', 5, '5 minutes', '10 minutes', 1073741824),
+    ('business', 'oceanrecords_business', true, 'Reads the key figures in schema kpi.', 15, '2 minutes', '5 minutes', 4294967296),
+    ('etl', 'oceanrecords_etl', false, 'Runs the loads; defines and changes nothing.', NULL, NULL, NULL, NULL),
+    ('owner', 'oceanrecords_owner', false, 'Owns the warehouse and executes all that its catalog says; given to no login.', NULL, NULL, NULL, NULL),
+    (
+        'steward', 'oceanrecords_steward', true, 'Sees personal data, looks after queue, quarantine and repairs, forgets.',
+        10, NULL, '10 minutes', 8589934592
+    )
 ON CONFLICT (level) DO UPDATE
 SET role_name = excluded.role_name,
     is_for_people = excluded.is_for_people,
@@ -21,18 +32,18 @@ WHERE (etl.access_level.role_name, etl.access_level.is_for_people, etl.access_le
 
 INSERT INTO etl.access_schema (schema_name, owner_level)
 VALUES
-    ('analysis', 'etl'),
+    ('analysis', 'owner'),
     ('audit', NULL),
-    ('compiled', 'etl'),
-    ('delta', 'etl'),
-    ('dwh', 'etl'),
-    ('etl', 'etl'),
-    ('kpi', 'etl'),
+    ('compiled', 'owner'),
+    ('delta', 'owner'),
+    ('dwh', 'owner'),
+    ('etl', 'owner'),
+    ('kpi', 'owner'),
     -- The contract is made by who looks after the operational system; the loads need no more than to read it.
     ('source', NULL),
     ('source_local', NULL),
-    ('stage', 'etl'),
-    ('work', 'etl'),
+    ('stage', 'owner'),
+    ('work', 'owner'),
     ('yoyo', NULL)
 ON CONFLICT (schema_name) DO UPDATE
 SET owner_level = excluded.owner_level
@@ -47,28 +58,28 @@ SELECT l.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.co
 FROM (
     VALUES
         -- The database, and what extensions bring: nothing is for everybody. Only the loads make temporary tables. ---------------
-        ('{analyst,application,auditor,business,etl,steward}', 'database', '', '{*}', '{CONNECT}', NULL),
-        ('{etl}', 'database', '', '{*}', '{TEMPORARY}', NULL),
-        ('{etl}', 'extension', 'btree_gist', '{*}', '{}', NULL),
-        ('{etl}', 'extension', 'postgres_fdw', '{*}', '{}', NULL),
+        ('{analyst,application,auditor,business,etl,owner,steward}', 'database', '', '{*}', '{CONNECT}', NULL),
+        ('{owner}', 'database', '', '{*}', '{TEMPORARY}', NULL),
+        ('{owner}', 'extension', 'btree_gist', '{*}', '{}', NULL),
+        ('{owner}', 'extension', 'postgres_fdw', '{*}', '{}', NULL),
 
         -- Schemas -----------------------------------------------------------------------------------------------------
         ('{analyst}', 'schema', 'analysis', '{analysis}', '{USAGE}', NULL),
-        ('{auditor,steward}', 'schema', 'etl', '{etl}', '{USAGE}', NULL),
-        ('{auditor,etl}', 'schema', 'audit', '{audit}', '{USAGE}', NULL),
-        ('{etl}', 'schema', 'compiled', '{compiled}', '{USAGE}', NULL),
+        ('{owner}', 'schema', 'compiled', '{compiled}', '{USAGE}', NULL),
+        ('{auditor,etl,steward}', 'schema', 'etl', '{etl}', '{USAGE}', NULL),
+        ('{auditor,owner}', 'schema', 'audit', '{audit}', '{USAGE}', NULL),
         ('{business,steward}', 'schema', 'kpi', '{kpi}', '{USAGE}', NULL),
-        ('{etl,steward}', 'schema', 'source', '{source}', '{USAGE}', NULL),
-        ('{etl}', 'schema', 'source_local', '{source_local}', '{USAGE}', NULL),
-        ('{etl}', 'schema', 'yoyo', '{yoyo}', '{}', NULL),
+        ('{owner,steward}', 'schema', 'source', '{source}', '{USAGE}', NULL),
+        ('{owner}', 'schema', 'source_local', '{source_local}', '{USAGE}', NULL),
+        ('{owner}', 'schema', 'yoyo', '{yoyo}', '{}', NULL),
         ('{steward}', 'schema', 'delta', '{delta}', '{USAGE}', NULL),
         ('{steward}', 'schema', 'dwh', '{dwh}', '{USAGE}', NULL),
         ('{steward}', 'schema', 'stage', '{stage}', '{USAGE}', NULL),
         ('{steward}', 'schema', 'work', '{work}', '{USAGE}', NULL),
 
         -- The layers that the engine builds ---------------------------------------------------------------------------
-        ('{etl,steward}', 'relation', 'source', '{*}', '{SELECT}', NULL),
-        ('{etl}', 'relation', 'source_local', '{*}', '{SELECT}', NULL),
+        ('{owner,steward}', 'relation', 'source', '{*}', '{SELECT}', NULL),
+        ('{owner}', 'relation', 'source_local', '{*}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'delta', '{*}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'stage', '{*}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'work', '{*}', '{SELECT}', NULL),
@@ -78,13 +89,13 @@ FROM (
 
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
-            '{auditor,steward}', 'relation', 'etl',
+            '{auditor,etl,steward}', 'relation', 'etl',
             '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,quality_check,schedule,setting,source_table,'
             || 'task,task_edge}',
             '{SELECT}', NULL
         ),
         (
-            '{auditor,steward}', 'relation', 'etl',
+            '{auditor,etl,steward}', 'relation', 'etl',
             '{alert,batch,declaration,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
             || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
@@ -94,52 +105,92 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
         ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,accepted_at,accepted_by,quarantined_at,tried_at,run_id}'),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
-        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,country_access,definer_routine,permission,user_account}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{access_flaw,access_object,permission_gap,user_status}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{forgetting_reach,forgotten_row,forgotten_subject,personal_column,personal_object}', '{SELECT}', NULL),
-        ('{etl}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
+        ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
         ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
-        ('{etl}', 'relation', 'audit', '{act}', '{SELECT,INSERT}', NULL),
-        ('{etl}', 'routine', 'audit', '{_refuse_change,_sign}', '{}', NULL),
-        ('{etl}', 'relation', 'yoyo', '{*}', '{}', NULL),
+        ('{owner}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
+        ('{owner}', 'routine', 'audit', '{_refuse_change,_sign}', '{}', NULL),
+        ('{owner}', 'routine', 'audit', '{_call_hook,note}', '{EXECUTE}', NULL),
+        ('{auditor}', 'routine', 'audit', '{_hash,verify}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'audit', '{_analyze}', '{EXECUTE}', NULL),
+        ('{owner}', 'relation', 'yoyo', '{*}', '{}', NULL),
 
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
-        ('{auditor,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status,run_status,task_status,watermark_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
-        ('{auditor,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
+        (
+            '{auditor,etl}', 'relation', 'etl', '{check_status}', '{SELECT}',
+            '{check_name,severity,description,run_every,is_enabled,status,violations,checked_at,seconds,message,run_id}'
+        ),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
         -- It looks into schemas that auditors have no right to use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
-        ('{etl}', 'relation', 'etl', '{source_connection,_source_*}', '{}', NULL),
+        ('{owner}', 'relation', 'etl', '{source_connection,_source_*}', '{}', NULL),
 
         -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
-        ('{etl}', 'routine', 'etl', '{_*}', '{}', NULL),
-        ('{etl}', 'routine', 'compiled', '{*}', '{}', NULL),
-        ('{etl}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
-        ('{etl}', 'routine', 'etl', '{build,run,scheduled_run,start_run,work}', '{}', NULL),
-        ('{etl}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
-        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{}', NULL),
-        ('{etl}', 'routine', 'etl', '{aggregate_differences,newer_keys,run_checks}', '{}', NULL),
-        ('{etl}', 'routine', 'etl', '{apply_permissions}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{_*}', '{}', NULL),
+        ('{owner}', 'routine', 'compiled', '{*}', '{}', NULL),
+        ('{owner}', 'routine', 'dwh', '{extend_calendar}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
+        ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{reconcile,_reconcile,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
+        -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
+        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
+        ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
+        ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
-        ('{etl}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
-        ('{auditor,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by a function that a view calls.
-        ('{steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
+        ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_reconcile}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{forget}', '{EXECUTE}', NULL)
+        ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
 CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 
+-- Everything that executes text of the catalog, or touches what the loads write, does so with the rights of the owner, whoever calls it. A
+-- definer cannot SET ROLE, so there is no way back to the rights of its caller, who may be a superuser.
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)
 VALUES
+    ('etl', '_await_progress', 'A worker waits for the task of another one.'),
+    ('etl', '_begin_transaction', 'A worker begins a transaction with the rights of the owner, neither more nor less.'),
+    ('etl', '_discharge', 'A worker signs off with the rights of the owner, neither more nor less.'),
+    ('etl', '_enlist', 'A worker signs on with the rights of the owner, neither more nor less.'),
+    ('etl', '_hold_tasks', 'A worker locks its tasks with the rights of the owner, neither more nor less.'),
+    ('etl', '_claim', 'A worker claims tasks with the rights of the owner, neither more nor less.'),
+    ('etl', '_end_batch', 'A worker ends a batch with the rights of the owner, neither more nor less.'),
+    ('etl', '_end_run', 'A worker ends a run, and raises its alerts, with the rights of the owner, neither more nor less.'),
+    ('etl', '_inherited_sensitivity', 'An auditor learns what a column may be derived from without the right to look into the layers.'),
+    ('etl', '_note_outcomes', 'A worker notes outcomes with the rights of the owner, neither more nor less.'),
+    ('etl', '_perform', 'A worker executes a task, thus text of the catalog, with the rights of the owner, neither more nor less.'),
+    ('etl', '_scheduled_start', 'The scheduler starts a run with the rights of the owner, neither more nor less.'),
+    ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with the rights of the owner, neither more nor less.'),
+    ('etl', 'start_run', 'A run is started with the rights of the owner, neither more nor less.'),
     ('etl', '_reconcile', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('audit', 'note', 'The owner of the warehouse adds to the audit trail without the right to write it.'),
+    ('audit', '_analyze', 'Forgetting makes the statistics of operational tables anew without owning them.'),
+    ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),
     ('etl', 'forget', 'A steward forgets a person without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
+    ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
     ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
     ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),

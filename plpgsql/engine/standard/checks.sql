@@ -52,3 +52,16 @@ FROM etl.aggregate_differences() AS d$sql$,
     '7 days',
     NULL
 );
+
+SELECT etl.define_check(
+    'permissions_as_declared',
+    'warn',
+    'No role has privileges that are not declared, and the sensitivity of every column is declared.',
+    $sql$SELECT 'privilege' AS kind, g.grantee AS role, format('%s on %s %s.%s', g.privilege, g.object_kind, g.schema_name, g.object_name) AS found
+FROM etl.direct_grant AS g
+UNION ALL
+SELECT p.object_kind, NULL, format('%s.%s', p.schema_name, p.object_name)
+FROM etl.permission_gap AS p
+WHERE p.object_kind = 'column'$sql$,
+    '1 day'
+);

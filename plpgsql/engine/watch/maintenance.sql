@@ -120,6 +120,7 @@ BEGIN
         v_deleted := v_deleted || jsonb_build_object(r_statement.title, v_rows);
         r_result.rows_deleted := r_result.rows_deleted + v_rows;
     END LOOP;
+    v_deleted := v_deleted || jsonb_build_object('personal data of deleted rows', etl._erase_expired());
     INSERT INTO etl.maintenance (run_id, deleted)
     VALUES (p_run_id, v_deleted);
     RETURN r_result;

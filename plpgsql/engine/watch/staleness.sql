@@ -78,7 +78,7 @@ BEGIN
         RETURN;
     END IF;
     BEGIN
-        EXECUTE etl._hook_call(r_alert.hook) USING p_kind, p_message, p_details;
+        EXECUTE etl._bound_hook_call(r_alert.hook) USING p_kind, p_message, p_details;
     EXCEPTION
         -- Whatever the hook does, also a time-out or a cancellation in it, the run goes on.
         WHEN query_canceled OR assert_failure OR OTHERS THEN
@@ -131,6 +131,27 @@ $_alert_if_stale$;
 COMMENT ON FUNCTION etl._alert_if_stale() IS 'Raises an alert when the warehouse is older than promised.';
 
 /*
+Rows that a run has left out: it put them into quarantine, or tried them again in vain, nobody has accepted them, and they are more than the
+setting quarantine_tolerated allows.
+Parameters: p_run_id, the run.
+Returns:    objects and numbers.
+*/
+CREATE OR REPLACE FUNCTION etl._left_out(p_run_id bigint)
+RETURNS TABLE (object name, row_count bigint)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_left_out$
+    SELECT q.object, count(*)
+    FROM etl.quarantine AS q
+    WHERE q.run_id = p_run_id
+        AND q.accepted_at IS NULL
+    GROUP BY q.object
+    HAVING count(*) > etl.get_setting('quarantine_tolerated')::bigint
+$_left_out$;
+COMMENT ON FUNCTION etl._left_out(bigint) IS 'Rows that a run has left out and nobody has accepted, by object.';
+
+/*
 Raises an alert for a run that did not end well.
 Parameters: p_run, the run.
 Writes:     as etl._alert.
@@ -156,12 +177,19 @@ BEGIN
         AND t.status <> 'succeeded';
     PERFORM etl._alert(
         'run',
-        format('Run %s ended %s: %s.', p_run.run_id, p_run.status, (
-            SELECT string_agg(format('%s %s', o.value ->> 'task', o.value ->> 'status'), ', ' ORDER BY o.position)
-            FROM jsonb_array_elements(v_tasks) WITH ORDINALITY AS o (value, position)
-            WHERE o.position <= 5
-        ) || CASE WHEN jsonb_array_length(v_tasks) > 5 THEN format(' and %s more', jsonb_array_length(v_tasks) - 5) ELSE '' END),
-        jsonb_build_object('run_id', p_run.run_id, 'status', p_run.status, 'tasks', v_tasks)
+        format('Run %s ended %s: %s.', p_run.run_id, p_run.status, concat_ws(
+            '; ',
+            (
+                SELECT string_agg(format('%s %s', o.value ->> 'task', o.value ->> 'status'), ', ' ORDER BY o.position)
+                FROM jsonb_array_elements(v_tasks) WITH ORDINALITY AS o (value, position)
+                WHERE o.position <= 5
+            ) || CASE WHEN jsonb_array_length(v_tasks) > 5 THEN format(' and %s more', jsonb_array_length(v_tasks) - 5) ELSE '' END,
+            (SELECT 'in quarantine: ' || string_agg(format('%s of %s', o.row_count, o.object), ', ' ORDER BY o.object) FROM etl._left_out(p_run.run_id) AS o)
+        )),
+        jsonb_build_object('run_id', p_run.run_id, 'status', p_run.status, 'tasks', v_tasks, 'quarantined', (
+            SELECT coalesce(jsonb_object_agg(o.object, o.row_count), '{}')
+            FROM etl._left_out(p_run.run_id) AS o
+        ))
     );
 END
 $_alert_run$;

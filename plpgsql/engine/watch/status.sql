@@ -193,7 +193,8 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason
+    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason,
+    count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
 FROM etl.quarantine AS q
 GROUP BY q.object;
 COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
@@ -202,6 +203,7 @@ COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
 COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
 /*
 The SQL that the task of an object runs, in its order.
@@ -227,17 +229,20 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
-            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
-            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
-            WHERE r_task.kind = c.kind
-            UNION ALL
             (
-                SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)
+                SELECT 'compiled.' || p.proname AS title, pg_get_functiondef(p.oid) AS statement
                 FROM pg_proc AS p
-                WHERE r_task.kind IN ('dimension', 'fact', 'aggregate')
-                    AND p.pronamespace = 'compiled'::regnamespace
-                    AND p.proname IN ('load_' || r_task.object, 'plan_' || r_task.object, 'contribute_' || r_task.object)
+                WHERE p.pronamespace = 'compiled'::regnamespace
+                    AND p.proname = ANY (ARRAY(
+                        SELECT c.prefix || r_task.object
+                        FROM (
+                            VALUES
+                                ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_'), ('dimension', 'load_'),
+                                ('dimension', 'plan_'), ('fact', 'load_'), ('fact', 'plan_'), ('fact', 'contribute_'), ('aggregate', 'load_'),
+                                ('aggregate', 'contribute_')
+                        ) AS c (kind, prefix)
+                        WHERE c.kind = r_task.kind
+                    ))
                 ORDER BY p.proname LIKE 'load%' DESC, p.proname LIKE 'plan%' DESC
             )
             UNION ALL

@@ -441,7 +441,7 @@ Errors:     ET045 unknown kind, ET046 no key of it, ET047 nothing there.
 CREATE OR REPLACE FUNCTION etl.trace(p_kind text, p_key text[], p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
 LANGUAGE plpgsql
-STABLE
+VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $trace$
 DECLARE
@@ -464,6 +464,10 @@ BEGIN
     SELECT *
     INTO r_target
     FROM etl._trace_target(p_kind, p_key);
+    IF current_setting('transaction_read_only') = 'off' THEN
+        -- It shows personal data in every layer.
+        PERFORM etl._audit('traced', format('%s %s', p_kind, array_to_string(p_key, ' ')));
+    END IF;
     FOR r_object IN
         SELECT
             NULL::name AS object,

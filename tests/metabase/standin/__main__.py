@@ -11,6 +11,7 @@ import shlex
 import threading
 
 from tests.metabase.standin import Standin, State
+from tests.metabase.standin.state import NEWEST
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=3001)
     parser.add_argument("--dsn", default=os.environ.get("OCEANRECORDS_DSN"), help="the warehouse")
-    parser.add_argument("--version-tag", default="v0.58.4")
+    parser.add_argument("--version-tag", default=NEWEST)
     parser.add_argument("--sync-seconds", type=float, default=1.0)
     arguments = parser.parse_args()
     state = State(version=arguments.version_tag, sync_seconds=arguments.sync_seconds)

@@ -19,7 +19,7 @@ class Request:
     """A request that was answered.
 
     Attributes:
-        method: GET, POST or PUT.
+        method: GET, POST, PUT or DELETE.
         path: without the query.
         status: of the answer; 0 when the connection was cut.
         body: what was sent.
@@ -98,7 +98,8 @@ class Standin:
                 self.requests.append(Request(method, path, 0, body))
                 raise _CutError
             try:
-                status, answer = 200, self._route(method, path, query, headers, body)
+                answer = self._route(method, path, query, headers, body)
+                status = 204 if answer is None else 200
             except RefusedError as refusal:
                 status, answer = refusal.status, refusal.body
             except Exception as error:  # as a server does: say something, and go on
@@ -114,11 +115,13 @@ class Standin:
             case "GET", "api/health":
                 return state.health()
             case "GET", "api/session/properties":
-                return state.properties()
+                return state.properties(state.user(headers))
             case "POST", "api/session":
                 return state.log_in(body or {})
             case "POST", "api/setup":
                 return state.set_up(body or {})
+            case "DELETE", "api/session":
+                return state.log_out(headers)
         user = state.user(headers)
         if user is None:
             raise RefusedError(401, "Unauthenticated")
@@ -129,13 +132,16 @@ class Standin:
         if (method, path) == ("GET", "api/user/current"):
             return {"id": user.id, "email": user.email, "is_superuser": user.is_superuser}
         if (method, path) == ("POST", "api/dataset"):
-            state.may_query(user, body["database"])
+            state.may_query(user, body)
             return state.run_query(body)
         if (method, path) == ("GET", "api/collection"):
             return state.list_collections(user, archived=query.get("archived") == "true")
-        found = re.fullmatch(r"api/card/([\w-]+)(/query)?", path)
+        if (method, path) == ("GET", "api/card"):
+            rows = state.list_cards(str(query.get("f", "all")))
+            return [row for row in rows if state._right(user, row["collection_id"]) != "none"]
+        found = re.fullmatch(r"api/card/([\w-]+)(?:/(query|copy))?", path)
         if found:
-            return self._card(user, method, found[1], bool(found[2]), body)
+            return self._card(user, method, found[1], found[2], body)
         if method == "GET":
             found = re.fullmatch(r"api/(collection|dashboard)/(\d+)(/items)?", path)
             if found:
@@ -154,21 +160,34 @@ class Standin:
             raise RefusedError(403, "You don't have permissions to do that.")
         return self._route_for_administrator(user, method, path, query, body)
 
-    def _card(self, user: User, method: str, reference: str, run: bool, body: Json) -> Json:
+    def _card(
+        self, user: User, method: str, reference: str, action: str | None, body: Json
+    ) -> Json:
         state = self.state
         row = state.get_card(reference)
-        state.may(user, "write" if method == "PUT" else "read", row["collection_id"])
-        if method == "POST" and run:
-            return state.run_card(reference, body or {})
-        if method == "PUT":
-            return state.update_card(reference, body)
-        return row
+        writes = method == "PUT" or action == "copy"
+        state.may(user, "write" if writes else "read", row["collection_id"])
+        match method, action:
+            case "POST", "query":
+                state.may_view(user, row.get("database_id"))
+                return state.run_card(reference, body or {})
+            case "POST", "copy":
+                return state.copy_card(reference)
+            case "PUT", None:
+                return state.update_card(reference, body)
+            case "GET", None:
+                return row
+        raise RefusedError(404, "API endpoint does not exist.")
 
     def _route_for_administrator(
         self, user: User, method: str, path: str, query: Row, body: Json
     ) -> Json:
         state = self.state
         number = int(found[1]) if (found := re.search(r"/(\d+)", path)) else 0
+
+        def asked(key: str) -> bool:
+            return query.get(key) == "true"
+
         match method, re.sub(r"/\d+", "/ID", path):
             case "GET", "api/database":
                 return state.list_databases(user)
@@ -180,6 +199,14 @@ class Standin:
                 return state.update_database(number, body)
             case "POST", "api/database/ID/sync_schema":
                 return state.sync(number)
+            case "GET", "api/database/ID/metadata":
+                return state.get_metadata(number, hidden=asked("include_hidden"))
+            case "PUT", "api/table/ID":
+                return state.update_table(number, body)
+            case "PUT", "api/field/ID":
+                return state.update_field(number, body)
+            case "PUT", "api/setting/anon-tracking-enabled":
+                return state.change_setting("anon-tracking-enabled", body)
             case "POST", "api/collection":
                 return state.create_collection(body)
             case "PUT", "api/collection/ID":
@@ -191,11 +218,29 @@ class Standin:
             case "POST", "api/card":
                 return state.create_card(body)
             case "GET", "api/dashboard":
-                return state.archived_dashboards()
+                return state.list_dashboards(str(query.get("f", "all")))
+            case "POST", "api/dashboard/ID/copy":
+                return state.copy_dashboard(number, body or {})
             case "POST", "api/dashboard":
                 return state.create_dashboard(body)
             case "PUT", "api/dashboard/ID":
                 return state.update_dashboard(number, body)
+            case "GET", "api/pulse":
+                dashboard = int(query["dashboard_id"]) if "dashboard_id" in query else None
+                return state.list_pulses(dashboard, archived=asked("archived"))
+            case "POST", "api/pulse":
+                return state.create_pulse(user, body)
+            case "PUT", "api/pulse/ID":
+                return state.update_pulse(number, body)
+            case "GET", "api/notification":
+                card = int(query["card_id"]) if "card_id" in query else None
+                return state.list_notifications(card, inactive=asked("include_inactive"))
+            case "GET", "api/notification/ID":
+                return state.get_notification(number)
+            case "POST", "api/notification":
+                return state.create_notification(user, body)
+            case "PUT", "api/notification/ID":
+                return state.update_notification(number, body)
             case "GET", "api/permissions/group":
                 return state.list_groups()
             case "POST", "api/permissions/group":
@@ -225,6 +270,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._serve()
 
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def log_message(self, *_: Any) -> None:
         """Be silent."""
 
@@ -245,7 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
         except _CutError:
             self.close_connection = True
             return
-        if isinstance(answer, str):
+        if answer is None:
+            self._send(status, b"", {})
+        elif isinstance(answer, str):
             self._send(status, answer.encode(), {"Content-Type": "text/plain"})
         else:
             self._send(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})

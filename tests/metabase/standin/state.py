@@ -1,4 +1,9 @@
-"""What the stand-in keeps, and how it answers each address."""
+"""What the stand-in keeps, and how it answers each address.
+
+Behaviour that was read in Metabase's source names the file there. Unless another version is named,
+the file was read on Metabase's main branch after 0.64, which became 0.65; all paths begin with
+`src/metabase/`.
+"""
 
 from __future__ import annotations
 
@@ -14,113 +19,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tests.metabase.standin import schemas
+
 Json = Any
 Row = dict[str, Any]
 
 ALL_USERS, ADMINISTRATORS = 1, 2
+TRASH = 13
+NEWEST = "v0.65.4"
 _SECRET = "**MetabasePass**"
 _NANO_ID = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz-"
 
-# The keys that each address knows, from its schema in Metabase's source.
-_CARD = {
-    "name",
-    "type",
-    "dataset_query",
-    "parameters",
-    "parameter_mappings",
-    "description",
-    "display",
-    "visualization_settings",
-    "collection_id",
-    "collection_position",
-    "result_metadata",
-    "cache_ttl",
-    "dashboard_id",
-    "dashboard_tab_id",
-}
-_KNOWN = {
-    "POST card": _CARD | {"entity_id", "size", "source_card_id"},
-    "PUT card": _CARD | {"archived", "enable_embedding", "embedding_params", "collection_preview"},
-    "POST collection": {"name", "description", "parent_id", "namespace", "authority_level"},
-    "PUT collection": {"name", "description", "archived", "parent_id", "authority_level"},
-    "POST dashboard": {
-        "name",
-        "description",
-        "parameters",
-        "cache_ttl",
-        "collection_id",
-        "collection_position",
-        "dashcards",
-        "tabs",
-    },
-    "PUT dashboard": {
-        "name",
-        "description",
-        "archived",
-        "caveats",
-        "parameters",
-        "width",
-        "auto_apply_filters",
-        "cache_ttl",
-        "collection_id",
-        "collection_position",
-        "dashcards",
-        "tabs",
-    },
-    "dashcard": {
-        "id",
-        "size_x",
-        "size_y",
-        "row",
-        "col",
-        "card_id",
-        "action_id",
-        "dashboard_tab_id",
-        "parameter_mappings",
-        "visualization_settings",
-        "inline_parameters",
-        "series",
-    },
-    "POST database": {
-        "name",
-        "engine",
-        "details",
-        "is_full_sync",
-        "is_on_demand",
-        "schedules",
-        "auto_run_queries",
-        "cache_ttl",
-        "connection_source",
-    },
-    "PUT database": {
-        "name",
-        "engine",
-        "details",
-        "is_full_sync",
-        "is_on_demand",
-        "description",
-        "schedules",
-        "auto_run_queries",
-        "cache_ttl",
-        "settings",
-    },
-    "template-tag": {"id", "name", "display-name", "type", "default", "required", "widget-type"},
-    "parameter": {
-        "id",
-        "name",
-        "slug",
-        "type",
-        "sectionId",
-        "target",
-        "default",
-        "required",
-        "values_query_type",
-        "values_source_type",
-        "values_source_config",
-        "filteringParameters",
-    },
-}
-_PARAMETER_TYPES = {"date/single", "category", "string/=", "number/=", "id", "date/all-options"}
+# permissions_rest/data_permissions/graph.clj, `ellide?`: the least permissive value is left out.
+_LEAST = {"view-data": "blocked", "create-queries": "no"}
 
 
 class RefusedError(Exception):
@@ -153,29 +64,36 @@ class State:
     """All that a server remembers.
 
     Attributes:
-        version: what it calls itself.
+        version: what it calls itself; v1 is the Enterprise edition.
         sync_seconds: how long reading a database takes.
-        refuses_unknown_keys: answer 400 to them, instead of dropping them.
-        gives_own_entity_ids: do not take the entity id that is sent.
+        refuses_unknown_keys: answer 400 to them, as the newest servers do, instead of dropping them.
+        speaks_tls: what the first try of a connection, with encryption, comes to; None tries it.
+        sends_mail: whether an e-mail server is configured.
         forgets: keys of cards that it drops without a word.
         before_graph: called before a graph is written; a test changes it there, to be faster.
     """
 
-    version: str = "v0.58.4"
+    version: str = NEWEST
     sync_seconds: float = 0.05
-    refuses_unknown_keys: bool = False
-    gives_own_entity_ids: bool = False
+    refuses_unknown_keys: bool = True
+    speaks_tls: bool | None = None
+    sends_mail: bool = True
     forgets: set[str] = field(default_factory=set)
     before_graph: Callable[[], None] | None = None
     starting_seconds: float = 0.0
     setup_token: str | None = field(default_factory=lambda: str(uuid.uuid4()))
+    settings: Row = field(default_factory=lambda: {"anon-tracking-enabled": True})
     users: list[User] = field(default_factory=list)
     keys: dict[str, User] = field(default_factory=dict)
     sessions: dict[str, User] = field(default_factory=dict)
     databases: dict[int, Row] = field(default_factory=dict)
+    tables: dict[int, Row] = field(default_factory=dict)
+    fields: dict[int, Row] = field(default_factory=dict)
     collections: dict[int, Row] = field(default_factory=dict)
     cards: dict[int, Row] = field(default_factory=dict)
     dashboards: dict[int, Row] = field(default_factory=dict)
+    pulses: dict[int, Row] = field(default_factory=dict)
+    notifications: dict[int, Row] = field(default_factory=dict)
     groups: dict[int, str] = field(
         default_factory=lambda: {ALL_USERS: "All Users", ADMINISTRATORS: "Administrators"}
     )
@@ -187,6 +105,15 @@ class State:
     collection_revision: int = 1
     last_id: int = 100
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def major(self) -> int:
+        found = re.match(r"v[01]\.(\d+)", self.version)
+        return int(found[1]) if found else 99
+
+    @property
+    def is_enterprise(self) -> bool:
+        return self.version.startswith("v1.")
 
     # -- what a test or a person at the console does ----------------------------------------------
 
@@ -211,47 +138,56 @@ class State:
     def essence(self) -> Json:
         """Return all that a person could see, without numbers that depend on the order of doing."""
 
-        def named(rows: dict[int, Row]) -> dict[int, str]:
+        def named(rows: dict[int, Row]) -> dict[Any, str]:
             return {number: row["name"] for number, row in rows.items()}
 
-        cards, collections = named(self.cards), named(self.collections)
-        databases = named(self.databases)
+        collections, databases = named(self.collections), named(self.databases)
+        fields = {
+            number: f"{self.tables[row['table_id']]['name']}.{row['name']}"
+            for number, row in self.fields.items()
+        }
+        names = {
+            "card_id": named(self.cards),
+            "source-card": named(self.cards),
+            "collection_id": collections,
+            "database": databases,
+            "database_id": databases,
+            "db_id": databases,
+            "targetId": named(self.dashboards),
+            "table_id": named(self.tables),
+            "source-table": named(self.tables),
+            "fk_target_field_id": fields,
+        }
+        dropped = {"id", "creator_id", "dashboard_id", "synced_at", "entity_id", "stale", "cards"}
 
         def renamed(value: Json, key: str = "") -> Json:
             if isinstance(value, dict):
                 return {
                     inner: renamed(one, inner)
                     for inner, one in sorted(value.items())
-                    if inner not in ("id", "creator_id", "dashboard_id", "updated", "synced_at")
+                    if inner not in dropped or (inner == "id" and isinstance(one, str))
                 }
             if isinstance(value, list):
                 return [renamed(one) for one in value]
-            if key == "card_id":
-                return cards.get(value, value)
-            if key == "collection_id":
-                return collections.get(value, value)
-            if key in ("database", "database_id"):
-                return databases.get(value, value)
-            return value
+            return names[key].get(value, value) if key in names else value
 
         def rows(things: dict[int, Row]) -> list[Json]:
-            shown = [renamed(row) for row in things.values()]
-            if things is not self.cards:
-                for row in shown:
-                    row.pop("entity_id", None)
-            return sorted(shown, key=lambda row: row["name"])
+            return sorted((renamed(row) for row in things.values()), key=repr)
 
         dashboards = rows(self.dashboards)
         for row in dashboards:
             row["dashcards"].sort(key=lambda tile: (tile["row"], tile["col"]))
-            for tile in row["dashcards"]:
-                del tile["entity_id"]
         return {
             "users": sorted((one.email, one.is_superuser) for one in self.users),
+            "settings": dict(sorted(self.settings.items())),
             "databases": rows(self.databases),
+            "tables": rows(self.tables),
+            "fields": rows(self.fields),
             "collections": rows(self.collections),
             "cards": rows(self.cards),
             "dashboards": dashboards,
+            "pulses": rows(self.pulses),
+            "notifications": rows(self.notifications),
             "groups": sorted(self.groups.values()),
             "data": {
                 self.groups[group]: {databases[number]: rights for number, rights in each.items()}
@@ -284,14 +220,20 @@ class State:
             raise RefusedError(503, {"status": "initializing", "progress": 0.3})
         return {"status": "ok"}
 
-    def properties(self) -> Json:
-        return {
+    def properties(self, user: User | None) -> Json:
+        # session/api.clj, GET /properties: what the user may read. appearance/settings.clj: the
+        # site's name has `:visibility :settings-manager`; the others here are public.
+        shown = {
             "setup-token": self.setup_token,
             "has-user-setup": bool(self.users),
             "version": {"tag": self.version, "hash": "0000000", "branch": "stand-in"},
-            "site-name": "Stand-in",
+            "anon-tracking-enabled": self.settings["anon-tracking-enabled"],
+            "email-configured?": self.sends_mail,
             "engines": {"postgres": {"driver-name": "PostgreSQL"}},
         }
+        if user and user.is_superuser:
+            shown["site-name"] = self.settings.get("site-name", "Metabase")
+        return shown
 
     def log_in(self, body: Row) -> Json:
         for user in self.users:
@@ -299,12 +241,20 @@ class State:
                 return {"id": self._open(user)}
         raise RefusedError(401, {"errors": {"password": "did not match stored password"}})
 
+    def log_out(self, headers: Json) -> Json:
+        # session/api.clj, DELETE /: 404 for a session that there is not, otherwise 204.
+        if self.sessions.pop(headers.get("X-Metabase-Session") or "", None) is None:
+            raise RefusedError(404, "Not found.")
+        return None
+
     def _open(self, user: User) -> str:
         session = str(uuid.uuid4())
         self.sessions[session] = user
         return session
 
     def set_up(self, body: Row) -> Json:
+        # setup_rest/api.clj: only for the first user; `setup-set-settings!` calls
+        # `(analytics/anon-tracking-enabled! true)` whatever `allow_tracking` asks for.
         if self.users:
             raise RefusedError(
                 403,
@@ -324,7 +274,13 @@ class State:
             raise RefusedError(
                 400, {"errors": {"prefs": {"site_name": "must be a non-blank string."}}}
             )
+        self.settings |= {"anon-tracking-enabled": True, "site-name": body["prefs"]["site_name"]}
         return {"id": self._open(self.add_user(user["email"], user["password"], superuser=True))}
+
+    def change_setting(self, key: str, body: Row) -> Json:
+        # settings_rest/api.clj, PUT /:key: {"value": …}, answered with 204.
+        self.settings[key] = body["value"]
+        return None
 
     # -- databases --------------------------------------------------------------------------------
 
@@ -336,11 +292,30 @@ class State:
         row = self._existing(self.databases, number)
         shown = self._shown_database(row)
         if tables:
-            shown["tables"] = self._tables(row)
+            shown["tables"] = self._tables(row, hidden=False)
+        return shown
+
+    def get_metadata(self, number: int, *, hidden: bool) -> Json:
+        # warehouses_rest/api.clj, GET /:id/metadata: hidden tables and sensitive or retired fields
+        # are there only with include_hidden.
+        row = self._existing(self.databases, number)
+        shown = self._shown_database(row)
+        shown["tables"] = [
+            {
+                **table,
+                "fields": [
+                    copy.deepcopy(one)
+                    for one in self.fields.values()
+                    if one["table_id"] == table["id"]
+                    and (hidden or one["visibility_type"] not in ("sensitive", "retired"))
+                ],
+            }
+            for table in self._tables(row, hidden=hidden)
+        ]
         return shown
 
     def _shown_database(self, row: Row) -> Row:
-        shown = copy.deepcopy({key: row[key] for key in row if key not in ("synced_at", "tables")})
+        shown = copy.deepcopy({key: row[key] for key in row if key not in ("synced_at", "stale")})
         if "password" in shown["details"]:
             shown["details"]["password"] = _SECRET
         done = time.monotonic() >= row["synced_at"]
@@ -348,55 +323,97 @@ class State:
         shown["is_sample"] = False
         return shown
 
-    def _tables(self, row: Row) -> list[Row]:
-        if time.monotonic() < row["synced_at"]:
-            return []
-        if row["tables"] is None:
-            row["tables"] = self._read_tables(row)
+    def _tables(self, row: Row, *, hidden: bool) -> list[Row]:
+        if time.monotonic() >= row["synced_at"] and row["stale"]:
+            self._read_tables(row)
+            row["stale"] = False
         return [
-            {
-                "id": number,
-                "db_id": row["id"],
-                "schema": schema,
-                "name": name,
-                "display_name": name.replace("_", " ").title(),
-                "description": None,
-                "entity_type": "entity/GenericTable",
-                "active": True,
-                "visibility_type": None,
-                "field_order": "database",
-                "initial_sync_status": "complete",
-            }
-            for number, (schema, name) in enumerate(row["tables"], start=1)
+            copy.deepcopy(table)
+            for table in self.tables.values()
+            if table["db_id"] == row["id"] and (hidden or table["visibility_type"] is None)
         ]
 
-    def _read_tables(self, row: Row) -> list[tuple[str, str]]:
+    def _read_tables(self, row: Row) -> None:
+        """Take in what the login sees; what is known already keeps its number and its metadata."""
         wanted = row["details"].get("schema-filters-patterns")
+        known = {(one["db_id"], one["schema"], one["name"]): one for one in self.tables.values()}
         with self._connect(row["details"]) as connection:
             found = connection.execute(
                 """
-                SELECT namespace.nspname, relation.relname
+                SELECT namespace.nspname, relation.relname, attribute.attname, attribute.attnum,
+                    format_type(attribute.atttypid, NULL)
                 FROM pg_class AS relation
                 INNER JOIN pg_namespace AS namespace
                     ON namespace.oid = relation.relnamespace
+                INNER JOIN pg_attribute AS attribute
+                    ON attribute.attrelid = relation.oid AND attribute.attnum > 0
+                        AND NOT attribute.attisdropped
                 WHERE relation.relkind IN ('r', 'p', 'v', 'm', 'f')
                     AND namespace.nspname NOT IN ('pg_catalog', 'information_schema')
                     AND has_schema_privilege(namespace.oid, 'USAGE')
                     AND has_table_privilege(relation.oid, 'SELECT')
-                ORDER BY 1, 2
+                ORDER BY 1, 2, 4
                 """
             ).fetchall()
-        return [(schema, name) for schema, name in found if wanted in (None, schema)]
+        for schema, name, column, position, kind in found:
+            if wanted not in (None, schema):
+                continue
+            table = known.get((row["id"], schema, name))
+            if table is None:
+                table = {
+                    "id": self._next(),
+                    "db_id": row["id"],
+                    "schema": schema,
+                    "name": name,
+                    "display_name": name.replace("_", " ").title(),
+                    "description": None,
+                    "entity_type": "entity/GenericTable",
+                    "active": True,
+                    "visibility_type": None,
+                    "field_order": "database",
+                    "initial_sync_status": "complete",
+                }
+                self.tables[table["id"]] = table
+                known[row["id"], schema, name] = table
+            if any(
+                one["table_id"] == table["id"] and one["name"] == column
+                for one in self.fields.values()
+            ):
+                continue
+            number = self._next()
+            # Metabase's sync may take over comments as descriptions; here it finds out nothing.
+            self.fields[number] = {
+                "id": number,
+                "table_id": table["id"],
+                "name": column,
+                "display_name": column.replace("_", " ").title(),
+                "description": None,
+                "position": position - 1,
+                "database_type": kind,
+                "base_type": _BASE_TYPES.get(kind, "type/Text"),
+                "semantic_type": None,
+                "visibility_type": "normal",
+                "fk_target_field_id": None,
+                "settings": None,
+                "active": True,
+            }
 
     def create_database(self, body: Row) -> Json:
         body = self._known("POST database", body)
-        self._try(body.get("details") or {})
+        # warehouses/util.clj, `test-connection-details`: without ssl: true it tries ssl: true
+        # first, and what worked is stored.
+        details = dict(body.get("details") or {})
+        if details.get("ssl") is not True:
+            encrypted = {**details, "ssl": True}
+            details = encrypted if self._speaks_tls(encrypted) else {**details, "ssl": False}
+        self._try(details)
         number = self._next()
         self.databases[number] = {
             "id": number,
             **body,
+            "details": details,
             "synced_at": time.monotonic() + self.sync_seconds,
-            "tables": None,
+            "stale": True,
         }
         self.data_graph.setdefault(ALL_USERS, {})[number] = {
             "view-data": "unrestricted",
@@ -405,13 +422,18 @@ class State:
         }
         for group in self.groups:
             if group > ADMINISTRATORS:
-                self.data_graph.setdefault(group, {})[number] = {"view-data": "unrestricted"}
+                self.data_graph.setdefault(group, {})[number] = self._new_rights()
         return self._shown_database(self.databases[number])
+
+    def _new_rights(self) -> Row:
+        """Return what a group may do with a database that it has to do with for the first time."""
+        return {"view-data": "blocked" if self.is_enterprise else "unrestricted"}
 
     def update_database(self, number: int, body: Row) -> Json:
         row = self._existing(self.databases, number)
         body = self._known("PUT database", body)
         if "details" in body:
+            # warehouses_rest/api.clj, `upsert-sensitive-fields`: merged over what is there.
             details = {**row["details"], **body["details"]}
             if details.get("password") == _SECRET:
                 details["password"] = row["details"].get("password")
@@ -423,17 +445,55 @@ class State:
     def sync(self, number: int) -> Json:
         row = self._existing(self.databases, number)
         row["synced_at"] = time.monotonic() + self.sync_seconds
-        row["tables"] = None
+        row["stale"] = True
         return {"status": "ok"}
 
+    def update_table(self, number: int, body: Row) -> Json:
+        row = self._existing(self.tables, number)
+        row.update(self._known("PUT table", body))
+        return copy.deepcopy(row)
+
+    def update_field(self, number: int, body: Row) -> Json:
+        # warehouse_schema_rest/api/field.clj, PUT /:id: the target must exist; display_name,
+        # visibility_type and settings are not taken when they are null.
+        row = self._existing(self.fields, number)
+        body = self._known("PUT field", body)
+        if body.get("visibility_type", "normal") not in schemas.VISIBILITY_TYPES:
+            raise RefusedError(400, {"errors": {"visibility_type": "enum of …"}})
+        if body.get("semantic_type") and not str(body["semantic_type"]).startswith("type/"):
+            raise RefusedError(400, {"errors": {"semantic_type": "value must be a valid type"}})
+        for key in ("description", "display_name"):
+            if key in body and body[key] is not None:
+                self._not_blank(body, key)
+        target = body.get("fk_target_field_id")
+        if target is not None and target not in self.fields:
+            raise RefusedError(400, {"errors": {"fk_target_field_id": "Invalid target field"}})
+        keep = ("display_name", "visibility_type", "settings")
+        row.update(
+            copy.deepcopy({k: one for k, one in body.items() if k not in keep or one is not None})
+        )
+        if "semantic_type" in body and body["semantic_type"] != "type/FK":
+            row["fk_target_field_id"] = None
+        return copy.deepcopy(row)
+
+    def _speaks_tls(self, details: Row) -> bool:
+        if self.speaks_tls is not None:
+            return self.speaks_tls
+        try:
+            self._connect(details).close()
+        except psycopg.Error:
+            return False
+        return True
+
     def _connect(self, details: Row) -> psycopg.Connection[Any]:
+        encrypted = details.get("ssl") and not self.speaks_tls
         return psycopg.connect(
             host=details.get("host"),
             port=details.get("port"),
             dbname=details.get("dbname"),
             user=details.get("user"),
             password=details.get("password"),
-            sslmode="require" if details.get("ssl") else "prefer",
+            sslmode="require" if encrypted else "prefer",
             connect_timeout=5,
             autocommit=True,
             application_name="Metabase stand-in",
@@ -451,14 +511,18 @@ class State:
     # -- collections ------------------------------------------------------------------------------
 
     def list_collections(self, user: User, *, archived: bool) -> Json:
+        # collections_rest/api.clj, `select-collections`: the Trash is among the archived ones.
         rows = [row for row in self.collections.values() if row["archived"] is archived]
         rows = [row for row in rows if self._right(user, row["id"]) != "none"]
         root = {"id": "root", "name": "Our analytics", "is_personal": False}
-        return copy.deepcopy(rows if archived else [root, *rows])
+        trash = {"id": TRASH, "name": "Trash", "type": "trash", "archived": False, "location": "/"}
+        return copy.deepcopy([*rows, trash] if archived else [root, *rows])
 
     def create_collection(self, body: Row) -> Json:
         body = self._known("POST collection", body)
         self._not_blank(body, "name")
+        if body.get("description") is not None:
+            self._not_blank(body, "description")
         number = self._next()
         self.collections[number] = {
             "id": number,
@@ -471,7 +535,8 @@ class State:
         }
         # A new collection inherits what everybody may do in the one above.
         for rights in self.collection_graph.values():
-            rights[str(number)] = rights.get("root", "none")
+            if "root" in rights:
+                rights[str(number)] = rights["root"]
         return copy.deepcopy(self.collections[number])
 
     def update_collection(self, number: int, body: Row) -> Json:
@@ -482,6 +547,10 @@ class State:
                 for one in things.values():
                     if one["collection_id"] == number and not one["archived_directly"]:
                         one["archived"] = body["archived"]
+            # collections_rest/api.clj, `maybe-send-archived-notifications!`: the alerts are gone.
+            for one in self.cards.values():
+                if one["collection_id"] == number:
+                    self._drop_notifications(one["id"])
         row.update(body)
         return copy.deepcopy(row)
 
@@ -499,8 +568,23 @@ class State:
 
     # -- cards ------------------------------------------------------------------------------------
 
+    def list_cards(self, filter_: str) -> Json:
+        # queries_rest/api/card.clj, GET /: whole cards of all collections; f=archived for those in
+        # the Trash, all others otherwise.
+        if filter_ not in ("all", "archived"):
+            raise RefusedError(400, {"errors": {"f": "enum of …"}})
+        rows = [row for row in self.cards.values() if row["archived"] is (filter_ == "archived")]
+        return copy.deepcopy(sorted(rows, key=lambda row: row["name"].lower()))
+
     def get_card(self, reference: str) -> Json:
-        return copy.deepcopy(self._card(reference))
+        return self._in_trash(self._card(reference))
+
+    def _in_trash(self, row: Row) -> Row:
+        # api/common.clj, `present-in-trash-if-archived-directly`
+        shown = copy.deepcopy(row)
+        if shown["archived_directly"]:
+            shown["collection_id"] = TRASH
+        return shown
 
     def _card(self, reference: str) -> Row:
         if reference.isdigit():
@@ -514,14 +598,13 @@ class State:
         body = self._known("POST card", body)
         for key in ("name", "display"):
             self._not_blank(body, key)
+        if body.get("description") is not None:
+            self._not_blank(body, "description")
         if not isinstance(body.get("visualization_settings"), dict):
             raise RefusedError(400, {"errors": {"visualization_settings": "value must be a map"}})
-        entity = None if self.gives_own_entity_ids else body.pop("entity_id", None)
-        body.pop("entity_id", None)
-        if entity is not None and not re.fullmatch(r"[A-Za-z0-9_-]{21}", entity):
-            raise RefusedError(400, {"errors": {"entity_id": "value must be a NanoID"}})
-        if any(row["entity_id"] == entity for row in self.cards.values()):
-            raise RefusedError(500, {"message": "Unique index violation: report_card.entity_id"})
+        # queries/models/card.clj, `create-card!`: `select-keys` over a list without entity_id, and
+        # `:entity_id (u/generate-nano-id)`. What is sent is never kept.
+        body = {key: one for key, one in body.items() if key not in schemas.NOT_STORED}
         number = self._next()
         self.cards[number] = {
             "id": number,
@@ -529,37 +612,56 @@ class State:
             "type": "question",
             "collection_id": None,
             "parameters": [],
-            **self._card_values(body),
+            **self._card_values(body, is_new=True),
             "archived": False,
             "archived_directly": False,
-            "entity_id": entity or _nano_id(),
+            "entity_id": _nano_id(),
             "creator_id": 1,
-            "query_type": "native",
             "table_id": None,
         }
         return copy.deepcopy(self.cards[number])
 
+    def copy_card(self, reference: str) -> Json:
+        # queries_rest/api/card.clj, POST /:id/copy: 'Copy of …', everything else as it is.
+        row = self._card(reference)
+        kept = {key: row[key] for key in schemas.COPIED if key in row}
+        return self.create_card({**kept, "name": f"Copy of {row['name']}"})
+
     def update_card(self, reference: str, body: Row) -> Json:
         row = self._card(reference)
         body = self._known("PUT card", body)
-        if "archived" in body:
+        if "archived" in body and body["archived"] != row["archived"]:
+            # api/common.clj, `updates-with-archived-directly`: what is archived is not moved too.
             row["archived_directly"] = bool(body["archived"])
+            if body["archived"]:
+                body = {key: one for key, one in body.items() if key != "collection_id"}
+                # notification/card.clj, `delete-card-notifications-and-notify!`
+                self._drop_notifications(row["id"])
         row.update(self._card_values(body))
         return copy.deepcopy(row)
 
-    def _card_values(self, body: Row) -> Row:
+    def _card_values(self, body: Row, *, is_new: bool = False) -> Row:
         values = copy.deepcopy({key: one for key, one in body.items() if key not in self.forgets})
         if values.get("collection_id") is not None:
+            if values["collection_id"] == TRASH:
+                raise RefusedError(400, "You cannot move something to the Trash.")
             self._existing(self.collections, values["collection_id"])
         if "dataset_query" in values:
-            values["dataset_query"] = self._normal_query(values["dataset_query"])
-            values["database_id"] = values["dataset_query"].get("database")
+            query = self._normal_query(values["dataset_query"])
+            # queries/models/card.clj, `create-card!`: `:strict? true` makes a malformed query an
+            # error; up to 0.64 it was stored as an empty one.
+            if not query and is_new and self.major >= 65:
+                raise RefusedError(400, {"message": "Invalid query"})
+            values["dataset_query"] = query
+            values["database_id"] = query.get("database")
+            first = (query.get("stages") or [{}])[0]
+            values["query_type"] = "native" if "native" in first else "query"
         if values.get("parameters"):
             values["parameters"] = self._normal_parameters(values["parameters"])
         return values
 
     def _normal_query(self, query: Json) -> Row:
-        """Return a query as MBQL 5; what is neither that nor the old form becomes empty, with 200."""
+        """Return a query as MBQL 5; what is neither that nor the old form becomes empty."""
         if not isinstance(query, dict):
             raise RefusedError(400, {"errors": {"dataset_query": "value must be a map"}})
         database = query.get("database")
@@ -568,19 +670,22 @@ class State:
         if query.get("type") == "native" and "lib/type" not in query and "stages" not in query:
             native = query.get("native") or {}
             stage = {"native": native.get("query"), "template-tags": native.get("template-tags")}
-            return self._mbql(database, stage)
+            return self._native(database, stage)
         stages = query.get("stages")
         if (
             query.get("lib/type") != "mbql/query"
             or "type" in query
             or not isinstance(stages, list)
             or len(stages) != 1
-            or stages[0].get("lib/type") != "mbql.stage/native"
         ):
             return {}
-        return self._mbql(database, stages[0])
+        if stages[0].get("lib/type") == "mbql.stage/mbql":
+            return self._mbql(database, stages[0])
+        if stages[0].get("lib/type") != "mbql.stage/native":
+            return {}
+        return self._native(database, stages[0])
 
-    def _mbql(self, database: int | None, stage: Row) -> Row:
+    def _native(self, database: int | None, stage: Row) -> Row:
         if not stage.get("native"):
             return {}
         kept: Row = {"lib/type": "mbql.stage/native", "native": stage["native"]}
@@ -596,12 +701,29 @@ class State:
             }
         return {"lib/type": "mbql/query", "database": database, "stages": [kept]}
 
+    def _mbql(self, database: int | None, stage: Row) -> Row:
+        """Return a query of the builder: one source, and aggregations of its columns."""
+        if "source-card" in stage:
+            self._existing(self.cards, stage["source-card"])
+        elif "source-table" in stage:
+            self._existing(self.tables, stage["source-table"])
+        else:
+            return {}
+        for clause in stage.get("aggregation") or ():
+            # lib/schema/common.cljc: each clause has options, and in them an id of its own.
+            if not isinstance(clause[1], dict) or "lib/uuid" not in clause[1]:
+                raise RefusedError(400, {"message": "Invalid query"})
+        return {"lib/type": "mbql/query", "database": database, "stages": [copy.deepcopy(stage)]}
+
     def _normal_parameters(self, parameters: list[Row]) -> list[Row]:
         for one in parameters:
-            if not one.get("id") or one.get("type") not in _PARAMETER_TYPES:
+            if not one.get("id") or one.get("type") not in schemas.PARAMETER_TYPES:
                 raise RefusedError(
                     400, {"errors": {"parameters": f"invalid parameter {one.get('id')}"}}
                 )
+            source = one.get("values_source_config") or {}
+            if source.get("card_id") is not None:
+                self._existing(self.cards, source["card_id"])
         return [self._known("parameter", one) for one in parameters]
 
     def run_card(self, reference: str, body: Row) -> Json:
@@ -612,14 +734,14 @@ class State:
         return self.run_query(row["dataset_query"], values)
 
     def run_query(self, query: Row, values: Row | None = None) -> Json:
-        """Run a native query on its database, with the login that the database was given."""
+        """Run a query on its database, with the login that the database was given."""
         if not query:
             return _failed("Query is empty")
         database = self._existing(self.databases, query["database"])
-        text = _filled(query["stages"][0]["native"], values or {})
+        text = self._sql(query["stages"][0], values or {})
         try:
             with self._connect(database["details"]) as connection:
-                cursor = connection.execute(text)  # type: ignore[call-overload]
+                cursor = connection.execute(text.encode())  # type: ignore[call-overload]
                 columns = [column.name for column in cursor.description or ()]
                 rows = [[_shown(cell) for cell in row] for row in cursor.fetchall()]
         except psycopg.Error as error:
@@ -627,16 +749,40 @@ class State:
         cols = [{"name": name, "display_name": name} for name in columns]
         return {"status": "completed", "row_count": len(rows), "data": {"rows": rows, "cols": cols}}
 
+    def _sql(self, stage: Row, values: Row) -> str:
+        if "native" in stage:
+            return _filled(stage["native"], values)
+        if "source-card" in stage:
+            inner = self.cards[stage["source-card"]]["dataset_query"]["stages"][0]
+            source = f"({self._sql(inner, {})}) AS source"
+        else:
+            table = self.tables[stage["source-table"]]
+            source = f"{table['schema']}.{table['name']}"
+        chosen = [
+            f"{name}({', '.join(column[2] for column in columns) or '*'})"
+            for name, _, *columns in stage.get("aggregation") or ()
+        ]
+        return f"SELECT {', '.join(chosen) or '*'} FROM {source}"
+
     # -- dashboards -------------------------------------------------------------------------------
 
-    def archived_dashboards(self) -> Json:
-        return [self._shown_dashboard(row) for row in self.dashboards.values() if row["archived"]]
+    def list_dashboards(self, filter_: str) -> Json:
+        # dashboards_rest/api.clj, GET /: whole rows without tiles; deprecated, and still there.
+        if filter_ not in ("all", "mine", "archived"):
+            raise RefusedError(400, {"errors": {"f": "enum of all, mine, archived"}})
+        return [
+            copy.deepcopy(
+                {key: one for key, one in row.items() if key not in ("dashcards", "tabs")}
+            )
+            for row in self.dashboards.values()
+            if row["archived"] is (filter_ == "archived")
+        ]
 
     def get_dashboard(self, number: int) -> Json:
         return self._shown_dashboard(self._existing(self.dashboards, number))
 
     def _shown_dashboard(self, row: Row) -> Row:
-        shown = copy.deepcopy(row)
+        shown = self._in_trash(row)
         tiles = []
         for tile in shown["dashcards"]:
             card = self.cards.get(tile["card_id"] or -1)
@@ -647,6 +793,7 @@ class State:
         return shown
 
     def create_dashboard(self, body: Row) -> Json:
+        # dashboards_rest/api.clj, POST /: neither tiles nor tabs nor width nor caveats.
         body = self._known("POST dashboard", body)
         self._not_blank(body, "name")
         if body.get("collection_id") is not None:
@@ -655,6 +802,8 @@ class State:
         self.dashboards[number] = {
             "id": number,
             "description": None,
+            "caveats": None,
+            "points_of_interest": None,
             "collection_id": None,
             "parameters": [],
             "width": "fixed",
@@ -667,32 +816,81 @@ class State:
             "archived_directly": False,
             "entity_id": _nano_id(),
             "creator_id": 1,
-            **{key: one for key, one in body.items() if key not in ("dashcards", "tabs")},
+            **body,
             "dashcards": [],
         }
         return self._shown_dashboard(self.dashboards[number])
 
+    def copy_dashboard(self, number: int, body: Row) -> Json:
+        # dashboards_rest/api.clj, POST /:from-dashboard-id/copy: name, description, parameters,
+        # place and width are taken over; caveats are not.
+        row = self._existing(self.dashboards, number)
+        made = self.create_dashboard(
+            {
+                "name": body.get("name") or row["name"],
+                "description": body.get("description") or row["description"],
+                "parameters": row["parameters"],
+                "collection_id": body.get("collection_id"),
+            }
+        )
+        twin = self.dashboards[made["id"]]
+        for tile in row["dashcards"]:
+            card = tile["card_id"]
+            if card is not None and body.get("is_deep_copy"):
+                card = self.copy_card(str(card))["id"]
+            twin["dashcards"].append(
+                {
+                    **copy.deepcopy(tile),
+                    "id": self._next(),
+                    "card_id": card,
+                    "dashboard_id": twin["id"],
+                }
+            )
+        return self._shown_dashboard(twin)
+
     def update_dashboard(self, number: int, body: Row) -> Json:
         row = self._existing(self.dashboards, number)
         body = self._known("PUT dashboard", body)
-        values = copy.deepcopy({k: one for k, one in body.items() if k != "dashcards"})
+        # dashboards_rest/api.clj, `update-dashboard!`: `check-not-archived` looks at the dashboard
+        # as it was, so tiles are refused even if the same request takes it out of the Trash.
+        if "dashcards" in body and row["archived"]:
+            raise RefusedError(
+                404, {"message": "The object has been archived.", "error_code": "archived"}
+            )
+        values = copy.deepcopy(
+            {k: one for k, one in body.items() if k not in ("dashcards", "tabs")}
+        )
+        # … and `select-keys-when`: these are not taken when they are null.
+        values = {
+            k: one for k, one in values.items() if one is not None or k not in schemas.NOT_NULL
+        }
         if values.get("parameters"):
             values["parameters"] = self._normal_parameters(values["parameters"])
         if "width" in values and values["width"] not in ("fixed", "full"):
             raise RefusedError(400, {"errors": {"width": "enum of fixed, full"}})
+        if values.get("collection_id") is not None:
+            self._existing(self.collections, values["collection_id"])
         tiles = None
         if body.get("dashcards") is not None:
             tiles = self._replaced(row, body["dashcards"])
-        if "archived" in values:
+        if "archived" in values and values["archived"] != row["archived"]:
             row["archived_directly"] = bool(values["archived"])
+            if values["archived"]:
+                values.pop("collection_id", None)
         row.update(values)
+        if "tabs" in body:
+            row["tabs"] = body["tabs"] or []
         if tiles is not None:
             row["dashcards"] = tiles
+        if "parameters" in values:
+            self._break_subscriptions(row)
         return self._shown_dashboard(row)
 
     def _replaced(self, row: Row, dashcards: list[Row]) -> list[Row]:
         """Return all tiles anew: those with a known id changed, negative ones made, others gone."""
         existing = {tile["id"]: tile for tile in row["dashcards"]}
+        if len({one.get("id") for one in dashcards}) != len(dashcards):
+            raise RefusedError(400, {"errors": {"dashcards": "value must have unique ids"}})
         result = []
         for one in dashcards:
             one = self._known("dashcard", one)
@@ -717,7 +915,167 @@ class State:
                 "entity_id": _nano_id(),
             }
             result.append({**tile, **copy.deepcopy(one), "id": tile["id"]})
-        return result
+        # A tile of an archived card is not shown, and not sent: it stays, unseen.
+        sent = {one["id"] for one in result}
+        unseen = [
+            tile
+            for tile in row["dashcards"]
+            if tile["id"] not in sent
+            and tile["card_id"] in self.cards
+            and self.cards[tile["card_id"]]["archived"]
+        ]
+        return result + unseen
+
+    def _break_subscriptions(self, dashboard: Row) -> None:
+        # dashboards_rest/api.clj, `handle-broken-subscriptions`: one that uses a filter which is
+        # gone is archived.
+        known = {one["id"] for one in dashboard["parameters"]}
+        for pulse in self.pulses.values():
+            used = {one.get("id") for one in pulse["parameters"]}
+            if pulse["dashboard_id"] == dashboard["id"] and used - known:
+                pulse["archived"] = True
+
+    # -- subscriptions and alerts -----------------------------------------------------------------
+
+    def list_pulses(self, dashboard: int | None, *, archived: bool) -> Json:
+        return [
+            copy.deepcopy(row)
+            for row in self.pulses.values()
+            if row["archived"] is archived and dashboard in (None, row["dashboard_id"])
+        ]
+
+    def create_pulse(self, user: User, body: Row) -> Json:
+        # pulse/api/pulse.clj, POST /: at least one card and one channel.
+        body = self._known("POST pulse", body)
+        self._not_blank(body, "name")
+        for key in ("cards", "channels"):
+            if not body.get(key):
+                raise RefusedError(400, {"errors": {key: "value must be a non-empty array"}})
+        for one in body["cards"]:
+            self._existing(self.cards, one["id"])
+        if body.get("dashboard_id") is not None:
+            self._existing(self.dashboards, body["dashboard_id"])
+        number = self._next()
+        self.pulses[number] = {
+            "id": number,
+            "skip_if_empty": False,
+            "collection_id": None,
+            "parameters": [],
+            **copy.deepcopy(body),
+            "channels": [self._channel(one) for one in body["channels"]],
+            "archived": False,
+            "creator_id": user.id,
+        }
+        return copy.deepcopy(self.pulses[number])
+
+    def update_pulse(self, number: int, body: Row) -> Json:
+        # … PUT /:id: skip_if_empty and archived default to false, so what leaves archived out takes
+        # the subscription out of the Trash.
+        row = self._existing(self.pulses, number)
+        body = {"skip_if_empty": False, "archived": False, **self._known("PUT pulse", body)}
+        if "channels" in body:
+            body["channels"] = [self._channel(one) for one in body["channels"]]
+        row.update(copy.deepcopy(body))
+        return copy.deepcopy(row)
+
+    def _channel(self, one: Row) -> Row:
+        # pulse/models/pulse_channel.clj, `create-pulse-channel!` and `valid-schedule?`
+        hour = one.get("schedule_hour")
+        if (
+            one.get("channel_type") not in ("email", "slack", "http")
+            or not isinstance(one.get("enabled"), bool)
+            or one.get("schedule_type") not in ("hourly", "daily", "weekly", "monthly")
+            or (one["schedule_type"] != "hourly" and hour not in range(24))
+        ):
+            raise RefusedError(500, {"message": "Assert failed: valid-schedule?"})
+        return {
+            "id": one.get("id") or self._next(),
+            "channel_type": one["channel_type"],
+            "enabled": one["enabled"],
+            "schedule_type": one["schedule_type"],
+            "schedule_hour": hour,
+            "schedule_day": one.get("schedule_day"),
+            "schedule_frame": one.get("schedule_frame"),
+            "details": copy.deepcopy(one.get("details") or {}),
+            "recipients": copy.deepcopy(one.get("recipients") or []),
+        }
+
+    def list_notifications(self, card: int | None, *, inactive: bool) -> Json:
+        return [
+            copy.deepcopy(row)
+            for row in self.notifications.values()
+            if (inactive or row["active"]) and card in (None, row["payload"]["card_id"])
+        ]
+
+    def get_notification(self, number: int) -> Json:
+        return copy.deepcopy(self._existing(self.notifications, number))
+
+    def create_notification(self, user: User, body: Row) -> Json:
+        number = self._next()
+        self.notifications[number] = {
+            "id": number,
+            "creator_id": user.id,
+            **self._notification(body),
+        }
+        return copy.deepcopy(self.notifications[number])
+
+    def update_notification(self, number: int, body: Row) -> Json:
+        # notification/models.clj, `notification-update-spec`: the card cannot be changed.
+        row = self._existing(self.notifications, number)
+        values = self._notification(body)
+        if values["payload"]["card_id"] != row["payload"]["card_id"]:
+            raise RefusedError(400, {"message": "Update payload_id is not allowed."})
+        row.update(values)
+        return copy.deepcopy(row)
+
+    def _notification(self, body: Row) -> Row:
+        # notification/models.clj, `::FullyHydratedNotification` and what it is made of
+        def wrong(what: str) -> RefusedError:
+            return RefusedError(400, {"errors": {what: "value is not valid"}})
+
+        if body.get("payload_type") != "notification/card":
+            raise wrong("payload_type")
+        payload = {
+            "send_condition": "has_result",
+            "send_once": False,
+            **(body.get("payload") or {}),
+        }
+        self._existing(self.cards, payload["card_id"])
+        if payload["send_condition"] not in ("has_result", "goal_above", "goal_below"):
+            raise wrong("send_condition")
+        for one in body.get("subscriptions") or ():
+            if one.get("type") != "notification-subscription/cron" or not one.get("cron_schedule"):
+                raise wrong("subscriptions")
+            # util/cron.clj: seconds, minutes, hours, day of month, month, day of week, year
+            if len(one["cron_schedule"].split()) not in (6, 7):
+                raise wrong("cron_schedule")
+        for handler in body.get("handlers") or ():
+            if not str(handler.get("channel_type")).startswith("channel/"):
+                raise wrong("channel_type")
+            for one in handler.get("recipients") or ():
+                details = one.get("details") or {}
+                if one.get("type") == "notification-recipient/raw-value":
+                    if "value" not in details or set(details) - {"value", "channel_id"}:
+                        raise wrong("recipients")
+                elif one.get("type") == "notification-recipient/user":
+                    if not isinstance(one.get("user_id"), int):
+                        raise wrong("recipients")
+                else:
+                    raise wrong("recipients")
+        return copy.deepcopy(
+            {
+                "payload_type": body["payload_type"],
+                "active": body.get("active", True),
+                "payload": payload,
+                "subscriptions": body.get("subscriptions") or [],
+                "handlers": body.get("handlers") or [],
+            }
+        )
+
+    def _drop_notifications(self, card: int) -> None:
+        for number, row in list(self.notifications.items()):
+            if row["payload"]["card_id"] == card:
+                del self.notifications[number]
 
     # -- groups and permissions -------------------------------------------------------------------
 
@@ -739,17 +1097,25 @@ class State:
             raise RefusedError(400, {"errors": {"name": "A group with that name already exists."}})
         number = self._next()
         self.groups[number] = body["name"]
-        self.data_graph[number] = {one: {"view-data": "unrestricted"} for one in self.databases}
-        self.collection_graph[number] = {
-            "root": "none",
-            **{str(one): "none" for one in self.collections},
-        }
+        self.data_graph[number] = {one: self._new_rights() for one in self.databases}
+        self.collection_graph[number] = {}
         return self.get_group(number)
 
     def get_data_graph(self) -> Json:
         groups = {
-            str(group): {str(number): rights for number, rights in each.items()}
+            str(group): {
+                str(number): {
+                    key: right for key, right in rights.items() if _LEAST.get(key) != right
+                }
+                for number, rights in each.items()
+            }
             for group, each in self.data_graph.items()
+        }
+        # … `remove-empty-vals`: a database, and a group, of which nothing is left is left out too.
+        groups = {
+            group: kept
+            for group, each in groups.items()
+            if (kept := {number: rights for number, rights in each.items() if rights})
         }
         return copy.deepcopy({"revision": self.data_revision, "groups": groups})
 
@@ -760,21 +1126,44 @@ class State:
                 raise RefusedError(400, "Invalid group")
             for number, rights in (each or {}).items():
                 self._existing(self.databases, int(number))
-                self.data_graph.setdefault(int(group), {})[int(number)] = copy.deepcopy(rights)
+                # … `validate-blocked-permissions!`
+                if rights.get("view-data") == "blocked" and not self.is_enterprise:
+                    raise RefusedError(402, "The blocked permissions functionality is only …")
+                given = self.data_graph.setdefault(int(group), {}).setdefault(int(number), {})
+                given.update(copy.deepcopy(rights))
+                # … `add-implications:db-level`
+                if rights.get("create-queries", "no") != "no":
+                    given["view-data"] = "unrestricted"
+                if rights.get("view-data") == "blocked":
+                    given["create-queries"] = "no"
         self.data_revision += 1
         return self.get_data_graph()
 
     def get_collection_graph(self) -> Json:
-        groups = {str(group): dict(each) for group, each in self.collection_graph.items()}
-        return {"revision": self.collection_revision, "groups": groups}
+        # permissions/models/collection/graph.clj, `graph`: sparse since 0.56.13: no 'none', and no
+        # archived collection.
+        archived = {str(number) for number, row in self.collections.items() if row["archived"]}
+        groups = {
+            str(group): {key: right for key, right in each.items() if key not in archived}
+            for group, each in self.collection_graph.items()
+        }
+        return {
+            "revision": self.collection_revision,
+            "groups": {group: each for group, each in groups.items() if each},
+        }
 
     def put_collection_graph(self, body: Row) -> Json:
         self._graph_revision(body, lambda: self.collection_revision)
         for group, each in body["groups"].items():
+            if int(group) not in self.groups:
+                raise RefusedError(400, "Invalid group")
             for key, right in each.items():
                 if right not in ("read", "write", "none"):
                     raise RefusedError(400, {"errors": {"groups": "enum of write, read, none"}})
-                self.collection_graph[int(group)][key] = right
+                rights = self.collection_graph.setdefault(int(group), {})
+                rights.pop(key, None)
+                if right != "none":
+                    rights[key] = right
         self.collection_revision += 1
         return self.get_collection_graph()
 
@@ -803,13 +1192,30 @@ class State:
         if right == "none" or (what == "write" and right != "write"):
             raise RefusedError(403, "You don't have permissions to do that.")
 
-    def may_query(self, user: User, database: int) -> None:
-        """Refuse somebody who may not write queries of their own."""
+    def may_view(self, user: User, database: int | None) -> None:
+        """Refuse somebody whose groups are all blocked from a database's data."""
         rights = {
-            self.data_graph.get(group, {}).get(database, {}).get("create-queries", "no")
+            self.data_graph.get(group, {}).get(database or 0, {}).get("view-data", "blocked")
             for group in user.groups
         }
-        if not user.is_superuser and "query-builder-and-native" not in rights:
+        # permissions/models/data_permissions.clj: a group that is blocked wins over All Users.
+        own = [group for group in user.groups if group > ADMINISTRATORS] or [ALL_USERS]
+        blocked = any(
+            self.data_graph.get(group, {}).get(database or 0, {}).get("view-data") == "blocked"
+            for group in own
+        )
+        if not user.is_superuser and (blocked or rights == {"blocked"}):
+            raise RefusedError(403, "You don't have permissions to do that.")
+
+    def may_query(self, user: User, query: Row) -> None:
+        """Refuse somebody who may not write queries of their own."""
+        rights = {
+            self.data_graph.get(group, {}).get(query["database"], {}).get("create-queries", "no")
+            for group in user.groups
+        }
+        native = "native" in (query.get("stages") or [{}])[0]
+        enough = {"query-builder-and-native"} | (set() if native else {"query-builder"})
+        if not user.is_superuser and not rights & enough:
             raise RefusedError(403, "You don't have permissions to do that.")
 
     # -- helpers ----------------------------------------------------------------------------------
@@ -817,10 +1223,11 @@ class State:
     def _known(self, schema: str, body: Json) -> Row:
         if not isinstance(body, dict):
             raise RefusedError(400, {"errors": {"_": "value must be a map"}})
-        unknown = sorted(set(body) - _KNOWN[schema])
+        known = schemas.KNOWN[schema]
+        unknown = sorted(set(body) - known)
         if unknown and self.refuses_unknown_keys:
             raise RefusedError(400, {"errors": dict.fromkeys(unknown, "disallowed key")})
-        return {key: value for key, value in body.items() if key in _KNOWN[schema]}
+        return {key: value for key, value in body.items() if key in known}
 
     def _not_blank(self, body: Row, key: str) -> None:
         if not str(body.get(key) or "").strip():
@@ -832,11 +1239,24 @@ class State:
         return things[number]
 
 
+_BASE_TYPES = {
+    "bigint": "type/BigInteger",
+    "integer": "type/Integer",
+    "smallint": "type/Integer",
+    "numeric": "type/Decimal",
+    "double precision": "type/Float",
+    "boolean": "type/Boolean",
+    "date": "type/Date",
+    "timestamp with time zone": "type/DateTimeWithLocalTZ",
+    "timestamp without time zone": "type/DateTime",
+}
+
+
 def _nano_id() -> str:
     return "".join(secrets.choice(_NANO_ID) for _ in range(21))
 
 
-def _filled(text: str, values: Row) -> bytes:
+def _filled(text: str, values: Row) -> str:
     """Put values into a query as Metabase does: as literals, empty optional clauses dropped."""
 
     def literal(name: str) -> str:
@@ -851,8 +1271,7 @@ def _filled(text: str, values: Row) -> bytes:
         return match[1] if all(values.get(name) for name in names(match[1])) else ""
 
     text = re.sub(r"\[\[(.*?)\]\]", optional, text, flags=re.DOTALL)
-    text = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: literal(match[1]), text)
-    return text.encode()
+    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: literal(match[1]), text)
 
 
 def _failed(words: str) -> Row:

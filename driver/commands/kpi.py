@@ -1,0 +1,140 @@
+"""`oceanrecords kpi`: the views of schema kpi."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from driver import state
+from driver.commands.options import JsonOption, LimitOption, complete_kpi
+from driver.connection import connect
+from driver.errors import EXIT_USAGE, UserError, not_installed, unknown
+from driver.output import console, emit
+from driver.rows import rows_table
+
+EXAMPLES = (
+    "Examples: oceanrecords kpi · oceanrecords kpi month --limit 24 · "
+    "oceanrecords kpi month --since 2026-01-01 · oceanrecords kpi --json"
+)
+_OVERVIEW = "overview"
+_VIEWS = """
+    SELECT
+        c.relname AS name,
+        obj_description(c.oid, 'pg_class') AS meaning,
+        (
+            SELECT a.attname
+            FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid
+                AND a.attnum > 0
+                AND a.atttypid IN ('date'::regtype, 'timestamptz'::regtype, 'timestamp'::regtype)
+            ORDER BY a.attnum
+            LIMIT 1
+        ) AS time_column
+    FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace('kpi')
+        AND c.relkind IN ('v', 'm')
+    ORDER BY c.relname
+"""
+
+
+def kpi(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="One view of schema kpi; the overview by default.",
+            autocompletion=complete_kpi,
+        ),
+    ] = None,
+    limit: LimitOption = 12,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="DATE", help="Only rows from this date on: 2026-01-31."),
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the KPIs, as the views of schema kpi give them; the newest rows come first."""
+    start = _date(since)
+    if name is not None and show_all:
+        raise UserError("--all takes no name of a view.", exit_code=EXIT_USAGE)
+    with connect(state.of(context).dsn) as connection:
+        views = _rows(connection, sql.SQL(_VIEWS))
+        known = [view["name"] for view in views]
+        if not known:
+            raise not_installed('schema "kpi" has no views')
+        if name is not None and name not in known:
+            raise unknown("KPI", name, known)
+        if name is None and not show_all and (start is None or len(known) == 1):
+            name = _OVERVIEW if _OVERVIEW in known else None
+        chosen = [view for view in views if name is None or view["name"] == name]
+        if start is not None:
+            chosen = [view for view in chosen if view["time_column"]]
+            if not chosen:
+                raise UserError(
+                    f"--since does not fit KPI {name}: it has no column of dates.",
+                    f"These have one: {', '.join(v['name'] for v in views if v['time_column'])}.",
+                    EXIT_USAGE,
+                )
+        for view in chosen:
+            view["rows"] = _rows(connection, _query(view), {"since": start, "limit": limit + 1})
+    for view in chosen:
+        del view["time_column"]
+        view["more"] = len(view["rows"]) > limit
+        view["rows"] = view["rows"][:limit]
+    emit(chosen, as_json=as_json, render=_render)
+    others = [view for view in known if view != name]
+    if not as_json and name == _OVERVIEW and others:
+        console.say("\n[quiet]More: oceanrecords kpi {}[/]", " | ".join(others), soft_wrap=False)
+
+
+def _date(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(f"{text}-01" if len(text) == 7 else text)
+    except ValueError:
+        raise UserError(
+            f"--since {text} is not a date.", "Write 2026-01-31, or 2026-01.", EXIT_USAGE
+        ) from None
+
+
+def _query(view: dict[str, Any]) -> sql.Composed:
+    column = view["time_column"]
+    if column is None:
+        return sql.SQL("SELECT * FROM kpi.{} LIMIT %(limit)s").format(sql.Identifier(view["name"]))
+    return sql.SQL(
+        "SELECT * FROM kpi.{view} WHERE %(since)s::date IS NULL OR {column} >= %(since)s "
+        "ORDER BY {column} DESC NULLS LAST LIMIT %(limit)s"
+    ).format(view=sql.Identifier(view["name"]), column=sql.Identifier(column))
+
+
+def _rows(
+    connection: psycopg.Connection,
+    query: sql.SQL | sql.Composed,
+    parameters: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def _render(answer: list[dict[str, Any]]) -> None:
+    for number, one in enumerate(answer):
+        if number:
+            console.print()
+        console.say(
+            "[title]{}[/]  [quiet]{}[/]", one["name"], one["meaning"] or "", soft_wrap=False
+        )
+        if not one["rows"]:
+            console.print("  [quiet]no rows[/]")
+            continue
+        console.print(rows_table(one["rows"]))
+        if one["more"]:
+            limit = len(one["rows"])
+            console.say("[quiet]These are the first {} rows; --limit shows more.[/]", f"{limit:,}")

@@ -1,0 +1,62 @@
+"""`oceanrecords ls`: the objects of the warehouse, and their place in the graph."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from driver import output, state
+from driver.commands.options import ExcludeOption, JsonOption, complete_task
+from driver.connection import connect
+from driver.output import console, emit
+from driver.selection import Catalog
+from driver.warehouse import Object
+
+EXAMPLES = (
+    "Examples: oceanrecords ls · oceanrecords ls +fact_order · oceanrecords ls dim_product+ "
+    "--exclude kind:aggregate · oceanrecords ls tag:finance"
+)
+
+
+def ls(
+    context: typer.Context,
+    selectors: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SELECTOR]...",
+            help="name, +name (upstream), name+ (downstream), 2+name, dim_*, tag:NAME, kind:KIND; "
+            "a comma takes what both select. All by default.",
+            autocompletion=complete_task,
+        ),
+    ] = None,
+    exclude: ExcludeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List source tables, dimensions, facts and aggregates, in the order of their loads."""
+    with connect(state.of(context).dsn) as connection:
+        catalog = Catalog.read(connection)
+    names = catalog.select(selectors or [], exclude or [])
+    answer = [catalog.objects[name] for name in names if name in catalog.objects]
+    emit(answer, as_json=as_json, render=_render)
+
+
+def _render(answer: list[Object]) -> None:
+    table = output.table(
+        "object", "kind", "layer", "rows", "complete until", "tags", "loaded from", "loads",
+        right=("rows",), wrap=("loaded from", "loads"),
+        spare=("tags", "loads", "loaded from", "layer"),
+    )  # fmt: skip
+    for one in answer:
+        table.add_row(
+            one.object,
+            Text(one.kind, style="dim"),
+            Text(one.layer or "", style="dim"),
+            output.number(one.row_estimate),
+            output.moment(one.complete_until) or Text("never", style="yellow"),
+            ", ".join(one.tags),
+            Text(output.one_line(", ".join(one.upstream)), style="dim"),
+            Text(output.one_line(", ".join(one.downstream)), style="dim"),
+        )
+    console.print(table)

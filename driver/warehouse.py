@@ -1,0 +1,208 @@
+"""Rows of the warehouse's own tables, typed: what crosses from one module to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import class_row
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of etl.run_status; the attributes are its columns."""
+
+    run_id: int
+    status: str
+    origin: str
+    only_tasks: list[str] | None
+    full_refresh: list[str] | None
+    resumed: int
+    started_at: datetime
+    ended_at: datetime | None
+    seconds: Decimal | None
+    tasks: int
+    succeeded: int
+    failed: int
+    skipped: int
+    rows_written: int
+    rows_queued: int
+    rows_quarantined: int
+
+    @property
+    def scope(self) -> str:
+        """Who asked for it, and for what."""
+        parts = [self.origin]
+        if self.only_tasks:
+            parts.append("only " + ", ".join(self.only_tasks))
+        if self.full_refresh:
+            parts.append("full refresh of " + ", ".join(self.full_refresh))
+        if self.resumed:
+            parts.append("resumed once" if self.resumed == 1 else f"resumed {self.resumed} times")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a run; the attributes are the columns of etl.task_status."""
+
+    run_id: int
+    task: str
+    kind: str
+    object: str
+    status: str
+    attempts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: Decimal | None
+    rows_read: int
+    rows_inserted: int
+    rows_updated: int
+    rows_deleted: int
+    rows_queued: int
+    rows_quarantined: int
+    sqlstate: str | None
+    message: str | None
+    detail: str | None
+    hint: str | None
+    context: str | None
+    position: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it in its run."""
+        return self.status not in ("pending", "running")
+
+    @property
+    def rows_written(self) -> int:
+        """Rows that it inserted, updated or marked as deleted."""
+        return self.rows_inserted + self.rows_updated + self.rows_deleted
+
+    @property
+    def rows(self) -> int:
+        """Rows that it is measured by: an extraction reads, all others write."""
+        return self.rows_read if self.kind == "extract" else self.rows_written
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it succeeded and found nothing to do."""
+        return self.status == "succeeded" and not (
+            self.rows_read or self.rows_written or self.rows_queued or self.rows_quarantined
+        )
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A row of etl.failing_task; the attributes are its columns."""
+
+    task: str
+    kind: str
+    object: str
+    run_id: int
+    failed_at: datetime | None
+    attempts: int
+    sqlstate: str | None
+    message: str | None
+    detail: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row of etl.problem; the attributes are its columns."""
+
+    kind: str
+    object: str | None
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Object:
+    """A row of etl.object_status; the attributes are its columns."""
+
+    object: str
+    kind: str
+    layer: str | None
+    table_name: str | None
+    row_estimate: int
+    batch_id: int | None
+    complete_until: datetime | None
+    is_stale: bool
+    upstream: list[str]
+    downstream: list[str]
+    tags: list[str]
+    position: int | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of etl.setting; the attributes are its columns."""
+
+    name: str
+    value: str
+    value_type: str
+    default_value: str | None
+    description: str
+
+
+_VIEWS: dict[type[Any], str] = {
+    Run: "etl.run_status",
+    # As etl.task_status, which has the latest run only.
+    Task: """(
+        SELECT t.*, extract(epoch FROM coalesce(
+            t.ended_at, CASE WHEN t.status = 'running' THEN clock_timestamp() END
+        ) - t.started_at) AS seconds
+        FROM etl.task_run AS t
+    ) AS t""",
+    Failing: "etl.failing_task",
+    Problem: "etl.problem",
+    Object: "etl.object_status",
+    Setting: "etl.setting",
+}
+
+
+def fetch(
+    connection: psycopg.Connection[Any],
+    kind: type[Row],
+    rest: str = "",
+    *parameters: object,
+) -> list[Row]:
+    """Return rows of the view that a class stands for.
+
+    Parameters:
+        connection: to the warehouse.
+        kind: one of the classes of this module.
+        rest: WHERE, ORDER BY and LIMIT.
+        parameters: values for the placeholders in `rest`.
+    """
+    columns = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
+    query = f"SELECT {columns} FROM {_VIEWS[kind]} {rest}"  # noqa: S608  # all of it is of this program
+    with connection.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(query.encode(), parameters or None).fetchall()
+
+
+def tasks_of(connection: psycopg.Connection[Any], run_id: int | None) -> list[Task]:
+    """Return the tasks of a run in their order; none without a run."""
+    if run_id is None:
+        return []
+    return fetch(connection, Task, "WHERE run_id = %s ORDER BY position", run_id)
+
+
+def latest_runs(connection: psycopg.Connection[Any], limit: int) -> list[Run]:
+    """Return the latest runs, newest first."""
+    return fetch(connection, Run, "ORDER BY run_id DESC LIMIT %s", limit)
+
+
+def by_kind(tasks: Sequence[Task]) -> list[tuple[str, list[Task]]]:
+    """Return tasks by kind, the kinds in the order of their first tasks."""
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.kind, []).append(task)
+    return list(groups.items())

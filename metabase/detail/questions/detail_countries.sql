@@ -1,0 +1,3 @@
+SELECT DISTINCT country
+FROM analysis.agg_order_daily
+ORDER BY country

@@ -1,0 +1,89 @@
+-- Personal data that is kept no longer than declared after its row was deleted in the source.
+
+/*
+Relations that hold rows of a personal object, with what must be declared for each of them to be reached.
+Parameters: p_object, source table or dimension.
+Returns:    relations that can be written; the operational table only where it is in this database.
+*/
+CREATE OR REPLACE FUNCTION etl._personal_relations(p_object name)
+RETURNS TABLE (relation regclass)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_personal_relations$
+    SELECT to_regclass(format('%I.%I', k.base_schema, k.base_table))
+    FROM etl._contract() AS k
+    JOIN etl.source_table AS s ON s.source_table = k.relation
+    WHERE k.relation = p_object
+        AND (SELECT c.location FROM etl.source_connection AS c) = 'local'
+        AND k.base_table IS NOT NULL
+    UNION ALL
+    SELECT to_regclass(format('%I.%I', l.layer, s.source_table))
+    FROM etl.source_table AS s
+    CROSS JOIN (VALUES ('stage'), ('delta')) AS l (layer)
+    WHERE s.source_table = p_object
+    UNION ALL
+    SELECT r.relation
+    FROM etl.dimension AS d
+    CROSS JOIN LATERAL (
+        VALUES (d.dimension_table), (to_regclass(format('work.%I', d.dimension || '_decision')))
+    ) AS r (relation)
+    WHERE d.dimension = p_object
+        AND r.relation IS NOT NULL
+$_personal_relations$;
+COMMENT ON FUNCTION etl._personal_relations(name) IS 'Relations that hold rows of a personal object and can be written from here.';
+
+/*
+Replaces personal data of rows that were deleted in the source longer ago than etl.personal_column.kept_after_deletion allows. Runs do it with
+their maintenance. A row that comes back under the same key is loaded as it is.
+Returns:    number of rows.
+Writes:     stage and the dimensions, their statistics.
+*/
+CREATE OR REPLACE FUNCTION etl._erase_expired()
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_erase_expired$
+DECLARE
+    r_column record;
+    v_rows bigint;
+    v_total bigint := 0;
+BEGIN
+    FOR r_column IN
+        SELECT
+            c.column_name,
+            c.replacement,
+            c.kept_after_deletion,
+            o.key_columns,
+            x.relation,
+            format('stage.%I', m.object)::regclass AS mirror
+        FROM etl.personal_column AS c
+        JOIN etl.personal_object AS o USING (subject, object)
+        -- The mirror knows what was deleted. A dimension has the members of the mirror with the same key.
+        JOIN etl.personal_object AS m ON m.subject = o.subject AND m.key_columns = o.key_columns
+        JOIN etl.source_table AS s ON s.source_table = m.object
+        CROSS JOIN LATERAL etl._personal_relations(c.object) AS x
+        WHERE c.kept_after_deletion IS NOT NULL
+            AND (c.object = m.object OR NOT EXISTS (SELECT FROM etl.source_table AS t WHERE t.source_table = c.object))
+            AND x.relation::text !~ '^(delta|work)\.'
+            AND EXISTS (SELECT FROM pg_class AS r JOIN pg_namespace AS n ON n.oid = r.relnamespace WHERE r.oid = x.relation AND n.nspname IN ('stage', 'dwh'))
+            AND etl._column_type(x.relation, c.column_name) IS NOT NULL
+    LOOP
+        EXECUTE format(
+            'UPDATE %1$s AS r SET %2$I = %3$s FROM %4$s AS m WHERE m.deleted_at < clock_timestamp() - $1 AND %5$s AND r.%2$I IS DISTINCT FROM (%3$s)',
+            r_column.relation, r_column.column_name, r_column.replacement, r_column.mirror, etl._match(r_column.key_columns, 'r', 'm')
+        )
+        USING r_column.kept_after_deletion;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        IF v_rows > 0 THEN
+            PERFORM audit._analyze(r_column.relation);
+        END IF;
+        v_total := v_total + v_rows;
+    END LOOP;
+    IF v_total > 0 THEN
+        PERFORM etl._audit('expired data erased', current_database(), jsonb_build_object('values', v_total));
+    END IF;
+    RETURN v_total;
+END
+$_erase_expired$;
+COMMENT ON FUNCTION etl._erase_expired() IS 'Replaces personal data of rows that were deleted in the source longer ago than they may be kept.';

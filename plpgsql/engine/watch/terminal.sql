@@ -1,0 +1,209 @@
+-- What the command line shows and decides by: objects with their place in the graph, tasks that fail, and what keeps the warehouse from
+-- being called healthy.
+
+CREATE OR REPLACE VIEW etl.object_edge AS
+SELECT DISTINCT p.object AS upstream, t.object AS downstream
+FROM etl.task_edge AS e
+JOIN etl.task AS t ON t.task = e.task
+JOIN etl.task AS p ON p.task = e.predecessor
+WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate')
+    AND p.kind IN ('stage', 'dimension', 'fact', 'aggregate')
+    AND t.object <> p.object;
+COMMENT ON VIEW etl.object_edge IS 'Which object is loaded from which: source tables, dimensions, facts and aggregates.';
+COMMENT ON COLUMN etl.object_edge.upstream IS 'Object that comes first.';
+COMMENT ON COLUMN etl.object_edge.downstream IS 'Object that is loaded from it.';
+
+CREATE OR REPLACE VIEW etl.object_status AS
+SELECT
+    o.object,
+    o.kind,
+    n.nspname AS layer,
+    c.relname AS table_name,
+    coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint, 0) AS row_estimate,
+    w.batch_id,
+    w.complete_until,
+    coalesce(w.is_stale, true) AS is_stale,
+    coalesce(u.names, '{}') AS upstream,
+    coalesce(l.names, '{}') AS downstream,
+    coalesce(g.names, '{}') AS tags,
+    t.position
+FROM (
+    SELECT s.source_table AS object, 'source table' AS kind, to_regclass(format('stage.%I', s.source_table)) AS relation
+    FROM etl.source_table AS s
+    UNION ALL
+    SELECT d.dimension, 'dimension', d.dimension_table
+    FROM etl.dimension AS d
+    UNION ALL
+    SELECT f.fact, 'fact', f.fact_table
+    FROM etl.fact AS f
+    UNION ALL
+    SELECT a.aggregate, 'aggregate', a.aggregate_table
+    FROM etl.aggregate AS a
+) AS o
+LEFT JOIN pg_class AS c ON c.oid = o.relation
+LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN etl.watermark_status AS w ON w.object = o.object AND w.kind = o.kind
+LEFT JOIN (
+    SELECT e.downstream, array_agg(e.upstream ORDER BY e.upstream) AS names
+    FROM etl.object_edge AS e
+    GROUP BY e.downstream
+) AS u ON u.downstream = o.object
+LEFT JOIN (
+    SELECT e.upstream, array_agg(e.downstream ORDER BY e.downstream) AS names
+    FROM etl.object_edge AS e
+    GROUP BY e.upstream
+) AS l ON l.upstream = o.object
+LEFT JOIN (
+    SELECT m.object, array_agg(m.tag ORDER BY m.tag) AS names
+    FROM etl.object_tag AS m
+    GROUP BY m.object
+) AS g ON g.object = o.object
+LEFT JOIN (
+    SELECT k.object, min(k.position) AS position
+    FROM etl.task AS k
+    WHERE k.kind <> 'extract'
+    GROUP BY k.object
+) AS t ON t.object = o.object;
+COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: how many rows, loaded up to when, and their neighbours in the graph.';
+COMMENT ON COLUMN etl.object_status.object IS 'Name.';
+COMMENT ON COLUMN etl.object_status.kind IS 'source table, dimension, fact or aggregate.';
+COMMENT ON COLUMN etl.object_status.layer IS 'Schema of the table that the warehouse keeps.';
+COMMENT ON COLUMN etl.object_status.table_name IS 'That table.';
+COMMENT ON COLUMN etl.object_status.row_estimate IS 'Number of its rows, as the statistics of the server have it.';
+COMMENT ON COLUMN etl.object_status.batch_id IS 'Watermark: last batch that it contains; NULL where it has never been loaded.';
+COMMENT ON COLUMN etl.object_status.complete_until IS 'Timestamp of the source up to which it is complete.';
+COMMENT ON COLUMN etl.object_status.is_stale IS 'Whether its lag is more than the setting stale_after allows, or it has never been loaded.';
+COMMENT ON COLUMN etl.object_status.upstream IS 'Objects that it is loaded from.';
+COMMENT ON COLUMN etl.object_status.downstream IS 'Objects that are loaded from it.';
+COMMENT ON COLUMN etl.object_status.tags IS 'Its tags, see etl.object_tag.';
+COMMENT ON COLUMN etl.object_status.position IS 'Order of the objects.';
+
+CREATE OR REPLACE VIEW etl.failing_task AS
+SELECT t.task, t.kind, t.object, t.run_id, t.ended_at AS failed_at, t.attempts, t.sqlstate, t.message, t.detail, t.hint
+FROM (
+    SELECT DISTINCT ON (r.task) r.*
+    FROM etl.task_run AS r
+    WHERE r.status = 'failed'
+    ORDER BY r.task, r.run_id DESC
+) AS t
+JOIN etl.task AS k ON k.task = t.task
+WHERE k.is_enabled
+    AND NOT EXISTS (
+        SELECT
+        FROM etl.task_run AS s
+        WHERE s.run_id > t.run_id
+            AND s.task = t.task
+            AND s.status = 'succeeded'
+    )
+    -- A run that finds nothing new need not note its tasks.
+    AND NOT EXISTS (
+        SELECT
+        FROM etl.run AS r
+        WHERE r.run_id > t.run_id
+            AND r.status = 'succeeded'
+            AND r.only_tasks IS NULL
+    );
+COMMENT ON VIEW etl.failing_task IS 'Tasks whose last outcome is a failure, also when later runs did not include them.';
+COMMENT ON COLUMN etl.failing_task.task IS 'Task.';
+COMMENT ON COLUMN etl.failing_task.kind IS 'Kind of the task.';
+COMMENT ON COLUMN etl.failing_task.object IS 'Object of the task.';
+COMMENT ON COLUMN etl.failing_task.run_id IS 'Run in which it failed last.';
+COMMENT ON COLUMN etl.failing_task.failed_at IS 'When that was.';
+COMMENT ON COLUMN etl.failing_task.attempts IS 'How often that run tried it.';
+COMMENT ON COLUMN etl.failing_task.sqlstate IS 'Error code.';
+COMMENT ON COLUMN etl.failing_task.message IS 'Error message.';
+COMMENT ON COLUMN etl.failing_task.detail IS 'Detail of the error.';
+COMMENT ON COLUMN etl.failing_task.hint IS 'Hint of the error.';
+
+CREATE OR REPLACE VIEW etl.problem AS
+SELECT
+    'stale' AS kind,
+    NULL::text AS object,
+    CASE
+        WHEN s.age IS NULL THEN 'some object has never been loaded'
+        ELSE format('complete until %s UTC; limit: %s', to_char(s.complete_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), etl.get_setting('stale_after'))
+    END AS message,
+    'Run: oceanrecords run' AS remedy
+FROM etl.staleness AS s
+WHERE s.is_stale
+    AND EXISTS (SELECT FROM etl.run)
+UNION ALL
+SELECT 'run', t.object::text, format('%s failed in run %s: %s', t.task, t.run_id, t.message), 'See: oceanrecords status'
+FROM etl.failing_task AS t
+UNION ALL
+SELECT
+    'check',
+    c.check_name,
+    CASE c.status WHEN 'error' THEN format('its query cannot be executed: %s', c.message) ELSE format('%s violating rows', c.violations) END,
+    'See: oceanrecords check'
+FROM etl.check_status AS c
+WHERE c.is_enabled
+    AND c.severity = 'fail'
+    AND c.status IN ('failed', 'error')
+UNION ALL
+SELECT
+    'queue', q.fact::text,
+    format('%s rows have waited for %s for more than %s', q.old_entries, q.dimension, etl.get_setting('queue_old_after')),
+    format('See: oceanrecords queue --fact %s', q.fact)
+FROM etl.queue_status AS q
+WHERE q.old_entries > 0
+UNION ALL
+SELECT
+    'quarantine', q.object::text,
+    format('%s rows have been in quarantine for more than %s', count(*), etl.get_setting('queue_old_after')),
+    format('See: oceanrecords quarantine %s', q.object)
+FROM etl.quarantine AS q
+WHERE clock_timestamp() - q.quarantined_at > etl.get_setting('queue_old_after')::interval
+GROUP BY q.object;
+COMMENT ON VIEW etl.problem IS 'What keeps the warehouse from being healthy, one row each; empty when all is well. The exit status of doctor, status --fail and check --fail.';
+COMMENT ON COLUMN etl.problem.kind IS 'stale, run, check, queue or quarantine.';
+COMMENT ON COLUMN etl.problem.object IS 'Object or quality check; NULL for the warehouse as a whole.';
+COMMENT ON COLUMN etl.problem.message IS 'What is wrong.';
+COMMENT ON COLUMN etl.problem.remedy IS 'What to do, or where to see more.';
+
+/*
+Whether a run has work that another worker can share. An extraction reads all tables on one snapshot, and a check or the maintenance is one
+task; beside them a second worker finds nothing, and only gets in the way.
+Parameters: p_run_id, the run.
+*/
+CREATE OR REPLACE FUNCTION etl.has_shared_work(p_run_id bigint)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $has_shared_work$
+    SELECT EXISTS (
+        SELECT
+        FROM etl.task_run AS t
+        WHERE t.run_id = p_run_id
+            AND t.kind NOT IN ('extract', 'check', 'maintain')
+            AND (t.status = 'running' OR t.ended_at > t.started_at)
+    )
+$has_shared_work$;
+COMMENT ON FUNCTION etl.has_shared_work(bigint) IS 'Whether a run has work that another worker can share.';
+
+/*
+Trigger: notes the value that a setting is installed with.
+Returns:    the row with its default.
+*/
+CREATE OR REPLACE FUNCTION etl._note_default()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_note_default$
+BEGIN
+    NEW.default_value := coalesce(NEW.default_value, NEW.value);
+    RETURN NEW;
+END
+$_note_default$;
+COMMENT ON FUNCTION etl._note_default() IS 'Trigger: notes the value that a setting is installed with.';
+
+CREATE OR REPLACE TRIGGER note_default
+    BEFORE INSERT ON etl.setting
+    FOR EACH ROW
+    EXECUTE FUNCTION etl._note_default();
+
+-- Those that were installed before the trigger have their defaults still.
+UPDATE etl.setting
+SET default_value = value
+WHERE default_value IS NULL;
