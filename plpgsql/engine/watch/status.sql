@@ -27,7 +27,15 @@ SELECT
     t.skipped,
     t.rows_written,
     t.rows_queued,
-    t.rows_quarantined
+    t.rows_quarantined,
+    (
+        SELECT b.compared_because
+        FROM etl.batch AS b
+        WHERE b.run_id = r.run_id
+            AND b.compared_because IS NOT NULL
+        ORDER BY b.batch_id DESC
+        LIMIT 1
+    ) AS compared_because
 FROM etl.run AS r
 CROSS JOIN LATERAL (
     SELECT
@@ -58,6 +66,7 @@ COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because a p
 COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions and facts.';
 COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
 COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
+COMMENT ON COLUMN etl.run_status.compared_because IS 'Why the source was not the one that the mirrors were read from, so that all tables were compared with it; NULL when it was.';
 
 CREATE OR REPLACE VIEW etl.task_status AS
 SELECT
@@ -229,17 +238,20 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT obj_description(p.oid, 'pg_proc') AS title, pg_get_functiondef(p.oid) AS statement
-            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
-            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
-            WHERE r_task.kind = c.kind
-            UNION ALL
             (
-                SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)
+                SELECT 'compiled.' || p.proname AS title, pg_get_functiondef(p.oid) AS statement
                 FROM pg_proc AS p
-                WHERE r_task.kind IN ('dimension', 'fact', 'aggregate')
-                    AND p.pronamespace = 'compiled'::regnamespace
-                    AND p.proname IN ('load_' || r_task.object, 'plan_' || r_task.object, 'contribute_' || r_task.object)
+                WHERE p.pronamespace = 'compiled'::regnamespace
+                    AND p.proname = ANY (ARRAY(
+                        SELECT c.prefix || r_task.object
+                        FROM (
+                            VALUES
+                                ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_'), ('dimension', 'load_'),
+                                ('dimension', 'plan_'), ('fact', 'load_'), ('fact', 'plan_'), ('fact', 'contribute_'), ('aggregate', 'load_'),
+                                ('aggregate', 'contribute_')
+                        ) AS c (kind, prefix)
+                        WHERE c.kind = r_task.kind
+                    ))
                 ORDER BY p.proname LIKE 'load%' DESC, p.proname LIKE 'plan%' DESC
             )
             UNION ALL
