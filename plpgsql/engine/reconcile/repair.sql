@@ -151,14 +151,14 @@ BEGIN
     EXECUTE format('SELECT compiled.%I($1, 1, 0)', 'correct_' || p_dimension.dimension) USING etl._note_deletions(p_dimension);
     EXECUTE etl._render(
         $sql$UPDATE {{dimension_table}} AS d
-SET valid_from = c.right_valid_from,
-    valid_to = c.right_valid_to,
-    is_current = c.right_valid_to = 'infinity'{{right_kept}}
+SET valid_from = c._right_valid_from,
+    valid_to = c._right_valid_to,
+    is_current = c._right_valid_to = 'infinity'{{right_kept}}
 FROM pg_temp.reconciled_correction AS c
 WHERE d.{{sk}} = c.{{sk}}
     AND EXISTS (SELECT FROM {{keys}} AS k WHERE {{k.bk = d.bk}})$sql$,
         v_values || jsonb_build_object('right_kept', (
-            SELECT coalesce(string_agg(format(E',\n    %I = c.%I', a.attribute, 'right_' || a.attribute), '' ORDER BY a.attribute), '')
+            SELECT coalesce(string_agg(format(E',\n    %I = c.%I', a.attribute, '_right_' || a.attribute), '' ORDER BY a.attribute), '')
             FROM etl.dimension_attribute AS a
             WHERE a.dimension = p_dimension.dimension AND a.scd_type = 0
         ))
