@@ -78,13 +78,13 @@ def everything(
                     row["archived"] = True
                 for row in state.tables.values():
                     row["description"] = None
-            mine = server.requests[number:]
+            others = server.requests[number:]
             provision(mine, to=server, **options)
             assert state.essence() == before
             last = provisioner(mine, to=server, **options)
             assert last.plan().changes == []
             last._client.close()
-            by_hand = {id(request) for request in mine}
+            by_hand = {id(request) for request in others}
             _asked[version] = [one for one in server.requests if id(one) not in by_hand]
             return _asked[version]
 
