@@ -50,29 +50,6 @@ $_changed_condition$;
 COMMENT ON FUNCTION etl._changed_condition(etl.source_table, text, text, text, text, text) IS 'Condition that a row of a source table changed since the watermark, as SQL text.';
 
 /*
-Schemas in which the equality of key columns lies other than pg_catalog, such as that of the extension citext: a key is compared by its own operator.
-Parameters: p_table, the mirror; p_key, its key columns.
-Returns:    a value for search_path.
-*/
-CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_operator_path$
-    SELECT concat_ws(', ', 'pg_catalog', string_agg(DISTINCT quote_ident(n.nspname), ', '), 'pg_temp')
-    FROM pg_attribute AS a
-    JOIN pg_opclass AS c ON c.opcintype = a.atttypid AND c.opcdefault
-    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
-    JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = a.atttypid AND o.amoprighttype = a.atttypid AND o.amopstrategy = 3
-    JOIN pg_operator AS e ON e.oid = o.amopopr
-    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
-    WHERE a.attrelid = p_table
-        AND a.attname = ANY (p_key)
-$_operator_path$;
-COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a mirror are compared by their own operators.';
-
-/*
 Condition that picks rows of a source table (s) by their key, such as another server is sent: only the rows asked for cross the network.
 Parameters: p_mirror, the mirror; p_key, its key columns; p_keys, what follows FROM, where the wanted keys are (k).
 Returns:    SQL text. It holds for each column by itself, thus for more rows than those of the keys when there are several columns.

@@ -63,7 +63,7 @@ LEFT JOIN (
 LEFT JOIN (
     SELECT k.object, min(k.position) AS position
     FROM etl.task AS k
-    WHERE k.kind NOT IN ('fill', 'extract')
+    WHERE k.kind <> 'extract'
     GROUP BY k.object
 ) AS t ON t.object = o.object;
 COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: how many rows, loaded up to when, and their neighbours in the graph.';
