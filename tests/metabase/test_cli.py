@@ -137,7 +137,7 @@ def test_answers_in_json(run: Run) -> None:
     done = run("provision", "--create-role", "--json")
     answer = json.loads(done.stdout)
     assert answer["changes"]
-    assert answer["questions"]["kpi_overview"] == 5
+    assert answer["questions"]["kpi_overview"] == 4
     answer = json.loads(run("status", "--json").stdout)
     assert answer["in_sync"]
     assert answer["changes"] == []

@@ -127,7 +127,8 @@ SET search_path = pg_catalog, pg_temp
 AS $define_source$
 DECLARE
     v_relation regclass := etl._relation_of('source', p_name, NULL);
-    v_key name[] := coalesce(p_key, etl._primary_key_behind(v_relation));
+    -- While the source is on another server, its view waits in source_local.
+    v_key name[] := coalesce(p_key, etl._primary_key_behind(coalesce(to_regclass(format('source_local.%I', p_name)), v_relation)));
     v_change name := nullif(coalesce(p_change_column, (
         SELECT c.name
         FROM (VALUES ('row_xid'::name, 'xid8'), ('updated_at', 'timestamp with time zone')) AS c (name, type)

@@ -37,8 +37,8 @@ AS $_dimension_values$
         'attributes', to_jsonb(a.kept || a.overwritten || a.tracked),
         'tracked', to_jsonb(a.tracked),
         'no_values', repeat(', NULL', cardinality(a.tracked)),
-        'state_values', etl._cast_list(a.kept || a.overwritten || a.tracked, 'v', d.dimension_table),
-        'known_values', etl._cast_list(a.kept || a.overwritten || a.tracked, 'd', d.dimension_table),
+        'state_values', etl._cast_list(a.kept || a.overwritten || a.tracked, 'v', d.transform_view, d.dimension_table),
+        'known_values', etl._cast_list(a.kept || a.overwritten || a.tracked, 'd', d.dimension_table, d.dimension_table),
         'effective_at', CASE WHEN etl._column_type(d.transform_view, 'effective_at') IS NULL THEN 'NULL::timestamptz' ELSE 'v.effective_at' END,
         'deleted_at', CASE WHEN etl._column_type(d.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'v.deleted_at' END,
         'wanted_values',
@@ -223,7 +223,7 @@ timeline AS (
             'keys', p_keys,
             'logged', (SELECT coalesce(jsonb_agg('_logged_' || c.position ORDER BY c.position), '[]') FROM unnest(l.logged) WITH ORDINALITY AS c (name, position)),
             'logged_values', (
-                SELECT coalesce(string_agg(format(E',\nh.%I::%s AS _logged_%s', c.name, etl._compared_type(d.dimension_table, c.name), c.position), '' ORDER BY c.position), '')
+                SELECT coalesce(string_agg(format(E',\n%s AS _logged_%s', etl._cast('h.' || quote_ident(c.name), d.history_view, c.name, d.dimension_table), c.position), '' ORDER BY c.position), '')
                 FROM unnest(l.logged) WITH ORDINALITY AS c (name, position)
             ),
             'filled_values', (

@@ -261,10 +261,12 @@ AS $_chosen_sql$
                 CASE
                     WHEN c.name = 'is_deleted' THEN 'w._is_given IS NULL OR w.is_deleted AS is_deleted'
                     WHEN c.name = ANY (f.measures) THEN format(
-                        '(CASE WHEN w._is_given THEN w.%1$I%2$s END)::%3$s AS %1$I',
-                        c.name, etl._measure_default(f.fact_table, c.name), etl._compared_type(f.fact_table, c.name)
+                        'CASE WHEN w._is_given THEN w.%1$I%2$s END AS %1$I', c.name, etl._measure_default(f.fact_table, c.name)
                     )
-                    ELSE format('CASE WHEN w._is_given THEN w.%1$I ELSE f.%1$I::%2$s END AS %1$I', c.name, etl._compared_type(f.fact_table, c.name))
+                    ELSE format(
+                        'CASE WHEN w._is_given THEN w.%1$I ELSE %2$s END AS %1$I',
+                        c.name, etl._cast('f.' || quote_ident(c.name), f.fact_table, c.name, f.fact_table)
+                    )
                 END,
                 E',\n' ORDER BY c.position
             )

@@ -150,7 +150,7 @@ DECLARE
         'version', etl._json_key(p_dimension.business_key, 'd') || ' || jsonb_build_object(''valid_from'', d.valid_from)',
         'is_compared', etl._not_ignored(p_dimension.business_key, 'd'),
         'right_kept', (
-            SELECT coalesce(string_agg(format(', %L, c.%I', a.attribute, 'right_' || a.attribute), ''), '')
+            SELECT coalesce(string_agg(format(', %L, c.%I', a.attribute, '_right_' || a.attribute), ''), '')
             FROM etl.dimension_attribute AS a
             WHERE a.dimension = p_dimension.dimension AND a.scd_type = 0
         )
@@ -177,7 +177,7 @@ WHERE ROW({{shown_d}})::record *<> ROW({{shown_v}})::record
         $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
 SELECT
     'different', {{version}},
-    to_jsonb(d) - 'run_id' || jsonb_build_object('valid_from', c.right_valid_from, 'valid_to', c.right_valid_to, 'is_current', c.right_valid_to = 'infinity'{{right_kept}}),
+    to_jsonb(d) - 'run_id' || jsonb_build_object('valid_from', c._right_valid_from, 'valid_to', c._right_valid_to, 'is_current', c._right_valid_to = 'infinity'{{right_kept}}),
     to_jsonb(d) - 'run_id'
 FROM pg_temp.reconciled_correction AS c
 JOIN {{dimension_table}} AS d ON d.{{sk}} = c.{{sk}}
@@ -212,17 +212,28 @@ BEGIN
     v_values := p_values || jsonb_build_object(
         'chunk', c_chunk::text, 'slices', p_slices::text, 'slice', p_slice::text,
         'is_compared', etl._not_ignored(v_bk, 'd'),
+        -- Without a log nothing can follow for a member with one version, which has been compared with the view.
+        'is_settled', CASE
+            WHEN p_dimension.history_view IS NULL THEN '(d._is_live AND d._given = 1 AND d._versions = 1 AND d._is_whole)'
+            ELSE 'false'
+        END,
         'version', etl._json_key(v_bk, 'w') || ' || jsonb_build_object(''valid_from'', coalesce(d.valid_from, w.valid_from))'
     );
     EXECUTE etl._render(
         $sql$CREATE TEMPORARY TABLE reconciled_member ON COMMIT DROP AS
 SELECT (row_number() OVER (ORDER BY {{d.bk}}) - 1) / {{chunk}} AS chunk, {{d.bk}}
 FROM (
-    SELECT {{bk}} FROM {{transform_view}}
-    UNION
-    SELECT {{bk}} FROM {{dimension_table}}
+    SELECT {{bk}}, bool_or(m._is_given) AS _is_live, count(*) FILTER (WHERE m._is_given IS NOT NULL) AS _given, count(*) FILTER (WHERE m._is_whole IS NOT NULL) AS _versions,
+        bool_and(m._is_whole) AS _is_whole
+    FROM (
+        SELECT {{o.bk}}, {{view_deleted_at}} IS NULL AS _is_given, NULL::boolean AS _is_whole FROM {{transform_view}} AS o
+        UNION ALL
+        SELECT {{bk}}, NULL, valid_from = '-infinity' AND valid_to = 'infinity' FROM {{dimension_table}}
+    ) AS m
+    GROUP BY {{bk}}
 ) AS d
 WHERE ({{d.bk}}) IS NOT NULL
+    AND NOT {{is_settled}}
     AND ({{slices}} = 1 OR (hash_record_extended(ROW({{bk_image}}), 1) & 65535) % {{slices}} = {{slice}})
     AND {{is_compared}}$sql$,
         v_values
@@ -241,14 +252,14 @@ WHERE ({{d.bk}}) IS NOT NULL
         EXECUTE etl._render(
             $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
 SELECT
-    CASE WHEN w.planned_operation = 'insert' THEN 'missing' WHEN d.is_current AND NOT coalesce(v.is_known, false) THEN 'surplus' ELSE 'different' END,
+    CASE WHEN w.planned_operation = 'insert' THEN 'missing' WHEN d.is_current AND NOT coalesce(v._is_known, false) THEN 'surplus' ELSE 'different' END,
     {{version}},
     to_jsonb(w) - '{planned_operation,run_id}'::text[],
     to_jsonb(d) - 'run_id'
 FROM pg_temp.reconciled_plan AS w
 LEFT JOIN {{dimension_table}} AS d ON d.{{sk}} = w.{{sk}}
 LEFT JOIN LATERAL (
-    SELECT bool_or({{view_deleted_at}} IS NULL) AS is_known
+    SELECT bool_or({{view_deleted_at}} IS NULL) AS _is_known
     FROM {{transform_view}} AS o
     WHERE {{o.bk = w.bk}}
 ) AS v ON true
