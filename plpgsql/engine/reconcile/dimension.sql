@@ -300,11 +300,12 @@ BEGIN
         PERFORM etl._compare_versions(r_dimension, v_values, p_slices, p_slice);
         PERFORM etl._compare_timelines(r_dimension, v_values, p_slices, p_slice);
         v_pending := etl._remove_pending(p_dimension, r_dimension.business_key, r_dimension.dimension_table);
-        EXECUTE format(
-            'SELECT count(*) FROM %s AS d WHERE d.%I > 0 AND (%s = 1 OR (hash_record_extended(ROW(%s), 1) & 65535) %% %3$s = %5$s)',
-            r_dimension.dimension_table, r_dimension.surrogate_key, p_slices, v_values ->> 'bk_image', p_slice
+        EXECUTE etl._render(
+            'SELECT count(*) FROM {{table}} AS d WHERE d.{{surrogate_key}} > 0 AND ($1 = 1 OR (hash_record_extended(ROW({{bk_image}}), 1) & 65535) % $1 = $2)',
+            v_values || jsonb_build_object('table', r_dimension.dimension_table::text, 'surrogate_key', quote_ident(r_dimension.surrogate_key))
         )
-        INTO r_object.actual_rows;
+        INTO r_object.actual_rows
+        USING p_slices, p_slice;
         r_object.expected_rows := r_object.actual_rows + (
             SELECT count(*) FILTER (WHERE x.kind = 'missing') - count(*) FILTER (WHERE x.kind = 'surplus') FROM pg_temp.reconciled_difference AS x
         );
