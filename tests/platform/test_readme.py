@@ -15,7 +15,7 @@ from tests.conftest import Finished
 README = Path(__file__).parents[2] / "README.md"
 # They do not end by themselves, or start everything over.
 ENDLESS = ("--watch", "serve", "--every", "demo", "psql")
-QUICK = {"--orders 20000": "--orders 500"}
+QUICK = {"--orders 20000": "--orders 3000"}
 
 
 def commands() -> list[str]:

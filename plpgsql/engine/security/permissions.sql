@@ -138,9 +138,9 @@ FROM (
         ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
