@@ -64,7 +64,7 @@ COMMENT ON FUNCTION etl._reads_of(oid, oid) IS 'Views and functions that a view 
 /*
 Fingerprint of all that the rows of an object depend on besides the mirrors.
 Parameters: p_object, dimension, fact or aggregate.
-Returns:    an object: each part by its name, such as "view work.dim_supplier" or "setting time_zone", with a checksum of its definition, or with
+Returns:    an object: each part by its name, such as "view work.dim_person" or "setting time_zone", with a checksum of its definition, or with
             the value of a setting.
 */
 CREATE OR REPLACE FUNCTION etl._fingerprint(p_object name)
@@ -164,7 +164,7 @@ COMMENT ON FUNCTION etl._fingerprint(name) IS 'Fingerprint of all that the rows 
 /*
 What differs between two fingerprints.
 Parameters: p_before, p_now, fingerprints.
-Returns:    sentences, such as "view work.dim_supplier has changed"; none where nothing differs.
+Returns:    sentences, such as "view work.dim_person has changed"; none where nothing differs.
 */
 CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
 RETURNS text[]
