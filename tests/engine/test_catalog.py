@@ -20,11 +20,12 @@ SCHEMAS = "('etl', 'source', 'delta', 'stage', 'work', 'dwh', 'kpi', 'oceanrecor
 
 
 def test_every_error_code_is_provoked_by_a_test() -> None:
-    """Codes that routines raise, and codes that some test expects."""
+    """Codes that routines raise, and codes that some test expects. A code that its own file catches undoes work and reaches nobody."""
     raised = {
         code
         for path in (ROOT / "plpgsql").rglob("*.sql")
         for code in re.findall(r"ERRCODE = '((?:ET|OR)\d{3})'", path.read_text(encoding="utf-8"))
+        if f"WHEN SQLSTATE '{code}'" not in path.read_text(encoding="utf-8")
     }
     expected = {
         code

@@ -186,7 +186,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_from_json$
-    SELECT string_agg(format('(%s ->> %L)::%s', p_key, c.name, etl._column_type(p_relation, c.name)), ', ' ORDER BY c.position)
+    SELECT string_agg(format('(jsonb_populate_record(NULL::%s, %s)).%I', p_relation, p_key, c.name), ', ' ORDER BY c.position)
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_from_json$;
 COMMENT ON FUNCTION etl._from_json(name[], text, regclass) IS 'Expressions that unpack a business key from jsonb, in the types of a relation.';

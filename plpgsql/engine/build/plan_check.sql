@@ -18,11 +18,12 @@ BEGIN
     SELECT *
     FROM {{delta}}
 )
-SELECT
-FROM (
+SELECT {{w.key}}
+FROM {{key_table}} AS w
+UNION ALL
+(
     {{query}}
-) AS k ({{key}})
-JOIN {{key_table}} AS w ON {{w.key = k.key}}$template$,
+)$template$,
             jsonb_build_object(
                 'delta', format('delta.%I', p.source_table), 'query', p.key_query, 'key', to_jsonb(o.business_key),
                 'key_table', format('work.%I', p.object || '_key')
@@ -39,9 +40,9 @@ JOIN {{key_table}} AS w ON {{w.key = k.key}}$template$,
 
     PERFORM etl._refuse_unplannable(
         d.dimension, 'its transformation cannot be loaded',
-        -- What is a parameter of the routine, a constant here.
-        'SELECT * FROM (SELECT 0::bigint AS p_run_id, now() AS p_now, now() AS p_batch_at) AS p CROSS JOIN LATERAL ('
-        || etl._expected_dimension_sql(d.dimension, format('work.%I', d.dimension || '_key')) || ') AS e',
+        etl._expected_dimension_sql(
+            d.dimension, format('work.%I', d.dimension || '_key'), p_arguments => '{"run_id": "0::bigint", "now": "now()", "batch_at": "now()"}'
+        ),
         'Correct the view or the declaration.'
     )
     FROM etl.dimension AS d

@@ -70,7 +70,7 @@ BEGIN
         'decision_name', quote_literal(v_values ->> 'decision'),
         'decision_columns', quote_literal((SELECT d.business_key || d.surrogate_key || 'planned_operation'::name FROM etl.dimension AS d WHERE d.dimension = p_dimension)),
         'plan', quote_ident('plan_' || p_dimension),
-        'expected', etl._expected_dimension_sql(p_dimension, v_values ->> 'key_table'),
+        'expected', etl._expected_dimension_sql(p_dimension, v_values ->> 'key_table', etl._load_arguments('plan_' || p_dimension)),
         'requeue', etl._requeue_sql(p_dimension, v_values)
     );
     RETURN ARRAY[

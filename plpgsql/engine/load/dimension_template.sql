@@ -184,7 +184,7 @@ AS $_timeline_sql$
         $template$log AS MATERIALIZED (
     SELECT
         {{k.key}},
-        CASE WHEN h.valid_from <= p_now THEN h.valid_from ELSE etl._refuse_change({{name}}, h.valid_from, p_now) END AS _at{{logged_values}}
+        CASE WHEN h.valid_from <= {{now}} THEN h.valid_from ELSE etl._refuse_change({{name}}, h.valid_from, {{now}}) END AS _at{{logged_values}}
     FROM {{keys}} AS k
     CROSS JOIN LATERAL (SELECT * FROM {{history_view}} AS r WHERE {{r.key = k.key}} OFFSET 0) AS h
 ),
@@ -281,21 +281,41 @@ $_timeline_sql$;
 COMMENT ON FUNCTION etl._timeline_sql(jsonb, name, text) IS 'Timelines of members with a log, as common table expressions.';
 
 /*
+The arguments of a compiled routine of a dimension, by its name: a column may be called p_now.
+Parameters: p_routine, name of the routine, whose parameters are p_run_id, p_now and p_batch_at.
+Returns:    values for etl._render.
+*/
+CREATE OR REPLACE FUNCTION etl._load_arguments(p_routine name)
+RETURNS jsonb
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_load_arguments$
+    SELECT jsonb_build_object(
+        'run_id', format('%I.p_run_id', p_routine), 'now', format('%I.p_now', p_routine), 'batch_at', format('%I.p_batch_at', p_routine)
+    )
+$_load_arguments$;
+COMMENT ON FUNCTION etl._load_arguments(name) IS 'The arguments of a compiled routine of a dimension, by its name.';
+
+/*
 The versions that members should have, beside those that they have.
 Parameters: p_dimension, the dimension; p_keys, relation or common table expression with the business keys of the members, each once;
-            p_before, common table expressions to begin with, each followed by a comma.
+            p_arguments, expressions for the run, the point in time of the load (now), and that of the latest batch by the source's clock
+            (batch_at), as etl._load_arguments returns them.
 Returns:    a SELECT: planned_operation (insert, update or unchanged), surrogate key, business key, attributes, valid_from, valid_to,
-            is_current, run_id. It refers to p_run_id, p_now (point in time of the load) and p_batch_at (of the latest batch, by the source's
-            clock), which a routine around it must have.
+            is_current, run_id.
 */
-CREATE OR REPLACE FUNCTION etl._expected_dimension_sql(p_dimension name, p_keys text, p_before text DEFAULT '')
-RETURNS text
+CREATE OR REPLACE FUNCTION etl._expected_dimension_sql(
+    p_dimension name,
+    p_keys text,
+    p_arguments jsonb
+) RETURNS text
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_expected_dimension_sql$
     SELECT etl._render(
-        $template$WITH {{before}}source_state AS MATERIALIZED (
+        $template$WITH source_state AS MATERIALIZED (
     -- The members as the transformation gives them now. If it gives one twice, nothing tells which row is right.
     SELECT
         {{k.key}}{{state_values}},
@@ -324,7 +344,7 @@ member AS MATERIALIZED (
         {{k.key}},
         coalesce(v._is_there, false) AS _is_there,
         greatest(
-            least(coalesce(v._deleted_at, v._effective_at, p_batch_at), p_now),
+            least(coalesce(v._deleted_at, v._effective_at, {{batch_at}}), {{now}}),
             CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
         ) AS _at{{, v.tracked}}
     FROM {{keys}} AS k
@@ -353,16 +373,15 @@ SELECT
     w.valid_from,
     w.valid_to,
     w.valid_to = 'infinity' AS is_current,
-    p_run_id AS run_id
+    {{run_id}} AS run_id
 FROM wanted AS w
 LEFT JOIN known AS n ON n.{{surrogate_key}} = w._version$template$,
-        v.of_dimension || jsonb_build_object(
-            'before', p_before,
+        v.of_dimension || p_arguments || jsonb_build_object(
             'keys', p_keys,
             'key_as_json', etl._json_key(d.business_key, 'k'),
             'timeline', CASE WHEN d.history_view IS NULL
-                THEN etl._succession_sql(v.of_dimension)
-                ELSE etl._timeline_sql(v.of_dimension, p_dimension, p_keys)
+                THEN etl._succession_sql(v.of_dimension || p_arguments)
+                ELSE etl._timeline_sql(v.of_dimension || p_arguments, p_dimension, p_keys)
             END
         )
     )
@@ -370,4 +389,4 @@ LEFT JOIN known AS n ON n.{{surrogate_key}} = w._version$template$,
     CROSS JOIN etl._dimension_values(p_dimension) AS v (of_dimension)
     WHERE d.dimension = p_dimension
 $_expected_dimension_sql$;
-COMMENT ON FUNCTION etl._expected_dimension_sql(name, text, text) IS 'A SELECT of the versions that members should have, beside those that they have.';
+COMMENT ON FUNCTION etl._expected_dimension_sql(name, text, jsonb) IS 'A SELECT of the versions that members should have, beside those that they have.';

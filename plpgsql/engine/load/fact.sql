@@ -136,7 +136,7 @@ SELECT
         WHEN {{f.columns <> e.columns}} THEN 'update'
         ELSE 'unchanged'
     END,
-    p_run_id,
+    {{plan}}.p_run_id,
     {{touched}},
     {{unresolved}}
 {{rows}}$template$;

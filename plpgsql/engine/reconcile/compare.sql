@@ -7,14 +7,25 @@
 -- Values are compared by their image, not by equality: 1.0 and 1.00, 30 days and 1 month, Smith and smith in citext differ, and no type
 -- needs an operator. Types whose equality is identity are hashed as they are, all others as text under pinned settings.
 
+/*
+Columns for a SELECT, cast to the types of the table that they are compared with. Types outside pg_catalog stay as they are: they are compared as
+text, and the role that runs the comparison may have no business in their schema.
+Parameters: p_columns, the columns; p_alias, of the row that has them; p_table, the table.
+Returns:    SQL text.
+*/
 CREATE OR REPLACE FUNCTION etl._typed_list(p_columns name[], p_alias text, p_table regclass)
 RETURNS text
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_typed_list$
-    SELECT string_agg(format('%s.%I::%s AS %I', p_alias, c.name, etl._column_type(p_table, c.name), c.name), ', ' ORDER BY c.position)
+    SELECT string_agg(
+        format('%s.%I%s AS %I', p_alias, c.name, CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN '::' || etl._held_type(p_table, c.name) END, c.name),
+        ', ' ORDER BY c.position
+    )
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+    CROSS JOIN LATERAL etl._base_type(p_table, c.name) AS b
+    JOIN pg_type AS t ON t.oid = b.type_oid
 $_typed_list$;
 COMMENT ON FUNCTION etl._typed_list(name[], text, regclass) IS 'Columns for a SELECT, cast to the types of the table that they are compared with.';
 

@@ -109,7 +109,9 @@ DECLARE
     v_names name[];
     v_values jsonb := etl._member_values(p_dimension);
 BEGIN
-    v_values := v_values || jsonb_build_object('plan', etl._expected_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key'));
+    v_values := v_values || jsonb_build_object(
+        'plan', etl._expected_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key', etl._load_arguments('verify_' || p_dimension.dimension))
+    );
     v_names := ARRAY[etl._create_compiled(
         'verify_' || p_dimension.dimension,
         'p_run_id bigint, p_now timestamptz, p_batch_at timestamptz',

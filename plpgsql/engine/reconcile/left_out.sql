@@ -78,7 +78,7 @@ AS $_key_condition$
     SELECT string_agg(
         CASE
             WHEN p_row_key ->> c.name::text IS NULL THEN format('%s.%I IS NULL', p_alias, c.name)
-            ELSE format('%s.%I = %L::%s', p_alias, c.name, p_row_key ->> c.name::text, etl._column_type(p_table, c.name))
+            ELSE format('%1$s.%2$I = (jsonb_populate_record(NULL::%3$s, %4$L)).%2$I', p_alias, c.name, p_table, p_row_key)
         END,
         ' AND ' ORDER BY c.position
     )
