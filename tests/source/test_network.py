@@ -22,7 +22,12 @@ def assert_loaded_once(link: Link) -> None:
     """Mirrors are right, and another run finds nothing to do."""
     link.assert_mirrored()
     link.play.run()
-    assert link.play.value("SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'") == 0
+    assert (
+        link.play.value(
+            "SELECT coalesce(sum(rows_read), 0) FROM etl.task_status WHERE kind = 'extract'"
+        )
+        == 0
+    )
     assert link.play.value("SELECT count(*) FROM dwh.dim_customer WHERE customer_key > 0") == (
         link.source.value("SELECT count(*) FROM oceanrecords.customers")
     )
