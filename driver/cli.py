@@ -60,6 +60,7 @@ _COMMANDS = {
     "users": _Command("People", "driver.users"),
     "forget": _Command("People", "driver.forget", "forget"),
     "run": _Command("Load", "driver.commands.run", "run"),
+    "plan": _Command("Load", "driver.commands.plan", "plan"),
     "seed": _Command("Load", "driver.commands.seed", "seed"),
     "schedule": _Command("Load", "driver.commands.schedule"),
     "status": _Command("Look", "driver.commands.status", "status"),

@@ -75,7 +75,7 @@ def counts(task: Task) -> str:
 
 def summary(run: Run) -> str:
     """Return what a run did: '57 tasks, 1 failed, 36,750 rows written, 5 quarantined, 1.2 s'."""
-    parts = [output.plural(run.tasks, "task")]
+    parts = [output.plural(run.tasks, "task")] if run.tasks else []
     for count, word in ((run.failed, "failed"), (run.skipped, "skipped")):
         if count:
             parts.append(f"{count:,} {word}")
@@ -133,7 +133,7 @@ class RunView:
 
     def follow(self, run_id: int, changed: list[Task], tasks: list[Task]) -> None:
         """Show what has changed (see driver.run.Follow)."""
-        if not self._run_id and not self._brief and not self._live:
+        if tasks and not self._run_id and not self._brief and not self._live:
             self._console.print(f"run {run_id}: {output.plural(len(tasks), 'task')}")
         self._run_id, self._tasks = run_id, tasks
         for task in changed:

@@ -49,6 +49,16 @@ _HOLDERS = """
         AND a.application_name !~ '^oceanrecords migrate'
     ORDER BY 5
 """
+_HOLDER = """
+SELECT format(
+    'Held by process id %%s (role "%%s", application "%%s").',
+    a.pid, a.usename, a.application_name
+)
+FROM pg_locks AS l
+JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted
+    AND l.classid = 0 AND l.objid = %s::oid AND l.objsubid = 1
+"""
 
 # What `apply` calls the installation of the routines, when it tells how far it is.
 INSTALLING = "routines"
@@ -85,6 +95,39 @@ class _Cursor(psycopg.Cursor[Any]):
             if not hasattr(error, "failed_statement"):
                 error.failed_statement = query  # type: ignore[attr-defined]
             raise
+
+
+def _wait_for_lock(connection: psycopg.Connection) -> None:
+    """Wait for the lock on migrations, which any login can take: not for ever, and by name."""
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
+    except psycopg.errors.LockNotAvailable as error:
+        holder = connection.execute(_HOLDER, [_LOCK_KEY]).fetchone()
+        raise UserError(
+            f"Another session has held the lock on migrations for {LOCK_TIMEOUT}.",
+            "Wait until it has ended, or end it: SELECT pg_terminate_backend(…)",
+            detail=holder[0] if holder else None,
+        ) from error
+    connection.execute("RESET lock_timeout")
+
+
+def _wait_for_run(connection: psycopg.Connection, on_wait: Callable[[], None]) -> None:
+    """Wait until no run is live; the installation keeps new ones from starting by itself.
+
+    Raises:
+        UserError: if one is still live after the setting wait_limit, with its workers.
+    """
+    row = connection.execute("SELECT to_regprocedure('etl._await_no_run()') IS NOT NULL").fetchone()
+    if not (row and row[0]):
+        return
+    try:
+        row = connection.execute("SELECT etl._live_run()").fetchone()
+        if row and row[0] is not None:
+            on_wait()
+        connection.execute("SELECT etl._await_no_run()")
+    except psycopg.Error as error:
+        raise from_database(error, context="The migration cannot start") from error
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
@@ -481,7 +524,8 @@ class Migrator:
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY]).fetchone()
             if not (row and row[0]):
                 on_wait()
-                connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
+                _wait_for_lock(connection)
+            _wait_for_run(connection, on_wait)
             yield connection
 
     def _process(self, backend: _Backend, migration: Migration, action: str) -> None:

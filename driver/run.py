@@ -10,11 +10,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import psycopg
 
@@ -97,6 +97,50 @@ class _Worker(threading.Thread):
             self.connection.close()
 
 
+class Sessions:
+    """Connections to run with, which may serve many runs: a session that stays knows its plans.
+
+    Parameters:
+        target: the database.
+        workers: number of connections that work.
+    """
+
+    def __init__(self, target: Target, workers: int) -> None:
+        self._target = target
+        self._names = [
+            "oceanrecords progress",
+            *(f"oceanrecords worker {number}" for number in range(1, workers + 1)),
+        ]
+        self._connections: dict[str, psycopg.Connection] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for connection in self._connections.values():
+            connection.close()
+
+    def ready(self) -> tuple[psycopg.Connection, list[psycopg.Connection]]:
+        """Return the listener and the workers' connections, opened anew where they were lost."""
+        for name in self._names:
+            if not _is_alive(self._connections.get(name)):
+                self._connections[name] = connect_to(self._target, application_name=name)
+        listener, *workers = (self._connections[name] for name in self._names)
+        listener.execute(f"LISTEN {CHANNEL}")
+        return listener, workers
+
+
+def _is_alive(connection: psycopg.Connection | None) -> bool:
+    if connection is None or connection.closed:
+        return False
+    try:
+        connection.execute("SELECT")
+    except psycopg.Error:
+        connection.close()
+        return False
+    return True
+
+
 def run(
     target: Target,
     *,
@@ -105,6 +149,7 @@ def run(
     full_refresh: Sequence[str] | None = None,
     origin: str = "cli",
     follow: Follow = lambda _run_id, _changed, _tasks: None,
+    sessions: Sessions | None = None,
 ) -> Outcome:
     """Start a run, or resume the last one if it was interrupted, and work on it until it ends.
 
@@ -115,6 +160,7 @@ def run(
         full_refresh: objects that are rebuilt, or ['all'].
         origin: noted with the run.
         follow: told of each change, in the main thread.
+        sessions: connections that stay open afterwards; by default the run has its own.
 
     Returns:
         How the run ended.
@@ -124,14 +170,10 @@ def run(
         Interrupted: if the user stopped it; the workers are stopped then.
     """
     with ExitStack() as stack:
-        listener = stack.enter_context(_session(target, "oceanrecords progress"))
-        listener.execute(f"LISTEN {CHANNEL}")
-        sessions = [
-            stack.enter_context(_session(target, f"oceanrecords worker {number}"))
-            for number in range(1, workers + 1)
-        ]
+        pool = sessions or stack.enter_context(Sessions(target, workers))
+        listener, connections = pool.ready()
         row = (
-            sessions[0]
+            connections[0]
             .execute(
                 "SELECT etl.start_run(%s, %s, %s), clock_timestamp()",
                 [
@@ -144,18 +186,8 @@ def run(
         )
         assert row is not None
         run_id, since = row
-        _work(sessions, run_id, listener, _Watcher(listener, run_id, since, follow))
+        _work(connections, run_id, listener, _Watcher(listener, run_id, since, follow))
         return _outcome(listener, run_id)
-
-
-@contextmanager
-def _session(target: Target, name: str) -> Iterator[psycopg.Connection]:
-    """Open a connection, and close it whatever state it is in."""
-    connection = connect_to(target, application_name=name)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 class _Watcher:

@@ -17,6 +17,7 @@ def content(
     database: int | None,
     collection_id: int | None,
     prefix: str = "",
+    period: int | None = None,
 ) -> tuple[int | None, dict[str, int]]:
     """Bring a dashboard and all its questions to the definition.
 
@@ -26,6 +27,7 @@ def content(
         database: id of the connection that its questions are asked on.
         collection_id: its collection on the server.
         prefix: what the keys of its questions begin with in the report.
+        period: id of the column on the server that the period is a filter of.
 
     Returns:
         The dashboard's id on the server, None while it is only planned; and the ids of the
@@ -39,7 +41,7 @@ def content(
     numbers: dict[str, int] = {}
     for question in definition.questions.values():
         key = identity.question_key(definition.key, question.key)
-        wanted = payload.card(definition, question, database, collection_id)
+        wanted = payload.card(definition, question, database, collection_id, period)
         number = cards.bring(walk, "question", key, wanted, visible)
         if number is not None:
             numbers[question.key] = walk.known(f"question/{prefix}{question.key}", number)
@@ -239,7 +241,7 @@ def _tiles(
     for number, (question, position) in enumerate(definition.tiles, start=1):
         card = numbers.get(question.key)
         tile_id = existing.get(card, -number) if card is not None else -number
-        result.append(payload.dashcard(question, position, card, tile_id))
+        result.append(payload.dashcard(definition, question, position, card, tile_id))
     return result
 
 

@@ -267,6 +267,23 @@ class Collection:
 
 
 @dataclass(frozen=True)
+class Period:
+    """One filter of Metabase in place of two dates: it knows 'last 12 months' and the like.
+
+    Attributes:
+        name: label.
+        first: key of the filter that is the first day.
+        last: key of the filter that is the last day.
+        default: what is chosen at first, in Metabase's words, such as 'past12months~'.
+    """
+
+    name: str
+    first: str
+    last: str
+    default: str
+
+
+@dataclass(frozen=True)
 class Subscription:
     """The dashboard by e-mail, once a day.
 
@@ -305,6 +322,7 @@ class Dashboard:
         filters: by key, in the order to show.
         questions: by key.
         folder: where the definition was read from.
+        period: the two date filters that Metabase shows as one; None for none.
         subscription: the dashboard by e-mail; None for none.
         alert: an e-mail when a question has an answer; None for none.
     """
@@ -318,6 +336,7 @@ class Dashboard:
     filters: Mapping[str, Filter]
     questions: Mapping[str, Question]
     folder: Path
+    period: Period | None = None
     subscription: Subscription | None = None
     alert: Alert | None = None
 
@@ -484,6 +503,7 @@ def _build(raw: Mapping[str, Any], folder: Path) -> Dashboard:
         filters=filters,
         questions={key: _question(key, one, folder) for key, one in raw["questions"].items()},
         folder=folder,
+        period=_optional(Period, raw.get("period")),
         subscription=_optional(Subscription, raw.get("subscription")),
         alert=_optional(Alert, raw.get("alert")),
     )
@@ -755,6 +775,15 @@ def _click_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
                 question.key,
                 "click.filter",
                 f"there is no filter '{click.filter}'",
+                f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
+            )
+    for key in (dashboard.period.first, dashboard.period.last) if dashboard.period else ():
+        if key not in dashboard.filters or dashboard.filters[key].type != "date":
+            yield Problem(
+                label,
+                None,
+                "period",
+                f"there is no date filter '{key}'",
                 f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
             )
     if dashboard.alert and dashboard.alert.question not in dashboard.questions:

@@ -129,7 +129,9 @@ def _question(
         name=card["name"],
         description=undefined(identity.unmarked(card.get("description"))),
         display=display,
-        sql=str(stages[0].get("native", question.sql)).strip(),
+        sql=payload.without_period(
+            dashboard, question, str(stages[0].get("native", question.sql)).strip()
+        ),
         position=_position(tile),
         x=x,
         y=y,
@@ -167,7 +169,10 @@ def _mapping(
     result: dict[str, str] = {}
     for mapping in tile.get("parameter_mappings") or ():
         target: list[Any] = list(mapping.get("target") or ())
-        if len(target) > 1 and target[0] == "variable" and mapping["parameter_id"] in by_id:
+        if dashboard.period and mapping["parameter_id"] == payload.PERIOD_ID:
+            ends = (dashboard.period.first, dashboard.period.last)
+            result |= {tag: key for tag, key in question.filters.items() if key in ends}
+        elif len(target) > 1 and target[0] == "variable" and mapping["parameter_id"] in by_id:
             result[target[1][1]] = by_id[mapping["parameter_id"]]
     try:
         unmapped = [tag for tag in tags(question.sql) if tag not in result]
@@ -242,6 +247,13 @@ def as_dict(dashboard: Dashboard) -> dict[str, Any]:
         "filters": {key: _filter_dict(one) for key, one in dashboard.filters.items()},
         "questions": {key: _question_dict(one) for key, one in dashboard.questions.items()},
     }
+    if dashboard.period:
+        result["period"] = {
+            "name": dashboard.period.name,
+            "first": dashboard.period.first,
+            "last": dashboard.period.last,
+            "default": dashboard.period.default,
+        }
     if dashboard.subscription:
         result["subscription"] = {"hour": dashboard.subscription.hour}
     if dashboard.alert:

@@ -73,6 +73,13 @@ def describe(
             _verify(walk, database, schema, name, table_body, bodies)
 
 
+def field_id(walk: Walk, database: int, schema: str, table: str, column: str) -> int | None:
+    """Return the id of a column on the server, or None when Metabase has not read it."""
+    found = _tables(walk, database, schema).get(table, {})
+    ids = [int(one["id"]) for one in found.get("fields") or () if one["name"] == column]
+    return ids[0] if ids else None
+
+
 def _tables(walk: Walk, database: int, schema: str) -> dict[str, dict[str, Any]]:
     found = walk.client.get(f"/api/database/{database}/metadata", include_hidden="true")
     return {one["name"]: one for one in found.get("tables") or () if one.get("schema") == schema}

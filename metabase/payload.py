@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,22 +17,33 @@ _TYPES = {
     "date": ("date", "date/single", "date/single", "date"),
     "text": ("text", "category", "string/=", "string"),
 }
+# The tag and the filter that stand for two dates in Metabase. Its date filters that know 'the last
+# 12 months' work on a column alone: the days that the column has in the period give the dates.
+PERIOD = "period"
+PERIOD_ID = identity.parameter_id(PERIOD)
+PERIOD_TABLE, PERIOD_COLUMN = "order_daily", "day"
+_PERIOD_TYPE = "date/all-options"
+_PERIOD_END = "(SELECT {end}(day) FROM kpi.order_daily WHERE {{{{period}}}})"
 _CHART_SETTINGS: dict[str, Any] = {
     "graph.x_axis.labels_enabled": False,
     "graph.y_axis.labels_enabled": False,
 }
 
 
-def dataset_query(dashboard: Dashboard, question: Question, database: int | None) -> dict[str, Any]:
+def dataset_query(
+    dashboard: Dashboard, question: Question, database: int | None, period: int | None = None
+) -> dict[str, Any]:
     """Return a question's query: MBQL 5, with one native stage.
 
     Parameters:
         dashboard: the definition.
         question: one of its questions.
         database: id of the warehouse on the server.
+        period: id of the column on the server that the period is a filter of.
     """
-    stage: dict[str, Any] = {"lib/type": "mbql.stage/native", "native": question.sql}
-    template_tags = {
+    native = with_period(dashboard, question)
+    stage: dict[str, Any] = {"lib/type": "mbql.stage/native", "native": native}
+    template_tags: dict[str, Any] = {
         tag: {
             "id": identity.tag_id(question.key, tag),
             "name": tag,
@@ -40,13 +52,28 @@ def dataset_query(dashboard: Dashboard, question: Question, database: int | None
         }
         for tag, filter_ in _tag_filters(dashboard, question).items()
     }
+    if _has_period(dashboard, question):
+        assert dashboard.period is not None
+        clause = identity.clause_id(question.key, PERIOD)
+        template_tags[PERIOD] = {
+            "id": identity.tag_id(question.key, PERIOD),
+            "name": PERIOD,
+            "display-name": dashboard.period.name,
+            "type": "dimension",
+            "dimension": ["field", {"lib/uuid": clause}, period],
+            "widget-type": _PERIOD_TYPE,
+        }
     if template_tags:
         stage["template-tags"] = template_tags
     return {"lib/type": "mbql/query", "database": database, "stages": [stage]}
 
 
 def card(
-    dashboard: Dashboard, question: Question, database: int | None, collection: int | None
+    dashboard: Dashboard,
+    question: Question,
+    database: int | None,
+    collection: int | None,
+    period: int | None = None,
 ) -> dict[str, Any]:
     """Return the card of a question.
 
@@ -55,6 +82,7 @@ def card(
         question: one of its questions.
         database: id of the warehouse on the server.
         collection: id of the collection on the server.
+        period: id of the column on the server that the period is a filter of.
     """
     key = identity.question_key(dashboard.key, question.key)
     return {
@@ -63,26 +91,77 @@ def card(
         "display": display(question),
         "type": "question",
         "collection_id": collection,
-        "dataset_query": dataset_query(dashboard, question, database),
+        "dataset_query": dataset_query(dashboard, question, database, period),
         "visualization_settings": {
             **visualization_settings(dashboard, question),
             identity.CARD_MARK: key,
         },
-        "parameters": [
-            {
-                "id": identity.tag_id(question.key, tag),
-                "type": _TYPES[filter_.type][1],
-                "name": filter_.name,
-                "slug": tag,
-                "target": ["variable", ["template-tag", tag]],
-            }
-            for tag, filter_ in _tag_filters(dashboard, question).items()
-        ],
+        "parameters": _card_parameters(dashboard, question),
     }
 
 
+def _card_parameters(dashboard: Dashboard, question: Question) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = [
+        {
+            "id": identity.tag_id(question.key, tag),
+            "type": _TYPES[filter_.type][1],
+            "name": filter_.name,
+            "slug": tag,
+            "target": ["variable", ["template-tag", tag]],
+        }
+        for tag, filter_ in _tag_filters(dashboard, question).items()
+    ]
+    if _has_period(dashboard, question):
+        assert dashboard.period is not None
+        result.append(
+            {
+                "id": identity.tag_id(question.key, PERIOD),
+                "type": _PERIOD_TYPE,
+                "name": dashboard.period.name,
+                "slug": PERIOD,
+                "target": ["dimension", ["template-tag", PERIOD]],
+            }
+        )
+    return result
+
+
+def _ends(dashboard: Dashboard) -> dict[str, str]:
+    """Return SQL's word for each end of the period, by the key of its filter."""
+    if dashboard.period is None:
+        return {}
+    return {dashboard.period.first: "min", dashboard.period.last: "max"}
+
+
+def _has_period(dashboard: Dashboard, question: Question) -> bool:
+    used = {question.filters.get(tag) for tag in tags(question.sql)}
+    return bool(used & set(_ends(dashboard)))
+
+
+def with_period(dashboard: Dashboard, question: Question) -> str:
+    """Return a question's SQL for Metabase, in which one filter stands for two dates."""
+    text, ends = question.sql, _ends(dashboard)
+    for tag, key in question.filters.items():
+        if key in ends:
+            replacement = _PERIOD_END.format(end=ends[key])
+            text = re.sub(rf"\{{\{{\s*{tag}\s*\}}\}}", replacement, text)
+    return text
+
+
+def without_period(dashboard: Dashboard, question: Question, text: str) -> str:
+    """Return a question's SQL as it stands in its file."""
+    ends = _ends(dashboard)
+    for tag, key in question.filters.items():
+        if key in ends:
+            text = text.replace(_PERIOD_END.format(end=ends[key]), f"{{{{{tag}}}}}")
+    return text
+
+
 def _tag_filters(dashboard: Dashboard, question: Question) -> dict[str, Filter]:
-    return {tag: dashboard.filters[question.filters[tag]] for tag in tags(question.sql)}
+    return {
+        tag: dashboard.filters[question.filters[tag]]
+        for tag in tags(question.sql)
+        if question.filters[tag] not in _ends(dashboard)
+    }
 
 
 def display(question: Question) -> str:
@@ -163,8 +242,21 @@ def parameters(dashboard: Dashboard, cards: Mapping[str, int]) -> list[dict[str,
         dashboard: the definition.
         cards: id on the server by key of the question.
     """
-    result = []
+    result: list[dict[str, Any]] = []
+    if dashboard.period:
+        result.append(
+            {
+                "id": PERIOD_ID,
+                "name": dashboard.period.name,
+                "slug": PERIOD,
+                "type": _PERIOD_TYPE,
+                "sectionId": "date",
+                "default": dashboard.period.default,
+            }
+        )
     for one in dashboard.filters.values():
+        if one.key in _ends(dashboard):
+            continue
         _, _, type_, section = _TYPES[one.type]
         parameter: dict[str, Any] = {
             "id": identity.parameter_id(one.key),
@@ -185,11 +277,16 @@ def parameters(dashboard: Dashboard, cards: Mapping[str, int]) -> list[dict[str,
 
 
 def dashcard(
-    question: Question, position: Position, card_id: int | None, dashcard_id: int
+    dashboard: Dashboard,
+    question: Question,
+    position: Position,
+    card_id: int | None,
+    dashcard_id: int,
 ) -> dict[str, Any]:
     """Return a question's tile.
 
     Parameters:
+        dashboard: the definition.
         question: the question.
         position: its place.
         card_id: its id on the server.
@@ -205,15 +302,25 @@ def dashcard(
         "dashboard_tab_id": None,
         "series": [],
         "visualization_settings": _click_settings(question),
-        "parameter_mappings": [
-            {
-                "parameter_id": identity.parameter_id(question.filters[tag]),
-                "card_id": card_id,
-                "target": ["variable", ["template-tag", tag]],
-            }
-            for tag in tags(question.sql)
-        ],
+        "parameter_mappings": _mappings(dashboard, question, card_id),
     }
+
+
+def _mappings(
+    dashboard: Dashboard, question: Question, card_id: int | None
+) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = [
+        {
+            "parameter_id": identity.parameter_id(filter_.key),
+            "card_id": card_id,
+            "target": ["variable", ["template-tag", tag]],
+        }
+        for tag, filter_ in _tag_filters(dashboard, question).items()
+    ]
+    if _has_period(dashboard, question):
+        target = ["dimension", ["template-tag", PERIOD]]
+        result.append({"parameter_id": PERIOD_ID, "card_id": card_id, "target": target})
+    return result
 
 
 def _click_settings(question: Question) -> dict[str, Any]:

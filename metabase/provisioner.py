@@ -22,6 +22,7 @@ from metabase import (
     databases,
     delivery,
     metadata,
+    payload,
     permissions,
 )
 from metabase.client import OLDEST_VERSION, Client, Credentials, major_version, spoken
@@ -139,12 +140,17 @@ class Provisioner:
         database = databases.connect(walk, warehouse, self._secrets.get(warehouse.name))
         if database is not None:
             walk.known("database", database)
-            databases.wait_for_sync(walk, database, warehouse, relations(definition))
+            views = {*relations(definition), payload.PERIOD_TABLE}
+            databases.wait_for_sync(walk, database, warehouse, views)
             metadata.describe(walk, database, warehouse.schema, self._catalog, definition.currency)
         collection = dashboards.collection(walk, definition.collection)
         if collection is not None:
             walk.known("collection", collection)
-        number, numbers = dashboards.content(walk, definition, database, collection)
+        period = None
+        if database is not None and definition.period:
+            table, column = payload.PERIOD_TABLE, payload.PERIOD_COLUMN
+            period = metadata.field_id(walk, database, warehouse.schema, table, column)
+        number, numbers = dashboards.content(walk, definition, database, collection, period=period)
         if number is not None:
             walk.known("dashboard", number)
         permissions.settle(walk, permissions.Grant(definition.group), database, collection)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from driver import output, state
 from driver.commands.options import JsonOption, LimitOption, complete_object
 from driver.connection import connect
+from driver.errors import EXIT_USAGE, UserError
 from driver.output import console, emit
-from driver.rows import key
+from driver.rows import key as shown_key
 from driver.selection import Catalog
 
-EXAMPLES = "Examples: oceanrecords quarantine · oceanrecords quarantine fact_order --retry"
+EXAMPLES = (
+    "Examples: oceanrecords quarantine · oceanrecords quarantine fact_order --retry · "
+    "oceanrecords quarantine accept fact_order --key order_id=17"
+)
+_ACCEPT = "accept"
 
 
 def quarantine(
     context: typer.Context,
-    name: Annotated[
-        str | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[OBJECT]",
+            metavar="[accept] [OBJECT]",
             help="Source table, dimension or fact; all by default.",
             autocompletion=complete_object,
         ),
@@ -31,15 +38,44 @@ def quarantine(
     retry: Annotated[
         bool, typer.Option("--retry", help="Let the next run try all of them again.")
     ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="COLUMN=VALUE", help="accept: this row only; once per key column."
+        ),
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="accept: take the acceptance back.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the rows that cannot be loaded, each with its reason.
+    """Show the rows that cannot be loaded, each with its reason; or accept them.
 
-    A row is tried again by itself when it changes in the source.
+    A row is tried again by itself when it changes in the source. A run that leaves out rows is
+    partial, unless these were accepted.
     """
+    given = list(words or [])
+    is_accepting = given[:1] == [_ACCEPT]
+    if is_accepting:
+        given = given[1:]
+    if len(given) > 1 or (is_accepting and not given):
+        raise UserError(
+            "accept takes one object." if is_accepting else "Name one object, or none.",
+            exit_code=EXIT_USAGE,
+        )
+    if not is_accepting and (key or undo):
+        raise UserError("--key and --undo go with accept.", exit_code=EXIT_USAGE)
+    if is_accepting and retry:
+        raise UserError("--retry goes without accept.", exit_code=EXIT_USAGE)
+    name = given[0] if given else None
     with connect(state.of(context).dsn) as connection:
         if name is not None:
             Catalog.read(connection).require(name)
+        if is_accepting:
+            assert name is not None
+            accepted = _accept(connection, name, key or [], is_accepted=not undo)
+            if not as_json:
+                done = "no longer accepted" if undo else "accepted"
+                console.say("[ok]✓[/] {} {}", output.plural(accepted, "row"), done)
+                return
         if retry:
             connection.execute("SELECT etl.retry_quarantine(%s)", [name])
         with connection.cursor(row_factory=dict_row) as cursor:
@@ -59,16 +95,42 @@ def quarantine(
     emit(answer, as_json=as_json, render=_render)
 
 
+def _accept(connection: psycopg.Connection, name: str, key: list[str], *, is_accepted: bool) -> int:
+    """Accept the rows of an object, or the one with a key, and return their number."""
+    row_key = None
+    if key:
+        wanted = dict(part.partition("=")[::2] for part in key)
+        row = connection.execute(
+            "SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = %s AND NOT EXISTS ("
+            "SELECT FROM jsonb_each_text(%s) AS k "
+            "WHERE q.row_key ->> k.key IS DISTINCT FROM k.value)",
+            [name, Jsonb(wanted)],
+        ).fetchall()
+        if len(row) != 1:
+            told = "no row" if not row else "more than one row"
+            raise UserError(
+                f"The quarantine holds {told} of {name} with this key.",
+                f"`oceanrecords quarantine {name}` shows the keys.",
+            )
+        row_key = Jsonb(row[0][0])
+    found = connection.execute(
+        "SELECT etl.accept_quarantine(%s, %s, %s)", [name, row_key, is_accepted]
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
 def summary_table(quarantine: list[dict[str, Any]]) -> output.Table:
     """Return rows of etl.quarantine_status as a table."""
     table = output.table(
-        "object", "rows", "oldest", "age", "latest reason",
-        title="Quarantine", right=("rows", "age"), wrap=("latest reason",), spare=("oldest",),
+        "object", "rows", "accepted", "oldest", "age", "latest reason",
+        title="Quarantine", right=("rows", "accepted", "age"), wrap=("latest reason",),
+        spare=("oldest",),
     )  # fmt: skip
     for one in quarantine:
         table.add_row(
             one["object"],
             output.number(one["row_count"]),
+            output.number(one["accepted"]),
             output.moment(one["oldest"]),
             output.seconds(one["age"]),
             one["latest_reason"],
@@ -89,7 +151,7 @@ def _render(answer: dict[str, Any]) -> None:
     for one in answer["entries"]:
         table.add_row(
             one["object"],
-            key(one["row_key"]),
+            shown_key(one["row_key"]),
             one["sqlstate"],
             one["reason"],
             str(one["attempts"]),

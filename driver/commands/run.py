@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import psycopg
@@ -20,7 +21,7 @@ from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
 from driver.live import RunView, summary
 from driver.mode import mode
 from driver.output import console, error_console, print_error, print_json
-from driver.run import Interrupted, Outcome
+from driver.run import Interrupted, Outcome, Sessions
 from driver.run import run as work
 from driver.selection import Catalog
 from driver.warehouse import Task
@@ -132,17 +133,15 @@ def _once(
     *,
     brief: bool,
     as_json: bool,
+    sessions: Sessions | None = None,
 ) -> Outcome:
     """Do one run, and show it while it works."""
+    do = partial(work, target, workers=workers, only=only, full_refresh=refresh, sessions=sessions)
     try:
         if as_json:
-            return work(
-                target, workers=workers, only=only, full_refresh=refresh, follow=_print_changes
-            )
+            return do(follow=_print_changes)
         with RunView(console, brief=brief) as view:
-            return work(
-                target, workers=workers, only=only, full_refresh=refresh, follow=view.follow
-            )
+            return do(follow=view.follow)
     except Interrupted as stopped:
         print_error(
             UserError(
@@ -161,19 +160,25 @@ def _print_changes(run_id: int, changed: list[Task], _tasks: list[Task]) -> None
 
 
 def _repeat(target: Target, workers: int, interval: float, *, as_json: bool) -> None:
-    """Run at a steady pace until told to stop; a failed round does not end it."""
-    while True:
-        due = time.monotonic() + interval
-        try:
-            outcome = _once(target, workers, None, None, brief=True, as_json=as_json)
-            if not as_json:
-                console.say("[quiet]{}[/] ", f"{datetime.now():%H:%M:%S}", end="")
-            _answer(outcome, as_json=as_json)
-        except UserError as error:
-            print_error(error)
-        except psycopg.Error as error:
-            print_error(from_database(error))
-        threading.Event().wait(max(0.0, due - time.monotonic()))
+    """Run at a steady pace until told to stop; a failed round does not end it.
+
+    The connections stay open from one run to the next.
+    """
+    with Sessions(target, workers) as sessions:
+        while True:
+            due = time.monotonic() + interval
+            try:
+                outcome = _once(
+                    target, workers, None, None, brief=True, as_json=as_json, sessions=sessions
+                )
+                if not as_json:
+                    console.say("[quiet]{}[/] ", f"{datetime.now():%H:%M:%S}", end="")
+                _answer(outcome, as_json=as_json)
+            except UserError as error:
+                print_error(error)
+            except psycopg.Error as error:
+                print_error(from_database(error))
+            threading.Event().wait(max(0.0, due - time.monotonic()))
 
 
 def _interrupt(_number: int, _frame: object) -> None:

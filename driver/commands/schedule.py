@@ -144,7 +144,11 @@ def _render_installed(answer: list[dict[str, Any]]) -> None:
     one = answer[0]
     jobs = f"{len(answer)} workers share it" if len(answer) > 1 else "one worker"
     console.say(
-        "[ok]✓[/] A run every {}, {}  [quiet]{}[/]", one["every"], jobs, one["cron_schedule"]
+        "[ok]✓[/] A run every {}, in time zone {}, {}  [quiet]{}[/]",
+        one["every"],
+        one["time_zone"],
+        jobs,
+        one["cron_schedule"],
     )
     console.print("[quiet]oceanrecords schedule history shows the starts[/]")
 
@@ -167,7 +171,8 @@ def _list_table(answer: list[dict[str, Any]]) -> output.Table:
     first = answer[0]
     table = output.table(
         "worker", "active", "last start", "what it did",
-        title=f"A run every {first['every']}  ({first['cron_schedule']}; "
+        title=f"A run every {first['every']}, in time zone {first['time_zone']}  "
+        f"({first['cron_schedule']}; "
         f"pg_cron in database {first['cron_database']})",
         right=("worker",), wrap=("what it did",),
     )  # fmt: skip

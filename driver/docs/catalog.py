@@ -32,6 +32,8 @@ class Column:
         type: its SQL type.
         is_key: part of the primary key.
         is_reference: part of a foreign key.
+        sensitivity: how it is shown to analysts; 'not decided' where that is to be declared; None
+            where the layer has no such thing.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Column:
     is_key: bool
     is_reference: bool
     comment: str | None
+    sensitivity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -354,7 +357,10 @@ def _relations(
     columns: dict[Name, list[Column]] = {}
     for row in _rows(
         connection,
-        "SELECT * FROM etl.dictionary_column ORDER BY layer, schema_name, object_name, position",
+        "SELECT d.*, CASE WHEN s.position IS NOT NULL THEN coalesce(s.sensitivity, 'not decided') "
+        "END AS sensitivity FROM etl.dictionary_column AS d LEFT JOIN etl.column_status AS s "
+        "USING (schema_name, object_name, column_name) "
+        "ORDER BY d.layer, schema_name, object_name, d.position",
     ):
         columns.setdefault(Name(row["schema_name"], row["object_name"]), []).append(
             Column(
@@ -364,6 +370,7 @@ def _relations(
                 row["is_primary_key"],
                 row["is_foreign_key"],
                 row["comment"],
+                row["sensitivity"],
             )
         )
     relations = {}

@@ -169,10 +169,16 @@ def _relation(relation: Relation) -> list[str]:
         "",
         f"{relation.kind.capitalize()}. {relation.comment or ''}",
     ]
-    lines += ["", "| column | type | what it holds |", "|---|---|---|"]
+    # Only the contract and the stars have one.
+    has_sensitivity = any(column.sensitivity for column in relation.columns)
+    told = " sensitivity |" if has_sensitivity else ""
+    lines += ["", f"| column | type | what it holds |{told}"]
+    lines.append("|---|---|---|---|" if told else "|---|---|---|")
     for column in relation.columns:
         mark = " (key)" if column.is_key else ""
+        shown = f" {_cell(column.sensitivity)} |" if has_sensitivity else ""
         lines.append(
             f"| `{_cell(column.name)}`{mark} | {_cell(column.type)} | {_cell(column.comment)} |"
+            f"{shown}"
         )
     return lines

@@ -135,12 +135,13 @@ def _altered(
         if column not in after:
             lines.append(f"-- {column} is no longer filled; it keeps what it holds.\n")
     if is_retyped:
-        views = [f"kpi.{view}" for view in files.kpi_views(model) if view != "freshness"]
-        if views:
-            lines.insert(
-                0, "-- Views of the figures are made again when this has been applied.\n"
-                f"DROP VIEW IF EXISTS {', '.join(views)};\n"
-            )  # fmt: skip
+        views = [f"analysis.{name}"]
+        views += [f"kpi.{view}" for view in files.kpi_views(model) if view != "freshness"]
+        lines.insert(
+            0,
+            "-- PostgreSQL retypes no column that a view reads; the installation creates the views again.\n"
+            f"DROP VIEW IF EXISTS {', '.join(views)};\n",
+        )
     return "".join(lines)
 
 

@@ -170,6 +170,47 @@ VALUES
 """
 
 
+def person(
+    subject: str,
+    key: tuple[str, str],
+    objects: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+) -> str:
+    """Return what is personal about a kind of subject, and what replaces it.
+
+    Parameters:
+        subject: such as customer.
+        key: its key column, and the type of that.
+        objects: source tables and dimensions, each with its personal columns and their types.
+    """
+    column, type_ = key
+    query = literal(f"SELECT $1::{type_}")
+    rows = ",\n".join(
+        f"    ({literal(subject)}, {literal(name)}, {names([column])}, {query})"
+        for name, _ in objects
+    )
+    columns = ",\n".join(
+        f"    ({literal(subject)}, {literal(name)}, {literal(one)}, "
+        + literal(literal("forgotten") if kind == "text" else "NULL")
+        + ")"
+        for name, listed in objects
+        for one, kind in listed
+    )
+    return f"""\
+INSERT INTO etl.personal_subject (subject, key_type)
+VALUES ({literal(subject)}, {literal(type_)})
+ON CONFLICT (subject) DO UPDATE
+SET key_type = excluded.key_type;
+DELETE FROM etl.personal_object
+WHERE subject = {literal(subject)};
+INSERT INTO etl.personal_object (subject, object, key_columns, key_query)
+VALUES
+{rows};
+INSERT INTO etl.personal_column (subject, object, column_name, replacement)
+VALUES
+{columns};
+"""
+
+
 def permissions(origin: str, rows: Sequence[tuple[str, str, str, str, str]]) -> str:
     """Return who may do what.
 

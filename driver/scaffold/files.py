@@ -52,7 +52,16 @@ def render(model: Model, name: str) -> dict[str, str]:
         contents.append(f"{fact.name}.sql")
     files["plpgsql/kpi.sql"] = _kpi(model)
     files["plpgsql/permissions.sql"] = _permissions(model, name)
-    contents += ["", "# KPIs, and who may read what.", "kpi.sql", "permissions.sql"]
+    contents += [
+        "",
+        "# KPIs, who may read what, and what is personal.",
+        "kpi.sql",
+        "permissions.sql",
+    ]
+    personal = _personal(model)
+    if personal:
+        files["plpgsql/personal.sql"] = personal
+        contents.append("personal.sql")
     files["plpgsql/install.txt"] = "\n".join(contents) + "\n"
     files |= _dashboard(model, name)
     files[source.FILE] = model.source.to_json()
@@ -709,6 +718,31 @@ def _permissions(model: Model, name: str) -> str:
         text += "\n" + review("analysts see all rows; add a condition on the login to see fewer.")
         text += declare.published(name, stars)
     return text
+
+
+def _personal(model: Model) -> str:
+    parts = []
+    for one in model.dimensions:
+        listed = [(f.name, f.type) for f in one.base.fields if is_personal(one.base, f)]
+        own = [
+            (a.name, a.type) for a in one.attributes if a.is_personal and a.expression[:2] == "t."
+        ]
+        if listed and len(one.key) == 1:
+            key = (one.key[0].name, one.key[0].type)
+            parts.append(
+                declare.person(
+                    singular(one.base.name), key, [(one.base.name, listed), (one.name, own)]
+                )
+            )
+    if not parts:
+        return ""
+    head = (
+        "-- What `oceanrecords forget` replaces in mirrors and dimensions, whatever the source brings later. The source's own rows stay as\n"
+        "-- they are: forget the person there as well.\n"
+    )
+    return (
+        head + review("who is a person, and which columns are personal.") + "\n" + "\n".join(parts)
+    )
 
 
 def _split(

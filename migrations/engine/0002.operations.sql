@@ -194,6 +194,7 @@ CREATE TABLE etl.schedule (
     cron_schedule text NOT NULL,
     workers integer NOT NULL CHECK (workers > 0),
     cron_database name NOT NULL,
+    time_zone text NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE etl.schedule IS 'The schedule that was installed, one row at most.';
@@ -202,6 +203,7 @@ COMMENT ON COLUMN etl.schedule.every IS 'Interval or cron expression as it was a
 COMMENT ON COLUMN etl.schedule.cron_schedule IS 'The same as pg_cron understands it.';
 COMMENT ON COLUMN etl.schedule.workers IS 'Number of jobs that share each run.';
 COMMENT ON COLUMN etl.schedule.cron_database IS 'Database that pg_cron lives in.';
+COMMENT ON COLUMN etl.schedule.time_zone IS 'Time zone in which it fires: of pg_cron, for one run a day that of the business when it was installed.';
 COMMENT ON COLUMN etl.schedule.installed_at IS 'When it was installed or last changed.';
 
 CREATE TABLE etl.scheduled_start (

@@ -79,7 +79,7 @@ def on(mb: Mb) -> Callable[..., Any]:
 
 def test_every_query_passes_its_dry_run(mb: Mb, dashboard: Dashboard) -> None:
     for question in dashboard.questions.values():
-        query = payload.dataset_query(dashboard, question, 1)
+        query = payload.dataset_query(dashboard, question, 1, 7)
         assert mb("query", "--dry-run", "--json", body=query) == {"ok": True, "errors": []}
 
 
@@ -94,10 +94,10 @@ def test_models_and_metrics_pass_its_dry_run(mb: Mb, analysts: Analysts) -> None
 
 
 def test_the_dry_run_finds_faults(mb: Mb, dashboard: Dashboard) -> None:
-    query = payload.dataset_query(dashboard, dashboard.questions["top_products"], 1)
-    del query["stages"][0]["template-tags"]["from"]["id"]
+    query = payload.dataset_query(dashboard, dashboard.questions["top_products"], 1, 7)
+    del query["stages"][0]["template-tags"]["country"]["id"]
     answer = mb("query", "--dry-run", "--json", body=query, status=2)
-    assert answer["errors"][0]["path"] == "/stages/0/template-tags/from"
+    assert answer["errors"][0]["path"] == "/stages/0/template-tags/country"
 
 
 def test_every_body_that_is_sent_fits_the_clients_schemas(
@@ -154,9 +154,8 @@ def test_the_client_reads_what_was_provisioned(
         ids = provision(to=server).ids
         shown = on(server, "dashboard", "get", str(ids["dashboard"]), "--full")
         assert len(shown["dashcards"]) == len(dashboard.tiles)
-        assert [one["name"] for one in shown["parameters"]] == [
-            one.name for one in dashboard.filters.values()
-        ]
+        expected = payload.parameters(dashboard, {})
+        assert [one["name"] for one in shown["parameters"]] == [one["name"] for one in expected]
         card = on(server, "card", "get", str(ids["question/top_products"]), "--full")
         assert card["dataset_query"]["lib/type"] == "mbql/query"
         rows = on(server, "card", "query", str(ids["question/kpi_overview"]))

@@ -16,6 +16,7 @@ from metabase.warehouse import Warehouse
 from tests.metabase.conftest import ADMIN, Provision
 from tests.metabase.standin import Standin, State
 from tests.metabase.standin.state import ALL_USERS
+from tests.support.database import Database
 
 # Of PostgreSQL it leans on nothing in which the versions differ; test_live.py runs on each.
 pytestmark = pytest.mark.server("embedded")
@@ -261,7 +262,7 @@ def test_a_view_that_came_later_makes_metabase_look_again(
 ) -> None:
     provision()
     for number, table in list(standin.state.tables.items()):
-        if table["name"] != "month":
+        if table["name"] not in ("month", "order_daily"):
             del standin.state.tables[number]
     (change,) = provisioner().plan().changes
     assert change.details[0].startswith("sync of ")
@@ -787,3 +788,40 @@ def test_the_stand_in_keeps_no_entity_id(client: Client, provision: Provision) -
     with pytest.raises(ApiError) as caught:
         client.get(f"/api/card/{sent}")
     assert caught.value.status == 404
+
+
+def test_one_filter_of_metabase_stands_for_two_dates(
+    client: Client, provision: Provision, dashboard: Dashboard, kpi_database: Database
+) -> None:
+    report = provision()
+    shown = client.get(f"/api/dashboard/{report.ids['dashboard']}")
+    (period, *others) = shown["parameters"]
+    assert (period["type"], period["default"]) == ("date/all-options", "past12months~")
+    assert not {"from", "to"} & {one["slug"] for one in others}
+    first, last = (
+        kpi_database.value(f"SELECT {end}(day) FROM kpi.order_daily WHERE day < current_date - 40")
+        for end in ("min", "max")
+    )
+    target = ["dimension", ["template-tag", "period"]]
+    for key in ("top_countries", "sales_by_quarter", "top_products"):
+        question = dashboard.questions[key]
+        text, values = question.compile({"from": first, "to": last})
+        with kpi_database.connect() as connection:
+            expected = connection.execute(text.encode(), values).fetchall()
+        parameter = {"type": period["type"], "value": f"{first}~{last}", "target": target}
+        number = report.ids[f"question/{key}"]
+        answer = client.post(f"/api/card/{number}/query", {"parameters": [parameter]})
+        assert [row[0] for row in answer["data"]["rows"]] == [row[0] for row in expected], key
+        parameter["value"] = period["default"]
+        answer = client.post(f"/api/card/{number}/query", {"parameters": [parameter]})
+        assert answer["status"] == "completed"
+        assert answer["data"]["rows"]
+
+
+def test_a_definition_without_a_period_has_its_two_dates(
+    client: Client, provision: Provision, dashboard: Dashboard
+) -> None:
+    report = provision(replace(dashboard, period=None))
+    shown = client.get(f"/api/dashboard/{report.ids['dashboard']}")
+    assert {"from", "to"} <= {one["slug"] for one in shown["parameters"]}
+    assert provision(replace(dashboard, period=None)).changes == []

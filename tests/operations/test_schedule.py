@@ -122,13 +122,46 @@ def test_a_start_that_fails_is_noted_and_fails(database: Database) -> None:
         ("00:30", "*/30 * * * *"),
         ("1 hour", "0 * * * *"),
         ("6 hours", "0 */6 * * *"),
-        ("1 day", "0 0 * * *"),
+        # It comes every hour, and the first one of a day of the business starts the run.
+        ("1 day", "0 * * * *"),
         ("*/10 6-22 * * 1-5", "*/10 6-22 * * 1-5"),
         ("30 seconds", "30 seconds"),
     ],
 )
 def test_intervals_become_schedules(database: Database, every: str, schedule: str) -> None:
     assert database.value("SELECT etl._cron_schedule(%s, '1.6')", every) == schedule
+
+
+@pytest.mark.parametrize(
+    ("zone", "schedule"),
+    [
+        ("Europe/Berlin", "0 * * * *"),
+        ("Asia/Kolkata", "30 * * * *"),
+        ("Asia/Kathmandu", "15 * * * *"),
+    ],
+)
+def test_a_day_is_that_of_the_business(database: Database, zone: str, schedule: str) -> None:
+    """Wherever its midnight is, one run a day; the others of the day leave without a trace."""
+    database.execute("UPDATE etl.setting SET value = %s WHERE name = 'time_zone'", zone)
+    assert database.value("SELECT etl._cron_schedule('1 day', '1.6')") == schedule
+    daily = "CALL etl.scheduled_run(%s, '30 seconds', true)"
+    database.execute(daily, 1)
+    assert [one[1] for one in starts(database)] == ["started"]
+    # The start was at the end of yesterday, or at the beginning of today.
+    moved = (
+        "UPDATE etl.scheduled_start SET fired_at = "
+        f"date_trunc('day', now(), '{zone}') + %s::interval"
+    )
+    database.execute(moved, "0")
+    if database.value(f"SELECT now() - date_trunc('day', now(), '{zone}') > interval '1 minute'"):
+        database.execute(daily, 1)
+        assert len(starts(database)) == 1
+    database.execute(moved, "-1 second")
+    if database.value(f"SELECT now() - date_trunc('day', now(), '{zone}') > interval '1 minute'"):
+        database.execute(daily, 1)
+        assert [one[1] for one in starts(database)] == ["started", "started"]
+        database.execute(daily, 2)
+        assert starts(database)[2][1] == "left"
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def test_other_workers_follow_when_the_first_is_lost(
 
 
 def test_every_runs_again_until_it_is_stopped(database: Database) -> None:
+    """Its connections stay; one that was lost is opened again by the next run."""
     process = subprocess.Popen(
         [PROGRAM, "--dsn", database.dsn, "run", "--every", "1s"],
         stdout=subprocess.PIPE,
@@ -244,10 +245,20 @@ def test_every_runs_again_until_it_is_stopped(database: Database) -> None:
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(3)]
+    pid = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name = 'oceanrecords worker 1'"
+    )
+    lines = [process.stdout.readline()]
+    first = database.value(pid)
+    lines += [process.stdout.readline() for _ in range(2)]
+    assert database.value(pid) == first
+    database.execute("SELECT pg_terminate_backend(%s)", first)
+    lines += [process.stdout.readline() for _ in range(2)]
+    assert database.value(pid) != first
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
-    assert [f"Run {number} succeeded" in line for number, line in enumerate(lines, 1)] == [True] * 3
+    assert ["succeeded" in line for line in lines] == [True] * 5
     assert process.returncode == 130
     assert "Traceback" not in stderr
 

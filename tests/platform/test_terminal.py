@@ -472,14 +472,25 @@ def test_the_summary_of_a_run_names_quarantined_rows(
 ) -> None:
     shop.execute(
         "UPDATE oceanrecords.orders SET ordered_at = ordered_at - interval '60 years' "
-        "WHERE order_id IN (SELECT order_id FROM oceanrecords.orders ORDER BY 1 LIMIT 5)"
+        "WHERE order_id IN (SELECT order_id FROM oceanrecords.orders ORDER BY 1 LIMIT 2)"
     )
-    shown = cli("run").stdout
-    assert re.search(r"fact_order .*5 quarantined", shown)
+    finished = cli("run")
+    shown = finished.stdout
+    assert finished.returncode == 3
+    assert re.search(r"fact_order .*2 quarantined", shown)
     run: dict[str, Any] = json.loads(cli("status", "--json").stdout)["runs"][0]
     assert run["rows_quarantined"] == shop.value("SELECT count(*) FROM etl.quarantine")
     assert re.search(rf"Run 2 \w+: .*, {run['rows_quarantined']} quarantined", shown)
     assert "oceanrecords quarantine" in shown
+    # Accepted rows are no fault of later runs.
+    assert cli("quarantine", "accept", "fact_order", "--key", "order_id=1").returncode == 0
+    assert cli("quarantine", "accept", "fact_order").returncode == 0
+    assert cli("quarantine", "accept", "fact_order_line").returncode == 0
+    assert shop.value("SELECT count(*) FROM etl.quarantine WHERE accepted_at IS NULL") == 0
+    assert cli("quarantine", "accept", "fact_order", "--undo").returncode == 0
+    assert shop.value("SELECT count(*) FROM etl.quarantine WHERE accepted_at IS NULL") == 2
+    assert cli("quarantine", "accept").returncode == 2
+    assert cli("quarantine", "accept", "fact_order", "--key", "order_id=999").returncode == 1
 
 
 def test_the_documented_queries_for_prometheus_answer(database: Database) -> None:

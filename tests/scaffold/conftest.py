@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Finished
-from tests.support.database import Database
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer
 
 SOURCES = Path(__file__).with_name("sources")
 SCHEMAS = {
@@ -71,21 +76,52 @@ class Draft:
         return self.database.value(query)
 
 
+@pytest.fixture(scope="session")
+def drafts(
+    server: RunningServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Draft]]:
+    """Makes a source and its draft, migrated and loaded, once for all tests; nobody changes it."""
+    made: dict[str, Draft] = {}
+    with contextlib.ExitStack() as stack:
+
+        def get(name: str) -> Draft:
+            if name not in made:
+                database = stack.enter_context(temporary_database(server, None))
+                database.execute((SOURCES / f"{name}.sql").read_text(encoding="utf-8"))
+                folder = tmp_path_factory.mktemp(name) / name
+                draft = Draft(name, folder, database, _program)
+                draft.new()
+                draft.call("migrate")
+                draft.load()
+                made[name] = draft
+            return made[name]
+
+        yield get
+
+
+def _program(*arguments: str) -> Finished:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("oceanrecords")), *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"COLUMNS": "160", "NO_COLOR": "1"},
+        check=False,
+    )
+
+
 @pytest.fixture
 def draft(
-    empty_database: Database, oceanrecords: Callable[..., Finished], tmp_path: Path
-) -> Callable[[str], Draft]:
-    """Makes a source and its draft, migrated and loaded."""
+    server: RunningServer, drafts: Callable[[str], Draft], tmp_path: Path
+) -> Iterator[Callable[[str], Draft]]:
+    """Makes a copy of a draft and its database for one test."""
+    with contextlib.ExitStack() as stack:
 
-    def make(name: str, prepare: str = "", load: bool = True) -> Draft:
-        empty_database.execute((SOURCES / f"{name}.sql").read_text(encoding="utf-8"))
-        if prepare:
-            empty_database.execute(prepare)
-        made = Draft(name, tmp_path / name, empty_database, oceanrecords)
-        made.new()
-        if load:
-            made.call("migrate")
-            made.load()
-        return made
+        def make(name: str) -> Draft:
+            origin = drafts(name)
+            database = stack.enter_context(temporary_database(server, origin.database.name))
+            folder = tmp_path / name
+            shutil.copytree(origin.folder, folder)
+            return Draft(name, folder, database, _program)
 
-    return make
+        yield make

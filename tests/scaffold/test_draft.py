@@ -260,6 +260,32 @@ def test_a_dropped_table_leaves_the_stars_and_a_new_one_joins_them(draft: Make) 
     assert made.value("SELECT count(*) FROM etl.fact WHERE fact = 'fact_visit_item'") == 0
 
 
+def test_a_person_is_forgotten_as_the_draft_declares(draft: Make) -> None:
+    made = draft("orders")
+    made.call("forget", "employee", "2", "--yes")
+    last_name = "SELECT last_name FROM dwh.dim_employee WHERE employee_id = 2"
+    assert made.value(last_name) == "forgotten"
+    made.execute("UPDATE orders.employees SET first_name = 'Again' WHERE employee_id = 2")
+    made.call("run")
+    assert made.rows("SELECT first_name, last_name FROM stage.employees WHERE employee_id = 2") == [
+        ("forgotten", "forgotten")
+    ]
+    assert made.value(last_name) == "forgotten"
+    assert made.value("SELECT last_name FROM dwh.dim_employee WHERE employee_id = 3") == "Last 3"
+
+
+def test_analysts_see_the_stars_without_personal_data(draft: Make) -> None:
+    made = draft("orders")
+    with made.database.connect() as connection:
+        connection.execute("SET ROLE oceanrecords_analyst")
+        assert connection.execute("SELECT count(*) FROM analysis.fact_order_detail").fetchone() == (
+            300,
+        )
+        assert connection.execute(
+            "SELECT DISTINCT last_name FROM analysis.dim_employee WHERE employee_id > 0"
+        ).fetchall() == [("masked",)]
+
+
 def test_what_was_edited_stays(draft: Make) -> None:
     """The patch changes what the source has changed, and no more."""
     made = draft("orders")

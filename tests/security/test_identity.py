@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -297,3 +299,17 @@ def test_what_cannot_be_published_is_named(database: Database, broken: str) -> N
     with pytest.raises(psycopg.Error) as caught:
         database.execute("CALL etl.publish()")
     assert caught.value.sqlstate == "ET044"
+
+
+def test_the_documentation_shows_how_sensitive_a_column_is(
+    people: People, cli: Any, tmp_path: Path
+) -> None:
+    people.database.execute("ALTER TABLE dwh.fact_order ADD COLUMN private_note text")
+    written = cli("docs", "--out", str(tmp_path / "docs"))
+    assert written.returncode == 0, written.stderr
+    told = "\n".join(
+        one.read_text() for one in (tmp_path / "docs").rglob("*") if one.suffix in (".md", ".html")
+    )
+    for column, sensitivity in (("email", "personal"), ("customer_key", "internal")):
+        assert re.search(rf"{column}.*{sensitivity}", told), column
+    assert re.search(r"private_note.*not decided", told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.security.conftest import DENIED, People, attempt
@@ -162,3 +163,20 @@ def test_every_step_that_a_procedure_calls_has_the_rights_of_the_owner(database:
         """
     )
     assert called == []
+
+
+def test_the_service_uses_the_command_line(
+    people: People, oceanrecords: Cli, database: Database
+) -> None:
+    people.add("loader", "etl")
+    dsn = psycopg.conninfo.make_conninfo(database.dsn, user=people.logins["loader"])
+    for command in (
+        ("run",),
+        ("run", "--full-refresh", "dim_product"),
+        ("status",),
+        ("check", "--all"),
+        ("queue",),
+        ("sql", "dim_customer"),
+    ):
+        done = oceanrecords("--dsn", dsn, *command)
+        assert done.returncode == 0, (command, done.stderr)

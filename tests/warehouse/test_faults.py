@@ -178,6 +178,7 @@ def test_a_server_stopped_immediately_loses_nothing(
         admin.execute("CREATE DATABASE warehouse")
     migrate_database(host=server.host, port=server.port, user=server.user, dbname="warehouse")
     play = Play.on(lambda: psycopg.connect(server.dsn("warehouse"), autocommit=True))
+    play.tolerate_quarantine()
     play.open()
     play.run()
     do_business(play)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,7 +13,7 @@ import pytest
 
 from tests.support.waiting import wait_for
 from tests.warehouse import faults
-from tests.warehouse.faults import Background, blocked_run, wait_until_blocked
+from tests.warehouse.faults import Background, blocked_run, held, wait_until_blocked
 from tests.warehouse.play import Play
 
 ADVISORY = """
@@ -80,6 +83,26 @@ def test_a_stranger_with_a_workers_key_passes_for_nobody(
     busy.assert_right()
 
 
+def test_a_worker_of_the_service_counts_as_alive(busy: Play) -> None:
+    """It has no right to write any table, but may work on runs."""
+    group = busy.value("SELECT role_name FROM etl.access_level WHERE level = 'etl'")
+    busy.loader.execute(f"CREATE ROLE some_service LOGIN; GRANT {group} TO some_service".encode())
+    service = psycopg.connect(busy.loader.info.dsn, user="some_service", autocommit=True)
+    try:
+        with held(busy, "dwh.dim_product"):
+            work = Background(lambda: service.execute("CALL etl.run()"))
+            wait_until_blocked(busy.loader, service)
+            assert busy.value("SELECT etl._live_run() IS NOT NULL")
+            with pytest.raises(psycopg.Error) as refused:
+                busy.connect().execute("CALL etl.run()")
+            assert refused.value.sqlstate == "ET001"
+        assert work.join() is None
+    finally:
+        service.close()
+        busy.loader.execute("DROP ROLE some_service")
+    busy.assert_right()
+
+
 def test_a_stranger_can_lock_nothing_that_a_run_waits_for(
     busy: Play, stranger: psycopg.Connection[Any]
 ) -> None:
@@ -130,4 +153,29 @@ def test_the_catalog_is_not_built_under_a_live_run(busy: Play) -> None:
     assert run.work.join() is None
     assert helping.join() is None
     assert work.join() is None
+    busy.assert_right()
+
+
+def test_a_migration_waits_for_a_live_run(busy: Play) -> None:
+    """Both would change the same tables, each holding what the other wants."""
+    program = str(Path(sys.executable).with_name("oceanrecords"))
+    dsn = busy.loader.info.dsn
+    with blocked_run(busy, "dwh.dim_product", "CALL etl.run(NULL, '{all}')") as run:
+        migration = subprocess.Popen(
+            [program, "--dsn", dsn, "migrate"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        wait_for(
+            lambda: busy.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oceanrecords migrate lock' AND wait_event = 'PgSleep'"
+            ),
+            "the migration to wait for the run",
+        )
+    assert run.work.join() is None
+    _, said = migration.communicate(timeout=120)
+    assert migration.returncode == 0, said
+    assert busy.value("SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1") == "succeeded"
     busy.assert_right()

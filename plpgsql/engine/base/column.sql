@@ -85,24 +85,45 @@ $_casts$;
 COMMENT ON FUNCTION etl._casts(regclass) IS 'Casts that a table''s own columns need before their images are compared.';
 
 /*
-Columns for a SELECT, each cast to the type in which it is compared.
-Parameters: p_columns, the columns; p_alias, of the row that has them; p_table, the table whose types count; p_format, of each
-            expression (%s is alias.column) before it is cast.
+An expression in the type in which a column is compared. It is cast only where it has another one: the name of a type is looked up in its schema, which the
+role that runs the loads may have no business in.
+Parameters: p_expression, SQL text; p_source, p_column, relation and column whose type the expression has; p_table, the table whose column of that name counts.
+Returns:    SQL text.
+*/
+CREATE OR REPLACE FUNCTION etl._cast(p_expression text, p_source regclass, p_column name, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_cast$
+    SELECT CASE
+        WHEN s.atttypid = b.type_oid AND (s.atttypmod = b.type_modifier OR etl._compared_type(p_table, p_column) = format_type(b.type_oid, NULL))
+            AND b.type_oid NOT IN ('bpchar'::regtype, 'bit'::regtype)
+            THEN p_expression
+        ELSE format('%s::%s', p_expression, etl._compared_type(p_table, p_column))
+    END
+    FROM etl._base_type(p_table, p_column) AS b
+    LEFT JOIN pg_attribute AS s ON s.attrelid = p_source AND s.attname = p_column
+$_cast$;
+COMMENT ON FUNCTION etl._cast(text, regclass, name, regclass) IS 'An expression in the type in which a column is compared.';
+
+/*
+Columns for a SELECT, each in the type in which it is compared.
+Parameters: p_columns, the columns; p_alias, of the row that has them; p_source, the relation that the row is of; p_table, the table whose types count.
 Returns:    SQL text: a comma and a line for each column.
 */
-CREATE OR REPLACE FUNCTION etl._cast_list(p_columns name[], p_alias text, p_table regclass, p_format text DEFAULT '%s')
+CREATE OR REPLACE FUNCTION etl._cast_list(p_columns name[], p_alias text, p_source regclass, p_table regclass)
 RETURNS text
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_cast_list$
     SELECT coalesce(string_agg(
-        format(E',\n%s::%s AS %I', format(p_format, p_alias || '.' || quote_ident(c.name)), etl._compared_type(p_table, c.name), c.name),
-        '' ORDER BY c.position
+        format(E',\n%s AS %I', etl._cast(p_alias || '.' || quote_ident(c.name), p_source, c.name, p_table), c.name), '' ORDER BY c.position
     ), '')
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_cast_list$;
-COMMENT ON FUNCTION etl._cast_list(name[], text, regclass, text) IS 'Columns for a SELECT, each cast to the type in which it is compared.';
+COMMENT ON FUNCTION etl._cast_list(name[], text, regclass, regclass) IS 'Columns for a SELECT, each in the type in which it is compared.';
 
 CREATE OR REPLACE FUNCTION etl._writable_columns(p_table regclass)
 RETURNS name[]
@@ -158,3 +179,44 @@ AS $_measure_default$
         AND a.attname = p_measure
 $_measure_default$;
 COMMENT ON FUNCTION etl._measure_default(regclass, name) IS 'What a measure of a deleted row is: ELSE branch of a CASE, empty for NULL.';
+
+/*
+Schemas in which the equality of key columns lies other than pg_catalog, such as that of the extension citext: a key is compared by its own operator.
+Parameters: p_table, the table; p_key, its key columns.
+*/
+CREATE OR REPLACE FUNCTION etl._operator_schemas(p_table regclass, p_key name[])
+RETURNS name[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_schemas$
+    SELECT coalesce(array_agg(DISTINCT n.nspname), '{}')
+    FROM unnest(p_key) AS k (name)
+    CROSS JOIN LATERAL etl._base_type(p_table, k.name) AS a
+    JOIN pg_opclass AS c ON c.opcintype = a.type_oid AND c.opcdefault
+    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = a.type_oid AND o.amoprighttype = a.type_oid AND o.amopstrategy = 3
+    JOIN pg_operator AS e ON e.oid = o.amopopr
+    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
+$_operator_schemas$;
+COMMENT ON FUNCTION etl._operator_schemas(regclass, name[]) IS 'Schemas in which the equality of key columns lies other than pg_catalog.';
+
+CREATE OR REPLACE FUNCTION etl._search_path(p_schemas name[])
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_search_path$
+    SELECT concat_ws(', ', 'pg_catalog', (SELECT string_agg(DISTINCT quote_ident(s.name), ', ') FROM unnest(p_schemas) AS s (name)), 'pg_temp')
+$_search_path$;
+COMMENT ON FUNCTION etl._search_path(name[]) IS 'Value of search_path under which keys are compared by their own operators: pg_catalog and the schemas given.';
+
+CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_path$
+    SELECT etl._search_path(etl._operator_schemas(p_table, p_key))
+$_operator_path$;
+COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a table are compared by their own operators.';

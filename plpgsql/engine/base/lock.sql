@@ -3,7 +3,16 @@
 -- Any login can take any advisory lock and see in pg_locks which are taken. So nothing waits for an advisory lock here, and none is proof by
 -- itself. What excludes others is a lock on a row that only the engine's roles can lock. Row locks end with their transaction; that a worker is
 -- alive, from one transaction to the next, is told by a session lock under a random key of its own, which it holds before anybody can know the
--- key. It counts only for the process that noted it, and only where that process's login may write runs.
+-- key. It counts only for the process that noted it, and only where that process's login may work on runs (etl._enlist).
+
+-- The engine is not replaced under a live run: whoever installs it waits here, as a version before this one knows how to.
+DO $await_no_run$
+BEGIN
+    IF to_regprocedure('etl._await_no_run()') IS NOT NULL THEN
+        PERFORM etl._await_no_run();
+    END IF;
+END
+$await_no_run$;
 
 /*
 Whether a worker is alive: another session than this one, at work, and with the rights of the engine. A session whose CALL was cancelled keeps
@@ -33,7 +42,10 @@ AS $_is_live$
             AND EXISTS (
                 SELECT
                 FROM pg_roles AS r
-                WHERE has_table_privilege(r.oid, 'etl.run', 'UPDATE')
+                CROSS JOIN pg_proc AS p
+                WHERE p.pronamespace = 'etl'::regnamespace
+                    AND p.proname = '_enlist'
+                    AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
                     AND pg_has_role(a.usesysid, r.oid, 'MEMBER')
             )
     )

@@ -127,7 +127,8 @@ SET search_path = pg_catalog, pg_temp
 AS $define_source$
 DECLARE
     v_relation regclass := etl._relation_of('source', p_name, NULL);
-    v_key name[] := coalesce(p_key, etl._primary_key_behind(v_relation));
+    -- While the source is on another server, its view waits in source_local.
+    v_key name[] := coalesce(p_key, etl._primary_key_behind(coalesce(to_regclass(format('source_local.%I', p_name)), v_relation)));
     v_change name := nullif(coalesce(p_change_column, (
         SELECT c.name
         FROM (VALUES ('row_xid'::name, 'xid8'), ('updated_at', 'timestamp with time zone')) AS c (name, type)
@@ -437,63 +438,3 @@ BEGIN
 END
 $define_check$;
 COMMENT ON FUNCTION etl.define_check(text, text, text, text, interval, name[]) IS 'Declares a data quality check.';
-
--- All declared objects, whatever their kind.
-CREATE OR REPLACE VIEW etl.object AS
-SELECT
-    o.kind,
-    o.object,
-    o.business_key,
-    o.table_name,
-    o.view_name,
-    d.business,
-    l.needs_reload AS needs_full_refresh,
-    l.loaded_at
-FROM (
-    SELECT
-        'source' AS kind,
-        s.source_table AS object,
-        s.key_columns AS business_key,
-        to_regclass(format('stage.%I', s.source_table)) AS table_name,
-        to_regclass(format('source.%I', s.source_table)) AS view_name
-    FROM etl.source_table AS s
-    UNION ALL
-    SELECT
-        'dimension',
-        m.dimension,
-        m.business_key,
-        m.dimension_table,
-        m.transform_view
-    FROM etl.dimension AS m
-    UNION ALL
-    SELECT
-        'fact',
-        f.fact,
-        f.business_key,
-        f.fact_table,
-        f.transform_view
-    FROM etl.fact AS f
-    UNION ALL
-    SELECT
-        'aggregate',
-        a.aggregate,
-        a.group_key,
-        a.aggregate_table,
-        a.contribution_view
-    FROM etl.aggregate AS a
-) AS o
-LEFT JOIN etl.declaration AS d
-    ON d.kind = o.kind
-    AND d.object = o.object
-LEFT JOIN etl.load_state AS l
-    ON l.object = o.object
-    AND o.kind <> 'source';
-COMMENT ON VIEW etl.object IS 'All declared source tables, dimensions, facts and aggregates.';
-COMMENT ON COLUMN etl.object.kind IS 'source, dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.object.object IS 'Name.';
-COMMENT ON COLUMN etl.object.business_key IS 'Columns that identify a row.';
-COMMENT ON COLUMN etl.object.table_name IS 'Table that holds its rows.';
-COMMENT ON COLUMN etl.object.view_name IS 'View that returns them.';
-COMMENT ON COLUMN etl.object.business IS 'Business that declares it; NULL where it was declared by hand.';
-COMMENT ON COLUMN etl.object.needs_full_refresh IS 'True if a full refresh is requested; NULL for a source table, and for a dimension that nothing loads.';
-COMMENT ON COLUMN etl.object.loaded_at IS 'When it was last loaded.';

@@ -11,8 +11,36 @@
 -- pg_cron lives in one database of a server, cron.database_name. Where that is not this one, the statements to be executed there
 -- are told by etl.schedule_statements; the command line executes them.
 
+CREATE OR REPLACE FUNCTION etl._cron_time_zone()
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_cron_time_zone$
+BEGIN
+    RETURN coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT');
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        RETURN 'GMT';
+END
+$_cron_time_zone$;
+COMMENT ON FUNCTION etl._cron_time_zone() IS 'Time zone of pg_cron''s schedules: cron.timezone, GMT by default.';
+
+CREATE OR REPLACE FUNCTION etl._is_daily(p_every text)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_daily$
+    SELECT p_every !~ '[*/,]' AND trim(p_every) !~ '^(\S+\s+){4}\S+$' AND p_every::interval = interval '1 day'
+$_is_daily$;
+COMMENT ON FUNCTION etl._is_daily(text) IS 'Whether a schedule is one run a day: then it follows the day of the business.';
+
 /*
-An interval or cron expression as pg_cron understands it.
+An interval or cron expression as pg_cron understands it. A cron expression, and every interval but 1 day, means the time zone of pg_cron. 1 day
+is the business's (setting time_zone): pg_cron knows no other time zone than its own, so the jobs come every hour, at the minute at which that
+day begins, and the first one of a day starts the run (etl._scheduled_start). So daylight saving is heeded, and a server that was down at
+midnight makes up for it.
 Parameters: p_every, such as 5 minutes, 1 hour, 30 seconds, or a cron expression of five fields; p_cron_version, version of pg_cron.
 Returns:    the schedule.
 Errors:     ET014 when it cannot be expressed.
@@ -55,7 +83,10 @@ BEGIN
         WHEN v_seconds > 0 AND v_seconds < 3600 AND v_seconds % 60 = 0 AND 3600 % v_seconds = 0 THEN format('*/%s * * * *', trunc(v_seconds / 60))
         WHEN v_seconds = 3600 THEN '0 * * * *'
         WHEN v_seconds > 0 AND v_seconds < 86400 AND v_seconds % 3600 = 0 AND 86400 % v_seconds = 0 THEN format('0 */%s * * *', trunc(v_seconds / 3600))
-        WHEN v_seconds = 86400 THEN '0 0 * * *'
+        WHEN v_seconds = 86400 THEN format(
+            '%s * * * *',
+            extract(minute FROM date_trunc('day', now(), etl.get_setting('time_zone')) AT TIME ZONE etl._cron_time_zone())
+        )
         ELSE etl._refuse_interval(p_every, v_supported)
     END;
 END
@@ -190,14 +221,16 @@ BEGIN
     cron_database := r_cron.cron_database;
     cron_schedule := etl._cron_schedule(p_every, r_cron.cron_version);
     -- What counts as the same moment: half an interval, of a cron expression half of the minute that is its finest step.
-    v_gap := CASE WHEN cron_schedule = trim(p_every) AND cron_schedule !~ 'seconds' THEN interval '30 seconds' ELSE p_every::interval / 2 END;
+    v_gap := CASE WHEN etl._is_daily(p_every) OR cron_schedule = trim(p_every) AND cron_schedule !~ 'seconds' THEN interval '30 seconds' ELSE p_every::interval / 2 END;
 
     FOR v_number IN 1..p_workers
     LOOP
         v_job := format('etl %s worker %s', current_database(), v_number);
         statement := format(
             'SELECT cron.schedule_in_database(%L, %L, %L, %L)',
-            v_job, cron_schedule, format('CALL etl.scheduled_run(%s, %L)', v_number, v_gap), current_database()
+            v_job, cron_schedule,
+            format('CALL etl.scheduled_run(%s, %L%s)', v_number, v_gap, CASE WHEN etl._is_daily(p_every) THEN ', true' ELSE '' END),
+            current_database()
         );
         RETURN NEXT;
     END LOOP;
@@ -267,8 +300,8 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_note_schedule$
-    INSERT INTO etl.schedule AS s (every, cron_schedule, workers, cron_database)
-    SELECT p_every, t.cron_schedule, p_workers, t.cron_database
+    INSERT INTO etl.schedule AS s (every, cron_schedule, workers, cron_database, time_zone)
+    SELECT p_every, t.cron_schedule, p_workers, t.cron_database, CASE WHEN etl._is_daily(p_every) THEN etl.get_setting('time_zone') ELSE etl._cron_time_zone() END
     FROM etl.schedule_statements(p_every, p_workers) AS t
     LIMIT 1
     ON CONFLICT (is_only) DO UPDATE
@@ -276,6 +309,7 @@ AS $_note_schedule$
         cron_schedule = excluded.cron_schedule,
         workers = excluded.workers,
         cron_database = excluded.cron_database,
+        time_zone = excluded.time_zone,
         installed_at = excluded.installed_at
 $_note_schedule$;
 COMMENT ON FUNCTION etl._note_schedule(text, integer) IS 'Notes that the statements of the schedule have been executed.';
@@ -320,17 +354,18 @@ COMMENT ON FUNCTION etl._removal_statement() IS 'Statement that removes the jobs
 
 /*
 What the jobs execute: starts a run and works on it, joins the run that another job has just started, or leaves.
-Parameters: p_worker, which of the jobs this is; p_gap, starts less than this apart count as the same one.
+Parameters: p_worker, which of the jobs this is; p_gap, starts less than this apart count as the same one; p_is_daily, whether one start a day
+            of the business is enough: further ones leave without a trace.
 Writes:     etl.scheduled_start, and what a run writes.
 Errors:     those of etl.start_run and etl.work, but for ET001 (a run is live), at which it leaves successfully.
 */
-CREATE OR REPLACE PROCEDURE etl.scheduled_run(p_worker integer DEFAULT 1, p_gap interval DEFAULT '30 seconds')
+CREATE OR REPLACE PROCEDURE etl.scheduled_run(p_worker integer DEFAULT 1, p_gap interval DEFAULT '30 seconds', p_is_daily boolean DEFAULT false)
 LANGUAGE plpgsql
 AS $scheduled_run$
 DECLARE
     r_start etl.scheduled_start;
 BEGIN
-    r_start := etl._scheduled_start(p_worker, p_gap);
+    r_start := etl._scheduled_start(p_worker, p_gap, p_is_daily);
     COMMIT;
     CASE r_start.outcome
         WHEN 'started', 'joined' THEN
@@ -343,7 +378,7 @@ BEGIN
     END CASE;
 END
 $scheduled_run$;
-COMMENT ON PROCEDURE etl.scheduled_run(integer, interval) IS 'What the jobs of the schedule execute: starts a run or joins the one that another job has just started, and works on it.';
+COMMENT ON PROCEDURE etl.scheduled_run(integer, interval, boolean) IS 'What the jobs of the schedule execute: starts a run or joins the one that another job has just started, and works on it.';
 
 /*
 Decides what a scheduled start does, and notes it.
@@ -351,7 +386,7 @@ Parameters: as those of etl.scheduled_run.
 Returns:    the noted start.
 Writes:     etl.scheduled_start, and as etl.start_run.
 */
-CREATE OR REPLACE FUNCTION etl._scheduled_start(p_worker integer, p_gap interval)
+CREATE OR REPLACE FUNCTION etl._scheduled_start(p_worker integer, p_gap interval, p_is_daily boolean)
 RETURNS etl.scheduled_start
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -360,9 +395,18 @@ DECLARE
     r_start etl.scheduled_start;
     r_last etl.scheduled_start;
     v_running bigint;
+    v_today timestamptz := date_trunc('day', now(), etl.get_setting('time_zone'));
 BEGIN
     -- The jobs of one moment come one after the other from here on.
-    PERFORM etl._lock_start();
+    BEGIN
+        PERFORM etl._lock_start();
+    EXCEPTION
+        WHEN SQLSTATE 'ET060' THEN
+            INSERT INTO etl.scheduled_start (worker, outcome, message)
+            VALUES (p_worker, 'left', 'left: ' || SQLERRM)
+            RETURNING * INTO r_start;
+            RETURN r_start;
+    END;
     SELECT r.run_id
     INTO v_running
     FROM etl.run AS r
@@ -383,6 +427,8 @@ BEGIN
             r_start.outcome := 'left';
             r_start.message := format('left: run %s of the same moment has ended', r_last.run_id);
         END IF;
+    ELSIF p_is_daily AND greatest(r_last.fired_at, (SELECT s.installed_at FROM etl.schedule AS s)) >= v_today THEN
+        RETURN r_start;
     ELSE
         BEGIN
             r_start.run_id := etl.start_run(p_origin => 'pg_cron');
@@ -408,7 +454,7 @@ BEGIN
     RETURN r_start;
 END
 $_scheduled_start$;
-COMMENT ON FUNCTION etl._scheduled_start(integer, interval) IS 'Decides what a scheduled start does, and notes it.';
+COMMENT ON FUNCTION etl._scheduled_start(integer, interval, boolean) IS 'Decides what a scheduled start does, and notes it.';
 
 /*
 The jobs of the schedule, where pg_cron lives in this database; none where it lives in another one.
@@ -456,7 +502,8 @@ SELECT
     l.outcome AS last_outcome,
     l.message AS last_message,
     j.last_error AS cron_error,
-    j.last_error_at AS cron_error_at
+    j.last_error_at AS cron_error_at,
+    s.time_zone
 FROM etl.schedule AS s
 CROSS JOIN LATERAL generate_series(1, s.workers) AS n (worker)
 LEFT JOIN etl._cron_jobs() AS j ON j.job_name = format('etl %s worker %s', current_database(), n.worker)
@@ -482,6 +529,7 @@ COMMENT ON COLUMN etl.schedule_status.last_outcome IS 'What it did: started, joi
 COMMENT ON COLUMN etl.schedule_status.last_message IS 'The same in words.';
 COMMENT ON COLUMN etl.schedule_status.cron_error IS 'Last failure that pg_cron noted.';
 COMMENT ON COLUMN etl.schedule_status.cron_error_at IS 'When that was.';
+COMMENT ON COLUMN etl.schedule_status.time_zone IS 'Time zone in which it fires.';
 
 CREATE OR REPLACE VIEW etl.schedule_history AS
 SELECT

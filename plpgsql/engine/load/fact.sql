@@ -16,6 +16,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_compile_fact$
 DECLARE
     v_values jsonb := etl._fact_values(p_fact);
+    v_settings text[] := ARRAY['search_path = ' || etl._fact_path(p_fact)];
 BEGIN
     v_values := v_values || jsonb_build_object(
         'plan', quote_ident('plan_' || p_fact),
@@ -29,7 +30,8 @@ BEGIN
             'p_sign integer, p_aggregates name[]',
             'void',
             format('Adds to (1) or subtracts from (-1) aggregates what the planned rows of %s contribute to them.', p_fact),
-            etl._render(E'BEGIN\n    {{statements}}\nEND', jsonb_build_object('statements', etl._contribution_sql(p_fact)))
+            etl._render(E'BEGIN\n    {{statements}}\nEND', jsonb_build_object('statements', etl._contribution_sql(p_fact))),
+            v_settings
         ),
         etl._create_compiled(
             'load_' || p_fact,
@@ -103,7 +105,8 @@ END$template$,
                         FROM jsonb_array_elements_text(v_values -> 'columns') WITH ORDINALITY AS c (name, position)
                     )
                 )
-            )
+            ),
+            v_settings
         )
     ];
 END
@@ -233,7 +236,7 @@ WHERE f.run_id IS NOT NULL
             )
         ),
         -- What is looked up as of a point in time is hardly ever looked up twice.
-        '{enable_memoize = off}'
+        ARRAY['search_path = ' || etl._fact_path(p_fact), 'enable_memoize = off']
     );
 END
 $_compile_fact_plan$;
@@ -258,10 +261,12 @@ AS $_chosen_sql$
                 CASE
                     WHEN c.name = 'is_deleted' THEN 'w._is_given IS NULL OR w.is_deleted AS is_deleted'
                     WHEN c.name = ANY (f.measures) THEN format(
-                        '(CASE WHEN w._is_given THEN w.%1$I%2$s END)::%3$s AS %1$I',
-                        c.name, etl._measure_default(f.fact_table, c.name), etl._compared_type(f.fact_table, c.name)
+                        'CASE WHEN w._is_given THEN w.%1$I%2$s END AS %1$I', c.name, etl._measure_default(f.fact_table, c.name)
                     )
-                    ELSE format('CASE WHEN w._is_given THEN w.%1$I ELSE f.%1$I::%2$s END AS %1$I', c.name, etl._compared_type(f.fact_table, c.name))
+                    ELSE format(
+                        'CASE WHEN w._is_given THEN w.%1$I ELSE %2$s END AS %1$I',
+                        c.name, etl._cast('f.' || quote_ident(c.name), f.fact_table, c.name, f.fact_table)
+                    )
                 END,
                 E',\n' ORDER BY c.position
             )

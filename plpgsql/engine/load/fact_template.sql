@@ -67,14 +67,14 @@ AS $_fact_values$
         'columns', to_jsonb(c.plain || k.keys || c.measures || 'is_deleted'::name),
         'casts', etl._casts(f.fact_table),
         'deleted_at', CASE WHEN etl._column_type(f.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'v.deleted_at' END,
-        'key_values', substr(etl._cast_list(f.business_key, 'v', f.fact_table), 3),
-        'plain_values', etl._cast_list(c.plain, 'v', f.fact_table),
+        'key_values', substr(etl._cast_list(f.business_key, 'v', f.transform_view, f.fact_table), 3),
+        'plain_values', etl._cast_list(c.plain, 'v', f.transform_view, f.fact_table),
         'measure_values', (
             -- A deleted row must leave every sum: a measure becomes 0, or NULL where the table allows it, so that averages do not count it.
             SELECT coalesce(string_agg(
                 format(
-                    E',\n(CASE WHEN v.deleted_at IS NULL THEN v.%1$I%2$s END)::%3$s AS %1$I',
-                    m.name, etl._measure_default(f.fact_table, m.name), etl._compared_type(f.fact_table, m.name)
+                    E',\nCASE WHEN v.deleted_at IS NULL THEN %1$s%2$s END AS %3$I',
+                    etl._cast('v.' || quote_ident(m.name), f.transform_view, m.name, f.fact_table), etl._measure_default(f.fact_table, m.name), m.name
                 ),
                 '' ORDER BY m.position
             ), '')
@@ -91,6 +91,21 @@ AS $_fact_values$
     WHERE f.fact = p_fact
 $_fact_values$;
 COMMENT ON FUNCTION etl._fact_values(name) IS 'What the templates of a fact differ in: values for etl._render.';
+
+CREATE OR REPLACE FUNCTION etl._fact_path(p_fact name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fact_path$
+    SELECT etl._search_path(
+        etl._operator_schemas(f.fact_table, f.business_key)
+        || ARRAY(SELECT unnest(etl._operator_schemas(r.dimension_table, r.business_key)) FROM etl._fact_roles(p_fact) AS r)
+    )
+    FROM etl.fact AS f
+    WHERE f.fact = p_fact
+$_fact_path$;
+COMMENT ON FUNCTION etl._fact_path(name) IS 'Value of search_path under which the keys of a fact and of its dimensions are compared by their own operators.';
 
 /*
 Rows of a fact with their surrogate keys resolved.

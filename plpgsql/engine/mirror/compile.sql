@@ -50,29 +50,6 @@ $_changed_condition$;
 COMMENT ON FUNCTION etl._changed_condition(etl.source_table, text, text, text, text, text) IS 'Condition that a row of a source table changed since the watermark, as SQL text.';
 
 /*
-Schemas in which the equality of key columns lies other than pg_catalog, such as that of the extension citext: a key is compared by its own operator.
-Parameters: p_table, the mirror; p_key, its key columns.
-Returns:    a value for search_path.
-*/
-CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_operator_path$
-    SELECT concat_ws(', ', 'pg_catalog', string_agg(DISTINCT quote_ident(n.nspname), ', '), 'pg_temp')
-    FROM pg_attribute AS a
-    JOIN pg_opclass AS c ON c.opcintype = a.atttypid AND c.opcdefault
-    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
-    JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = a.atttypid AND o.amoprighttype = a.atttypid AND o.amopstrategy = 3
-    JOIN pg_operator AS e ON e.oid = o.amopopr
-    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
-    WHERE a.attrelid = p_table
-        AND a.attname = ANY (p_key)
-$_operator_path$;
-COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a mirror are compared by their own operators.';
-
-/*
 Condition that picks rows of a source table (s) by their key, such as another server is sent: only the rows asked for cross the network.
 Parameters: p_mirror, the mirror; p_key, its key columns; p_keys, what follows FROM, where the wanted keys are (k).
 Returns:    SQL text. It holds for each column by itself, thus for more rows than those of the keys when there are several columns.
@@ -319,8 +296,7 @@ $sql$ || etl._deletion_template(p_source) || $sql$
     RETURN this.changes + this.deletions;
 END$sql$,
             etl._source_values(p_source)
-        ),
-        ARRAY['search_path = ' || etl._operator_path(format('stage.%I', p_source.source_table)::regclass, p_source.key_columns)]
+        )
     )
 $_compile_extract$;
 COMMENT ON FUNCTION etl._compile_extract(etl.source_table) IS 'Compiles the routine that extracts the changes of a source table.';
@@ -426,7 +402,6 @@ LEFT JOIN (
             )
         ),
         ARRAY[
-            'search_path = ' || etl._operator_path(format('stage.%I', p_source.source_table)::regclass, p_source.key_columns),
             -- A key usually has an index, whose order tells what repeats.
             'enable_hashagg = off'
         ]
@@ -690,7 +665,6 @@ $sql$ || etl._unusable_template() || $sql$
             etl._source_values(p_source)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
         ARRAY[
-            'search_path = ' || etl._operator_path(format('stage.%I', p_source.source_table)::regclass, p_source.key_columns),
             -- Rows come in the order of their keys, more or less, and are wanted so: to sort what is nearly sorted takes half of the time of hashing.
             'enable_hashagg = off',
             -- Rows are updated that have just been read: their pages are in memory.

@@ -54,17 +54,18 @@ DECLARE
     v_sqlstate text;
     v_reason text;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, p_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE 'ANALYZE pg_temp.fetched_key';
-    v_statement := format(
-        $sql$INSERT INTO delta.%1$I (batch_id, delta_operation, %2$s)
-SELECT $1, 'upsert', %3$s
-FROM source.%1$I AS s
-WHERE %4$s
-    AND EXISTS (SELECT FROM pg_temp.fetched_key AS f WHERE f.position BETWEEN $2 AND $3 AND %5$s)$sql$,
-        p_source_table, etl._list(v_columns), etl._list(v_columns, 's.%1$I'),
-        etl._among_sql(format('stage.%I', p_source_table)::regclass, p_key, 'pg_temp.fetched_key AS k WHERE k.position BETWEEN $2 AND $3'),
-        etl._match(p_key, 'f', 's')
+    v_statement := etl._render(
+        $template$INSERT INTO delta.{{name}} (batch_id, delta_operation, {{columns}})
+SELECT $1, 'upsert', {{s.columns}}
+FROM source.{{name}} AS s
+WHERE {{among}}
+    AND EXISTS (SELECT FROM pg_temp.fetched_key AS f WHERE f.position BETWEEN $2 AND $3 AND {{f.key = s.key}})$template$,
+        jsonb_build_object(
+            'name', quote_ident(p_source_table), 'columns', to_jsonb(v_columns), 'key', to_jsonb(p_key),
+            'among', etl._among_sql(format('stage.%I', p_source_table)::regclass, p_key, 'pg_temp.fetched_key AS k WHERE k.position BETWEEN $2 AND $3')
+        )
     );
     -- Ranges that are to be fetched, the next one last.
     EXECUTE 'SELECT count(*) FROM pg_temp.fetched_key' INTO v_last;
@@ -147,14 +148,16 @@ WHERE (%1$s) IS NOT NULL$sql$,
 
     -- Rows without a key, which stage sets aside: together, as nothing tells them apart.
     BEGIN
-        EXECUTE format(
-            $sql$INSERT INTO delta.%1$I (batch_id, delta_operation, %2$s)
-SELECT $1, 'upsert', %3$s
-FROM source.%1$I AS s
-WHERE (%4$s)
-    AND %5$s$sql$,
-            p_source.source_table, etl._list(v_columns), etl._list(v_columns, 's.%1$I'),
-            etl._list(p_source.key_columns, 's.%1$I IS NULL', ' OR '), v_changed
+        EXECUTE etl._render(
+            $template$INSERT INTO delta.{{name}} (batch_id, delta_operation, {{columns}})
+SELECT $1, 'upsert', {{s.columns}}
+FROM source.{{name}} AS s
+WHERE ({{has_no_key}})
+    AND {{changed}}$template$,
+            jsonb_build_object(
+                'name', quote_ident(p_source.source_table), 'columns', to_jsonb(v_columns),
+                'has_no_key', etl._list(p_source.key_columns, 's.%1$I IS NULL', ' OR '), 'changed', v_changed
+            )
         )
         USING p_batch.batch_id, p_snapshot, p_from, p_until, p_batch.snapshot;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
@@ -201,7 +204,7 @@ BEGIN
     INTO v_key
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table;
-    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, v_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch.batch_id;
     PERFORM etl._begin_fetch(p_source_table, v_key);
     EXECUTE format(
@@ -218,13 +221,13 @@ WHERE (%1$s) IS NOT NULL
     )
     USING p_batch.batch_id, p_source_table;
     r_result := etl._fetch(p_source_table, v_key, p_batch);
-    EXECUTE format(
-        $sql$INSERT INTO delta.%1$I (batch_id, delta_operation, %2$s, deleted_at)
-SELECT $1, 'delete', %3$s, $2
+    EXECUTE etl._render(
+        $template$INSERT INTO delta.{{name}} (batch_id, delta_operation, {{key}}, deleted_at)
+SELECT $1, 'delete', {{k.key}}, $2
 FROM pg_temp.fetched_key AS k
-WHERE NOT EXISTS (SELECT FROM delta.%1$I AS d WHERE d.batch_id = $1 AND %4$s)
-    AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = $3 AND q.run_id = $4 AND q.sqlstate LIKE '22%%' AND q.row_key = %5$s)$sql$,
-        p_source_table, etl._list(v_key), etl._list(v_key, 'k.%1$I'), etl._match(v_key, 'd', 'k'), etl._json_key(v_key, 'k')
+WHERE NOT EXISTS (SELECT FROM delta.{{name}} AS d WHERE d.batch_id = $1 AND {{d.key = k.key}})
+    AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = $3 AND q.run_id = $4 AND q.sqlstate LIKE '22%' AND q.row_key = {{as_json}})$template$,
+        jsonb_build_object('name', quote_ident(p_source_table), 'key', to_jsonb(v_key), 'as_json', etl._json_key(v_key, 'k'))
     )
     USING p_batch.batch_id, p_until, p_source_table, p_batch.run_id;
     GET DIAGNOSTICS v_rows = ROW_COUNT;

@@ -44,19 +44,22 @@ BEGIN
         FROM etl.personal_object AS o
         WHERE o.object = p_source_table
     LOOP
-        EXECUTE format(
-            $sql$UPDATE %1$s AS r
-SET %2$s
+        EXECUTE etl._render(
+            $template$UPDATE {{relation}} AS r
+SET {{replacements}}
 FROM etl.forgotten_row AS f
 WHERE r.batch_id = $1
-    AND f.object = %3$L
-    AND f.subject = %4$L
-    AND f.row_key = %5$s%6$s$sql$,
-            p_relation, etl._forgetting_list(r_object.subject, p_source_table, p_relation), p_source_table, r_object.subject,
-            etl._json_key(r_object.key_columns, 'r'),
-            CASE WHEN etl._column_type(p_relation, 'delta_operation') IS NOT NULL THEN E'\n    AND r.delta_operation = ''upsert''' ELSE '' END
+    AND f.object = $2
+    AND f.subject = $3
+    AND f.row_key = {{row_key}}{{upserts_only}}$template$,
+            jsonb_build_object(
+                'relation', p_relation::text,
+                'replacements', etl._forgetting_list(r_object.subject, p_source_table, p_relation),
+                'row_key', etl._json_key(r_object.key_columns, 'r'),
+                'upserts_only', CASE WHEN etl._column_type(p_relation, 'delta_operation') IS NOT NULL THEN E'\n    AND r.delta_operation = ''upsert''' ELSE '' END
+            )
         )
-        USING p_batch_id;
+        USING p_batch_id, p_source_table, r_object.subject;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         v_total := v_total + v_rows;
     END LOOP;

@@ -72,9 +72,9 @@ COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the question whether
 
 /*
 Whether nothing has changed in the source since it was last read. Then the mirrors are as complete as they are now: their watermarks move.
-Returns:    true when nothing has changed; false when something has, or only an extraction can tell.
+Returns:    true when nothing has changed; false when something has, or only an extraction can tell, as of a source on another server.
 Writes:     etl.schema_drift; when nothing has changed etl.watermark, and etl.batch, whose latest one then holds all that there is up to now.
-Errors:     as etl._reach_source, as etl._extraction_point; those of a relation of the contract that cannot be read.
+Errors:     as etl._extraction_point; those of a relation of the contract that cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._is_source_unchanged()
 RETURNS boolean
@@ -82,29 +82,29 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_is_source_unchanged$
 BEGIN
-    PERFORM etl._reach_source();
+    -- A connection to another server that breaks here could not be left behind by the caller's transaction: the extraction asks, and is repeated.
+    IF EXISTS (SELECT FROM pg_foreign_table AS f JOIN pg_class AS c ON c.oid = f.ftrelid WHERE c.relnamespace = 'source'::regnamespace) THEN
+        RETURN false;
+    END IF;
     PERFORM etl._note_drift();
     IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added') THEN
         RETURN false;
     END IF;
-    -- One statement: what it looks at and what it notes are of one snapshot. The snapshot of another server stays as it is: it would have to
-    -- be waited for (etl._await_flush), and nothing has changed since.
+    -- One statement: what it looks at and what it notes are of one snapshot.
     WITH point AS MATERIALIZED (
-        SELECT
-            p.snapshot, p.read_at,
-            EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass) AS is_remote
+        SELECT p.snapshot, p.read_at
         FROM source.extraction_point AS p
         WHERE NOT compiled.has_changes()
     ),
     latest AS (
         UPDATE etl.batch AS b
-        SET snapshot = CASE WHEN p.is_remote THEN b.snapshot ELSE p.snapshot END,
+        SET snapshot = p.snapshot,
             read_at = p.read_at
         FROM point AS p
         WHERE b.batch_id = (SELECT max(m.batch_id) FROM etl.batch AS m)
     )
     UPDATE etl.watermark AS w
-    SET snapshot = CASE WHEN p.is_remote THEN w.snapshot ELSE p.snapshot END,
+    SET snapshot = p.snapshot,
         read_at = p.read_at
     FROM point AS p;
     RETURN FOUND;

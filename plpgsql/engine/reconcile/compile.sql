@@ -48,7 +48,7 @@ BEGIN
     INTO v_kept, v_overwritten, v_tracked, v_shown, v_attributes
     FROM etl.dimension_attribute AS a
     WHERE a.dimension = p_dimension.dimension;
-    v_right := ARRAY(SELECT 'right_' || k.name FROM unnest(v_kept) AS k (name));
+    v_right := ARRAY(SELECT '_right_' || k.name FROM unnest(v_kept) AS k (name));
     RETURN jsonb_build_object(
         'dimension_table', v_table::text,
         'transform_view', p_dimension.transform_view::text,
@@ -75,9 +75,9 @@ BEGIN
                 format(
                     CASE
                         WHEN r_source.source_table IS NULL THEN E',\n            first_value(d.%1$I) OVER member AS %2$I'
-                        ELSE E',\n            CASE WHEN v.is_known AND b.run_id <= min(d.run_id) OVER whole THEN v.%1$I ELSE first_value(d.%1$I) OVER member END AS %2$I'
+                        ELSE E',\n            CASE WHEN v._is_known AND b.run_id <= min(d.run_id) OVER whole THEN v.%1$I ELSE first_value(d.%1$I) OVER member END AS %2$I'
                     END,
-                    k.name, 'right_' || k.name
+                    k.name, '_right_' || k.name
                 ),
                 '' ORDER BY k.position
             )
@@ -135,14 +135,14 @@ END$sql$,
             $sql$BEGIN
     CREATE TEMPORARY TABLE reconciled_correction ON COMMIT DROP AS
     WITH version AS (
-        SELECT d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to{{, d.kept}}, v.is_known, v.deleted_at,
+        SELECT d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to{{, d.kept}}, v._is_known, v.deleted_at,
             -- Otherwise another version is missing, which the plan adds.
-            v.is_known AND NOT ROW({{tracked_d}})::record *<> ROW({{tracked_v}})::record AS is_last_known,
-            lag(d.valid_from) OVER member AS previous_from,
-            lead(d.valid_from) OVER member AS next_from{{kept_values}}
+            v._is_known AND NOT ROW({{tracked_d}})::record *<> ROW({{tracked_v}})::record AS _is_last_known,
+            lag(d.valid_from) OVER member AS _previous_from,
+            lead(d.valid_from) OVER member AS _next_from{{kept_values}}
         FROM {{dimension_table}} AS d
         LEFT JOIN (
-            SELECT {{view_typed}}, {{view_deleted_at}} AS deleted_at, {{view_deleted_at}} IS NULL AS is_known
+            SELECT {{view_typed}}, {{view_deleted_at}} AS deleted_at, {{view_deleted_at}} IS NULL AS _is_known
             FROM {{transform_view}} AS o
         ) AS v ON {{v.bk = d.bk}}{{mirror}}
         WHERE d.{{sk}} > 0
@@ -153,10 +153,10 @@ END$sql$,
     ),
     corrected AS (
         SELECT w.{{sk}}, {{w.bk}}, w.valid_from, w.valid_to{{, w.kept}}{{, w.right}},
-            CASE WHEN w.previous_from IS NULL THEN '-infinity' ELSE w.valid_from END AS right_valid_from,
+            CASE WHEN w._previous_from IS NULL THEN '-infinity' ELSE w.valid_from END AS _right_valid_from,
             CASE
-                WHEN w.valid_to > w.next_from THEN w.next_from
-                WHEN w.valid_to = coalesce(w.next_from, 'infinity') OR NOT p_are_deletions_known THEN w.valid_to
+                WHEN w.valid_to > w._next_from THEN w._next_from
+                WHEN w.valid_to = coalesce(w._next_from, 'infinity') OR NOT p_are_deletions_known THEN w.valid_to
                 WHEN EXISTS (
                     -- The member was deleted where the version ends.
                     SELECT
@@ -165,25 +165,25 @@ END$sql$,
                         AND t.deleted_at <= w.valid_to
                         AND (t.deleted_at > w.valid_from OR w.valid_to <= w.valid_from + interval '1 microsecond')
                 ) THEN w.valid_to
-                WHEN w.next_from IS NOT NULL THEN coalesce(
+                WHEN w._next_from IS NOT NULL THEN coalesce(
                     (
                         SELECT min(t.deleted_at)
                         FROM pg_temp.reconciled_deletion AS t
                         WHERE {{t.bk = w.bk}}
                             AND t.deleted_at > w.valid_to
-                            AND t.deleted_at < w.next_from
+                            AND t.deleted_at < w._next_from
                     ),
-                    w.next_from
+                    w._next_from
                 )
-                WHEN w.is_last_known THEN 'infinity'
+                WHEN w._is_last_known THEN 'infinity'
                 WHEN w.deleted_at <= clock_timestamp() THEN greatest(w.deleted_at, w.valid_to)
                 ELSE w.valid_to
-            END AS right_valid_to
+            END AS _right_valid_to
         FROM version AS w
     )
     SELECT c.*
     FROM corrected AS c
-    WHERE (c.valid_from, c.valid_to) <> (c.right_valid_from, c.right_valid_to)
+    WHERE (c.valid_from, c.valid_to) <> (c._right_valid_from, c._right_valid_to)
         OR ROW({{kept_d}})::record *<> ROW({{kept_right}})::record;
 END$sql$,
             v_values
@@ -257,7 +257,7 @@ BEGIN
         -- What is noted stays; a column that is new is added.
         EXECUTE format(
             $sql$INSERT INTO etl.default_member AS m (dimension, surrogate_key, member)
-SELECT $1, d.%1$I, to_jsonb(d) - 'run_id'
+SELECT $1, d.%1$I, to_jsonb(d.*) - 'run_id'
 FROM %2$s AS d
 WHERE d.%1$I < 0
 ON CONFLICT (dimension, surrogate_key) DO UPDATE

@@ -33,20 +33,24 @@ BEGIN
         WHERE k.fact = p_fact.fact
             AND d.transform_view IS NOT NULL
     LOOP
-        EXECUTE format(
-            $sql$INSERT INTO pg_temp.reconciled_waiting (row_key, key_column)
-SELECT x.row_key, %1$L
+        EXECUTE etl._render(
+            $template$INSERT INTO pg_temp.reconciled_waiting (row_key, key_column)
+SELECT x.row_key, $1
 FROM pg_temp.reconciled_difference AS x
 WHERE x.kind = 'different'
-    AND (x.expected -> %1$L)::text <> (x.actual -> %1$L)::text
+    AND (x.expected -> $1::text)::text <> (x.actual -> $1::text)::text
     AND EXISTS (
         SELECT
-        FROM %2$s AS d
-        JOIN work.%3$I AS k ON %4$s
-        WHERE d.%5$I IN ((x.expected ->> %1$L)::bigint, (x.actual ->> %1$L)::bigint)
-    )$sql$,
-            r_role.key_column, r_role.dimension_table, r_role.dimension || '_key', etl._match(r_role.business_key, 'd', 'k'), r_role.surrogate_key
-        );
+        FROM {{table}} AS d
+        JOIN {{key_table}} AS k ON {{d.key = k.key}}
+        WHERE d.{{surrogate_key}} IN ((x.expected ->> $1::text)::bigint, (x.actual ->> $1::text)::bigint)
+    )$template$,
+            jsonb_build_object(
+                'table', r_role.dimension_table::text, 'key_table', format('work.%I', r_role.dimension || '_key'), 'key', to_jsonb(r_role.business_key),
+                'surrogate_key', quote_ident(r_role.surrogate_key)
+            )
+        )
+        USING r_role.key_column;
     END LOOP;
     WITH RECURSIVE excused (row_key, key_column) AS (
         SELECT w.row_key, w.key_column
@@ -126,7 +130,7 @@ BEGIN
     FROM etl.aggregate_differences(ARRAY[p_aggregate]) AS d;
     PERFORM etl._assert_not_emptied(format('work.%I', p_aggregate || '_difference')::regclass);
     EXECUTE format(
-        'SELECT s.row_count, to_jsonb(s) - ''row_count'' FROM (SELECT count(*) AS row_count, %2$s FROM %1$s AS a) AS s',
+        'SELECT s.row_count, to_jsonb(s.*) - ''row_count'' FROM (SELECT count(*) AS row_count, %2$s FROM %1$s AS a) AS s',
         r_aggregate.aggregate_table, etl._list(r_aggregate.measures, 'coalesce(sum(a.%1$I), 0) AS %1$I')
     )
     INTO r_object.actual_rows, r_object.actual_sums;

@@ -48,10 +48,16 @@ BEGIN
         etl._list(p_dimension.business_key, 'v.%1$I'), v_differing
     )
     USING p_reconciliation_id, p_dimension.dimension, 'different';
-    EXECUTE format(
-        'INSERT INTO %s (%s) SELECT %s FROM %s AS v WHERE (%s) IN (%s) AND NOT EXISTS (SELECT FROM %1$s AS d WHERE %7$s)',
-        p_dimension.dimension_table, etl._list(p_dimension.business_key || v_columns), etl._list(p_dimension.business_key || v_columns, 'v.%1$I'),
-        p_dimension.expected_view, etl._list(p_dimension.business_key, 'v.%1$I'), v_differing, etl._match(p_dimension.business_key, 'd', 'v')
+    EXECUTE etl._render(
+        $template$INSERT INTO {{table}} ({{key}}{{, columns}})
+SELECT {{v.key}}{{, v.columns}}
+FROM {{expected_view}} AS v
+WHERE ({{v.key}}) IN ({{differing}})
+    AND NOT EXISTS (SELECT FROM {{table}} AS d WHERE {{d.key = v.key}})$template$,
+        jsonb_build_object(
+            'table', p_dimension.dimension_table::text, 'key', to_jsonb(p_dimension.business_key), 'columns', to_jsonb(v_columns),
+            'expected_view', p_dimension.expected_view::text, 'differing', v_differing
+        )
     )
     USING p_reconciliation_id, p_dimension.dimension, 'missing';
 END
@@ -145,14 +151,14 @@ BEGIN
     EXECUTE format('SELECT compiled.%I($1, 1, 0)', 'correct_' || p_dimension.dimension) USING etl._note_deletions(p_dimension);
     EXECUTE etl._render(
         $sql$UPDATE {{dimension_table}} AS d
-SET valid_from = c.right_valid_from,
-    valid_to = c.right_valid_to,
-    is_current = c.right_valid_to = 'infinity'{{right_kept}}
+SET valid_from = c._right_valid_from,
+    valid_to = c._right_valid_to,
+    is_current = c._right_valid_to = 'infinity'{{right_kept}}
 FROM pg_temp.reconciled_correction AS c
 WHERE d.{{sk}} = c.{{sk}}
     AND EXISTS (SELECT FROM {{keys}} AS k WHERE {{k.bk = d.bk}})$sql$,
         v_values || jsonb_build_object('right_kept', (
-            SELECT coalesce(string_agg(format(E',\n    %I = c.%I', a.attribute, 'right_' || a.attribute), '' ORDER BY a.attribute), '')
+            SELECT coalesce(string_agg(format(E',\n    %I = c.%I', a.attribute, '_right_' || a.attribute), '' ORDER BY a.attribute), '')
             FROM etl.dimension_attribute AS a
             WHERE a.dimension = p_dimension.dimension AND a.scd_type = 0
         ))

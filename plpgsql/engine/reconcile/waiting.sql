@@ -48,21 +48,24 @@ BEGIN
     IF v_roles IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY EXECUTE format(
-        $sql$WITH named AS MATERIALIZED (
-    SELECT %1$s FROM %2$s AS f WHERE NOT f.is_deleted AND -1 IN (%3$s)
+    RETURN QUERY EXECUTE etl._render(
+        $template$WITH named AS MATERIALIZED (
+    SELECT {{f.key}} FROM {{table}} AS f WHERE NOT f.is_deleted AND -1 IN ({{unresolved}})
     UNION
-    SELECT %4$s FROM etl.reprocessing_queue AS q WHERE q.fact = %5$L
+    SELECT {{queued_key}} FROM etl.reprocessing_queue AS q WHERE q.fact = $1
 )
-SELECT %6$s, r.*
+SELECT {{key_as_json}}, r.*
 FROM named AS k
-JOIN %2$s AS f ON %7$s AND NOT f.is_deleted
-LEFT JOIN LATERAL (SELECT * FROM %8$s AS o WHERE %9$s LIMIT 1) AS v ON true%10$s
-CROSS JOIN LATERAL (VALUES %11$s) AS r$sql$,
-        etl._list(r_fact.business_key, 'f.%1$I'), r_fact.fact_table, v_unresolved,
-        etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table), p_fact, etl._json_key(r_fact.business_key, 'f'),
-        etl._match(r_fact.business_key, 'f', 'k'), r_fact.transform_view, etl._match(r_fact.business_key, 'o', 'k'), coalesce(v_joins, ''), v_roles
-    );
+JOIN {{table}} AS f ON {{f.key = k.key}} AND NOT f.is_deleted
+LEFT JOIN LATERAL (SELECT * FROM {{view}} AS o WHERE {{o.key = k.key}} LIMIT 1) AS v ON true{{joins}}
+CROSS JOIN LATERAL (VALUES {{roles}}) AS r$template$,
+        jsonb_build_object(
+            'key', to_jsonb(r_fact.business_key), 'table', r_fact.fact_table::text, 'view', r_fact.transform_view::text, 'unresolved', v_unresolved,
+            'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table), 'key_as_json', etl._json_key(r_fact.business_key, 'f'),
+            'joins', coalesce(v_joins, ''), 'roles', v_roles
+        )
+    )
+    USING p_fact;
 END
 $_unresolved_keys$;
 COMMENT ON FUNCTION etl._unresolved_keys(name) IS 'What the queue should tell of a fact: unresolved keys of its rows, with the members they refer to.';

@@ -62,6 +62,51 @@ $_quarantine_examples$;
 COMMENT ON FUNCTION etl._quarantine_examples(etl.task_run) IS 'Some of the rows that a task has newly put into quarantine.';
 
 /*
+Does what a claimed task is for, unguarded. When an object is loaded completely, what it was loaded with is kept: as it is now, so that what changes
+while it is loaded counts as changed afterwards.
+Parameters: p_task, the claimed task.
+Returns:    what it did.
+Writes:     what the task writes; etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._do_task(p_task etl.task_run)
+RETURNS etl.load_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_do_task$
+DECLARE
+    r_result etl.load_result;
+    v_before jsonb;
+    v_fingerprint jsonb;
+BEGIN
+    SELECT l.fingerprint, etl._fingerprint(l.object)
+    INTO v_before, v_fingerprint
+    FROM etl.load_state AS l
+    WHERE l.object = p_task.object
+        AND l.needs_reload
+        AND p_task.kind IN ('dimension', 'fact', 'aggregate');
+    IF p_task.kind = 'dimension' AND v_before IS NOT NULL THEN
+        PERFORM etl._fill_new_attributes(p_task.object, v_before, p_task.run_id);
+    END IF;
+    r_result := CASE p_task.kind
+        WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
+        WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
+        WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
+        WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
+        WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
+        WHEN 'check' THEN etl._check_quality(p_task.run_id)
+        WHEN 'maintain' THEN etl._maintain(p_task.run_id)
+    END;
+    IF v_fingerprint IS NOT NULL THEN
+        UPDATE etl.load_state AS l
+        SET fingerprint = v_fingerprint
+        WHERE l.object = p_task.object;
+    END IF;
+    RETURN r_result;
+END
+$_do_task$;
+COMMENT ON FUNCTION etl._do_task(etl.task_run) IS 'Does what a claimed task is for, unguarded.';
+
+/*
 Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
 committed together. A failure is undone and noted; it never reaches the caller.
 Parameters: p_task, the claimed task.
@@ -82,15 +127,7 @@ BEGIN
     -- Extractions are claimed together and done one after the other: the clock starts here.
     r_task.started_at := clock_timestamp();
     BEGIN
-        r_result := CASE p_task.kind
-            WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
-            WHEN 'stage' THEN etl._stage(p_task.object, p_task.run_id)
-            WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
-            WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
-            WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
-            WHEN 'check' THEN etl._check_quality(p_task.run_id)
-            WHEN 'maintain' THEN etl._maintain(p_task.run_id)
-        END;
+        r_result := etl._do_task(p_task);
         IF r_result.rows_quarantined > 0 THEN
             -- They outlive the rollback.
             v_examples := etl._quarantine_examples(p_task);

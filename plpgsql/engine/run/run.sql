@@ -55,6 +55,7 @@ BEGIN
 
     PERFORM etl._alert_if_stale();
     PERFORM etl._request_refresh(p_full_refresh);
+    v_reasons := etl._request_changed();
     v_is_idle := p_only IS NULL AND p_full_refresh IS NULL AND v_reasons IS NULL AND etl._is_idle();
     INSERT INTO etl.run (origin, only_tasks, full_refresh, reload_reasons)
     VALUES (p_origin, p_only, p_full_refresh, v_reasons)

@@ -97,8 +97,8 @@ FROM (
         ),
         (
             '{auditor,etl,steward}', 'relation', 'etl',
-            '{alert,batch,declaration,default_member,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,reprocessing_queue,run,'
-            || 'run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
+            '{alert,batch,declaration,default_member,extraction,load_state,maintenance,reconciliation,reconciliation_object,reextraction,'
+            || 'reprocessing_queue,run,run_control,scheduled_start,schema_drift,task_run,watermark,worker}',
             '{SELECT}', NULL
         ),
         -- Rows of the source, or parts of them, are for stewards.
@@ -123,12 +123,8 @@ FROM (
 
         -- What tells how the warehouse is doing -----------------------------------------------------------------------
         ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
-        ('{auditor,etl,steward}', 'relation', 'etl', '{run_status,task_status,watermark_status}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
-        (
-            '{auditor,etl}', 'relation', 'etl', '{check_status}', '{SELECT}',
-            '{check_name,severity,description,run_every,is_enabled,status,violations,checked_at,seconds,message,run_id}'
-        ),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{planned_refresh,run_status,task_status,watermark_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
@@ -142,7 +138,8 @@ FROM (
         ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation,repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
@@ -154,14 +151,18 @@ FROM (
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
         -- Users are managed by who may create roles: PostgreSQL sees to that.
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
-        -- Called by a function that a view calls.
+        -- Called by functions that views call.
+        ('{auditor,steward}', 'routine', 'etl', '{_job_pattern}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{_may_see_cron}', '{EXECUTE}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{object_sql,trace,trace_run}', '{EXECUTE}', NULL),
+        ('{etl,steward}', 'routine', 'etl', '{object_sql}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
@@ -194,6 +195,8 @@ VALUES
     ('etl', 'forget', 'A steward forgets a person without the right to change rows.'),
     ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
     ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
+    ('etl', 'plan', 'Who asks what the next run loads completely need not have the right to look into definitions.'),
+    ('etl', 'plan_rows', 'Objects are loaded, and the load is undone, with the rights of the owner, neither more nor less.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
     ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
     ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),

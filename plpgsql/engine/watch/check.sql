@@ -210,7 +210,7 @@ SELECT
     q.is_enabled,
     c.status,
     c.violations,
-    c.sample,
+    CASE WHEN has_column_privilege('etl.check_result', 'sample', 'SELECT') THEN c.sample END AS sample,
     c.checked_at,
     c.seconds,
     c.message,
@@ -231,7 +231,7 @@ COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 is in e
 COMMENT ON COLUMN etl.check_status.is_enabled IS 'Whether runs do it.';
 COMMENT ON COLUMN etl.check_status.status IS 'passed, failed, error; NULL when it was never done.';
 COMMENT ON COLUMN etl.check_status.violations IS 'Number of violating rows.';
-COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them.';
+COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL where the reader may not see rows of the source.';
 COMMENT ON COLUMN etl.check_status.checked_at IS 'When it was last done.';
 COMMENT ON COLUMN etl.check_status.seconds IS 'How long that took.';
 COMMENT ON COLUMN etl.check_status.message IS 'Error message.';
@@ -355,43 +355,42 @@ BEGIN
         JOIN etl.load_state AS l ON l.object = f.aggregate
         WHERE f.aggregate = r_aggregate.finer_aggregate
             AND NOT l.needs_reload;
-        RETURN QUERY EXECUTE format(
-            $sql$SELECT %1$L::name, jsonb_build_object(%2$s), CASE WHEN e.is_found THEN jsonb_build_object(%3$s) END, CASE WHEN a.is_found THEN jsonb_build_object(%4$s) END
+        RETURN QUERY EXECUTE etl._render(
+            $template$SELECT $1, {{group_as_json}}, CASE WHEN e.is_found THEN {{expected}} END, CASE WHEN a.is_found THEN {{actual}} END
 FROM (
-    SELECT %5$s, %6$s, true AS is_found
-    FROM %7$s AS c
-    GROUP BY %5$s
-    HAVING %8$s
+    SELECT {{c.group}}, {{sums}}, true AS is_found
+    FROM {{source}} AS c
+    GROUP BY {{c.group}}
+    HAVING {{is_not_zero}}
 ) AS e
 FULL JOIN (
-    SELECT %5$s, %6$s, true AS is_found
+    SELECT {{c.group}}, {{sums}}, true AS is_found
     FROM (
-        SELECT %9$s, %14$s, false AS is_waiting FROM %10$s
+        SELECT {{group}}, {{measures}}, false AS is_waiting FROM {{table}}
         UNION ALL
         SELECT w.*, true FROM (
-            %11$s
+            {{waiting}}
         ) AS w
     ) AS c
-    GROUP BY %5$s
+    GROUP BY {{c.group}}
     -- A group at zero is there only until what waits is applied.
-    HAVING %8$s OR NOT bool_or(c.is_waiting)
-) AS a USING (%9$s)
-WHERE (e.is_found, %12$s) IS DISTINCT FROM (a.is_found, %13$s)$sql$,
-            r_aggregate.aggregate,
-            etl._list(r_aggregate.group_key, '%1$L, %1$I'),
-            etl._list(r_aggregate.measures, '%1$L, e.%1$I'),
-            etl._list(r_aggregate.measures, '%1$L, a.%1$I'),
-            etl._list(r_aggregate.group_key, 'c.%1$I'),
-            etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'),
-            coalesce(v_finer, r_aggregate.contribution_view::text),
-            etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
-            etl._list(r_aggregate.group_key),
-            r_aggregate.aggregate_table,
-            etl._waiting_differences_sql(r_aggregate),
-            etl._list(r_aggregate.measures, 'e.%1$I'),
-            etl._list(r_aggregate.measures, 'a.%1$I'),
-            etl._list(r_aggregate.measures)
-        );
+    HAVING {{is_not_zero}} OR NOT bool_or(c.is_waiting)
+) AS a USING ({{group}})
+WHERE (e.is_found, {{e.measures}}) IS DISTINCT FROM (a.is_found, {{a.measures}})$template$,
+            jsonb_build_object(
+                'group', to_jsonb(r_aggregate.group_key),
+                'measures', to_jsonb(r_aggregate.measures),
+                'group_as_json', format('jsonb_build_object(%s)', etl._list(r_aggregate.group_key, '%1$L, %1$I')),
+                'expected', etl._json_key(r_aggregate.measures, 'e'),
+                'actual', etl._json_key(r_aggregate.measures, 'a'),
+                'sums', etl._list(r_aggregate.measures, 'sum(c.%1$I) AS %1$I'),
+                'is_not_zero', etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
+                'source', coalesce(v_finer, r_aggregate.contribution_view::text),
+                'table', r_aggregate.aggregate_table::text,
+                'waiting', etl._waiting_differences_sql(r_aggregate)
+            )
+        )
+        USING r_aggregate.aggregate;
     END LOOP;
 END
 $aggregate_differences$;

@@ -18,9 +18,9 @@ AS $_personal_relations$
         AND (SELECT c.location FROM etl.source_connection AS c) = 'local'
         AND k.base_table IS NOT NULL
     UNION ALL
-    SELECT to_regclass(format('%I.%I', l.layer, s.source_table))
+    SELECT to_regclass(format('%I.%I', l.schema_name, s.source_table))
     FROM etl.source_table AS s
-    CROSS JOIN (VALUES ('stage'), ('delta')) AS l (layer)
+    CROSS JOIN (VALUES ('stage'), ('delta')) AS l (schema_name)
     WHERE s.source_table = p_object
     UNION ALL
     SELECT r.relation
@@ -69,9 +69,17 @@ BEGIN
             AND EXISTS (SELECT FROM pg_class AS r JOIN pg_namespace AS n ON n.oid = r.relnamespace WHERE r.oid = x.relation AND n.nspname IN ('stage', 'dwh'))
             AND etl._column_type(x.relation, c.column_name) IS NOT NULL
     LOOP
-        EXECUTE format(
-            'UPDATE %1$s AS r SET %2$I = %3$s FROM %4$s AS m WHERE m.deleted_at < clock_timestamp() - $1 AND %5$s AND r.%2$I IS DISTINCT FROM (%3$s)',
-            r_column.relation, r_column.column_name, r_column.replacement, r_column.mirror, etl._match(r_column.key_columns, 'r', 'm')
+        EXECUTE etl._render(
+            $template$UPDATE {{relation}} AS r
+SET {{column}} = {{replacement}}
+FROM {{mirror}} AS m
+WHERE m.deleted_at < clock_timestamp() - $1
+    AND {{r.key = m.key}}
+    AND r.{{column}} IS DISTINCT FROM ({{replacement}})$template$,
+            jsonb_build_object(
+                'relation', r_column.relation::text, 'column', quote_ident(r_column.column_name), 'replacement', r_column.replacement,
+                'mirror', r_column.mirror::text, 'key', to_jsonb(r_column.key_columns)
+            )
         )
         USING r_column.kept_after_deletion;
         GET DIAGNOSTICS v_rows = ROW_COUNT;

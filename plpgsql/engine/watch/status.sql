@@ -5,7 +5,12 @@ SELECT
     r.run_id,
     CASE
         WHEN r.status = 'running'
-            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
+            AND NOT EXISTS (
+                SELECT
+                FROM etl.worker AS w
+                WHERE w.run_id = r.run_id
+                    AND etl._is_live(w.pid, w.lock_key)
+            )
             THEN 'interrupted'
         ELSE r.status
     END AS status,
@@ -22,7 +27,15 @@ SELECT
     t.skipped,
     t.rows_written,
     t.rows_queued,
-    t.rows_quarantined
+    t.rows_quarantined,
+    (
+        SELECT b.compared_because
+        FROM etl.batch AS b
+        WHERE b.run_id = r.run_id
+            AND b.compared_because IS NOT NULL
+        ORDER BY b.batch_id DESC
+        LIMIT 1
+    ) AS compared_because
 FROM etl.run AS r
 CROSS JOIN LATERAL (
     SELECT
@@ -53,6 +66,7 @@ COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because a p
 COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions and facts.';
 COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
 COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
+COMMENT ON COLUMN etl.run_status.compared_because IS 'Why the source was not the one that the mirrors were read from, so that all tables were compared with it; NULL when it was.';
 
 CREATE OR REPLACE VIEW etl.task_status AS
 SELECT
@@ -184,7 +198,11 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    (array_agg(q.reason ORDER BY q.tried_at DESC))[1] AS latest_reason,
+    -- Who may not read rows of the source learns what kind of error it was.
+    CASE
+        WHEN has_column_privilege('etl.quarantine', 'reason', 'SELECT') THEN (array_agg(q.reason ORDER BY q.tried_at DESC))[1]
+        ELSE (array_agg(etl._without_values(q.sqlstate, q.reason) ORDER BY q.tried_at DESC))[1]
+    END AS latest_reason,
     count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
 FROM etl.quarantine AS q
 GROUP BY q.object;
@@ -193,7 +211,7 @@ COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fa
 COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
-COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded.';
+COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded, without values of the row where the reader may not see them.';
 COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
 /*
@@ -220,17 +238,20 @@ BEGIN
         ORDER BY t.position
     LOOP
         FOR r_statement IN
-            SELECT obj_description(p.oid, 'pg_proc'), pg_get_functiondef(p.oid)
-            FROM (VALUES ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_')) AS c (kind, prefix)
-            JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = (c.prefix || r_task.object)::name
-            WHERE r_task.kind = c.kind
-            UNION ALL
             (
-                SELECT 'compiled.' || p.proname, pg_get_functiondef(p.oid)
+                SELECT 'compiled.' || p.proname AS title, pg_get_functiondef(p.oid) AS statement
                 FROM pg_proc AS p
-                WHERE r_task.kind IN ('dimension', 'fact', 'aggregate')
-                    AND p.pronamespace = 'compiled'::regnamespace
-                    AND p.proname IN ('load_' || r_task.object, 'plan_' || r_task.object, 'contribute_' || r_task.object)
+                WHERE p.pronamespace = 'compiled'::regnamespace
+                    AND p.proname = ANY (ARRAY(
+                        SELECT c.prefix || r_task.object
+                        FROM (
+                            VALUES
+                                ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_'), ('dimension', 'load_'),
+                                ('dimension', 'plan_'), ('fact', 'load_'), ('fact', 'plan_'), ('fact', 'contribute_'), ('aggregate', 'load_'),
+                                ('aggregate', 'contribute_')
+                        ) AS c (kind, prefix)
+                        WHERE c.kind = r_task.kind
+                    ))
                 ORDER BY p.proname LIKE 'load%' DESC, p.proname LIKE 'plan%' DESC
             )
             UNION ALL

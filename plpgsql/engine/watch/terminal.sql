@@ -63,7 +63,7 @@ LEFT JOIN (
 LEFT JOIN (
     SELECT k.object, min(k.position) AS position
     FROM etl.task AS k
-    WHERE k.kind NOT IN ('fill', 'extract')
+    WHERE k.kind <> 'extract'
     GROUP BY k.object
 ) AS t ON t.object = o.object;
 COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: how many rows, loaded up to when, and their neighbours in the graph.';
@@ -156,6 +156,7 @@ SELECT
     format('See: oceanrecords quarantine %s', q.object)
 FROM etl.quarantine AS q
 WHERE clock_timestamp() - q.quarantined_at > etl.get_setting('queue_old_after')::interval
+    AND q.accepted_at IS NULL
 GROUP BY q.object;
 COMMENT ON VIEW etl.problem IS 'What keeps the warehouse from being healthy, one row each; empty when all is well. The exit status of doctor, status --fail and check --fail.';
 COMMENT ON COLUMN etl.problem.kind IS 'stale, run, check, queue or quarantine.';

@@ -691,7 +691,15 @@ class State:
         kept: Row = {"lib/type": "mbql.stage/native", "native": stage["native"]}
         tags = stage.get("template-tags") or {}
         for name, tag in tags.items():
-            if tag.get("name") != name or not tag.get("id") or not tag.get("type"):
+            # lib/schema/template_tag.cljc: a field filter is of a field that there is.
+            reference = tag.get("dimension") or ["field", {}, None]
+            is_filter = tag.get("type") == "dimension"
+            if (
+                tag.get("name") != name
+                or not tag.get("id")
+                or not tag.get("type")
+                or (is_filter and (reference[2] not in self.fields or "widget-type" not in tag))
+            ):
                 raise RefusedError(
                     400, {"errors": {"dataset_query": f"invalid template tag {name}"}}
                 )
@@ -738,7 +746,10 @@ class State:
         if not query:
             return _failed("Query is empty")
         database = self._existing(self.databases, query["database"])
-        text = self._sql(query["stages"][0], values or {})
+        try:
+            text = self._sql(query["stages"][0], values or {})
+        except ValueError as error:
+            return _failed(str(error))
         try:
             with self._connect(database["details"]) as connection:
                 cursor = connection.execute(text.encode())  # type: ignore[call-overload]
@@ -751,7 +762,7 @@ class State:
 
     def _sql(self, stage: Row, values: Row) -> str:
         if "native" in stage:
-            return _filled(stage["native"], values)
+            return _filled(self._with_field_filters(stage, values), values)
         if "source-card" in stage:
             inner = self.cards[stage["source-card"]]["dataset_query"]["stages"][0]
             source = f"({self._sql(inner, {})}) AS source"
@@ -763,6 +774,20 @@ class State:
             for name, _, *columns in stage.get("aggregation") or ()
         ]
         return f"SELECT {', '.join(chosen) or '*'} FROM {source}"
+
+    def _with_field_filters(self, stage: Row, values: Row) -> str:
+        """Put the condition of each field filter that has a value into the place of its tag."""
+        text = str(stage["native"])
+        for name, tag in (stage.get("template-tags") or {}).items():
+            value = values.get(name)
+            if tag["type"] != "dimension" or not value:
+                continue
+            column = self.fields[tag["dimension"][2]]
+            table = self.tables[column["table_id"]]
+            place = f'"{table["schema"]}"."{table["name"]}"."{column["name"]}"'
+            condition = f"{place} BETWEEN {_day(value, 0)} AND {_day(value, 1)}"
+            text = re.sub(rf"\{{\{{\s*{name}\s*\}}\}}", condition, text)
+        return text
 
     # -- dashboards -------------------------------------------------------------------------------
 
@@ -1254,6 +1279,20 @@ _BASE_TYPES = {
 
 def _nano_id() -> str:
     return "".join(secrets.choice(_NANO_ID) for _ in range(21))
+
+
+def _day(value: str, end: int) -> str:
+    """Return SQL for the first or last day of a period in Metabase's words.
+
+    Raises:
+        ValueError: if it is none of those that are known here.
+    """
+    if found := re.fullmatch(r"(\d{4}-\d\d-\d\d)~(\d{4}-\d\d-\d\d)", value):
+        return f"DATE '{found[1 + end]}'"
+    if found := re.fullmatch(r"past(\d+)months~", value):
+        start = f"date_trunc('month', current_date) - interval '{found[1]} months'"
+        return start if end == 0 else "current_date"
+    raise ValueError(f"Don't know how to parse date param '{value}'")
 
 
 def _filled(text: str, values: Row) -> str:

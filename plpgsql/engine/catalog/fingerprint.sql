@@ -1,0 +1,291 @@
+-- What the rows of an object depend on besides the mirrors: the views that transform them, the functions that these call, the settings that both
+-- read, and the object's declaration. A fingerprint tells whether all that is still what the rows were loaded with.
+
+/*
+Relations and functions that a view or function reads or calls itself: of a view and of a function whose body PostgreSQL has parsed, those that
+it noted; of any other function, those whose names stand in its body. The engine's own and PostgreSQL's are left out.
+Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
+*/
+CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
+RETURNS TABLE (classid oid, objid oid)
+LANGUAGE sql
+STABLE
+-- The hash table of the recursion that calls it is made for as many: by the default of 1000 that took longer than all else together.
+ROWS 2
+SET search_path = pg_catalog, pg_temp
+AS $_reads_of$
+    WITH noted (refclassid, refobjid) AS (
+        SELECT d.refclassid, d.refobjid
+        FROM pg_rewrite AS r
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        WHERE p_classid = 'pg_class'::regclass
+            AND r.ev_class = p_objid
+        UNION
+        SELECT d.refclassid, d.refobjid
+        FROM pg_depend AS d
+        WHERE p_classid = 'pg_proc'::regclass
+            AND d.classid = p_classid
+            AND d.objid = p_objid
+    )
+    SELECT n.refclassid, n.refobjid
+    FROM noted AS n
+    LEFT JOIN pg_class AS c ON n.refclassid = 'pg_class'::regclass AND c.oid = n.refobjid
+    LEFT JOIN pg_proc AS f ON n.refclassid = 'pg_proc'::regclass AND f.oid = n.refobjid
+    WHERE c.relkind IN ('v', 'm')
+        OR f.pronamespace::regnamespace::text <> ALL ('{pg_catalog,information_schema,etl}')
+    UNION
+    SELECT 'pg_proc'::regclass, o.oprcode
+    FROM noted AS n
+    JOIN pg_operator AS o ON n.refclassid = 'pg_operator'::regclass AND o.oid = n.refobjid
+    WHERE o.oprnamespace <> 'pg_catalog'::regnamespace
+    UNION
+    SELECT m.classid, m.objid
+    FROM pg_proc AS p
+    JOIN (
+        SELECT 'pg_proc'::regclass::oid, f.oid, f.proname, n.nspname
+        FROM pg_proc AS f
+        JOIN pg_namespace AS n ON n.oid = f.pronamespace
+        UNION ALL
+        SELECT 'pg_class'::regclass, c.oid, c.relname, n.nspname
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('v', 'm')
+    ) AS m (classid, objid, name, schema_name) ON m.schema_name <> ALL ('{pg_catalog,information_schema,etl}')
+        AND position(m.name IN p.prosrc) > 0
+        -- Without its schema it may be found by the search path of the function.
+        AND p.prosrc ~ ('\m' || regexp_replace(m.name, '(\W)', '\\\1', 'g') || '\M')
+    WHERE p_classid = 'pg_proc'::regclass
+        AND p.oid = p_objid
+        AND p.prosqlbody IS NULL
+        AND m.objid <> p_objid
+$_reads_of$;
+COMMENT ON FUNCTION etl._reads_of(oid, oid) IS 'Views and functions that a view or function reads or calls itself.';
+
+/*
+Fingerprint of all that the rows of an object depend on besides the mirrors.
+Parameters: p_object, dimension, fact or aggregate.
+Returns:    an object: each part by its name, such as "view work.dim_supplier" or "setting time_zone", with a checksum of its definition, or with
+            the value of a setting.
+*/
+CREATE OR REPLACE FUNCTION etl._fingerprint(p_object name)
+RETURNS jsonb
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+-- Definitions are written as the session's settings say.
+SET quote_all_identifiers = off
+SET TimeZone = 'UTC'
+SET DateStyle = 'ISO, MDY'
+SET IntervalStyle = 'postgres'
+SET extra_float_digits = 1
+SET bytea_output = 'hex'
+AS $_fingerprint$
+    WITH RECURSIVE declared (part, definition, views) AS (
+        SELECT 'declaration', to_jsonb(d)::text, ARRAY[d.transform_view, d.history_view]
+        FROM etl.dimension AS d
+        WHERE d.dimension = p_object
+        UNION ALL
+        SELECT 'attribute ' || a.attribute, to_jsonb(a)::text, NULL
+        FROM etl.dimension_attribute AS a
+        WHERE a.dimension = p_object
+        UNION ALL
+        SELECT 'declaration', to_jsonb(f)::text, ARRAY[f.transform_view]
+        FROM etl.fact AS f
+        WHERE f.fact = p_object
+        UNION ALL
+        SELECT 'key column ' || k.key_column, to_jsonb(k)::text, NULL
+        FROM etl.fact_dimension AS k
+        WHERE k.fact = p_object
+        UNION ALL
+        SELECT 'declaration', to_jsonb(a)::text, ARRAY[a.contribution_view]
+        FROM etl.aggregate AS a
+        WHERE a.aggregate = p_object
+        UNION ALL
+        SELECT 'fed by ' || l.fact, to_jsonb(l)::text, NULL
+        FROM etl.aggregate_fact AS l
+        WHERE l.aggregate = p_object
+        UNION ALL
+        SELECT 'dependency on ' || n.source_table, to_jsonb(n)::text, NULL
+        FROM etl.dependency AS n
+        WHERE n.object = p_object
+    ),
+    reads (classid, objid) AS (
+        SELECT 'pg_class'::regclass::oid, v.view::oid
+        FROM declared AS d
+        CROSS JOIN LATERAL unnest(d.views) AS v (view)
+        WHERE v.view IS NOT NULL
+        UNION
+        SELECT n.classid, n.objid
+        FROM reads AS r
+        CROSS JOIN LATERAL etl._reads_of(r.classid, r.objid) AS n
+    ),
+    defined (part, definition) AS (
+        SELECT
+            'view ' || c.oid::regclass,
+            pg_get_viewdef(c.oid) || (
+                SELECT string_agg(format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)
+                FROM pg_attribute AS a
+                WHERE a.attrelid = c.oid
+                    AND a.attnum > 0
+            )
+        FROM reads AS r
+        JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        UNION ALL
+        SELECT 'function ' || p.oid::regprocedure, CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prosrc END
+        FROM reads AS r
+        JOIN pg_proc AS p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
+    ),
+    reading (definition, are_named) AS (
+        SELECT d.definition, EXISTS (SELECT FROM etl.setting AS s WHERE position(quote_literal(s.name) IN d.definition) > 0)
+        FROM defined AS d
+        WHERE d.definition ~ 'get_setting\(|etl\.setting'
+    )
+    SELECT jsonb_object_agg(p.part, p.value)
+    FROM (
+        SELECT d.part, md5(d.definition) AS value
+        FROM declared AS d
+        UNION ALL
+        SELECT d.part, md5(d.definition)
+        FROM defined AS d
+        UNION ALL
+        -- Where a definition does not say which setting it reads, it may be any.
+        SELECT 'setting ' || s.name, s.value
+        FROM etl.setting AS s
+        WHERE EXISTS (
+            SELECT
+            FROM reading AS d
+            WHERE NOT d.are_named
+                OR position(quote_literal(s.name) IN d.definition) > 0
+        )
+    ) AS p
+$_fingerprint$;
+COMMENT ON FUNCTION etl._fingerprint(name) IS 'Fingerprint of all that the rows of an object depend on besides the mirrors, part by part.';
+
+/*
+What differs between two fingerprints.
+Parameters: p_before, p_now, fingerprints.
+Returns:    sentences, such as "view work.dim_supplier has changed"; none where nothing differs.
+*/
+CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
+RETURNS text[]
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_fingerprint_changes$
+    SELECT coalesce(array_agg(
+        CASE
+            WHEN b.value IS NULL THEN n.key || ' is new'
+            WHEN n.value IS NULL THEN b.key || ' is gone'
+            WHEN n.key LIKE 'setting %' THEN format('%s has changed from %s to %s', n.key, b.value, n.value)
+            ELSE n.key || ' has changed'
+        END
+        ORDER BY coalesce(n.key, b.key)
+    ), '{}')
+    FROM jsonb_each_text(p_before) AS b
+    FULL JOIN jsonb_each_text(p_now) AS n ON n.key = b.key
+    WHERE n.value IS DISTINCT FROM b.value
+$_fingerprint_changes$;
+COMMENT ON FUNCTION etl._fingerprint_changes(jsonb, jsonb) IS 'What differs between two fingerprints, in sentences.';
+
+/*
+Which objects the next run loads completely, and why: those that were never loaded or are asked for, and those whose rows depend on something
+that has changed since.
+Returns:    object, kind, reasons; in the order in which they are loaded.
+*/
+CREATE OR REPLACE FUNCTION etl.plan()
+RETURNS TABLE (object name, kind text, reasons text[])
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $plan$
+    SELECT
+        l.object,
+        t.kind,
+        CASE
+            WHEN l.loaded_at IS NULL THEN '{it was never loaded}'
+            WHEN l.fingerprint IS NULL THEN '{it is not known what it was loaded with}'
+            WHEN l.needs_reload AND cardinality(c.changes) = 0 THEN '{a full refresh is requested}'
+            ELSE c.changes
+        END
+    FROM etl.load_state AS l
+    JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
+    CROSS JOIN LATERAL etl._fingerprint_changes(l.fingerprint, etl._fingerprint(l.object)) AS c (changes)
+    WHERE l.needs_reload
+        OR l.fingerprint IS NULL
+        OR cardinality(c.changes) > 0
+    ORDER BY t.position
+$plan$;
+COMMENT ON FUNCTION etl.plan() IS 'Which objects the next run loads completely, and why.';
+
+CREATE OR REPLACE VIEW etl.planned_refresh AS
+SELECT p.object, p.kind, p.reasons
+FROM etl.plan() AS p;
+COMMENT ON VIEW etl.planned_refresh IS 'Which objects the next run loads completely, and why (etl.plan).';
+COMMENT ON COLUMN etl.planned_refresh.object IS 'Dimension, fact or aggregate.';
+COMMENT ON COLUMN etl.planned_refresh.kind IS 'dimension, fact or aggregate.';
+COMMENT ON COLUMN etl.planned_refresh.reasons IS 'What has changed since it was last loaded completely, or why else.';
+
+CREATE OR REPLACE FUNCTION etl._definition_signature()
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_definition_signature$
+    -- Each row that a definition is written in, by the transaction that wrote it: cheap to read, and no change escapes it.
+    SELECT md5(concat_ws(
+        ',',
+        (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
+        (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
+        (SELECT string_agg(s.name || ':' || s.value, ',' ORDER BY s.name) FROM etl.setting AS s),
+        (SELECT string_agg(to_jsonb(d)::text, ',' ORDER BY d.dimension) FROM etl.dimension AS d),
+        (SELECT string_agg(to_jsonb(a)::text, ',' ORDER BY a.dimension, a.attribute) FROM etl.dimension_attribute AS a),
+        (SELECT string_agg(to_jsonb(f)::text, ',' ORDER BY f.fact) FROM etl.fact AS f),
+        (SELECT string_agg(to_jsonb(k)::text, ',' ORDER BY k.fact, k.key_column) FROM etl.fact_dimension AS k),
+        (SELECT string_agg(to_jsonb(g)::text, ',' ORDER BY g.aggregate) FROM etl.aggregate AS g),
+        (SELECT string_agg(to_jsonb(l)::text, ',' ORDER BY l.aggregate, l.fact) FROM etl.aggregate_fact AS l),
+        (SELECT string_agg(to_jsonb(n)::text, ',' ORDER BY n.object, n.source_table) FROM etl.dependency AS n)
+    ))
+$_definition_signature$;
+COMMENT ON FUNCTION etl._definition_signature() IS 'Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.';
+
+/*
+Asks that objects be loaded completely whose rows depend on something that has changed since they last were. Aggregates of a fact that is loaded
+completely take its differences, as always.
+Returns:    the objects and what has changed; NULL where nothing has, or where somebody holds a table that a view reads, whose definition cannot
+            be told then: the next run tells.
+Writes:     etl.load_state, etl.run_control.
+*/
+CREATE OR REPLACE FUNCTION etl._request_changed()
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $_request_changed$
+DECLARE
+    v_signature text := etl._definition_signature();
+    v_reasons jsonb;
+BEGIN
+    IF v_signature = (SELECT c.definition_signature FROM etl.run_control AS c) THEN
+        RETURN NULL;
+    END IF;
+    WITH changed AS (
+        UPDATE etl.load_state AS l
+        SET needs_reload = true
+        FROM etl.plan() AS p
+        WHERE p.object = l.object
+            AND l.loaded_at IS NOT NULL
+            AND NOT l.needs_reload
+        RETURNING l.object, p.reasons
+    )
+    SELECT jsonb_object_agg(c.object, c.reasons)
+    INTO v_reasons
+    FROM changed AS c;
+    UPDATE etl.run_control
+    SET definition_signature = v_signature;
+    RETURN v_reasons;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN NULL;
+END
+$_request_changed$;
+COMMENT ON FUNCTION etl._request_changed() IS 'Asks that objects be loaded completely whose rows depend on something that has changed; returns them with what has.';

@@ -1,0 +1,178 @@
+-- How many rows the objects would change that the next run loads completely: they are loaded for it, and everything is undone.
+
+/*
+Loads objects completely as the next run would, counts, and undoes it. No run may be live; none can start meanwhile.
+Parameters: p_objects, dimensions, facts, aggregates (by default those of etl.plan); p_sample, number of rows of each that are shown.
+Returns:    object, kind, numbers of rows, and a sample: of each row what is planned for it, and the row before and after. Aggregates have no
+            sample. When an object cannot be loaded, the message says why, and the numbers are NULL.
+Errors:     ET001 when a run is live, ET002 when there is no such object, ET060 as etl._lock_start.
+Locks:      as etl._lock_start; the tables that are loaded.
+*/
+CREATE OR REPLACE FUNCTION etl.plan_rows(p_objects name[] DEFAULT NULL, p_sample integer DEFAULT 5)
+RETURNS TABLE (
+    object name, kind text, rows_read bigint, rows_inserted bigint, rows_updated bigint, rows_deleted bigint, rows_queued bigint,
+    rows_quarantined bigint, message text, sample jsonb
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $plan_rows$
+DECLARE
+    r_row record;
+    r_task etl.task_run;
+    r_result etl.load_result;
+    v_after jsonb;
+    v_planned jsonb[] := ARRAY[]::jsonb[];
+BEGIN
+    PERFORM etl._check_names(p_objects::text[], NULL);
+    PERFORM etl._lock_start();
+    IF etl._live_run() IS NOT NULL THEN
+        PERFORM etl._refuse_beside_run(etl._live_run(), 'Plan when it has ended.');
+    END IF;
+    BEGIN
+        UPDATE etl.load_state AS l
+        SET needs_reload = true
+        WHERE l.object = ANY (coalesce(p_objects, ARRAY(SELECT p.object FROM etl.plan() AS p)));
+        FOR r_row IN
+            SELECT t.task, t.kind, t.object
+            FROM etl.task AS t
+            JOIN etl.load_state AS l USING (object)
+            WHERE l.needs_reload
+                AND t.kind IN ('dimension', 'fact', 'aggregate')
+            ORDER BY t.position
+        LOOP
+            r_task := NULL;
+            r_task.kind := r_row.kind;
+            r_task.object := r_row.object;
+            r_task.run_id := (SELECT coalesce(max(r.run_id), 0) + 1 FROM etl.run AS r);
+            BEGIN
+                r_result := etl._do_task(r_task);
+                v_after := CASE WHEN r_row.kind <> 'aggregate' THEN etl._planned_sample(r_row.object, p_sample) END;
+                v_planned := v_planned || (to_jsonb(r_result) || jsonb_build_object('object', r_row.object, 'kind', r_row.kind, 'after', v_after));
+            EXCEPTION
+                WHEN OTHERS THEN
+                    v_planned := v_planned || jsonb_build_object(
+                        'object', r_row.object, 'kind', r_row.kind, 'message', format('%s (%s)', etl._without_values(SQLSTATE, SQLERRM), SQLSTATE)
+                    );
+            END;
+        END LOOP;
+        RAISE EXCEPTION 'what was loaded for a plan is undone'
+            USING ERRCODE = 'ET061';
+    EXCEPTION
+        WHEN SQLSTATE 'ET061' THEN
+            NULL;
+    END;
+
+    FOR r_row IN
+        SELECT r.*, p.value -> 'after' AS after
+        FROM unnest(v_planned) AS p (value)
+        CROSS JOIN LATERAL jsonb_to_record(p.value) AS r (
+            object name, kind text, rows_read bigint, rows_inserted bigint, rows_updated bigint, rows_deleted bigint, rows_queued bigint,
+            rows_quarantined bigint, message text
+        )
+    LOOP
+        object := r_row.object;
+        kind := r_row.kind;
+        rows_read := r_row.rows_read;
+        rows_inserted := r_row.rows_inserted;
+        rows_updated := r_row.rows_updated;
+        rows_deleted := r_row.rows_deleted;
+        rows_queued := r_row.rows_queued;
+        rows_quarantined := r_row.rows_quarantined;
+        message := r_row.message;
+        sample := etl._sample_before(r_row.object, r_row.after);
+        RETURN NEXT;
+    END LOOP;
+END
+$plan_rows$;
+COMMENT ON FUNCTION etl.plan_rows(name[], integer) IS 'How many rows objects would change that are loaded completely, with a sample; nothing is written.';
+
+/*
+Some of the rows that the last load of a dimension or fact changed, as it planned them.
+Parameters: p_object, dimension or fact; p_rows, how many.
+Returns:    an array of rows of work.<object>_decision; NULL when there is none.
+*/
+CREATE OR REPLACE FUNCTION etl._planned_sample(p_object name, p_rows integer)
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_planned_sample$
+DECLARE
+    v_sample jsonb;
+BEGIN
+    EXECUTE format(
+        'SELECT jsonb_agg(to_jsonb(s)) FROM (SELECT * FROM work.%I AS w WHERE w.planned_operation <> ''unchanged'' ORDER BY w.planned_operation DESC LIMIT $1) AS s',
+        p_object || '_decision'
+    )
+    INTO v_sample
+    USING p_rows;
+    RETURN v_sample;
+END
+$_planned_sample$;
+COMMENT ON FUNCTION etl._planned_sample(name, integer) IS 'Some of the rows that the last load of a dimension or fact changed, as it planned them.';
+
+/*
+A sample of planned rows beside the rows that are there.
+Parameters: p_object, dimension or fact; p_after, as etl._planned_sample.
+Returns:    an array of objects: operation, key, before and after (the columns that differ); NULL when there is no sample.
+*/
+CREATE OR REPLACE FUNCTION etl._sample_before(p_object name, p_after jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_sample_before$
+DECLARE
+    r_object record;
+    v_after jsonb;
+    v_before jsonb;
+    v_sample jsonb := jsonb_build_array();
+BEGIN
+    IF jsonb_typeof(p_after) IS DISTINCT FROM 'array' THEN
+        RETURN NULL;
+    END IF;
+    SELECT o.target, o.row_key, o.business_key
+    INTO r_object
+    FROM (
+        SELECT d.dimension, d.dimension_table, ARRAY[d.surrogate_key], d.business_key
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.fact_table, f.business_key, f.business_key
+        FROM etl.fact AS f
+    ) AS o (object, target, row_key, business_key)
+    WHERE o.object = p_object;
+    FOR v_after IN
+        SELECT a.value
+        FROM jsonb_array_elements(p_after) AS a (value)
+    LOOP
+        v_before := NULL;
+        IF v_after ->> 'planned_operation' <> 'insert' THEN
+            EXECUTE format(
+                'SELECT to_jsonb(t.*) FROM jsonb_populate_record(NULL::%1$s, $1) AS k JOIN %1$s AS t ON %2$s',
+                r_object.target, etl._match(r_object.row_key, 't', 'k')
+            )
+            INTO v_before
+            USING v_after;
+        END IF;
+        v_sample := v_sample || jsonb_build_object(
+            'operation', v_after -> 'planned_operation',
+            'key', (SELECT jsonb_object_agg(k.name, v_after -> k.name) FROM unnest(r_object.business_key::text[]) AS k (name)),
+            'before', (
+                SELECT jsonb_object_agg(b.key, b.value)
+                FROM jsonb_each(v_before) AS b
+                WHERE b.key <> 'run_id'
+                    AND b.value IS DISTINCT FROM v_after -> b.key
+            ),
+            'after', (
+                SELECT jsonb_object_agg(a.key, a.value)
+                FROM jsonb_each(v_after) AS a
+                WHERE a.key IN (SELECT c.attname FROM pg_attribute AS c WHERE c.attrelid = r_object.target AND c.attnum > 0)
+                    AND a.key <> 'run_id'
+                    AND (v_before IS NULL OR a.value IS DISTINCT FROM v_before -> a.key)
+            )
+        );
+    END LOOP;
+    RETURN v_sample;
+END
+$_sample_before$;
+COMMENT ON FUNCTION etl._sample_before(name, jsonb) IS 'A sample of planned rows beside the rows that are there.';
