@@ -99,9 +99,9 @@ def _render(answer: dict[str, Any], show_all: bool) -> None:
     tasks: list[Task] = answer["tasks"]
     console.print(_runs_table(answer["runs"]))
     for run in answer["runs"]:
-        if run["compared_because"]:
-            line = Text(f"  run {run['run_id']}: ", style="dim")
-            line.append(f"{run['compared_because']}: all tables are compared with their mirrors")
+        if run.compared_because:
+            line = Text(f"  run {run.run_id}: ", style="dim")
+            line.append(f"{run.compared_because}: all tables are compared with their mirrors")
             console.print(line, soft_wrap=True)
     console.print()
     console.print(_tasks_table(answer["runs"][0], tasks, show_all))
