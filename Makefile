@@ -25,6 +25,13 @@ install: $(VENV)/.installed ## The virtual environment, with the program in it
 test: $(VENV)/.installed-test server-packages lint ## Everything: style, types, and the tests on both servers
 	$(BIN)/pytest --server all $(PYTEST_ARGS)
 
+.PHONY: check
+check: $(VENV)/.installed-test ## Every day: style and types of Python, and the tests that need least time
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto -m "not slow" tests/engine/test_layers.py tests/engine/test_template.py tests/engine/test_define.py tests/warehouse/test_versions.py tests/operations/test_checks.py
+
 .PHONY: bench
 bench: $(VENV)/.installed-test ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -35,6 +42,7 @@ lint: $(VENV)/.installed-test ## Style of Python and SQL, and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar migrations plpgsql
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs metabase driver simulator plpgsql migrations tests benchmarks
 
 .PHONY: format
 format: $(VENV)/.installed-test ## Put Python into the house's style

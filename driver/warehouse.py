@@ -34,7 +34,7 @@ class Run:
     rows_written: int
     rows_queued: int
     rows_quarantined: int
-    compared_because: str | None
+    compared_because: str | None = None
 
     @property
     def scope(self) -> str:

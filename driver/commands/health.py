@@ -55,7 +55,9 @@ def render(answer: dict[str, Any]) -> None:
 
 def _age(one: dict[str, Any]) -> Text:
     limit = f", limit {output.seconds(one['stale_after'])}"
-    if one["age"] is None:
+    if one["age"] is None and not one["is_stale"]:
+        line = Text("nothing is declared", style="yellow")
+    elif one["age"] is None:
         line = Text("some object has never been loaded", style="yellow")
     else:
         line = Text(f"{output.seconds(one['age'])}{limit}", "yellow" if one["is_stale"] else "")

@@ -75,8 +75,10 @@ def kpi(
     with connect(state.of(context).dsn) as connection:
         views = _rows(connection, sql.SQL(_VIEWS))
         known = [view["name"] for view in views]
-        if not known:
-            raise not_installed('schema "kpi" has no views')
+        if not known and connection.execute("SELECT to_regnamespace('kpi') IS NULL").fetchone() == (
+            True,
+        ):
+            raise not_installed('schema "kpi" does not exist')
         if name is not None and name not in known:
             raise unknown("KPI", name, known)
         if name is None and not show_all and (start is None or len(known) == 1):
@@ -187,6 +189,8 @@ def _render_overview(rows: list[dict[str, Any]]) -> None:
 
 
 def _render(answer: list[dict[str, Any]]) -> None:
+    if not answer:
+        console.print("There are no KPIs: schema kpi has no views.")
     for number, one in enumerate(answer):
         if number:
             console.print()

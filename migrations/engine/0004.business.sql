@@ -18,7 +18,11 @@ SELECT
     s.system_identifier,
     clock_timestamp() AS read_at,
     pg_is_in_recovery() AS is_standby,
-    (SELECT d.oid::bigint FROM pg_database AS d WHERE d.datname = current_database()) AS database_id,
+    (
+        SELECT d.oid::bigint
+        FROM pg_database AS d
+        WHERE d.datname = current_database()
+    ) AS database_id,
     CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint END AS timeline_id,
     CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS wal_inserted_until,
     CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS wal_flushed_until,

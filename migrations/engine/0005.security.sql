@@ -202,9 +202,9 @@ CREATE TABLE etl.personal_subject (
     subject text PRIMARY KEY,
     key_type text NOT NULL CHECK (key_type <> '')
 );
-COMMENT ON TABLE etl.personal_subject IS 'Kinds of subject with personal data, such as a customer.';
+COMMENT ON TABLE etl.personal_subject IS 'Kinds of subject with personal data, such as a patient.';
 COMMENT ON COLUMN etl.personal_subject.subject IS 'Kind of subject.';
-COMMENT ON COLUMN etl.personal_subject.key_type IS 'SQL type of its key. Keys are compared as values of this type: 007 and 7 are the same customer.';
+COMMENT ON COLUMN etl.personal_subject.key_type IS 'SQL type of its key. Keys are compared as values of this type: 007 and 7 are the same one.';
 
 CREATE TABLE etl.personal_object (
     subject text NOT NULL,
@@ -213,7 +213,7 @@ CREATE TABLE etl.personal_object (
     key_query text NOT NULL CHECK (key_query <> ''),
     PRIMARY KEY (subject, object)
 );
-COMMENT ON TABLE etl.personal_object IS 'Source tables and dimensions that hold personal data of a kind of subject, such as a customer.';
+COMMENT ON TABLE etl.personal_object IS 'Source tables and dimensions that hold personal data of a kind of subject, such as a patient.';
 COMMENT ON COLUMN etl.personal_object.subject IS 'Kind of subject.';
 COMMENT ON COLUMN etl.personal_object.object IS 'Source table or dimension.';
 COMMENT ON COLUMN etl.personal_object.key_columns IS 'Columns by which its rows are found.';

@@ -21,7 +21,7 @@ from tests.conftest import Finished
 from tests.preview.browser import Browser
 from tests.support.database import Database
 
-README = Path(__file__).parents[2] / "README.md"
+STRUCTURE = Path(__file__).parents[2] / "docs" / "structure.md"
 
 # Measures what was drawn: a picture that is hidden has no size, so each is shown for that.
 MEASURE = """
@@ -309,11 +309,11 @@ def test_the_dictionary_is_complete(warehouse: Database, files: dict[str, str]) 
 # -- Markdown --------------------------------------------------------------------------------------
 
 
-def test_the_pictures_of_the_readme_are_those_of_a_new_database(database: Database) -> None:
-    """Out of date? `oceanrecords docs --refresh README.md` on a migrated database draws them anew."""
+def test_the_committed_pictures_are_those_of_a_new_database(database: Database) -> None:
+    """Out of date? `oceanrecords docs --refresh docs/structure.md` on a migrated database draws them again."""
     with database.connect() as connection:
         known = catalog.read(connection)
-    text = README.read_text()
+    text = STRUCTURE.read_text()
     assert markdown.refresh(text, known) == text
     for name in markdown.pictures(known):
         assert f"<!-- picture: {name} -->" in text

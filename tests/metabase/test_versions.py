@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,8 @@ def everything(
     dashboard: Dashboard,
 ) -> Everything:
     """Lets all that can happen happen on a server of a version, and returns the requests."""
+    # The definition leaves the currency to the warehouse.
+    mine = replace(dashboard, currency="EUR")
     with kpi_database.connect() as connection:
         catalog = warehouses.catalog(connection, "kpi")
 
@@ -59,9 +62,9 @@ def everything(
         state = State(version=version, refuses_unknown_keys=version.endswith(NEWEST[2:]))
         options = {"analysts": analysts, "catalog": catalog, "recipients": ("a@example.com",)}
         with Standin(state) as server:
-            provision(to=server, **{**options, "recipients": ("b@example.com",)})
-            report = provision(to=server, **options)
-            one = provisioner(to=server, **options)
+            provision(mine, to=server, **{**options, "recipients": ("b@example.com",)})
+            report = provision(mine, to=server, **options)
+            one = provisioner(mine, to=server, **options)
             assert one.plan().changes == []
             assert all(isinstance(rows, int) for rows in one.check().values())
             before = state.essence()
@@ -75,13 +78,13 @@ def everything(
                     row["archived"] = True
                 for row in state.tables.values():
                     row["description"] = None
-            mine = server.requests[number:]
-            provision(to=server, **options)
+            others = server.requests[number:]
+            provision(mine, to=server, **options)
             assert state.essence() == before
-            last = provisioner(to=server, **options)
+            last = provisioner(mine, to=server, **options)
             assert last.plan().changes == []
             last._client.close()
-            by_hand = {id(request) for request in mine}
+            by_hand = {id(request) for request in others}
             _asked[version] = [one for one in server.requests if id(one) not in by_hand]
             return _asked[version]
 

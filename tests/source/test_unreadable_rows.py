@@ -10,7 +10,6 @@ import pytest
 from psycopg import conninfo, sql
 
 from driver import resources
-from tests.conftest import migrate_database
 from tests.source.conftest import READER, Link
 from tests.source.test_reconciliation import reconcile
 from tests.support.database import Database, temporary_database
@@ -41,12 +40,8 @@ def _utf8(dsn: str) -> str:
 def careless_template(source_server: RunningServer) -> str:
     """A shop whose database takes any bytes for text."""
     make_empty(source_server, "careless", "SQL_ASCII")
-    migrate_database(**conninfo.conninfo_to_dict(_utf8(source_server.dsn("careless"))))
     with psycopg.connect(_utf8(source_server.dsn("careless")), autocommit=True) as connection:
-        for (statement,) in connection.execute(
-            "SELECT * FROM etl.source_grants(%s)", [READER]
-        ).fetchall():
-            connection.execute(statement)
+        connection.execute(OPERATIONAL.read_bytes())
     return "careless"
 
 
@@ -60,6 +55,8 @@ def careless(
     """A warehouse connected to such a shop, open but not loaded yet."""
     with temporary_database(source_server, careless_template) as shop:
         encoded = Database(shop.server, shop.name, _utf8(shop.dsn))
+        for row in database.rows("SELECT * FROM etl.source_grants(%s) AS statement", READER):
+            encoded.execute(row["statement"])
         link = make_link(database, encoded)
         link.connect()
         link.play.open()

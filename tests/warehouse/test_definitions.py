@@ -76,7 +76,8 @@ def test_a_transformation_that_was_replaced_is_loaded_anew(trading: Play) -> Non
 
 
 def test_a_change_of_the_time_zone_loads_what_reads_it(trading: Play) -> None:
-    readers = {"dim_customer", "dim_product", "fact_order", "fact_order_line"}
+    readers = {"agg_order_lost_daily", "dim_customer", "dim_product", "fact_order"}
+    readers |= {"fact_order_line"}
     trading.loader.execute(
         "UPDATE etl.setting SET value = 'Pacific/Kiritimati' WHERE name = 'time_zone'"
     )

@@ -2,6 +2,27 @@
 -- static, so an error names routine and line, plpgsql_check and pg_stat_user_functions see them, and \sf shows what runs.
 
 /*
+The search_path under which keys are compared by their own operators: pg_catalog, and the schemas in which the equality of further types lies, such as
+that of the extension citext. Without them, a key of citext would be compared as text.
+*/
+CREATE OR REPLACE FUNCTION etl._operator_path()
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_operator_path$
+    SELECT concat_ws(', ', 'pg_catalog', string_agg(DISTINCT quote_ident(n.nspname), ', '), 'pg_temp')
+    FROM pg_opclass AS c
+    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop AS o
+        ON o.amopfamily = c.opcfamily AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype AND o.amopstrategy = 3
+    JOIN pg_operator AS e ON e.oid = o.amopopr
+    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
+    WHERE c.opcdefault
+$_operator_path$;
+COMMENT ON FUNCTION etl._operator_path() IS 'Value of search_path under which keys are compared by their own operators.';
+
+/*
 Creates or replaces a compiled routine.
 Parameters: p_name, its name in schema compiled; p_parameters, p_result, as in CREATE FUNCTION; p_comment, what it does; p_body, of the
             language PL/pgSQL; p_settings, further SET clauses, each as name = value.
@@ -23,8 +44,8 @@ DECLARE
     v_tag text := '$' || CASE WHEN p_name ~ '^[a-z_][a-z0-9_]*$' THEN p_name ELSE 'body' END || '$';
 BEGIN
     EXECUTE format(
-        E'CREATE OR REPLACE FUNCTION compiled.%I(%s)\nRETURNS %s\nLANGUAGE plpgsql\nSET search_path = pg_catalog, pg_temp\n%sAS %s\n%s\n%s',
-        p_name, p_parameters, p_result,
+        E'CREATE OR REPLACE FUNCTION compiled.%I(%s)\nRETURNS %s\nLANGUAGE plpgsql\nSET search_path = %s\n%sAS %s\n%s\n%s',
+        p_name, p_parameters, p_result, etl._operator_path(),
         -- Sizes vary from a batch of twenty rows to an initial load within one session: each execution is planned for its own.
         (SELECT string_agg(format(E'SET %s\n', s.setting), '') FROM unnest('{plan_cache_mode = force_custom_plan}' || p_settings) AS s (setting)),
         v_tag, btrim(p_body, E'\n'), v_tag

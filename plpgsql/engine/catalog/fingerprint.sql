@@ -10,6 +10,8 @@ CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
 RETURNS TABLE (classid oid, objid oid)
 LANGUAGE sql
 STABLE
+-- The hash table of the recursion that calls it is made for as many: by the default of 1000 that took longer than all else together.
+ROWS 2
 SET search_path = pg_catalog, pg_temp
 AS $_reads_of$
     WITH noted (refclassid, refobjid) AS (

@@ -1,4 +1,24 @@
 -- All declared objects, whatever their kind.
+
+/*
+A relation by its name. Unlike to_regclass it needs no privilege on the schema, so a view may call it for every reader.
+Parameters: p_schema and p_name of the relation.
+Returns:    the relation, or NULL when there is none.
+*/
+CREATE OR REPLACE FUNCTION etl._relation_in(p_schema name, p_name name)
+RETURNS regclass
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_relation_in$
+    SELECT c.oid::regclass
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = p_schema
+        AND c.relname = p_name
+$_relation_in$;
+COMMENT ON FUNCTION etl._relation_in(name, name) IS 'A relation by its name, for readers without privileges on its schema.';
+
 CREATE OR REPLACE VIEW etl.object AS
 SELECT
     o.kind,
@@ -14,8 +34,8 @@ FROM (
         'source' AS kind,
         s.source_table AS object,
         s.key_columns AS business_key,
-        to_regclass(format('stage.%I', s.source_table)) AS table_name,
-        to_regclass(format('source.%I', s.source_table)) AS view_name
+        etl._relation_in('stage', s.source_table) AS table_name,
+        etl._relation_in('source', s.source_table) AS view_name
     FROM etl.source_table AS s
     UNION ALL
     SELECT

@@ -101,6 +101,72 @@ $_succession_sql$;
 COMMENT ON FUNCTION etl._succession_sql(jsonb) IS 'Timelines of members without a log, as common table expressions.';
 
 /*
+Versions from states that follow one another, as common table expressions from "carried" to "timeline": equal neighbours become one, and each
+ends where the next begins.
+Parameters: p_values, of the dimension.
+Returns:    SQL text; reads carried.
+*/
+CREATE OR REPLACE FUNCTION etl._joined_states_sql(p_values jsonb)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_joined_states_sql$
+    SELECT etl._render(
+        $template$marked AS (
+    SELECT c.*, (
+        row_number() OVER point = 1
+        OR lag(c._is_absent) OVER point <> c._is_absent
+        OR {{is_changed}}
+    ) AS _starts_island
+    FROM carried AS c
+    WINDOW point AS (PARTITION BY {{c.key}} ORDER BY c._at)
+),
+numbered AS (
+    SELECT m.*, count(*) FILTER (WHERE m._starts_island) OVER (PARTITION BY {{m.key}} ORDER BY m._at) AS _island
+    FROM marked AS m
+),
+matched AS (
+    -- Two versions that were written never become one: facts may refer to either.
+    SELECT r.*, greatest(count(r._version) OVER (PARTITION BY {{r.key}}, r._island ORDER BY r._at), 1) AS _known_number
+    FROM numbered AS r
+),
+version AS (
+    SELECT DISTINCT ON ({{t.key}}, t._island, t._known_number)
+        {{t.key}},
+        t._at,
+        max(t._version) OVER (PARTITION BY {{t.key}}, t._island, t._known_number) AS _version,
+        t._is_absent{{, t.tracked}}
+    FROM matched AS t
+    ORDER BY {{t.key}}, t._island, t._known_number, t._at
+),
+succeeded AS (
+    SELECT
+        w.*,
+        CASE WHEN row_number() OVER point = 1 THEN '-infinity' ELSE w._at END AS valid_from,
+        coalesce(lead(w._at) OVER point, 'infinity') AS valid_to
+    FROM version AS w
+    WINDOW point AS (PARTITION BY {{w.key}} ORDER BY w._at)
+),
+timeline AS (
+    SELECT *
+    FROM succeeded
+    WHERE NOT _is_absent
+)$template$,
+        p_values || jsonb_build_object(
+            'is_changed', (
+                SELECT format(
+                    'ROW(%s)::record *<> ROW(%s)::record',
+                    string_agg(format('lag(c.%I) OVER point', t.name), ', ' ORDER BY t.position), string_agg(format('c.%I', t.name), ', ' ORDER BY t.position)
+                )
+                FROM jsonb_array_elements_text(p_values -> 'tracked') WITH ORDINALITY AS t (name, position)
+            )
+        )
+    )
+$_joined_states_sql$;
+COMMENT ON FUNCTION etl._joined_states_sql(jsonb) IS 'Versions from states that follow one another: equal neighbours become one.';
+
+/*
 Timelines of members with a log, as common table expressions that end in "timeline". A point of the log takes the other attributes from the
 state before it, and every point takes the logged attributes from the log; what lies before the first word of either takes that first word.
 A member that was deleted and came back has several lives, and the log of one says nothing of another: a source that deletes a member
@@ -179,48 +245,10 @@ carried AS (
     SELECT {{f.key}}, f._at, f._version, f._is_absent{{carried_values}}
     FROM filled AS f
 ),
-marked AS (
-    SELECT c.*, (
-        row_number() OVER point = 1
-        OR lag(c._is_absent) OVER point <> c._is_absent
-        OR {{is_changed}}
-    ) AS _starts_island
-    FROM carried AS c
-    WINDOW point AS (PARTITION BY {{c.key}} ORDER BY c._at)
-),
-numbered AS (
-    SELECT m.*, count(*) FILTER (WHERE m._starts_island) OVER (PARTITION BY {{m.key}} ORDER BY m._at) AS _island
-    FROM marked AS m
-),
-matched AS (
-    -- Two versions that were written never become one: facts may refer to either.
-    SELECT r.*, greatest(count(r._version) OVER (PARTITION BY {{r.key}}, r._island ORDER BY r._at), 1) AS _known_number
-    FROM numbered AS r
-),
-version AS (
-    SELECT DISTINCT ON ({{t.key}}, t._island, t._known_number)
-        {{t.key}},
-        t._at,
-        max(t._version) OVER (PARTITION BY {{t.key}}, t._island, t._known_number) AS _version,
-        t._is_absent{{, t.tracked}}
-    FROM matched AS t
-    ORDER BY {{t.key}}, t._island, t._known_number, t._at
-),
-succeeded AS (
-    SELECT
-        w.*,
-        CASE WHEN row_number() OVER point = 1 THEN '-infinity' ELSE w._at END AS valid_from,
-        coalesce(lead(w._at) OVER point, 'infinity') AS valid_to
-    FROM version AS w
-    WINDOW point AS (PARTITION BY {{w.key}} ORDER BY w._at)
-),
-timeline AS (
-    SELECT *
-    FROM succeeded
-    WHERE NOT _is_absent
-)$template$,
+{{joined_states}}$template$,
         p_values || jsonb_build_object(
             'keys', p_keys,
+            'joined_states', etl._joined_states_sql(p_values),
             'logged', (SELECT coalesce(jsonb_agg('_logged_' || c.position ORDER BY c.position), '[]') FROM unnest(l.logged) WITH ORDINALITY AS c (name, position)),
             'logged_values', (
                 SELECT coalesce(string_agg(format(E',\n%s AS _logged_%s', etl._cast('h.' || quote_ident(c.name), d.history_view, c.name, d.dimension_table), c.position), '' ORDER BY c.position), '')
@@ -242,13 +270,6 @@ timeline AS (
             ),
             'carried_values', (
                 SELECT coalesce(string_agg(format(', CASE WHEN NOT f._is_absent THEN f.%1$I END AS %1$I', t.name), '' ORDER BY t.position), '')
-                FROM jsonb_array_elements_text(p_values -> 'tracked') WITH ORDINALITY AS t (name, position)
-            ),
-            'is_changed', (
-                SELECT format(
-                    'ROW(%s)::record *<> ROW(%s)::record',
-                    string_agg(format('lag(c.%I) OVER point', t.name), ', ' ORDER BY t.position), string_agg(format('c.%I', t.name), ', ' ORDER BY t.position)
-                )
                 FROM jsonb_array_elements_text(p_values -> 'tracked') WITH ORDINALITY AS t (name, position)
             )
         )

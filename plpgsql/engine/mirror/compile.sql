@@ -296,8 +296,7 @@ $sql$ || etl._deletion_template(p_source) || $sql$
     RETURN this.changes + this.deletions;
 END$sql$,
             etl._source_values(p_source)
-        ),
-        ARRAY['search_path = ' || etl._operator_path(format('stage.%I', p_source.source_table)::regclass, p_source.key_columns)]
+        )
     )
 $_compile_extract$;
 COMMENT ON FUNCTION etl._compile_extract(etl.source_table) IS 'Compiles the routine that extracts the changes of a source table.';
@@ -403,7 +402,6 @@ LEFT JOIN (
             )
         ),
         ARRAY[
-            'search_path = ' || etl._operator_path(format('stage.%I', p_source.source_table)::regclass, p_source.key_columns),
             -- A key usually has an index, whose order tells what repeats.
             'enable_hashagg = off'
         ]
@@ -667,7 +665,6 @@ $sql$ || etl._unusable_template() || $sql$
             etl._source_values(p_source)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
         ARRAY[
-            'search_path = ' || etl._operator_path(format('stage.%I', p_source.source_table)::regclass, p_source.key_columns),
             -- Rows come in the order of their keys, more or less, and are wanted so: to sort what is nearly sorted takes half of the time of hashing.
             'enable_hashagg = off',
             -- Rows are updated that have just been read: their pages are in memory.

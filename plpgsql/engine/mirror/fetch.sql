@@ -54,7 +54,7 @@ DECLARE
     v_sqlstate text;
     v_reason text;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, p_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE 'ANALYZE pg_temp.fetched_key';
     v_statement := etl._render(
         $template$INSERT INTO delta.{{name}} (batch_id, delta_operation, {{columns}})
@@ -204,7 +204,7 @@ BEGIN
     INTO v_key
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table;
-    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, v_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source_table) USING p_batch.batch_id;
     PERFORM etl._begin_fetch(p_source_table, v_key);
     EXECUTE format(

@@ -27,7 +27,7 @@ DECLARE
     v_row jsonb := jsonb_build_object();
     v_unreadable text;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(format('stage.%I', p_source_table)::regclass, p_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE format('SELECT %s FROM pg_temp.fetched_key AS k WHERE k.position = $1', etl._json_key(p_key, 'k')) INTO v_key USING p_position;
     FOREACH v_column IN ARRAY etl._without(etl._columns(v_stage), '{batch_id,deleted_at}')
     LOOP

@@ -26,7 +26,7 @@ BEGIN
     IF v_rows <> 1 THEN
         RETURN v_rows > 1;
     END IF;
-    EXECUTE format('SELECT count(to_jsonb(s)) FROM %s AS s WHERE %s', v_source, v_condition) INTO v_rows;
+    EXECUTE format('SELECT count(to_jsonb(s.*)) FROM %s AS s WHERE %s', v_source, v_condition) INTO v_rows;
     RETURN EXISTS (SELECT FROM unnest(v_key) AS c (name) WHERE p_row_key ->> c.name::text IS NULL);
 EXCEPTION
     WHEN data_exception THEN
@@ -140,7 +140,7 @@ BEGIN
         WHEN data_exception THEN
             RETURN false;
     END;
-    EXECUTE format('SELECT count(to_jsonb(e)), coalesce(bool_or(%s), false) FROM %s WHERE NOT e.is_deleted', coalesce(v_without_member, 'false'), v_expected)
+    EXECUTE format('SELECT count(to_jsonb(e.*)), coalesce(bool_or(%s), false) FROM %s WHERE NOT e.is_deleted', coalesce(v_without_member, 'false'), v_expected)
     INTO v_rows, v_is_without_member;
     IF v_rows <> 1 THEN
         RETURN v_rows > 1;

@@ -129,8 +129,8 @@ AS $_row_sql$
 SELECT
     CASE WHEN a.{{first}} IS NULL THEN 'missing' WHEN e.{{first}} IS NULL THEN 'surplus' ELSE 'different' END,
     {{row_key}},
-    CASE WHEN e.{{first}} IS NOT NULL THEN to_jsonb(e) END,
-    CASE WHEN a.{{first}} IS NOT NULL THEN to_jsonb(a) END
+    CASE WHEN e.{{first}} IS NOT NULL THEN to_jsonb(e.*) END,
+    CASE WHEN a.{{first}} IS NOT NULL THEN to_jsonb(a.*) END
 FROM (
     SELECT r.*
     FROM (

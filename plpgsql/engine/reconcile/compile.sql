@@ -257,7 +257,7 @@ BEGIN
         -- What is noted stays; a column that is new is added.
         EXECUTE format(
             $sql$INSERT INTO etl.default_member AS m (dimension, surrogate_key, member)
-SELECT $1, d.%1$I, to_jsonb(d) - 'run_id'
+SELECT $1, d.%1$I, to_jsonb(d.*) - 'run_id'
 FROM %2$s AS d
 WHERE d.%1$I < 0
 ON CONFLICT (dimension, surrogate_key) DO UPDATE

@@ -81,11 +81,11 @@ SELECT
     CASE WHEN d.%1$I IS NULL THEN 'missing' WHEN m.surrogate_key IS NULL THEN 'surplus' ELSE 'different' END,
     jsonb_build_object(%3$L, coalesce(m.surrogate_key, d.%1$I)),
     m.member,
-    to_jsonb(d) - 'run_id'
+    to_jsonb(d.*) - 'run_id'
 FROM (SELECT * FROM etl.default_member AS n WHERE n.dimension = $1) AS m
 FULL JOIN (SELECT * FROM %2$s AS r WHERE r.%1$I < 0) AS d ON d.%1$I = m.surrogate_key
 -- To and fro: a value is written in one way.
-WHERE to_jsonb(jsonb_populate_record(NULL::%2$s, m.member)) - 'run_id' IS DISTINCT FROM to_jsonb(d) - 'run_id'$sql$,
+WHERE to_jsonb(jsonb_populate_record(NULL::%2$s, m.member)) - 'run_id' IS DISTINCT FROM to_jsonb(d.*) - 'run_id'$sql$,
         p_dimension.surrogate_key, p_dimension.dimension_table, p_dimension.surrogate_key
     )
     USING p_dimension.dimension;
@@ -158,7 +158,7 @@ DECLARE
 BEGIN
     EXECUTE etl._render(
         $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
-SELECT 'different', {{member}}, to_jsonb(v), to_jsonb(d) - 'run_id'
+SELECT 'different', {{member}}, to_jsonb(v.*), to_jsonb(d.*) - 'run_id'
 FROM (
     SELECT {{view_typed}}
     FROM {{transform_view}} AS o
@@ -177,8 +177,8 @@ WHERE ROW({{shown_d}})::record *<> ROW({{shown_v}})::record
         $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
 SELECT
     'different', {{version}},
-    to_jsonb(d) - 'run_id' || jsonb_build_object('valid_from', c._right_valid_from, 'valid_to', c._right_valid_to, 'is_current', c._right_valid_to = 'infinity'{{right_kept}}),
-    to_jsonb(d) - 'run_id'
+    to_jsonb(d.*) - 'run_id' || jsonb_build_object('valid_from', c._right_valid_from, 'valid_to', c._right_valid_to, 'is_current', c._right_valid_to = 'infinity'{{right_kept}}),
+    to_jsonb(d.*) - 'run_id'
 FROM pg_temp.reconciled_correction AS c
 JOIN {{dimension_table}} AS d ON d.{{sk}} = c.{{sk}}
 WHERE {{is_compared}}$sql$,
@@ -254,8 +254,8 @@ WHERE ({{d.bk}}) IS NOT NULL
 SELECT
     CASE WHEN w.planned_operation = 'insert' THEN 'missing' WHEN d.is_current AND NOT coalesce(v._is_known, false) THEN 'surplus' ELSE 'different' END,
     {{version}},
-    to_jsonb(w) - '{planned_operation,run_id}'::text[],
-    to_jsonb(d) - 'run_id'
+    to_jsonb(w.*) - '{planned_operation,run_id}'::text[],
+    to_jsonb(d.*) - 'run_id'
 FROM pg_temp.reconciled_plan AS w
 LEFT JOIN {{dimension_table}} AS d ON d.{{sk}} = w.{{sk}}
 LEFT JOIN LATERAL (
@@ -300,11 +300,12 @@ BEGIN
         PERFORM etl._compare_versions(r_dimension, v_values, p_slices, p_slice);
         PERFORM etl._compare_timelines(r_dimension, v_values, p_slices, p_slice);
         v_pending := etl._remove_pending(p_dimension, r_dimension.business_key, r_dimension.dimension_table);
-        EXECUTE format(
-            'SELECT count(*) FROM %s AS d WHERE d.%I > 0 AND (%s = 1 OR (hash_record_extended(ROW(%s), 1) & 65535) %% %3$s = %5$s)',
-            r_dimension.dimension_table, r_dimension.surrogate_key, p_slices, v_values ->> 'bk_image', p_slice
+        EXECUTE etl._render(
+            'SELECT count(*) FROM {{table}} AS d WHERE d.{{surrogate_key}} > 0 AND ($1 = 1 OR (hash_record_extended(ROW({{bk_image}}), 1) & 65535) % $1 = $2)',
+            v_values || jsonb_build_object('table', r_dimension.dimension_table::text, 'surrogate_key', quote_ident(r_dimension.surrogate_key))
         )
-        INTO r_object.actual_rows;
+        INTO r_object.actual_rows
+        USING p_slices, p_slice;
         r_object.expected_rows := r_object.actual_rows + (
             SELECT count(*) FILTER (WHERE x.kind = 'missing') - count(*) FILTER (WHERE x.kind = 'surplus') FROM pg_temp.reconciled_difference AS x
         );

@@ -130,7 +130,7 @@ BEGIN
     FROM etl.aggregate_differences(ARRAY[p_aggregate]) AS d;
     PERFORM etl._assert_not_emptied(format('work.%I', p_aggregate || '_difference')::regclass);
     EXECUTE format(
-        'SELECT s.row_count, to_jsonb(s) - ''row_count'' FROM (SELECT count(*) AS row_count, %2$s FROM %1$s AS a) AS s',
+        'SELECT s.row_count, to_jsonb(s.*) - ''row_count'' FROM (SELECT count(*) AS row_count, %2$s FROM %1$s AS a) AS s',
         r_aggregate.aggregate_table, etl._list(r_aggregate.measures, 'coalesce(sum(a.%1$I), 0) AS %1$I')
     )
     INTO r_object.actual_rows, r_object.actual_sums;

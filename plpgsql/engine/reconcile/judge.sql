@@ -59,7 +59,7 @@ SELECT m.*
 FROM etl.reconciliation_difference AS x
 CROSS JOIN LATERAL (SELECT %1$s) AS k (%2$s)
 LEFT JOIN %3$s AS s ON %4$s
-CROSS JOIN LATERAL (VALUES (to_jsonb(s)), (coalesce(to_jsonb(s), '{}') || coalesce(x.expected, '{}')), (x.actual)) AS i (image)
+CROSS JOIN LATERAL (VALUES (to_jsonb(s.*)), (coalesce(to_jsonb(s.*), '{}') || coalesce(x.expected, '{}')), (x.actual)) AS i (image)
 CROSS JOIN LATERAL jsonb_populate_record(NULL::%3$s, x.row_key || i.image || '{"batch_id": null}') AS m
 WHERE x.reconciliation_id = $1
     AND x.object = $2

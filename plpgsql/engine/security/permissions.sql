@@ -91,7 +91,8 @@ FROM (
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
             '{auditor,etl,steward}', 'relation', 'etl',
-            '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,quality_check,schedule,setting,source_table,'
+            '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
+            'quality_check,schedule,setting,source_table,'
             || 'task,task_edge}',
             '{SELECT}', NULL
         ),
@@ -104,7 +105,10 @@ FROM (
         -- Rows of the source, or parts of them, are for stewards.
         ('{steward}', 'relation', 'etl', '{check_result,quarantine,reconciliation_difference}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{check_result}', '{SELECT}', '{result_id,check_name,severity,run_id,checked_at,status,violations,seconds}'),
-        ('{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}', '{object,sqlstate,attempts,is_retried,accepted_at,accepted_by,quarantined_at,tried_at,run_id}'),
+        (
+            '{auditor}', 'relation', 'etl', '{quarantine}', '{SELECT}',
+            '{object,sqlstate,attempts,is_retried,accepted_at,accepted_by,quarantined_at,tried_at,run_id}'
+        ),
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
@@ -138,9 +142,10 @@ FROM (
         ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
@@ -158,6 +163,7 @@ FROM (
         -- Called by functions that views call.
         ('{auditor,steward}', 'routine', 'etl', '{_job_pattern}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{_may_see_cron}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{_relation_in}', '{EXECUTE}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),

@@ -156,7 +156,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_pseudonym_kind$
-    -- A key that plays a role, such as billing_customer_key, must join with the key of its dimension.
+    -- A key that plays a role, such as billing_person_key, must join with the key of its dimension.
     SELECT coalesce(
         (
             SELECT d.surrogate_key

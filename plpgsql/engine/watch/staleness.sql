@@ -8,7 +8,8 @@ SELECT
     w.complete_until,
     clock_timestamp() - w.complete_until AS age,
     etl.get_setting('stale_after')::interval AS stale_after,
-    w.complete_until IS NULL OR clock_timestamp() - w.complete_until > etl.get_setting('stale_after')::interval AS is_stale,
+    -- Where nothing is declared, nothing is stale.
+    w.is_declared AND (w.complete_until IS NULL OR clock_timestamp() - w.complete_until > etl.get_setting('stale_after')::interval) AS is_stale,
     s.run_id AS last_success_run_id,
     s.ended_at AS last_success_at,
     f.run_id AS last_failure_run_id,
@@ -22,7 +23,7 @@ SELECT
     ) AS consecutive_failures
 FROM (
     -- The warehouse is as old as the oldest thing in it; where anything has never been loaded, its age is unknown.
-    SELECT CASE WHEN bool_and(m.complete_until IS NOT NULL) THEN min(m.complete_until) END AS complete_until
+    SELECT CASE WHEN bool_and(m.complete_until IS NOT NULL) THEN min(m.complete_until) END AS complete_until, count(*) > 0 AS is_declared
     FROM etl.watermark_status AS m
 ) AS w
 LEFT JOIN LATERAL (

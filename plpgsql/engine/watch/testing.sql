@@ -135,7 +135,7 @@ BEGIN
     INTO v_view;
     IF v_view IS NULL THEN
         RAISE EXCEPTION 'there is no transformation "%"', p_object
-            USING ERRCODE = 'ET002', HINT = 'Name a dimension, fact or aggregate, or a view with its schema, such as work.dim_product.';
+            USING ERRCODE = 'ET002', HINT = 'Name a dimension, fact or aggregate, or a view with its schema, such as work.dim_person.';
     END IF;
     IF jsonb_typeof(p_given) <> 'object' THEN
         RAISE EXCEPTION 'what is given is not a list of tables'
@@ -250,7 +250,7 @@ DECLARE
 BEGIN
     IF v_table IS NULL OR p_other IS NOT NULL AND v_other IS NULL THEN
         RAISE EXCEPTION 'there is no table "%"', CASE WHEN v_table IS NULL THEN p_table ELSE p_other END
-            USING ERRCODE = 'ET002', HINT = 'Write its name with its schema, such as dwh.dim_product.';
+            USING ERRCODE = 'ET002', HINT = 'Write its name with its schema, such as dwh.dim_person.';
     END IF;
     PERFORM etl._assert_test_rows(v_table, jsonb_build_array((SELECT jsonb_object_agg(c.name, 0) FROM unnest(p_columns) AS c (name))));
     IF coalesce(cardinality(p_columns), 0) = 0
