@@ -20,7 +20,7 @@ QUICK = {"--orders 20000": "--orders 3000"}
 
 def commands() -> list[str]:
     """The lines that call the program, without the comments behind them."""
-    found = re.findall(r"^ {4}(oceanrecords [^\n]*)$", README.read_text(), flags=re.MULTILINE)
+    found = re.findall(r"^ {4}(oceanrecords [a-z][^\n]*)$", README.read_text(), flags=re.MULTILINE)
     lines = [re.sub(r"\s+#.*", "", line).strip() for line in found]
     return [line for line in lines if not any(word in line.split() for word in ENDLESS)]
 
