@@ -490,7 +490,10 @@ class Migrator:
             with connect_to(
                 self.target, autocommit=False, application_name="oceanrecords migrate"
             ) as connection:
+                connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 install(connection, self._parts)
+        except psycopg.errors.LockNotAvailable as error:
+            raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
             notes = getattr(error, "__notes__", None) or ["permissions"]
             raise from_database(
@@ -549,11 +552,11 @@ class Migrator:
                 f"Migration {migration.id} cannot be read.", f"Look at {path}.", detail=str(error)
             ) from error
         except psycopg.errors.LockNotAvailable as error:
-            raise self._kept_waiting(migration, error) from error
+            raise self._kept_waiting(f"Migration {migration.id}") from error
         except psycopg.Error as error:
             raise _failed(error, path) from error
 
-    def _kept_waiting(self, migration: Migration, error: psycopg.Error) -> UserError:
+    def _kept_waiting(self, what: str) -> UserError:
         """Return the error of a migration that waited in vain for locks, with who holds them."""
         with connect_to(self.target, application_name="oceanrecords migrate lock") as connection:
             holders = connection.execute(_HOLDERS).fetchall()
@@ -564,11 +567,11 @@ class Migrator:
             for pid, user, application, state, since in holders
         )
         return UserError(
-            f"{migration.id} waited {LOCK_TIMEOUT} for a lock, and left no trace.",
+            f"{what} waited {LOCK_TIMEOUT} for a lock, and left no trace.",
             "Let the session end its transaction, or end it: SELECT pg_terminate_backend(…); "
             "then run the command again.",
             detail=told or "The session that held it has ended meanwhile.",
-            code=error.sqlstate,
+            code="55P03",
         )
 
 

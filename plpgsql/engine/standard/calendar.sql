@@ -4,10 +4,25 @@
 /*
 Days as the calendar holds them: every column follows from the date.
 Parameters: p_first_day, p_last_day, the range.
-Returns:    rows of dwh.dim_date.
+Returns:    rows of dwh.dim_date, without the columns of your own that the table may have, such as a fiscal year.
 */
 CREATE OR REPLACE FUNCTION dwh.calendar_days(p_first_day date, p_last_day date)
-RETURNS SETOF dwh.dim_date
+RETURNS TABLE (
+    date_key integer,
+    full_date date,
+    day_of_month smallint,
+    day_of_week smallint,
+    day_name text,
+    is_weekend boolean,
+    iso_week smallint,
+    month_number smallint,
+    month_name text,
+    month_start date,
+    quarter_number smallint,
+    quarter_start date,
+    quarter_name text,
+    year_number smallint
+)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
