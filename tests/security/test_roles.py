@@ -33,7 +33,10 @@ def test_two_databases_are_migrated_at_once_and_the_last_takes_the_roles_along(
                 assert "engine/0005.security" in done.result()
         assert one.value(GROUPS) == 7
 
-        assert migrator(one).roll_back(until="engine/0004") == ["engine/0005.security"]
+        assert migrator(one).roll_back(until="engine/0004") == [
+            "engine/0006.terminal",
+            "engine/0005.security",
+        ]
         assert one.value("SELECT to_regnamespace('audit') IS NULL")
         # The engine alone grants nothing to the application, so nothing keeps its role.
         assert one.value(GROUPS) == 6, "the other database uses them"
