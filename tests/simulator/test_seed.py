@@ -152,7 +152,7 @@ def test_everything_is_put_back(database: Database) -> None:
     before = definitions(database)
     plant(database)
     assert definitions(database) == before
-    assert all(row["state"] in ("true", "", "O") for row in before)
+    assert all(row["state"] in ("true", "", "O", "A") for row in before)
 
 
 def test_numbers_go_on_after_the_history(database: Database) -> None:

@@ -104,29 +104,6 @@ BEGIN
         RAISE EXCEPTION 'unique index % of % does not contain the distribution column "%"', r_fault.index_name, r_fault.relation, v_column
             USING ERRCODE = 'ET003', HINT = 'Let the index contain the column, or drop it.';
     END LOOP;
-    -- The engine's triggers against overlapping versions would not follow a dimension to other nodes. An exclusion constraint does. It
-    -- is on an expression where the key is a number, lest the planner take its slow index for look-ups of the key.
-    FOR r_table IN
-        SELECT
-            d.dimension_table AS relation,
-            string_agg(DISTINCT format('DROP TRIGGER %I ON %s', t.tgname, d.dimension_table), '; ') AS drop_triggers,
-            (
-                SELECT string_agg(format(CASE y.typcategory WHEN 'N' THEN '(%I + 0) WITH =' ELSE '%I WITH =' END, a.attname), ', ' ORDER BY k.position)
-                FROM unnest(d.business_key) WITH ORDINALITY AS k (name, position)
-                JOIN pg_attribute AS a ON a.attrelid = d.dimension_table AND a.attname = k.name
-                JOIN pg_type AS y ON y.oid = a.atttypid
-            ) AS key
-        FROM _placement AS p
-        JOIN etl.dimension AS d ON d.dimension_table = p.relation
-        JOIN pg_trigger AS t ON t.tgrelid = p.relation AND t.tgfoid = 'etl._refuse_overlap'::regproc
-        GROUP BY d.dimension_table, d.business_key
-    LOOP
-        EXECUTE r_table.drop_triggers;
-        EXECUTE format(
-            'ALTER TABLE %s ADD EXCLUDE USING gist (%s, tstzrange(valid_from, valid_to) WITH &&) DEFERRABLE INITIALLY DEFERRED',
-            r_table.relation, r_table.key
-        );
-    END LOOP;
     FOR r_fault IN
         SELECT t.tgrelid::regclass AS relation, t.tgname
         FROM _placement AS p
@@ -137,12 +114,14 @@ BEGIN
             USING ERRCODE = 'ET003', HINT = 'Drop the trigger first.';
     END LOOP;
 
-    -- Foreign keys are taken off and put back: while only one side of a key is spread, Citus refuses it.
+    -- Foreign keys are dropped, and recreated where they are enforced: while only one side of a key is spread, Citus refuses it, and it knows no
+    -- key that is NOT ENFORCED. "convalidated" is false for these.
     SELECT array_agg(format('ALTER TABLE %s ADD CONSTRAINT %I %s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid)))
     INTO v_constraints
     FROM pg_constraint AS c
     WHERE c.contype = 'f'
         AND c.conparentid = 0
+        AND c.convalidated
         AND (c.conrelid IN (SELECT p.relation FROM _placement AS p) OR c.confrelid IN (SELECT p.relation FROM _placement AS p));
     FOR r_table IN
         SELECT c.conrelid::regclass AS relation, c.conname

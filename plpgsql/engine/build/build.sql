@@ -204,10 +204,16 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = f.fact_table AND c.contype = 'f' AND c.conkey = ARRAY[a.attnum])
             AND EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = d.dimension_table AND c.contype IN ('p', 'u') AND c.conkey = ARRAY[s.attnum])
     LOOP
-        EXECUTE format(
-            'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES %s (%I) NOT ENFORCED',
-            r_table.fact_table, r_table.name, r_table.key_column, r_table.dimension_table, r_table.surrogate_key
-        );
+        BEGIN
+            EXECUTE format(
+                'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES %s (%I) NOT ENFORCED',
+                r_table.fact_table, r_table.name, r_table.key_column, r_table.dimension_table, r_table.surrogate_key
+            );
+        EXCEPTION
+            -- It only informs: a table that cannot have it, a distributed one for example, goes without.
+            WHEN feature_not_supported THEN
+                NULL;
+        END;
     END LOOP;
 END
 $_build_constraints$;

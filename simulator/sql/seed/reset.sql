@@ -37,7 +37,7 @@ BEGIN
     FOR r_table IN
         SELECT unnest(v_tables) AS name
     LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER refuse_truncate', r_table.name);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER refuse_truncate', r_table.name);
     END LOOP;
 END;
 $reset$;
