@@ -125,7 +125,7 @@ DECLARE
         etl._reconciled_fact_sql(p_fact.fact, p_are_few => true), etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'x')
     );
     v_without_member text := (
-        SELECT string_agg(format('e.%I = -1', k.key_column), ' OR ')
+        SELECT string_agg(format('e.%I = -1', k.key_column), ' OR ' ORDER BY k.key_column)
         FROM etl.fact_dimension AS k
         JOIN etl.dimension AS d USING (dimension)
         WHERE k.fact = p_fact.fact

@@ -213,7 +213,7 @@ DECLARE
 BEGIN
     SELECT string_agg(format(
         'f.%I IS NOT DISTINCT FROM %s', a.attname, CASE WHEN NOT a.attnotnull THEN 'NULL' WHEN t.typcategory = 'B' THEN 'false' ELSE '0' END
-    ), ' AND ')
+    ), ' AND ' ORDER BY a.attnum)
     INTO v_no_measures
     FROM pg_attribute AS a
     JOIN pg_type AS t ON t.oid = a.atttypid

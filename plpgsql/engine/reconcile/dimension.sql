@@ -150,7 +150,7 @@ DECLARE
         'version', etl._json_key(p_dimension.business_key, 'd') || ' || jsonb_build_object(''valid_from'', d.valid_from)',
         'is_compared', etl._not_ignored(p_dimension.business_key, 'd'),
         'right_kept', (
-            SELECT coalesce(string_agg(format(', %L, c.%I', a.attribute, '_right_' || a.attribute), ''), '')
+            SELECT coalesce(string_agg(format(', %L, c.%I', a.attribute, '_right_' || a.attribute), '' ORDER BY a.attribute), '')
             FROM etl.dimension_attribute AS a
             WHERE a.dimension = p_dimension.dimension AND a.scd_type = 0
         )

@@ -37,7 +37,7 @@ BEGIN
             CASE WHEN k.lookup_role IS NOT NULL THEN format(E'\nLEFT JOIN %s AS %s ON %2$s.%I = f.%I', l.dimension_table, s.alias, l.surrogate_key, k.lookup_role) END,
             '' ORDER BY k.key_column
         ),
-        string_agg(format('f.%I', k.key_column), ', ')
+        string_agg(format('f.%I', k.key_column), ', ' ORDER BY k.key_column)
     INTO v_roles, v_joins, v_unresolved
     FROM (SELECT *, row_number() OVER (ORDER BY r.key_column) AS number FROM etl.fact_dimension AS r WHERE r.fact = p_fact) AS k
     JOIN etl.dimension AS d USING (dimension)
