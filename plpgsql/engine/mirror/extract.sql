@@ -176,10 +176,10 @@ SET search_path = pg_catalog, pg_temp
 AS $_extract_rows$
 DECLARE
     v_rows bigint;
-    -- A table that is always read as a whole counts what it reads. The nodes of Citus join no table as a whole with one that is not distributed.
+    -- A table that is always read as a whole counts what it reads. Nodes do not join a whole table with one that is not distributed.
     v_is_compared boolean := p_source.change_detection <> 'comparison'
         AND NOT p_are_rows_read
-        AND NOT EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'citus');
+        AND NOT etl._is_distributed();
 BEGIN
     IF p_is_complete THEN
         EXECUTE format('SELECT compiled.%I($1, $2, $3, $4)', 'compare_' || p_source.source_table)

@@ -106,7 +106,8 @@ COMMENT ON FUNCTION etl._discharge(etl.worker) IS 'Removes a worker of this sess
 
 /*
 Begins a transaction of a worker: what the session looks like does not matter in it, and its end does not wait for the disk. A crash may lose the
-last transactions, but never part of one: data and watermark are lost together, and done again.
+last transactions, but never part of one: data and watermark are lost together, and done again. Where tables are on several nodes it waits: there
+a crash could lose the coordinator's part of a transaction whose other parts the nodes have kept.
 */
 CREATE OR REPLACE FUNCTION etl._begin_transaction()
 RETURNS void
@@ -115,7 +116,9 @@ SET search_path = pg_catalog, pg_temp
 AS $_begin_transaction$
 BEGIN
     PERFORM etl._pin_session();
-    PERFORM set_config('synchronous_commit', 'off', true);
+    IF NOT etl._is_distributed() THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
 END
 $_begin_transaction$;
 COMMENT ON FUNCTION etl._begin_transaction() IS 'Begins a transaction of a worker.';
