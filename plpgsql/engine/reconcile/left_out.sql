@@ -78,10 +78,15 @@ AS $_key_condition$
     SELECT string_agg(
         CASE
             WHEN p_row_key ->> c.name::text IS NULL THEN format('%s.%I IS NULL', p_alias, c.name)
+            -- A constant is evaluated by the server that has the rows, which matters for rows that cannot be read.
+            WHEN t.typnamespace = 'pg_catalog'::regnamespace
+                THEN format('%s.%I = %L::%s', p_alias, c.name, p_row_key ->> c.name::text, format_type(a.atttypid, a.atttypmod))
             ELSE format('%1$s.%2$I = (jsonb_populate_record(NULL::%3$s, %4$L)).%2$I', p_alias, c.name, p_table, p_row_key)
         END,
         ' AND ' ORDER BY c.position
     )
     FROM unnest(p_key) WITH ORDINALITY AS c (name, position)
+    JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
+    JOIN pg_type AS t ON t.oid = a.atttypid
 $_key_condition$;
 COMMENT ON FUNCTION etl._key_condition(name[], jsonb, regclass, text) IS 'Condition that rows have a business key, as constants.';
