@@ -20,7 +20,8 @@ FROM (
     EXCEPT
     SELECT (q.row_key ->> 'order_id')::bigint FROM etl.quarantine AS q WHERE q.object IN ('fact_order', 'fact_order_line')
 ) AS k
-JOIN dwh.fact_order AS o USING (order_id)
+-- OFFSET 0: each order is found by its key, however many the planner expects.
+CROSS JOIN LATERAL (SELECT * FROM dwh.fact_order AS f WHERE f.order_id = k.order_id OFFSET 0) AS o
 CROSS JOIN LATERAL (
     SELECT count(*) AS line_count, coalesce(sum(n.quantity), 0) AS quantity, coalesce(sum(n.amount), 0) AS amount
     FROM dwh.fact_order_line AS n

@@ -14,14 +14,23 @@ SET search_path = pg_catalog, pg_temp
 AS $_requeue_sql$
     SELECT coalesce(string_agg(
         etl._render(
-            $template$INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension, dimension_key, is_ready, run_id)
-SELECT {{fact}}, {{fact_key}}, {{key_column_name}}, {{name}}, {{dimension_key}}, true, p_run_id
-FROM {{decision}} AS w
-JOIN {{table}} AS d ON d.{{surrogate_key}} = w.{{surrogate_key}}
-JOIN {{fact_table}} AS f ON f.{{key_column}} = w.{{surrogate_key}} AND f.{{as_of}} >= w.valid_to
-WHERE w.planned_operation = 'update'
-    AND w.valid_to < d.valid_to
-    AND f.{{as_of}} >= v_cut_at  -- keeps the search to the blocks where such facts lie
+            $template$-- The facts are read once, from the blocks on where such facts lie.
+WITH ended AS MATERIALIZED (
+    SELECT w.{{surrogate_key}}, w.valid_to, {{dimension_key}} AS dimension_key
+    FROM {{decision}} AS w
+    JOIN {{table}} AS d ON d.{{surrogate_key}} = w.{{surrogate_key}}
+    WHERE w.planned_operation = 'update'
+        AND w.valid_to < d.valid_to
+),
+late AS MATERIALIZED (
+    SELECT {{f.fact_columns}}, f.{{key_column}} AS _version, f.{{as_of}} AS _as_of
+    FROM {{fact_table}} AS f
+    WHERE f.{{as_of}} >= v_cut_at
+)
+INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension, dimension_key, is_ready, run_id)
+SELECT {{fact}}, {{fact_key}}, {{key_column_name}}, {{name}}, w.dimension_key, true, p_run_id
+FROM ended AS w
+JOIN late AS f ON f._version = w.{{surrogate_key}} AND f._as_of >= w.valid_to
 ON CONFLICT (fact, fact_key, key_column) DO UPDATE
 SET is_ready = true;
 GET DIAGNOSTICS v_rows = ROW_COUNT;
@@ -29,6 +38,7 @@ r_result.rows_queued := r_result.rows_queued + v_rows;$template$,
             p_values || jsonb_build_object(
                 'fact', quote_literal(f.fact),
                 'fact_key', etl._json_key(f.business_key, 'f'),
+                'fact_columns', to_jsonb(f.business_key),
                 'fact_table', f.fact_table::text,
                 'key_column', quote_ident(k.key_column),
                 'key_column_name', quote_literal(k.key_column),
@@ -135,7 +145,8 @@ BEGIN
     INSERT INTO {{table}} ({{key}}{{, attributes}}, valid_from, valid_to, is_current, run_id)
     SELECT {{w.key}}{{, w.attributes}}, w.valid_from, w.valid_to, w.is_current, w.run_id
     FROM {{decision}} AS w
-    WHERE w.planned_operation = 'insert';
+    WHERE w.planned_operation = 'insert'
+    ORDER BY {{w.key}}, w.valid_from;
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     r_result.rows_inserted := v_rows;
 

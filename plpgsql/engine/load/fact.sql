@@ -63,9 +63,11 @@ BEGIN
     r_result.rows_updated := v_rows - r_result.rows_deleted;
 
     INSERT INTO {{table}} ({{key}}{{, columns}}, run_id)
+    -- In the order of the key: new entries of the index lie side by side, and so do rows of one time.
     SELECT {{w.key}}{{, w.columns}}, w.run_id
     FROM {{decision}} AS w
-    WHERE w.planned_operation = 'insert';
+    WHERE w.planned_operation = 'insert'
+    ORDER BY {{w.key}};
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     r_result.rows_inserted := v_rows;
 
