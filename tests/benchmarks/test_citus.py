@@ -11,6 +11,9 @@ import pytest
 
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 STAND_IN = (Path(__file__).parent / "citus_standin.sql").read_text(encoding="utf-8")
 
 FOREIGN_KEYS = """

@@ -21,6 +21,9 @@ from benchmarks.results import Results
 from benchmarks.server import SETTINGS, Server
 from benchmarks.world import World
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 ORDERS = 2_000
 
 

@@ -10,6 +10,9 @@ import pytest
 from tests.engine.test_define import Lab
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 # A type of attribute, a first value, another one, and one that is equal to the first but not identical with it (where there is such a value).
 TYPES = {
     "json": ("""'{"a": 1}'::json""", """'{"a": 2}'::json""", """'{"a":  1}'::json"""),

@@ -21,6 +21,9 @@ from tests.conftest import Finished
 from tests.preview.browser import Browser
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 STRUCTURE = Path(__file__).parents[2] / "docs" / "structure.md"
 
 # Measures what was drawn: a picture that is hidden has no size, so each is shown for that.

@@ -12,6 +12,9 @@ from driver.docs.lineage import Lineage, Node
 from tests.engine.conftest import STEPS
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 # Columns of key figures that no operational column has a part in: constants, settings, the warehouse's own diary.
 OWN = {
     "kpi.freshness": {

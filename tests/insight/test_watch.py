@@ -28,6 +28,9 @@ from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
 PATIENCE = 60.0
 

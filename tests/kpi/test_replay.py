@@ -18,6 +18,9 @@ from tests.kpi import expected
 from tests.support.database import temporary_database
 from tests.support.servers import RunningServer
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 ENDS = date(2025, 4, 2)
 MONTHS = 17
 LIMITS = [(date.min, Decimal("0.08")), (date(2025, 1, 20), Decimal("0.05"))]

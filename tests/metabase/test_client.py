@@ -12,6 +12,9 @@ from driver.errors import UserError
 from metabase.client import ApiError, Client, Credentials, major_version, spoken, wait_for
 from tests.metabase.standin import Standin, State
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 KEY = "mb_a_secret_key"
 WORD = "a secret password"
 

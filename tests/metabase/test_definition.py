@@ -13,6 +13,9 @@ from driver.errors import UserError
 from metabase import export, payload, warehouse
 from metabase.definition import GRID_COLUMNS, Dashboard, DefinitionError, load
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 Edit = Callable[[dict[str, Any]], None]
 
 

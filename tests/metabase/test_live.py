@@ -27,6 +27,9 @@ from tests.metabase import acceptance
 from tests.metabase.conftest import ADMIN
 from tests.metabase.standin import Standin
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 # Read at once: the tests' environment is emptied of it.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name.startswith("METABASE_")}
 _DSN = os.environ.get("OCEANRECORDS_TEST_LIVE_DSN")

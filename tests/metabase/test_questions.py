@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from metabase.questions import Optional, Tag, TemplateError, compile, parse, required_tags, tags
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 SQL = """SELECT '100%' AS share
 FROM sales
 WHERE TRUE

@@ -16,6 +16,9 @@ from metabase.definition import Column, Dashboard, DefinitionError
 from metabase.warehouse import DEFAULT_ROLE
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 
 def with_sql(dashboard: Dashboard, key: str, text: str) -> Dashboard:
     question = replace(dashboard.questions[key], sql=text)

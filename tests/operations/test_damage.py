@@ -18,6 +18,9 @@ from tests.operations.damage import DAMAGES, Damage
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 Image = dict[tuple[str, str], str]
 ROUNDS = 8
 

@@ -13,6 +13,9 @@ from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 BUSINESS = Path(__file__).parent.parent / "transformations"
 
 SUPPLIER = """

@@ -11,6 +11,9 @@ import pytest
 
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 SMALL = ("demo", "--orders", "1500", "--months", "3")
 
 

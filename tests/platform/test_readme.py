@@ -12,6 +12,9 @@ import pytest
 from driver.server import EmbeddedServer
 from tests.conftest import Finished
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 README = Path(__file__).parents[2] / "README.md"
 # They do not end by themselves, or start everything over.
 ENDLESS = ("--watch", "serve", "--every", "demo", "psql")

@@ -19,6 +19,9 @@ from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 ESCAPE = "\x1b"
 
 

@@ -15,6 +15,9 @@ import pytest
 from tests.platform.test_engine_alone import SHOP
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("driver", "simulator", "metabase", "migrations", "plpgsql")
 

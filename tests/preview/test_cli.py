@@ -24,6 +24,9 @@ from metabase import definition
 from metabase.serve import FRESH_FOR, ROLE, Site, open_pool
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 Finished = subprocess.CompletedProcess[str]
 Cli = Callable[..., Finished]
 

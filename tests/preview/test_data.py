@@ -21,6 +21,9 @@ from metabase import definition, preview_cube, preview_data
 from metabase.definition import Dashboard
 from metabase.preview_data import Page
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 STYLE = (definition.FOLDER / "templates" / "preview.css").read_text()
 
 

@@ -24,6 +24,9 @@ from tests.preview.browser import Browser, Shown
 from tests.preview.conftest import NASTY
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 CHOICES: list[dict[str, Any]] = [
     {},
     {"country": "Germany"},

@@ -13,6 +13,9 @@ from tests.conftest import Finished
 from tests.scaffold.conftest import SCHEMAS, SOURCES, Draft
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 Make = Callable[[str], Draft]
 
 STARS = {

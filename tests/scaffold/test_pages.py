@@ -15,6 +15,9 @@ import pytest
 
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("your-own-warehouse.md", "when-your-source-changes.md")
 FENCE = re.compile(r"^( *)```(sql|sh|text)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

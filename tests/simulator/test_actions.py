@@ -29,6 +29,9 @@ from simulator.burst import burst
 from tests.simulator.test_seed import INVARIANTS, wait_until
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 Seeded = psycopg.Connection[Any]
 CLOCK = datetime(2026, 1, 20, 9, tzinfo=UTC)
 

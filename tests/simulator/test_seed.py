@@ -20,6 +20,9 @@ from tests.conftest import Finished
 from tests.simulator.conftest import END
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 INVARIANTS = Path(__file__).with_name("invariants.sql").read_text(encoding="utf-8")
 TABLES = [
     "customers",

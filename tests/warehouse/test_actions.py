@@ -11,6 +11,9 @@ import pytest
 from tests.warehouse.faults import background, wait_until_blocked
 from tests.warehouse.play import Play
 
+# What is tested here does not depend on the version of the server.
+pytestmark = pytest.mark.server("embedded")
+
 MICROSECOND = timedelta(microseconds=1)
 
 VERSION_OF_LINE = """
