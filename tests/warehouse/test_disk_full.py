@@ -58,7 +58,7 @@ def tiny_disk(server: RunningServer) -> Iterator[Callable[[str], None]]:
 @pytest.mark.parametrize(
     ("table", "task"),
     [
-        ("stage.customers", "fill:customers"),
+        ("stage.customers", "extract:customers"),
         ("delta.customers", "extract:customers"),
         ("dwh.dim_customer", "dimension:dim_customer"),
     ],

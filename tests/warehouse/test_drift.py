@@ -71,7 +71,7 @@ def test_a_dropped_column_stops_its_table_by_name(trading: Play) -> None:
     assert failure["message"] == (
         'source table "customers" has changed: column "phone" (text) is gone'
     )
-    assert "etl.build()" in failure["hint"]
+    assert "etl.build" in failure["hint"]
     assert (
         trading.value("SELECT count(*) FROM dwh.dim_supplier WHERE supplier_name = 'New label'")
         == 1

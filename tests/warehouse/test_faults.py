@@ -87,8 +87,9 @@ def test_a_backend_that_ends_itself_in_any_phase_loses_nothing(busy: Play, table
     break_table(busy.loader, table, DIE, times=1)
     with pytest.raises(psycopg.OperationalError):
         busy.connect().execute("CALL etl.run()")
+    # The statement that asks whether nothing is new writes watermarks if so: it dies there, before there is a run.
     assert busy.value("SELECT status FROM etl.run_status ORDER BY run_id DESC LIMIT 1") == (
-        "interrupted"
+        "succeeded" if table == "etl.watermark" else "interrupted"
     )
     busy.run()
     busy.assert_right()
@@ -190,7 +191,7 @@ def test_a_server_stopped_immediately_loses_nothing(
     )
     work = Background(lambda: runner.execute("CALL etl.run()"))
     faults.wait_until_blocked(play.loader, runner)
-    assert play.value("SELECT count(*) FROM delta.orders WHERE operation <> 'before'") > 0
+    assert play.value("SELECT count(*) FROM delta.orders WHERE delta_operation <> 'before'") > 0
 
     server.stop("immediate")
     assert isinstance(work.join(), psycopg.OperationalError)

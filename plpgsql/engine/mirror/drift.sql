@@ -99,7 +99,7 @@ BEGIN
     IF v_columns IS NOT NULL THEN
         RAISE EXCEPTION 'source table "%" has changed: %', p_source_table, v_columns
             USING ERRCODE = 'ET007',
-                HINT = format('Nothing of it is loaded. Bring source.%I and the views over stage.%I in line, then build again.', p_source_table, p_source_table);
+                HINT = format('Nothing of it is loaded. Bring source.%I and the views over stage.%I in line, then call the procedure etl.build.', p_source_table, p_source_table);
     END IF;
 END
 $_check_drift$;
