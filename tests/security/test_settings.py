@@ -45,10 +45,13 @@ CASES = {
         ("2025-02-29", "31.12.2025", "01/02/2025", "infinity", "today", "2025-12-31 10:00", "-"),
     ),
     "checks_kept": INTERVALS,
+    "compare_sources_every": INTERVALS,
     "currency": (("EUR", "USD"), ("", "eur", "EURO", "E1R", "€")),
     "maintenance_every": INTERVALS,
     "password_length": COUNTS,
     "quarantine_limit": COUNTS,
+    "quarantine_share_limit": (("0", "0.5", "100"), ("", "-1", "101", "many", "NaN")),
+    "quarantine_tolerated": COUNTS,
     "queue_old_after": INTERVALS,
     "reconciliation_rows_kept": COUNTS,
     "reconciliations_kept": INTERVALS,
@@ -59,6 +62,7 @@ CASES = {
         ("UTC", "Europe/Berlin", "europe/berlin", "America/Argentina/Buenos_Aires"),
         ("", "Berlin", "Berlin1", "Europe/Berlin ", "+02:00", "UTC+25", "Mars/Olympus_Mons"),
     ),
+    "wait_limit": INTERVALS,
 }  # fmt: skip
 UPDATE = "UPDATE etl.setting SET value = %s WHERE name = %s"
 

@@ -186,7 +186,6 @@ DECLARE
     r_aggregate etl.aggregate;
     v_is_full boolean := etl._needs_reload(p_aggregate);
     v_is_empty boolean := false;
-    v_rebuild text[];
 BEGIN
     SELECT *
     INTO STRICT r_aggregate

@@ -43,7 +43,7 @@ DECLARE
     v_tables name[];
 BEGIN
     IF cardinality(v_users) = 0 OR v_oldest IS NULL THEN
-        RETURN '{}';
+        RETURN ARRAY[]::name[];
     END IF;
     SELECT coalesce(array_agg(DISTINCT t.table_name::name), '{}')
     INTO v_tables
@@ -77,7 +77,7 @@ BEGIN
     SELECT p.snapshot, p.system_identifier, p.read_at, to_jsonb(p)
     INTO r_batch.snapshot, r_batch.system_identifier, r_batch.read_at, v_more
     FROM source.extraction_point AS p;
-    v_is_standby := v_more ->> 'is_standby';
+    v_is_standby := (v_more ->> 'is_standby')::boolean;
     IF v_is_standby IS NULL AND to_regclass('etl._source_setting') IS NOT NULL THEN
         SELECT bool_or(s.setting = 'on')
         INTO v_is_standby
@@ -85,9 +85,9 @@ BEGIN
         WHERE s.name = 'in_hot_standby';
     END IF;
     PERFORM etl._check_source_server(current_setting('server_version_num')::integer, v_is_standby);
-    r_batch.timeline_id := v_more ->> 'timeline_id';
-    r_batch.database_id := v_more ->> 'database_id';
-    r_batch.wal_inserted_until := v_more ->> 'wal_inserted_until';
+    r_batch.timeline_id := (v_more ->> 'timeline_id')::bigint;
+    r_batch.database_id := (v_more ->> 'database_id')::bigint;
+    r_batch.wal_inserted_until := (v_more ->> 'wal_inserted_until')::pg_lsn;
     RETURN r_batch;
 END
 $_extraction_point$;
@@ -230,6 +230,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_end_batch$
 DECLARE
     v_is_lost boolean := etl._is_source_lost(p_tasks[1].run_id);
+    v_sqlstate text;
+    v_message text;
     r_present record;
 BEGIN
     IF NOT v_is_lost THEN
@@ -237,10 +239,11 @@ BEGIN
             PERFORM etl._await_flush(p_tasks[1].run_id);
         EXCEPTION
             WHEN connection_exception OR operator_intervention OR fdw_error THEN
+                GET STACKED DIAGNOSTICS v_sqlstate = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT;
                 UPDATE etl.task_run AS t
-                SET sqlstate = SQLSTATE,
+                SET sqlstate = v_sqlstate,
                     status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
-                    message = SQLERRM,
+                    message = v_message,
                     ended_at = clock_timestamp()
                 FROM unnest(p_tasks) AS c
                 WHERE t.run_id = c.run_id

@@ -249,7 +249,9 @@ DECLARE
     r_dimension etl.dimension;
     r_fact etl.fact;
     v_values jsonb;
-    v_settings text[] := '{timezone = UTC,"datestyle = ISO, MDY",intervalstyle = postgres,extra_float_digits = 1,bytea_output = hex,client_min_messages = warning}';
+    v_settings text[] := ARRAY[
+        'timezone = UTC', 'datestyle = ISO, MDY', 'intervalstyle = postgres', 'extra_float_digits = 1', 'bytea_output = hex', 'client_min_messages = warning'
+    ];
 BEGIN
     SELECT *
     INTO r_dimension
@@ -275,7 +277,7 @@ WHERE m.member <> excluded.member || m.member$sql$,
     FROM etl.fact AS f
     WHERE f.fact = p_object;
     IF NOT FOUND THEN
-        RETURN '{}';
+        RETURN ARRAY[]::name[];
     END IF;
     v_values := etl._fact_comparison(r_fact) || '{"mask": "p_mask", "slices": "p_slices", "slice": "p_slice", "buckets": "p_buckets"}';
     RETURN ARRAY[

@@ -121,7 +121,7 @@ AS $test_transformation$
 DECLARE
     v_view regclass;
     v_tables regclass[];
-    v_given regclass[] := '{}';
+    v_given regclass[] := ARRAY[]::regclass[];
     v_columns text;
     v_result jsonb;
     r_given record;
