@@ -135,7 +135,7 @@ def test_nothing_that_is_told_holds_personal_data_or_a_password(
     place = f"127.0.0.1:{connected.warehouse.server.port}"
     commands = {
         "run": (3, "run", "--json"),
-        "doctor": (0, "doctor", "--json"),
+        "doctor": (1, "doctor", "--json"),  # it names what failed
         "status": (0, "status"),
         "status as JSON": (0, "status", "--json"),
         "source": (0, "source", "status", "--json"),
