@@ -273,7 +273,7 @@ def owned(server: RunningServer, template: str) -> Iterator[Database]:
     """A warehouse that was made by the ordinary role which owns its database; its connections are that role's."""
     assert template  # migrated by an administrator, so the server has the group roles
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {OWNER} LOGIN IN ROLE oceanrecords_etl".encode())
+        connection.execute(f"CREATE ROLE {OWNER} LOGIN IN ROLE oceanrecords_etl, oceanrecords_owner".encode())
         connection.execute(f"CREATE DATABASE kept OWNER {OWNER}".encode())
     dsn = psycopg.conninfo.make_conninfo(server.dsn("kept"), user=OWNER)
     migrate_database(**psycopg.conninfo.conninfo_to_dict(dsn))
@@ -384,23 +384,27 @@ def test_where_pg_cron_lives_in_the_same_database(
     database.execute("CREATE EXTENSION pg_cron")
     assert database.value("SELECT etl.schedule_install('10 minutes', 2)") == "*/10 * * * *"
     assert database.value("SELECT etl.schedule_install('5 minutes', 1)") == "*/5 * * * *"
-    assert [job[:2] for job in jobs(database.dsn)] == [("etl warehouse worker 1", "*/5 * * * *")]
+    assert [job[:2] for job in jobs(database.dsn)] == [
+        ("etl warehouse prune", "17 3 * * *"),
+        ("etl warehouse worker 1", "*/5 * * * *"),
+    ]
     _, listed = json_of(database, "schedule", "list")
     assert listed[0]["is_active"] is True
     assert listed[0]["job_id"] is not None
 
-    # Old details of our jobs are pruned by the maintenance of a run.
+    # Old details of our jobs are pruned by a job of their own.
     database.execute(
         "INSERT INTO cron.job_run_details (jobid, runid, status, username, end_time) "
         "SELECT jobid, 1000 + n, 'succeeded', current_user, now() - make_interval(days => 20 * n) "
-        "FROM cron.job CROSS JOIN generate_series(1, 2) AS n"
+        "FROM cron.job CROSS JOIN generate_series(1, 2) AS n WHERE jobname LIKE '%worker%'"
     )
-    with database.connect() as connection:
-        connection.execute("CALL etl.run()")
+    database.execute(
+        str(database.value("SELECT command FROM cron.job WHERE jobname LIKE '%prune'"))
+    )
     assert (
         database.value("SELECT count(*) FROM cron.job_run_details WHERE runid IN (1001, 1002)") == 1
     )
-    assert database.value("SELECT etl.schedule_remove()") == 1
+    assert database.value("SELECT etl.schedule_remove()") == 2
     database.close()
 
 
@@ -436,7 +440,7 @@ def test_an_ordinary_owner_beside_pg_cron_in_the_same_database(
     with database.connect() as connection:
         connection.execute("CALL etl.run()")
     assert database.value("SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1") == "succeeded"
-    assert database.value("SELECT etl.schedule_remove()") == 2
+    assert database.value("SELECT etl.schedule_remove()") == 3
     database.close()
 
 

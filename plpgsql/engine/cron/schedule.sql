@@ -240,18 +240,16 @@ BEGIN
         etl._job_pattern() || 'worker %', p_workers
     );
     RETURN NEXT;
-    IF cron_database <> current_database() THEN
-        -- The engine's own maintenance does not reach into another database.
-        statement := format(
-            'SELECT cron.schedule(%L, ''17 3 * * *'', %L)',
-            format('etl %s prune', current_database()),
-            format(
-                'DELETE FROM cron.job_run_details AS d USING cron.job AS j WHERE j.jobid = d.jobid AND j.jobname LIKE %L AND d.end_time < now() - interval %L',
-                etl._job_pattern(), etl.get_setting('runs_kept')
-            )
-        );
-        RETURN NEXT;
-    END IF;
+    -- The history of a job belongs to the role that installs the schedule, which the engine's own maintenance does not run as.
+    statement := format(
+        'SELECT cron.schedule(%L, ''17 3 * * *'', %L)',
+        format('etl %s prune', current_database()),
+        format(
+            'DELETE FROM cron.job_run_details AS d USING cron.job AS j WHERE j.jobid = d.jobid AND j.jobname LIKE %L AND d.end_time < now() - interval %L',
+            etl._job_pattern(), etl.get_setting('runs_kept')
+        )
+    );
+    RETURN NEXT;
 END
 $schedule_statements$;
 COMMENT ON FUNCTION etl.schedule_statements(text, integer) IS 'Statements that install the schedule, to be executed in the database of pg_cron.';

@@ -60,18 +60,6 @@ WHERE s.fired_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sq
             $sql$DELETE FROM etl.maintenance AS m
 WHERE m.maintained_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
         );
-    IF etl._may_see_cron() THEN
-        title := 'cron.job_run_details';
-        statement := format(
-            $sql$DELETE FROM cron.job_run_details AS d
-USING cron.job AS j
-WHERE j.jobid = d.jobid
-    AND j.jobname LIKE %L
-    AND d.end_time < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$,
-            etl._job_pattern()
-        );
-        RETURN NEXT;
-    END IF;
 END
 $_maintenance_sql$;
 COMMENT ON FUNCTION etl._maintenance_sql() IS 'Statements that prune the engine''s history; the title is the table.';
@@ -94,8 +82,7 @@ COMMENT ON FUNCTION etl._is_maintenance_due() IS 'Whether the last maintenance i
 Prunes the engine's history, when the last time is as long ago as the setting maintenance_every says.
 Parameters: p_run_id, the run.
 Returns:    rows deleted.
-Writes:     etl.run and what hangs on it, etl.check_result, etl.reconciliation, etl.alert, etl.scheduled_start, etl.maintenance,
-            cron.job_run_details where it is in this database.
+Writes:     etl.run and what hangs on it, etl.check_result, etl.reconciliation, etl.alert, etl.scheduled_start, etl.maintenance.
 */
 CREATE OR REPLACE FUNCTION etl._maintain(p_run_id bigint)
 RETURNS etl.load_result
