@@ -77,8 +77,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=150,
-        help="how many random histories tests/warehouse/test_histories.py plays (default: 150)",
+        default=60,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 60)",
+    )
+    parser.addoption(
+        "--every-damage",
+        action="store_true",
+        help="do every kind of damage of tests/operations/damage.py, not a third of them",
     )
 
 

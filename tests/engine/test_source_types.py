@@ -10,6 +10,9 @@ import pytest
 from tests.engine.library import Library
 from tests.support.database import Database
 
+# What is tested here does not depend on the version of the server, but for types that one of them lacks.
+pytestmark = pytest.mark.server("embedded")
+
 
 class Table:
     """A source table `things` with a key and a value of given types, and its mirror."""
@@ -126,6 +129,17 @@ def test_a_value_of_any_type_is_mirrored_and_its_change_is_seen(
     table.write("DELETE FROM lab.things WHERE thing = 2")
     table.write(f"INSERT INTO lab.things VALUES (4, {new})")
     table.check()
+
+
+@pytest.mark.server("debian")
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "before"),
+    [value for value in VALUES if value[0] in ("xml", "text COLLATE lab.loose")],
+)
+def test_types_that_the_embedded_server_lacks(
+    database: Database, kind: str, old: str, new: str, before: str
+) -> None:
+    test_a_value_of_any_type_is_mirrored_and_its_change_is_seen(database, kind, old, new, before)
 
 
 KEYS = [

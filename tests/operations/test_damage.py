@@ -179,7 +179,13 @@ def is_gone(name: str, row: str) -> bool:
     return bool(isinstance(values, dict) and values.get("is_deleted"))
 
 
-@pytest.mark.parametrize("one", DAMAGES, ids=lambda one: f"{one.layer.split()[0]}: {one.what}")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A third of the kinds in every run, spread over all layers; all of them by --every-damage."""
+    if "one" in metafunc.fixturenames:
+        kinds = DAMAGES if metafunc.config.getoption("--every-damage") else DAMAGES[::3]
+        metafunc.parametrize("one", kinds, ids=lambda one: f"{one.layer.split()[0]}: {one.what}")
+
+
 def test_damage(server: RunningServer, prepared: Database, right: Image, one: Damage) -> None:
     with temporary_database(server, prepared.name) as database:
         be_the_same_source(database)

@@ -273,7 +273,9 @@ def owned(server: RunningServer, template: str) -> Iterator[Database]:
     """A warehouse that was made by the ordinary role which owns its database; its connections are that role's."""
     assert template  # migrated by an administrator, so the server has the group roles
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {OWNER} LOGIN IN ROLE oceanrecords_etl, oceanrecords_owner".encode())
+        connection.execute(
+            f"CREATE ROLE {OWNER} LOGIN IN ROLE oceanrecords_etl, oceanrecords_owner".encode()
+        )
         connection.execute(f"CREATE DATABASE kept OWNER {OWNER}".encode())
     dsn = psycopg.conninfo.make_conninfo(server.dsn("kept"), user=OWNER)
     migrate_database(**psycopg.conninfo.conninfo_to_dict(dsn))
