@@ -76,7 +76,9 @@ class Ours(Peer):
             finished = oceanrecords(self.server.dsn(self.database), "run", "--json", *arguments)
             result.wall_seconds = finished.seconds
         result.client_bytes = finished.peak_bytes
-        answer: dict[str, Any] = json.loads(finished.output)
+        answer: dict[str, Any] = json.loads(
+            finished.output.splitlines()[-1]
+        )  # the run, after its tasks
         result.sql_seconds = float(answer["seconds"])
         result.extra["tasks"] = {
             task["task"]: float(task["seconds"]) for task in answer["task_runs"] if task["seconds"]
