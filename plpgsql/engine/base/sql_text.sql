@@ -51,27 +51,6 @@ AS $_match_pairs$
 $_match_pairs$;
 COMMENT ON FUNCTION etl._match_pairs(name[], text, name[], text) IS 'Condition that columns of two rows agree pair by pair.';
 
-CREATE OR REPLACE FUNCTION etl._join_keys(
-    p_view regclass,
-    p_key name[],
-    p_keys text,
-    p_alias text,
-    p_is_many boolean
-) RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_join_keys$
-    -- OFFSET 0 keeps the subquery whole, so the key enters it as a parameter, and goes down into what a join condition never
-    -- reaches: GROUP BY, UNION ALL, the inner side of an outer join. Whatever the statistics say, a key costs a few look-ups. For
-    -- a tenth of a million orders this took a third of the time of a join, for all of them twice as long.
-    SELECT CASE
-        WHEN p_is_many THEN format('JOIN %s AS %s ON %s', p_view, p_alias, etl._match(p_key, p_alias, p_keys))
-        ELSE format('CROSS JOIN LATERAL (SELECT * FROM %s AS r WHERE %s OFFSET 0) AS %s', p_view, etl._match(p_key, 'r', p_keys), p_alias)
-    END
-$_join_keys$;
-COMMENT ON FUNCTION etl._join_keys(regclass, name[], text, text, boolean) IS 'Joins a view, by its key, to keys (their alias) as an alias: key by key, or as a whole when the keys are many.';
-
 CREATE OR REPLACE FUNCTION etl._up_to_last(p_key name[], p_alias text, p_table regclass)
 RETURNS text
 LANGUAGE sql
@@ -103,27 +82,6 @@ AS $_up_to_last$
     END
 $_up_to_last$;
 COMMENT ON FUNCTION etl._up_to_last(name[], text, regclass) IS 'Condition that the key of a row (its alias) does not lie beyond the last one of a table, where there can be none to be found; true where no index tells the last one.';
-
-CREATE OR REPLACE FUNCTION etl._differs(
-    p_columns name[],
-    p_left text,
-    p_right text
-) RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_differs$
-    -- Row-wise, not by hash: telling NULL from '' comes free, and md5 of the row measured three times slower.
-    SELECT CASE
-        WHEN cardinality(p_columns) = 0 THEN 'false'
-        ELSE format(
-            '(%s) IS DISTINCT FROM (%s)',
-            etl._list(p_columns, p_left || '.%1$I'),
-            etl._list(p_columns, p_right || '.%1$I')
-        )
-    END
-$_differs$;
-COMMENT ON FUNCTION etl._differs(name[], text, text) IS 'Condition that two rows (their aliases) differ in any of the columns.';
 
 CREATE OR REPLACE FUNCTION etl._json_key(
     p_names name[],

@@ -66,15 +66,15 @@ AS $_fact_values$
         'keys', to_jsonb(k.keys),
         'columns', to_jsonb(c.plain || k.keys || c.measures || 'is_deleted'::name),
         'casts', etl._casts(f.fact_table),
-        'deleted_at', CASE WHEN etl._column_type(f.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'v.deleted_at' END,
+        'deleted_at', d.deleted_at,
         'key_values', substr(etl._cast_list(f.business_key, 'v', f.transform_view, f.fact_table), 3),
         'plain_values', etl._cast_list(c.plain, 'v', f.transform_view, f.fact_table),
         'measure_values', (
             -- A deleted row must leave every sum: a measure becomes 0, or NULL where the table allows it, so that averages do not count it.
             SELECT coalesce(string_agg(
                 format(
-                    E',\nCASE WHEN v.deleted_at IS NULL THEN %1$s%2$s END AS %3$I',
-                    etl._cast('v.' || quote_ident(m.name), f.transform_view, m.name, f.fact_table), etl._measure_default(f.fact_table, m.name), m.name
+                    E',\nCASE WHEN %1$s IS NULL THEN %2$s%3$s END AS %4$I',
+                    d.deleted_at, etl._cast('v.' || quote_ident(m.name), f.transform_view, m.name, f.fact_table), etl._measure_default(f.fact_table, m.name), m.name
                 ),
                 '' ORDER BY m.position
             ), '')
@@ -82,6 +82,9 @@ AS $_fact_values$
         )
     )
     FROM etl.fact AS f
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN etl._column_type(f.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'v.deleted_at' END
+    ) AS d (deleted_at)
     CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.key_column ORDER BY r.number), '{}') FROM etl._fact_roles(p_fact) AS r) AS k (keys)
     CROSS JOIN LATERAL (
         SELECT
@@ -126,7 +129,6 @@ AS $_resolved_fact_sql$
     {{deleted_at}} IS NOT NULL AS is_deleted{{lookups}}
 FROM {{source}}{{joins}}$template$,
         p_values || jsonb_build_object(
-            'measure_values', replace(p_values ->> 'measure_values', 'v.deleted_at', p_values ->> 'deleted_at'),
             'source', p_source,
             'surrogate_values', coalesce(r.surrogate_values, ''),
             'lookups', CASE WHEN p_is_load THEN coalesce(r.lookups, '') || E',\nv._is_given' ELSE '' END,

@@ -80,28 +80,3 @@ EXCEPTION
 END
 $_bytes_of$;
 COMMENT ON FUNCTION etl._bytes_of(name, name, text, bigint) IS 'The bytes of a text that is not valid in the warehouse''s encoding, in escape format.';
-
-/*
-Condition that leaves out the rows that could not be read, so that a statement over all others does not fail on them.
-Parameters: p_source_table, the table; p_key, its key columns; p_alias, of its rows.
-Returns:    text to be added to a WHERE clause; empty when there are no such rows.
-*/
-CREATE OR REPLACE FUNCTION etl._not_unreadable(p_source_table name, p_key name[], p_alias text)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_not_unreadable$
-    -- One by one and as constants: this is sent to another server.
-    SELECT coalesce(string_agg(format(E'\n    AND NOT (%s)', r.condition), ''), '')
-    FROM (
-        SELECT string_agg(format('%s.%I = %L', p_alias, c.name, q.row_key ->> c.name::text), ' AND ') AS condition
-        FROM etl.quarantine AS q
-        CROSS JOIN unnest(p_key) AS c (name)
-        WHERE q.object = p_source_table
-            AND q.sqlstate LIKE '22%'
-        GROUP BY q.row_key
-        HAVING bool_and((q.row_key ->> c.name::text) IS NOT NULL)
-    ) AS r
-$_not_unreadable$;
-COMMENT ON FUNCTION etl._not_unreadable(name, name[], text) IS 'Condition that leaves out the rows that could not be read.';
