@@ -150,7 +150,13 @@ SELECT
                 ELSE format(
                     E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN nullif(jsonb_strip_nulls(jsonb_build_object(\n        %s\n    )), ''{}'')\nEND',
                     string_agg(format('e.%I', r.key_column), ', ' ORDER BY r.number),
-                    string_agg(format('%L, CASE WHEN e.%I = -1 THEN e._lookup_%s END', r.key_column, r.key_column, r.number), E',\n        ' ORDER BY r.number)
+                    string_agg(
+                        format(
+                            '%L, CASE WHEN e.%I = -1 AND (%s) IS NOT NULL THEN %s END',
+                            r.key_column, r.key_column, etl._list(r.kept_columns, 'e.%1$I'), etl._json_key(r.business_key, 'e', r.kept_columns)
+                        ),
+                        E',\n        ' ORDER BY r.number
+                    )
                 )
             END
             FROM etl._fact_roles(p_fact) AS r
@@ -274,7 +280,7 @@ AS $_chosen_sql$
             )
             FROM jsonb_array_elements_text(p_values -> 'columns') WITH ORDINALITY AS c (name, position)
         ),
-        (SELECT string_agg(format('w._lookup_%s', r.number), ', ' ORDER BY r.number) FROM etl._fact_roles(p_fact) AS r)
+        (SELECT string_agg(etl._list(r.kept_columns, 'w.%1$I'), ', ' ORDER BY r.number) FROM etl._fact_roles(p_fact) AS r)
     )
     FROM etl.fact AS f
     WHERE f.fact = p_fact

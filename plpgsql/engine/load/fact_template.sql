@@ -10,7 +10,8 @@
 /*
 Keys of a fact, in the order in which they are looked up: those that another one leads to come last.
 Parameters: p_fact, the fact.
-Returns:    a row for each key column: number names its join (d1, d2 …); source is the alias of the row that has its lookup columns.
+Returns:    a row for each key column: number names its join (d1, d2 …); source is the alias of the row that has its lookup
+            columns, kept_columns are their names in a resolved row (_lookup_<number>_<position>).
 */
 CREATE OR REPLACE FUNCTION etl._fact_roles(p_fact name)
 RETURNS TABLE (
@@ -24,7 +25,8 @@ RETURNS TABLE (
     lookup_columns name[],
     as_of_column name,
     null_key bigint,
-    source text
+    source text,
+    kept_columns name[]
 )
 LANGUAGE sql
 STABLE
@@ -36,7 +38,8 @@ AS $_fact_roles$
         WHERE k.fact = p_fact
     )
     SELECT r.number, r.key_column, r.dimension, d.transform_view IS NOT NULL, d.dimension_table, d.surrogate_key, d.business_key,
-        r.lookup_columns, r.as_of_column, r.null_key, coalesce('d' || s.number, 'v')
+        r.lookup_columns, r.as_of_column, r.null_key, coalesce('d' || s.number, 'v'),
+        ARRAY(SELECT format('_lookup_%s_%s', r.number, c.position)::name FROM generate_subscripts(r.lookup_columns, 1) AS c (position))
     FROM role AS r
     JOIN etl.dimension AS d USING (dimension)
     LEFT JOIN role AS s ON s.key_column = r.lookup_role
@@ -114,8 +117,8 @@ COMMENT ON FUNCTION etl._fact_path(name) IS 'Value of search_path under which th
 Rows of a fact with their surrogate keys resolved.
 Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the transformation view's rows as v; p_is_load,
             whether a member with pending changes counts as unknown, and what the plan needs besides is returned.
-Returns:    a SELECT: business key, the other writable columns but run_id, is_deleted; for a load also _lookup_<n>, the business key by which
-            each key is looked up, and _is_given, which v must have.
+Returns:    a SELECT: business key, the other writable columns but run_id, is_deleted; for a load also the columns by which each key is looked up
+            (kept_columns of etl._fact_roles), and _is_given, which v must have.
 */
 CREATE OR REPLACE FUNCTION etl._resolved_fact_sql(p_fact name, p_values jsonb, p_source text, p_is_load boolean)
 RETURNS text
@@ -147,9 +150,9 @@ FROM {{source}}{{joins}}$template$,
                 '' ORDER BY k.number
             ) AS surrogate_values,
             string_agg(
-                format(
-                    E',\nCASE WHEN %s IS NOT NULL THEN %s END AS _lookup_%s',
-                    k.looked_up, etl._json_key(k.business_key, k.source, k.lookup_columns), k.number
+                (
+                    SELECT string_agg(format(E',\n%s.%I AS %I', k.source, c.name, c.kept), '' ORDER BY c.position)
+                    FROM unnest(k.lookup_columns, k.kept_columns) WITH ORDINALITY AS c (name, kept, position)
                 ),
                 '' ORDER BY k.number
             ) AS lookups,
