@@ -74,6 +74,61 @@ def test_an_amount_out_of_range_is_isolated(careless: Play) -> None:
     )
 
 
+RULE = """
+CREATE FUNCTION dwh.house_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.product_name = 'Forbidden' THEN {statement}; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER house_rule BEFORE INSERT ON dwh.dim_product FOR EACH ROW EXECUTE FUNCTION dwh.house_rule();
+"""
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "rule", "name"),
+    [
+        ("P0001", RULE.format(statement="RAISE EXCEPTION 'not for sale'"), "'Forbidden'"),
+        (
+            "21000",
+            RULE.format(statement="PERFORM (SELECT n FROM generate_series(1, 2) AS n)"),
+            "'Forbidden'",
+        ),
+        (
+            "54000",
+            "CREATE INDEX ON dwh.dim_product (product_name)",
+            "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) AS n)",
+        ),
+    ],
+    ids=["raised by a trigger", "two rows of a subquery", "too long for an index"],
+)
+def test_every_error_of_a_row_is_isolated(
+    careless: Play, sqlstate: str, rule: str, name: str
+) -> None:
+    """Whatever makes PostgreSQL refuse a row of a dimension, the other members are loaded."""
+    shop = careless.shop.connection
+    shop.execute(rule.encode())
+    good, bad = (
+        product
+        for (product,) in shop.execute(
+            "INSERT INTO oceanrecords.products (sku, name, product_subtype_id, supplier_id, price)"
+            " SELECT format('rule-%s', n), p.name, p.product_subtype_id, p.supplier_id, p.price"
+            " FROM (SELECT * FROM oceanrecords.products LIMIT 1) AS p, generate_series(1, 2) AS n"
+            " RETURNING product_id"
+        )
+    )
+    shop.execute(
+        f"UPDATE oceanrecords.products SET name = {name} WHERE product_id = %s".encode(),
+        [bad],
+    )
+
+    careless.run()
+
+    assert careless.rows("SELECT object, row_key, sqlstate FROM etl.quarantine") == [
+        ("dim_product", {"product_id": bad}, sqlstate)
+    ]
+    assert careless.value("SELECT count(*) FROM dwh.dim_product WHERE product_id = %s", good) == 1
+
+
 def test_a_row_leaves_quarantine_when_it_was_corrected(careless: Play) -> None:
     """A correction in the source makes the row pending again; once loaded, it is out of quarantine."""
     bad = place_orders(careless, 2)[1]

@@ -1,10 +1,11 @@
--- One bad row never stops the other million. A load works on all pending keys at once; when the data is at fault (an error of
--- class 22, data exception, or 23, constraint violation), the keys are halved until each bad one stands alone. What is good is
--- loaded, what is bad goes to quarantine with the reason and the row that it came from. A row leaves quarantine when it has
--- been loaded: after it changed in the source, or on request.
+-- One bad row never stops the other million. A load works on all pending keys at once. If a row can be at fault, the keys are halved
+-- until each bad one stands alone. Such errors are: class 22 (data exception), 23 (constraint violation), 21 (a scalar subquery of the
+-- transformation returned two rows), 54 (a value too long for an index) and P0 (a function or trigger of the business raised one).
+-- Good rows are loaded. Bad rows go to quarantine with the reason and the source row. A row leaves quarantine when it has been loaded:
+-- after it changed in the source, or on request.
 --
--- With b bad keys among n that takes about 2 b log2(n / b) small loads beside the good one, so a load with very many
--- bad rows fails as a whole: then it is not the rows that are at fault.
+-- With b bad keys among n, this takes about 2 b log2(n / b) small loads. A load with very many bad rows therefore fails as a whole:
+-- then the transformation is at fault, not the rows.
 
 /*
 Loads the pending keys of a dimension or fact; those that cannot be loaded go to quarantine.
@@ -40,7 +41,7 @@ BEGIN
     BEGIN
         EXECUTE format('SELECT * FROM compiled.%I($1)', 'load_' || p_object) INTO r_result USING p_run_id;
     EXCEPTION
-        WHEN data_exception OR integrity_constraint_violation THEN
+        WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
             GET STACKED DIAGNOSTICS v_sqlstate = RETURNED_SQLSTATE, v_reason = MESSAGE_TEXT;
     END;
 

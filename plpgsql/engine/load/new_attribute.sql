@@ -44,7 +44,7 @@ BEGIN
     END IF;
     RETURN v_rows;
 EXCEPTION
-    WHEN data_exception OR integrity_constraint_violation THEN
+    WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
         -- Some row is bad. The load, which follows, finds out which.
         RETURN 0;
 END
