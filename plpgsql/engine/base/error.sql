@@ -1,11 +1,10 @@
 -- Error messages that may be stored: without the values that PostgreSQL quotes.
 
 /*
-An error message without values of rows. Errors of the data and of statements (classes 22, 23, 42, HV) quote them, in the language of the server. So
-they are not taken out: a message is built anew when it is one that is known, with the names in it that are known to be names. Of any other one only the
-code is told.
+An error message without values of rows. Errors of the data and of statements quote rows, in the language of the server, and so may errors that a function
+of the business raises. Such a message is kept only if it is a known one, with those of its parts that are names. Of any other message, only the code is kept.
 Parameters: p_sqlstate, error code; p_message, the message.
-Returns:    the message; as it is for errors of other classes, which quote no rows.
+Returns:    the message; unchanged for the engine's own errors and for classes about connections, transactions and resources, which quote no rows.
 */
 CREATE OR REPLACE FUNCTION etl._without_values(p_sqlstate text, p_message text)
 RETURNS text
@@ -14,7 +13,7 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_without_values$
     SELECT CASE
-        WHEN p_sqlstate !~ '^(22|23|42|HV)' OR p_message IS NULL THEN p_message
+        WHEN p_sqlstate ~ '^(ET|08|0A|21|24|25|26|28|2B|2D|34|3B|3D|3F|40|53|54|55|57|58|72|F0|XX)' OR p_message IS NULL THEN p_message
         ELSE coalesce(
             (
                 SELECT regexp_replace(p_message, k.pattern, k.told)
@@ -44,6 +43,7 @@ AS $_without_values$
                         ('^((?:function|operator|procedure) [a-z_0-9.]+\((?:[a-z_0-9 ,.]|\[\])*\) does not exist)$', '\1'),
                         ('^(operator does not exist: [a-z0-9_ ]+ [-+*/<>=~!@#%^&|`?]+ [a-z0-9_ ]+)$', '\1'),
                         ('^(the (?:transformation|history) view of "[^"]+" returns (?:more than one row for a key|a change dated after this load|a row without valid_from))$', '\1'),
+                        ('^(measure "[^"]+" of aggregate "[^"]+" is not finite)$', '\1'),
                         ('^(could not connect to server "[a-z_0-9]+")$', '\1'),
                         ('^(permission denied for [a-z ]+ [a-z_0-9.]+)$', '\1'),
                         ('^(must be owner of [a-z ]+ [a-z_0-9.]+)$', '\1'),

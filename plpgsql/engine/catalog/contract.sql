@@ -7,8 +7,12 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_declaration$
 BEGIN
+    IF p_detail IS NULL THEN
+        RAISE EXCEPTION 'catalog of "%": %', p_object, p_fault
+            USING ERRCODE = 'ET003', HINT = p_hint || ' Then build again.';
+    END IF;
     RAISE EXCEPTION 'catalog of "%": %', p_object, p_fault
-        USING ERRCODE = 'ET003', DETAIL = coalesce(p_detail, ''), HINT = p_hint || ' Then build again.';
+        USING ERRCODE = 'ET003', DETAIL = p_detail, HINT = p_hint || ' Then build again.';
 END
 $_refuse_declaration$;
 COMMENT ON FUNCTION etl._refuse_declaration(name, text, text, text) IS 'Refuses a declaration: raises ET003 with object, fault, detail and way out.';
@@ -177,6 +181,18 @@ AS $_find_uncovered_columns$
             AND c.columns @> u.key
             AND c.columns <@ u.key
     )
+    UNION ALL
+    SELECT n.object, format('column "%s" of %s may be NULL', a.attname, n.target), 'It is part of the key, and NULL equals nothing, not even itself.',
+        format('ALTER TABLE %s ALTER %I SET NOT NULL, and give a missing value a name in the view.', n.target, a.attname)
+    FROM (
+        SELECT f.fact, f.fact_table, f.business_key
+        FROM etl.fact AS f
+        UNION ALL
+        SELECT g.aggregate, g.aggregate_table, g.group_key
+        FROM etl.aggregate AS g
+    ) AS n (object, target, key)
+    JOIN pg_attribute AS a ON a.attrelid = n.target AND a.attname = ANY (n.key)
+    WHERE NOT a.attnotnull
 $_find_uncovered_columns$;
 COMMENT ON FUNCTION etl._find_uncovered_columns() IS 'Columns of targets without a value, and targets without the constraint that a load needs.';
 
@@ -241,6 +257,15 @@ AS $_find_wrong_types$
         WHERE k.as_of_column IS NOT NULL
     ) AS w (object, relation, column_name, wanted, needed_for, remedy)
     WHERE regexp_replace(etl._held_type(w.relation, w.column_name), '\(\d\)', '') <> w.wanted
+    UNION ALL
+    -- What was added to an approximate sum cannot be subtracted again: 1e20 + 1 - 1e20 is 0.
+    SELECT g.aggregate, format('measure "%s" of %s is %s', m.name, r.relation, etl._column_type(r.relation, m.name)),
+        'An aggregate adds and subtracts what changes, which approximate numbers do not survive.', 'Make it numeric, in the view and in the table.'
+    FROM etl.aggregate AS g
+    CROSS JOIN LATERAL (VALUES (g.contribution_view), (g.aggregate_table)) AS r (relation)
+    CROSS JOIN LATERAL unnest(g.measures) AS m (name)
+    CROSS JOIN LATERAL etl._base_type(r.relation, m.name) AS t
+    WHERE t.type_oid IN ('real'::regtype, 'double precision'::regtype)
     UNION ALL
     SELECT w.object, format('column "%s" of %s is %s, and cannot be assigned to %s of %s',
         w.column_name, w.view, etl._column_type(w.view, w.column_name), etl._column_type(w.target, w.column_name), w.target),
@@ -411,7 +436,8 @@ AS $_find_wrong_references$
     JOIN pg_rewrite AS w ON w.ev_class = a.contribution_view
     JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = f.fact_table
     JOIN pg_attribute AS r ON r.attrelid = d.refobjid AND r.attnum = d.refobjsubid
-    WHERE r.attname <> ALL (l.watched_columns || a.contribution_key)
+    WHERE l.watched_columns IS NOT NULL
+        AND r.attname <> ALL (l.watched_columns || a.contribution_key)
 $_find_wrong_references$;
 COMMENT ON FUNCTION etl._find_wrong_references() IS 'Declarations that do not fit each other, and mirrors that are read without a dependency.';
 

@@ -363,7 +363,7 @@ Parameters: p_name, its name; p_group, columns that identify a row; p_measures, 
             of its facts by which contributions are found; p_facts, facts by etl.fed_by(); p_rollup_of, a finer aggregate of the same
             contributions that feeds this one in place of facts; p_rollup_expressions, what its columns (alias c) make each group column
             from, where they are not the same; p_table, p_view, by default dwh.<name> and work.<name>.
-Writes:     etl.aggregate, etl.aggregate_fact.
+Writes:     etl.aggregate, etl.aggregate_fact; the table, when it does not exist.
 Errors:     ET003 when a relation does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.define_aggregate(
@@ -380,14 +380,17 @@ CREATE OR REPLACE FUNCTION etl.define_aggregate(
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $define_aggregate$
+DECLARE
+    v_view regclass := etl._relation_of('work', p_name, coalesce(p_view, (SELECT a.contribution_view FROM etl.aggregate AS a WHERE a.aggregate = p_rollup_of)));
 BEGIN
+    IF p_table IS NULL AND to_regclass(format('dwh.%I', p_name)) IS NULL THEN
+        PERFORM etl._create_aggregate_table(p_name, p_group, p_measures, v_view);
+    END IF;
     INSERT INTO etl.aggregate (
         aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate, finer_expressions
     )
     VALUES (
-        p_name, etl._relation_of('dwh', p_name, p_table),
-        etl._relation_of('work', p_name, coalesce(p_view, (SELECT a.contribution_view FROM etl.aggregate AS a WHERE a.aggregate = p_rollup_of))),
-        p_contribution_key, p_group, p_measures, p_rollup_of, p_rollup_expressions
+        p_name, etl._relation_of('dwh', p_name, p_table), v_view, p_contribution_key, p_group, p_measures, p_rollup_of, p_rollup_expressions
     )
     ON CONFLICT (aggregate) DO UPDATE
     SET aggregate_table = excluded.aggregate_table,

@@ -133,6 +133,40 @@ $_create_fact_table$;
 COMMENT ON FUNCTION etl._create_fact_table(name, name[], regclass, etl.fact_dimension[]) IS 'Creates the table of a fact in the shape of its view.';
 
 /*
+Creates the table of an aggregate in the shape of its contribution view.
+Parameters: p_name, the aggregate; p_group, columns that identify a row; p_measures, additive measures; p_view, the contribution view.
+Writes:     dwh.<name>.
+*/
+CREATE OR REPLACE FUNCTION etl._create_aggregate_table(p_name name, p_group name[], p_measures name[], p_view regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_create_aggregate_table$
+BEGIN
+    EXECUTE etl._render(
+        $template$CREATE TABLE {{table}} (
+    {{columns}}run_id bigint NOT NULL,
+    PRIMARY KEY ({{group}})
+)$template$,
+        jsonb_build_object('table', format('dwh.%I', p_name), 'group', to_jsonb(p_group), 'columns', (
+            SELECT string_agg(format(E'%I %s NOT NULL,\n', c.name, c.type), '' ORDER BY c.position)
+            FROM (
+                SELECT g.name, etl._held_type(p_view, g.name), g.position
+                FROM unnest(p_group) WITH ORDINALITY AS g (name, position)
+                UNION ALL
+                -- A sum has the type that sum() returns.
+                SELECT m.name, CASE etl._held_type(p_view, m.name) WHEN 'smallint' THEN 'bigint' WHEN 'integer' THEN 'bigint' ELSE 'numeric' END,
+                    cardinality(p_group) + m.position
+                FROM unnest(p_measures) WITH ORDINALITY AS m (name, position)
+            ) AS c (name, type, position)
+        ))
+    );
+    PERFORM etl._comment_target(format('dwh.%I', p_name)::regclass, p_view, ARRAY[['run_id', 'Run that last wrote the row.']]);
+END
+$_create_aggregate_table$;
+COMMENT ON FUNCTION etl._create_aggregate_table(name, name[], name[], regclass) IS 'Creates the table of an aggregate in the shape of its contribution view.';
+
+/*
 Comments a table that was created in the shape of a view.
 Parameters: p_table, the table; p_view, the view whose comments it takes over; p_own, column and comment of those that the view does not have.
 Writes:     comments of the table.

@@ -67,7 +67,7 @@ BEGIN
         'expected', etl._expected_aggregate_sql(p_aggregate),
         'missing', etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) - coalesce(a.%1$I, 0)'),
         'is_missing', etl._list(r_aggregate.measures, 'coalesce(e.%1$I, 0) <> coalesce(a.%1$I, 0)', ' OR '),
-        'sums', etl._list(r_aggregate.measures, 'sum(c.%1$I)'),
+        'sums', array_to_string(etl._sums_sql(r_aggregate), ', '),
         'is_not_zero', etl._list(r_aggregate.measures, 'sum(c.%1$I) <> 0', ' OR '),
         'new_sums', etl._list(r_aggregate.measures, E',\n%1$I = a.%1$I + excluded.%1$I', ''),
         'is_empty', etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND '),

@@ -25,6 +25,51 @@ $_lock_aggregates$;
 COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks the aggregates of a fact, and returns those that are maintained by difference.';
 
 /*
+A sum that can be taken back: numeric 'NaN' and 'Infinity', once added to a group, would stay in it for ever.
+Parameters: p_sum, the sum; p_aggregate, p_measure, for the message.
+Returns:    the sum.
+Errors:     22003 (numeric_value_out_of_range) when it is not finite; the load of a fact isolates the row.
+*/
+CREATE OR REPLACE FUNCTION etl._finite(p_sum numeric, p_aggregate name, p_measure name)
+RETURNS numeric
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_finite$
+BEGIN
+    IF p_sum IN ('NaN', 'Infinity', '-Infinity') THEN
+        RAISE EXCEPTION 'measure "%" of aggregate "%" is not finite', p_measure, p_aggregate
+            USING ERRCODE = 'numeric_value_out_of_range', HINT = 'Correct the fact rows, or leave them out of the contribution view.';
+    END IF;
+    RETURN p_sum;
+END
+$_finite$;
+COMMENT ON FUNCTION etl._finite(numeric, name, name) IS 'A sum that can be taken back: 22003 for NaN and Infinity.';
+
+/*
+Sums of an aggregate's measures over rows with the alias c.
+Parameters: p_aggregate, the aggregate.
+Returns:    columns of a SELECT; a sum that is numeric is checked to be finite.
+*/
+CREATE OR REPLACE FUNCTION etl._sums_sql(p_aggregate etl.aggregate)
+RETURNS text[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_sums_sql$
+    SELECT array_agg(
+        format(
+            CASE WHEN t.type_oid = 'numeric'::regtype THEN 'etl._finite(sum(c.%1$I), %2$L, %1$L)' ELSE 'sum(c.%1$I)' END,
+            m.name, p_aggregate.aggregate
+        )
+        ORDER BY m.position
+    )
+    FROM unnest(p_aggregate.measures) WITH ORDINALITY AS m (name, position)
+    CROSS JOIN LATERAL etl._base_type(p_aggregate.aggregate_table, m.name) AS t
+$_sums_sql$;
+COMMENT ON FUNCTION etl._sums_sql(etl.aggregate) IS 'Sums of an aggregate''s measures, as columns of a SELECT.';
+
+/*
 The statements that note what the planned rows of a fact contribute to its aggregates.
 Parameters: p_fact, the fact.
 Returns:    SQL text; refers to p_sign and p_aggregates.
@@ -57,7 +102,7 @@ END IF;$template$,
                 'key', to_jsonb(a.contribution_key),
                 'group', to_jsonb(a.group_key),
                 'measures', to_jsonb(a.measures),
-                'sums', etl._list(a.measures, 'p_sign * coalesce(sum(c.%1$I), 0)')
+                'sums', (SELECT string_agg(format('p_sign * coalesce(%s, 0)', m.sum), ', ' ORDER BY m.position) FROM unnest(etl._sums_sql(a)) WITH ORDINALITY AS m (sum, position))
             )
         ),
         E'\n' ORDER BY a.aggregate
