@@ -332,7 +332,7 @@ REFUSED: dict[str, tuple[str, str]] = {
         "CREATE TABLE lab.t (id bigint PRIMARY KEY, u_id bigint); CREATE TABLE lab.u (u_id bigint PRIMARY KEY, name text);"
         " CREATE VIEW source.t AS SELECT * FROM lab.t; CREATE VIEW source.u AS SELECT * FROM lab.u; SELECT etl.define_source('t'), etl.define_source('u'); CALL etl.build();"
         " CREATE VIEW work.dim_t AS SELECT t.id, u.name FROM stage.t AS t LEFT JOIN stage.u AS u USING (u_id); SELECT etl.define_dimension('dim_t', '{id}')",
-        "work.dim_t reads mirror stage.u, and no dependency tells which keys a change there touches",
+        "work.dim_t reads mirror stage.u, but no dependency says which keys a change there affects",
     ),
     "key query of the wrong shape": (
         "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"

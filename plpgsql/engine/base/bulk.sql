@@ -1,10 +1,10 @@
--- Bulk loads into empty tables: indexes and constraints are built once, after the rows, instead of row by row.
+-- Bulk loads into empty tables: indexes and constraints are dropped before and built once afterwards.
 
 /*
-Drops the indexes and constraints of an empty table that cost more while it is loaded than afterwards, and returns the statements that make
-them again. A key that foreign keys of other tables refer to stays.
+Drops the indexes and constraints of an empty table and returns the statements that recreate them. A key that foreign keys of other tables
+reference stays.
 Parameters: p_table, the table.
-Returns:    statements, to be executed in their order by _finish_bulk.
+Returns:    statements, for _finish_bulk to execute in this order.
 Writes:     structure of the table; takes an ACCESS EXCLUSIVE lock on it until the end of the transaction.
 */
 CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass)
@@ -17,7 +17,7 @@ DECLARE
     r_part record;
 BEGIN
     FOR r_part IN
-        -- Keys and indexes first, then what is validated in one pass by means of them.
+        -- Keys and indexes first: foreign keys are validated in one pass over them.
         SELECT
             format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname) AS remove,
             format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)) AS make,
@@ -51,10 +51,10 @@ BEGIN
     RETURN v_statements;
 END
 $_begin_bulk$;
-COMMENT ON FUNCTION etl._begin_bulk(regclass) IS 'Drops the indexes and constraints that slow a bulk load down, and returns the statements that make them again.';
+COMMENT ON FUNCTION etl._begin_bulk(regclass) IS 'Drops the indexes and constraints of an empty table and returns the statements that recreate them.';
 
 /*
-Makes the indexes and constraints that _begin_bulk dropped, and tells the planner about the new rows.
+Recreates the indexes and constraints that _begin_bulk dropped, and analyzes the table.
 Parameters: p_table, the table; p_statements, what _begin_bulk returned.
 Writes:     structure and statistics of the table.
 */
@@ -62,7 +62,7 @@ CREATE OR REPLACE FUNCTION etl._finish_bulk(p_table regclass, p_statements text[
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- A sample of 3,000 rows, as in etl._analyze: of 30,000 it took a fortieth of a first load, and autovacuum takes such a sample soon.
+-- A sample of 3,000 rows is enough until autovacuum takes a larger one. A sample of 30,000 took a fortieth of an initial load.
 SET default_statistics_target = 10
 AS $_finish_bulk$
 DECLARE
@@ -75,7 +75,7 @@ BEGIN
     EXECUTE format('ANALYZE %s', p_table);
 END
 $_finish_bulk$;
-COMMENT ON FUNCTION etl._finish_bulk(regclass, text[]) IS 'Makes the indexes and constraints that _begin_bulk dropped, and analyses the table.';
+COMMENT ON FUNCTION etl._finish_bulk(regclass, text[]) IS 'Recreates the indexes and constraints that _begin_bulk dropped, and analyzes the table.';
 
 CREATE OR REPLACE FUNCTION etl._few_bytes()
 RETURNS bigint
@@ -88,7 +88,7 @@ $_few_bytes$;
 COMMENT ON FUNCTION etl._few_bytes() IS 'Size up to which it is cheaper to delete the rows of a table than to give it a new file.';
 
 /*
-Empties a table of the engine: by TRUNCATE when it is large, by DELETE when that is cheaper than a new file.
+Empties a table of the engine: by TRUNCATE if it is large, by DELETE if that is cheaper than creating a new file.
 Parameters: p_table, a table in delta or work.
 Writes:     the table.
 */

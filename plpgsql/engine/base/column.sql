@@ -27,7 +27,7 @@ COMMENT ON FUNCTION etl._base_type(regclass, name) IS 'Type of a column with its
 
 /*
 Type in which a column is held in the tables that the engine makes for itself.
-Returns:    SQL type: of a domain its base type, since its constraints belong to the target and not to what is on the way there.
+Returns:    SQL type. For a domain its base type: the constraints of a domain are checked in the target table, not in the engine's tables.
 */
 CREATE OR REPLACE FUNCTION etl._held_type(p_relation regclass, p_column name)
 RETURNS text
@@ -43,8 +43,8 @@ COMMENT ON FUNCTION etl._held_type(regclass, name) IS 'Type in which a column is
 
 /*
 Type to which values are cast before they are compared with a column.
-Returns:    SQL type. Without a length where a cast would cut the value instead of refusing it; of char(n), text, so that padding does not
-            count.
+Returns:    SQL type. It has no length, because a cast to one would truncate the value instead of refusing it. For char(n) it is text, so that
+            padding does not count.
 */
 CREATE OR REPLACE FUNCTION etl._compared_type(p_relation regclass, p_column name)
 RETURNS text
@@ -65,7 +65,7 @@ $_compared_type$;
 COMMENT ON FUNCTION etl._compared_type(regclass, name) IS 'Type to which values are cast before they are compared with a column.';
 
 /*
-Casts that a table's own columns need before their images are compared: those of domains, char(n) and bit(n).
+Casts for the columns of a table whose stored images cannot be compared directly: domains, char(n) and bit(n).
 Returns:    object of column names and types, for "casts" of etl._render.
 */
 CREATE OR REPLACE FUNCTION etl._casts(p_relation regclass)
@@ -85,8 +85,8 @@ $_casts$;
 COMMENT ON FUNCTION etl._casts(regclass) IS 'Casts that a table''s own columns need before their images are compared.';
 
 /*
-An expression in the type in which a column is compared. It is cast only where it has another one: the name of a type is looked up in its schema, which the
-role that runs the loads may have no business in.
+Casts an expression to the type in which a column is compared, unless it has that type already: the role that runs the loads may lack privileges on
+the schema of the type.
 Parameters: p_expression, SQL text; p_source, p_column, relation and column whose type the expression has; p_table, the table whose column of that name counts.
 Returns:    SQL text.
 */
@@ -142,7 +142,7 @@ $_writable_columns$;
 COMMENT ON FUNCTION etl._writable_columns(regclass) IS 'Columns of a table that a load writes: not those that PostgreSQL generates.';
 
 /*
-Shape of a table of the engine that holds rows of another one.
+Shape of an engine table that holds rows of another table.
 Parameters: p_table, the other table; p_columns, its columns.
 Returns:    columns of a SELECT, each NULL in the type in which it is held.
 */
@@ -181,7 +181,7 @@ $_measure_default$;
 COMMENT ON FUNCTION etl._measure_default(regclass, name) IS 'What a measure of a deleted row is: ELSE branch of a CASE, empty for NULL.';
 
 /*
-Schemas in which the equality of key columns lies other than pg_catalog, such as that of the extension citext: a key is compared by its own operator.
+Schemas, other than pg_catalog, that hold the equality operators of key columns, such as the schema of the extension citext.
 Parameters: p_table, the table; p_key, its key columns.
 */
 CREATE OR REPLACE FUNCTION etl._operator_schemas(p_table regclass, p_key name[])

@@ -1,9 +1,9 @@
--- Routines of schema compiled: written by etl.build() from templates, one for each object and step, and called by the runs. Their SQL is
--- static, so an error names routine and line, plpgsql_check and pg_stat_user_functions see them, and \sf shows what runs.
+-- Routines in schema compiled. etl.build() writes one per object and step from templates; runs call them. Their SQL is static: an error names
+-- routine and line, plpgsql_check and pg_stat_user_functions cover them, and \sf shows what runs.
 
 /*
-The search_path under which keys are compared by their own operators: pg_catalog, and the schemas in which the equality of further types lies, such as
-that of the extension citext. Without them, a key of citext would be compared as text.
+The search_path under which every key is compared by its own operator: pg_catalog and the schemas of other equality operators. Without the schema of
+citext, for example, a citext key would be compared as text.
 */
 CREATE OR REPLACE FUNCTION etl._operator_path()
 RETURNS text
@@ -46,7 +46,7 @@ BEGIN
     EXECUTE format(
         E'CREATE OR REPLACE FUNCTION compiled.%I(%s)\nRETURNS %s\nLANGUAGE plpgsql\nSET search_path = %s\n%sAS %s\n%s\n%s',
         p_name, p_parameters, p_result, etl._operator_path(),
-        -- Sizes vary from a batch of twenty rows to an initial load within one session: each execution is planned for its own.
+        -- One session may load a batch of twenty rows and a whole table: each execution gets its own plan.
         (SELECT string_agg(format(E'SET %s\n', s.setting), '') FROM unnest('{plan_cache_mode = force_custom_plan}' || p_settings) AS s (setting)),
         v_tag, btrim(p_body, E'\n'), v_tag
     );
@@ -57,8 +57,8 @@ $_create_compiled$;
 COMMENT ON FUNCTION etl._create_compiled(name, text, text, text, text, text[]) IS 'Creates or replaces a routine of schema compiled; returns its name.';
 
 /*
-Drops the compiled routines of objects that the catalog no longer has.
-Parameters: p_kept, names of the routines that etl.build() has just made.
+Drops the compiled routines of objects that have left the catalog.
+Parameters: p_kept, names of the routines that etl.build() has just created.
 Writes:     schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._drop_compiled_except(p_kept name[])

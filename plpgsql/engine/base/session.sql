@@ -1,4 +1,4 @@
--- What a session looks like must not matter: keys are written as text and jsonb, and PostgreSQL writes values as the session's settings say.
+-- Session settings must not change results: keys are stored as text and jsonb, and PostgreSQL formats values by the settings of the session.
 
 /*
 Pins, until the end of the transaction, the settings that decide how values and names are written and how text is read. The business's time zone

@@ -1,18 +1,18 @@
--- Settings of the engine, how they are read, and what they are checked for as they are written.
+-- Settings of the engine, how they are read, and the check on write.
 
 INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
-    ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides on which date a moment falls.'),
+    ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides the date of a point in time.'),
     ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
     (
         'compare_sources_every', '1 day', 'interval',
-        'How often each source table is compared with its mirror as a whole, to find what was written without its triggers (interval).'
+        'How often each source table is compared completely with its mirror, to find rows written without triggers (interval).'
     ),
     ('runs_kept', '30 days', 'interval', 'How long the history of runs is kept (interval).'),
     ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
     (
         'wait_limit', '1 minute', 'interval',
-        'How long a migration, a build of the catalog and forgetting wait for a live run to end before they give up (interval).'
+        'How long a migration, a build of the catalog and forget wait for a live run before they fail (interval).'
     ),
     (
         'source_retry_pause', '1 second', 'interval',
@@ -66,7 +66,7 @@ $get_setting$;
 COMMENT ON FUNCTION etl.get_setting(text) IS 'Value of a setting as text; error ET002 when there is none of that name.';
 
 /*
-Trigger: refuses a value that is none of the setting's type, so that it is found out by who writes it, not by the next run.
+Trigger: refuses a value that is not of the setting's type. The session that writes it gets the error, not the next run.
 Returns:    the row as it is.
 Errors:     ET019 names the setting, the value and what it takes.
 */
@@ -86,11 +86,11 @@ BEGIN
             WHEN 'currency' THEN
                 v_is_fit := NEW.value ~ '^[A-Z]{3}$';
             WHEN 'date' THEN
-                -- Another form would be another day to who reads with another DateStyle.
+                -- Any other format means another day under another DateStyle.
                 v_is_fit := NEW.value = '' OR NEW.value ~ '^\d{4}-\d\d-\d\d$' AND NEW.value::date IS NOT NULL;
             WHEN 'interval' THEN
                 v_interval := NEW.value::interval;
-                -- It is taken from moments, too.
+                -- Intervals are subtracted from timestamps.
                 v_is_fit := v_interval >= interval '0' AND isfinite(clock_timestamp() - v_interval);
             WHEN 'percent' THEN
                 v_is_fit := NEW.value::numeric BETWEEN 0 AND 100;
@@ -100,7 +100,7 @@ BEGIN
                     v_is_fit := etl._hook_call(NEW.value) IS NOT NULL;
                 END IF;
             WHEN 'time zone' THEN
-                -- AT TIME ZONE takes more than these: it understands Berlin1 as an hour west of Greenwich.
+                -- AT TIME ZONE accepts more: Berlin1 is one hour west of Greenwich.
                 v_is_fit := EXISTS (SELECT FROM pg_timezone_names AS z WHERE lower(z.name) = lower(NEW.value));
             ELSE
                 v_is_fit := true;

@@ -1,5 +1,5 @@
--- Building blocks of generated SQL. The engine's statements differ from object to object only in lists of columns; these
--- functions write the lists, and quote every name.
+-- Building blocks of generated SQL. Statements differ between objects only in their lists of columns. These functions write the lists and
+-- quote every name.
 
 CREATE OR REPLACE FUNCTION etl._list(
     p_columns name[],

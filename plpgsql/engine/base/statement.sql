@@ -1,11 +1,11 @@
--- Statistics for the statements that read what was just written.
+-- Statistics for statements that read rows written a moment ago in the same transaction.
 
 /*
-Tells the planner about rows that were just written, when there are enough of them to matter. Of a small batch the columns by which rows are
-found are enough: statistics of all columns take four times as long, which is a tenth of such a batch. A sample of 3,000 rows tells of
-rows that are read once, in one or two statements, all that these need: one of 30,000 took three times as long.
-Parameters: p_table, the table; p_columns, its columns by which rows are found; p_rows, number of rows written; p_few, how many do not
-            matter.
+Analyzes a table after many rows were written. A small batch needs statistics of the lookup columns only: statistics of all columns take four
+times as long, a tenth of such a batch. A sample of 3,000 rows is enough for rows that one or two statements read; 30,000 take three times as
+long.
+Parameters: p_table, the table; p_columns, its columns by which rows are found; p_rows, number of rows written; p_few, number up to which
+            nothing is done.
 Writes:     statistics of the table.
 */
 CREATE OR REPLACE FUNCTION etl._analyze(p_table regclass, p_columns name[], p_rows bigint, p_few bigint DEFAULT 100)

@@ -1,5 +1,5 @@
--- Templates of compiled SQL. A template is SQL that reads as SQL; what differs from object to object stands in it as a named
--- placeholder. A placeholder names a text, or a list of columns, and says how the list is written:
+-- Templates of compiled SQL. A template is ordinary SQL with named placeholders for what differs between objects. A placeholder names a text or
+-- a list of columns, and shows how to write the list:
 --
 --     {{key}}                        order_id, line_number
 --     {{k.key}}                      k.order_id, k.line_number
@@ -8,9 +8,9 @@
 --     {{f.columns <> w.columns}}     ROW(f.amount)::record *<> ROW(w.amount)::record
 --     {{columns := w.columns}}       amount = w.amount
 --
--- Keys are compared by their own operator, so that a key finds the rows that the source means by it. All other columns are compared by
--- their stored image: two values that are equal but not identical (30 days and 1 month, 1.0 and 1.00, Smith and smith in citext)
--- differ, and a type needs no equality operator.
+-- Keys are compared by the equality operator of their type, as in the source. All other columns are compared by their stored image: values
+-- that are equal but not identical differ (30 days and 1 month, 1.0 and 1.00, Smith and smith in citext), and a type needs no equality
+-- operator.
 
 /*
 One placeholder of a template, written out.
@@ -59,7 +59,7 @@ BEGIN
     FROM unnest(v_left) WITH ORDINALITY AS l (name, position)
     LEFT JOIN unnest(v_right) WITH ORDINALITY AS r (name, position) USING (position);
     IF v_parts[4] = ':=' OR length(v_text) > 100 THEN
-        -- One assignment a line; a long list of columns as well.
+        -- One line per assignment, and per column of a long list.
         v_text := replace(v_text, v_separator, rtrim(v_separator) || E'\n' || p_indent || '    ');
     END IF;
     RETURN coalesce(v_parts[1], '') || v_text;

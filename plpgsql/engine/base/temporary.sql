@@ -1,8 +1,8 @@
--- Temporary relations: a routine with the rights of its owner must not use a relation that another role has put in its place.
+-- Temporary relations: a SECURITY DEFINER routine must not read a relation that its caller created under the expected name.
 
 /*
-Refuses temporary relations of the session that are not its own role's. A routine that works with its owner's rights and reads temporary
-tables would otherwise execute what its caller has put into a view of that name.
+Refuses temporary relations that another role owns. Otherwise a SECURITY DEFINER routine that reads a temporary table could execute a view that its
+caller created under that name.
 Parameters: p_pattern, LIKE pattern of the names.
 Errors:     ET039.
 */

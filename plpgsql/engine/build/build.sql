@@ -1,8 +1,7 @@
--- From catalog rows to tables and tasks: what a new source table, dimension or fact needs, made from its description.
+-- From the catalog to tables, routines and tasks.
 
 /*
-Creates schema.table with the columns of a query when it is missing, or anew when its columns no longer fit and p_replace
-allows it.
+Creates a table with the columns of a query if it is missing, or replaces it if its columns no longer match and p_replace allows it.
 Parameters: p_schema, p_table, name of the table; p_query, SELECT that shapes it; p_unlogged, whether it may be lost in a crash;
             p_replace, whether a table of another shape is dropped (it must then hold nothing that is needed).
 Returns:    whether the table was created.
@@ -51,8 +50,7 @@ $_ensure_table$;
 COMMENT ON FUNCTION etl._ensure_table(name, name, text, boolean, boolean) IS 'Creates a table in the shape of a query where it is missing or no longer fits.';
 
 /*
-Takes columns that the contract has gained, lost or retyped into a mirror. The next run then extracts the table anew, which fills
-them.
+Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
 Parameters: p_source_table, the table; p_columns, its columns by the contract.
 Writes:     stage.<table> (structure), etl.watermark.
 Errors:     2BP01 or 0A000 when a view still uses a column that the contract has lost or retyped.
@@ -88,10 +86,10 @@ BEGIN
     END IF;
 END
 $_follow_columns$;
-COMMENT ON FUNCTION etl._follow_columns(name, name[]) IS 'Takes columns that the contract has gained, lost or retyped into a mirror.';
+COMMENT ON FUNCTION etl._follow_columns(name, name[]) IS 'Applies column changes of the contract to a mirror.';
 
 /*
-Makes the tables of schema work: pending keys, planned changes and differences.
+Creates the tables of schema work: pending keys, planned changes and differences.
 Writes: work.*_key, work.*_decision, work.*_difference (structure).
 */
 CREATE OR REPLACE FUNCTION etl._build_work_tables()
@@ -151,12 +149,12 @@ BEGIN
     END LOOP;
 END
 $_build_work_tables$;
-COMMENT ON FUNCTION etl._build_work_tables() IS 'Makes the tables of schema work: pending keys, planned changes and differences.';
+COMMENT ON FUNCTION etl._build_work_tables() IS 'Creates the tables of schema work: pending keys, planned changes and differences.';
 
 /*
-Gives each dimension a constraint against overlapping versions, where it has none, and tells PostgreSQL which key columns of facts refer to
-which dimension. Those references are not enforced: each key of a fact comes from its dimension, and reconciliation checks it; enforced, they
-cost more than the rest of a fact's load. Before version 18 PostgreSQL has no such constraints, and none are made.
+Creates constraints: each dimension gets an exclusion constraint against overlapping versions, and key columns of facts get foreign keys that are NOT
+ENFORCED. Enforced, these would cost more than the rest of a fact's load; every key comes from its dimension, and reconciliation checks it.
+PostgreSQL before version 18 has no such foreign keys and gets none.
 Writes: constraints of dimension and fact tables.
 */
 CREATE OR REPLACE FUNCTION etl._build_constraints()
@@ -175,12 +173,12 @@ BEGIN
         WHERE d.transform_view IS NOT NULL
             AND NOT EXISTS (SELECT FROM pg_constraint AS x WHERE x.conrelid = d.dimension_table AND x.contype = 'x')
     LOOP
-        -- Versions may change places within a statement: deferrable, the constraint is checked at its end.
+        -- A statement may move versions past each other: a deferrable constraint is checked at its end.
         BEGIN
             EXECUTE format(v_exclude, r_table.dimension_table, r_table.name, etl._list(r_table.business_key, '%1$I WITH ='));
         EXCEPTION
             WHEN undefined_object THEN
-                -- GiST cannot index a type of the key: a hash of the key stands for it. The default members, which have none, stay out.
+                -- GiST cannot index a type of the key: a hash of the key replaces it. Default members have no key and are left out.
                 EXECUTE format(
                     v_exclude, r_table.dimension_table, r_table.name,
                     format(
@@ -210,7 +208,7 @@ BEGIN
                 r_table.fact_table, r_table.name, r_table.key_column, r_table.dimension_table, r_table.surrogate_key
             );
         EXCEPTION
-            -- It only informs: a table that cannot have it, a distributed one for example, goes without.
+            -- The constraint only informs. A table that cannot have it, such as a distributed one, goes without.
             WHEN feature_not_supported THEN
                 NULL;
         END;
@@ -220,7 +218,7 @@ $_build_constraints$;
 COMMENT ON FUNCTION etl._build_constraints() IS 'Gives dimensions a constraint against overlapping versions, and facts references that are not enforced.';
 
 /*
-Makes the routines of all objects, and drops those of objects that are no longer in the catalog.
+Compiles the routines of all objects, and drops those of objects that have left the catalog.
 Writes: schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._compile()
@@ -266,7 +264,7 @@ BEGIN
     PERFORM etl._drop_compiled_except(v_routines);
 END
 $_compile$;
-COMMENT ON FUNCTION etl._compile() IS 'Makes the routines of all objects, and drops those of objects that are no longer in the catalog.';
+COMMENT ON FUNCTION etl._compile() IS 'Compiles the routines of all objects, and drops those of objects that have left the catalog.';
 
 /*
 Compiles the catalog: delta table and mirror of each source table, tables of pending keys and planned changes of each dimension and fact,
@@ -284,7 +282,7 @@ DECLARE
     r_source etl.source_table;
     v_columns name[];
 BEGIN
-    -- A run that is live holds what is changed here.
+    -- A live run uses the tables that change here.
     PERFORM etl._await_no_run();
     PERFORM etl._check_catalog();
 
@@ -339,7 +337,7 @@ $build$;
 COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';
 
 /*
-Carries the source's column comments over to the tables that the engine made from them.
+Copies the column comments of the source to the tables that the engine created for it.
 Writes: comments of delta.*, stage.*, work.*_key and work.*_decision.
 */
 CREATE OR REPLACE FUNCTION etl._comment_mirrors()
@@ -378,4 +376,4 @@ BEGIN
     END LOOP;
 END
 $_comment_mirrors$;
-COMMENT ON FUNCTION etl._comment_mirrors() IS 'Carries column comments over to the tables that the engine made.';
+COMMENT ON FUNCTION etl._comment_mirrors() IS 'Copies the column comments of the source to the tables of the engine.';

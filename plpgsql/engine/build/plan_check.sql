@@ -1,4 +1,4 @@
--- The statements of compiled routines, planned at build: what PostgreSQL refuses in them is told there and not by the first run.
+-- The statements of compiled routines, planned at build: the build reports what PostgreSQL refuses, not the first run.
 
 /*
 Refuses declarations whose statements PostgreSQL cannot plan: a key query of the wrong shape, a lookup by another type, a value that cannot be

@@ -1,5 +1,5 @@
--- What etl.build() refuses before anything runs: declarations that cannot work, or that would load wrong data later. Each routine here lists the
--- faults of one kind; ET003 names the first with its object, the rule and the way out.
+-- The contract: etl.build() refuses declarations that cannot work or would load wrong data later. Each function lists the faults of one kind. ET003
+-- reports the first fault with its object, the rule and the remedy.
 
 CREATE OR REPLACE FUNCTION etl._refuse_declaration(p_object name, p_fault text, p_detail text, p_hint text)
 RETURNS void
@@ -116,7 +116,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_find_uncovered_columns$
-    -- Columns of a target that the load writes, or must write, and for which there is no value.
+    -- Target columns without a value.
     SELECT f.fact, format('%s has no column "%s"', f.transform_view, c.name),
         format('%s has such a column, and no declaration makes it a key.', f.fact_table), 'Add it to the view, or drop it from the table.'
     FROM etl.fact AS f
@@ -197,7 +197,7 @@ $_find_uncovered_columns$;
 COMMENT ON FUNCTION etl._find_uncovered_columns() IS 'Columns of targets without a value, and targets without the constraint that a load needs.';
 
 /*
-Whether a value of one type can be assigned to a column of another one, as INSERT does it.
+Whether INSERT can assign a value of one type to a column of another type.
 */
 CREATE OR REPLACE FUNCTION etl._is_assignable(p_from oid, p_to oid)
 RETURNS boolean
@@ -225,7 +225,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_find_wrong_types$
-    -- Points in time need a time zone: without one, which of them comes first depends on the session.
+    -- Timestamps need a time zone: without one, their order depends on the session.
     SELECT w.object, format('column "%s" of %s is %s, not %s', w.column_name, w.relation, etl._column_type(w.relation, w.column_name), w.wanted),
         w.needed_for, w.remedy
     FROM (
@@ -385,7 +385,7 @@ AS $_find_wrong_references$
     WHERE NOT EXISTS (SELECT FROM etl.dimension AS d WHERE d.dimension = p.object)
         AND NOT EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = p.object)
     UNION ALL
-    SELECT v.object, format('%s reads mirror stage.%I, and no dependency tells which keys a change there touches', v.view, m.source_table),
+    SELECT v.object, format('%s reads mirror stage.%I, but no dependency says which keys a change there affects', v.view, m.source_table),
         'Changes of that source table would never reach the object.',
         format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
     FROM (
@@ -442,7 +442,7 @@ $_find_wrong_references$;
 COMMENT ON FUNCTION etl._find_wrong_references() IS 'Declarations that do not fit each other, and mirrors that are read without a dependency.';
 
 /*
-Refuses a statement that does not go with the relations that it reads: PostgreSQL plans it, and nothing is run.
+Refuses a statement that PostgreSQL cannot plan. The statement is not run.
 Parameters: p_object, whose statement it is; p_what, what it does, for the message; p_query, a SELECT; p_hint, the way out.
 Errors:     ET003.
 */
@@ -461,7 +461,7 @@ $_refuse_unplannable$;
 COMMENT ON FUNCTION etl._refuse_unplannable(name, text, text, text) IS 'Refuses a statement that PostgreSQL cannot plan (ET003).';
 
 /*
-Refuses a catalog that the engine could not work with, naming the first fault.
+Refuses a catalog with a fault and reports the first one.
 Errors: ET003.
 */
 CREATE OR REPLACE FUNCTION etl._check_catalog()
@@ -471,7 +471,7 @@ SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off
 AS $_check_catalog$
 BEGIN
-    -- Columns first: the other kinds of fault are looked for in columns that are there.
+    -- Missing columns first: the other checks rely on existing columns.
     PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
     FROM etl._find_missing_columns() AS f
     LIMIT 1;

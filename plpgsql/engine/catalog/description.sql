@@ -1,4 +1,4 @@
--- What the catalog says of one object: the columns of a source table, the relation in which keys are looked up, the key of a finer aggregate.
+-- Facts about one object of the catalog: columns of a source table, the relation that holds lookup columns, the key of a finer aggregate.
 
 CREATE OR REPLACE FUNCTION etl._finer_key(p_aggregate etl.aggregate)
 RETURNS text
@@ -37,7 +37,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_source_columns$
-    -- A transaction id serves extraction only; the mirror has no use for it.
+    -- Only extraction uses a transaction ID; the mirror does not store it.
     SELECT etl._without(
         etl._columns(to_regclass(format('source.%I', s.source_table))),
         CASE WHEN s.change_detection = 'snapshot' THEN ARRAY[s.change_column] ELSE '{}' END

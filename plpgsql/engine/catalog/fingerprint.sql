@@ -1,16 +1,16 @@
--- What the rows of an object depend on besides the mirrors: the views that transform them, the functions that these call, the settings that both
--- read, and the object's declaration. A fingerprint tells whether all that is still what the rows were loaded with.
+-- Fingerprints of definitions. The rows of an object depend on the mirrors, and on its views, the functions that these call, the settings that both read,
+-- and its declaration. If the fingerprint of the latter has changed since the last full load, the next run loads the object completely.
 
 /*
-Relations and functions that a view or function reads or calls itself: of a view and of a function whose body PostgreSQL has parsed, those that
-it noted; of any other function, those whose names stand in its body. The engine's own and PostgreSQL's are left out.
+Relations and functions that a view or function uses directly. For views, and functions whose body PostgreSQL has parsed, pg_depend lists them. For other
+functions, every name in the body counts. Objects of the engine and of PostgreSQL are left out.
 Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
 */
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
 RETURNS TABLE (classid oid, objid oid)
 LANGUAGE sql
 STABLE
--- The hash table of the recursion that calls it is made for as many: by the default of 1000 that took longer than all else together.
+-- The calling recursion sizes its hash table by this estimate; the default of 1,000 rows took longer than everything else together.
 ROWS 2
 SET search_path = pg_catalog, pg_temp
 AS $_reads_of$
@@ -52,7 +52,7 @@ AS $_reads_of$
         WHERE c.relkind IN ('v', 'm')
     ) AS m (classid, objid, name, schema_name) ON m.schema_name <> ALL ('{pg_catalog,information_schema,etl}')
         AND position(m.name IN p.prosrc) > 0
-        -- Without its schema it may be found by the search path of the function.
+        -- A name without schema may be resolved by the function's search_path.
         AND p.prosrc ~ ('\m' || regexp_replace(m.name, '(\W)', '\\\1', 'g') || '\M')
     WHERE p_classid = 'pg_proc'::regclass
         AND p.oid = p_objid
@@ -62,7 +62,7 @@ $_reads_of$;
 COMMENT ON FUNCTION etl._reads_of(oid, oid) IS 'Views and functions that a view or function reads or calls itself.';
 
 /*
-Fingerprint of all that the rows of an object depend on besides the mirrors.
+Fingerprint of the definitions that the rows of an object depend on.
 Parameters: p_object, dimension, fact or aggregate.
 Returns:    an object: each part by its name, such as "view work.dim_person" or "setting time_zone", with a checksum of its definition, or with
             the value of a setting.
@@ -72,7 +72,7 @@ RETURNS jsonb
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
--- Definitions are written as the session's settings say.
+-- Session settings change how definitions are printed.
 SET quote_all_identifiers = off
 SET TimeZone = 'UTC'
 SET DateStyle = 'ISO, MDY'
@@ -148,7 +148,7 @@ AS $_fingerprint$
         SELECT d.part, md5(d.definition)
         FROM defined AS d
         UNION ALL
-        -- Where a definition does not say which setting it reads, it may be any.
+        -- If a definition does not name the setting that it reads, it may read any.
         SELECT 'setting ' || s.name, s.value
         FROM etl.setting AS s
         WHERE EXISTS (
@@ -188,8 +188,7 @@ $_fingerprint_changes$;
 COMMENT ON FUNCTION etl._fingerprint_changes(jsonb, jsonb) IS 'What differs between two fingerprints, in sentences.';
 
 /*
-Which objects the next run loads completely, and why: those that were never loaded or are asked for, and those whose rows depend on something
-that has changed since.
+Objects that the next run loads completely, and why: never loaded, requested, or a definition that their rows depend on has changed.
 Returns:    object, kind, reasons; in the order in which they are loaded.
 */
 CREATE OR REPLACE FUNCTION etl.plan()
@@ -215,15 +214,15 @@ AS $plan$
         OR cardinality(c.changes) > 0
     ORDER BY t.position
 $plan$;
-COMMENT ON FUNCTION etl.plan() IS 'Which objects the next run loads completely, and why.';
+COMMENT ON FUNCTION etl.plan() IS 'Objects that the next run loads completely, and why.';
 
 CREATE OR REPLACE VIEW etl.planned_refresh AS
 SELECT p.object, p.kind, p.reasons
 FROM etl.plan() AS p;
-COMMENT ON VIEW etl.planned_refresh IS 'Which objects the next run loads completely, and why (etl.plan).';
+COMMENT ON VIEW etl.planned_refresh IS 'Objects that the next run loads completely, and why (etl.plan).';
 COMMENT ON COLUMN etl.planned_refresh.object IS 'Dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.planned_refresh.kind IS 'dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.reasons IS 'What has changed since it was last loaded completely, or why else.';
+COMMENT ON COLUMN etl.planned_refresh.reasons IS 'Changes since its last full load, or another reason.';
 
 CREATE OR REPLACE FUNCTION etl._definition_signature()
 RETURNS text
@@ -231,7 +230,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_definition_signature$
-    -- Each row that a definition is written in, by the transaction that wrote it: cheap to read, and no change escapes it.
+    -- The xmin of each catalog row that holds a definition: cheap to read, and no change escapes it.
     SELECT md5(concat_ws(
         ',',
         (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
@@ -249,10 +248,10 @@ $_definition_signature$;
 COMMENT ON FUNCTION etl._definition_signature() IS 'Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.';
 
 /*
-Asks that objects be loaded completely whose rows depend on something that has changed since they last were. Aggregates of a fact that is loaded
-completely take its differences, as always.
-Returns:    the objects and what has changed; NULL where nothing has, or where somebody holds a table that a view reads, whose definition cannot
-            be told then: the next run tells.
+Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
+in any load.
+Returns:    the objects and their changes; NULL if there are none, or if another session locks a table that a view reads: then the next run
+            checks again.
 Writes:     etl.load_state, etl.run_control.
 */
 CREATE OR REPLACE FUNCTION etl._request_changed()
@@ -288,4 +287,4 @@ EXCEPTION
         RETURN NULL;
 END
 $_request_changed$;
-COMMENT ON FUNCTION etl._request_changed() IS 'Asks that objects be loaded completely whose rows depend on something that has changed; returns them with what has.';
+COMMENT ON FUNCTION etl._request_changed() IS 'Requests a full refresh of the objects whose definitions have changed; returns them with the changes.';

@@ -23,8 +23,8 @@ $_check_names$;
 COMMENT ON FUNCTION etl._check_names(text[], text[]) IS 'Raises ET002 when a name is neither a task nor an object.';
 
 /*
-Asks for the rebuilding of objects: a source table is extracted anew and compared with its mirror, a dimension or fact goes
-over all its keys. Surrogate keys stay. What was asked for stays asked for until a load has succeeded.
+Requests a full refresh: a source table is extracted completely and compared with its mirror, a dimension or fact loads all its keys. Surrogate keys
+stay. The request stays until a load has succeeded.
 Parameters: p_objects, names of source tables, dimensions, facts, aggregates, or 'all'.
 Writes:     etl.watermark, etl.load_state.
 */
@@ -45,7 +45,7 @@ BEGIN
     ));
 END
 $_request_refresh$;
-COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Asks for the rebuilding of objects by the next load.';
+COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Requests a full refresh of objects by the next run.';
 
 CREATE OR REPLACE FUNCTION etl._fed_by(p_object name)
 RETURNS name[]
@@ -61,11 +61,11 @@ AS $_fed_by$
     ) AS f (aggregate, feeder)
     WHERE f.feeder = p_object
 $_fed_by$;
-COMMENT ON FUNCTION etl._fed_by(name) IS 'Aggregates that a fact, or a finer aggregate, feeds; NULL where there is none.';
+COMMENT ON FUNCTION etl._fed_by(name) IS 'Aggregates that a fact or a finer aggregate feeds; NULL if there are none.';
 
 /*
-Asks that objects be built anew by their next load, and with them the aggregates that they feed: an aggregate knows only
-differences, and of what is made right without having been right it would never hear.
+Requests a full refresh of objects, and of the aggregates that they feed: an aggregate receives only differences, and a refresh that corrects wrong rows
+gives none for them.
 Parameters: p_objects, dimensions, facts, aggregates.
 Writes:     etl.load_state.
 */
@@ -86,4 +86,4 @@ AS $_request_reload$
     WHERE l.object = o.object
         AND NOT l.needs_reload
 $_request_reload$;
-COMMENT ON FUNCTION etl._request_reload(name[]) IS 'Asks that objects, and the aggregates that they feed, be built anew by their next load.';
+COMMENT ON FUNCTION etl._request_reload(name[]) IS 'Requests a full refresh of objects and of the aggregates that they feed.';

@@ -1,4 +1,4 @@
--- What a declaration derives from the relations that it names: keys from constraints, and target tables from views.
+-- What a declaration derives: keys from constraints, target tables from views.
 
 CREATE OR REPLACE FUNCTION etl._primary_key(p_table regclass)
 RETURNS name[]
@@ -90,8 +90,7 @@ $_create_dimension_table$;
 COMMENT ON FUNCTION etl._create_dimension_table(name, name[], regclass) IS 'Creates the table of a dimension in the shape of its view, with the member -1.';
 
 /*
-Creates the table of a fact in the shape of its view: business key, a key for each dimension, and all other columns but those that only serve
-to look a member up.
+Creates the table of a fact in the shape of its view: business key, one key per dimension, and all other columns except lookup columns.
 Parameters: p_name, the fact; p_key, its business key; p_view, its transformation view; p_dimensions, its keys.
 Writes:     dwh.<name>.
 */
@@ -119,7 +118,7 @@ BEGIN
             (SELECT string_agg(format(E'%I %s,\n', c.name, etl._held_type(p_view, c.name)), '' ORDER BY c.position) FROM unnest(v_plain) WITH ORDINALITY AS c (name, position))
         ))
     );
-    -- The facts of a version that is split later are found without a scan.
+    -- A retroactive change splits a version; this index finds its facts without a sequential scan.
     IF v_event IS NOT NULL THEN
         EXECUTE format('CREATE INDEX %I ON dwh.%I USING brin (%I)', p_name || '_event', p_name, v_event);
     END IF;

@@ -1,8 +1,8 @@
--- Rows in quarantine that somebody has accepted: they cannot be loaded, and a run that tries them in vain is complete all the same.
+-- Accepted rows in quarantine: a run that cannot load them succeeds nevertheless.
 
 /*
-Accepts rows in quarantine as rows that cannot be loaded. An acceptance holds for the row's key and the reason that it has now: when the row is
-tried again and fails for another one, it is no longer accepted.
+Accepts rows in quarantine as rows that cannot be loaded. An acceptance holds for the key and the current reason of a row: if the row later fails for
+another reason, it is no longer accepted.
 Parameters: p_object, source table, dimension or fact; p_row_key, key of the row, as etl.quarantine has it (all rows of the object by default);
             p_is_accepted, false to take the acceptance back.
 Returns:    number of rows whose acceptance has changed.

@@ -1,13 +1,13 @@
--- fact -> aggregate: sums maintained by difference. When a fact's rows change, what they contributed before is subtracted and what they
--- contribute now is added, in the transaction that changes them; the aggregate's own task then applies the differences. So the cost
--- follows the change, not the size of a month, and a failed aggregate keeps its differences for the next run.
+-- fact -> aggregate: incrementally maintained sums. The transaction that changes fact rows subtracts their former contributions and adds the new ones in a
+-- table of differences. The aggregate's own task applies them. The cost follows the change, not the size of a month, and a failed
+-- aggregate keeps its differences for the next run.
 --
--- Why the contributions may read several facts: each load subtracts and adds for the keys that it changes, with the other facts as they
--- are. One load after the other, the differences telescope to the present state. The row lock of etl._lock_aggregates makes sure that it is
--- one after the other. What never changes under a fact row (type 0 and 2 attributes of its version) may be part of the group.
+-- A contribution view may read several facts: each load subtracts and adds for the keys that it changes and reads the other facts as they are. One load
+-- after another, the differences telescope to the current state. The row lock of etl._lock_aggregates serializes the loads. Attributes that never
+-- change under a fact row (type 0 and 2 attributes of its version) may be part of the group.
 --
--- A coarser aggregate is fed by a finer one, not by the facts: what the finer one applies, it hands on. A column of its key may be computed
--- from the finer one's by an expression, as quarters are from months.
+-- A roll-up receives the differences of a finer aggregate, not those of facts. An expression may compute a column of its key from the key of the finer
+-- aggregate, for example quarters from months.
 
 /*
 All groups that an aggregate should hold.
@@ -39,7 +39,7 @@ $_expected_aggregate_sql$;
 COMMENT ON FUNCTION etl._expected_aggregate_sql(name) IS 'A SELECT of all groups that an aggregate should hold.';
 
 /*
-Makes compiled.load_<aggregate>: applies the differences that facts or the finer aggregate have noted, or those to what it should hold.
+Compiles compiled.load_<aggregate>, which applies the differences that were noted, or the differences to the rows that the aggregate should hold.
 Parameters: p_aggregate, the aggregate.
 Returns:    names of the routines.
 Writes:     schema compiled.
@@ -78,14 +78,14 @@ BEGIN
             'load_' || p_aggregate,
             'p_run_id bigint, p_is_full boolean',
             'etl.load_result',
-            format('Applies to %s the differences that were noted, or those to what it should hold.', p_aggregate),
+            format('Applies the noted differences to %s, or the differences to the rows that it should hold.', p_aggregate),
             etl._render(
                 $template$DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_emptied bigint;
 BEGIN
     IF p_is_full THEN
-        -- What was noted is part of what is summed up.
+        -- The sums below contain the differences noted so far.
         PERFORM etl._clear_table({{difference_name}});
         INSERT INTO {{difference}} ({{group}}, {{measures}})
         SELECT {{group}}, {{missing}}
@@ -132,7 +132,7 @@ END$template$,
     ];
 END
 $_compile_aggregate$;
-COMMENT ON FUNCTION etl._compile_aggregate(name) IS 'Makes the routine of an aggregate in schema compiled; returns its name.';
+COMMENT ON FUNCTION etl._compile_aggregate(name) IS 'Compiles the routine of an aggregate; returns its name.';
 
 CREATE OR REPLACE FUNCTION etl._hand_on_sql(p_aggregate name)
 RETURNS text
@@ -141,7 +141,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_hand_on_sql$
     SELECT CASE WHEN count(*) = 0 THEN '' ELSE etl._render(
-        E'IF NOT p_is_full THEN\n    -- Coarser aggregates are refreshed themselves when this one is.\n    {{statements}}\nEND IF;',
+        E'IF NOT p_is_full THEN\n    -- A full refresh of this aggregate also refreshes its roll-ups.\n    {{statements}}\nEND IF;',
         jsonb_build_object('statements', string_agg(
             etl._render(
                 $template$INSERT INTO {{difference}} ({{group}}, {{measures}})
@@ -166,11 +166,11 @@ HAVING {{is_not_zero}};$template$,
     FROM etl.aggregate AS a
     WHERE a.finer_aggregate = p_aggregate
 $_hand_on_sql$;
-COMMENT ON FUNCTION etl._hand_on_sql(name) IS 'The statements by which an aggregate hands its differences on to coarser ones.';
+COMMENT ON FUNCTION etl._hand_on_sql(name) IS 'The statements that pass the differences of an aggregate on to its roll-ups.';
 
 /*
-Loads an aggregate: applies what its facts, or the finer aggregate, have added and subtracted since its last load, or, when a full refresh
-was requested, what it differs in from what it should hold.
+Loads an aggregate: applies the differences that its facts or the finer aggregate have noted since the last load. If a full refresh was requested, applies
+the differences between its rows and the rows that it should hold.
 Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
 Returns:    rows read (differences), inserted, updated, deleted (groups).
 Writes:     the aggregate's table, work.<aggregate>_difference, those of coarser aggregates, etl.load_state.
@@ -191,7 +191,7 @@ BEGIN
     INTO STRICT r_aggregate
     FROM etl.aggregate AS a
     WHERE a.aggregate = p_aggregate;
-    -- A finer aggregate is locked before the coarser ones, everywhere.
+    -- Lock order: a finer aggregate before its roll-ups.
     PERFORM
     FROM etl.load_state AS l
     WHERE l.object = ANY (etl._fed_by(p_aggregate))
@@ -209,4 +209,4 @@ BEGIN
     RETURN r_result;
 END
 $_load_aggregate$;
-COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Applies what has been added to an aggregate and subtracted from it, or what it differs in from what it should hold.';
+COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Loads an aggregate by differences, or completely.';

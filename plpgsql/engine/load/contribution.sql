@@ -1,10 +1,10 @@
--- What the planned rows of a fact contribute to aggregates, before and after they are written.
+-- Contributions of planned fact rows to aggregates, before and after the rows are written.
 
 /*
-Locks the aggregates of a fact until the end of the transaction, so that neither loads of facts that share one overlap, nor a load
-of the aggregate itself that would not see what is changed meanwhile.
+Locks the aggregates of a fact until the end of the transaction. This serializes loads of facts that share an aggregate, and the load of the aggregate
+itself.
 Parameters: p_fact, the fact.
-Returns:    names of the aggregates that are maintained by difference: not those that will be refreshed anyway.
+Returns:    names of the aggregates that take differences. Aggregates that wait for a full refresh are left out.
 Locks:      their rows of etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._lock_aggregates(p_fact name)
@@ -25,7 +25,7 @@ $_lock_aggregates$;
 COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks the aggregates of a fact, and returns those that are maintained by difference.';
 
 /*
-A sum that can be taken back: numeric 'NaN' and 'Infinity', once added to a group, would stay in it for ever.
+Refuses a sum that no later difference could remove: numeric NaN and Infinity stay in a group for ever.
 Parameters: p_sum, the sum; p_aggregate, p_measure, for the message.
 Returns:    the sum.
 Errors:     22003 (numeric_value_out_of_range) when it is not finite; the load of a fact isolates the row.
@@ -44,7 +44,7 @@ BEGIN
     RETURN p_sum;
 END
 $_finite$;
-COMMENT ON FUNCTION etl._finite(numeric, name, name) IS 'A sum that can be taken back: 22003 for NaN and Infinity.';
+COMMENT ON FUNCTION etl._finite(numeric, name, name) IS 'Returns a sum, or raises 22003 if it is NaN or Infinity.';
 
 /*
 Sums of an aggregate's measures over rows with the alias c.

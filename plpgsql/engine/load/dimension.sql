@@ -1,8 +1,9 @@
--- mirror -> dimension: slowly changing dimensions of type 0, 1 and 2, attribute by attribute, for the pending keys alone. An initial load, a
--- full refresh and a repair are the same with other pending keys.
+-- mirror -> dimension: slowly changing dimensions with attributes of type 0, 1 and 2. Every load processes the pending keys. An initial load, a full refresh
+-- and a repair differ only in which keys are pending.
 
 /*
-The statements that queue the facts of a version that ends earlier than it did, one for each key column that refers to the dimension.
+The statements that queue facts after a retroactive change: facts of a version that now ends earlier. One statement per key column that references the
+dimension.
 Parameters: p_dimension, the dimension; p_values, of its templates.
 Returns:    SQL text; refers to v_cut_at, v_rows, r_result and p_run_id.
 */
@@ -54,11 +55,11 @@ r_result.rows_queued := r_result.rows_queued + v_rows;$template$,
     WHERE k.dimension = p_dimension
         AND k.as_of_column IS NOT NULL
 $_requeue_sql$;
-COMMENT ON FUNCTION etl._requeue_sql(name, jsonb) IS 'The statements that queue the facts of a version that ends earlier than it did.';
+COMMENT ON FUNCTION etl._requeue_sql(name, jsonb) IS 'The statements that queue the facts of versions that now end earlier.';
 
 /*
-Makes the routines of a dimension: compiled.plan_<dimension> writes to work.<dimension>_decision which versions its pending members should
-have; compiled.load_<dimension> plans, and applies what differs.
+Compiles the routines of a dimension. compiled.plan_<dimension> writes the versions that pending members should have to work.<dimension>_decision;
+compiled.load_<dimension> plans and applies the differences.
 Parameters: p_dimension, the dimension.
 Returns:    names of the routines.
 Writes:     schema compiled.
@@ -114,7 +115,7 @@ END$template$,
             etl._render(
                 $template$DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
-    v_cut_at timestamptz;  -- from here on, a version ends earlier than it did
+    v_cut_at timestamptz;  -- earliest new end of a version that is cut short
     v_rows bigint;
 BEGIN
     PERFORM compiled.{{plan}}(p_run_id, l.now, l.batch_at)
@@ -127,7 +128,7 @@ BEGIN
     WHERE w.planned_operation = 'update'
         AND w.valid_to < d.valid_to;
     IF v_cut_at IS NOT NULL THEN
-        -- Facts behind the new end belong to a later version.
+        -- Facts after the new end belong to a later version.
         {{requeue}}
     END IF;
 
@@ -150,7 +151,7 @@ BEGIN
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     r_result.rows_inserted := v_rows;
 
-    -- Facts that waited for these members are looked up again by their next load.
+    -- The next load of a fact looks up the rows that waited for these members.
     UPDATE etl.reprocessing_queue AS q
     SET is_ready = true
     FROM (
@@ -176,10 +177,10 @@ END$template$,
     ];
 END
 $_compile_dimension$;
-COMMENT ON FUNCTION etl._compile_dimension(name) IS 'Makes the routines of a dimension in schema compiled; returns their names.';
+COMMENT ON FUNCTION etl._compile_dimension(name) IS 'Compiles the routines of a dimension; returns their names.';
 
 /*
-Loads a dimension: its pending members, or all of them when a full refresh was requested.
+Loads a dimension: its pending members, or all members if a full refresh was requested.
 Parameters: p_dimension, the dimension; p_run_id, the writing run.
 Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed), quarantined.
 Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.quarantine,
@@ -220,4 +221,4 @@ BEGIN
     RETURN r_result;
 END
 $_load_dimension$;
-COMMENT ON FUNCTION etl._load_dimension(name, bigint) IS 'Loads the pending members of a dimension, or all of them when a full refresh was requested.';
+COMMENT ON FUNCTION etl._load_dimension(name, bigint) IS 'Loads the pending members of a dimension, or all if a full refresh was requested.';

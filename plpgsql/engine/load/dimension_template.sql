@@ -1,21 +1,20 @@
 -- Templates of a dimension: which versions its members have.
 --
--- For each pending key the timeline is made of what is known:
+-- The timeline of a pending key is made of:
 --   * the versions that the dimension holds,
---   * the member as the transformation view gives it now, from its effective_at on (absent from then on when it is deleted or no longer
---     given),
---   * the source's log of some attributes, where a history view reads one; it alone decides on those attributes.
+--   * the row of the transformation view, valid from its effective_at (if it is deleted or missing, the member is absent from then on),
+--   * the change log of some attributes, if there is a history view; the log alone decides those attributes.
 -- Without a log, the source row supersedes all stored versions: the current version is extended or closed, and a new version may follow.
--- With one, all points of change are lined up, values are carried forward, identical neighbours become one version, and valid_to is the
--- next version's valid_from. So several changes of a key in one batch, late changes, and a deleted member that comes back end in the
--- timeline that they would have made one by one. A version once written keeps its surrogate key for ever.
--- Validity is half-open, [valid_from, valid_to). The first version reaches back to -infinity, for facts older than the source's memory of
--- the member. A date after the load counts as the time of the load: otherwise it would hold later changes back.
+-- With one, all points of change are sorted, values are carried forward, identical neighbours become one version, and valid_to is the valid_from
+-- of the next version. Several changes in one batch, retroactive changes, and a deleted member that returns give the same timeline as if each had
+-- been loaded alone. A version keeps its surrogate key for ever.
+-- Validity is half-open, [valid_from, valid_to). The first version starts at -infinity, for facts older than the first change that the source
+-- knows. A date after the load counts as the time of the load: otherwise it would hide later changes.
 --
--- Columns whose names start with an underscore are the engine's; the catalog check refuses such names in a business.
+-- Columns whose names start with an underscore belong to the engine. The contract refuses such names in a business.
 
 /*
-What the templates of a dimension differ in.
+Values of the templates of a dimension.
 Parameters: p_dimension, the dimension.
 Returns:    values for etl._render.
 */
@@ -58,7 +57,7 @@ AS $_dimension_values$
     ) AS a
     WHERE d.dimension = p_dimension
 $_dimension_values$;
-COMMENT ON FUNCTION etl._dimension_values(name) IS 'What the templates of a dimension differ in: values for etl._render.';
+COMMENT ON FUNCTION etl._dimension_values(name) IS 'Values of the templates of a dimension, for etl._render.';
 
 /*
 Timelines of members without a log, as common table expressions that end in "timeline".
@@ -127,7 +126,7 @@ numbered AS (
     FROM marked AS m
 ),
 matched AS (
-    -- Two versions that were written never become one: facts may refer to either.
+    -- Two stored versions never become one: facts may reference either.
     SELECT r.*, greatest(count(r._version) OVER (PARTITION BY {{r.key}}, r._island ORDER BY r._at), 1) AS _known_number
     FROM numbered AS r
 ),
@@ -167,10 +166,10 @@ $_joined_states_sql$;
 COMMENT ON FUNCTION etl._joined_states_sql(jsonb) IS 'Versions from states that follow one another: equal neighbours become one.';
 
 /*
-Timelines of members with a log, as common table expressions that end in "timeline". A point of the log takes the other attributes from the
-state before it, and every point takes the logged attributes from the log; what lies before the first word of either takes that first word.
-A member that was deleted and came back has several lives, and the log of one says nothing of another: a source that deletes a member
-forgets its log, the dimension does not.
+Timelines of members with a change log, as common table expressions that end in "timeline". A log entry takes the attributes that are not logged from
+the state before it. Logged attributes always come from the log. Points before the first state or log entry take that first one. A member that was
+deleted and returned has several lives. The log of one life does not apply to another: a source that deletes a member forgets its log, the
+dimension does not.
 Parameters: p_values, of the dimension; p_dimension, the dimension; p_keys, relation with the keys.
 Returns:    SQL text; reads known and member.
 */
@@ -189,7 +188,7 @@ AS $_timeline_sql$
     CROSS JOIN LATERAL (SELECT * FROM {{history_view}} AS r WHERE {{r.key = k.key}} OFFSET 0) AS h
 ),
 states AS MATERIALIZED (
-    -- At one point in time the source's word comes before the version that starts then, and that before the end of another.
+    -- At one point in time the source row precedes a version that starts then, which precedes the end of another version.
     SELECT DISTINCT ON ({{e.key}}, e._at) e.*
     FROM (
         SELECT {{n.key}}, n.valid_from AS _at, 1 AS _precedence, n.{{surrogate_key}} AS _version, false AS _is_absent{{, n.tracked}}
@@ -298,7 +297,7 @@ $_load_arguments$;
 COMMENT ON FUNCTION etl._load_arguments(name) IS 'The arguments of a compiled routine of a dimension, by its name.';
 
 /*
-The versions that members should have, beside those that they have.
+The versions that members should have, compared with those that they have.
 Parameters: p_dimension, the dimension; p_keys, relation or common table expression with the business keys of the members, each once;
             p_arguments, expressions for the run, the point in time of the load (now), and that of the latest batch by the source's clock
             (batch_at), as etl._load_arguments returns them.
@@ -316,7 +315,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_expected_dimension_sql$
     SELECT etl._render(
         $template$WITH source_state AS MATERIALIZED (
-    -- The members as the transformation gives them now. If it gives one twice, nothing tells which row is right.
+    -- The rows of the transformation view. If it returns a key twice, neither row is known to be right.
     SELECT
         {{k.key}}{{state_values}},
         {{effective_at}} AS _effective_at,
@@ -339,7 +338,7 @@ latest AS MATERIALIZED (
     ORDER BY {{n.key}}, n.valid_from DESC
 ),
 member AS MATERIALIZED (
-    -- What the source says of each member, and since when: not after this load, but after all that the dimension holds.
+    -- The state of each member in the source, dated between its latest version and this load.
     SELECT
         {{k.key}},
         coalesce(v._is_there, false) AS _is_there,

@@ -1,10 +1,10 @@
--- mirror -> fact: rows inserted or updated only where they differ, unresolved keys queued. The pending keys drive everything: changed source
--- rows put them there when the mirror is merged, late members when their dimension is loaded. An initial load and a full refresh plan
--- from the whole view instead of from pending keys; what follows the plan is the same.
+-- mirror -> fact: rows that differ are inserted or updated, rows with unresolved keys are queued. Pending keys drive each load: the merge of a mirror adds the
+-- keys of changed source rows, the load of a dimension those that waited for its members. An initial load and a full refresh plan from the
+-- whole view instead of from pending keys; what follows the plan is the same.
 
 /*
-Makes the routines of a fact: compiled.plan_<fact> writes to work.<fact>_decision what is to happen to each row, of its pending keys or of
-all; compiled.contribute_<fact> notes what the planned rows contribute to aggregates; compiled.load_<fact> plans and applies.
+Compiles the routines of a fact. compiled.plan_<fact> writes the planned change of each row, of pending keys or of all keys, to work.<fact>_decision;
+compiled.contribute_<fact> notes the contributions of planned rows to aggregates; compiled.load_<fact> plans and applies.
 Parameters: p_fact, the fact.
 Returns:    names of the routines.
 Writes:     schema compiled.
@@ -37,7 +37,7 @@ BEGIN
             'load_' || p_fact,
             'p_run_id bigint, p_is_full boolean DEFAULT false',
             'etl.load_result',
-            format('Loads the pending rows of %s, or all: plans what is to happen to each and applies it.', p_fact),
+            format('Loads the pending rows of %s, or all rows: plans the change of each row and applies it.', p_fact),
             etl._render(
                 $template$DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
@@ -63,7 +63,7 @@ BEGIN
     r_result.rows_updated := v_rows - r_result.rows_deleted;
 
     INSERT INTO {{table}} ({{key}}{{, columns}}, run_id)
-    -- In the order of the key: new entries of the index lie side by side, and so do rows of one time.
+    -- Sorted by key: new index entries, and rows of the same time, are then adjacent.
     SELECT {{w.key}}{{, w.columns}}, w.run_id
     FROM {{decision}} AS w
     WHERE w.planned_operation = 'insert'
@@ -73,7 +73,7 @@ BEGIN
 
     PERFORM compiled.{{contribute}}(1, v_aggregates);
 
-    -- Rows that need not wait any more, and rows that have to.
+    -- Rows whose keys are resolved leave the queue, the others enter it.
     DELETE FROM etl.reprocessing_queue AS q
     USING (
         SELECT e.fact_key, e.key_column
@@ -113,12 +113,12 @@ END$template$,
     ];
 END
 $_compile_fact$;
-COMMENT ON FUNCTION etl._compile_fact(name) IS 'Makes the routines of a fact in schema compiled; returns their names.';
+COMMENT ON FUNCTION etl._compile_fact(name) IS 'Compiles the routines of a fact; returns their names.';
 
 /*
-Makes compiled.plan_<fact>. Both of its statements come from one template: they differ in where the rows come from. Those of pending keys are
-looked up key by key: OFFSET 0 keeps the view whole, so that the key enters it as a parameter and goes below GROUP BY and UNION ALL, which
-no join condition does. Those of an initial load and a full refresh are compared with the fact in one pass.
+Compiles compiled.plan_<fact>. Both of its statements come from one template and differ in their FROM clause. Rows of pending keys are looked up key by key:
+OFFSET 0 keeps the planner from merging the view into the query, so the key reaches the view as a parameter, below GROUP BY and UNION ALL. A join
+condition would not. An initial load and a full refresh compare all rows with the fact in one pass.
 Parameters: p_fact, the fact; p_values, of its templates.
 Returns:    name of the routine.
 Writes:     schema compiled.
@@ -167,7 +167,7 @@ BEGIN
         'plan_' || p_fact,
         'p_run_id bigint, p_is_full boolean',
         'bigint',
-        format('Plans what is to happen to the pending rows of %s, or to all; returns their number.', p_fact),
+        format('Plans the changes of the pending rows of %s, or of all rows; returns their number.', p_fact),
         etl._render(
             $template$DECLARE
     v_planned bigint;
@@ -243,15 +243,15 @@ WHERE f.run_id IS NOT NULL
                 )))
             )
         ),
-        -- What is looked up as of a point in time is hardly ever looked up twice.
+        -- As-of lookups rarely repeat, so Memoize only costs.
         ARRAY['search_path = ' || etl._fact_path(p_fact), 'enable_memoize = off']
     );
 END
 $_compile_fact_plan$;
-COMMENT ON FUNCTION etl._compile_fact_plan(name, jsonb) IS 'Makes the routine that plans the rows of a fact; returns its name.';
+COMMENT ON FUNCTION etl._compile_fact_plan(name, jsonb) IS 'Compiles the routine that plans the rows of a fact; returns its name.';
 
 /*
-The row that a fact should hold: as the view gives it (w), or, when the view no longer gives it, as the fact holds it (f) but deleted.
+The row that a fact should hold: the row of the view (w), or, if the view no longer returns it, the stored row (f) marked as deleted.
 Parameters: p_fact, the fact; p_values, of its templates; p_key_format, of each key column.
 Returns:    columns of a SELECT.
 */
@@ -293,7 +293,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_touched_sql$
-    -- Most rows that change do so in nothing that an aggregate reads.
+    -- Most changes do not touch columns that an aggregate reads.
     SELECT CASE WHEN count(*) = 0 THEN 'NULL' ELSE format(
         E'CASE\n    WHEN f.run_id IS NOT NULL\n        THEN array_remove(ARRAY[%s]::name[], NULL)\nEND',
         string_agg(
@@ -307,11 +307,10 @@ AS $_touched_sql$
     FROM etl.aggregate_fact AS l
     WHERE l.fact = p_fact
 $_touched_sql$;
-COMMENT ON FUNCTION etl._touched_sql(name, jsonb) IS 'Aggregates to which a planned row contributes otherwise than before, as an expression; NULL for all.';
+COMMENT ON FUNCTION etl._touched_sql(name, jsonb) IS 'Expression for the aggregates whose contribution a planned row changes; NULL for all.';
 
 /*
-The statement that takes rows out of the plan for which there can be no member: of a dimension that nothing loads, such as the calendar, no
-member will ever arrive.
+The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.
 Parameters: p_fact, the fact; p_values, of its templates.
 Returns:    SQL text; refers to p_run_id and r_result.
 */
@@ -345,10 +344,10 @@ CROSS JOIN LATERAL (
     FROM etl._fact_roles(p_fact) AS r
     WHERE NOT r.is_loaded
 $_refusal_sql$;
-COMMENT ON FUNCTION etl._refusal_sql(name, jsonb) IS 'The statement that takes rows out of the plan of a fact for which there can be no member.';
+COMMENT ON FUNCTION etl._refusal_sql(name, jsonb) IS 'The statement that quarantines planned rows for which no member can arrive.';
 
 /*
-Loads a fact: its pending keys and the queue entries that are ready; all rows when a full refresh was requested.
+Loads a fact: its pending keys and the ready queue entries, or all rows if a full refresh was requested.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    rows read (planned rows), inserted, updated, deleted (marked), queued, quarantined.
 Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue,
@@ -377,7 +376,7 @@ BEGIN
             r_full := etl._load_whole_fact(r_fact, p_run_id);
         EXCEPTION
             WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
-                -- Some row is bad. Key by key, isolation finds out which.
+                -- A row is bad. Isolation finds it key by key.
                 r_full := (0, 0, 0, 0, 0, 0);
                 PERFORM etl._enqueue_all(p_fact, r_fact.business_key, r_fact.fact_table, r_fact.transform_view);
         END;
@@ -399,19 +398,19 @@ BEGIN
     )::etl.load_result;
 END
 $_load_fact$;
-COMMENT ON FUNCTION etl._load_fact(name, bigint) IS 'Loads the pending rows of a fact, or all rows when a full refresh was requested.';
+COMMENT ON FUNCTION etl._load_fact(name, bigint) IS 'Loads the pending rows of a fact, or all rows if a full refresh was requested.';
 
 /*
-Loads all rows of a fact. Into an empty table they go without indexes, and the aggregates are then summed once instead of row by row.
+Loads all rows of a fact. An empty table is loaded without indexes, and its aggregates are then summed once instead of by differences.
 Parameters: p_fact, the fact; p_run_id, the writing run.
 Returns:    as compiled.load_<fact>.
-Writes:     as compiled.load_<fact>, and work.<fact>_key, which what is pending by then is among; for an empty fact etl.load_state.
+Writes:     as compiled.load_<fact>; also work.<fact>_key (cleared: its keys are among all rows), and for an empty fact etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._load_whole_fact(p_fact etl.fact, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- All rows are wanted: where an estimate says otherwise, a loop over millions of lookups would take minutes.
+-- All rows are read. After a wrong estimate, a nested loop over millions of lookups would take minutes.
 SET enable_nestloop = off
 AS $_load_whole_fact$
 DECLARE
@@ -428,7 +427,7 @@ BEGIN
     EXECUTE format('SELECT * FROM compiled.%I($1, true)', 'load_' || p_fact.fact) INTO r_result USING p_run_id;
     IF v_is_empty THEN
         PERFORM etl._finish_bulk(p_fact.fact_table, v_rebuild);
-        -- The plan is the fact: nobody needs to read it again.
+        -- The plan repeats the whole fact and is not needed again.
         PERFORM etl._clear_table(format('work.%I', p_fact.fact || '_decision')::regclass);
     END IF;
     r_result.rows_read := r_result.rows_inserted + r_result.rows_updated + r_result.rows_deleted;

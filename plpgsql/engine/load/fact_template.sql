@@ -1,14 +1,14 @@
 -- Templates of a fact: the rows that it should hold, with their surrogate keys resolved.
 --
--- A key is unknown (-1) when its member is not there, or when the member has changes that its dimension failed to load: the version that is
--- there may be the wrong one. Either way the row is queued, and the load of the member makes the entry ready. Of a dimension that
--- nothing loads (the calendar) no member can arrive: such a row goes to quarantine.
+-- A key is unresolved (-1) if its member is missing, or if its dimension failed to load changes of the member: the stored version may then be the
+-- wrong one. Either way the row is queued, and the load of the member makes the entry ready. In a dimension that nothing loads (the
+-- calendar) no member can arrive later: such a row goes to quarantine.
 --
--- A version is looked up by a plain join on the business key with a condition on the validity: an index scan for few keys, a hash join for
--- many, as the planner sees fit.
+-- A plain join on the business key, with a condition on the validity, looks up the version. The planner chooses an index scan for few keys and a hash
+-- join for many.
 
 /*
-Keys of a fact, in the order in which they are looked up: those that another one leads to come last.
+Keys of a fact, in lookup order: keys that are looked up through another key come last.
 Parameters: p_fact, the fact.
 Returns:    a row for each key column: number names its join (d1, d2 …); source is the alias of the row that has its lookup
             columns, kept_columns are their names in a resolved row (_lookup_<number>_<position>).
@@ -47,7 +47,7 @@ $_fact_roles$;
 COMMENT ON FUNCTION etl._fact_roles(name) IS 'Keys of a fact, in the order in which they are looked up.';
 
 /*
-What the templates of a fact differ in.
+Values of the templates of a fact.
 Parameters: p_fact, the fact.
 Returns:    values for etl._render.
 */
@@ -73,7 +73,7 @@ AS $_fact_values$
         'key_values', substr(etl._cast_list(f.business_key, 'v', f.transform_view, f.fact_table), 3),
         'plain_values', etl._cast_list(c.plain, 'v', f.transform_view, f.fact_table),
         'measure_values', (
-            -- A deleted row must leave every sum: a measure becomes 0, or NULL where the table allows it, so that averages do not count it.
+            -- A deleted row must leave every sum. Its measures become NULL if the table allows it, so that averages skip them, otherwise 0.
             SELECT coalesce(string_agg(
                 format(
                     E',\nCASE WHEN %1$s IS NULL THEN %2$s%3$s END AS %4$I',
@@ -96,7 +96,7 @@ AS $_fact_values$
     ) AS c
     WHERE f.fact = p_fact
 $_fact_values$;
-COMMENT ON FUNCTION etl._fact_values(name) IS 'What the templates of a fact differ in: values for etl._render.';
+COMMENT ON FUNCTION etl._fact_values(name) IS 'Values of the templates of a fact, for etl._render.';
 
 CREATE OR REPLACE FUNCTION etl._fact_path(p_fact name)
 RETURNS text
@@ -115,8 +115,8 @@ COMMENT ON FUNCTION etl._fact_path(name) IS 'Value of search_path under which th
 
 /*
 Rows of a fact with their surrogate keys resolved.
-Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the transformation view's rows as v; p_is_load,
-            whether a member with pending changes counts as unknown, and what the plan needs besides is returned.
+Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the rows of the transformation view as v;
+            p_is_load, whether members with pending changes count as unknown and the columns for the plan are returned.
 Returns:    a SELECT: business key, the other writable columns but run_id, is_deleted; for a load also the columns by which each key is looked up
             (kept_columns of etl._fact_roles), and _is_given, which v must have.
 */
@@ -194,7 +194,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_expected_fact_sql$
-    -- OFFSET 0 has the view compute its columns once; merged into the joins, they are computed for the hash and again for each match.
+    -- With OFFSET 0 the view computes its columns once. Merged into the joins, they would be computed for the hash and again for each match.
     SELECT etl._resolved_fact_sql(p_fact, v.of_fact, etl._render('(SELECT * FROM {{view}} OFFSET 0) AS v', v.of_fact), p_is_load => false)
     FROM etl._fact_values(p_fact) AS v (of_fact)
 $_expected_fact_sql$;

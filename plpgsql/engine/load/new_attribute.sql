@@ -1,9 +1,8 @@
--- New attributes of a dimension that is loaded already.
+-- Attributes that were added to a loaded dimension.
 
 /*
-Fills attributes that a dimension has gained since it was last loaded completely into the versions that are there: what is new is not the member,
-but what is known of it. Without this, a tracked attribute (type 2) would open a version for every member. A history view that knows the
-attribute decides on it itself.
+Fills attributes that were added since the last full load into the stored versions. Without this, a new attribute of type 2 would open a version for every
+member. Attributes of a history view are left to it.
 Parameters: p_dimension, the dimension; p_before, its fingerprint when it was last loaded completely; p_run_id, the writing run.
 Returns:    number of versions.
 Writes:     the dimension's table.
@@ -45,8 +44,8 @@ BEGIN
     RETURN v_rows;
 EXCEPTION
     WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
-        -- Some row is bad. The load, which follows, finds out which.
+        -- A row is bad. The load that follows isolates it.
         RETURN 0;
 END
 $_fill_new_attributes$;
-COMMENT ON FUNCTION etl._fill_new_attributes(name, jsonb, bigint) IS 'Fills attributes that a dimension has gained into the versions that are there.';
+COMMENT ON FUNCTION etl._fill_new_attributes(name, jsonb, bigint) IS 'Fills new attributes of a dimension into its stored versions.';

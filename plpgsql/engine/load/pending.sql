@@ -1,8 +1,8 @@
--- What the loads of dimensions and facts have in common: pending keys before, watermark after.
+-- Shared by the loads of dimensions and facts: pending keys before, watermark after.
 
 /*
-Whether a full refresh of an object is requested. Its row is locked until the transaction ends: a request that comes while the object is
-being loaded waits, and the next load serves it.
+Whether a full refresh of an object is requested. The row stays locked until the transaction ends: a request during the load waits, and the next load
+serves it.
 Parameters: p_object, dimension, fact or aggregate.
 */
 CREATE OR REPLACE FUNCTION etl._needs_reload(p_object name)
@@ -19,8 +19,8 @@ COMMENT ON FUNCTION etl._needs_reload(name) IS 'Whether a full refresh of an obj
 
 /*
 Points in time that a load needs.
-Returns:    now, the later one of this server's clock and the latest batch: no change in the mirrors is dated after it, unless wrongly;
-            batch_at, when the latest batch was read, by the source's clock (NULL before the first).
+Returns:    now, the later of this server's clock and the time of the latest batch: a change dated after it is wrong;
+            batch_at, when the latest batch was read, by the clock of the source (NULL before the first).
 */
 CREATE OR REPLACE FUNCTION etl._load_time(OUT now timestamptz, OUT batch_at timestamptz)
 LANGUAGE sql
@@ -33,8 +33,7 @@ $_load_time$;
 COMMENT ON FUNCTION etl._load_time() IS 'Point in time of a load, and of the latest batch.';
 
 /*
-Makes all keys of an object pending: those that its view gives, and those that its table has, since a row that the view no longer gives is
-gone.
+Makes all keys of an object pending: those of its view, and those of its table, because rows that the view no longer returns are deleted.
 Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
 Writes:     work.<object>_key.
 */
@@ -60,8 +59,8 @@ $_enqueue_all$;
 COMMENT ON FUNCTION etl._enqueue_all(name, name[], regclass, regclass) IS 'Makes all keys of an object pending.';
 
 /*
-Readies a load: of keys that are pending several times one is left. Writers append keys without checking for duplicates, since a unique
-index with ON CONFLICT costs more than removing them here.
+Prepares a load: removes duplicate pending keys. Writers append keys without checking for duplicates, because a unique index with ON CONFLICT costs more than
+removing them here.
 Parameters: p_object, dimension or fact; p_business_key, its columns.
 Returns:    number of pending keys.
 Writes:     work.<object>_key.
@@ -80,7 +79,7 @@ BEGIN
     IF v_all = 0 THEN
         RETURN 0;
     END IF;
-    -- The first of each stays where it is. By key as well as by ctid, which is unique on one node only.
+    -- The first of each stays. ctid alone is unique on one node only.
     EXECUTE etl._render(
         $template$DELETE FROM {{keys}} AS k
 USING (SELECT {{key}}, ctid, row_number() OVER (PARTITION BY {{key}} ORDER BY ctid) AS _number FROM {{keys}}) AS n
@@ -95,10 +94,10 @@ WHERE k.ctid = n.ctid
     RETURN v_all - v_repeated;
 END
 $_begin_load$;
-COMMENT ON FUNCTION etl._begin_load(name, name[]) IS 'Readies a load and returns the number of pending keys.';
+COMMENT ON FUNCTION etl._begin_load(name, name[]) IS 'Removes duplicate pending keys and returns the number of pending keys.';
 
 /*
-Ends a load of pending keys: none is left, and the watermark moves.
+Ends a load: clears the pending keys and moves the watermark.
 Parameters: p_object, dimension or fact.
 Writes:     work.<object>_key, etl.load_state.
 */
@@ -115,7 +114,7 @@ $_finish_load$;
 COMMENT ON FUNCTION etl._finish_load(name) IS 'Clears the pending keys of an object and moves its watermark.';
 
 /*
-Moves the watermarks of objects to the latest batch: whatever that brought to the mirrors is in the objects now.
+Moves the watermarks of objects to the latest batch.
 Parameters: p_objects, dimensions, facts, aggregates.
 Writes:     etl.load_state.
 */

@@ -1,4 +1,4 @@
--- Keys that cannot be loaded: each goes to quarantine with the row that it came from, until it is loaded or retried.
+-- Keys that cannot be loaded go to quarantine with their source row, until they are loaded or retried.
 
 /*
 Puts the only pending key of an object into quarantine.
@@ -22,7 +22,7 @@ $_quarantine_key$;
 COMMENT ON FUNCTION etl._quarantine_key(name, name[], text, text, bigint) IS 'Puts the only pending key of an object into quarantine.';
 
 /*
-The row that a row of a dimension or fact came from: of the source table with the same key, where there is one.
+The source row of a row of a dimension or fact: the row of the source table with the same key, if there is such a table.
 Parameters: p_object, dimension or fact; p_business_key, its columns; p_key, the row's key.
 Returns:    the row of stage; NULL when there is none.
 */
@@ -59,7 +59,7 @@ $_original_row$;
 COMMENT ON FUNCTION etl._original_row(name, name[], jsonb) IS 'The row of stage that a row of a dimension or fact came from.';
 
 /*
-Puts a fact into quarantine for which a dimension that nothing loads has no member, such as a date outside the calendar.
+Quarantines a fact row without a member in a dimension that nothing loads, such as a date outside the calendar.
 Parameters: p_fact, the fact; p_fact_key, its key; p_key_column, p_dimension, p_dimension_key, what has no member; p_run_id, the run.
 Writes:     etl.quarantine.
 Errors:     ET008 when the run has put more rows of the fact there than the setting quarantine_limit allows.
@@ -91,7 +91,7 @@ $_refuse_fact$;
 COMMENT ON FUNCTION etl._refuse_fact(name, jsonb, name, name, jsonb, bigint) IS 'Puts a fact into quarantine for which a dimension that nothing loads has no member (ET009).';
 
 /*
-Asks that rows in quarantine be tried again by the next run. Waits for a dimension or fact that is being loaded.
+Requests a retry of rows in quarantine by the next run. Waits for a dimension or fact that is being loaded.
 Parameters: p_object, source table, dimension or fact (all by default). Rows of a source table are extracted again by their keys; those
             without a key with their table.
 Returns:    number of rows.
@@ -136,7 +136,7 @@ BEGIN
                 AND (q.sqlstate = '23502' OR jsonb_path_exists(q.row_key, '$.* ? (@ == null)'))
             LIMIT 1;
         ELSE
-            -- A load that is at work would clear keys that it has not seen.
+            -- A running load would clear keys that it has not seen.
             PERFORM etl._needs_reload(r_object.object);
             EXECUTE format(
                 'INSERT INTO work.%1$I (%2$s) SELECT %2$s FROM etl.quarantine AS q CROSS JOIN LATERAL jsonb_populate_record(NULL::work.%1$I, q.row_key) WHERE q.object = $1',

@@ -1,8 +1,8 @@
--- The reprocessing queue: facts with unresolved keys. They are loaded again when the member is there, or on request.
+-- The reprocessing queue: facts with unresolved keys. They are loaded again when the member arrives, or on request.
 
 /*
-Makes the facts pending whose queue entries are ready. After a full refresh all that waited before it, in the queue or in quarantine: it has
-compared what the fact holds, and not what the queue says of it.
+Makes the facts with ready queue entries pending. After a full refresh, all facts that were queued or quarantined before it: the refresh has compared the
+rows of the fact, not the queue.
 Parameters: p_fact, the fact; p_business_key, its columns; p_refreshed_at, when a full refresh began, NULL for none.
 Writes:     work.<fact>_key.
 */
@@ -33,7 +33,7 @@ $_enqueue_waiting$;
 COMMENT ON FUNCTION etl._enqueue_waiting(name, name[], timestamptz) IS 'Makes the facts pending whose queue entries are ready.';
 
 /*
-Asks that queued facts be looked up again by the next run, though their members have not been loaded since.
+Requests that the next run looks up queued facts again, although their members have not been loaded since.
 Parameters: p_fact, the fact (all by default).
 Returns:    number of entries.
 Writes:     etl.reprocessing_queue.

@@ -1,7 +1,7 @@
--- What a load refuses in a row. The error is of the data's kind (class 22 or 23), so isolation finds the row, and quarantine tells why.
+-- Rows that a load refuses. The errors are of class 22 or 23, so isolation finds the row and quarantine stores the reason.
 
 /*
-Refuses a key that a transformation view gives more than once.
+Refuses a key that a transformation view returns more than once.
 Parameters: p_object, dimension or fact; p_key, its business key.
 Returns:    nothing; boolean, so that it can stand in a CASE.
 Errors:     23505.
@@ -12,7 +12,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_repeated_key$
 BEGIN
-    -- The key is no part of the message, which is logged: quarantine has it.
+    -- The message is logged and must not contain the key; quarantine stores it.
     RAISE EXCEPTION 'the transformation view of "%" returns more than one row for a key', p_object
         USING ERRCODE = 'unique_violation', DETAIL = format('Key: %s.', p_key), HINT = 'Make the business key of the view unique.';
 END
@@ -20,7 +20,7 @@ $_refuse_repeated_key$;
 COMMENT ON FUNCTION etl._refuse_repeated_key(name, jsonb) IS 'Refuses a key that a transformation view gives more than once (23505).';
 
 /*
-Refuses a change in a log that is dated after the load: it would hold before its time, and later changes would lie behind it.
+Refuses a change in a log that is dated after the load: it would become valid too early and hide later changes.
 Parameters: p_object, the dimension; p_valid_from, date of the change; p_now, point in time of the load.
 Returns:    nothing; timestamptz, so that it can stand in a CASE.
 Errors:     22008.
