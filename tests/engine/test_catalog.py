@@ -243,26 +243,6 @@ def test_tasks_come_in_the_order_of_the_graph_then_of_their_names(library: Libra
     assert order == sorted(order)
 
 
-def test_what_lies_beyond_the_last_key_is_told_by_an_index_alone(library: Library) -> None:
-    """Where there is none in the order of the key, to ask for the last one would read the whole table."""
-    library.execute("CREATE TABLE public.shelf (room integer, place integer, spot integer)")
-    condition = "SELECT etl._up_to_last('{room,place}', 'w', 'public.shelf')"
-    for index in (
-        "(place, room)",
-        "(room)",
-        "(room, place) WHERE spot > 0",
-        "USING brin (room, place)",
-    ):
-        library.execute(f"CREATE INDEX ON public.shelf {index}")
-        assert library.value(condition) == "true", index
-    library.execute("CREATE INDEX ON public.shelf (room, place, spot)")
-    library.execute("INSERT INTO public.shelf VALUES (1, 9), (2, 3)")
-    seen = library.rows(
-        f"SELECT * FROM (VALUES (1, 10), (2, 3), (2, 4), (3, 1)) AS w (room, place) WHERE {library.value(condition)}"
-    )
-    assert seen == [(1, 10), (2, 3)]
-
-
 def test_a_new_attribute_of_a_dimension_is_filled_by_a_full_refresh(library: Library) -> None:
     library.member("Ann")
     library.run()

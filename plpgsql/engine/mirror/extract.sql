@@ -105,11 +105,11 @@ $_extract$;
 COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table: its changes or what differs from its mirror into delta, or all of it into an empty mirror.';
 
 /*
-Extracts what is new of a source table into delta, in place of an earlier batch, which stays there until there are other changes.
+Extracts a source table into delta, in place of an earlier batch, which stays there until there are other changes.
 Parameters: p_source, the table; p_is_complete, whether all its rows are read; p_batch, the batch; p_watermark, the last watermark;
-            p_until, moment up to which the changes are complete.
+            p_until, point in time up to which the changes are complete.
 Returns:    rows read, quarantined.
-Writes:     delta.<table>, etl.quarantine.
+Writes:     delta.<table>, etl.quarantine, etl.reextraction.
 */
 CREATE OR REPLACE FUNCTION etl._extract_delta(
     p_source etl.source_table,
@@ -122,75 +122,26 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_extract_delta$
 DECLARE
-    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
-    r_fetched etl.load_result;
-    v_since timestamptz := p_watermark.read_at - p_source.lookback;
+    r_result etl.load_result;
+    r_requested etl.load_result;
 BEGIN
-    BEGIN
-        r_result.rows_read := etl._extract_rows(p_source, p_is_complete, p_batch, p_watermark, v_since, p_until, false);
-    EXCEPTION
-        WHEN data_exception THEN
-            r_result.rows_read := NULL;
-    END;
-    IF r_result.rows_read IS NULL THEN
-        -- Some row cannot be read: all are fetched by their keys, and those that are left are put into quarantine.
-        EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source.source_table) USING p_batch.batch_id;
-        r_result := etl._fetch_changed(p_source, p_is_complete, p_batch, p_watermark.snapshot, v_since, p_until);
-        r_result.rows_read := r_result.rows_read
-            + etl._extract_rows(p_source, p_is_complete, p_batch, p_watermark, v_since, p_until, true);
-    END IF;
     IF p_is_complete THEN
-        -- All rows were read: those that could not be and are not among them now are readable, or gone.
-        DELETE FROM etl.quarantine AS q
-        WHERE q.object = p_source.source_table
-            AND q.sqlstate LIKE '22%'
-            AND q.run_id <> p_batch.run_id;
+        EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3)', 'compare_' || p_source.source_table)
+        INTO r_result
+        -- A table that is always read as a whole counts what it reads. Nodes do not join a whole table with one that is not distributed.
+        USING p_batch, p_until, p_source.change_detection <> 'comparison' AND NOT etl._is_distributed();
+    ELSE
+        EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3, $4)', 'extract_' || p_source.source_table)
+        INTO r_result
+        USING p_batch, p_watermark, p_watermark.read_at - p_source.lookback, p_until;
     END IF;
-    r_fetched := etl._extract_again(p_source.source_table, p_batch, p_until);
-    r_result.rows_read := r_result.rows_read + r_fetched.rows_read;
-    r_result.rows_quarantined := r_result.rows_quarantined + r_fetched.rows_quarantined;
+    EXECUTE format('SELECT * FROM compiled.%I($1, $2)', 'reextract_' || p_source.source_table)
+    INTO r_requested
+    USING p_batch, p_until;
+    r_result.rows_read := r_result.rows_read + r_requested.rows_read;
+    r_result.rows_quarantined := r_result.rows_quarantined + r_requested.rows_quarantined;
     PERFORM etl._suppress_forgotten(p_source.source_table, format('delta.%I', p_source.source_table)::regclass, p_batch.batch_id);
     RETURN r_result;
 END
 $_extract_delta$;
-COMMENT ON FUNCTION etl._extract_delta(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz) IS 'Extracts what is new of a source table into delta.';
-
-/*
-Calls the compiled routine that extracts a source table.
-Parameters: as of etl._extract_delta; p_since, moment from which changes are read; p_are_rows_read, whether its rows are in delta already, so that
-            only deleted ones are missing.
-Returns:    number of rows.
-Writes:     delta.<table>.
-*/
-CREATE OR REPLACE FUNCTION etl._extract_rows(
-    p_source etl.source_table,
-    p_is_complete boolean,
-    p_batch etl.batch,
-    p_watermark etl.watermark,
-    p_since timestamptz,
-    p_until timestamptz,
-    p_are_rows_read boolean
-) RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_extract_rows$
-DECLARE
-    v_rows bigint;
-    -- A table that is always read as a whole counts what it reads. Nodes do not join a whole table with one that is not distributed.
-    v_is_compared boolean := p_source.change_detection <> 'comparison'
-        AND NOT p_are_rows_read
-        AND NOT etl._is_distributed();
-BEGIN
-    IF p_is_complete THEN
-        EXECUTE format('SELECT compiled.%I($1, $2, $3, $4)', 'compare_' || p_source.source_table)
-        INTO v_rows
-        USING p_batch, p_until, v_is_compared, p_are_rows_read;
-    ELSE
-        EXECUTE format('SELECT compiled.%I($1, $2, $3, $4, $5)', 'extract_' || p_source.source_table)
-        INTO v_rows
-        USING p_batch, p_watermark, p_since, p_until, p_are_rows_read;
-    END IF;
-    RETURN v_rows;
-END
-$_extract_rows$;
-COMMENT ON FUNCTION etl._extract_rows(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz, timestamptz, boolean) IS 'Calls the compiled routine that extracts a source table.';
+COMMENT ON FUNCTION etl._extract_delta(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz) IS 'Extracts a source table into delta: its changes, or all that differs from its mirror.';

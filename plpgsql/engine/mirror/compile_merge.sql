@@ -1,0 +1,286 @@
+-- Compiles the merge of a batch into a mirror, and of each change into pending keys.
+
+/*
+Statements that turn the changes of a source table into pending keys of what is built from it, as part of merge_<table>.
+Parameters: p_source, the table.
+Returns:    SQL text.
+*/
+CREATE OR REPLACE FUNCTION etl._pending_key_sql(p_source etl.source_table)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_pending_key_sql$
+    SELECT string_agg(
+        etl._render(
+            $sql$
+
+    -- Keys of {{object}} that this touches.
+    INSERT INTO work.{{key_table}} ({{object_key}})
+    WITH changed AS (
+        SELECT c.*
+        FROM delta.{{table}} AS c
+        WHERE c.batch_id = this.batch_id{{unwatched}}
+    )
+    SELECT {{k.object_key}}
+    FROM (
+        {{key_query}}
+    ) AS k ({{object_key}})
+    WHERE ({{k.object_key}}) IS NOT NULL
+    EXCEPT
+    SELECT {{object_key}}
+    FROM work.{{key_table}}
+    ORDER BY {{object_key}};$sql$,
+            etl._source_values(p_source) || jsonb_build_object(
+                'object', quote_ident(p.object),
+                'key_table', quote_ident(p.object || '_key'),
+                'object_key', o.business_key,
+                'key_query', p.key_query,
+                'unwatched', CASE
+                    WHEN p.watched_columns IS NULL THEN ''
+                    ELSE etl._render(
+                        -- CASE, because the planner believes that hardly any two rows agree: where half of them did, it compared each pair, and a
+                        -- batch of 5 s took 360.
+                        $sql$
+    -- Both images of a row agree in all that is watched.
+    AND NOT EXISTS (
+        SELECT
+        FROM delta.{{table}} AS b
+        JOIN delta.{{table}} AS u ON {{u.key = b.key}}
+        WHERE b.batch_id = this.batch_id
+            AND b.delta_operation = 'before'
+            AND u.batch_id = this.batch_id
+            AND u.delta_operation = 'upsert'
+            AND CASE WHEN {{u.watched <> b.watched}} THEN false ELSE true END
+            AND {{b.key = c.key}}
+    )$sql$,
+                        etl._source_values(p_source) || jsonb_build_object('watched', p.watched_columns || '{deleted_at}'::name[])
+                    )
+                END
+            )
+        ),
+        -- The object to which most tables add comes last: what others have added meanwhile is seen then.
+        '' ORDER BY (SELECT count(*) FROM etl.dependency AS n WHERE n.object = p.object), p.object
+    )
+    FROM etl.dependency AS p
+    JOIN (
+        SELECT d.dimension, d.business_key FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.business_key FROM etl.fact AS f
+    ) AS o (object, business_key) ON o.object = p.object
+    WHERE p.source_table = p_source.source_table
+$_pending_key_sql$;
+COMMENT ON FUNCTION etl._pending_key_sql(etl.source_table) IS 'Statements that turn the changes of a source table into pending keys; NULL when nothing is built from it.';
+
+/*
+Rows without a usable key, taken out of a batch as part of merge_<table>: a key column that is NULL, or a key that several rows share. The engine
+cannot know which of them is right.
+Returns:    a template.
+*/
+CREATE OR REPLACE FUNCTION etl._unusable_template()
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_unusable_template$
+    SELECT $sql$
+    IF this.are_unusable OR EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = {{name}}) THEN
+        -- A row in quarantine that the batch brings again leaves it, unless it is bad again.
+        UPDATE etl.quarantine AS q
+        SET is_retried = true
+        FROM delta.{{table}} AS d
+        WHERE d.batch_id = this.batch_id
+            AND q.object = {{name}}
+            AND q.row_key = {{d_row_key}};
+        WITH unusable AS (
+            SELECT {{d.key}}, count(*) AS row_count
+            FROM delta.{{table}} AS d
+            WHERE d.batch_id = this.batch_id
+                AND d.delta_operation = 'upsert'
+            GROUP BY {{d.key}}
+            HAVING count(*) > 1
+                OR {{d_key_is_null}}
+        ),
+        removed AS (
+            DELETE FROM delta.{{table}} AS d
+            USING unusable AS u
+            WHERE d.batch_id = this.batch_id
+                AND d.delta_operation = 'upsert'
+                AND {{same_or_null_key}}
+            RETURNING
+                {{d_key_is_null}} AS is_null,
+                u.row_count,
+                {{d_row_key}} AS row_key,
+                to_jsonb(d) - '{batch_id,delta_operation,deleted_at}'::text[] AS original_row
+        ),
+        entries AS (
+            SELECT
+                CASE WHEN r.is_null THEN r.original_row ELSE r.row_key END AS row_key,
+                r.is_null,
+                max(r.row_count) AS row_count,
+                jsonb_agg(r.original_row) AS originals
+            FROM removed AS r
+            GROUP BY 1, 2
+        )
+        SELECT count(etl._quarantine(
+            {{name}},
+            e.row_key,
+            CASE WHEN e.is_null THEN '23502' ELSE '23505' END,
+            CASE WHEN e.is_null THEN 'a column of its key is NULL' ELSE format('%s rows of the source share its key', e.row_count) END,
+            CASE WHEN e.is_null THEN e.originals -> 0 ELSE e.originals END,
+            this.run_id
+        ) IS NULL)
+        INTO this.result.rows_quarantined
+        FROM entries AS e;
+        PERFORM etl._end_retry({{name}});
+    END IF;
+$sql$
+$_unusable_template$;
+COMMENT ON FUNCTION etl._unusable_template() IS 'Takes rows without a usable key out of a batch, as a template.';
+
+/*
+Compiles merge_<table>: delta into the mirror, and each change into the keys of the dimensions and facts that it touches. Mirror, pending keys and
+watermark move in one transaction: after a failure all of it is still to do.
+
+Why keys, and why here: a change is seen as it was and as it is at this moment only. A line that moves from one order to another touches both, and
+once the mirror is overwritten the first is lost. With the keys pending in a table, a dimension that fails for ten runs loses nothing, its next
+load costs what changed, and delta need not outlive its batch. A key may be added by several tables at once: the load unites them.
+*/
+CREATE OR REPLACE FUNCTION etl._compile_merge(p_source etl.source_table)
+RETURNS name
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_compile_merge$
+    SELECT etl._create_compiled(
+        'merge_' || p_source.source_table,
+        'p_batch_id bigint, p_run_id bigint, p_rows_extracted bigint, p_is_complete boolean',
+        'etl.load_result',
+        format('Merges a batch of source.%I into its mirror, and adds the keys that it touches to what is pending.', p_source.source_table),
+        etl._render(
+            $sql$#variable_conflict use_column
+<<this>>
+DECLARE
+    batch_id bigint := p_batch_id;
+    run_id bigint := p_run_id;
+    result etl.load_result := (p_rows_extracted, 0, 0, 0, 0, 0);
+    row_count bigint;
+    are_unusable boolean;
+BEGIN
+    SELECT coalesce(sum(k.row_count), 0), coalesce(bool_or(k.upserts > 1 OR k.upserts > 0 AND k.is_null), false)
+    INTO this.row_count, this.are_unusable
+    FROM (
+        SELECT count(*) AS row_count, count(*) FILTER (WHERE d.delta_operation = 'upsert') AS upserts, {{d_key_is_null}} AS is_null
+        FROM delta.{{table}} AS d
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation <> 'before'
+        GROUP BY {{d.key}}
+    ) AS k;
+    IF this.row_count <> p_rows_extracted THEN
+        RAISE EXCEPTION 'delta.% holds % of the % rows of batch %', {{name}}, this.row_count, p_rows_extracted, p_batch_id
+            USING ERRCODE = 'ET005',
+                DETAIL = 'The table is unlogged: a crash of the server empties it.',
+                HINT = 'The watermark has not moved; the next run extracts the rows again.';
+    END IF;
+$sql$ || etl._unusable_template() || $sql$
+    IF p_is_complete OR NOT {{is_snapshot}} THEN
+        -- By its snapshot a row comes because it has changed. Of all others most have not: they are dropped, and touch nothing.
+        DELETE FROM delta.{{table}} AS d
+        USING stage.{{table}} AS m
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'upsert'
+            AND m.deleted_at IS NULL
+            AND {{m.key = d.key}}
+            AND NOT {{m.values <> d.values}};
+        GET DIAGNOSTICS this.row_count = ROW_COUNT;
+        PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
+    END IF;
+
+    -- Rows as the mirror holds them.
+    INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}}, deleted_at)
+    SELECT this.batch_id, 'before'{{, m.columns}}, m.deleted_at
+    FROM delta.{{table}} AS d
+    CROSS JOIN LATERAL (
+        SELECT r.*
+        FROM stage.{{table}} AS r
+        WHERE {{r.key = d.key}}
+        -- Keeps the subquery whole: whatever the statistics say, a key costs one look-up.
+        OFFSET 0
+    ) AS m
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation <> 'before';
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
+
+    -- Rows that are gone are marked.
+    UPDATE stage.{{table}} AS m
+    SET deleted_at = d.deleted_at,
+        batch_id = this.batch_id
+    FROM delta.{{table}} AS d
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'delete'
+        AND m.deleted_at IS NULL
+        AND {{m.key = d.key}};
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    this.result.rows_deleted := this.row_count;
+
+    -- Rows that differ. Their images tell which: the mirror is read at those alone.
+    UPDATE stage.{{table}} AS m
+    SET batch_id = this.batch_id,
+        deleted_at = NULL{{, values := d.values}}
+    FROM delta.{{table}} AS d
+    JOIN delta.{{table}} AS b ON {{b.key = d.key}}
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'upsert'
+        AND b.batch_id = this.batch_id
+        AND b.delta_operation = 'before'
+        AND (b.deleted_at IS NOT NULL OR {{b.values <> d.values}})
+        AND {{m.key = d.key}};
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    this.result.rows_updated := this.row_count;
+
+    -- Rows that are new.
+    INSERT INTO stage.{{table}} (batch_id{{, columns}})
+    SELECT this.batch_id{{, d.columns}}
+    FROM delta.{{table}} AS d
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'upsert'
+        AND NOT EXISTS (
+            SELECT
+            FROM delta.{{table}} AS b
+            WHERE b.batch_id = this.batch_id
+                AND b.delta_operation = 'before'
+                AND {{b.key = d.key}}
+        );
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    this.result.rows_inserted := this.row_count;$sql$,
+            etl._source_values(p_source)
+        ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
+        ARRAY[
+            -- Rows come in the order of their keys, more or less, and are wanted so: to sort what is nearly sorted takes half of the time of hashing.
+            'enable_hashagg = off',
+            -- Rows are updated that have just been read: their pages are in memory.
+            'random_page_cost = 0.3'
+        ]
+    )
+$_compile_merge$;
+COMMENT ON FUNCTION etl._compile_merge(etl.source_table) IS 'Compiles the routine that merges a batch of a source table into its mirror.';
+
+/*
+Compiles the routines of a source table.
+Parameters: p_source_table, the table; its mirror is there.
+Returns:    names of the routines.
+Writes:     schema compiled.
+*/
+CREATE OR REPLACE FUNCTION etl._compile_source(p_source_table name)
+RETURNS name[]
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_compile_source$
+    SELECT ARRAY[
+        etl._compile_salvage(s), etl._compile_fetch(s), etl._compile_fill(s), etl._compile_extract(s), etl._compile_compare(s),
+        etl._compile_reextract(s), etl._compile_merge(s)
+    ]
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+$_compile_source$;
+COMMENT ON FUNCTION etl._compile_source(name) IS 'Compiles the routines that extract a source table and merge it into its mirror.';
