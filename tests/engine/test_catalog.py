@@ -452,7 +452,7 @@ def test_plpgsql_check_finds_nothing(connection: psycopg.Connection[Any]) -> Non
             fatal_errors => false, other_warnings => true, extra_warnings => true,
             performance_warnings => false, security_warnings => false
         ) AS c
-        WHERE p.pronamespace::regnamespace::text IN ('etl', 'oceanrecords', 'work', 'kpi', 'source')
+        WHERE p.pronamespace::regnamespace::text IN ('etl', 'compiled', 'oceanrecords', 'work', 'kpi', 'source')
         ORDER BY 1, 2
         """
     ).fetchall()
@@ -463,5 +463,7 @@ def test_plpgsql_check_finds_nothing(connection: psycopg.Connection[Any]) -> Non
         if not MADE_AT_RUN_TIME.search(row[3])
         # Of a statement that could not be looked into, nobody knows what it uses; nor of RETURN QUERY EXECUTE.
         and not (row[2] == "warning extra" and (row[0] in partly_seen or "maybe" in row[3]))
+        # Templates declare the same variables for all tables; a table without a time of change does not read all of them.
+        and not (row[0].startswith("compiled.") and row[3].startswith("never read variable"))
     ]
     assert not problems, "\n" + "\n".join(map(str, problems))

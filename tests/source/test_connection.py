@@ -282,6 +282,15 @@ def test_a_wrong_password_leaves_the_connection_that_there_is(
     connected.assert_mirrored()
 
 
+@pytest.mark.server("embedded")
+def test_the_loads_may_use_a_connection_that_asks_for_no_password(link: Link) -> None:
+    """A password was given, and the source did not ask for it: the connection worked for the superuser alone."""
+    link.connect(p_host=link.source.server.host, p_port=link.source.server.port)
+    link.play.open()
+    link.play.run()
+    link.assert_mirrored()
+
+
 def test_a_password_that_is_not_asked_for_is_only_for_superusers(
     link: Link, tmp_path: Path
 ) -> None:

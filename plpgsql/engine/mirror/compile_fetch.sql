@@ -245,7 +245,7 @@ BEGIN
                 SELECT DISTINCT {{unpacked_key}}
                 FROM unnest(this.row_keys) AS t (row_key)
             ) AS k ({{key}})
-            WHERE ({{k.key}}) IS NOT NULL
+            WHERE num_nulls({{k.key}}) = 0
                 AND NOT EXISTS (SELECT FROM delta.{{table}} AS d WHERE d.batch_id = this.batch_id AND {{d.key = k.key}})
         ) AS g;
         CONTINUE WHEN this.row_keys IS NULL;

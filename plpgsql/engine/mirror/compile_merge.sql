@@ -26,7 +26,7 @@ AS $_pending_key_sql$
     FROM (
         {{key_query}}
     ) AS k ({{object_key}})
-    WHERE ({{k.object_key}}) IS NOT NULL
+    WHERE num_nulls({{k.object_key}}) = 0
     EXCEPT
     SELECT {{object_key}}
     FROM work.{{key_table}}

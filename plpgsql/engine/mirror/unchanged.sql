@@ -87,7 +87,9 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM etl._note_drift();
-    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added') THEN
+    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added')
+        OR EXISTS (SELECT FROM etl.source_table AS s WHERE s.read_relations <> etl._read_relations(s.source_table))
+    THEN
         RETURN false;
     END IF;
     -- One statement: what it looks at and what it notes are of one snapshot.

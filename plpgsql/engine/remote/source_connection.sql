@@ -315,15 +315,14 @@ BEGIN
         END;
     END IF;
     BEGIN
-        -- FOR PUBLIC: whoever may read a relation of the contract reads it with this login, as with the views.
-        -- Only a superuser may decide that the source asks for no password. The loads and reconciliations, which run with fewer rights, may
-        -- then use the connection as well.
+        -- FOR PUBLIC: every reader of the contract uses this login, as with the views. password_required: the loads run with the privileges of
+        -- roles that are no superusers. Such a role may not use a connection for which the source asks no password, even if one is given,
+        -- unless a superuser allows it.
         EXECUTE format(
-            'CREATE USER MAPPING FOR PUBLIC SERVER etl_source OPTIONS (user %L%s)', p_user,
-            CASE
-                WHEN p_password IS NOT NULL THEN ', password ' || quote_literal(p_password)
-                WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN ', password_required ''false'''
-            END
+            'CREATE USER MAPPING FOR PUBLIC SERVER etl_source OPTIONS (user %L%s%s)',
+            p_user,
+            ', password ' || quote_literal(p_password),
+            CASE WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN ', password_required ''false''' END
         );
     EXCEPTION
         WHEN query_canceled OR OTHERS THEN
