@@ -1,9 +1,9 @@
 -- Compiles the merge of a batch into a mirror, and of each change into pending keys.
 
 /*
-Statements that turn the changes of a source table into pending keys of what is built from it, as part of merge_<table>.
+Statements that turn the changes of a source table into pending keys: part of merge_<table>.
 Parameters: p_source, the table.
-Returns:    SQL text.
+Returns:    SQL text; NULL when nothing is built from the table.
 */
 CREATE OR REPLACE FUNCTION etl._pending_key_sql(p_source etl.source_table)
 RETURNS text
@@ -15,7 +15,7 @@ AS $_pending_key_sql$
         etl._render(
             $sql$
 
-    -- Keys of {{object}} that this touches.
+    -- Keys of {{object}} that the changes touch.
     INSERT INTO work.{{key_table}} ({{object_key}})
     WITH changed AS (
         SELECT c.*
@@ -39,10 +39,10 @@ AS $_pending_key_sql$
                 'unwatched', CASE
                     WHEN p.watched_columns IS NULL THEN ''
                     ELSE etl._render(
-                        -- CASE, because the planner believes that hardly any two rows agree: where half of them did, it compared each pair, and a
-                        -- batch of 5 s took 360.
+                        -- CASE hides the condition from the planner, which expects that two rows hardly ever agree. Where half of them did, it compared
+                        -- all pairs, and a batch of 5 s took 360 s.
                         $sql$
-    -- Both images of a row agree in all that is watched.
+    -- The watched columns are equal before and after.
     AND NOT EXISTS (
         SELECT
         FROM delta.{{table}} AS b
@@ -59,7 +59,7 @@ AS $_pending_key_sql$
                 END
             )
         ),
-        -- The object to which most tables add comes last: what others have added meanwhile is seen then.
+        -- The object with the most source tables comes last: by then, EXCEPT sees the keys that concurrent merges have committed.
         '' ORDER BY (SELECT count(*) FROM etl.dependency AS n WHERE n.object = p.object), p.object
     )
     FROM etl.dependency AS p
@@ -70,12 +70,11 @@ AS $_pending_key_sql$
     ) AS o (object, business_key) ON o.object = p.object
     WHERE p.source_table = p_source.source_table
 $_pending_key_sql$;
-COMMENT ON FUNCTION etl._pending_key_sql(etl.source_table) IS 'Statements that turn the changes of a source table into pending keys; NULL when nothing is built from it.';
+COMMENT ON FUNCTION etl._pending_key_sql(etl.source_table) IS 'Statements that turn the changes of a source table into pending keys, as SQL text.';
 
 /*
-Rows without a usable key, taken out of a batch as part of merge_<table>: a key column that is NULL, or a key that several rows share. The engine
-cannot know which of them is right.
-Returns:    a template.
+Rows without a usable key go to quarantine: a key column is NULL, or several rows share the key, and the engine cannot know which of them is right.
+Returns:    a template, part of merge_<table>.
 */
 CREATE OR REPLACE FUNCTION etl._unusable_template()
 RETURNS text
@@ -85,7 +84,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_unusable_template$
     SELECT $sql$
     IF this.are_unusable OR EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = {{name}}) THEN
-        -- A row in quarantine that the batch brings again leaves it, unless it is bad again.
+        -- A row in quarantine that is in the batch again leaves quarantine, unless it is unusable again.
         UPDATE etl.quarantine AS q
         SET is_retried = true
         FROM delta.{{table}} AS d
@@ -136,15 +135,15 @@ AS $_unusable_template$
     END IF;
 $sql$
 $_unusable_template$;
-COMMENT ON FUNCTION etl._unusable_template() IS 'Takes rows without a usable key out of a batch, as a template.';
+COMMENT ON FUNCTION etl._unusable_template() IS 'Statements that put rows without a usable key into quarantine, as a template.';
 
 /*
-Compiles merge_<table>: delta into the mirror, and each change into the keys of the dimensions and facts that it touches. Mirror, pending keys and
-watermark move in one transaction: after a failure all of it is still to do.
+Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it touches. Mirror, pending keys and
+watermark change in one transaction, so a failure leaves all three as they were.
 
-Why keys, and why here: a change is seen as it was and as it is at this moment only. A line that moves from one order to another touches both, and
-once the mirror is overwritten the first is lost. With the keys pending in a table, a dimension that fails for ten runs loses nothing, its next
-load costs what changed, and delta need not outlive its batch. A key may be added by several tables at once: the load unites them.
+The merge is the only step that sees a change before and after: an order line that moves to another order touches both, and once the mirror is overwritten
+the first one is lost. Because pending keys are stored, a dimension that fails ten times loses no change, its next load costs what changed, and delta
+need not outlive its batch. Several tables may add the same key: the load removes duplicates.
 */
 CREATE OR REPLACE FUNCTION etl._compile_merge(p_source etl.source_table)
 RETURNS name
@@ -155,7 +154,7 @@ AS $_compile_merge$
         'merge_' || p_source.source_table,
         'p_batch_id bigint, p_run_id bigint, p_rows_extracted bigint, p_is_complete boolean',
         'etl.load_result',
-        format('Merges a batch of source.%I into its mirror, and adds the keys that it touches to what is pending.', p_source.source_table),
+        format('Merges a batch of source.%I into its mirror, and adds the keys that it touches to the pending keys.', p_source.source_table),
         etl._render(
             $sql$#variable_conflict use_column
 <<this>>
@@ -178,12 +177,12 @@ BEGIN
     IF this.row_count <> p_rows_extracted THEN
         RAISE EXCEPTION 'delta.% holds % of the % rows of batch %', {{name}}, this.row_count, p_rows_extracted, p_batch_id
             USING ERRCODE = 'ET005',
-                DETAIL = 'The table is unlogged: a crash of the server empties it.',
-                HINT = 'The watermark has not moved; the next run extracts the rows again.';
+                DETAIL = 'A crash of the server empties an unlogged table.',
+                HINT = 'Run again: the watermark has not moved, so the rows are extracted again.';
     END IF;
 $sql$ || etl._unusable_template() || $sql$
     IF p_is_complete OR NOT {{is_snapshot}} THEN
-        -- By its snapshot a row comes because it has changed. Of all others most have not: they are dropped, and touch nothing.
+        -- Rows found by snapshot have changed. Of all others most have not: they are removed from the batch.
         DELETE FROM delta.{{table}} AS d
         USING stage.{{table}} AS m
         WHERE d.batch_id = this.batch_id
@@ -195,7 +194,7 @@ $sql$ || etl._unusable_template() || $sql$
         PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
     END IF;
 
-    -- Rows as the mirror holds them.
+    -- The rows before the change.
     INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}}, deleted_at)
     SELECT this.batch_id, 'before'{{, m.columns}}, m.deleted_at
     FROM delta.{{table}} AS d
@@ -203,7 +202,7 @@ $sql$ || etl._unusable_template() || $sql$
         SELECT r.*
         FROM stage.{{table}} AS r
         WHERE {{r.key = d.key}}
-        -- Keeps the subquery whole: whatever the statistics say, a key costs one look-up.
+        -- OFFSET 0 keeps the subquery: whatever the statistics say, a key costs one index scan.
         OFFSET 0
     ) AS m
     WHERE d.batch_id = this.batch_id
@@ -211,7 +210,7 @@ $sql$ || etl._unusable_template() || $sql$
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
     PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
 
-    -- Rows that are gone are marked.
+    -- Deleted rows are marked.
     UPDATE stage.{{table}} AS m
     SET deleted_at = d.deleted_at,
         batch_id = this.batch_id
@@ -223,7 +222,7 @@ $sql$ || etl._unusable_template() || $sql$
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
     this.result.rows_deleted := this.row_count;
 
-    -- Rows that differ. Their images tell which: the mirror is read at those alone.
+    -- Rows that differ from what they were.
     UPDATE stage.{{table}} AS m
     SET batch_id = this.batch_id,
         deleted_at = NULL{{, values := d.values}}
@@ -238,7 +237,7 @@ $sql$ || etl._unusable_template() || $sql$
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
     this.result.rows_updated := this.row_count;
 
-    -- Rows that are new.
+    -- New rows.
     INSERT INTO stage.{{table}} (batch_id{{, columns}})
     SELECT this.batch_id{{, d.columns}}
     FROM delta.{{table}} AS d
@@ -256,9 +255,9 @@ $sql$ || etl._unusable_template() || $sql$
             etl._source_values(p_source)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
         ARRAY[
-            -- Rows come in the order of their keys, more or less, and are wanted so: to sort what is nearly sorted takes half of the time of hashing.
+            -- Rows arrive nearly in the order of their keys, and are wanted so: sorting them takes half as long as hashing.
             'enable_hashagg = off',
-            -- Rows are updated that have just been read: their pages are in memory.
+            -- The rows to be updated have just been read: their pages are in memory.
             'random_page_cost = 0.3'
         ]
     )
@@ -267,7 +266,7 @@ COMMENT ON FUNCTION etl._compile_merge(etl.source_table) IS 'Compiles the routin
 
 /*
 Compiles the routines of a source table.
-Parameters: p_source_table, the table; its mirror is there.
+Parameters: p_source_table, the table; its mirror exists.
 Returns:    names of the routines.
 Writes:     schema compiled.
 */
