@@ -422,18 +422,25 @@ COMMENT ON COLUMN source.columns.data_type IS 'Type in the contract; the type in
 # -- stars ----------------------------------------------------------------------------------------
 
 
-def _join_sql(joins: Sequence[Join]) -> str:
+def _join_sql(joins: Sequence[Join], shown: Sequence[Join]) -> str:
+    """Return the joins of a view: without deleted rows, but for tables whose deleted_at the view shows."""
     text = ""
     for join in joins:
         on = " AND ".join(
             f"{join.alias}.{quoted(to)} = {alias}.{quoted(column)}" for alias, column, to in join.on
         )
         text += f"\nLEFT JOIN stage.{quoted(join.contract.name)} AS {join.alias}\n    ON {on}"
+        if join not in shown:
+            text += f"\n    AND {join.alias}.deleted_at IS NULL"
     return text
 
 
 def _view(
-    name: str, columns: Sequence[tuple[str, str]], base: Contract, joins: Sequence[Join]
+    name: str,
+    columns: Sequence[tuple[str, str]],
+    base: Contract,
+    joins: Sequence[Join],
+    shown: Sequence[Join] = (),
 ) -> str:
     listed = ",\n    ".join(
         expression
@@ -443,7 +450,7 @@ def _view(
     )
     return (
         f"CREATE OR REPLACE VIEW work.{name} AS\nSELECT\n    {listed}\n"
-        f"FROM stage.{quoted(base.name)} AS t{_join_sql(joins)};\n"
+        f"FROM stage.{quoted(base.name)} AS t{_join_sql(joins, shown)};\n"
     )
 
 
@@ -519,7 +526,9 @@ def _fact(one: Fact) -> str:
     for a in (*one.key, *one.lookup_fields, *one.dates, one.event, *one.details, *one.measures):
         if a.name not in {n for n, _ in seen}:
             seen.append((a.name, a.expression))
-    seen.append(("deleted_at", "t.deleted_at"))
+    # A row of a deleted parent is deleted, too.
+    gone = ["t.deleted_at", *(f"{join.alias}.deleted_at" for join in one.joins[:1])]
+    seen.append(("deleted_at", f"coalesce({', '.join(gone)})" if one.joins else gone[0]))
     head = (
         f"-- {_words(one.name)}: a row per row of {one.base.table.schema}.{one.base.table.name}.\n"
     )
@@ -545,7 +554,7 @@ def _fact(one: Fact) -> str:
     return (
         head
         + "\n"
-        + _view(one.name, seen, one.base, one.joins)
+        + _view(one.name, seen, one.base, one.joins, one.joins[:1])
         + f"COMMENT ON VIEW work.{one.name} IS 'Rows of {one.name} as they are now.';\n\n"
         + declare.fact(
             one.name,

@@ -134,12 +134,17 @@ END
 $mark_row$;
 COMMENT ON FUNCTION {schema}.mark_row() IS 'Trigger: notes the transaction that writes the row.';
 
--- Arguments of these triggers: the table that tombstones name, then the key columns.
+-- Arguments of these triggers: the table that tombstones name, then the key columns. Keys are written as text in the same way by every session.
 CREATE FUNCTION {schema}.bury_row()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET TimeZone = 'UTC'
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
 AS $bury_row$
 BEGIN
     INSERT INTO {schema}.{TOMBSTONES} (table_name, row_key)
@@ -155,6 +160,11 @@ RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET TimeZone = 'UTC'
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
 AS $bury_all$
 BEGIN
     EXECUTE format(

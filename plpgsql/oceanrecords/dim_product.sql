@@ -15,8 +15,8 @@ SELECT
     greatest(p.updated_at, s.updated_at, t.updated_at) AS effective_at,
     p.deleted_at
 FROM stage.products AS p
-LEFT JOIN stage.product_subtypes AS s USING (product_subtype_id)
-LEFT JOIN stage.product_types AS t USING (product_type_id);
+LEFT JOIN stage.product_subtypes AS s ON s.product_subtype_id = p.product_subtype_id AND s.deleted_at IS NULL
+LEFT JOIN stage.product_types AS t ON t.product_type_id = s.product_type_id AND t.deleted_at IS NULL;
 
 COMMENT ON VIEW work.dim_product IS 'Products as they are now, with the names of subtype and type.';
 COMMENT ON COLUMN work.dim_product.product_id IS 'Product: the business key.';

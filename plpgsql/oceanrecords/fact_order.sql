@@ -21,7 +21,7 @@ SELECT
     coalesce(s.is_lost, false) AS is_lost,
     o.deleted_at
 FROM stage.orders AS o
-LEFT JOIN stage.order_statuses AS s USING (order_status_id)
+LEFT JOIN stage.order_statuses AS s ON s.order_status_id = o.order_status_id AND s.deleted_at IS NULL
 LEFT JOIN (
     SELECT
         n.order_id,

@@ -243,26 +243,6 @@ def test_tasks_come_in_the_order_of_the_graph_then_of_their_names(library: Libra
     assert order == sorted(order)
 
 
-def test_what_lies_beyond_the_last_key_is_told_by_an_index_alone(library: Library) -> None:
-    """Where there is none in the order of the key, to ask for the last one would read the whole table."""
-    library.execute("CREATE TABLE public.shelf (room integer, place integer, spot integer)")
-    condition = "SELECT etl._up_to_last('{room,place}', 'w', 'public.shelf')"
-    for index in (
-        "(place, room)",
-        "(room)",
-        "(room, place) WHERE spot > 0",
-        "USING brin (room, place)",
-    ):
-        library.execute(f"CREATE INDEX ON public.shelf {index}")
-        assert library.value(condition) == "true", index
-    library.execute("CREATE INDEX ON public.shelf (room, place, spot)")
-    library.execute("INSERT INTO public.shelf VALUES (1, 9), (2, 3)")
-    seen = library.rows(
-        f"SELECT * FROM (VALUES (1, 10), (2, 3), (2, 4), (3, 1)) AS w (room, place) WHERE {library.value(condition)}"
-    )
-    assert seen == [(1, 10), (2, 3)]
-
-
 def test_a_new_attribute_of_a_dimension_is_filled_by_a_full_refresh(library: Library) -> None:
     library.member("Ann")
     library.run()
@@ -472,7 +452,7 @@ def test_plpgsql_check_finds_nothing(connection: psycopg.Connection[Any]) -> Non
             fatal_errors => false, other_warnings => true, extra_warnings => true,
             performance_warnings => false, security_warnings => false
         ) AS c
-        WHERE p.pronamespace::regnamespace::text IN ('etl', 'oceanrecords', 'work', 'kpi', 'source')
+        WHERE p.pronamespace::regnamespace::text IN ('etl', 'compiled', 'oceanrecords', 'work', 'kpi', 'source')
         ORDER BY 1, 2
         """
     ).fetchall()
@@ -483,5 +463,7 @@ def test_plpgsql_check_finds_nothing(connection: psycopg.Connection[Any]) -> Non
         if not MADE_AT_RUN_TIME.search(row[3])
         # Of a statement that could not be looked into, nobody knows what it uses; nor of RETURN QUERY EXECUTE.
         and not (row[2] == "warning extra" and (row[0] in partly_seen or "maybe" in row[3]))
+        # Templates declare the same variables for all tables; a table without a time of change does not read all of them.
+        and not (row[0].startswith("compiled.") and row[3].startswith("never read variable"))
     ]
     assert not problems, "\n" + "\n".join(map(str, problems))

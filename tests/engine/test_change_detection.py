@@ -303,3 +303,30 @@ def test_who_uses_no_tombstones_needs_none(database: Database) -> None:
     # Beside the retailer's tables, which do use them: what fails is not this table.
     status = "SELECT status FROM etl.task_status WHERE task = 'extract:items'"
     assert shelf.warehouse.value(status) == "succeeded"
+
+
+def test_a_table_that_is_swapped_by_renaming_is_noticed(database: Database) -> None:
+    """The view of the contract follows the old table: nothing would ever change there again."""
+    shelf = Shelf(database, "snapshot", "comparison")
+    shelf.write(
+        "CREATE TABLE shelf.new_items (LIKE shelf.items INCLUDING ALL);"
+        "INSERT INTO shelf.new_items VALUES (1, 'swapped');"
+        "ALTER TABLE shelf.items RENAME TO old_items; ALTER TABLE shelf.new_items RENAME TO items"
+    )
+    shelf.write("CALL etl.run()")
+    assert shelf.warehouse.rows(
+        "SELECT status, sqlstate, message FROM etl.task_status WHERE task = 'extract:items'"
+    ) == [
+        (
+            "failed",
+            "ET007",
+            'source table "items" has changed: source.items reads shelf.old_items instead of shelf.items',
+        )
+    ]
+    shelf.write(
+        "CREATE OR REPLACE VIEW source.items AS SELECT item_id, label, changed_at, row_xid FROM shelf.items"
+    )
+    shelf.write("CALL etl.build()")
+    # Its rows are older than the watermark: a comparison finds them.
+    shelf.write("CALL etl.run(NULL, '{items}')")
+    assert shelf.mirror() == {1: "swapped"}

@@ -261,7 +261,7 @@ def test_a_log_entry_dated_in_the_future_is_quarantined_with_its_member(lab: Lab
         seen="thing_id, label, at AS effective_at",
     )
     lab.execute(
-        "CREATE VIEW work.dim_thing_history AS SELECT thing_id, at AS valid_from, label FROM stage.things"
+        "CREATE VIEW work.dim_thing_history AS SELECT thing_id, at AS valid_from, label FROM stage.things WHERE deleted_at IS NULL"
     )
     declare(lab, "thing_id", "label")
     lab.execute("INSERT INTO lab.things VALUES (1, 'a', now()), (2, 'b', now() + interval '1 day')")
@@ -270,6 +270,49 @@ def test_a_log_entry_dated_in_the_future_is_quarantined_with_its_member(lab: Lab
     assert lab.rows("SELECT row_key, sqlstate FROM etl.quarantine WHERE object = 'dim_thing'") == [
         ({"thing_id": 2}, "22008")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "effective_at", "join"),
+    [
+        ("u.name", "t.at", "u.u_id = t.u_id AND u.deleted_at IS NULL"),
+        (
+            "CASE WHEN u.deleted_at IS NULL THEN u.name END AS name",
+            "greatest(t.at, u.deleted_at)",
+            "u.u_id = t.u_id",
+        ),
+    ],
+)
+def test_a_deleted_row_of_a_joined_table_is_joined_no_more(
+    lab: Lab, name: str, effective_at: str, join: str
+) -> None:
+    """Its change can be dated by the deletion, too."""
+    lab.execute(
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, u_id bigint, at timestamptz NOT NULL DEFAULT clock_timestamp());"
+        " CREATE TABLE lab.u (u_id bigint PRIMARY KEY, name text);"
+        " CREATE VIEW source.t AS SELECT * FROM lab.t; CREATE VIEW source.u AS SELECT * FROM lab.u;"
+        " SELECT etl.define_source('t'), etl.define_source('u'); CALL etl.build()"
+    )
+    lab.execute(
+        f"CREATE VIEW work.dim_t AS SELECT t.id, {name}, {effective_at} AS effective_at, t.deleted_at"
+        f" FROM stage.t AS t LEFT JOIN stage.u AS u ON {join};"
+        " SELECT etl.define_dimension('dim_t', '{id}', p_type_2 => '{name}', p_depends_on => ARRAY["
+        "etl.depends_on('t'), etl.depends_on('u', 'SELECT t.id FROM changed JOIN stage.t AS t USING (u_id)')])"
+    )
+    lab.execute("CALL etl.build()")
+    lab.execute("INSERT INTO lab.u VALUES (1, 'one'); INSERT INTO lab.t VALUES (7, 1)")
+    lab.run()
+    before = lab.value("SELECT clock_timestamp()")
+    lab.execute("DELETE FROM lab.u")
+    assert lab.run() == "succeeded"
+    versions = lab.rows(
+        "SELECT name, is_current, valid_from > %s FROM dwh.dim_t WHERE id = 7 ORDER BY valid_from",
+        before,
+    )
+    assert versions == [("one", False, False), (None, True, "deleted_at)" in effective_at)]
+    lab.execute("INSERT INTO lab.u VALUES (1, 'uno')")
+    assert lab.run() == "succeeded"
+    assert lab.value("SELECT name FROM dwh.dim_t WHERE id = 7 AND is_current") == "uno"
 
 
 @pytest.mark.parametrize("is_loaded", [False, True])
@@ -334,15 +377,29 @@ REFUSED: dict[str, tuple[str, str]] = {
         " CREATE VIEW work.dim_t AS SELECT t.id, u.name FROM stage.t AS t LEFT JOIN stage.u AS u USING (u_id); SELECT etl.define_dimension('dim_t', '{id}')",
         "work.dim_t reads mirror stage.u, but no dependency says which keys a change there affects",
     ),
+    "deleted rows of a joined table": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, u_id bigint); CREATE TABLE lab.u (u_id bigint PRIMARY KEY, name text);"
+        " CREATE VIEW source.t AS SELECT * FROM lab.t; CREATE VIEW source.u AS SELECT * FROM lab.u; SELECT etl.define_source('t'), etl.define_source('u'); CALL etl.build();"
+        " CREATE VIEW work.all_u AS SELECT u_id, name FROM stage.u;"
+        " CREATE VIEW work.dim_t AS SELECT t.id, u.name, t.deleted_at FROM stage.t AS t LEFT JOIN work.all_u AS u USING (u_id);"
+        " SELECT etl.define_dimension('dim_t', '{id}', p_depends_on => ARRAY["
+        "etl.depends_on('t'), etl.depends_on('u', 'SELECT t.id FROM changed JOIN stage.t AS t USING (u_id)')])",
+        "work.all_u reads mirror stage.u without its column deleted_at",
+    ),
+    "deleted rows of its own table": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE VIEW work.dim_t AS SELECT id, label FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}')",
+        "work.dim_t reads mirror stage.t without its column deleted_at",
+    ),
     "key query of the wrong shape": (
         "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
-        " CREATE VIEW work.dim_t AS SELECT id, label FROM stage.t;"
+        " CREATE VIEW work.dim_t AS SELECT id, label, deleted_at FROM stage.t;"
         " SELECT etl.define_dimension('dim_t', '{id}', p_depends_on => ARRAY[etl.depends_on('t', 'SELECT id, label FROM changed')])",
         'its key query for "t" does not return its business key (id)',
     ),
     "key query of nothing": (
         "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
-        " CREATE VIEW work.dim_t AS SELECT id, label FROM stage.t;"
+        " CREATE VIEW work.dim_t AS SELECT id, label, deleted_at FROM stage.t;"
         " SELECT etl.define_dimension('dim_t', '{id}', p_depends_on => ARRAY[etl.depends_on('t', 'SELECT nothing FROM changed')])",
         'its key query for "t" does not return its business key (id)',
     ),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from tests.conftest import Finished
 from tests.engine.library import Library
 from tests.support.database import Database
 
@@ -246,6 +249,103 @@ def test_no_other_name_of_a_column_is_taken_for_one_of_the_engine(database: Data
         ), name
     table.write("DELETE FROM lab.things WHERE thing = 2")
     table.check()
+
+
+def test_key_columns_may_have_any_name_too(database: Database) -> None:
+    """The rows are also fetched by their keys, as after a repair."""
+    table = Table(database, build=False)
+    columns = [psycopg.sql.Identifier(name).as_string(table.warehouse.connection) for name in NAMES]
+    table.write(
+        "DROP VIEW source.things;"
+        + f"ALTER TABLE lab.things {', '.join(f'ADD COLUMN {column} integer DEFAULT 1' for column in columns)};"
+        + f"CREATE VIEW source.things AS SELECT thing, value, {', '.join(columns)}, row_xid FROM lab.things"
+    )
+    table.warehouse.execute(
+        "UPDATE etl.source_table SET key_columns = %s, delete_detection = 'comparison' WHERE source_table = 'things'",
+        ["thing", *NAMES],
+    )
+    table.build()
+    table.write("INSERT INTO lab.things (thing, value) VALUES (1, 'one'), (2, 'two'), (3, 'three')")
+    table.check()
+    table.write("DELETE FROM lab.things WHERE thing = 2")
+    table.write("UPDATE lab.things SET value = 'changed' WHERE thing = 1")
+    table.check()
+    keys = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}', 1" for name in NAMES)
+    table.write(
+        "UPDATE stage.things SET value = 'wrong';"
+        f"INSERT INTO etl.reextraction SELECT 'things', jsonb_build_object('thing', n, {keys}) FROM generate_series(1, 3) AS n"
+    )
+    table.warehouse.run()
+    assert table.mirror() == table.source()
+
+
+def test_a_key_with_empty_fields_is_a_key(database: Database) -> None:
+    """A row with a NULL inside IS NOT NULL only when no field is: such keys were left out of repairs and of what a change touches."""
+    table = Table(
+        database,
+        key="lab.pair PRIMARY KEY",
+        before="CREATE TYPE lab.pair AS (number integer, word text)",
+    )
+    table.write("INSERT INTO lab.things VALUES ((1, NULL), 'one'), ((2, 'two'), 'two')")
+    table.write(
+        "CREATE VIEW work.dim_thing AS SELECT thing, value, deleted_at FROM stage.things;"
+        "SELECT etl.define_dimension('dim_thing', '{thing}', p_type_2 => '{value}', p_depends_on => ARRAY[etl.depends_on('things')]);"
+        "CALL etl.build()"
+    )
+    loaded = "SELECT value FROM dwh.dim_thing WHERE thing_key > 0 AND is_current ORDER BY 1"
+    table.warehouse.run()
+    assert table.warehouse.rows(loaded) == [("one",), ("two",)]
+    table.write("UPDATE lab.things SET value = 'uno' WHERE value = 'one'")
+    table.warehouse.run()
+    assert table.warehouse.rows(loaded) == [("two",), ("uno",)]
+    table.write("UPDATE stage.things SET value = 'wrong'")
+    table.write("CALL etl.reconcile()")
+    table.write("SELECT etl.repair()")
+    table.warehouse.run()
+    assert table.mirror() == table.source()
+
+
+def test_tombstones_find_their_rows_whatever_the_session_that_deletes_looks_like(
+    database: Database, cli: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """Ranges, intervals and floating-point numbers are written as the settings of the session say."""
+    keys = {
+        "spans": ("tstzrange", "'[2026-01-02 03:04+00,2026-02-03 04:05+00)'"),
+        "delays": ("interval", "'-1 day -02:00'"),
+        "rates": ("double precision", "'1.0000000000000002'"),
+        "marks": ("bytea", r"'\x00ff5c'"),
+    }
+    warehouse = Library(database.connect())
+    warehouse.execute("CREATE SCHEMA lab")
+    for name, (kind, _) in keys.items():
+        warehouse.execute(f"CREATE TABLE lab.{name} (thing {kind} PRIMARY KEY, value text)")
+    file = tmp_path / "marks.sql"
+    made = cli("source", "marks", "--schema", "lab", "--write", str(file))
+    assert made.returncode == 0, made.stderr
+    warehouse.execute(file.read_text(encoding="utf-8"))
+    warehouse.execute(
+        "CREATE OR REPLACE VIEW source.tombstones AS SELECT table_name, row_key, deleted_at, row_xid FROM oceanrecords.deleted_rows"
+        " UNION ALL SELECT table_name, row_key, deleted_at, row_xid FROM lab.deleted_rows"
+    )
+    for name, (_, value) in keys.items():
+        warehouse.execute(f"INSERT INTO lab.{name} (thing, value) VALUES ({value}, 'x')")
+        warehouse.execute(
+            f"CREATE VIEW source.{name} AS SELECT thing, value, row_xid FROM lab.{name}"
+        )
+        warehouse.execute(
+            "INSERT INTO etl.source_table (source_table, key_columns, change_detection, change_column, delete_detection)"
+            " VALUES (%s, '{thing}', 'snapshot', 'row_xid', 'tombstone')",
+            name,
+        )
+    warehouse.execute("CALL etl.build()")
+    warehouse.run()
+    settings = "-c TimeZone=Asia/Kathmandu -c DateStyle=SQL,DMY -c IntervalStyle=sql_standard -c extra_float_digits=-15 -c bytea_output=escape"
+    with psycopg.connect(database.dsn, autocommit=True, options=settings) as writer:
+        for name in keys:
+            writer.execute(f"DELETE FROM lab.{name}".encode())
+    warehouse.run()
+    for name in keys:
+        assert warehouse.value(f"SELECT deleted_at IS NOT NULL FROM stage.{name}"), name
 
 
 def test_generated_columns_are_mirrored_as_values(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Connecting a source and disconnecting it: all or nothing, without a trace of the password, and with words that help."""
+"""Connecting a source and disconnecting it: all or nothing, without the password in a log, and with messages that help."""
 
 from __future__ import annotations
 
@@ -221,8 +221,8 @@ def _refusals() -> list[Any]:
         pytest.param({"port": 1}, None, "ET021", "127.0.0.1:1 cannot be reached", id="port"),
         pytest.param({"user": "nobody_here"}, None, "ET022", "nobody_here", id="role"),
         pytest.param({"dbname": "no_such_shop"}, None, "ET023", "no_such_shop", id="database"),
-        pytest.param({"schema": "nosuch"}, None, "ET024", 'no schema "nosuch"', id="schema"),
-        pytest.param({"sslmode": "require"}, None, "ET021", "secure connection", id="ssl"),
+        pytest.param({"schema": "nosuch"}, None, "ET024", 'schema "nosuch" does not exist', id="schema"),
+        pytest.param({"sslmode": "require"}, None, "ET021", "SSL connection", id="ssl"),
         pytest.param(
             {}, "DROP TABLE oceanrecords.order_lines CASCADE", "ET024", "oceanrecords.order_lines", id="table"
         ),
@@ -244,7 +244,7 @@ def _refusals() -> list[Any]:
 
 
 @pytest.mark.parametrize(("changed", "statement", "code", "words"), _refusals())
-def test_each_failure_is_told_in_its_own_words(
+def test_each_failure_has_a_message_of_its_own(
     link: Link,
     source_cli: Run,
     changed: dict[str, str | int],
@@ -280,6 +280,15 @@ def test_a_wrong_password_leaves_the_connection_that_there_is(
     connected.play.open()
     connected.play.run()
     connected.assert_mirrored()
+
+
+@pytest.mark.server("embedded")
+def test_the_loads_may_use_a_connection_that_asks_for_no_password(link: Link) -> None:
+    """A password was given, and the source did not ask for it: the connection worked for the superuser alone."""
+    link.connect(p_host=link.source.server.host, p_port=link.source.server.port)
+    link.play.open()
+    link.play.run()
+    link.assert_mirrored()
 
 
 def test_a_password_that_is_not_asked_for_is_only_for_superusers(

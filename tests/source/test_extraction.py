@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.source.conftest import TEMPLATE, Link, make_source
+from tests.source.test_reconciliation import reconcile
 from tests.support.database import Database, temporary_database
 from tests.support.servers import Servers
 from tests.warehouse.play import Play
@@ -60,6 +61,47 @@ def test_a_remote_source_gives_what_a_local_one_gives(connected: Link) -> None:
     play.shop.delete("order_lines", order_id=play.orders[1], line_number=2)
     assert_same_as_local(connected, local)
     assert_same_as_local(connected, local)
+
+
+SETTINGS = {
+    "TimeZone": "Asia/Kathmandu",
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "iso_8601",
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "quote_all_identifiers": "on",
+    "search_path": "evil",
+    "client_encoding": "LATIN1",
+    "array_nulls": "off",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "default_transaction_isolation": "serializable",
+}
+
+
+@pytest.mark.parametrize("side", ["warehouse", "source"])
+def test_settings_of_a_database_change_nothing(connected: Link, side: str) -> None:
+    play = connected.play
+    play.open()
+    play.run()
+    changed = getattr(connected, side)
+    for name, value in SETTINGS.items():
+        changed.execute(f"ALTER DATABASE \"{changed.name}\" SET {name} = '{value}'")
+    with connected.source.connect(autocommit=False) as writer:
+        writer.execute("UPDATE oceanrecords.customers SET first_name = 'Zoé'")
+        writer.execute("UPDATE oceanrecords.products SET price = price + 1")
+        writer.execute(
+            "DELETE FROM oceanrecords.order_lines WHERE order_id = %s AND line_number = 1",
+            [play.orders[0]],
+        )
+    with connected.warehouse.connect() as loader:
+        loader.execute("CALL etl.run()")
+        assert loader.execute(
+            "SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1"
+        ).fetchall() == [("succeeded",)]
+    assert reconcile(connected) == []
+    changed.execute(f'ALTER DATABASE "{changed.name}" RESET ALL')
+    connected.assert_mirrored()
 
 
 def test_a_row_deleted_and_made_again_under_its_key_is_alive(connected: Link) -> None:

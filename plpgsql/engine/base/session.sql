@@ -20,7 +20,8 @@ BEGIN
         set_config('extra_float_digits', '1', true),
         set_config('quote_all_identifiers', 'off', true),
         set_config('standard_conforming_strings', 'on', true),
-        set_config('transform_null_equals', 'off', true);
+        set_config('transform_null_equals', 'off', true),
+        set_config('array_nulls', 'on', true);
     IF current_setting('lc_messages') NOT IN ('C', 'en_US.UTF-8') AND has_parameter_privilege('lc_messages', 'SET') THEN
         -- Messages are kept, and stripped of values, in English.
         PERFORM set_config('lc_messages', 'C', true);

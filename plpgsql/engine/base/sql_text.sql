@@ -51,38 +51,6 @@ AS $_match_pairs$
 $_match_pairs$;
 COMMENT ON FUNCTION etl._match_pairs(name[], text, name[], text) IS 'Condition that columns of two rows agree pair by pair.';
 
-CREATE OR REPLACE FUNCTION etl._up_to_last(p_key name[], p_alias text, p_table regclass)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_up_to_last$
-    -- One look at the end of an index, in place of one for each row that is new.
-    SELECT CASE
-        WHEN EXISTS (
-            SELECT
-            FROM pg_index AS i
-            JOIN pg_class AS c ON c.oid = i.indexrelid
-            JOIN pg_am AS m ON m.oid = c.relam AND m.amname = 'btree'
-            WHERE i.indrelid = p_table
-                AND i.indisvalid
-                AND i.indpred IS NULL
-                AND p_key = (
-                    SELECT array_agg(a.attname ORDER BY k.position)
-                    FROM unnest(i.indkey) WITH ORDINALITY AS k (attnum, position)
-                    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-                    WHERE k.position <= cardinality(p_key)
-                )
-        )
-            THEN format(
-                '(%s) <= (SELECT %s FROM %s AS l ORDER BY %s LIMIT 1)',
-                etl._list(p_key, p_alias || '.%1$I'), etl._list(p_key, 'l.%1$I'), p_table, etl._list(p_key, 'l.%1$I DESC')
-            )
-        ELSE 'true'
-    END
-$_up_to_last$;
-COMMENT ON FUNCTION etl._up_to_last(name[], text, regclass) IS 'Condition that the key of a row (its alias) does not lie beyond the last one of a table, where there can be none to be found; true where no index tells the last one.';
-
 CREATE OR REPLACE FUNCTION etl._json_key(
     p_names name[],
     p_alias text,

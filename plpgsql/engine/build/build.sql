@@ -182,8 +182,8 @@ BEGIN
                 EXECUTE format(
                     v_exclude, r_table.dimension_table, r_table.name,
                     format(
-                        '(CASE WHEN %s THEN hash_record_extended(ROW(%s), 0) END) WITH =',
-                        etl._list(r_table.business_key, '%1$I IS NOT NULL', ' AND '), etl._list(r_table.business_key)
+                        '(CASE WHEN num_nulls(%1$s) = 0 THEN hash_record_extended(ROW(%1$s), 0) END) WITH =',
+                        etl._list(r_table.business_key)
                     )
                 );
         END;
@@ -271,7 +271,7 @@ Compiles the catalog: delta table and mirror of each source table, tables of pen
 difference table of each aggregate, constraints against overlapping versions, the routines that load all of them, and tasks with their edges.
 Call it after every change of the catalog. It is idempotent.
 Writes:  delta.*, stage.*, work.*_key, work.*_decision, work.*_difference, schema compiled, dimensions and facts (constraints),
-         etl.load_state, etl.task, etl.task_edge.
+         etl.load_state, etl.task, etl.task_edge, etl.source_table (read_relations).
 Errors:  ET003 when the catalog does not fit the relations that it names.
 */
 CREATE OR REPLACE PROCEDURE etl.build()
@@ -291,6 +291,10 @@ BEGIN
         FROM etl.source_table
     LOOP
         PERFORM etl._check_source_key(r_source);
+        UPDATE etl.source_table AS s
+        SET read_relations = etl._read_relations(r_source.source_table)
+        WHERE s.source_table = r_source.source_table
+            AND s.read_relations IS DISTINCT FROM etl._read_relations(r_source.source_table);
         v_columns := etl._source_columns(r_source.source_table);
         IF etl._ensure_table(
             'stage', r_source.source_table,

@@ -442,6 +442,42 @@ $_find_wrong_references$;
 COMMENT ON FUNCTION etl._find_wrong_references() IS 'Declarations that do not fit each other, and mirrors that are read without a dependency.';
 
 /*
+Views that read a mirror without its deleted_at. A mirror keeps deleted rows: joined or shown as if they were alive, they would stay in the object for
+ever. A view filters them, or shows when they were deleted.
+*/
+CREATE OR REPLACE FUNCTION etl._find_unseen_deletions()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_unseen_deletions$
+    WITH RECURSIVE read (object, view) AS (
+        SELECT d.dimension, d.transform_view::oid FROM etl.dimension AS d
+        UNION
+        SELECT d.dimension, d.history_view FROM etl.dimension AS d
+        UNION
+        SELECT f.fact, f.transform_view FROM etl.fact AS f
+        UNION
+        SELECT v.object, d.refobjid
+        FROM read AS v
+        JOIN pg_rewrite AS w ON w.ev_class = v.view
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT v.object, format('%s reads mirror %s without its column deleted_at', v.view::regclass, m.oid::regclass),
+        'A mirror keeps deleted rows. They would stay in the object as if they were alive.',
+        'Add "deleted_at IS NULL" to the join or WHERE clause, or show deleted_at in the view.'
+    FROM read AS v
+    JOIN pg_rewrite AS w ON w.ev_class = v.view
+    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_class AS m ON m.oid = d.refobjid AND m.relnamespace = 'stage'::regnamespace
+    JOIN etl.source_table AS s ON s.source_table = m.relname AND s.delete_detection <> 'none'
+    JOIN pg_attribute AS a ON a.attrelid = m.oid AND a.attname = 'deleted_at'
+    GROUP BY v.object, v.view, m.oid
+    HAVING NOT bool_or(d.refobjsubid = a.attnum)
+$_find_unseen_deletions$;
+COMMENT ON FUNCTION etl._find_unseen_deletions() IS 'Views that read a mirror and take its deleted rows for live ones.';
+
+/*
 Refuses a statement that PostgreSQL cannot plan. The statement is not run.
 Parameters: p_object, whose statement it is; p_what, what it does, for the message; p_query, a SELECT; p_hint, the way out.
 Errors:     ET003.
@@ -486,6 +522,9 @@ BEGIN
     LIMIT 1;
     PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
     FROM etl._find_wrong_types() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_unseen_deletions() AS f
     LIMIT 1;
     PERFORM etl._refuse_unplannable(
         a.aggregate, format('%s cannot be made of %s', etl._finer_key(a), f.aggregate_table),

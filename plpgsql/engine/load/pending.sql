@@ -51,7 +51,7 @@ FROM (
     UNION ALL
     SELECT {{key}} FROM {{table}}
 ) AS k
-WHERE ({{key}}) IS NOT NULL$template$,
+WHERE num_nulls({{key}}) = 0$template$,
         jsonb_build_object('keys', format('work.%I', p_object || '_key'), 'key', to_jsonb(p_business_key), 'view', p_view::text, 'table', p_table::text)
     );
 END

@@ -1,9 +1,9 @@
 -- A batch: all rows extracted under one snapshot of the source. Its extractions succeed together or are retried together.
 
 /*
-Whether the connection to the source was lost since this transaction began: then nothing more may be read from there, as a new connection
-would give another snapshot. The outcomes of the transaction's own extractions say so.
-Parameters: p_run_id, the run whose extractions this transaction works on.
+Whether the connection to the source was lost in this transaction. Nothing more may then be read, because a new connection would have another snapshot.
+The outcomes of the extractions of this transaction show it.
+Parameters: p_run_id, the run.
 */
 CREATE OR REPLACE FUNCTION etl._is_source_lost(p_run_id bigint)
 RETURNS boolean
@@ -24,11 +24,11 @@ $_is_source_lost$;
 COMMENT ON FUNCTION etl._is_source_lost(bigint) IS 'Whether the connection to the source was lost since this transaction began.';
 
 /*
-Source tables of which the source has tombstones that some mirror may not know yet. Most tables have none in most batches: one question
-about all of them replaces a round trip each when the source is another server.
+Source tables with tombstones that some mirror may not contain yet. Most tables have none in most batches, so one query for all of them replaces a
+round trip per table when the source is on another server.
 Parameters: p_snapshot, the snapshot of the batch.
-Returns:    their names; more than needed when a mirror is behind the others; all that use tombstones when the question fails, so that each
-            of them reports the error itself.
+Returns:    their names; too many when one mirror is behind the others; all tables that use tombstones when the query fails, so that each of them
+            reports the error itself.
 */
 CREATE OR REPLACE FUNCTION etl._tables_with_tombstones(p_snapshot pg_snapshot)
 RETURNS name[]
@@ -56,12 +56,12 @@ EXCEPTION
         RETURN v_users;
 END
 $_tables_with_tombstones$;
-COMMENT ON FUNCTION etl._tables_with_tombstones(pg_snapshot) IS 'Source tables of which the source has tombstones that some mirror may not know yet.';
+COMMENT ON FUNCTION etl._tables_with_tombstones(pg_snapshot) IS 'Source tables with tombstones that some mirror may not contain yet.';
 
 /*
-What the source is, and what the present transaction sees of it. Only snapshot, system_identifier and read_at must be there: the others tell
-more where source.extraction_point has them.
-Returns:    one row, of a batch that is not saved yet.
+What the source is, and what this transaction sees of it. A contract needs the columns snapshot, system_identifier and read_at in
+source.extraction_point; the others are optional.
+Returns:    one row, of a batch that is not stored yet.
 Errors:     ET026 when the source is a hot standby.
 */
 CREATE OR REPLACE FUNCTION etl._extraction_point()
@@ -91,12 +91,12 @@ BEGIN
     RETURN r_batch;
 END
 $_extraction_point$;
-COMMENT ON FUNCTION etl._extraction_point() IS 'What the source is, and what the present transaction sees of it (ET026 for a hot standby).';
+COMMENT ON FUNCTION etl._extraction_point() IS 'What the source is, and what this transaction sees of it (ET026 for a hot standby).';
 
 /*
 Why the source is not the one that the mirrors were read from, so that all tables are compared with it.
 Parameters: p_batch, the batch.
-Returns:    a clause in English; NULL when it is the same, or nothing was read yet.
+Returns:    a clause in English; NULL when it is the same, or no table has been read yet.
 */
 CREATE OR REPLACE FUNCTION etl._source_change(p_batch etl.batch)
 RETURNS text
@@ -120,13 +120,13 @@ $_source_change$;
 COMMENT ON FUNCTION etl._source_change(etl.batch) IS 'Why the source is not the one that the mirrors were read from; NULL when it is.';
 
 /*
-The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the
-batch are read on the snapshot that is noted here.
+The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all tables of the batch are read under the
+recorded snapshot.
 Parameters: p_run_id, the run.
 Returns:    the batch.
 Writes:     etl.batch, etl.schema_drift.
-Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was
-            opened, as what is read from now on would be of another snapshot; as etl._extraction_point, as etl._reach_source.
+Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since the batch was opened; as
+            etl._extraction_point and etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
 RETURNS etl.batch
@@ -138,12 +138,12 @@ DECLARE
     r_point etl.batch;
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
-        RAISE EXCEPTION 'a batch must be extracted on one snapshot, this transaction is %', current_setting('transaction_isolation')
+        RAISE EXCEPTION 'a batch must be extracted on one snapshot, and this transaction is %', current_setting('transaction_isolation')
             USING ERRCODE = 'ET004', HINT = 'Run the engine by CALL etl.run(), which sets the isolation level itself.';
     END IF;
     IF etl._is_source_lost(p_run_id) THEN
         RAISE EXCEPTION 'the connection to the source was lost while this batch was extracted'
-            USING ERRCODE = '08003', HINT = 'The batch is extracted again, all of it on a new snapshot.';
+            USING ERRCODE = '08003', HINT = 'Run again: the whole batch is extracted under a new snapshot.';
     END IF;
     SELECT b.*
     INTO r_batch
@@ -170,11 +170,10 @@ $_this_batch$;
 COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, opened when there is none yet.';
 
 /*
-Waits until the source has flushed the WAL that it had written when a batch was read. After a crash a source hands out again the ids of
-transactions whose WAL it had not flushed: to a watermark that knows them as ended, a row under such an id would not be new. The WAL writer of
-the source flushes what has ended within three times wal_writer_delay: after that time there is nothing left to wait for, though a page
-may not be flushed that no transaction has ended on.
-A source in this database needs no waiting: its WAL is that of the watermarks. Nor does a batch that has seen no transaction end.
+Waits until the source has flushed the WAL that it had written when the batch was read. After a crash the source assigns the ids of transactions with
+unflushed WAL again: for a watermark that contains those ids, a row under such an id would not be new. The WAL writer of the source flushes ended
+transactions within three times wal_writer_delay. After that time the wait ends, although a page may be unflushed on which no transaction has ended.
+A source in this database needs no wait, because its WAL is that of the watermarks. Neither does a batch in which no transaction has ended.
 Parameters: p_run_id, the run.
 */
 CREATE OR REPLACE FUNCTION etl._await_flush(p_run_id bigint)
@@ -216,11 +215,10 @@ $_await_flush$;
 COMMENT ON FUNCTION etl._await_flush(bigint) IS 'Waits until the source has flushed the WAL that it had written when a batch was read.';
 
 /*
-Ends the extractions of a transaction. When one of them is to be tried again, all of them are: the tables of a batch
-are read on one snapshot, and stage takes the latest batch only. When the connection to the source was lost, the transaction must be
-rolled back: postgres_fdw would refuse its COMMIT.
+Ends the extractions of a transaction. If one of them is retried, all of them are, because the tables of a batch are read under one snapshot. If the
+connection to the source was lost, the transaction must be rolled back: postgres_fdw would refuse its COMMIT.
 Parameters: p_tasks, the extractions that were claimed together.
-Returns:    NULL when the transaction is to be committed; otherwise the outcomes to be noted by etl._note_outcomes after its rollback.
+Returns:    NULL when the transaction is to be committed; otherwise the outcomes that etl._note_outcomes records after its rollback.
 Writes:     etl.task_run.
 */
 CREATE OR REPLACE FUNCTION etl._end_batch(p_tasks etl.task_run[])
@@ -280,11 +278,11 @@ BEGIN
     RETURN NULL;
 END
 $_end_batch$;
-COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: when one of them is to be tried again, all of them are. Returns outcomes when it must be rolled back.';
+COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: if one of them is retried, all of them are. Returns outcomes when it must be rolled back.';
 
 /*
-Notes the outcomes of tasks whose transaction was rolled back. Where they are to be tried again, the source is given time to come back
-first, each time twice as long: the worker keeps the tasks meanwhile, but no row is locked.
+Records the outcomes of tasks whose transaction was rolled back. Before a retry it waits for the source to return, each time twice as long. The worker
+keeps the tasks meanwhile, and no row is locked.
 Parameters: p_outcomes, rows of etl.task_run as that transaction had them.
 Writes:     etl.task_run.
 */
@@ -316,4 +314,4 @@ BEGIN
     END LOOP;
 END
 $_note_outcomes$;
-COMMENT ON FUNCTION etl._note_outcomes(etl.task_run[]) IS 'Notes the outcomes of tasks whose transaction was rolled back.';
+COMMENT ON FUNCTION etl._note_outcomes(etl.task_run[]) IS 'Records the outcomes of tasks whose transaction was rolled back.';

@@ -1,10 +1,30 @@
--- Schema drift: columns of the source that are no longer those that the mirrors were built for are reported by name before
--- anything is loaded. An added column stops nothing; a dropped or retyped one stops its table.
---
--- The one way to take a change in: bring the contract (source.<table>) and the views over stage.<table> in line, then CALL etl.build().
+-- Schema drift: columns of the source that no longer match those of the mirrors are reported by name before anything is loaded. An added column
+-- stops nothing. A dropped or retyped column stops its table, until the contract (source.<table>) and the views over stage.<table> are changed
+-- and etl.build() is called.
 
 /*
-Compares the columns of the source with those that the mirrors were built for.
+Relations that a view of the contract reads. A view follows a table that is renamed, so a table that takes its name stays unread.
+Parameters: p_source_table, the table.
+Returns:    their names, sorted; NULL when the relation of the contract is no view.
+*/
+CREATE OR REPLACE FUNCTION etl._read_relations(p_source_table name)
+RETURNS text[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $_read_relations$
+    SELECT array_agg(DISTINCT d.refobjid::regclass::text ORDER BY d.refobjid::regclass::text)
+    FROM pg_rewrite AS r
+    JOIN pg_depend AS d
+        ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+    WHERE r.ev_class = to_regclass(format('source.%I', p_source_table))
+$_read_relations$;
+COMMENT ON FUNCTION etl._read_relations(name) IS 'Relations that a view of the contract reads; NULL when it is no view.';
+
+/*
+Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may leave out; then a column that is
+gone shows when it is read.
 Writes:     etl.schema_drift.
 */
 CREATE OR REPLACE FUNCTION etl._note_drift()
@@ -14,7 +34,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_note_drift$
 BEGIN
     IF to_regclass('source.columns') IS NULL THEN
-        -- The contract need not tell; then a column that is gone shows when it is read.
         RETURN;
     END IF;
     WITH expected AS (
@@ -45,9 +64,10 @@ BEGIN
             f.data_type AS found_type
         FROM expected AS e
         FULL JOIN found AS f ON f.source_table = e.source_table AND f.column_name = e.column_name
-        WHERE e.data_type IS DISTINCT FROM f.data_type
+        -- A source with quote_all_identifiers quotes the names of types.
+        WHERE replace(e.data_type, '"', '') IS DISTINCT FROM replace(f.data_type, '"', '')
             AND e.data_type IS DISTINCT FROM etl._plain_type(f.data_type)
-            -- Of a table that the contract does not describe nothing is known.
+            -- Only tables that source.columns describes are compared.
             AND coalesce(e.source_table, f.source_table) IN (SELECT k.source_table FROM found AS k)
     ),
     healed AS (
@@ -69,12 +89,12 @@ BEGIN
     WHERE (o.drift, o.expected_type, o.found_type) IS DISTINCT FROM (excluded.drift, excluded.expected_type, excluded.found_type);
 END
 $_note_drift$;
-COMMENT ON FUNCTION etl._note_drift() IS 'Notes where columns of the source are no longer those that the mirrors were built for.';
+COMMENT ON FUNCTION etl._note_drift() IS 'Records where columns of the source no longer match those of the mirrors.';
 
 /*
-Refuses to extract a table of which a column was dropped or retyped.
+Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was renamed.
 Parameters: p_source_table, the table.
-Errors:     ET007 with the names of the columns.
+Errors:     ET007; the message names the columns or tables.
 */
 CREATE OR REPLACE FUNCTION etl._check_drift(p_source_table name)
 RETURNS void
@@ -84,7 +104,16 @@ SET search_path = pg_catalog, pg_temp
 AS $_check_drift$
 DECLARE
     v_columns text;
+    v_expected text[] := (SELECT s.read_relations FROM etl.source_table AS s WHERE s.source_table = p_source_table);
+    v_found text[] := etl._read_relations(p_source_table);
 BEGIN
+    IF v_found <> v_expected THEN
+        RAISE EXCEPTION 'source table "%" has changed: source.% reads % instead of %',
+                p_source_table, quote_ident(p_source_table), array_to_string(v_found, ', '), array_to_string(v_expected, ', ')
+            USING ERRCODE = 'ET007',
+                DETAIL = 'The view follows a table that is renamed, and not the one that takes its name.',
+                HINT = format('Create view source.%I again over the table that it should read, then call the procedure etl.build.', p_source_table);
+    END IF;
     SELECT string_agg(
         CASE d.drift
             WHEN 'dropped' THEN format('column "%s" (%s) is gone', d.column_name, d.expected_type)
@@ -99,8 +128,8 @@ BEGIN
     IF v_columns IS NOT NULL THEN
         RAISE EXCEPTION 'source table "%" has changed: %', p_source_table, v_columns
             USING ERRCODE = 'ET007',
-                HINT = format('Nothing of it is loaded. Bring source.%I and the views over stage.%I in line, then call the procedure etl.build.', p_source_table, p_source_table);
+                HINT = format('Change source.%1$I and the views over stage.%1$I, then call the procedure etl.build. Until then the table is not loaded.', p_source_table);
     END IF;
 END
 $_check_drift$;
-COMMENT ON FUNCTION etl._check_drift(name) IS 'Refuses to extract a table of which a column was dropped or retyped (ET007).';
+COMMENT ON FUNCTION etl._check_drift(name) IS 'Refuses to extract a table after one of its columns was dropped or retyped, or the table was renamed (ET007).';

@@ -1,12 +1,12 @@
--- source -> delta: the rows that changed since the watermark, all tables of a batch on one snapshot of the source; into an empty mirror, all
--- rows at once. What is read, and how, is in the compiled routines extract_<table>, compare_<table> and fill_<table>.
+-- Source to delta: the rows that changed since the watermark, all tables of a batch under one snapshot of the source. An empty mirror gets all rows at
+-- once. The statements are in the compiled routines fill_<table>, extract_<table>, compare_<table> and reextract_<table>.
 
 /*
-Fills the empty mirror of a source table straight from the source, its key built after the rows.
-Parameters: p_source, the table; p_batch, the batch; p_until, moment up to which its changes are complete.
-Returns:    number of rows; NULL when there is a row without a usable key, or one that cannot be read: all rows are taken by way of delta
-            then, where that one is found and put into quarantine.
-Writes:     stage.<table>, etl.watermark, etl.load_state (what is built from the table is to be loaded in full).
+Fills the empty mirror of a source table straight from the source, and builds its indexes afterwards.
+Parameters: p_source, the table; p_batch, the batch; p_until, point in time up to which its changes are complete.
+Returns:    number of rows; NULL when a row has no usable key or cannot be read: then all rows are extracted into delta, where that row is found and put
+            into quarantine.
+Writes:     stage.<table>, etl.watermark, etl.load_state (objects built from the table get a full refresh).
 */
 CREATE OR REPLACE FUNCTION etl._fill_mirror(p_source etl.source_table, p_batch etl.batch, p_until timestamptz)
 RETURNS bigint
@@ -32,12 +32,12 @@ EXCEPTION
         RETURN NULL;
 END
 $_fill_mirror$;
-COMMENT ON FUNCTION etl._fill_mirror(etl.source_table, etl.batch, timestamptz) IS 'Fills the empty mirror of a source table straight from the source; NULL when a row stands in the way.';
+COMMENT ON FUNCTION etl._fill_mirror(etl.source_table, etl.batch, timestamptz) IS 'Fills the empty mirror of a source table straight from the source; NULL when a row prevents that.';
 
 /*
-Whether a whole source table is to be compared with its mirror: because nothing is known of it, because it is not the source that the mirror was
-read from, or because the last time was longer ago than the setting compare_sources_every. The comparison finds what triggers do not see: rows
-written while they were off, partitions attached or truncated, a table swapped by renaming.
+Whether a whole source table is compared with its mirror: because it has no watermark, because the source is not the one that the mirror was read from, or
+because the last comparison was longer ago than the setting compare_sources_every. The comparison finds what triggers do not see: rows written while they
+were disabled, partitions attached or truncated, a table swapped by renaming.
 Parameters: p_watermark, the table's watermark, NULL where it has none; p_batch, the batch.
 */
 CREATE OR REPLACE FUNCTION etl._is_comparison_due(p_watermark etl.watermark, p_batch etl.batch)
@@ -50,15 +50,15 @@ AS $_is_comparison_due$
         OR p_watermark.compared_at IS NULL
         OR p_watermark.compared_at <= p_batch.read_at - etl.get_setting('compare_sources_every')::interval
 $_is_comparison_due$;
-COMMENT ON FUNCTION etl._is_comparison_due(etl.watermark, etl.batch) IS 'Whether a whole source table is to be compared with its mirror.';
+COMMENT ON FUNCTION etl._is_comparison_due(etl.watermark, etl.batch) IS 'Whether a whole source table is compared with its mirror.';
 
 /*
-Extracts one source table: into its mirror when that is empty, otherwise into delta, what changed since the watermark or, when a comparison is
-due, what differs from the mirror.
+Extracts one source table: into its mirror when that is empty, otherwise into delta, as changes since the watermark or, if a comparison is due, as
+differences from the mirror.
 Parameters: p_source_table, the table; p_run_id, the run.
-Returns:    rows read; rows inserted straight into the mirror; rows quarantined because they cannot be read.
+Returns:    rows read, inserted straight into the mirror, quarantined because they cannot be read.
 Writes:     delta.<table>, stage.<table>, etl.extraction, etl.quarantine.
-Errors:     ET007 when a column of the table was dropped or retyped; ET008 when too many of its rows cannot be read; as etl._this_batch.
+Errors:     ET007 when a column was dropped or retyped, or a table renamed; ET008 when too many rows cannot be read; as etl._this_batch.
 */
 CREATE OR REPLACE FUNCTION etl._extract(p_source_table name, p_run_id bigint)
 RETURNS etl.load_result
@@ -105,11 +105,11 @@ $_extract$;
 COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table: its changes or what differs from its mirror into delta, or all of it into an empty mirror.';
 
 /*
-Extracts what is new of a source table into delta, in place of an earlier batch, which stays there until there are other changes.
+Extracts a source table into delta, in place of an earlier batch, which stays there until there are other changes.
 Parameters: p_source, the table; p_is_complete, whether all its rows are read; p_batch, the batch; p_watermark, the last watermark;
-            p_until, moment up to which the changes are complete.
+            p_until, point in time up to which the changes are complete.
 Returns:    rows read, quarantined.
-Writes:     delta.<table>, etl.quarantine.
+Writes:     delta.<table>, etl.quarantine, etl.reextraction.
 */
 CREATE OR REPLACE FUNCTION etl._extract_delta(
     p_source etl.source_table,
@@ -122,75 +122,26 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_extract_delta$
 DECLARE
-    r_result etl.load_result := (0, 0, 0, 0, 0, 0);
-    r_fetched etl.load_result;
-    v_since timestamptz := p_watermark.read_at - p_source.lookback;
+    r_result etl.load_result;
+    r_requested etl.load_result;
 BEGIN
-    BEGIN
-        r_result.rows_read := etl._extract_rows(p_source, p_is_complete, p_batch, p_watermark, v_since, p_until, false);
-    EXCEPTION
-        WHEN data_exception THEN
-            r_result.rows_read := NULL;
-    END;
-    IF r_result.rows_read IS NULL THEN
-        -- Some row cannot be read: all are fetched by their keys, and those that are left are put into quarantine.
-        EXECUTE format('DELETE FROM delta.%I WHERE batch_id <> $1', p_source.source_table) USING p_batch.batch_id;
-        r_result := etl._fetch_changed(p_source, p_is_complete, p_batch, p_watermark.snapshot, v_since, p_until);
-        r_result.rows_read := r_result.rows_read
-            + etl._extract_rows(p_source, p_is_complete, p_batch, p_watermark, v_since, p_until, true);
-    END IF;
     IF p_is_complete THEN
-        -- All rows were read: those that could not be and are not among them now are readable, or gone.
-        DELETE FROM etl.quarantine AS q
-        WHERE q.object = p_source.source_table
-            AND q.sqlstate LIKE '22%'
-            AND q.run_id <> p_batch.run_id;
+        EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3)', 'compare_' || p_source.source_table)
+        INTO r_result
+        -- A table that is always read as a whole counts what it reads. Nodes do not join a whole table with one that is not distributed.
+        USING p_batch, p_until, p_source.change_detection <> 'comparison' AND NOT etl._is_distributed();
+    ELSE
+        EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3, $4)', 'extract_' || p_source.source_table)
+        INTO r_result
+        USING p_batch, p_watermark, p_watermark.read_at - p_source.lookback, p_until;
     END IF;
-    r_fetched := etl._extract_again(p_source.source_table, p_batch, p_until);
-    r_result.rows_read := r_result.rows_read + r_fetched.rows_read;
-    r_result.rows_quarantined := r_result.rows_quarantined + r_fetched.rows_quarantined;
+    EXECUTE format('SELECT * FROM compiled.%I($1, $2)', 'reextract_' || p_source.source_table)
+    INTO r_requested
+    USING p_batch, p_until;
+    r_result.rows_read := r_result.rows_read + r_requested.rows_read;
+    r_result.rows_quarantined := r_result.rows_quarantined + r_requested.rows_quarantined;
     PERFORM etl._suppress_forgotten(p_source.source_table, format('delta.%I', p_source.source_table)::regclass, p_batch.batch_id);
     RETURN r_result;
 END
 $_extract_delta$;
-COMMENT ON FUNCTION etl._extract_delta(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz) IS 'Extracts what is new of a source table into delta.';
-
-/*
-Calls the compiled routine that extracts a source table.
-Parameters: as of etl._extract_delta; p_since, moment from which changes are read; p_are_rows_read, whether its rows are in delta already, so that
-            only deleted ones are missing.
-Returns:    number of rows.
-Writes:     delta.<table>.
-*/
-CREATE OR REPLACE FUNCTION etl._extract_rows(
-    p_source etl.source_table,
-    p_is_complete boolean,
-    p_batch etl.batch,
-    p_watermark etl.watermark,
-    p_since timestamptz,
-    p_until timestamptz,
-    p_are_rows_read boolean
-) RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_extract_rows$
-DECLARE
-    v_rows bigint;
-    -- A table that is always read as a whole counts what it reads. Nodes do not join a whole table with one that is not distributed.
-    v_is_compared boolean := p_source.change_detection <> 'comparison'
-        AND NOT p_are_rows_read
-        AND NOT etl._is_distributed();
-BEGIN
-    IF p_is_complete THEN
-        EXECUTE format('SELECT compiled.%I($1, $2, $3, $4)', 'compare_' || p_source.source_table)
-        INTO v_rows
-        USING p_batch, p_until, v_is_compared, p_are_rows_read;
-    ELSE
-        EXECUTE format('SELECT compiled.%I($1, $2, $3, $4, $5)', 'extract_' || p_source.source_table)
-        INTO v_rows
-        USING p_batch, p_watermark, p_since, p_until, p_are_rows_read;
-    END IF;
-    RETURN v_rows;
-END
-$_extract_rows$;
-COMMENT ON FUNCTION etl._extract_rows(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz, timestamptz, boolean) IS 'Calls the compiled routine that extracts a source table.';
+COMMENT ON FUNCTION etl._extract_delta(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz) IS 'Extracts a source table into delta: its changes, or all that differs from its mirror.';

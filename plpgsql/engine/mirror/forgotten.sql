@@ -1,4 +1,7 @@
--- Forgotten subjects stay forgotten: the values that the source still holds are replaced as they are extracted.
+-- Forgotten subjects stay forgotten: personal values that the source still holds are replaced as they are extracted.
+--
+-- The statement is made when it runs, and not compiled by etl.build(), because a column may be declared as personal at any time. etl.forget() replaces
+-- it from then on in all layers; a compiled statement would let its values in again until the next build.
 
 /*
 Assignments that replace the personal columns of a relation's row, alias r.
@@ -20,9 +23,8 @@ $_forgetting_list$;
 COMMENT ON FUNCTION etl._forgetting_list(text, name, regclass) IS 'Assignments that replace the personal columns of a relation''s row.';
 
 /*
-Replaces personal data of forgotten subjects in what an extraction has just brought. Costs one look at an empty table where nobody
-was forgotten.
-Parameters: p_source_table, the table; p_relation, where the rows are: its table in delta or stage; p_batch_id, the batch.
+Replaces personal data of forgotten subjects in the rows of an extraction. While no subject is forgotten, this reads one empty table.
+Parameters: p_source_table, the table; p_relation, its delta table or mirror, where the rows are; p_batch_id, the batch.
 Returns:    number of rows.
 Writes:     the relation.
 */
@@ -66,4 +68,4 @@ WHERE r.batch_id = $1
     RETURN v_total;
 END
 $_suppress_forgotten$;
-COMMENT ON FUNCTION etl._suppress_forgotten(name, regclass, bigint) IS 'Replaces personal data of forgotten subjects in what an extraction has just brought.';
+COMMENT ON FUNCTION etl._suppress_forgotten(name, regclass, bigint) IS 'Replaces personal data of forgotten subjects in the rows of an extraction.';

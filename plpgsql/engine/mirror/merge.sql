@@ -1,11 +1,11 @@
--- delta -> stage. What a merge does is in compiled.merge_<table> (etl._compile_merge).
+-- Delta to mirror. The statements are in the compiled routines merge_<table>.
 
 /*
-Merges what the run extracted of a source table into its mirror.
-Parameters: p_source_table, the table; p_run_id, the run whose latest extraction of it is merged.
+Merges the rows that a run extracted of a source table into its mirror.
+Parameters: p_source_table, the table; p_run_id, the run; its latest extraction of the table is merged.
 Returns:    rows read, inserted, updated, deleted, quarantined.
-Writes:     stage.<table>, delta.<table> (images before the change; rows that have not changed are dropped), work.<object>_key, etl.watermark, etl.quarantine.
-Errors:     ET005 when delta no longer holds what was extracted (a crash emptied it): the run must extract again.
+Writes:     stage.<table>, delta.<table> (earlier versions of the rows are added, unchanged rows removed), work.<object>_key, etl.watermark, etl.quarantine.
+Errors:     ET005 when delta has lost the extracted rows in a crash: the run must extract them again.
 */
 CREATE OR REPLACE FUNCTION etl._stage(p_source_table name, p_run_id bigint)
 RETURNS etl.load_result
@@ -26,7 +26,7 @@ BEGIN
     ORDER BY e.batch_id DESC
     LIMIT 1;
     IF r_extraction.batch_id IS NULL OR r_extraction.is_bulk THEN
-        -- Nothing was extracted by this run, or straight into the mirror.
+        -- This run extracted nothing, or straight into the mirror.
         RETURN r_result;
     END IF;
     SELECT *
@@ -42,4 +42,4 @@ BEGIN
     RETURN r_result;
 END
 $_stage$;
-COMMENT ON FUNCTION etl._stage(name, bigint) IS 'Merges what a run extracted of a source table into its mirror, and notes the keys that this touches.';
+COMMENT ON FUNCTION etl._stage(name, bigint) IS 'Merges the extracted rows of a source table into its mirror, and adds the keys that they touch to the pending keys.';

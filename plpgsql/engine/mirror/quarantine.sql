@@ -1,7 +1,7 @@
 -- Rows in quarantine: how they are entered, retried and released.
 
 /*
-Refuses to go on when a run has put very many rows of an object into quarantine: then it is not the rows that are at fault.
+Refuses to continue when a run has put very many rows of an object into quarantine: then the cause is not a single row.
 Parameters: p_object, the object; p_key, p_sqlstate, p_reason, the last row and its error; p_run_id, the run.
 Errors:     ET008 when they are more than the setting quarantine_limit allows.
 */
@@ -18,11 +18,11 @@ BEGIN
                 v_limit, p_object, etl._without_values(p_sqlstate, p_reason)
             USING ERRCODE = 'ET008',
                 DETAIL = format('Error code of the last row: %s; its key: %s.', p_sqlstate, p_key),
-                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_limit.';
+                HINT = 'Correct the transformation or the table, or raise the setting quarantine_limit.';
     END IF;
 END
 $_check_quarantine_limit$;
-COMMENT ON FUNCTION etl._check_quarantine_limit(name, jsonb, text, text, bigint) IS 'Refuses to go on when a run has put very many rows of an object into quarantine (ET008).';
+COMMENT ON FUNCTION etl._check_quarantine_limit(name, jsonb, text, text, bigint) IS 'Refuses to continue when a run has put very many rows of an object into quarantine (ET008).';
 
 CREATE OR REPLACE FUNCTION etl._quarantine(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_original jsonb, p_run_id bigint)
 RETURNS void
@@ -37,13 +37,13 @@ AS $_quarantine$
         original_row = excluded.original_row,
         attempts = q.attempts + 1,
         is_retried = false,
-        -- What was accepted was the row for its reason.
+        -- A row is accepted for one reason.
         accepted_at = CASE WHEN (q.sqlstate, q.reason) = (excluded.sqlstate, excluded.reason) THEN q.accepted_at END,
         accepted_by = CASE WHEN (q.sqlstate, q.reason) = (excluded.sqlstate, excluded.reason) THEN q.accepted_by END,
         tried_at = excluded.tried_at,
         run_id = excluded.run_id
 $_quarantine$;
-COMMENT ON FUNCTION etl._quarantine(name, jsonb, text, text, jsonb, bigint) IS 'Puts a row into quarantine, or notes that it was tried in vain once more.';
+COMMENT ON FUNCTION etl._quarantine(name, jsonb, text, text, jsonb, bigint) IS 'Puts a row into quarantine, or counts another failed attempt.';
 
 CREATE OR REPLACE FUNCTION etl._begin_retry(p_object name, p_business_key name[])
 RETURNS void
@@ -60,7 +60,7 @@ BEGIN
     END IF;
 END
 $_begin_retry$;
-COMMENT ON FUNCTION etl._begin_retry(name, name[]) IS 'Marks the rows in quarantine that a load tries again.';
+COMMENT ON FUNCTION etl._begin_retry(name, name[]) IS 'Marks the rows in quarantine that a load retries.';
 
 CREATE OR REPLACE FUNCTION etl._end_retry(p_object name)
 RETURNS void
@@ -71,4 +71,4 @@ AS $_end_retry$
     WHERE q.object = p_object
         AND q.is_retried
 $_end_retry$;
-COMMENT ON FUNCTION etl._end_retry(name) IS 'Releases the rows that a load tried again and that did not come back to quarantine.';
+COMMENT ON FUNCTION etl._end_retry(name) IS 'Releases the rows that a load retried without a new error.';

@@ -1,9 +1,9 @@
--- What a mirror takes of a source table: its columns in plain types, and its key.
+-- What a mirror contains of a source table: its columns in plain types, and its key.
 
 /*
-Type of a column without its domain: mirrors hold plain values, since a domain's own rules (NOT NULL) would refuse the mere keys of deleted rows.
-Parameters: p_type, a type as format_type writes it.
-Returns:    the type below the domain, with its modifier; p_type itself where it is no domain, or not known in this database.
+Type of a column without its domain. Mirrors use plain types, because a NOT NULL domain would refuse the keys of deleted rows, which have no other values.
+Parameters: p_type, a type as format_type returns it.
+Returns:    the base type of a domain, with its modifier; any other type, or one unknown in this database, as it is.
 */
 CREATE OR REPLACE FUNCTION etl._plain_type(p_type text)
 RETURNS text
@@ -30,7 +30,7 @@ AS $_plain_type$
         p_type
     )
 $_plain_type$;
-COMMENT ON FUNCTION etl._plain_type(text) IS 'Type below a domain; any other type as it is.';
+COMMENT ON FUNCTION etl._plain_type(text) IS 'Base type of a domain; any other type as it is.';
 
 CREATE OR REPLACE FUNCTION etl._mirror_list(p_source_table name)
 RETURNS text
@@ -42,7 +42,7 @@ AS $_mirror_list$
     FROM (SELECT to_regclass(format('source.%I', p_source_table))) AS r (source)
     CROSS JOIN unnest(etl._source_columns(p_source_table)) WITH ORDINALITY AS c (name, position)
 $_mirror_list$;
-COMMENT ON FUNCTION etl._mirror_list(name) IS 'Columns of a source table that its mirror takes, in the types that they have there, as a SELECT list.';
+COMMENT ON FUNCTION etl._mirror_list(name) IS 'Columns of a source table in the types of its mirror, as a SELECT list.';
 
 /*
 Refuses a source table whose key cannot be compared, such as one of type json.

@@ -1,10 +1,9 @@
--- Whether anything has changed in the source at all: one question about all tables, so that a run with nothing to do ends after it.
+-- Whether anything has changed in the source: one query for all tables, after which a run without changes ends.
 
 /*
-Compiles has_changes(): whether the source holds changes that the mirrors lack. It is STABLE: all its questions see the snapshot of the
-statement that calls it.
-Returns:    name of the routine. The routine returns NULL when only an extraction can tell: of tables that are compared as a whole or watched by
-            time; and while mirrors differ in how far they are, or one of them is to be compared.
+Compiles has_changes(): whether the source has changes that the mirrors lack. It is STABLE, so all its queries see the snapshot of the calling statement.
+Returns:    name of the routine. The routine returns NULL when only an extraction can answer: for tables that are compared as a whole or detected by
+            timestamp, and while watermarks differ or a comparison is due.
 Writes:     schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._compile_has_changes()
@@ -16,10 +15,10 @@ AS $_compile_has_changes$
         'has_changes',
         '',
         E'boolean\nSTABLE',
-        'Whether the source holds changes that the mirrors lack; NULL when only an extraction can tell.',
+        'Whether the source has changes that the mirrors lack; NULL when only an extraction can answer.',
         CASE
             WHEN count(*) = 0 OR bool_or(s.change_detection <> 'snapshot' OR s.delete_detection = 'comparison')
-                THEN E'BEGIN\n    -- Tables that are compared, or watched by time, always have to be read.\n    RETURN NULL;\nEND'
+                THEN E'BEGIN\n    -- Tables that are compared as a whole, or detected by timestamp, are always read.\n    RETURN NULL;\nEND'
             ELSE etl._render(
                 $sql$<<this>>
 DECLARE
@@ -68,12 +67,12 @@ WHERE t.table_name = {{name}}
         )
     ) AS c (changes)
 $_compile_has_changes$;
-COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the question whether the source holds changes that the mirrors lack.';
+COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the query whether the source has changes that the mirrors lack.';
 
 /*
-Whether nothing has changed in the source since it was last read. Then the mirrors are as complete as they are now: their watermarks move.
-Returns:    true when nothing has changed; false when something has, or only an extraction can tell, as of a source on another server.
-Writes:     etl.schema_drift; when nothing has changed etl.watermark, and etl.batch, whose latest one then holds all that there is up to now.
+Whether the source has not changed since it was last read. Then the watermarks move, because the mirrors are complete up to now.
+Returns:    true when nothing has changed; false when something has, or only an extraction can answer, as for a source on another server.
+Writes:     etl.schema_drift; when nothing has changed, etl.watermark and the latest row of etl.batch.
 Errors:     as etl._extraction_point; those of a relation of the contract that cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._is_source_unchanged()
@@ -82,15 +81,17 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_is_source_unchanged$
 BEGIN
-    -- A connection to another server that breaks here could not be left behind by the caller's transaction: the extraction asks, and is repeated.
+    -- A connection that breaks here would fail the transaction of the caller. An extraction is retried instead.
     IF EXISTS (SELECT FROM pg_foreign_table AS f JOIN pg_class AS c ON c.oid = f.ftrelid WHERE c.relnamespace = 'source'::regnamespace) THEN
         RETURN false;
     END IF;
     PERFORM etl._note_drift();
-    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added') THEN
+    IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added')
+        OR EXISTS (SELECT FROM etl.source_table AS s WHERE s.read_relations <> etl._read_relations(s.source_table))
+    THEN
         RETURN false;
     END IF;
-    -- One statement: what it looks at and what it notes are of one snapshot.
+    -- One statement, so that the check and the new watermarks have one snapshot.
     WITH point AS MATERIALIZED (
         SELECT p.snapshot, p.read_at
         FROM source.extraction_point AS p
@@ -110,4 +111,4 @@ BEGIN
     RETURN FOUND;
 END
 $_is_source_unchanged$;
-COMMENT ON FUNCTION etl._is_source_unchanged() IS 'Whether nothing has changed in the source since it was last read; then the watermarks move.';
+COMMENT ON FUNCTION etl._is_source_unchanged() IS 'Whether the source has not changed since it was last read; then the watermarks move.';

@@ -1,13 +1,12 @@
--- Watermarks: up to which point a mirror holds the source, and when it was complete.
+-- Watermarks: which transactions of the source a mirror contains, and up to when it is complete.
 
 /*
-Moment up to which the changes of a source table are complete. For a table watched by time of change it is held back to the
-start of the oldest transaction that is still open, which may yet commit rows with an earlier time. Autovacuum commits none: for as long as it
-works on a large table, nothing new would arrive.
-The source tells that start in source.extraction_point (oldest_transaction_started_at) where it can. Otherwise it is looked up
-on this server, or, when the source is another one, the lookback is all there is.
-Parameters: p_source_table, the table; p_read_at, moment of the batch.
-Returns:    the moment, by the source's clock.
+Point in time up to which the changes of a source table are complete. For change detection by timestamp it is the start of the oldest open transaction,
+which may still commit rows with an earlier time. Autovacuum is left out, because it writes no rows: otherwise nothing new would arrive while it works.
+The source returns that start in source.extraction_point (oldest_transaction_started_at), if its contract has the column. Otherwise it is read from
+pg_stat_activity of this server; for a source on another server, the lookback is the only protection.
+Parameters: p_source_table, the table; p_read_at, time of the batch.
+Returns:    the point in time, by the clock of the source.
 */
 CREATE OR REPLACE FUNCTION etl._complete_until(p_source_table name, p_read_at timestamptz)
 RETURNS timestamptz
@@ -35,11 +34,11 @@ BEGIN
     RETURN least(p_read_at, v_oldest);
 END
 $_complete_until$;
-COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Moment up to which the changes of a source table are complete.';
+COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Point in time up to which the changes of a source table are complete.';
 
 /*
-Whether transaction ids of a watermark mean the same in a batch: both are of one database, of one database system, on one timeline, and the
-source has not gone back in time. A source restored from a dump, a promoted replica, and a point-in-time recovery hand out their ids again.
+Whether transaction ids of a watermark mean the same in a batch: both belong to one database of one database system on one timeline, and the source has
+not gone back in time. A source restored from a dump, a promoted replica and a point-in-time recovery assign their ids again.
 Parameters: p_watermark, the watermark, NULL where there is none; p_batch, the batch.
 */
 CREATE OR REPLACE FUNCTION etl._is_same_source(p_watermark etl.watermark, p_batch etl.batch)
@@ -59,8 +58,8 @@ $_is_same_source$;
 COMMENT ON FUNCTION etl._is_same_source(etl.watermark, etl.batch) IS 'Whether transaction ids of a watermark mean the same in a batch.';
 
 /*
-Records that a mirror holds all that the source had committed when a batch was read.
-Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, moment up to which changes are complete.
+Records that a mirror contains all that the source had committed when a batch was read.
+Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, point in time up to which its changes are complete.
 Writes:     etl.watermark.
 */
 CREATE OR REPLACE FUNCTION etl._move_watermark(p_source_table name, p_batch etl.batch, p_complete_until timestamptz)

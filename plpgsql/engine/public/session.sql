@@ -20,7 +20,10 @@ BEGIN
             'ALTER ROUTINE %1$s SET IntervalStyle = ''postgres'';'
             'ALTER ROUTINE %1$s SET bytea_output = ''hex'';'
             'ALTER ROUTINE %1$s SET extra_float_digits = 1;'
-            'ALTER ROUTINE %1$s SET quote_all_identifiers = off;',
+            'ALTER ROUTINE %1$s SET quote_all_identifiers = off;'
+            'ALTER ROUTINE %1$s SET standard_conforming_strings = on;'
+            'ALTER ROUTINE %1$s SET transform_null_equals = off;'
+            'ALTER ROUTINE %1$s SET array_nulls = on;',
             v_function
         );
     END LOOP;

@@ -88,7 +88,8 @@ AS $_comparison_values$
         'expected', p_expected,
         'actual', p_actual,
         'key', to_jsonb(p_key),
-        'key_not_null', etl._list(p_key, 'o.%1$I IS NOT NULL', ' AND '),
+        -- A composite key IS NOT NULL only when none of its fields is NULL.
+        'key_not_null', format('num_nulls(%s) = 0', etl._list(p_key, 'o.%1$I')),
         'typed', etl._typed_list(p_key || p_columns, 'o', p_table),
         'key_image', etl._compared_list(p_key, 'r', p_table),
         'row_image', etl._compared_list(p_key || p_columns, 'r', p_table),
@@ -140,8 +141,8 @@ AS $_row_sql$
 SELECT
     CASE WHEN a.{{first}} IS NULL THEN 'missing' WHEN e.{{first}} IS NULL THEN 'surplus' ELSE 'different' END,
     {{row_key}},
-    CASE WHEN e.{{first}} IS NOT NULL THEN to_jsonb(e.*) END,
-    CASE WHEN a.{{first}} IS NOT NULL THEN to_jsonb(a.*) END
+    CASE WHEN NOT e.{{first}} IS NULL THEN to_jsonb(e.*) END,
+    CASE WHEN NOT a.{{first}} IS NULL THEN to_jsonb(a.*) END
 FROM (
     SELECT r.*
     FROM (

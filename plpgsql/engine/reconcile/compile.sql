@@ -60,7 +60,7 @@ BEGIN
         'attributes', to_jsonb(v_attributes),
         'view_typed', etl._typed_list(p_dimension.business_key || v_attributes, 'o', v_table),
         'view_deleted_at', CASE WHEN etl._column_type(p_dimension.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'o.deleted_at' END,
-        'key_not_null', etl._list(p_dimension.business_key, 'o.%1$I IS NOT NULL', ' AND '),
+        'key_not_null', format('num_nulls(%s) = 0', etl._list(p_dimension.business_key, 'o.%1$I')),
         'shown_d', coalesce(etl._compared_list(v_shown, 'd', v_table), '0'),
         'shown_v', coalesce(etl._compared_list(v_shown, 'v', v_table), '0'),
         'tracked_d', coalesce(etl._compared_list(v_tracked, 'd', v_table), '0'),

@@ -232,7 +232,7 @@ FROM (
     ) AS m
     GROUP BY {{bk}}
 ) AS d
-WHERE ({{d.bk}}) IS NOT NULL
+WHERE num_nulls({{d.bk}}) = 0
     AND NOT {{is_settled}}
     AND ({{slices}} = 1 OR (hash_record_extended(ROW({{bk_image}}), 1) & 65535) % {{slices}} = {{slice}})
     AND {{is_compared}}$sql$,

@@ -309,13 +309,16 @@ CREATE OR REPLACE PROCEDURE etl.reconcile(p_objects text[] DEFAULT NULL, INOUT p
 LANGUAGE plpgsql
 AS $reconcile$
 BEGIN
+    PERFORM etl._pin_session();
     p_reconciliation_id := etl._begin_reconciliation(p_objects, p_slices);
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+    PERFORM etl._pin_session();
     PERFORM etl._compare_object(p_reconciliation_id, o.object)
     FROM etl.reconciliation_object AS o
     WHERE o.reconciliation_id = p_reconciliation_id;
     COMMIT;
+    PERFORM etl._pin_session();
     PERFORM etl._end_reconciliation(p_reconciliation_id);
     COMMIT;
 END

@@ -50,7 +50,7 @@ LEFT JOIN (
 ) AS e ON {{e.key = i.key}}
 LEFT JOIN {{stage}} AS a ON {{a.key = i.key}} AND a.deleted_at IS NULL
 WHERE (e.{{first}} IS NULL) <> (a.{{first}} IS NULL)
-    OR e.{{first}} IS NOT NULL AND ROW({{expected_image}})::record *<> ROW({{actual_image}})::record$sql$,
+    OR NOT e.{{first}} IS NULL AND ROW({{expected_image}})::record *<> ROW({{actual_image}})::record$sql$,
         etl._comparison_values('', '', p_source.key_columns, p_columns, v_stage, '{}') || jsonb_build_object(
             'source', format('source.%I', p_source.source_table), 'stage', v_stage::text,
             -- Sent to another server, which gives these rows alone.
