@@ -1,18 +1,17 @@
--- What analysts see: schema analysis has tables of schema dwh under the same names, as views that etl.publish() makes from two catalogs.
+-- What analysts see: schema analysis has views named like the tables of schema dwh. etl.publish() creates them from two catalogs:
 --
---   * etl.published_view says which rows the current login may see.
---   * etl.column_sensitivity says how each column is shown. A column that is not declared is not published: a new column is closed until
---     somebody decides about it, and etl.permission_gap names it.
+--   * etl.published_view has the rows that the current login may see.
+--   * etl.column_sensitivity has how each column is shown. A column without a declaration is not published, and etl.permission_gap lists it.
 --
--- Every technical key is published as a pseudonym: a surrogate key that is handed out in the order of the business keys tells the business key.
--- The same key has the same pseudonym in all views, so joins work. Keys below 0 (Unknown, Not Yet) stay.
+-- Every technical key is published as a pseudonym. Surrogate keys, too: they are assigned in the order of the business keys, so they reveal them.
+-- A key has the same pseudonym in all views, so joins work. Keys below 0 (Unknown, Not Yet) stay.
 --
--- The views end with OFFSET 0. A condition of the reader then never moves below the filter of the rows: not even one whose operator is
--- leakproof, which a security barrier alone lets pass. EXPLAIN ANALYZE would otherwise count the hidden rows that fulfil it.
+-- The views end with OFFSET 0. Without it, the planner moves conditions with leakproof operators below the filter of the rows, even in a
+-- security barrier, and EXPLAIN ANALYZE then counts the hidden rows that satisfy them.
 
 /*
-Pseudonym of a key. Keyed hash of the kind and the key: the secret goes in twice, as in HMAC, and 60 bits are kept.
-Parameters: p_secret, the secret; p_kind, what the key is a key of, such as customer_id; p_key, the key as text.
+Pseudonym of a key: 60 bits of a hash that is keyed like HMAC.
+Parameters: p_secret, the secret; p_kind, kind of the key, such as customer_id; p_key, the key as text.
 Returns:    a number above 0; NULL for NULL.
 */
 CREATE OR REPLACE FUNCTION etl._pseudonym(p_secret text, p_kind text, p_key text)
@@ -33,10 +32,10 @@ RETURN ('x' || pg_catalog.substr(
 COMMENT ON FUNCTION etl._pseudonym(text, text, text) IS 'Pseudonym of a key of a kind, made with a secret.';
 
 /*
-Makes the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the stars;
-oceanrecords migrate calls it.
-Writes:  views of schema analysis, their comments.
-Errors:  ET044 when the rows of a view do not have a column by which they can be published, or an object depends on a view whose columns change.
+Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the
+stars; oceanrecords migrate calls it.
+Writes:  views of schema analysis and their comments.
+Errors:  ET044 when a view has no table or no column to publish, or when an object depends on a view whose columns change.
 */
 CREATE OR REPLACE PROCEDURE etl.publish()
 LANGUAGE plpgsql
@@ -59,7 +58,7 @@ BEGIN
     LOOP
         v_table := to_regclass(format('dwh.%I', r_view.view_name));
         IF v_table IS NULL THEN
-            RAISE EXCEPTION 'there is no table dwh.% to publish', quote_ident(r_view.view_name)
+            RAISE EXCEPTION 'table dwh.% does not exist', quote_ident(r_view.view_name)
                 USING ERRCODE = 'ET044', HINT = 'Correct the row of etl.published_view.';
         END IF;
         EXECUTE format('CREATE OR REPLACE TEMPORARY VIEW _published AS SELECT * FROM (%s) AS t LIMIT 0', r_view.rows_query);
@@ -107,7 +106,7 @@ BEGIN
                 AND s.sensitivity <> 'secret'
         ) AS c;
         IF v_query IS NULL THEN
-            RAISE EXCEPTION 'no column of dwh.% can be published', quote_ident(r_view.view_name)
+            RAISE EXCEPTION 'no column of dwh.% may be published', quote_ident(r_view.view_name)
                 USING ERRCODE = 'ET044', HINT = 'Declare the sensitivity of its columns in etl.column_sensitivity.';
         END IF;
 
@@ -117,13 +116,13 @@ BEGIN
         WHERE a.attrelid = to_regclass(format('analysis.%I', r_view.view_name))
             AND a.attnum > 0
             AND NOT a.attisdropped;
-        -- CREATE OR REPLACE adds columns at the end and does nothing else to them.
+        -- CREATE OR REPLACE can only add columns at the end.
         IF v_present IS NOT NULL AND v_shape[1:cardinality(v_present)] IS DISTINCT FROM v_present THEN
             BEGIN
                 EXECUTE format('DROP VIEW analysis.%I', r_view.view_name);
             EXCEPTION
                 WHEN dependent_objects_still_exist THEN
-                    RAISE EXCEPTION 'columns of analysis.% change, and other objects depend on it', quote_ident(r_view.view_name)
+                    RAISE EXCEPTION 'the columns of analysis.% cannot change while other objects depend on it', quote_ident(r_view.view_name)
                         USING ERRCODE = 'ET044', DETAIL = SQLERRM, HINT = 'Drop these objects, migrate, and create them again.';
             END;
         END IF;
@@ -148,7 +147,7 @@ BEGIN
     PERFORM etl._hand_over_built();
 END
 $publish$;
-COMMENT ON PROCEDURE etl.publish() IS 'Makes the views of schema analysis from etl.published_view and etl.column_sensitivity.';
+COMMENT ON PROCEDURE etl.publish() IS 'Creates the views of schema analysis from etl.published_view and etl.column_sensitivity (ET044).';
 
 CREATE OR REPLACE FUNCTION etl._pseudonym_kind(p_table regclass, p_column name)
 RETURNS name
@@ -156,7 +155,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_pseudonym_kind$
-    -- A key that plays a role, such as billing_person_key, must join with the key of its dimension.
+    -- A role-playing key, such as billing_person_key, must join with the key of its dimension.
     SELECT coalesce(
         (
             SELECT d.surrogate_key
@@ -169,11 +168,10 @@ AS $_pseudonym_kind$
         p_column
     )
 $_pseudonym_kind$;
-COMMENT ON FUNCTION etl._pseudonym_kind(regclass, name) IS 'What the pseudonyms of a column are pseudonyms of: the surrogate key of its dimension, else the column''s name.';
+COMMENT ON FUNCTION etl._pseudonym_kind(regclass, name) IS 'Kind of the pseudonyms of a column: the surrogate key of its dimension, or else its own name.';
 
 /*
-Replaces the secret of the pseudonyms: every pseudonym in schema analysis is another one from now on. What analysts have kept under the old ones
-can no longer be joined.
+Replaces the secret of the pseudonyms. All pseudonyms in schema analysis change: extracts with old ones can no longer be joined.
 Writes:  etl.pseudonym_secret, audit.act.
 */
 CREATE OR REPLACE PROCEDURE etl.rotate_pseudonyms()
@@ -186,4 +184,4 @@ BEGIN
     PERFORM etl._audit('pseudonyms rotated', current_database());
 END
 $rotate_pseudonyms$;
-COMMENT ON PROCEDURE etl.rotate_pseudonyms() IS 'Replaces the secret of the pseudonyms: every pseudonym in schema analysis is another one from now on.';
+COMMENT ON PROCEDURE etl.rotate_pseudonyms() IS 'Replaces the secret of the pseudonyms: all pseudonyms in schema analysis change.';
