@@ -101,7 +101,7 @@ def test_no_choice_of_countries_isolates_a_small_group(people: People, shown: An
 
 def test_a_figure_that_counts_people_without_the_rule_is_reported(people: People, cli: Any) -> None:
     database = people.database
-    assert database.rows("SELECT object_name, is_protected FROM etl.people_counter") == [
+    assert database.rows("SELECT object_name, is_protected FROM etl.people_reader") == [
         {"object_name": "customer_count_of", "is_protected": True}
     ]
     database.execute(
@@ -128,3 +128,23 @@ def test_a_figure_that_counts_people_without_the_rule_is_reported(people: People
     people.add("bob", "business")
     seen = people.connect("bob").execute("SELECT country, buyers FROM kpi.buyers ORDER BY 1")
     assert seen.fetchall() == [("France", None), ("Germany", None)]
+
+
+def test_a_readable_view_of_personal_data_is_reported(people: People, cli: Any) -> None:
+    """The sensitivity of columns governs schema analysis; other schemas are watched."""
+    database = people.database
+    database.execute(
+        "CREATE VIEW kpi.mailing AS SELECT customer_id, email FROM dwh.dim_customer;"
+        "CREATE VIEW analysis.raw AS SELECT street FROM stage.addresses;"
+        "CREATE VIEW kpi.segments AS SELECT segment, is_current FROM dwh.dim_customer;"
+        "INSERT INTO etl.permission (level, object_kind, schema_name, object_name, privileges) VALUES"
+        " ('business', 'relation', 'kpi', 'mailing', '{SELECT}'), ('business', 'relation', 'kpi', 'segments', '{SELECT}'),"
+        " ('analyst', 'relation', 'analysis', 'raw', '{SELECT}');"
+        "CALL etl.apply_permissions()"
+    )
+    gaps = database.rows("SELECT object_kind, object_name FROM etl.permission_gap ORDER BY 2")
+    assert gaps == [
+        {"object_kind": "personal data", "object_name": "mailing"},
+        {"object_kind": "personal data", "object_name": "raw"},
+    ]
+    assert "show personal data to people who may not see them" in cli("doctor").stdout

@@ -128,10 +128,10 @@ SELECT 'column', s.schema_name, format('%s.%s', s.object_name, s.column_name)
 FROM etl.column_status AS s
 WHERE s.sensitivity IS NULL
 UNION ALL
-SELECT 'small group', g.schema_name, g.object_name
-FROM etl.people_counter AS g
-WHERE NOT g.is_protected;
-COMMENT ON VIEW etl.permission_gap IS 'What is not declared: objects without a row in etl.permission, schemas without one in etl.access_schema, columns without one in etl.column_sensitivity; and figures that count people but do not suppress small groups. Only the owner reads such objects.';
-COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object, column, or small group.';
+SELECT CASE r.reads WHEN 'people' THEN 'small group' ELSE r.reads END, r.schema_name, r.object_name
+FROM etl.people_reader AS r
+WHERE NOT r.is_protected;
+COMMENT ON VIEW etl.permission_gap IS 'What is not declared: objects without a row in etl.permission, schemas without one in etl.access_schema, columns without one in etl.column_sensitivity. Only the owner reads these. Also readable views and routines that show personal data or do not suppress small groups.';
+COMMENT ON COLUMN etl.permission_gap.object_kind IS 'As in etl.access_object, column, small group or personal data.';
 COMMENT ON COLUMN etl.permission_gap.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.permission_gap.object_name IS 'Name; of a column, relation.column.';

@@ -105,15 +105,17 @@ SELECT
     false,
     CASE p.object_kind
         WHEN 'column' THEN 'columns without a declared sensitivity: '
-        ELSE 'figures that count people but do not suppress small groups: '
+        WHEN 'small group' THEN 'figures that count people but do not suppress small groups: '
+        ELSE 'views that show personal data to people who may not see them: '
     END || etl._first_five(array_agg(format('%s.%s', p.schema_name, p.object_name) ORDER BY p.object_name)),
     CASE p.object_kind
         WHEN 'column' THEN 'INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity) VALUES (…); CALL etl.publish(); '
             'analysts do not see the columns until then'
-        ELSE 'Pass each count to etl.suppress_small(count), or revoke the object from people.'
+        WHEN 'small group' THEN 'Pass each count to etl.suppress_small(count), or remove the row from etl.permission.'
+        ELSE 'Leave the personal columns out, or remove the row from etl.permission.'
     END
 FROM etl.permission_gap AS p
-WHERE p.object_kind IN ('column', 'small group')
+WHERE p.object_kind IN ('column', 'small group', 'personal data')
 GROUP BY p.object_kind, p.schema_name
 UNION ALL
 SELECT
