@@ -53,6 +53,12 @@ format: $(VENV)/.installed-test ## Put Python into the house's style
 server-packages: ## Debian's PostgreSQL 15 for the tests, where apt and the rights are there
 	@bash tests/support/server-packages.sh
 
+.PHONY: lock
+lock: $(VENV)/bin/python ## Pin the newest versions that pyproject.toml allows in constraints.txt (LOCK_ARGS='--upgrade-package NAME')
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --extra test --universal --python-version 3.11 --no-emit-index-url --strip-extras \
+		--custom-compile-command 'make lock' $(or $(LOCK_ARGS),--upgrade) --output-file constraints.txt pyproject.toml
+
 .PHONY: released
 released: ## Add new migrations to the list of released ones, which are frozen
 	@cd migrations && touch released.sha256 && for file in */[0-9]*.sql; do \
@@ -76,6 +82,6 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $(VENV)/.installed $@

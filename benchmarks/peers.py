@@ -12,7 +12,7 @@ from benchmarks.dbt_environment import DbtEnvironment
 from benchmarks.measure import BenchmarkError, Finished, Measurement, measured, run_program
 from benchmarks.server import Server, statement
 from benchmarks.world import World, oceanrecords
-from driver.server import SUPERUSER
+from driver.cluster import SUPERUSER
 
 
 class Peer(ABC):

@@ -189,7 +189,7 @@ _SESSION = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "quote_all_identifiers": "off",
-    "search_path": "public, pg_temp",  # pg_catalog comes first without being named
+    "search_path": "pg_catalog, pg_temp",  # no schema in which others may create objects
     "standard_conforming_strings": "on",
     "xmloption": "content",
     "default_transaction_isolation": "read committed",

@@ -25,10 +25,10 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase the personal data of a customer in every layer and version; facts and totals stay.
+    """Erase the personal data of a customer in all layers and versions; facts and totals stay.
 
-    On a terminal it shows what it will erase, and asks. What the source still has, or brings again,
-    is replaced as it comes in. Waits for a run that is at work.
+    On a terminal it shows what it will erase, and asks. Later extractions replace the data again.
+    Waits for a live run.
     """
     dsn = state.of(context).dsn
     with (
@@ -55,7 +55,7 @@ def forget(
 
 
 def _ask(subject: str, key: str, found: list[dict[str, Any]]) -> None:
-    """Show what will be erased, and ask whether it shall be.
+    """Show what will be erased, and ask for confirmation.
 
     Raises:
         UserError: if the answer is no.
@@ -68,7 +68,7 @@ def _ask(subject: str, key: str, found: list[dict[str, Any]]) -> None:
     if found:
         error_console.print(table)
     else:
-        error_console.print("No layer holds personal data of this key now.", style="quiet")
+        error_console.print("No layer has personal data of this key.", style="quiet")
     error_console.print("This cannot be undone.", style="warn")
     if not typer.confirm(f"Forget {subject} {key.strip()}?", err=True):
         raise UserError(f"{subject} {key.strip()} was not forgotten.")
@@ -85,8 +85,8 @@ def _render(answer: dict[str, Any]) -> None:
         console.print("Nothing was left to replace.", style="quiet")
     if answer["source"] == "remote":
         console.print(
-            "The operational system is on another server: have it forget there as well. "
-            "What it still has does not come in again.",
+            "The operational system is on another server: erase the data there as well. "
+            "The warehouse does not load them again.",
             style="warn",
         )
     console.print("\nNot reached:")

@@ -135,8 +135,8 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
 
     Parameters:
         target: the database.
-        bookkeeping: work in the schema of yoyo's tables; migrations themselves see the role's own
-            search path.
+        bookkeeping: work in the schema of yoyo's tables; migrations themselves create objects
+            without a schema in public.
     """
 
     def __init__(self, target: Target, *, bookkeeping: bool) -> None:
@@ -158,7 +158,9 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
         """Prepare a connection."""
         connection.execute("SET client_min_messages = warning")
         connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-        if self._bookkeeping:
+        if not self._bookkeeping:
+            connection.execute("SET search_path = public, pg_temp")
+        else:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
             connection.execute(f"SET search_path = {_SCHEMA}")
             connection.execute(

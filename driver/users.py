@@ -41,7 +41,7 @@ ValidUntil = Annotated[
         "--valid-until",
         metavar="DATE",
         formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S"],
-        help="From when the password no longer counts, in the time zone of this machine.",
+        help="When the password expires, in the time zone of this machine.",
     ),
 ]
 
@@ -60,16 +60,16 @@ def add(
     password_file: PasswordFile = None,
     no_password: Annotated[
         bool,
-        typer.Option("--no-password", help="Give no password; the login cannot log in by one."),
+        typer.Option("--no-password", help="Set no password; the login cannot log in with one."),
     ] = False,
     service: Annotated[
-        bool, typer.Option("--service", help="A program logs in with it, not a person.")
+        bool, typer.Option("--service", help="The user is a program, not a person.")
     ] = False,
     existing: Annotated[
         bool,
         typer.Option(
             "--existing",
-            help="The server may have the login already; it gets nothing but what is named here.",
+            help="Accept a login that the server has; it gets only what is named here.",
         ),
     ] = False,
     valid_until: ValidUntil = None,
@@ -77,8 +77,8 @@ def add(
 ) -> None:
     """Add a user.
 
-    The password comes from --password-file, the variable OCEANRECORDS_USER_PASSWORD, or is asked
-    for. It leaves this program as a SCRAM verifier only: no log and no process list shows it.
+    The password comes from --password-file, the variable OCEANRECORDS_USER_PASSWORD, or a prompt.
+    Only its SCRAM verifier leaves this program: no log and no process list shows it.
     """
     password = None if no_password else _password(password_file, login, is_needed=not existing)
     with _connect(context) as connection, connection.transaction():
@@ -105,7 +105,8 @@ def remove(
     context: typer.Context,
     login: Login,
     drop_owned: Annotated[
-        bool, typer.Option("--drop-owned", help="Drop what the user owns in this database, too.")
+        bool,
+        typer.Option("--drop-owned", help="Drop the objects of the user in this database as well."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,7 +166,7 @@ def countries(
     none: Annotated[bool, typer.Option("--none", help="Let the user see no country.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which countries a user sees, these and no others; without any, show them."""
+    """Set the countries that a user sees; without arguments, show them."""
     if none and codes:
         raise UserError("--none and countries exclude each other.", exit_code=2)
     if none or codes:
@@ -184,7 +185,7 @@ def grants(
     revoke: Annotated[bool, typer.Option("--revoke", help="Take them away.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List privileges in the warehouse that its catalog does not give, or take them away."""
+    """List privileges, memberships and attributes that the catalog does not give."""
     with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(
             "SELECT grantee, privilege, object_kind, schema_name, object_name, grantor "
@@ -203,12 +204,12 @@ def audit(
     context: typer.Context,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Tell whether the trail is whole. Exit status 1 if not."),
+        typer.Option("--verify", help="Verify that the trail is whole; exit status 1 if not."),
     ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Entries to show.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was done to users and permissions, or whether that trail was tampered with."""
+    """Show the audit trail of users and permissions, or verify it."""
     with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
         if verify:
             found = cursor.execute("SELECT * FROM audit.verify()").fetchone()
@@ -233,7 +234,7 @@ def password(
     valid_until: ValidUntil = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a user another password (see `users add`)."""
+    """Set the password of a user (see `users add`)."""
     secret = _password(password_file, login, is_needed=True)
     assert secret is not None
     with _connect(context) as connection:
@@ -254,7 +255,7 @@ def _change_levels(context: typer.Context, call: str, login: str, levels: list[s
             for level in levels:
                 connection.execute(call.encode(), [login, level])
         if "revoke" in call:
-            # A session that logged in again before the commit, too.
+            # The login may have opened a session before the commit.
             connection.execute("SELECT etl._end_sessions(%s)", [login])
 
 
@@ -275,10 +276,10 @@ def _set_password(
 
 
 def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
-    """Return the password, from wherever it is to come; None where none is needed or given.
+    """Return the password; None if none is needed or given.
 
     Raises:
-        UserError: if there is none. The database refuses one that is too short.
+        UserError: if a password is needed and not given.
     """
     if file is not None:
         try:
@@ -300,7 +301,7 @@ def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
     else:
         raise UserError(
             f"There is no password for {login}.",
-            f"Name a --password-file, set {PASSWORD_VARIABLE}, or say --no-password.",
+            f"Use --password-file, {PASSWORD_VARIABLE} or --no-password.",
             exit_code=2,
         )
     if not found:
@@ -320,7 +321,7 @@ def _answer(context: typer.Context, login: str, as_json: bool) -> None:
     with _connect(context) as connection:
         users = _users(connection, login)
     if not users:
-        raise UserError(f'There is no user "{login}".', "See `oceanrecords users list`.")
+        raise UserError(f'User "{login}" does not exist.', "See `oceanrecords users list`.")
     emit(users[0], as_json=as_json, render=lambda user: _render([user]))
 
 
@@ -331,15 +332,17 @@ def _render_chain(found: dict[str, Any]) -> None:
         console.print(f"The audit trail is whole: {found['acts']} entries.", style="ok")
     if found["last_act"] is not None:
         console.print(
-            f"Last entry {found['last_act']}, hash {found['last_hash']}. Keep both elsewhere: "
-            "they show later whether the trail was written anew.",
+            f"Last entry {found['last_act']}, hash {found['last_hash']}. Store both outside the "
+            "server: they show whether the trail was replaced.",
             style="quiet",
             soft_wrap=True,
         )
 
 
 def _render_acts(acts: list[dict[str, Any]]) -> None:
-    table = output.table("", "when", "who", "what", "whom", "details", right=[""], wrap=["details"])
+    table = output.table(
+        "", "when", "actor", "act", "target", "details", right=[""], wrap=["details"]
+    )
     for one in acts:
         table.add_row(
             str(one["act_id"]),
@@ -376,7 +379,7 @@ def _render_grants(answer: dict[str, Any]) -> None:
 
 def _render(users: list[dict[str, Any]]) -> None:
     if not users:
-        console.print("There are no users. `oceanrecords users add` adds one.", style="quiet")
+        console.print("No users. `oceanrecords users add` adds one.", style="quiet")
         return
     table = output.table("login", "levels", "countries", "", "added", "by")
     for user in users:

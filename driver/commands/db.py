@@ -13,11 +13,12 @@ from psycopg import conninfo
 
 from driver import output, state
 from driver import targets as named
+from driver.cluster import SUPERUSER, embedded_binaries
 from driver.commands.options import JsonOption
 from driver.connection import Target, connect_to, describe, readable_version, resolve
 from driver.errors import UserError
 from driver.output import console, emit, print_json
-from driver.server import DATABASE, SUPERUSER, EmbeddedServer, embedded_binaries
+from driver.server import DATABASE, EmbeddedServer
 
 app = typer.Typer(
     help="The embedded server: start, stop, look, connect.",

@@ -1,14 +1,12 @@
--- The stars as analysts see them: schema analysis has the tables of schema dwh under the same names.
+-- The stars for analysts. etl.publish() creates a view in schema analysis for each row of etl.published_view below.
 --
---   * Columns are shown as etl.column_sensitivity declares below: personal data masked, technical keys as pseudonyms. A column that is not
---     declared is not published.
---   * Rows are those of the login's countries (etl.country_access); a login without an entry sees none. The country of a fact is
---     that of the address it went to. A customer is seen by who may see one of his addresses. Totals over all countries are totals
---     over the countries that one sees. A supplier elsewhere is there without his name, so that a join with it loses no sales.
+--   * etl.column_sensitivity declares how columns are shown: personal data masked, technical keys as pseudonyms. A column without a
+--     declaration is not published.
+--   * Rows are those of the login's countries (etl.country_access). The country of a fact is that of the delivery address. A login sees the
+--     customers with an address in its countries, and totals over its countries. A supplier elsewhere has no name; its row stays, so that joins
+--     lose no sales.
 --
--- Views rather than row security on the tables: a subquery of a policy is executed row by row when it does not fit into memory, one
--- of a view is joined, whatever its size; and the loads, which own the tables, have nothing to do with it. etl.publish() makes
--- them, as security barriers below which no condition of a reader moves.
+-- Views, not row-level security: PostgreSQL evaluates a policy's subquery per row once its hash exceeds memory, but joins a view's.
 
 CREATE OR REPLACE VIEW work.visible_country AS
 SELECT a.country_code, coalesce(c.country, CASE a.country_code WHEN '??' THEN 'Unknown' ELSE a.country_code END) AS country
@@ -17,16 +15,16 @@ LEFT JOIN work.country AS c USING (country_code)
 WHERE a.login = current_user
     AND a.role_id = (SELECT r.oid FROM pg_roles AS r
         WHERE r.rolname = current_user);
-COMMENT ON VIEW work.visible_country IS 'Countries that the present login may see; * for everything.';
-COMMENT ON COLUMN work.visible_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country; * for everything.';
-COMMENT ON COLUMN work.visible_country.country IS 'Its name, as in the stars.';
+COMMENT ON VIEW work.visible_country IS 'Countries that the current login may see; * for all.';
+COMMENT ON COLUMN work.visible_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for rows without a known country; * for all.';
+COMMENT ON COLUMN work.visible_country.country IS 'Its name in the stars.';
 
 CREATE OR REPLACE VIEW work.visible_address AS
 SELECT a.address_key, a.address_id
 FROM dwh.dim_address AS a
 WHERE (SELECT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     OR a.country_code IN (SELECT v.country_code FROM work.visible_country AS v);
-COMMENT ON VIEW work.visible_address IS 'Addresses in the countries of the present login.';
+COMMENT ON VIEW work.visible_address IS 'Addresses in the countries of the current login.';
 COMMENT ON COLUMN work.visible_address.address_key IS 'Version of the address.';
 COMMENT ON COLUMN work.visible_address.address_id IS 'Address.';
 
@@ -36,8 +34,8 @@ FROM work.country AS c
 UNION
 SELECT a.country_code
 FROM dwh.dim_address AS a;
-COMMENT ON VIEW work.known_country IS 'Countries that can be given to a login, beside * for everything.';
-COMMENT ON COLUMN work.known_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country.';
+COMMENT ON VIEW work.known_country IS 'Countries that a login can get.';
+COMMENT ON COLUMN work.known_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for rows without a known country.';
 
 -- Which rows of each table the login sees -----------------------------------------------------------------------------
 
@@ -66,7 +64,7 @@ SELECT n.*
 FROM dwh.dim_customer AS n
 WHERE (SELECT NOT bool_or(v.country_code = '*') FROM work.visible_country AS v)
     AND n.customer_id IN (
-        -- The mirror keeps the links that were deleted in the source: customers of old orders are seen like others.
+        -- The mirror keeps links that were deleted in the source, so customers of old orders are visible.
         SELECT l.customer_id
         FROM stage.customers_addresses AS l
         JOIN work.visible_address AS a USING (address_id)
@@ -276,7 +274,7 @@ $rows$,
         'oceanrecords'
     );
 
--- How sensitive each column is ----------------------------------------------------------------------------------------
+-- Sensitivity of each column ------------------------------------------------------------------------------------------
 
 DELETE FROM etl.column_sensitivity
 WHERE origin = 'oceanrecords';
@@ -311,7 +309,7 @@ FROM (
         ('source', '{products}', 'public', '{sku,name,price,is_active}'),
         ('source', '{suppliers}', 'internal', '{supplier_id}'),
         ('source', '{suppliers}', 'public', '{name,country_code}'),
-        -- The stars. A surrogate key is handed out in the order of the business keys, so it is as telling as these.
+        -- The stars. Surrogate keys are assigned in the order of the business keys, so they reveal them.
         ('dwh', '{dim_customer}', 'internal', '{customer_key,customer_id}'),
         ('dwh', '{dim_customer}', 'personal', '{first_name,last_name,full_name,email,phone}'),
         ('dwh', '{dim_customer}', 'public', '{segment,customer_since}'),

@@ -1,7 +1,11 @@
+-- Unique customers by quarter. Small groups are suppressed (etl.suppress_small): a count is shown only if neither it nor the rest, the customers of
+-- the quarter outside the chosen countries, is a small group. So the total does not reveal a small country by subtraction.
+
 /*
-Different customers by quarter, over the chosen countries, without a gap from the first order to today.
+Unique customers by quarter, over the chosen countries, without a gap from the first order to today. A chosen country with a small group in a
+quarter is left out of that quarter.
 Parameters: p_countries, names of countries; none for all.
-Returns:    a row a quarter, in order.
+Returns:    one row per quarter, in order.
 Runs with the rights of its owner, so that a reader needs no more than schema kpi.
 */
 CREATE OR REPLACE FUNCTION kpi.customer_count_of(VARIADIC p_countries text[] DEFAULT '{}')
@@ -9,7 +13,8 @@ RETURNS TABLE (
     quarter_start date,
     quarter_name text,
     is_complete boolean,
-    unique_customers bigint
+    unique_customers bigint,
+    is_suppressed boolean
 )
 LANGUAGE sql
 STABLE
@@ -18,55 +23,68 @@ SECURITY DEFINER
 ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $customer_count_of$
-    WITH customers AS (
-        -- Rows are customers where all countries count, or one; only several have to be told apart. One of the three runs.
-        SELECT
-            a.quarter_start,
-            count(*) AS unique_customers
+    WITH total AS (
+        SELECT a.quarter_start, count(*) AS customers
         FROM dwh.agg_customer_total_quarterly AS a
+        WHERE a.customer_id <> -1
+        GROUP BY a.quarter_start
+    ),
+    country AS (
+        SELECT a.quarter_start, a.country, etl.suppress_small(count(*)) AS customers
+        FROM dwh.agg_customer_quarterly AS a
+        WHERE a.country = ANY (p_countries)
+            AND a.customer_id <> -1
+        GROUP BY a.quarter_start, a.country
+    ),
+    -- Only customers of several countries have to be told apart. One of the three branches runs.
+    chosen AS (
+        SELECT t.quarter_start, t.customers, false AS is_partial
+        FROM total AS t
         WHERE cardinality(p_countries) = 0
-            AND a.customer_id <> -1
-        GROUP BY a.quarter_start
         UNION ALL
-        SELECT
-            a.quarter_start,
-            count(*)
-        FROM dwh.agg_customer_quarterly AS a
+        SELECT c.quarter_start, c.customers, false
+        FROM country AS c
         WHERE cardinality(p_countries) = 1
-            AND a.country = p_countries[1]
-            AND a.customer_id <> -1
-        GROUP BY a.quarter_start
         UNION ALL
-        SELECT
-            a.quarter_start,
-            count(DISTINCT a.customer_id)
+        SELECT a.quarter_start, nullif(count(DISTINCT a.customer_id) FILTER (WHERE c.customers IS NOT NULL), 0), bool_or(c.customers IS NULL)
         FROM dwh.agg_customer_quarterly AS a
+        JOIN country AS c USING (quarter_start, country)
         WHERE cardinality(p_countries) > 1
-            AND a.country = ANY (p_countries)
             AND a.customer_id <> -1
         GROUP BY a.quarter_start
+    ),
+    shown AS (
+        SELECT
+            c.quarter_start,
+            CASE WHEN etl.suppress_small(t.customers - c.customers) IS NOT NULL THEN etl.suppress_small(c.customers) END AS customers,
+            c.is_partial
+        FROM chosen AS c
+        JOIN total AS t USING (quarter_start)
     )
     SELECT
         q.quarter_start,
         q.quarter_name,
         q.is_complete,
-        coalesce(c.unique_customers, 0)
+        CASE WHEN s.quarter_start IS NULL THEN 0 ELSE s.customers END,
+        s.quarter_start IS NOT NULL AND (s.customers IS NULL OR s.is_partial)
     FROM kpi.quarter AS q
-    LEFT JOIN customers AS c USING (quarter_start)
+    LEFT JOIN shown AS s USING (quarter_start)
     ORDER BY q.quarter_start
 $customer_count_of$;
-COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'The figures of kpi.customer_count over the given countries; over all when none is given.';
+COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'The figures of kpi.customer_count over the given countries; over all if none is given.';
 
 CREATE OR REPLACE VIEW kpi.customer_count AS
 SELECT
     c.quarter_start,
     c.quarter_name,
     c.is_complete,
-    c.unique_customers
+    c.unique_customers,
+    c.is_suppressed
 FROM kpi.customer_count_of() AS c;
 
-COMMENT ON VIEW kpi.customer_count IS 'Different customers by quarter, without a gap up to the running one. Unit: customers. Source: dwh.fact_order.';
+COMMENT ON VIEW kpi.customer_count IS 'Unique customers by quarter, without a gap up to the current one. Unit: customers. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.customer_count.quarter_start IS 'First day of the quarter, in the business time zone.';
 COMMENT ON COLUMN kpi.customer_count.quarter_name IS 'Year and quarter, such as 2025 Q1.';
 COMMENT ON COLUMN kpi.customer_count.is_complete IS 'Whether all days of the quarter are over and loaded.';
-COMMENT ON COLUMN kpi.customer_count.unique_customers IS 'Different customers with at least one order in the quarter, lost ones included. Orders whose customer is not known yet are nobody''s.';
+COMMENT ON COLUMN kpi.customer_count.unique_customers IS 'Different customers with at least one order in the quarter, lost orders included. Orders of unknown customers do not count. NULL for a small group.';
+COMMENT ON COLUMN kpi.customer_count.is_suppressed IS 'Whether a small group (setting small_group) was suppressed: the figure, or some of the chosen countries.';

@@ -1,6 +1,5 @@
--- Who may do what with the objects of the business: the operational system, the stars, the figures. Every object that the business
--- brings is named here; one that is not belongs to nobody but its owner, and a test names it. A new table, view or routine gets its
--- row here, and `oceanrecords migrate` does the rest.
+-- Permissions of the objects of the business: operational system, stars and KPIs. Every new object needs a row: without one it is closed to all
+-- levels, and a test fails.
 
 INSERT INTO etl.access_schema (schema_name, owner_level)
 VALUES ('oceanrecords', NULL)
@@ -11,14 +10,14 @@ WHERE etl.access_schema.owner_level IS DISTINCT FROM excluded.owner_level;
 DELETE FROM etl.permission
 WHERE origin = 'oceanrecords';
 
--- {} says: left to the owner.
+-- {} leaves the object to its owner.
 INSERT INTO etl.permission (level, object_kind, schema_name, object_name, privileges, column_names, origin)
 SELECT l.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.column_names::name[], 'oceanrecords'
 FROM (
     VALUES
         ('{application,owner}', 'schema', 'oceanrecords', '{oceanrecords}', '{USAGE}', NULL),
 
-        -- The operational system: its application deletes neither orders, nor products with their prices, nor tombstones. -------
+        -- The operational system: its application cannot delete orders, products, their prices or tombstones. -----------------
         ('{application}', 'relation', 'oceanrecords', '{addresses,customers,customers_addresses,order_lines}', '{SELECT,INSERT,UPDATE,DELETE}', NULL),
         ('{application}', 'relation', 'oceanrecords', '{orders,product_subtypes,product_types,products,suppliers}', '{SELECT,INSERT,UPDATE}', NULL),
         (
@@ -27,7 +26,7 @@ FROM (
             '{SELECT}', NULL
         ),
         ('{application,owner}', 'routine', 'oceanrecords', '{business_time}', '{EXECUTE}', NULL),
-        -- The loads read by way of schema source. To forget somebody takes these.
+        -- The loads read through schema source; forgetting needs these.
         ('{owner}', 'relation', 'oceanrecords', '{addresses,customers}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'oceanrecords', '{customers}', '{UPDATE}', '{first_name,last_name,email,phone}'),
         ('{owner}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
@@ -54,7 +53,7 @@ FROM (
             '{SELECT}', NULL
         ),
 
-        -- Key figures -------------------------------------------------------------------------------------------------
+        -- KPIs --------------------------------------------------------------------------------------------------------
         (
             '{business,steward}', 'relation', 'kpi',
             '{country,customer_count,definition,freshness,headline,loss_curve,lost_order_limit,month,order_daily,overview,product,'
@@ -72,20 +71,20 @@ CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)
 VALUES
-    ('kpi', 'customer_count_of', 'A business user reads figures without the right to read the stars.'),
-    ('kpi', 'headline_of', 'A business user reads figures without the right to read the stars.'),
-    ('kpi', 'month_of', 'A business user reads figures without the right to read the stars.'),
-    ('kpi', 'movement_of', 'A business user reads figures without the right to read the stars.'),
-    ('kpi', 'overview_of', 'A business user reads figures without the right to read the stars.'),
-    ('kpi', 'quarter_of', 'A business user reads figures without the right to read the stars.'),
-    ('kpi', 'top_products_of', 'A business user reads figures without the right to read the stars.'),
-    ('oceanrecords', '_leave_tombstone', 'Who deletes a row leaves a tombstone without the right to write tombstones.'),
-    ('oceanrecords', '_log_price', 'Who changes a price writes the price log without the right to write it.')
+    ('kpi', 'customer_count_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'headline_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'month_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'movement_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'overview_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'quarter_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'top_products_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('oceanrecords', '_leave_tombstone', 'Deleting a row writes a tombstone without the right to write tombstones.'),
+    ('oceanrecords', '_log_price', 'Changing a price writes the price log without the right to write it.')
 ON CONFLICT (schema_name, routine_name) DO UPDATE
 SET reason = excluded.reason
 WHERE etl.definer_routine.reason <> excluded.reason;
 
--- Personal data of customers. An address is forgotten with its last customer: while another one uses it, it is his. --------------------
+-- Personal data of customers. An address is forgotten with its last customer. -------------------------------------------
 
 INSERT INTO etl.personal_subject (subject, key_type)
 VALUES ('customer', 'bigint')
@@ -107,7 +106,7 @@ JOIN (
             'customer',
             $sql$SELECT $1::bigint
 UNION
--- Old keys of the same person: the shop gave the customer another number, and the row under the old one was deleted.
+-- Earlier numbers of the same person, whose rows the shop deleted.
 SELECT o.customer_id
 FROM stage.customers AS c
 JOIN stage.customers AS o ON lower(o.email) = lower(c.email) AND o.deleted_at IS NOT NULL

@@ -293,7 +293,12 @@ def test_days_that_are_not_loaded_are_not_whole(shop: Play) -> None:
     assert freshness["is_stale"]
 
 
+def show_small_groups(shop: Play) -> None:
+    shop.loader.execute("UPDATE etl.setting SET value = '0' WHERE name = 'small_group'")
+
+
 def test_address_that_comes_late(shop: Play) -> None:
+    show_small_groups(shop)
     order(shop, at("2025-01-02"))
     today(shop, "2025-02-01")
     # Orders and lines without their dimensions: everything is unknown, and counted all the same.
@@ -314,6 +319,7 @@ def test_address_that_comes_late(shop: Play) -> None:
 
 
 def test_somebody_in_two_countries_is_one_customer(shop: Play) -> None:
+    show_small_groups(shop)
     abroad = shop.shop.address(shop.customer, "Lyon", country_code="FR", postal_code="69001")
     order(shop, at("2025-01-05"))
     shop.shop.now = at("2025-02-05")

@@ -30,19 +30,21 @@ def assert_same(connection: psycopg.Connection[Any], today: date) -> None:
     ).fetchall()
     assert [dict(zip(wanted[0], row, strict=True)) for row in found] == wanted
 
-    counted = connection.execute(
-        "SELECT quarter_name, unique_customers FROM kpi.customer_count WHERE unique_customers > 0"
-    ).fetchall()
-    assert dict(counted) == expected.customers_by_quarter(orders)
-    for countries in (["Germany"], ["Germany", "France", "Atlantis"]):
-        narrowed = connection.execute(
-            "SELECT q.unique_customers - count(DISTINCT c.customer_id)"
-            " FROM kpi.customer_count_of(VARIADIC %s) AS q"
-            " LEFT JOIN dwh.agg_customer_quarterly AS c USING (quarter_start)"
-            " WHERE c.country = ANY (%s) OR c.country IS NULL GROUP BY q.quarter_start, q.unique_customers",
-            [countries, countries],
+    with connection.transaction(force_rollback=True):
+        connection.execute("UPDATE etl.setting SET value = '0' WHERE name = 'small_group'")
+        counted = connection.execute(
+            "SELECT quarter_name, unique_customers FROM kpi.customer_count WHERE unique_customers > 0"
         ).fetchall()
-        assert {row[0] for row in narrowed} == {0}
+        assert dict(counted) == expected.customers_by_quarter(orders)
+        for countries in (["Germany"], ["Germany", "France", "Atlantis"]):
+            narrowed = connection.execute(
+                "SELECT q.unique_customers - count(DISTINCT c.customer_id)"
+                " FROM kpi.customer_count_of(VARIADIC %s) AS q"
+                " LEFT JOIN dwh.agg_customer_quarterly AS c USING (quarter_start)"
+                " WHERE c.country = ANY (%s) OR c.country IS NULL GROUP BY q.quarter_start, q.unique_customers",
+                [countries, countries],
+            ).fetchall()
+            assert {row[0] for row in narrowed} == {0}
 
     products = connection.execute(
         "SELECT month_start, product_id, sum(quantity), sum(sales) FROM kpi.product_monthly GROUP BY 1, 2"

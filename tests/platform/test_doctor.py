@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from driver.server import free_port
+from driver.cluster import free_port
 from tests.conftest import Finished
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
@@ -76,7 +76,7 @@ def test_what_is_open_to_everybody_is_told(cli: Callable[..., Finished], closed:
         (
             "warning",
             f'everybody may connect to the database "{closed.name}"',
-            "Let postgres, or a superuser, do: CALL etl.apply_permissions();",
+            "Let postgres, or a superuser, execute: CALL etl.apply_permissions();",
         )
     ]
 

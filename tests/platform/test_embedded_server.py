@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from driver.cluster import Cluster, make_directory
 from driver.errors import UserError
-from driver.server import Cluster, EmbeddedServer, make_directory
+from driver.server import EmbeddedServer
 from tests.conftest import Finished
 
 

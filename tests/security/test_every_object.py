@@ -278,7 +278,7 @@ def test_who_does_not_own_the_database_leaves_it_as_it_is(
         assert everybody == {
             "problem": "everybody may connect to and make temporary tables in the database"
             f' "{database.name}"',
-            "remedy": "Let postgres, or a superuser, do: CALL etl.apply_permissions();",
+            "remedy": "Let postgres, or a superuser, execute: CALL etl.apply_permissions();",
         }
         assert "routines of the extension btree_gist" in routines["problem"]
         assert database.value("SELECT count(*) FROM etl.permission_gap") == 0

@@ -266,6 +266,32 @@ def test_every_spelling_of_a_key_is_the_same_customer(
     assert [row["subject_key"] for row in keys] == sorted([str(marie), str(mate)])
 
 
+def test_a_dump_and_the_statistics_do_not_have_the_name(
+    database: Database, play: Play, marie: int
+) -> None:
+    """Two share a flat. All of the database is searched as a thief of a backup would do it."""
+    home = play.value(
+        "SELECT address_id FROM oceanrecords.addresses WHERE street = 'Rue Cuvier 12'"
+    )
+    mate = play.shop.customer("Pierre", email="pierre@example.org")
+    play.shop.insert("customers_addresses", customer_id=mate, address_id=home)
+    play.run()
+    database.execute("ANALYZE")
+
+    def found(*secrets: str) -> set[str]:
+        dump = database.server.cluster.run(
+            "pg_dump", [f"--dbname={database.dsn}", "--no-comments"], timeout=300
+        )
+        statistics = database.value("SELECT string_agg(s::text, ' ') FROM pg_stats AS s")
+        return {one for one in secrets if one in dump or one in statistics}
+
+    assert found(*SECRETS, "Pierre") == {*SECRETS, "Pierre"}
+    database.execute("SELECT * FROM etl.forget('customer', %s)", f"0{marie}")
+    assert found(*SECRETS, "Pierre") == {"Rue Cuvier", "Pierre"}, "Pierre still lives there"
+    database.execute("SELECT * FROM etl.forget('customer', %s)", f" {mate} ")
+    assert found(*SECRETS, "Pierre") == set()
+
+
 @pytest.mark.parametrize("key", ["", "  ", "seven", "7x", "7.5", "99999999999999999999"])
 def test_what_is_no_key_is_refused(database: Database, key: str) -> None:
     with pytest.raises(psycopg.Error) as caught:

@@ -113,7 +113,7 @@ def test_a_level_whose_role_is_missing_is_named(database: Database) -> None:
     database.execute(
         "UPDATE etl.access_level SET role_name = 'no_such_role' WHERE level = 'auditor'"
     )
-    with pytest.raises(psycopg.Error, match='there is no role "no_such_role"') as caught:
+    with pytest.raises(psycopg.Error, match='role "no_such_role" does not exist') as caught:
         database.execute("CALL etl.apply_permissions()")
     assert caught.value.sqlstate == "ET030"
 

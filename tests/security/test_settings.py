@@ -56,6 +56,7 @@ CASES = {
     "reconciliation_rows_kept": COUNTS,
     "reconciliations_kept": INTERVALS,
     "runs_kept": INTERVALS,
+    "small_group": COUNTS,
     "source_retry_pause": INTERVALS,
     "stale_after": INTERVALS,
     "time_zone": (

@@ -485,8 +485,8 @@ def test_a_password_is_held_to_the_rules_by_the_database(
     login = logins()
     for password, why in (
         ("short", "shorter than 8"),
-        (login, "the first that somebody"),
-        (login[::-1], "the first that somebody"),
+        (login, "guessed from the login"),
+        (login[::-1], "guessed from the login"),
     ):
         refused = cli("users", "add", login, env={"OCEANRECORDS_USER_PASSWORD": password})
         assert refused.returncode == 1, password

@@ -29,6 +29,7 @@ VALUES
     ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
     ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
     ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
+    ('small_group', '5', 'count', 'Number of people below which a figure that counts people is not shown to users who may not see personal data.'),
     ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
 ON CONFLICT (name) DO UPDATE
 SET value_type = excluded.value_type,

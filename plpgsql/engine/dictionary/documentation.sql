@@ -1,5 +1,5 @@
--- The data dictionary, read from PostgreSQL's own catalog: what there is, what COMMENT ON says of it, and what nobody has said.
--- Nothing here names a business: the operational schemas are those that the views of the extraction contract read.
+-- The data dictionary: objects and columns of PostgreSQL's catalog with their comments. The operational schemas are those that the views of
+-- the extraction contract read.
 
 CREATE OR REPLACE VIEW etl.layer AS
 WITH engine (position, schema_name) AS (
@@ -37,11 +37,11 @@ WHERE n.nspname !~ '^pg_'
             AND d.objid = n.oid
             AND d.deptype = 'e'
     );
-COMMENT ON VIEW etl.layer IS 'Schemas of this database in the order in which data flows: the operational ones, the layers, others, the engine. Those of extensions and of the migrations'' log are left out.';
+COMMENT ON VIEW etl.layer IS 'Schemas of this database in the order in which data flows: operational schemas, layers, others, engine. Schemas of extensions and of the migration log are left out.';
 COMMENT ON COLUMN etl.layer.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.layer.position IS 'Order: 1 operational, 2 to 7 the layers from source to kpi, 8 others, 9 the engine, 10 its compiled routines.';
 COMMENT ON COLUMN etl.layer.is_operational IS 'Whether the extraction contract reads it.';
-COMMENT ON COLUMN etl.layer.comment IS 'What it is for.';
+COMMENT ON COLUMN etl.layer.comment IS 'Its comment.';
 
 CREATE OR REPLACE VIEW etl.dictionary_object AS
 WITH extension_member AS (
@@ -105,9 +105,9 @@ COMMENT ON COLUMN etl.dictionary_object.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.dictionary_object.object_name IS 'Name.';
 COMMENT ON COLUMN etl.dictionary_object.kind IS 'table, view, materialized view, foreign table, type, function, procedure or aggregate.';
 COMMENT ON COLUMN etl.dictionary_object.signature IS 'Parameters and result of a routine; empty otherwise.';
-COMMENT ON COLUMN etl.dictionary_object.is_public IS 'Whether it is meant to be used: names of internal routines start with an underscore.';
-COMMENT ON COLUMN etl.dictionary_object.comment IS 'What it is; NULL where nobody has said.';
-COMMENT ON COLUMN etl.dictionary_object.estimated_rows IS 'Rows of a table as the planner knows them; NULL where it does not.';
+COMMENT ON COLUMN etl.dictionary_object.is_public IS 'Whether it is part of the interface; names of internal routines start with an underscore.';
+COMMENT ON COLUMN etl.dictionary_object.comment IS 'Its comment; NULL for none.';
+COMMENT ON COLUMN etl.dictionary_object.estimated_rows IS 'Rows of a table as the planner estimates them; NULL without statistics.';
 
 CREATE OR REPLACE VIEW etl.dictionary_column AS
 SELECT
@@ -151,10 +151,10 @@ COMMENT ON COLUMN etl.dictionary_column.object_name IS 'Table or view.';
 COMMENT ON COLUMN etl.dictionary_column.column_name IS 'Column.';
 COMMENT ON COLUMN etl.dictionary_column.position IS 'Order of the columns.';
 COMMENT ON COLUMN etl.dictionary_column.data_type IS 'SQL type.';
-COMMENT ON COLUMN etl.dictionary_column.is_nullable IS 'Whether it may be NULL, as far as a constraint says.';
+COMMENT ON COLUMN etl.dictionary_column.is_nullable IS 'Whether no constraint forbids NULL.';
 COMMENT ON COLUMN etl.dictionary_column.is_primary_key IS 'Whether it is part of the primary key.';
 COMMENT ON COLUMN etl.dictionary_column.is_foreign_key IS 'Whether it is part of a foreign key.';
-COMMENT ON COLUMN etl.dictionary_column.comment IS 'What it holds; NULL where nobody has said.';
+COMMENT ON COLUMN etl.dictionary_column.comment IS 'Its comment; NULL for none.';
 
 CREATE OR REPLACE VIEW etl.dictionary_reference AS
 SELECT
@@ -218,11 +218,11 @@ SELECT
     format('%I.%I.%I', c.schema_name, c.object_name, c.column_name)
 FROM etl.dictionary_column AS c
 WHERE c.comment IS NULL;
-COMMENT ON VIEW etl.dictionary_gap IS 'What has no comment: empty when the data dictionary is complete.';
+COMMENT ON VIEW etl.dictionary_gap IS 'Objects and columns without a comment.';
 COMMENT ON COLUMN etl.dictionary_gap.kind IS 'schema, column, or the kind of the object.';
 COMMENT ON COLUMN etl.dictionary_gap.object IS 'Its name.';
 
--- The stars and the task graph in the words of a picture: names instead of oids, a row an object.
+-- The stars and the task graph for diagrams: names instead of object identifiers, one row per object.
 
 CREATE OR REPLACE VIEW etl.star_dimension AS
 SELECT
@@ -247,7 +247,7 @@ COMMENT ON COLUMN etl.star_dimension.schema_name IS 'Schema of its table.';
 COMMENT ON COLUMN etl.star_dimension.table_name IS 'Its table.';
 COMMENT ON COLUMN etl.star_dimension.surrogate_key IS 'Surrogate key column.';
 COMMENT ON COLUMN etl.star_dimension.business_key IS 'Columns that identify a member.';
-COMMENT ON COLUMN etl.star_dimension.is_loaded IS 'Whether the engine loads it; false for one that is filled once and for all.';
+COMMENT ON COLUMN etl.star_dimension.is_loaded IS 'Whether the engine loads it; false for a static one.';
 COMMENT ON COLUMN etl.star_dimension.attributes IS 'Slowly changing dimension type of each attribute.';
 
 CREATE OR REPLACE VIEW etl.star_fact AS
@@ -306,19 +306,19 @@ SELECT
     s.sqlstate
 FROM etl.task AS t
 LEFT JOIN etl.task_status AS s ON s.task = t.task;
-COMMENT ON VIEW etl.task_graph IS 'All tasks, with what the latest run did to each; etl.task_edge has the edges.';
+COMMENT ON VIEW etl.task_graph IS 'All tasks with their outcome in the latest run; etl.task_edge has the edges.';
 COMMENT ON COLUMN etl.task_graph.task IS 'Task.';
 COMMENT ON COLUMN etl.task_graph.kind IS 'Kind of the task.';
 COMMENT ON COLUMN etl.task_graph.object IS 'Object of the task.';
 COMMENT ON COLUMN etl.task_graph.position IS 'Order of the tasks.';
 COMMENT ON COLUMN etl.task_graph.is_enabled IS 'Whether runs include the task.';
-COMMENT ON COLUMN etl.task_graph.run_id IS 'The latest run; NULL where it did not include the task.';
-COMMENT ON COLUMN etl.task_graph.status IS 'pending, running, succeeded, failed or skipped; NULL where the run did not include it.';
+COMMENT ON COLUMN etl.task_graph.run_id IS 'The latest run; NULL if it did not include the task.';
+COMMENT ON COLUMN etl.task_graph.status IS 'pending, running, succeeded, failed or skipped; NULL if the run did not include it.';
 COMMENT ON COLUMN etl.task_graph.seconds IS 'Duration in seconds.';
-COMMENT ON COLUMN etl.task_graph.rows_read IS 'Rows or keys looked at.';
+COMMENT ON COLUMN etl.task_graph.rows_read IS 'Rows or keys read.';
 COMMENT ON COLUMN etl.task_graph.rows_inserted IS 'Rows inserted.';
 COMMENT ON COLUMN etl.task_graph.rows_updated IS 'Rows updated.';
 COMMENT ON COLUMN etl.task_graph.rows_deleted IS 'Rows marked as deleted.';
 COMMENT ON COLUMN etl.task_graph.rows_queued IS 'Rows queued for reprocessing.';
 COMMENT ON COLUMN etl.task_graph.rows_quarantined IS 'Rows that went to quarantine.';
-COMMENT ON COLUMN etl.task_graph.sqlstate IS 'Error code where it failed; a message may quote data, which has no place in a picture.';
+COMMENT ON COLUMN etl.task_graph.sqlstate IS 'Error code of a failed task. The message is left out, because it may quote data.';

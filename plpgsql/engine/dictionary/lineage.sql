@@ -1,6 +1,5 @@
--- Where a column comes from. What a load does is told by the catalog (etl.lineage_step); what a view or an SQL function does
--- is told by its definition (etl.lineage_definition), which the program parses: pg_depend knows the columns that a view as a
--- whole reads, but not which of them a column is made of.
+-- Origin of each column. etl.lineage_step has the steps of the loads, from the catalog. etl.lineage_definition has the definitions of views and
+-- SQL functions, which the program parses: pg_depend has the columns that a view reads, but not which of them a column is made of.
 
 CREATE OR REPLACE VIEW etl.lineage_step AS
 WITH step (relation, column_name, origin, origin_column, how) AS (
@@ -162,9 +161,9 @@ JOIN pg_catalog.pg_class AS t ON t.oid = s.relation
 JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.relnamespace
 JOIN pg_catalog.pg_class AS r ON r.oid = s.origin
 JOIN pg_catalog.pg_namespace AS o ON o.oid = r.relnamespace;
-COMMENT ON VIEW etl.lineage_step IS 'What the engine''s loads make each column of, by the catalog.';
+COMMENT ON VIEW etl.lineage_step IS 'Columns from which the loads make each column.';
 COMMENT ON COLUMN etl.lineage_step.schema_name IS 'Schema of the table that is loaded.';
-COMMENT ON COLUMN etl.lineage_step.object_name IS 'The table.';
+COMMENT ON COLUMN etl.lineage_step.object_name IS 'Table that is loaded.';
 COMMENT ON COLUMN etl.lineage_step.column_name IS 'Its column.';
 COMMENT ON COLUMN etl.lineage_step.origin_schema_name IS 'Schema of the relation that it is loaded from.';
 COMMENT ON COLUMN etl.lineage_step.origin_name IS 'That relation.';
@@ -200,9 +199,9 @@ JOIN etl.layer AS l ON l.schema_name = n.nspname
 WHERE g.lanname = 'sql'
     AND p.proretset
     AND p.prokind = 'f';
-COMMENT ON VIEW etl.lineage_definition IS 'Definitions of the views, and of the SQL functions that give rows: what their columns are made of.';
+COMMENT ON VIEW etl.lineage_definition IS 'Definitions of the views and of the SQL functions that return rows.';
 COMMENT ON COLUMN etl.lineage_definition.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.lineage_definition.object_name IS 'View or function.';
 COMMENT ON COLUMN etl.lineage_definition.kind IS 'view or function.';
-COMMENT ON COLUMN etl.lineage_definition.column_names IS 'Columns that it gives; NULL for a function that does not name them.';
+COMMENT ON COLUMN etl.lineage_definition.column_names IS 'Columns that it returns; NULL for a function that does not name them.';
 COMMENT ON COLUMN etl.lineage_definition.definition IS 'The query.';

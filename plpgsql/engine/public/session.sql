@@ -1,5 +1,5 @@
--- Public functions see the same whatever the session of their caller looks like: they build, read and compare keys as text and jsonb.
--- (The procedures that run the warehouse commit, so they cannot; each of their transactions pins the same by etl._pin_session.)
+-- Public functions behave the same in every session: settings that change how keys are written as text and jsonb are pinned. A procedure that
+-- commits cannot have settings; each of its transactions calls etl._pin_session instead.
 
 DO $pin$
 DECLARE
@@ -11,7 +11,6 @@ BEGIN
         WHERE p.pronamespace = 'etl'::regnamespace
             AND p.proname NOT LIKE '\_%'
             AND p.proname <> 'get_setting'
-            -- A procedure that commits has no settings.
             AND p.proconfig IS NOT NULL
     LOOP
         EXECUTE format(

@@ -1,24 +1,13 @@
--- Forgetting: personal data of one subject are replaced in every layer and version, and stay replaced whatever the source brings later.
--- What is personal is told by rows (etl.personal_subject, etl.personal_object, etl.personal_column); facts, keys and totals are not touched.
+-- Forgetting: the personal data of one subject are replaced in every layer and version, and stay replaced whatever the source sends later.
+-- Facts, keys and totals do not change.
 --
--- Reached: the operational row where the source is in this database; stage, delta, work; all versions of the dimension; rows kept in
--- quarantine, samples of quality checks, differences of reconciliations; statistics of the tables. Where the source is another server its rows
--- stay as they are there, and are replaced as they are extracted (etl._suppress_forgotten). What is not reached is listed in etl.forgetting_limit.
+-- If the source is on another server, its rows stay as they are there and are replaced during extraction (etl._suppress_forgotten).
+-- etl.forgetting_limit lists what is not reached.
 --
--- Errors: ET040 there is no such subject, ET041 the key is none, ET042 nothing is declared of that kind, ET049 a lock was not released in time.
-
-CREATE OR REPLACE FUNCTION etl._keys_sql(p_key_columns name[], p_relation regclass)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_keys_sql$
-    SELECT format('(SELECT %s FROM jsonb_array_elements($1) AS e (key)) AS k (%s)', etl._from_json(p_key_columns, 'e.key', p_relation), etl._list(p_key_columns))
-$_keys_sql$;
-COMMENT ON FUNCTION etl._keys_sql(name[], regclass) IS 'Keys, given as a JSON array in $1, as a table k in the types of a relation.';
+-- Errors: ET040 the subject does not exist, ET041 the key is invalid, ET042 nothing is declared for the kind, ET049 a lock was not released in time.
 
 /*
-Replaces personal data in the rows, or samples of rows, that the engine keeps as JSON.
+Replaces personal data in the rows and samples that the engine keeps as JSON.
 Parameters: p_subject, kind of subject; p_object, source table or dimension; p_key, key of a row as JSON.
 Returns:    number of rows.
 Writes:     etl.quarantine, etl.reconciliation_difference, etl.check_result.
@@ -34,7 +23,7 @@ DECLARE
     v_rows bigint;
     v_total bigint := 0;
 BEGIN
-    -- A row is kept under the names of the layer that it comes from: all columns that are personal of this kind of subject.
+    -- A row is kept with the column names of its layer, so take the personal columns of all layers.
     SELECT jsonb_object_agg(p.column_name, 'forgotten'), array_agg(p.column_name::text)
     INTO v_gone, v_columns
     FROM etl.personal_column AS p
@@ -87,156 +76,8 @@ $_forget_kept_rows$;
 COMMENT ON FUNCTION etl._forget_kept_rows(text, name, jsonb) IS 'Replaces personal data in the rows that the engine keeps as JSON.';
 
 /*
-The key of a subject as the type of its key writes it: every spelling of a key gives the same text.
-Parameters: p_subject, kind of subject; p_key, its key.
-Returns:    the key as text; without surrounding spaces alone where no type is declared.
-Errors:     ET041 when it is no value of the type, ET042 when nothing is declared of that kind.
-*/
-CREATE OR REPLACE FUNCTION etl._canonical_key(p_subject text, p_key text)
-RETURNS text
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
--- The key is kept, and compared with keys that other sessions write.
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET timezone = 'UTC'
-SET bytea_output = 'hex'
-SET extra_float_digits = 1
-AS $_canonical_key$
-DECLARE
-    v_type text := (SELECT s.key_type FROM etl.personal_subject AS s WHERE s.subject = p_subject);
-    v_key text;
-BEGIN
-    IF NOT EXISTS (SELECT FROM etl.personal_object AS o WHERE o.subject = p_subject) THEN
-        RAISE EXCEPTION 'nothing is known of personal data of a "%"', p_subject
-            USING ERRCODE = 'ET042',
-                HINT = format('Known are: %s.', (SELECT string_agg(DISTINCT o.subject, ', ') FROM etl.personal_object AS o));
-    ELSIF btrim(coalesce(p_key, '')) = '' THEN
-        RAISE EXCEPTION '"%" is no key of a %', p_key, p_subject
-            USING ERRCODE = 'ET041';
-    ELSIF v_type IS NULL THEN
-        RETURN btrim(p_key);
-    END IF;
-    BEGIN
-        EXECUTE format('SELECT ($1::%s)::text', v_type::regtype) INTO v_key USING btrim(p_key);
-    EXCEPTION
-        WHEN data_exception THEN
-            RAISE EXCEPTION '"%" is no key of a %', p_key, p_subject
-                USING ERRCODE = 'ET041';
-    END;
-    RETURN v_key;
-END
-$_canonical_key$;
-COMMENT ON FUNCTION etl._canonical_key(text, text) IS 'The key of a subject as the type of its key writes it; ET041 when it is none, ET042 when nothing is declared of that kind.';
-
-/*
-Keys of the rows that are about a subject.
-Parameters: p_subject, kind of subject; p_key, its key, canonical.
-Returns:    object and the keys of its rows, as a JSON array.
-Errors:     ET041 when the key is none.
-*/
-CREATE OR REPLACE FUNCTION etl._personal_keys(p_subject text, p_key text)
-RETURNS TABLE (object name, key_columns name[], keys jsonb)
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_personal_keys$
-DECLARE
-    r_object etl.personal_object;
-BEGIN
-    FOR r_object IN
-        SELECT o.*
-        FROM etl.personal_object AS o
-        WHERE o.subject = p_subject
-        ORDER BY o.object
-    LOOP
-        object := r_object.object;
-        key_columns := r_object.key_columns;
-        BEGIN
-            EXECUTE format(
-                'SELECT coalesce(jsonb_agg(DISTINCT %s), ''[]'') FROM (%s) AS k (%s)',
-                etl._json_key(r_object.key_columns, 'k'), r_object.key_query, etl._list(r_object.key_columns)
-            )
-            INTO keys
-            USING p_key;
-        EXCEPTION
-            WHEN data_exception THEN
-                RAISE EXCEPTION '"%" is no key of a %', p_key, p_subject
-                    USING ERRCODE = 'ET041';
-        END;
-        RETURN NEXT;
-    END LOOP;
-END
-$_personal_keys$;
-COMMENT ON FUNCTION etl._personal_keys(text, text) IS 'Keys of the rows that are about a subject, by object.';
-
-/*
-The rows of a relation that still hold personal data, as SQL after FROM: alias r, keys in $1.
-Parameters: p_subject, kind of subject; p_object, source table or dimension; p_key_columns, its key; p_relation, a relation with its rows.
-Returns:    from-items joined to r, and the condition.
-*/
-CREATE OR REPLACE FUNCTION etl._personal_rows_sql(p_subject text, p_object name, p_key_columns name[], p_relation regclass)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_personal_rows_sql$
-    SELECT format(
-        '%s WHERE %s AND (%s)',
-        etl._keys_sql(p_key_columns, p_relation), etl._match(p_key_columns, 'r', 'k'),
-        string_agg(format('r.%I IS DISTINCT FROM (%s)', c.column_name, c.replacement), ' OR ')
-    )
-    FROM etl.personal_column AS c
-    WHERE c.subject = p_subject
-        AND c.object = p_object
-        AND etl._column_type(p_relation, c.column_name) IS NOT NULL
-$_personal_rows_sql$;
-COMMENT ON FUNCTION etl._personal_rows_sql(text, name, name[], regclass) IS 'The rows of a relation that still hold personal data of given keys, as SQL.';
-
-/*
-Shows what forgetting a subject would replace, without writing or waiting.
-Parameters: p_subject, kind of subject, such as customer; p_key, its key.
-Returns:    relation, number of rows that still hold personal data, columns.
-Errors:     ET041, ET042.
-*/
-CREATE OR REPLACE FUNCTION etl.forget_preview(p_subject text, p_key text)
-RETURNS TABLE (relation text, row_count bigint, columns name[])
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $forget_preview$
-DECLARE
-    r_relation record;
-BEGIN
-    FOR r_relation IN
-        SELECT k.object, k.keys, x.relation AS name, etl._personal_rows_sql(p_subject, k.object, k.key_columns, x.relation) AS found
-        FROM etl._personal_keys(p_subject, etl._canonical_key(p_subject, p_key)) AS k
-        CROSS JOIN LATERAL etl._personal_relations(k.object) AS x
-    LOOP
-        EXECUTE format('SELECT count(*) FROM %s AS r CROSS JOIN %s', r_relation.name, r_relation.found)
-        INTO row_count
-        USING r_relation.keys;
-        IF row_count > 0 THEN
-            relation := r_relation.name::text;
-            columns := ARRAY(
-                SELECT c.column_name
-                FROM etl.personal_column AS c
-                WHERE c.subject = p_subject
-                    AND c.object = r_relation.object
-                    AND etl._column_type(r_relation.name, c.column_name) IS NOT NULL
-                ORDER BY c.column_name
-            );
-            RETURN NEXT;
-        END IF;
-    END LOOP;
-END
-$forget_preview$;
-COMMENT ON FUNCTION etl.forget_preview(text, text) IS 'Shows what forgetting a subject would replace, without writing.';
-
-/*
-Names the sessions that may keep others waiting: those with locks on relations, or with advisory locks.
-Parameters: p_relations, the relations; none for advisory locks.
+Names the sessions that hold advisory locks, or write locks on relations.
+Parameters: p_relations, the relations.
 Returns:    a text such as: session 123 of "app" (psql), idle in transaction since …
 */
 CREATE OR REPLACE FUNCTION etl._lock_holders(p_relations oid[])
@@ -266,17 +107,16 @@ AS $_lock_holders$
                 )
         )
 $_lock_holders$;
-COMMENT ON FUNCTION etl._lock_holders(oid[]) IS 'Names the sessions that hold locks on relations, or advisory locks.';
+COMMENT ON FUNCTION etl._lock_holders(oid[]) IS 'Names the sessions that hold write locks on relations, or advisory locks.';
 
 /*
-Forgets a subject: replaces its personal data everywhere, and for good. Waits for a run that is at work, and for transactions that hold its rows,
-a minute at most each. Called again it replaces what has come since.
+Forgets a subject: replaces its personal data in all layers, permanently. Waits up to a minute for a live run and for each transaction that
+locks its rows. A repeated call replaces what has arrived since.
 Parameters: p_subject, kind of subject, such as customer; p_key, its key, in any spelling.
-Returns:    relation and number of rows in which data were replaced; nothing when nothing was left to replace.
+Returns:    relation and number of rows in which data were replaced; no row if nothing was left to replace.
 Writes:     the relations of the objects declared in etl.personal_object and their statistics, etl.quarantine, etl.reconciliation_difference,
             etl.check_result, etl.forgotten_subject, etl.forgotten_row, audit.act.
-Errors:     ET040 when there is no such subject, ET041 when the key is none, ET042 when nothing is declared of that kind, ET049 names the session
-            that holds a lock.
+Errors:     ET040 when the subject does not exist, ET041, ET042, ET049 names the session that holds a lock.
 */
 CREATE OR REPLACE FUNCTION etl.forget(p_subject text, p_key text)
 RETURNS TABLE (relation text, rows_replaced bigint)
@@ -299,7 +139,7 @@ BEGIN
     VALUES (p_subject, v_key)
     ON CONFLICT (subject, subject_key) DO NOTHING;
 
-    -- All keys before the first row is changed: they are found by what is about to be replaced, too.
+    -- Find all keys before changing a row: some are found by the data to be replaced.
     FOR r_object IN
         SELECT k.*, to_regclass('source.' || quote_ident(s.source_table)) AS source
         FROM etl._personal_keys(p_subject, v_key) AS k
@@ -335,7 +175,7 @@ BEGIN
                 relation := r_relation.name::text;
                 rows_replaced := v_rows;
                 RETURN NEXT;
-                -- Statistics hold values of rows, until they are made anew.
+                -- Statistics hold values of rows until the next ANALYZE.
                 PERFORM audit._analyze(r_relation.name);
             END IF;
         END LOOP;
@@ -343,8 +183,9 @@ BEGIN
     END LOOP;
 
     IF NOT v_is_known THEN
-        RAISE EXCEPTION 'there is no % %', p_subject, v_key
-            USING ERRCODE = 'ET040', HINT = 'Neither the operational system nor any layer of the warehouse has it.';
+        RAISE EXCEPTION '% % does not exist', p_subject, v_key
+            USING ERRCODE = 'ET040', DETAIL = 'Neither the operational system nor any layer of the warehouse has it.',
+                HINT = 'Check the key.';
     END IF;
     IF v_kept > 0 THEN
         relation := 'rows kept in quarantine, checks and reconciliations';
@@ -354,12 +195,12 @@ BEGIN
     PERFORM etl._audit('forgotten', format('%s %s', p_subject, v_key));
 EXCEPTION
     WHEN lock_not_available THEN
-        RAISE EXCEPTION '% % cannot be forgotten now: a lock was not released within a minute', p_subject, v_key
-            USING ERRCODE = 'ET049', DETAIL = coalesce(etl._lock_holders(v_relations), 'The session has ended meanwhile.'),
-                HINT = 'Let the session end its transaction, or a superuser execute pg_terminate_backend(…). Then run the command again.';
+        RAISE EXCEPTION '% % was not forgotten: a lock was not released within a minute', p_subject, v_key
+            USING ERRCODE = 'ET049', DETAIL = coalesce(etl._lock_holders(v_relations), 'The session has ended.'),
+                HINT = 'End the transaction of that session, or let a superuser call pg_terminate_backend(…). Then repeat the command.';
 END
 $forget$;
-COMMENT ON FUNCTION etl.forget(text, text) IS 'Forgets a subject: replaces its personal data in every layer and version, and whatever the source brings later.';
+COMMENT ON FUNCTION etl.forget(text, text) IS 'Forgets a subject: replaces its personal data in every layer and version, and in what the source sends later.';
 
 CREATE OR REPLACE VIEW etl.forgetting_limit AS
 SELECT l.place, l.remedy
@@ -367,20 +208,20 @@ FROM (
     VALUES
         (1, 'backups and dumps', 'They keep the data until they are deleted; after a restore, forget the subject again.'),
         (2, 'the write-ahead log and its archive', 'The archive keeps the data as long as it keeps the log.'),
-        (3, 'replicas that lag behind, and logical subscribers', 'A replica follows; a subscriber must forget by itself.'),
+        (3, 'replicas that lag behind, and logical subscribers', 'A replica follows; erase the data of a subscriber there.'),
         (4, 'the server''s log, when it logs statements or rows', 'It keeps the data until the file is deleted.'),
-        (5, 'dead rows in tables, and in the catalog of statistics', 'VACUUM frees the space; the server overwrites it later.'),
-        (6, 'free space of the disk, and deleted files', 'Only an encrypted or erased disk is sure.'),
-        (7, 'exports, reports, Metabase''s caches and what people have copied', 'Delete them there.'),
-        (8, 'the operational system on another server', 'It must forget by itself; what it still has does not come in again.')
+        (5, 'dead rows in tables and in the statistics catalog', 'VACUUM frees the space; the server overwrites it later.'),
+        (6, 'free space of the disk, and deleted files', 'Encrypt or erase the disk.'),
+        (7, 'exports, reports, Metabase''s caches and copies of people', 'Delete them there.'),
+        (8, 'the operational system on another server', 'Erase them there as well; the warehouse does not load them again.')
 ) AS l (position, place, remedy)
 ORDER BY l.position;
 COMMENT ON VIEW etl.forgetting_limit IS 'What forgetting does not reach.';
-COMMENT ON COLUMN etl.forgetting_limit.place IS 'Where personal data stay.';
+COMMENT ON COLUMN etl.forgetting_limit.place IS 'Where personal data remain.';
 COMMENT ON COLUMN etl.forgetting_limit.remedy IS 'What to do about it.';
 
 CREATE OR REPLACE VIEW etl.forgetting_reach AS
 SELECT c.location
 FROM etl.source_connection AS c;
-COMMENT ON VIEW etl.forgetting_reach IS 'Whether forgetting reaches the operational system, for those who may not know more of where it is.';
-COMMENT ON COLUMN etl.forgetting_reach.location IS 'local: its rows are replaced as well; remote: it is on another server, and what it still has is replaced as it comes in.';
+COMMENT ON VIEW etl.forgetting_reach IS 'Whether forgetting reaches the operational system. Stewards may read it, but not etl.source_connection.';
+COMMENT ON COLUMN etl.forgetting_reach.location IS 'local: its rows are replaced as well. remote: they are replaced during extraction only.';

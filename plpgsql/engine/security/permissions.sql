@@ -1,10 +1,7 @@
--- Who may do what with the engine's own objects. A business declares its own in a file of the same form; an object that no row
--- names belongs to nobody but its owner, and a test names it. A new table, view or routine of the engine gets its row here, and
--- `oceanrecords migrate` does the rest.
---
--- Rows of your own go beside these with etl.permission.origin = 'own', which is the default.
+-- Permissions of the engine's own objects. A business declares its own in a file of the same form, and you add rows with the default
+-- etl.permission.origin, 'own'. Every new object needs a row: without one it is closed to all levels, and a test fails.
 
--- Limits are set for a level that is new; later they are yours: UPDATE etl.access_level, then CALL etl.apply_permissions().
+-- Limits are written for new levels only. To change them: UPDATE etl.access_level, then CALL etl.apply_permissions().
 INSERT INTO etl.access_level (level, role_name, is_for_people, description, connection_limit, statement_timeout, idle_timeout, temporary_space)
 VALUES
     (
@@ -16,11 +13,11 @@ VALUES
         40, NULL, '5 minutes', NULL
     ),
     ('auditor', 'oceanrecords_auditor', true, 'Reads control tables and logs, without personal data.', 5, '5 minutes', '10 minutes', 1073741824),
-    ('business', 'oceanrecords_business', true, 'Reads the key figures in schema kpi.', 15, '2 minutes', '5 minutes', 4294967296),
+    ('business', 'oceanrecords_business', true, 'Reads the KPIs in schema kpi.', 15, '2 minutes', '5 minutes', 4294967296),
     ('etl', 'oceanrecords_etl', false, 'Runs the loads; defines and changes nothing.', NULL, NULL, NULL, NULL),
-    ('owner', 'oceanrecords_owner', false, 'Owns the warehouse and executes all that its catalog says; given to no login.', NULL, NULL, NULL, NULL),
+    ('owner', 'oceanrecords_owner', false, 'Owns the warehouse and executes the SQL text of its catalog; no login has it.', NULL, NULL, NULL, NULL),
     (
-        'steward', 'oceanrecords_steward', true, 'Sees personal data, looks after queue, quarantine and repairs, forgets.',
+        'steward', 'oceanrecords_steward', true, 'Sees personal data, handles queue, quarantine and repairs, forgets.',
         10, NULL, '10 minutes', 8589934592
     )
 ON CONFLICT (level) DO UPDATE
@@ -39,7 +36,7 @@ VALUES
     ('dwh', 'owner'),
     ('etl', 'owner'),
     ('kpi', 'owner'),
-    -- The contract is made by who looks after the operational system; the loads need no more than to read it.
+    -- The contract belongs to the migrating role; the loads only read it.
     ('source', NULL),
     ('source_local', NULL),
     ('stage', 'owner'),
@@ -52,12 +49,12 @@ WHERE etl.access_schema.owner_level IS DISTINCT FROM excluded.owner_level;
 DELETE FROM etl.permission
 WHERE origin = 'engine';
 
--- {} says: left to the owner.
+-- {} leaves the object to its owner.
 INSERT INTO etl.permission (level, object_kind, schema_name, object_name, privileges, column_names, origin)
 SELECT l.level, d.object_kind, d.schema_name, o.name, d.privileges::text[], d.column_names::name[], 'engine'
 FROM (
     VALUES
-        -- The database, and what extensions bring: nothing is for everybody. Only the loads make temporary tables. ---------------
+        -- The database and the routines of extensions: nothing for PUBLIC. Only the loads create temporary tables. ---------------
         ('{analyst,application,auditor,business,etl,owner,steward}', 'database', '', '{*}', '{CONNECT}', NULL),
         ('{owner}', 'database', '', '{*}', '{TEMPORARY}', NULL),
         ('{owner}', 'extension', 'btree_gist', '{*}', '{}', NULL),
@@ -112,7 +109,8 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
         ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
-        ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,permission_gap,user_status}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,owner_role}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{people_reader,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
@@ -125,18 +123,18 @@ FROM (
         ('{owner}', 'routine', 'audit', '{_analyze}', '{EXECUTE}', NULL),
         ('{owner}', 'relation', 'yoyo', '{*}', '{}', NULL),
 
-        -- What tells how the warehouse is doing -----------------------------------------------------------------------
+        -- State of the warehouse --------------------------------------------------------------------------------------
         ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{planned_refresh,run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
-        -- It looks into schemas that auditors have no right to use.
+        -- It reads schemas that auditors may not use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{source_connection,_source_*}', '{}', NULL),
 
-        -- Routines: what is not of use to anybody but the loads is left to its owner. --------------------------------------
+        -- Routines: those for the loads alone are left to the owner. ------------------------------------------------------
         ('{owner}', 'routine', 'etl', '{_*}', '{}', NULL),
         ('{owner}', 'routine', 'compiled', '{*}', '{}', NULL),
         ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
@@ -147,14 +145,14 @@ FROM (
         ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
-        -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
+        -- A job of pg_cron runs as the role that installs it, so the service installs its own.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
-        ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
-        -- Users are managed by who may create roles: PostgreSQL sees to that.
+        ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms,suppress_small}', '{}', NULL),
+        -- Managing users needs CREATEROLE, which PostgreSQL checks.
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
@@ -174,45 +172,46 @@ FROM (
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
 CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name);
 
--- Everything that executes text of the catalog, or touches what the loads write, does so with the rights of the owner, whoever calls it. A
--- definer cannot SET ROLE, so there is no way back to the rights of its caller, who may be a superuser.
+-- Routines that execute text of the catalog, or write tables of the loads, have the rights of the owner, whatever their caller's. A definer
+-- cannot SET ROLE, so code in it cannot return to the rights of the caller, which may be a superuser.
 INSERT INTO etl.definer_routine (schema_name, routine_name, reason)
 VALUES
-    ('etl', '_await_progress', 'A worker waits for the task of another one.'),
-    ('etl', '_begin_transaction', 'A worker begins a transaction with the rights of the owner, neither more nor less.'),
-    ('etl', '_discharge', 'A worker signs off with the rights of the owner, neither more nor less.'),
-    ('etl', '_enlist', 'A worker signs on with the rights of the owner, neither more nor less.'),
-    ('etl', '_hold_tasks', 'A worker locks its tasks with the rights of the owner, neither more nor less.'),
-    ('etl', '_claim', 'A worker claims tasks with the rights of the owner, neither more nor less.'),
-    ('etl', '_end_batch', 'A worker ends a batch with the rights of the owner, neither more nor less.'),
-    ('etl', '_end_run', 'A worker ends a run, and raises its alerts, with the rights of the owner, neither more nor less.'),
-    ('etl', '_inherited_sensitivity', 'An auditor learns what a column may be derived from without the right to look into the layers.'),
-    ('etl', '_note_outcomes', 'A worker notes outcomes with the rights of the owner, neither more nor less.'),
-    ('etl', '_perform', 'A worker executes a task, thus text of the catalog, with the rights of the owner, neither more nor less.'),
-    ('etl', '_scheduled_start', 'The scheduler starts a run with the rights of the owner, neither more nor less.'),
-    ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with the rights of the owner, neither more nor less.'),
-    ('etl', 'start_run', 'A run is started with the rights of the owner, neither more nor less.'),
-    ('etl', '_begin_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
-    ('etl', '_compare_object', 'A steward compares layers without the right to write the tables that the result goes to.'),
-    ('etl', '_end_reconciliation', 'A steward compares layers without the right to write the tables that the result goes to.'),
+    ('etl', '_await_progress', 'A worker waits for the task of another worker.'),
+    ('etl', '_begin_transaction', 'A worker begins a transaction with exactly the rights of the owner.'),
+    ('etl', '_discharge', 'A worker signs off with exactly the rights of the owner.'),
+    ('etl', '_enlist', 'A worker signs on with exactly the rights of the owner.'),
+    ('etl', '_hold_tasks', 'A worker locks its tasks with exactly the rights of the owner.'),
+    ('etl', '_claim', 'A worker claims tasks with exactly the rights of the owner.'),
+    ('etl', '_end_batch', 'A worker ends a batch with exactly the rights of the owner.'),
+    ('etl', '_end_run', 'A worker ends a run, and raises its alerts, with exactly the rights of the owner.'),
+    ('etl', '_inherited_sensitivity', 'An auditor reads inherited sensitivity without the right to use the layers.'),
+    ('etl', '_note_outcomes', 'A worker notes outcomes with exactly the rights of the owner.'),
+    ('etl', '_perform', 'A worker executes a task, thus text of the catalog, with exactly the rights of the owner.'),
+    ('etl', '_scheduled_start', 'The scheduler starts a run with exactly the rights of the owner.'),
+    ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with exactly the rights of the owner.'),
+    ('etl', 'suppress_small', 'A reader of a figure about people learns whether a group is small without the right to read settings.'),
+    ('etl', 'start_run', 'A run is started with exactly the rights of the owner.'),
+    ('etl', '_begin_reconciliation', 'A steward compares layers without the right to write the tables of the result.'),
+    ('etl', '_compare_object', 'A steward compares layers without the right to write the tables of the result.'),
+    ('etl', '_end_reconciliation', 'A steward compares layers without the right to write the tables of the result.'),
     ('audit', 'note', 'The owner of the warehouse adds to the audit trail without the right to write it.'),
-    ('audit', '_analyze', 'Forgetting makes the statistics of operational tables anew without owning them.'),
+    ('audit', '_analyze', 'Forgetting analyzes operational tables without owning them.'),
     ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),
     ('etl', 'forget', 'A steward forgets a person without the right to change rows.'),
-    ('etl', 'object_sql', 'A steward looks at the engine''s statements without the right to execute its internal routines.'),
+    ('etl', 'object_sql', 'A steward reads the engine''s statements without the right to execute internal routines.'),
     ('etl', 'accept_quarantine', 'A steward accepts rows that cannot be loaded without the right to write the quarantine.'),
-    ('etl', 'plan', 'Who asks what the next run loads completely need not have the right to look into definitions.'),
-    ('etl', 'plan_rows', 'Objects are loaded, and the load is undone, with the rights of the owner, neither more nor less.'),
+    ('etl', 'plan', 'A reader learns what the next run loads completely without the right to read definitions.'),
+    ('etl', 'plan_rows', 'Objects are loaded, and the load is undone, with exactly the rights of the owner.'),
     ('etl', 'repair', 'A steward hands differences to the next run without the right to write its tables.'),
-    ('etl', 'retry_quarantine', 'A steward asks for another try without the right to write the loads'' tables.'),
-    ('etl', 'retry_queue', 'A steward asks for another try without the right to write the queue.'),
-    ('etl', 'trace', 'A steward looks through all layers without the right to execute the engine''s internal routines.'),
-    ('etl', 'trace_run', 'A steward looks at a run without the right to execute the engine''s internal routines.')
+    ('etl', 'retry_quarantine', 'A steward requests a retry without the right to write tables of the loads.'),
+    ('etl', 'retry_queue', 'A steward requests a retry without the right to write the queue.'),
+    ('etl', 'trace', 'A steward traces all layers without the right to execute internal routines.'),
+    ('etl', 'trace_run', 'A steward traces a run without the right to execute internal routines.')
 ON CONFLICT (schema_name, routine_name) DO UPDATE
 SET reason = excluded.reason
 WHERE etl.definer_routine.reason <> excluded.reason;
 
--- What every business has: the columns that the engine keeps in the stars, the calendar, and the relations that complete the contract.
+-- Columns that every business has: those of the engine in the stars, the calendar, and the relations that complete the contract.
 DELETE FROM etl.column_sensitivity
 WHERE origin = 'engine';
 INSERT INTO etl.column_sensitivity (schema_name, object_name, column_name, sensitivity, origin)

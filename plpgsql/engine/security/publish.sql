@@ -1,18 +1,17 @@
--- What analysts see: schema analysis has tables of schema dwh under the same names, as views that etl.publish() makes from two catalogs.
+-- What analysts see: schema analysis has views named like the tables of schema dwh. etl.publish() creates them from two catalogs:
 --
---   * etl.published_view says which rows the current login may see.
---   * etl.column_sensitivity says how each column is shown. A column that is not declared is not published: a new column is closed until
---     somebody decides about it, and etl.permission_gap names it.
+--   * etl.published_view has the rows that the current login may see.
+--   * etl.column_sensitivity has how each column is shown. A column without a declaration is not published, and etl.permission_gap lists it.
 --
--- Every technical key is published as a pseudonym: a surrogate key that is handed out in the order of the business keys tells the business key.
--- The same key has the same pseudonym in all views, so joins work. Keys below 0 (Unknown, Not Yet) stay.
+-- Every technical key is published as a pseudonym. Surrogate keys, too: they are assigned in the order of the business keys, so they reveal them.
+-- A key has the same pseudonym in all views, so joins work. Keys below 0 (Unknown, Not Yet) stay.
 --
--- The views end with OFFSET 0. A condition of the reader then never moves below the filter of the rows: not even one whose operator is
--- leakproof, which a security barrier alone lets pass. EXPLAIN ANALYZE would otherwise count the hidden rows that fulfil it.
+-- The views end with OFFSET 0. Without it, the planner moves conditions with leakproof operators below the filter of the rows, even in a
+-- security barrier, and EXPLAIN ANALYZE then counts the hidden rows that satisfy them.
 
 /*
-Pseudonym of a key. Keyed hash of the kind and the key: the secret goes in twice, as in HMAC, and 60 bits are kept.
-Parameters: p_secret, the secret; p_kind, what the key is a key of, such as customer_id; p_key, the key as text.
+Pseudonym of a key: 60 bits of a hash that is keyed like HMAC.
+Parameters: p_secret, the secret; p_kind, kind of the key, such as customer_id; p_key, the key as text.
 Returns:    a number above 0; NULL for NULL.
 */
 CREATE OR REPLACE FUNCTION etl._pseudonym(p_secret text, p_kind text, p_key text)
@@ -32,131 +31,13 @@ RETURN ('x' || pg_catalog.substr(
 ))::bit(60)::bigint;
 COMMENT ON FUNCTION etl._pseudonym(text, text, text) IS 'Pseudonym of a key of a kind, made with a secret.';
 
-/*
-Makes the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the stars;
-oceanrecords migrate calls it.
-Writes:  views of schema analysis, their comments.
-Errors:  ET044 when the rows of a view do not have a column by which they can be published, or an object depends on a view whose columns change.
-*/
-CREATE OR REPLACE PROCEDURE etl.publish()
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
-AS $publish$
-DECLARE
-    r_view record;
-    v_table regclass;
-    v_given name[];
-    v_query text;
-    v_shape text[];
-    v_present text[];
-    r_column record;
-BEGIN
-    FOR r_view IN
-        SELECT p.view_name, p.rows_query
-        FROM etl.published_view AS p
-        ORDER BY p.view_name
-    LOOP
-        v_table := to_regclass(format('dwh.%I', r_view.view_name));
-        IF v_table IS NULL THEN
-            RAISE EXCEPTION 'there is no table dwh.% to publish', quote_ident(r_view.view_name)
-                USING ERRCODE = 'ET044', HINT = 'Correct the row of etl.published_view.';
-        END IF;
-        EXECUTE format('CREATE OR REPLACE TEMPORARY VIEW _published AS SELECT * FROM (%s) AS t LIMIT 0', r_view.rows_query);
-        v_given := etl._columns('pg_temp._published'::regclass);
-        DROP VIEW pg_temp._published;
-
-        SELECT
-            string_agg(c.expression || ' AS ' || quote_ident(c.column_name), ', ' ORDER BY c.position),
-            array_agg(c.column_name || ' ' || c.type ORDER BY c.position)
-        INTO v_query, v_shape
-        FROM (
-            SELECT
-                s.position,
-                s.column_name,
-                CASE
-                    WHEN s.sensitivity = 'internal' THEN 'bigint'
-                    ELSE format_type(a.atttypid, NULL)
-                END AS type,
-                CASE s.sensitivity
-                    WHEN 'public' THEN format('t.%I', s.column_name)
-                    WHEN 'internal' THEN CASE
-                        WHEN a.atttypid IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) THEN format(
-                            'CASE WHEN t.%1$I < 0 THEN t.%1$I::bigint ELSE etl._pseudonym(k.secret, %2$L, t.%1$I::text) END',
-                            s.column_name, etl._pseudonym_kind(v_table, s.column_name)
-                        )
-                        ELSE format('etl._pseudonym(k.secret, %L, t.%I::text)', etl._pseudonym_kind(v_table, s.column_name), s.column_name)
-                    END
-                    ELSE format(
-                        'CASE WHEN %1$s THEN t.%2$I %3$sEND',
-                        coalesce((
-                            SELECT format('t.%I < 0', d.surrogate_key)
-                            FROM etl.dimension AS d
-                            WHERE d.dimension_table = v_table
-                                AND d.surrogate_key = ANY (v_given)
-                        ), 'false'),
-                        s.column_name,
-                        CASE WHEN a.atttypid = 'text'::regtype THEN format('WHEN t.%I IS NOT NULL THEN ''masked'' ', s.column_name) ELSE '' END
-                    )
-                END AS expression
-            FROM etl.column_status AS s
-            JOIN pg_attribute AS a ON a.attrelid = v_table AND a.attname = s.column_name
-            WHERE s.schema_name = 'dwh'
-                AND s.object_name = r_view.view_name
-                AND s.column_name = ANY (v_given)
-                AND s.sensitivity <> 'secret'
-        ) AS c;
-        IF v_query IS NULL THEN
-            RAISE EXCEPTION 'no column of dwh.% can be published', quote_ident(r_view.view_name)
-                USING ERRCODE = 'ET044', HINT = 'Declare the sensitivity of its columns in etl.column_sensitivity.';
-        END IF;
-
-        SELECT array_agg(a.attname || ' ' || format_type(a.atttypid, NULL) ORDER BY a.attnum)
-        INTO v_present
-        FROM pg_attribute AS a
-        WHERE a.attrelid = to_regclass(format('analysis.%I', r_view.view_name))
-            AND a.attnum > 0
-            AND NOT a.attisdropped;
-        -- CREATE OR REPLACE adds columns at the end and does nothing else to them.
-        IF v_present IS NOT NULL AND v_shape[1:cardinality(v_present)] IS DISTINCT FROM v_present THEN
-            BEGIN
-                EXECUTE format('DROP VIEW analysis.%I', r_view.view_name);
-            EXCEPTION
-                WHEN dependent_objects_still_exist THEN
-                    RAISE EXCEPTION 'columns of analysis.% change, and other objects depend on it', quote_ident(r_view.view_name)
-                        USING ERRCODE = 'ET044', DETAIL = SQLERRM, HINT = 'Drop these objects, migrate, and create them again.';
-            END;
-        END IF;
-        EXECUTE format(
-            'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k OFFSET 0',
-            r_view.view_name, v_query, r_view.rows_query
-        );
-        EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', r_view.view_name, obj_description(v_table, 'pg_class') || ' For analysts.');
-        FOR r_column IN
-            SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
-            FROM etl.column_status AS s
-            JOIN pg_attribute AS a ON a.attrelid = format('analysis.%I', r_view.view_name)::regclass AND a.attname = s.column_name
-            WHERE s.schema_name = 'dwh'
-                AND s.object_name = r_view.view_name
-        LOOP
-            EXECUTE format(
-                'COMMENT ON COLUMN analysis.%I.%I IS %L', r_view.view_name, r_column.column_name,
-                concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
-            );
-        END LOOP;
-    END LOOP;
-    PERFORM etl._hand_over_built();
-END
-$publish$;
-COMMENT ON PROCEDURE etl.publish() IS 'Makes the views of schema analysis from etl.published_view and etl.column_sensitivity.';
-
 CREATE OR REPLACE FUNCTION etl._pseudonym_kind(p_table regclass, p_column name)
 RETURNS name
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_pseudonym_kind$
-    -- A key that plays a role, such as billing_person_key, must join with the key of its dimension.
+    -- A role-playing key, such as billing_person_key, must join with the key of its dimension.
     SELECT coalesce(
         (
             SELECT d.surrogate_key
@@ -169,11 +50,156 @@ AS $_pseudonym_kind$
         p_column
     )
 $_pseudonym_kind$;
-COMMENT ON FUNCTION etl._pseudonym_kind(regclass, name) IS 'What the pseudonyms of a column are pseudonyms of: the surrogate key of its dimension, else the column''s name.';
+COMMENT ON FUNCTION etl._pseudonym_kind(regclass, name) IS 'Kind of the pseudonyms of a column: the surrogate key of its dimension, or else its own name.';
 
 /*
-Replaces the secret of the pseudonyms: every pseudonym in schema analysis is another one from now on. What analysts have kept under the old ones
-can no longer be joined.
+SQL of a column as analysts see it, over a row t of the table and the secret k.
+Parameters: p_table, table of schema dwh; p_column, its column; p_type, its type; p_sensitivity, public, internal or personal; p_is_default, a
+            condition that is true for default members, whose values are not personal.
+*/
+CREATE OR REPLACE FUNCTION etl._published_column(p_table regclass, p_column name, p_type oid, p_sensitivity text, p_is_default text)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_published_column$
+    SELECT format(
+        CASE
+            WHEN p_sensitivity = 'public' THEN 't.%1$I'
+            WHEN p_sensitivity = 'personal' AND p_type = 'text'::regtype THEN 'CASE WHEN %3$s THEN t.%1$I WHEN t.%1$I IS NOT NULL THEN ''masked'' END'
+            WHEN p_sensitivity = 'personal' THEN 'CASE WHEN %3$s THEN t.%1$I END'
+            WHEN p_type IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
+                THEN 'CASE WHEN t.%1$I < 0 THEN t.%1$I::bigint ELSE etl._pseudonym(k.secret, %2$L, t.%1$I::text) END'
+            ELSE 'etl._pseudonym(k.secret, %2$L, t.%1$I::text)'
+        END || ' AS %1$I',
+        p_column, etl._pseudonym_kind(p_table, p_column), p_is_default
+    )
+$_published_column$;
+COMMENT ON FUNCTION etl._published_column(regclass, name, oid, text, text) IS 'SQL of a column as analysts see it.';
+
+/*
+Drops a view of schema analysis whose columns change: CREATE OR REPLACE can only add columns at the end.
+Parameters: p_view, the view; p_shape, its new columns, each a name and a type.
+Errors:     ET044 when other objects depend on the view.
+*/
+CREATE OR REPLACE FUNCTION etl._drop_reshaped(p_view name, p_shape text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_drop_reshaped$
+DECLARE
+    v_present text[] := ARRAY(
+        SELECT a.attname || ' ' || format_type(a.atttypid, NULL)
+        FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass(format('analysis.%I', p_view))
+            AND a.attnum > 0
+            AND NOT a.attisdropped
+        ORDER BY a.attnum
+    );
+BEGIN
+    IF v_present = '{}' OR p_shape[1:cardinality(v_present)] = v_present THEN
+        RETURN;
+    END IF;
+    EXECUTE format('DROP VIEW analysis.%I', p_view);
+EXCEPTION
+    WHEN dependent_objects_still_exist THEN
+        RAISE EXCEPTION 'the columns of analysis.% cannot change while other objects depend on it', quote_ident(p_view)
+            USING ERRCODE = 'ET044', DETAIL = SQLERRM, HINT = 'Drop these objects, migrate, and create them again.';
+END
+$_drop_reshaped$;
+COMMENT ON FUNCTION etl._drop_reshaped(name, text[]) IS 'Drops a view of schema analysis whose columns change (ET044).';
+
+CREATE OR REPLACE FUNCTION etl._comment_published(p_view name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_comment_published$
+DECLARE
+    v_table regclass := format('dwh.%I', p_view)::regclass;
+    r_column record;
+BEGIN
+    EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', p_view, obj_description(v_table, 'pg_class') || ' For analysts.');
+    FOR r_column IN
+        SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
+        FROM etl.column_status AS s
+        JOIN pg_attribute AS a ON a.attrelid = format('analysis.%I', p_view)::regclass AND a.attname = s.column_name
+        WHERE s.schema_name = 'dwh'
+            AND s.object_name = p_view
+    LOOP
+        EXECUTE format(
+            'COMMENT ON COLUMN analysis.%I.%I IS %L', p_view, r_column.column_name,
+            concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
+        );
+    END LOOP;
+END
+$_comment_published$;
+COMMENT ON FUNCTION etl._comment_published(name) IS 'Comments a view of schema analysis and its columns like the table of schema dwh.';
+
+/*
+Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the
+stars; oceanrecords migrate calls it.
+Writes:  views of schema analysis and their comments.
+Errors:  ET044 when a view has no table or no column to publish, or when an object depends on a view whose columns change.
+*/
+CREATE OR REPLACE PROCEDURE etl.publish()
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $publish$
+DECLARE
+    r_view record;
+    v_table regclass;
+    v_given name[];
+    v_columns text;
+    v_shape text[];
+BEGIN
+    FOR r_view IN
+        SELECT p.view_name, p.rows_query
+        FROM etl.published_view AS p
+        ORDER BY p.view_name
+    LOOP
+        v_table := to_regclass(format('dwh.%I', r_view.view_name));
+        IF v_table IS NULL THEN
+            RAISE EXCEPTION 'table dwh.% does not exist', quote_ident(r_view.view_name)
+                USING ERRCODE = 'ET044', HINT = 'Correct the row of etl.published_view.';
+        END IF;
+        EXECUTE format('CREATE OR REPLACE TEMPORARY VIEW _published AS SELECT * FROM (%s) AS t LIMIT 0', r_view.rows_query);
+        v_given := etl._columns('pg_temp._published'::regclass);
+        DROP VIEW pg_temp._published;
+
+        SELECT
+            string_agg(etl._published_column(v_table, a.attname, a.atttypid, s.sensitivity, coalesce(d.is_default, 'false')), ', ' ORDER BY s.position),
+            array_agg(a.attname || ' ' || CASE s.sensitivity WHEN 'internal' THEN 'bigint' ELSE format_type(a.atttypid, NULL) END ORDER BY s.position)
+        INTO v_columns, v_shape
+        FROM etl.column_status AS s
+        JOIN pg_attribute AS a ON a.attrelid = v_table AND a.attname = s.column_name
+        LEFT JOIN (
+            SELECT e.dimension_table, format('t.%I < 0', e.surrogate_key) AS is_default
+            FROM etl.dimension AS e
+            WHERE e.surrogate_key = ANY (v_given)
+        ) AS d ON d.dimension_table = v_table
+        WHERE s.schema_name = 'dwh'
+            AND s.object_name = r_view.view_name
+            AND s.column_name = ANY (v_given)
+            AND s.sensitivity <> 'secret';
+        IF v_columns IS NULL THEN
+            RAISE EXCEPTION 'no column of dwh.% may be published', quote_ident(r_view.view_name)
+                USING ERRCODE = 'ET044', HINT = 'Declare the sensitivity of its columns in etl.column_sensitivity.';
+        END IF;
+        PERFORM etl._drop_reshaped(r_view.view_name, v_shape);
+        EXECUTE format(
+            'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k OFFSET 0',
+            r_view.view_name, v_columns, r_view.rows_query
+        );
+        PERFORM etl._comment_published(r_view.view_name);
+    END LOOP;
+    PERFORM etl._hand_over_built();
+END
+$publish$;
+COMMENT ON PROCEDURE etl.publish() IS 'Creates the views of schema analysis from etl.published_view and etl.column_sensitivity (ET044).';
+
+/*
+Replaces the secret of the pseudonyms. All pseudonyms in schema analysis change: extracts with old ones can no longer be joined.
 Writes:  etl.pseudonym_secret, audit.act.
 */
 CREATE OR REPLACE PROCEDURE etl.rotate_pseudonyms()
@@ -186,4 +212,4 @@ BEGIN
     PERFORM etl._audit('pseudonyms rotated', current_database());
 END
 $rotate_pseudonyms$;
-COMMENT ON PROCEDURE etl.rotate_pseudonyms() IS 'Replaces the secret of the pseudonyms: every pseudonym in schema analysis is another one from now on.';
+COMMENT ON PROCEDURE etl.rotate_pseudonyms() IS 'Replaces the secret of the pseudonyms: all pseudonyms in schema analysis change.';

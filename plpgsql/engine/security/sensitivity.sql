@@ -1,4 +1,4 @@
--- How sensitive each column is: as declared, or as what it is derived from.
+-- Sensitivity of each column: declared, or inherited from the columns that it may be derived from.
 
 CREATE OR REPLACE FUNCTION etl._declared_sensitivity(p_schema name, p_object name, p_column name)
 RETURNS text
@@ -14,11 +14,11 @@ AS $_declared_sensitivity$
     ORDER BY s.object_name = '*'
     LIMIT 1
 $_declared_sensitivity$;
-COMMENT ON FUNCTION etl._declared_sensitivity(name, name, name) IS 'Sensitivity that is declared for a column; NULL where none is.';
+COMMENT ON FUNCTION etl._declared_sensitivity(name, name, name) IS 'Declared sensitivity of a column; NULL for none.';
 
 /*
-What columns of the stars may be derived from, where nobody has declared how sensitive they are.
-Returns:    table, column; personal or secret. A definer: lineage looks into schemas that an auditor may not use.
+Inherited sensitivity of the columns of the stars that have no declared one.
+Returns:    table, column; personal or secret, NULL for neither.
 */
 CREATE OR REPLACE FUNCTION etl._inherited_sensitivity()
 RETURNS TABLE (relation oid, column_name name, sensitivity text)
@@ -27,7 +27,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_inherited_sensitivity$
     WITH RECURSIVE view_read AS MATERIALIZED (
-        -- PostgreSQL keeps what a view reads, not which of that a column is made of: so a column may be made of all of it.
+        -- PostgreSQL records the columns that a view reads, not which of them a column is made of. So it may be made of any of them.
         SELECT DISTINCT w.ev_class AS relation, d.refobjid AS origin, a.attname AS origin_column
         FROM pg_rewrite AS w
         JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
@@ -43,7 +43,7 @@ AS $_inherited_sensitivity$
             format('%I.%I', l.origin_schema_name, l.origin_name)::regclass::oid AS origin,
             l.origin_column_name AS origin_column
         FROM etl.lineage_step AS l
-        -- A key that is looked up, and a stamp of the run, tell nothing of the columns that they were found by.
+        -- A looked-up key, and the stamp of a run, do not show the columns that they were found by.
         WHERE l.how IN ('mirrored', 'loaded', 'grouped', 'summed', 'marked')
     ),
     origin (relation, column_name, origin, origin_column) AS (
@@ -65,7 +65,7 @@ AS $_inherited_sensitivity$
             FROM view_read AS v
             WHERE v.relation = o.origin
         ) AS n
-        -- The contract is the end: what is behind it is not the warehouse's.
+        -- Lineage ends at the contract.
         WHERE c.relnamespace <> 'source'::regnamespace
     )
     SELECT
@@ -77,7 +77,7 @@ AS $_inherited_sensitivity$
     CROSS JOIN LATERAL etl._declared_sensitivity(c.relnamespace::regnamespace::name, c.relname, o.origin_column) AS d (sensitivity)
     GROUP BY o.relation, o.column_name
 $_inherited_sensitivity$;
-COMMENT ON FUNCTION etl._inherited_sensitivity() IS 'What columns of the stars may be derived from, where nobody has declared how sensitive they are.';
+COMMENT ON FUNCTION etl._inherited_sensitivity() IS 'Inherited sensitivity of the columns of the stars that have no declared one.';
 
 CREATE OR REPLACE VIEW etl.column_status AS
 SELECT
@@ -95,11 +95,11 @@ CROSS JOIN LATERAL etl._declared_sensitivity(n.nspname, c.relname, a.attname) AS
 LEFT JOIN etl._inherited_sensitivity() AS i ON d.declared IS NULL AND i.relation = c.oid AND i.column_name = a.attname
 WHERE n.nspname IN ('dwh', 'source')
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f');
-COMMENT ON VIEW etl.column_status IS 'How sensitive each column of the contract and of the stars is: as declared, else as what it is derived from.';
+COMMENT ON VIEW etl.column_status IS 'Sensitivity of each column of the contract and of the stars: declared, or else inherited.';
 COMMENT ON COLUMN etl.column_status.schema_name IS 'source or dwh.';
 COMMENT ON COLUMN etl.column_status.object_name IS 'Relation.';
 COMMENT ON COLUMN etl.column_status.position IS 'Position of the column in the relation.';
 COMMENT ON COLUMN etl.column_status.column_name IS 'Column.';
-COMMENT ON COLUMN etl.column_status.declared IS 'Sensitivity that etl.column_sensitivity declares; NULL where no row names the column.';
-COMMENT ON COLUMN etl.column_status.inherited IS 'personal or secret where a column that is not declared may be derived from such a column; NULL otherwise.';
-COMMENT ON COLUMN etl.column_status.sensitivity IS 'Sensitivity that holds; NULL for a column about which nobody has decided, which is not published.';
+COMMENT ON COLUMN etl.column_status.declared IS 'Sensitivity that etl.column_sensitivity declares; NULL for none.';
+COMMENT ON COLUMN etl.column_status.inherited IS 'personal or secret if a column without a declaration may be derived from such a column; NULL otherwise.';
+COMMENT ON COLUMN etl.column_status.sensitivity IS 'Sensitivity in force; a column with NULL is not published.';

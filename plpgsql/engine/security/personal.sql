@@ -1,0 +1,159 @@
+-- Personal data: which rows and columns are about a subject, as etl.personal_subject, etl.personal_object and etl.personal_column declare.
+
+CREATE OR REPLACE FUNCTION etl._keys_sql(p_key_columns name[], p_relation regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_keys_sql$
+    SELECT format('(SELECT %s FROM jsonb_array_elements($1) AS e (key)) AS k (%s)', etl._from_json(p_key_columns, 'e.key', p_relation), etl._list(p_key_columns))
+$_keys_sql$;
+COMMENT ON FUNCTION etl._keys_sql(name[], regclass) IS 'SQL of a table k with the keys of the JSON array $1, in the types of a relation.';
+
+/*
+The canonical form of a subject's key: every spelling of a key gives the same text.
+Parameters: p_subject, kind of subject; p_key, its key.
+Returns:    the key as the output of its declared type; without a declared type, the key without surrounding spaces.
+Errors:     ET041 when it is not a value of the type, ET042 when nothing is declared for that kind.
+*/
+CREATE OR REPLACE FUNCTION etl._canonical_key(p_subject text, p_key text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+-- The key is stored, and compared with keys that other sessions write.
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET timezone = 'UTC'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
+AS $_canonical_key$
+DECLARE
+    v_type text := (SELECT s.key_type FROM etl.personal_subject AS s WHERE s.subject = p_subject);
+    v_key text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM etl.personal_object AS o WHERE o.subject = p_subject) THEN
+        RAISE EXCEPTION 'no personal data are declared for subject "%"', p_subject
+            USING ERRCODE = 'ET042',
+                HINT = format('Choose one of: %s.', (SELECT string_agg(DISTINCT o.subject, ', ') FROM etl.personal_object AS o));
+    ELSIF btrim(coalesce(p_key, '')) = '' THEN
+        RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
+            USING ERRCODE = 'ET041';
+    ELSIF v_type IS NULL THEN
+        RETURN btrim(p_key);
+    END IF;
+    BEGIN
+        EXECUTE format('SELECT ($1::%s)::text', v_type::regtype) INTO v_key USING btrim(p_key);
+    EXCEPTION
+        WHEN data_exception THEN
+            RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
+                USING ERRCODE = 'ET041';
+    END;
+    RETURN v_key;
+END
+$_canonical_key$;
+COMMENT ON FUNCTION etl._canonical_key(text, text) IS 'The canonical form of a subject''s key (ET041, ET042).';
+
+/*
+Keys of the rows that are about a subject.
+Parameters: p_subject, kind of subject; p_key, its canonical key.
+Returns:    per object, the keys of its rows as a JSON array.
+Errors:     ET041.
+*/
+CREATE OR REPLACE FUNCTION etl._personal_keys(p_subject text, p_key text)
+RETURNS TABLE (object name, key_columns name[], keys jsonb)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_personal_keys$
+DECLARE
+    r_object etl.personal_object;
+BEGIN
+    FOR r_object IN
+        SELECT o.*
+        FROM etl.personal_object AS o
+        WHERE o.subject = p_subject
+        ORDER BY o.object
+    LOOP
+        object := r_object.object;
+        key_columns := r_object.key_columns;
+        BEGIN
+            EXECUTE format(
+                'SELECT coalesce(jsonb_agg(DISTINCT %s), ''[]'') FROM (%s) AS k (%s)',
+                etl._json_key(r_object.key_columns, 'k'), r_object.key_query, etl._list(r_object.key_columns)
+            )
+            INTO keys
+            USING p_key;
+        EXCEPTION
+            WHEN data_exception THEN
+                RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
+                    USING ERRCODE = 'ET041';
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$_personal_keys$;
+COMMENT ON FUNCTION etl._personal_keys(text, text) IS 'Keys of the rows that are about a subject, by object.';
+
+/*
+The rows of a relation that still hold personal data, as SQL after FROM: alias r, keys in $1.
+Parameters: p_subject, kind of subject; p_object, source table or dimension; p_key_columns, its key; p_relation, a relation with its rows.
+Returns:    a FROM item to join to r, and a WHERE clause.
+*/
+CREATE OR REPLACE FUNCTION etl._personal_rows_sql(p_subject text, p_object name, p_key_columns name[], p_relation regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_personal_rows_sql$
+    SELECT format(
+        '%s WHERE %s AND (%s)',
+        etl._keys_sql(p_key_columns, p_relation), etl._match(p_key_columns, 'r', 'k'),
+        string_agg(format('r.%I IS DISTINCT FROM (%s)', c.column_name, c.replacement), ' OR ')
+    )
+    FROM etl.personal_column AS c
+    WHERE c.subject = p_subject
+        AND c.object = p_object
+        AND etl._column_type(p_relation, c.column_name) IS NOT NULL
+$_personal_rows_sql$;
+COMMENT ON FUNCTION etl._personal_rows_sql(text, name, name[], regclass) IS 'SQL that finds the rows of a relation that still hold personal data of given keys.';
+
+/*
+Shows what etl.forget would replace. Writes nothing and waits for nothing.
+Parameters: p_subject, kind of subject, such as customer; p_key, its key.
+Returns:    relation, number of rows that still hold personal data, columns.
+Errors:     ET041, ET042.
+*/
+CREATE OR REPLACE FUNCTION etl.forget_preview(p_subject text, p_key text)
+RETURNS TABLE (relation text, row_count bigint, columns name[])
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $forget_preview$
+DECLARE
+    r_relation record;
+BEGIN
+    FOR r_relation IN
+        SELECT k.object, k.keys, x.relation AS name, etl._personal_rows_sql(p_subject, k.object, k.key_columns, x.relation) AS found
+        FROM etl._personal_keys(p_subject, etl._canonical_key(p_subject, p_key)) AS k
+        CROSS JOIN LATERAL etl._personal_relations(k.object) AS x
+    LOOP
+        EXECUTE format('SELECT count(*) FROM %s AS r CROSS JOIN %s', r_relation.name, r_relation.found)
+        INTO row_count
+        USING r_relation.keys;
+        IF row_count > 0 THEN
+            relation := r_relation.name::text;
+            columns := ARRAY(
+                SELECT c.column_name
+                FROM etl.personal_column AS c
+                WHERE c.subject = p_subject
+                    AND c.object = r_relation.object
+                    AND etl._column_type(r_relation.name, c.column_name) IS NOT NULL
+                ORDER BY c.column_name
+            );
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$forget_preview$;
+COMMENT ON FUNCTION etl.forget_preview(text, text) IS 'Shows what etl.forget would replace, without writing.';
