@@ -164,7 +164,7 @@ def test_a_second_run_beside_a_live_one_is_refused(
     process, holder = blocked_run
     finished = cli("run")
     assert finished.returncode == 1
-    assert "run 1 is at work" in finished.stderr
+    assert "run 1 is already running" in finished.stderr
     assert "ET001" in finished.stderr
     holder.rollback()
     stdout, _ = process.communicate(timeout=60)
@@ -313,3 +313,38 @@ def test_sql_prints_what_the_task_runs(cli: Callable[..., Finished]) -> None:
     assert finished.returncode == 0
     assert finished.stdout.startswith("-- 1. ")
     assert "dwh.dim_product" in finished.stdout
+
+
+def test_a_lock_that_is_never_released_fails_the_task_and_names_its_holder(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    database.execute("UPDATE etl.setting SET value = '200 ms' WHERE name = 'wait_limit'")
+    holder = database.connect(autocommit=False)
+    holder.execute("SET application_name = 'forgotten window'")
+    holder.execute("LOCK TABLE dwh.dim_status IN ACCESS EXCLUSIVE MODE")
+    finished = cli("run")
+    assert finished.returncode == 3
+    assert re.search(r"✗ dim_status +a lock was not granted within 200ms", finished.stdout)
+    failed = database.rows(
+        "SELECT sqlstate, detail, hint FROM etl.failing_task WHERE object = 'dim_status'"
+    )[0]
+    assert failed["sqlstate"] == "55P03"
+    assert f"process id {holder.info.backend_pid}" in failed["detail"]
+    assert 'application "forgotten window"' in failed["detail"]
+    assert f"pg_terminate_backend({holder.info.backend_pid})" in failed["hint"]
+    holder.rollback()
+    assert cli("run").returncode == 0
+
+
+def test_a_lock_on_the_log_of_runs_ends_the_command_and_names_its_holder(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    assert cli("run").returncode == 0
+    database.execute("UPDATE etl.setting SET value = '200 ms' WHERE name = 'wait_limit'")
+    holder = database.connect(autocommit=False)
+    holder.execute("LOCK TABLE etl.task_run IN ACCESS EXCLUSIVE MODE")
+    finished = cli("run", "--full-refresh", "dim_status")
+    assert finished.returncode == 1
+    assert f"process id {holder.info.backend_pid}" in finished.stderr
+    holder.rollback()
+    assert cli("run").returncode == 0
