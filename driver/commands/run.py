@@ -146,7 +146,7 @@ def _once(
         print_error(
             UserError(
                 f"Run {stopped.run_id} was interrupted.",
-                "What it has finished stays; `oceanrecords run` goes on from there.",
+                "Finished tasks stay. To resume the run: oceanrecords run",
                 EXIT_INTERRUPTED,
             )
         )

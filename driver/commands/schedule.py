@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from rich.text import Text
 
 from driver import output, state
-from driver.commands.options import JsonOption
+from driver.commands.options import MOST_ROWS, JsonOption
 from driver.connection import Target, connect_to, resolve
 from driver.errors import UserError, from_database
 from driver.output import console, emit
@@ -89,7 +89,9 @@ def remove(context: typer.Context, as_json: JsonOption = False) -> None:
 @app.command(epilog="Examples: oceanrecords schedule history --limit 50")
 def history(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Starts to show.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Starts to show.")
+    ] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show the last starts, also those that left because a run was at work."""

@@ -37,7 +37,7 @@ def test_a_migrated_database_wants_a_first_run_and_then_nothing(
 ) -> None:
     finished = cli("doctor", "--json")
     assert finished.returncode == 0
-    assert findings(finished)["last run"]["remedy"] == "oceanrecords run"
+    assert findings(finished)["last run"]["remedy"] == "Run: oceanrecords run"
     assert cli("run").returncode == 0
     finished = cli("doctor", "--json")
     assert findings(finished)["last run"]["status"] == "ok"
@@ -63,7 +63,7 @@ def test_permissions_as_declared_are_well(cli: Callable[..., Finished], closed: 
     assert closed.rows("SELECT * FROM etl.access_flaw") == []
     finished = cli("doctor", "--json")
     assert told(finished, "permissions") == [
-        ("ok", "group roles are there, nothing is open to everybody", "")
+        ("ok", "group roles exist, nothing is granted to PUBLIC", "")
     ]
     assert told(finished, "role") == [("ok", "postgres is a superuser", "")]
 
@@ -160,12 +160,12 @@ def test_what_the_role_lacks_is_told_with_the_statement_that_gives_it(
         status, message, remedy = role()
         assert (status, message) == (
             "failed",
-            "a builder does not belong to oceanrecords_owner, which owns the warehouse",
+            "a builder is not a member of oceanrecords_owner, which owns the warehouse",
         )
         database.execute(remedy)
         assert role() == (
             "ok",
-            "a builder belongs to oceanrecords_owner, and may not manage users",
+            "a builder is a member of oceanrecords_owner, and may not manage users",
             "",
         )
 

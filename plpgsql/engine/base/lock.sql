@@ -65,12 +65,12 @@ AS $_live_run$
 $_live_run$;
 COMMENT ON FUNCTION etl._live_run() IS 'The run that a worker in another session executes; NULL if there is none.';
 
-CREATE OR REPLACE FUNCTION etl._describe_sessions(p_pids integer[])
+CREATE OR REPLACE FUNCTION etl.describe_sessions(p_pids integer[])
 RETURNS text
 LANGUAGE sql
 VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $_describe_sessions$
+AS $describe_sessions$
     SELECT 'Held by ' || string_agg(
         format(
             'process id %s (role "%s", application "%s"%s)',
@@ -80,20 +80,20 @@ AS $_describe_sessions$
     ) || '.'
     FROM pg_stat_activity AS a
     WHERE a.pid = ANY (p_pids)
-$_describe_sessions$;
-COMMENT ON FUNCTION etl._describe_sessions(integer[]) IS 'Sentence that names sessions by process id, role and application; NULL if all of them have ended.';
+$describe_sessions$;
+COMMENT ON FUNCTION etl.describe_sessions(integer[]) IS 'Sentence that names sessions by process id, role and application; NULL if all of them have ended.';
 
 /*
 After a lock timeout PostgreSQL no longer knows which session was in the way. This lists the candidates: sessions, workers excepted, that hold
 locks on tables.
 Returns: process ids, the strongest lock first, three at most.
 */
-CREATE OR REPLACE FUNCTION etl._lock_holders()
+CREATE OR REPLACE FUNCTION etl.lock_holders()
 RETURNS integer[]
 LANGUAGE sql
 VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $_lock_holders$
+AS $lock_holders$
     SELECT ARRAY(
         SELECT l.pid
         FROM pg_locks AS l
@@ -112,8 +112,8 @@ AS $_lock_holders$
             l.pid
         LIMIT 3
     )
-$_lock_holders$;
-COMMENT ON FUNCTION etl._lock_holders() IS 'Sessions, workers excepted, that hold locks on tables; the strongest lock first, three at most.';
+$lock_holders$;
+COMMENT ON FUNCTION etl.lock_holders() IS 'Sessions, workers excepted, that hold locks on tables; the strongest lock first, three at most.';
 
 CREATE OR REPLACE FUNCTION etl._limit_waits()
 RETURNS void
@@ -160,7 +160,7 @@ BEGIN
             );
             RAISE EXCEPTION 'another session is starting a run, or migrates, repairs or forgets'
                 USING ERRCODE = 'ET060',
-                    DETAIL = coalesce(etl._describe_sessions(v_holders), 'It has just ended.'),
+                    DETAIL = coalesce(etl.describe_sessions(v_holders), 'It has just ended.'),
                     HINT = format('Wait until it has ended%s.', coalesce(format(', or end it: SELECT pg_terminate_backend(%s)', v_holders[1]), ''));
         END IF;
         PERFORM pg_sleep(0.02);
@@ -180,7 +180,7 @@ BEGIN
             DETAIL = concat_ws(
                 ' ',
                 (SELECT format('Started at %s.', date_trunc('second', r.started_at)) FROM etl.run AS r WHERE r.run_id = p_run_id),
-                etl._describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
+                etl.describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
             ),
             HINT = p_hint;
 END

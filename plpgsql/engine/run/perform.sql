@@ -95,12 +95,12 @@ SET search_path = pg_catalog, pg_temp
 AS $_name_lock_holders$
 DECLARE
     r_task etl.task_run := p_task;
-    v_holders integer[] := etl._lock_holders();
+    v_holders integer[] := etl.lock_holders();
 BEGIN
     r_task.message := format(
         'a lock was not granted within %s%s', current_setting('lock_timeout'), coalesce(format('; process id %s holds one', v_holders[1]), '')
     );
-    r_task.detail := coalesce(etl._describe_sessions(v_holders), 'The session that held it has just ended.');
+    r_task.detail := coalesce(etl.describe_sessions(v_holders), 'The session that held it has just ended.');
     r_task.hint := coalesce(
         format('Wait until its transaction has ended, or end it: SELECT pg_terminate_backend(%s).', v_holders[1]), 'Run again.'
     );

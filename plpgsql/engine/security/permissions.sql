@@ -130,7 +130,7 @@ FROM (
         ('{auditor,etl,steward}', 'relation', 'etl', '{planned_refresh,run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
-        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,health,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
         -- It looks into schemas that auditors have no right to use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
@@ -158,7 +158,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{describe_sessions,has_shared_work,lock_holders}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by functions that views call.
         ('{auditor,steward}', 'routine', 'etl', '{_job_pattern}', '{EXECUTE}', NULL),
