@@ -239,12 +239,12 @@ Names the sessions that may keep others waiting: those with locks on relations, 
 Parameters: p_relations, the relations; none for advisory locks.
 Returns:    a text such as: session 123 of "app" (psql), idle in transaction since …
 */
-CREATE OR REPLACE FUNCTION etl.lock_holders(p_relations oid[])
+CREATE OR REPLACE FUNCTION etl._lock_holders(p_relations oid[])
 RETURNS text
 LANGUAGE sql
 VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $lock_holders$
+AS $_lock_holders$
     SELECT string_agg(
         format(
             'session %s of "%s"%s, %s since %s', a.pid, a.usename, coalesce(' (' || nullif(a.application_name, '') || ')', ''),
@@ -265,8 +265,8 @@ AS $lock_holders$
                     OR (l.locktype = 'relation' AND l.relation = ANY (p_relations) AND l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
                 )
         )
-$lock_holders$;
-COMMENT ON FUNCTION etl.lock_holders(oid[]) IS 'Names the sessions that hold locks on relations, or advisory locks.';
+$_lock_holders$;
+COMMENT ON FUNCTION etl._lock_holders(oid[]) IS 'Names the sessions that hold locks on relations, or advisory locks.';
 
 /*
 Forgets a subject: replaces its personal data everywhere, and for good. Waits for a run that is at work, and for transactions that hold its rows,
@@ -355,7 +355,7 @@ BEGIN
 EXCEPTION
     WHEN lock_not_available THEN
         RAISE EXCEPTION '% % cannot be forgotten now: a lock was not released within a minute', p_subject, v_key
-            USING ERRCODE = 'ET049', DETAIL = coalesce(etl.lock_holders(v_relations), 'The session has ended meanwhile.'),
+            USING ERRCODE = 'ET049', DETAIL = coalesce(etl._lock_holders(v_relations), 'The session has ended meanwhile.'),
                 HINT = 'Let the session end its transaction, or a superuser execute pg_terminate_backend(…). Then run the command again.';
 END
 $forget$;
