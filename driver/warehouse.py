@@ -217,6 +217,42 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A row of etl.schedule_status; the attributes are its columns."""
+
+    worker: int
+    every: str
+    cron_schedule: str
+    cron_database: str
+    installed_at: datetime
+    job_id: int | None
+    command: str | None
+    username: str | None
+    is_active: bool | None
+    last_fired_at: datetime | None
+    last_outcome: str | None
+    last_message: str | None
+    cron_error: str | None
+    cron_error_at: datetime | None
+    time_zone: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """A row of etl.schedule_history; the attributes are its columns."""
+
+    start_id: int
+    fired_at: datetime
+    worker: int
+    outcome: str
+    message: str
+    run_id: int | None
+    run_status: str | None
+    run_seconds: Decimal | None
+    rows_written: int | None
+
+
+@dataclass(frozen=True)
 class Staleness:
     """The row of etl.staleness; the attributes are its columns."""
 
@@ -283,6 +319,8 @@ _VIEWS: dict[type[Any], str] = {
     Quarantined: "etl.quarantine_status",
     QuarantinedRow: "etl.quarantine",
     Check: "etl.check_status",
+    Job: "etl.schedule_status",
+    Start: "etl.schedule_history",
     Staleness: "etl.staleness",
     Failing: "etl.failing_task",
     Problem: "etl.problem",

@@ -148,9 +148,9 @@ FROM (
         ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
-        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements,unschedule_statement}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_cron_schedule,_cron_time_zone,_find_cron}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_is_daily,_job_pattern}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms}', '{}', NULL),
