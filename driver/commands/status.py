@@ -118,17 +118,17 @@ def _render(answer: dict[str, Any], show_all: bool) -> None:
             line.append(f"{run.compared_because}: all tables are compared with their mirrors")
             console.print(line, soft_wrap=True)
     console.print()
-    console.print(_tasks_table(answer["runs"][0], tasks, show_all))
+    console.print(tasks_table(answer["runs"][0].run_id, tasks, show_all))
     for task in tasks:
         if task.waits_for or (task.status in ("failed", "skipped") and task.message):
-            _render_fault(task)
+            render_fault(task)
     shown = {task.task for task in tasks if task.status == "failed"}
     earlier = [one for one in answer["failing"] if one.task not in shown]
     if earlier:
         console.print()
         console.print("[title]Failed in earlier runs, not loaded since[/]")
         for one in earlier:
-            _render_fault(one)
+            render_fault(one)
     console.print()
     console.print(_watermark_table(answer["watermarks"], show_all))
     console.print()
@@ -158,7 +158,8 @@ def _health_line(one: Health) -> Text:
     return line.append(f"  {one.remedy}" if one.remedy else "", style="dim")
 
 
-def _render_fault(task: Task | Failing) -> None:
+def render_fault(task: Task | Failing) -> None:
+    """Print why a task failed, was skipped or waits, with detail and hint."""
     line = Text(f"  {output.one_line(task.object)}: ", style="dim")
     if isinstance(task, Task):
         line.append(f"{task.status}: ", style="not dim")
@@ -199,9 +200,9 @@ def _runs_table(runs: Sequence[Run]) -> output.Table:
     return table
 
 
-def _tasks_table(run: Run, tasks: Sequence[Task], show_all: bool) -> output.Table | Text:
+def tasks_table(run_id: int, tasks: Sequence[Task], show_all: bool) -> output.Table | Text:
     """Return the tasks of a run; those of a kind without change share a line."""
-    title = f"Tasks of run {run.run_id}"
+    title = f"Tasks of run {run_id}"
     if not tasks:
         return output.said("[title]{}[/]  [quiet]nothing new[/]", title)
     table = output.table(
