@@ -151,11 +151,11 @@ BEGIN
 
     BEGIN
         FOR r_given IN
-            SELECT coalesce(to_regclass('stage.' || quote_ident(g.key)), to_regclass(g.key)) AS relation, g.key AS name, g.value AS rows
+            SELECT coalesce(to_regclass('stage.' || quote_ident(g.key)), to_regclass(g.key)) AS relation, g.key AS name, g.value AS rows, g.value <> '[]' AS has_rows
             FROM jsonb_each(p_given) AS g
             UNION ALL
             -- The mirrors that the view reads and the test does not fill.
-            SELECT c.oid::regclass, c.relname, '[]'
+            SELECT c.oid::regclass, c.relname, '[]', false
             FROM pg_class AS c
             WHERE c.relnamespace = to_regnamespace('stage')
                 AND c.relkind IN ('r', 'p')
@@ -166,7 +166,7 @@ BEGIN
                     WHERE coalesce(to_regclass('stage.' || quote_ident(g.name)), to_regclass(g.name)) = c.oid
                 )
             -- Empty tables first: TRUNCATE CASCADE may empty others.
-            ORDER BY rows <> '[]'
+            ORDER BY has_rows
         LOOP
             IF r_given.relation IS NULL THEN
                 RAISE EXCEPTION 'there is no table "%"', r_given.name
