@@ -196,7 +196,9 @@ def test_without_pg_cron_the_way_is_told(
     for word in ("postgresql-18-cron", "shared_preload_libraries", "cron.database_name"):
         assert word in done.stderr
     assert "Nothing is scheduled" in oceanrecords("schedule", "list", env=environment).stdout
-    assert "has not started a run yet" in oceanrecords("schedule", "history", env=environment).stdout
+    assert (
+        "has not started a run yet" in oceanrecords("schedule", "history", env=environment).stdout
+    )
 
 
 @pytest.fixture
