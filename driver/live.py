@@ -150,7 +150,9 @@ class RunView:
         for kind, group in by_kind(tasks):
             if kind in _GROUPED and kind not in self._announced and _is_over(group):
                 self._announced.add(kind)
-                if any(task.status == "succeeded" for task in group):
+                # An initial load extracts into the mirrors: then there is nothing to stage.
+                is_idle = kind == "stage" and all(task.is_idle for task in group)
+                if not is_idle and any(task.status == "succeeded" for task in group):
                     self._print(_group_line(kind, group))
 
     def _tell(self, task: Task) -> None:
