@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -74,6 +74,7 @@ class Task:
     hint: str | None
     context: str | None
     position: int
+    waits_for: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -112,6 +113,153 @@ class Failing:
     message: str | None
     detail: str | None
     hint: str | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """A row of etl.health; the attributes are its columns."""
+
+    topic: str
+    status: str
+    object: str | None
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """A row of etl.watermark_status; the attributes are its columns."""
+
+    kind: str
+    object: str
+    batch_id: int | None
+    complete_until: datetime | None
+    lag: timedelta | None
+    is_stale: bool
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A row of etl.queue_status; the attributes are its columns."""
+
+    fact: str
+    dimension: str
+    entries: int
+    ready: int
+    oldest: datetime
+    age: timedelta
+    old_entries: int
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """A row of etl.queue_entry; the attributes are its columns."""
+
+    fact: str
+    fact_key: Any
+    key_column: str
+    dimension: str
+    dimension_key: Any
+    is_ready: bool
+    attempts: int
+    queued_at: datetime
+    tried_at: datetime
+    age: timedelta
+    run_id: int
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A row of etl.quarantine_status; the attributes are its columns."""
+
+    object: str
+    row_count: int
+    oldest: datetime
+    age: timedelta
+    latest_reason: str | None
+    accepted: int
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row of etl.quarantine; the attributes are its columns."""
+
+    object: str
+    row_key: Any
+    sqlstate: str
+    reason: str
+    original_row: Any
+    attempts: int
+    quarantined_at: datetime
+    tried_at: datetime
+    run_id: int
+    is_retried: bool
+    accepted_at: datetime | None
+    accepted_by: str | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row of etl.check_status; the attributes are its columns."""
+
+    check_name: str
+    severity: str
+    description: str
+    run_every: timedelta
+    is_enabled: bool
+    status: str | None
+    violations: int | None
+    sample: list[dict[str, Any]] | None
+    checked_at: datetime | None
+    seconds: Decimal | None
+    message: str | None
+    run_id: int | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of etl.schedule_status; the attributes are its columns."""
+
+    worker: int
+    every: str
+    cron_schedule: str
+    cron_database: str
+    installed_at: datetime
+    job_id: int | None
+    command: str | None
+    username: str | None
+    is_active: bool | None
+    last_fired_at: datetime | None
+    last_outcome: str | None
+    last_message: str | None
+    cron_error: str | None
+    cron_error_at: datetime | None
+    time_zone: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """A row of etl.schedule_history; the attributes are its columns."""
+
+    start_id: int
+    fired_at: datetime
+    worker: int
+    outcome: str
+    message: str
+    run_id: int | None
+    run_status: str | None
+    run_seconds: Decimal | None
+    rows_written: int | None
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """The row of etl.staleness; the attributes are its columns."""
+
+    complete_until: datetime | None
+    age: timedelta | None
+    stale_after: timedelta
+    is_stale: bool
 
 
 @dataclass(frozen=True)
@@ -155,13 +303,25 @@ class Setting:
 
 _VIEWS: dict[type[Any], str] = {
     Run: "etl.run_status",
-    # As etl.task_status, which has the latest run only.
+    # As etl.task_status, which has the latest run only. Short waits for a lock are not asked for.
     Task: """(
         SELECT t.*, extract(epoch FROM coalesce(
             t.ended_at, CASE WHEN t.status = 'running' THEN clock_timestamp() END
-        ) - t.started_at) AS seconds
+        ) - t.started_at) AS seconds,
+        CASE WHEN t.status = 'running' AND clock_timestamp() > t.started_at + interval '1 second'
+            THEN etl.describe_sessions(pg_blocking_pids(t.worker_pid)) END AS waits_for
         FROM etl.task_run AS t
     ) AS t""",
+    Health: "etl.health",
+    Watermark: "etl.watermark_status",
+    Queued: "etl.queue_status",
+    QueueEntry: "etl.queue_entry",
+    Quarantined: "etl.quarantine_status",
+    QuarantinedRow: "etl.quarantine",
+    Check: "etl.check_status",
+    Job: "etl.schedule_status",
+    Start: "etl.schedule_history",
+    Staleness: "etl.staleness",
     Failing: "etl.failing_task",
     Problem: "etl.problem",
     Object: "etl.object_status",
@@ -199,6 +359,12 @@ def tasks_of(connection: psycopg.Connection[Any], run_id: int | None) -> list[Ta
 def latest_runs(connection: psycopg.Connection[Any], limit: int) -> list[Run]:
     """Return the latest runs, newest first."""
     return fetch(connection, Run, "ORDER BY run_id DESC LIMIT %s", limit)
+
+
+def lock_holders(connection: psycopg.Connection[Any]) -> str | None:
+    """Return a sentence that names the sessions that hold locks on tables, workers excepted."""
+    row = connection.execute("SELECT etl.describe_sessions(etl.lock_holders())").fetchone()
+    return row[0] if row else None
 
 
 def by_kind(tasks: Sequence[Task]) -> list[tuple[str, list[Task]]]:

@@ -1,4 +1,4 @@
-"""`oceanrecords check`: what the quality checks say."""
+"""`oceanrecords check`: results of the data quality checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from driver import output, state
@@ -22,7 +21,7 @@ from driver.errors import (
     suggest,
 )
 from driver.output import console, emit
-from driver.warehouse import Problem, fetch
+from driver.warehouse import Check, Problem, fetch
 
 EXAMPLES = (
     "Examples: oceanrecords check · oceanrecords check --all · "
@@ -48,24 +47,24 @@ def check(
 ) -> None:
     """Show the latest results of the quality checks, or run them now.
 
-    Exit status 1 when a check of severity fail did not pass; with --fail also when the warehouse
-    is stale, a task failed, or rows have waited too long.
+    Exit status 1 if a check of severity fail did not pass; with --fail also if the warehouse is
+    stale, a task failed, or rows have waited too long.
     """
     if names and do_all:
         raise UserError("--all takes no --name.", exit_code=EXIT_USAGE)
     with connect(state.of(context).dsn) as connection:
         if names or do_all:
             _run(connection, names)
-        with connection.cursor(row_factory=dict_row) as cursor:
-            answer = cursor.execute(
-                "SELECT * FROM etl.check_status "
-                "WHERE %(names)s::text[] IS NULL OR check_name = ANY (%(names)s) "
-                "ORDER BY severity, check_name",
-                {"names": names},
-            ).fetchall()
+        answer = fetch(
+            connection,
+            Check,
+            "WHERE check_name = ANY (coalesce(%s, ARRAY[check_name])) "
+            "ORDER BY severity, check_name",
+            names,
+        )
         problems = fetch(connection, Problem, "WHERE kind <> 'check'") if fail else []
     emit(answer, as_json=as_json, render=_render)
-    if any(one["severity"] == "fail" and one["status"] in ("failed", "error") for one in answer):
+    if any(one.severity == "fail" and one.status in ("failed", "error") for one in answer):
         raise typer.Exit(EXIT_ERROR)
     if problems:
         if not as_json:
@@ -87,60 +86,60 @@ def _run(connection: psycopg.Connection, names: list[str] | None) -> None:
         raise suggest(from_database(error), wrong, known) from error
 
 
-def _render(answer: list[dict[str, Any]]) -> None:
+def _render(answer: list[Check]) -> None:
     if not answer:
         console.print("There are no checks. [quiet]Each is one row of etl.quality_check.[/]")
         return
     console.print(_table(answer))
     for one in answer:
-        if one["status"] in ("failed", "error"):
+        if one.status in ("failed", "error"):
             console.print()
             _explain(one)
     console.print()
     console.print(_summary(answer))
 
 
-def _table(answer: list[dict[str, Any]]) -> output.Table:
+def _table(answer: list[Check]) -> output.Table:
     table = output.table(
         "", "check", "severity", "holds when", "violations", "took", "at", "every",
         title="Quality checks", right=("violations", "took"),
         wrap=("holds when",), spare=("every", "at", "took", "severity"),
     )  # fmt: skip
     for one in answer:
-        sign, style = _MARKS.get(one["status"] or "", ("·", "quiet"))
+        sign, style = _MARKS.get(one.status or "", ("·", "quiet"))
         table.add_row(
             Text(sign, style=style),
-            Text(one["check_name"], style="" if one["is_enabled"] else "dim"),
-            Text(one["severity"], style="dim"),
-            Text(one["description"], style="dim"),
-            output.number(one["violations"]),
-            output.seconds(one["seconds"]),
-            output.moment(one["checked_at"]) or Text("never", style="yellow"),
+            Text(one.check_name, style="" if one.is_enabled else "dim"),
+            Text(one.severity, style="dim"),
+            Text(one.description, style="dim"),
+            output.number(one.violations),
+            output.seconds(one.seconds),
+            output.moment(one.checked_at) or Text("never", style="yellow"),
             Text(_every(one), style="dim"),
         )
     return table
 
 
-def _every(one: dict[str, Any]) -> str:
-    if not one["is_enabled"]:
+def _every(one: Check) -> str:
+    if not one.is_enabled:
         return "disabled"
-    every = one["run_every"]
+    every = one.run_every
     return output.seconds(every) if every else "run"
 
 
-def _explain(one: dict[str, Any]) -> None:
+def _explain(one: Check) -> None:
     """Say what a check found: its error, or the first violating rows."""
-    style = "bad" if one["severity"] == "fail" else "warn"
-    line = Text(one["check_name"], style=style)
-    if one["status"] == "error":
-        line.append(f"  its query cannot be executed: {one['message']}", style="default")
+    style = "bad" if one.severity == "fail" else "warn"
+    line = Text(one.check_name, style=style)
+    if one.status == "error":
+        line.append(f"  its query cannot be executed: {one.message}", style="default")
         console.print(line, soft_wrap=True)
         return
-    line.append(f"  {output.plural(one['violations'], 'violating row')}", style="default")
+    line.append(f"  {output.plural(one.violations or 0, 'violating row')}", style="default")
     console.print(line)
-    for row in one["sample"] or []:
+    for row in one.sample or []:
         console.print(Text(f"  {_brief(row)}", style="dim"), soft_wrap=True)
-    hidden = one["violations"] - len(one["sample"] or [])
+    hidden = (one.violations or 0) - len(one.sample or [])
     if hidden:
         console.say("  [quiet]{} more: oceanrecords sql check:quality[/]", f"{hidden:,}")
 
@@ -152,10 +151,10 @@ def _brief(row: dict[str, Any]) -> str:
     )
 
 
-def _summary(answer: list[dict[str, Any]]) -> Text:
-    bad = [one for one in answer if one["status"] in ("failed", "error")]
-    severe = sum(one["severity"] == "fail" for one in bad)
-    never = sum(one["status"] is None for one in answer)
+def _summary(answer: list[Check]) -> Text:
+    bad = [one for one in answer if one.status in ("failed", "error")]
+    severe = sum(one.severity == "fail" for one in bad)
+    never = sum(one.status is None for one in answer)
     passed = len(answer) - len(bad) - never
     text = Text("● ", style="bad" if severe else "warn" if bad else "ok")
     text.append(f"{passed} of {len(answer)} checks passed", style="default")

@@ -1,11 +1,14 @@
-"""`oceanrecords doctor`: is everything there that the warehouse needs, and what to do if not."""
+"""`oceanrecords doctor`: whether the warehouse has what it needs, and whether its data are sound.
+
+What must be known before the warehouse is installed is judged here; the rest are rows of views.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, cast
 
 import psycopg
 import typer
@@ -26,13 +29,13 @@ from driver.connection import (
 from driver.errors import UserError, from_database
 from driver.migrate import Migrator
 from driver.output import console, emit
-from driver.warehouse import Problem, fetch
+from driver.warehouse import Health, fetch
 
 EXAMPLES = (
     "Examples: oceanrecords doctor · oceanrecords doctor --json · oceanrecords doctor --no-fail"
 )
 
-# Who owns the warehouse; migration engine/0005.security makes it.
+# The group role that owns the warehouse; migration engine/0005.security creates it.
 _OWNER = "oceanrecords_owner"
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -43,10 +46,10 @@ class Finding:
     """The outcome of one check.
 
     Attributes:
-        check: what was looked at.
+        check: what was checked.
         status: 'ok', 'warning' (works without), or 'failed' (does not work without).
         message: what was found.
-        remedy: what to do about it; empty when all is well.
+        remedy: the way out; empty if all is well.
     """
 
     check: str
@@ -58,9 +61,8 @@ class Finding:
 def doctor(context: typer.Context, fail: FailOption = True, as_json: JsonOption = False) -> None:
     """Check the server, privileges and roles, extensions, migrations and the state of the data.
 
-    Exit status 1 when something is missing that the warehouse cannot do without; unless --no-fail
-    is given also when the warehouse is stale, a task or a check failed, or rows have waited too
-    long.
+    Exit status 1 if the warehouse cannot work; also, unless --no-fail is given, if it is stale, a
+    task or a check failed, or rows have waited too long.
     """
     findings = list(examine(state.of(context).dsn, fail=fail is not False))
     emit([asdict(one) for one in findings], as_json=as_json, render=_render)
@@ -69,7 +71,7 @@ def doctor(context: typer.Context, fail: FailOption = True, as_json: JsonOption 
 
 
 def examine(dsn: str | None, *, fail: bool = True) -> Iterator[Finding]:
-    """Yield the findings; the later checks are left out when the server cannot be reached.
+    """Yield the findings; only the first if the server cannot be reached.
 
     Parameters:
         dsn: the value of `--dsn`.
@@ -84,16 +86,13 @@ def examine(dsn: str | None, *, fail: bool = True) -> Iterator[Finding]:
     with connection:
         for check in _CHECKS:
             try:
-                yield from check(connection, target)
+                for one in check(connection, target):
+                    softened = check is _health and not fail and one.status == "failed"
+                    yield replace(one, status="warning") if softened else one
             except psycopg.Error as error:
                 told = from_database(error)
-                yield Finding(
-                    check.__name__.strip("_").replace("_", " "),
-                    "failed",
-                    told.message,
-                    told.hint or "",
-                )
-        yield from _health(connection, fail=fail)
+                name = check.__name__.strip("_")
+                yield Finding(name, "failed", told.message, told.hint or "")
 
 
 def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
@@ -106,76 +105,54 @@ def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]
         f"PostgreSQL {readable_version(version)}",
         "" if known else f"Tested on PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} only.",
     )
-    if _value(connection, "SELECT pg_is_in_recovery()"):
+    if _row(connection, "SELECT pg_is_in_recovery()")[0]:
         yield Finding(
             "writable", "failed", "The server is a standby.", "Name the primary with --dsn."
         )
 
 
-def _rights(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
-    role, database, may = _row(
-        connection,
-        "SELECT current_user, current_database(), "
-        "has_database_privilege(current_database(), 'CREATE')",
-    )
-    yield Finding(
-        "rights",
-        "ok" if may else "failed",
-        f"role {role} may {'' if may else 'not '}create schemas in {database}",
-        "" if may else f'GRANT CREATE ON DATABASE "{database}" TO "{role}";',
-    )
-
-
 def _role(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
-    """Yield whether the role may own the warehouse, or make the roles that it needs."""
-    role, is_superuser, may_create, belongs = _row(
+    """Yield whether the role may create schemas, and own the warehouse or create its roles."""
+    role, is_superuser, can_create_roles, is_owner, database, can_create = _row(
         connection,
         "SELECT rolname, rolsuper, rolcreaterole, CASE WHEN to_regrole(%(owner)s) IS NOT NULL "
-        "THEN pg_has_role(%(owner)s, 'USAGE') END FROM pg_roles WHERE rolname = current_user",
-        owner=_OWNER,
+        "THEN pg_has_role(%(owner)s, 'USAGE') END, current_database(), "
+        "has_database_privilege(current_database(), 'CREATE') "
+        "FROM pg_roles WHERE rolname = current_user",
+        {"owner": _OWNER},
     )
     quoted = sql.Identifier(role).as_string()
+    yield Finding(
+        "rights",
+        "ok" if can_create else "failed",
+        f"role {role} may {'' if can_create else 'not '}create schemas in {database}",
+        "" if can_create else f'GRANT CREATE ON DATABASE "{database}" TO {quoted};',
+    )
+    message, remedy = f"{role} may create the group roles", ""
     if is_superuser:
-        yield Finding("role", "ok", f"{role} is a superuser")
-    elif belongs:
-        users = "may" if may_create else "may not"
-        yield Finding("role", "ok", f"{role} belongs to {_OWNER}, and {users} manage users")
-    elif belongs is False:
-        yield Finding(
-            "role",
-            "failed",
-            f"{role} does not belong to {_OWNER}, which owns the warehouse",
-            f"GRANT {_OWNER} TO {quoted};",
-        )
-    elif may_create:
-        yield Finding("role", "ok", f"{role} may create the group roles")
-    else:
-        yield Finding(
-            "role",
-            "failed",
-            f"{role} may not create the group roles that the warehouse needs",
-            f"ALTER ROLE {quoted} CREATEROLE; or migrate as a superuser",
-        )
-
-
-def _permissions(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
-    """Yield what is wrong with group roles, logins and what everybody may do."""
-    if not _value(connection, "SELECT to_regclass('etl.access_flaw') IS NOT NULL"):
-        return
-    flaws = connection.execute(
-        "SELECT is_fatal, problem, remedy FROM etl.access_flaw ORDER BY is_fatal DESC, problem"
-    ).fetchall()
-    for is_fatal, problem, remedy in flaws:
-        yield Finding("permissions", "failed" if is_fatal else "warning", problem, remedy)
-    if not flaws:
-        yield Finding("permissions", "ok", "group roles are there, nothing is open to everybody")
+        message = f"{role} is a superuser"
+    elif is_owner:
+        users = "may" if can_create_roles else "may not"
+        message = f"{role} is a member of {_OWNER}, and {users} manage users"
+    elif is_owner is False:
+        message = f"{role} is not a member of {_OWNER}, which owns the warehouse"
+        remedy = f"GRANT {_OWNER} TO {quoted};"
+    elif not can_create_roles:
+        message = f"{role} may not create the group roles that the warehouse needs"
+        remedy = f"ALTER ROLE {quoted} CREATEROLE; or migrate as a superuser"
+    yield Finding("role", "failed" if remedy else "ok", message, remedy)
 
 
 def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
     major = connection.info.server_version // 10000
-    installed, available = _extension(connection, "btree_gist")
-    if installed or available:
-        yield Finding("btree_gist", "ok", f"{'installed' if installed else 'available'}")
+    found: dict[str, bool] = dict(
+        connection.execute(
+            "SELECT name, installed_version IS NOT NULL FROM pg_available_extensions "
+            "WHERE name IN ('btree_gist', 'pg_cron')"
+        ).fetchall()
+    )
+    if "btree_gist" in found:
+        yield Finding("btree_gist", "ok", "installed" if found["btree_gist"] else "available")
     else:
         yield Finding(
             "btree_gist",
@@ -184,33 +161,26 @@ def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Find
             f"Install the package postgresql-{major} on Debian and Ubuntu, "
             f"postgresql{major}-contrib on Red Hat.",
         )
-    installed, available = _extension(connection, "pg_cron")
-    if installed:
+    every = "`oceanrecords run --every 1m`"
+    if found.get("pg_cron"):
         yield Finding("pg_cron", "ok", "installed")
     elif target.embedded:
-        yield Finding(
-            "pg_cron",
-            "ok",
-            "not part of the embedded server; `oceanrecords run --every 1m` does its work",
-        )
-    elif available:
+        yield Finding("pg_cron", "ok", f"not part of the embedded server; {every} replaces it")
+    elif "pg_cron" in found:
         yield Finding(
             "pg_cron",
             "warning",
             "available, not installed in this database",
             "Optional, for runs on a schedule: shared_preload_libraries = 'pg_cron', "
-            "cron.database_name, restart, CREATE EXTENSION pg_cron. "
-            "Or `oceanrecords run --every 1m`.",
+            f"cron.database_name, restart, CREATE EXTENSION pg_cron. Or {every}.",
         )
     else:
         yield Finding(
             "pg_cron",
             "warning",
             "not on the server",
-            "Optional, for runs on a schedule. "
-            f"Install the package postgresql-{major}-cron on Debian "
-            f"and Ubuntu, pg_cron_{major} on Red Hat. "
-            "Or `oceanrecords run --every 1m`.",
+            f"Optional, for runs on a schedule: package postgresql-{major}-cron on Debian and "
+            f"Ubuntu, pg_cron_{major} on Red Hat. Or {every}.",
         )
 
 
@@ -232,85 +202,35 @@ def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Fin
         )
 
 
-def _last_run(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
-    if not _value(connection, "SELECT to_regclass('etl.run_status') IS NOT NULL"):
+def _permissions(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    """Yield what the database says about roles and privileges (view etl.access_flaw)."""
+    if _row(connection, "SELECT to_regclass('etl.access_flaw')")[0] is None:
         return
-    status, age = _row(
-        connection,
-        "SELECT status, clock_timestamp() - coalesce(ended_at, started_at) FROM etl.run_status "
-        "ORDER BY run_id DESC LIMIT 1",
-    )
-    if status is None:
-        yield Finding("last run", "warning", "nothing has been loaded yet", "oceanrecords run")
-    elif status in ("succeeded", "running"):
-        yield Finding("last run", "ok", f"{status} {output.seconds(age)} ago")
-    else:
-        yield Finding(
-            "last run",
-            "warning",
-            f"{status} {output.seconds(age)} ago",
-            "See `oceanrecords status`, then `oceanrecords run`.",
-        )
+    flaws = connection.execute(
+        "SELECT is_fatal, problem, remedy FROM etl.access_flaw ORDER BY is_fatal DESC, problem"
+    ).fetchall()
+    for is_fatal, problem, remedy in flaws:
+        yield Finding("permissions", "failed" if is_fatal else "warning", problem, remedy)
+    if not flaws:
+        yield Finding("permissions", "ok", "group roles exist, nothing is granted to PUBLIC")
 
 
-def _health(connection: psycopg.Connection, *, fail: bool) -> Iterator[Finding]:
-    """Yield what the database says is wrong with the data (view etl.problem)."""
-    try:
-        if not _value(connection, "SELECT to_regclass('etl.problem') IS NOT NULL"):
-            return
-        problems = fetch(connection, Problem, "ORDER BY kind, object")
-        lag, limit = _row(connection, "SELECT age, stale_after FROM etl.staleness")
-    except psycopg.Error as error:
-        told = from_database(error)
-        yield Finding("health", "failed", told.message, told.hint or "")
+def _health(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+    """Yield what the database says about runs and data (view etl.health)."""
+    if _row(connection, "SELECT to_regclass('etl.health')")[0] is None:
         return
-    for problem in problems:
-        yield Finding(
-            _HEALTH.get(problem.kind, problem.kind),
-            "failed" if fail else "warning",
-            problem.message if problem.object is None else f"{problem.object}: {problem.message}",
-            problem.remedy,
-        )
-    if lag is not None and not any(problem.kind == "stale" for problem in problems):
-        told_lag = f"complete until {output.seconds(lag)} ago; limit: {output.seconds(limit)}"
-        yield Finding("freshness", "ok", told_lag)
+    for one in fetch(connection, Health, "ORDER BY position, object"):
+        message = one.message if one.object is None else f"{one.object}: {one.message}"
+        yield Finding(one.topic, cast(Verdict, one.status), message, one.remedy)
 
 
-_HEALTH = {"stale": "freshness", "run": "tasks", "check": "checks"}
+_CHECKS = (_server, _role, _extensions, _migrations, _permissions, _health)
 
 
-_CHECKS: tuple[Callable[[psycopg.Connection, Target], Iterator[Finding]], ...] = (
-    _server,
-    _rights,
-    _role,
-    _extensions,
-    _migrations,
-    _permissions,
-    _last_run,
-)
-
-
-def _extension(connection: psycopg.Connection, name: str) -> tuple[bool, bool]:
-    """Return whether an extension is installed here, and whether it could be."""
-    installed, available = _row(
-        connection,
-        "SELECT count(installed_version) > 0, count(*) > 0 FROM pg_available_extensions "
-        "WHERE name = %s",
-        name,
-    )
-    return bool(installed), bool(available)
-
-
-def _row(
-    connection: psycopg.Connection, query: str, *parameters: Any, **named: Any
-) -> tuple[Any, ...]:
-    cursor = connection.execute(query.encode(), named or parameters or None)
-    row = cursor.fetchone()
-    return row if row is not None else (None,) * len(cursor.description or ())
-
-
-def _value(connection: psycopg.Connection, query: str) -> Any:
-    return _row(connection, query)[0]
+def _row(connection: psycopg.Connection, query: str, values: Any = None) -> tuple[Any, ...]:
+    row = connection.execute(query.encode(), values).fetchone()
+    assert row is not None
+    return row
 
 
 def _lines(text: str, indent: int) -> list[str]:
@@ -340,6 +260,6 @@ def _render(answer: list[dict[str, Any]]) -> None:
                 line = Text(" " * (width + 2))
     failed = sum(one["status"] == "failed" for one in answer)
     if failed:
-        console.say("\n[bad]{} to repair first[/]", output.plural(failed, "thing"))
+        console.say("\n[bad]{}[/]", output.plural(failed, "check failed", "checks failed"))
     else:
         console.print("\n[ok]Ready[/]")

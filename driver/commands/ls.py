@@ -54,7 +54,8 @@ def _render(answer: list[Object]) -> None:
             Text(one.kind, style="dim"),
             Text(one.layer or "", style="dim"),
             output.number(one.row_estimate),
-            output.moment(one.complete_until) or Text("never", style="yellow"),
+            output.moment(one.complete_until)
+            or Text("never" if one.is_stale else "", style="yellow"),
             ", ".join(one.tags),
             Text(output.one_line(", ".join(one.upstream)), style="dim"),
             Text(output.one_line(", ".join(one.downstream)), style="dim"),

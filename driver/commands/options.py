@@ -61,7 +61,7 @@ FailOption = Annotated[
     bool | None,
     typer.Option(
         "--fail/--no-fail",
-        help="Exit with 1 when the warehouse is stale, a task or a check failed, or rows have "
+        help="Exit with 1 if the warehouse is stale, a task or a check failed, or rows have "
         "waited too long.",
     ),
 ]

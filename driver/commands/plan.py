@@ -41,7 +41,10 @@ def plan(
         ),
     ] = False,
     sample: Annotated[
-        int, typer.Option("--sample", min=0, help="With --rows: changed rows to show of each.")
+        int,
+        typer.Option(
+            "--sample", min=0, max=1000, help="With --rows: changed rows to show of each."
+        ),
     ] = 3,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 import typer
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from driver import output, state
@@ -16,6 +15,7 @@ from driver.errors import EXIT_USAGE, UserError
 from driver.output import console, emit
 from driver.rows import key as shown_key
 from driver.selection import Catalog
+from driver.warehouse import Quarantined, QuarantinedRow, fetch
 
 EXAMPLES = (
     "Examples: oceanrecords quarantine · oceanrecords quarantine fact_order --retry · "
@@ -36,7 +36,7 @@ def quarantine(
     ] = None,
     limit: LimitOption = 20,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Let the next run try all of them again.")
+        bool, typer.Option("--retry", help="Let the next run retry all of them.")
     ] = False,
     key: Annotated[
         list[str] | None,
@@ -44,13 +44,13 @@ def quarantine(
             "--key", metavar="COLUMN=VALUE", help="accept: this row only; once per key column."
         ),
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="accept: take the acceptance back.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="accept: undo the acceptance.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the rows that cannot be loaded, each with its reason; or accept them.
 
-    A row is tried again by itself when it changes in the source. A run that leaves out rows is
-    partial, unless these were accepted.
+    A run retries a row when it changes in the source. A run that puts rows into quarantine is
+    partial, unless they are accepted.
     """
     given = list(words or [])
     is_accepting = given[:1] == [_ACCEPT]
@@ -78,21 +78,14 @@ def quarantine(
                 return
         if retry:
             connection.execute("SELECT etl.retry_quarantine(%s)", [name])
-        with connection.cursor(row_factory=dict_row) as cursor:
-            answer = {
-                "summary": cursor.execute(
-                    "SELECT * FROM etl.quarantine_status "
-                    "WHERE %(name)s::text IS NULL OR object = %(name)s ORDER BY object",
-                    {"name": name},
-                ).fetchall(),
-                "entries": cursor.execute(
-                    "SELECT * FROM etl.quarantine "
-                    "WHERE %(name)s::text IS NULL OR object = %(name)s "
-                    "ORDER BY quarantined_at LIMIT %(limit)s",
-                    {"name": name, "limit": limit},
-                ).fetchall(),
-            }
-    emit(answer, as_json=as_json, render=_render)
+        where = "WHERE object = coalesce(%s, object) ORDER BY"
+        summary = fetch(connection, Quarantined, f"{where} object", name)
+        rows = fetch(connection, QuarantinedRow, f"{where} quarantined_at LIMIT %s", name, limit)
+    emit(
+        {"summary": summary, "entries": rows},
+        as_json=as_json,
+        render=lambda _: _render(summary, rows),
+    )
 
 
 def _accept(connection: psycopg.Connection, name: str, key: list[str], *, is_accepted: bool) -> int:
@@ -119,7 +112,7 @@ def _accept(connection: psycopg.Connection, name: str, key: list[str], *, is_acc
     return int(found[0]) if found else 0
 
 
-def summary_table(quarantine: list[dict[str, Any]]) -> output.Table:
+def summary_table(quarantine: list[Quarantined]) -> output.Table:
     """Return rows of etl.quarantine_status as a table."""
     table = output.table(
         "object", "rows", "accepted", "oldest", "age", "latest reason",
@@ -128,36 +121,36 @@ def summary_table(quarantine: list[dict[str, Any]]) -> output.Table:
     )  # fmt: skip
     for one in quarantine:
         table.add_row(
-            one["object"],
-            output.number(one["row_count"]),
-            output.number(one["accepted"]),
-            output.moment(one["oldest"]),
-            output.seconds(one["age"]),
-            one["latest_reason"],
+            one.object,
+            output.number(one.row_count),
+            output.number(one.accepted),
+            output.moment(one.oldest),
+            output.seconds(one.age),
+            one.latest_reason,
         )
     return table
 
 
-def _render(answer: dict[str, Any]) -> None:
-    if not answer["summary"]:
+def _render(summary: list[Quarantined], rows: list[QuarantinedRow]) -> None:
+    if not summary:
         console.print("The quarantine is empty: every row could be loaded.")
         return
-    console.print(summary_table(answer["summary"]))
+    console.print(summary_table(summary))
     console.print()
     table = output.table(
         "object", "key", "code", "reason", "tries", "since", title="Oldest rows", right=("tries",),
         wrap=("reason",), spare=("tries", "code"),
     )  # fmt: skip
-    for one in answer["entries"]:
+    for one in rows:
         table.add_row(
-            one["object"],
-            shown_key(one["row_key"]),
-            one["sqlstate"],
-            one["reason"],
-            str(one["attempts"]),
-            output.moment(one["quarantined_at"]),
+            one.object,
+            shown_key(one.row_key),
+            one.sqlstate,
+            one.reason,
+            str(one.attempts),
+            output.moment(one.quarantined_at),
         )
     console.print(table)
-    rest = sum(one["row_count"] for one in answer["summary"]) - len(answer["entries"])
+    rest = sum(one.row_count for one in summary) - len(rows)
     if rest > 0:
         console.say("[quiet]{} more; --limit shows more of them[/]", output.plural(rest, "row"))

@@ -1,11 +1,10 @@
-"""`oceanrecords queue`: fact rows that wait for a member of a dimension."""
+"""`oceanrecords queue`: fact rows with unresolved or outdated keys."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from psycopg.rows import dict_row
 
 from driver import output, state
 from driver.commands.options import JsonOption, LimitOption, complete_fact
@@ -13,6 +12,7 @@ from driver.connection import connect
 from driver.output import console, emit
 from driver.rows import key
 from driver.selection import Catalog
+from driver.warehouse import Queued, QueueEntry, fetch
 
 EXAMPLES = "Examples: oceanrecords queue · oceanrecords queue --fact fact_order_line --limit 100"
 
@@ -24,43 +24,36 @@ def queue(
         typer.Option(
             "--fact",
             metavar="FACT",
-            help="Only what this fact waits for.",
+            help="Rows of this fact only.",
             autocompletion=complete_fact,
         ),
     ] = None,
     limit: LimitOption = 20,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Let the next run look all of them up again.")
+        bool, typer.Option("--retry", help="Let the next run look up all keys again.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the fact rows that wait for a member of a dimension, the oldest first.
 
-    The next run resolves them by itself once the member is loaded.
+    The run that loads the member resolves them.
     """
     with connect(state.of(context).dsn) as connection:
         if fact is not None:
             Catalog.read(connection).require(fact, "fact")
         if retry:
             connection.execute("SELECT etl.retry_queue(%s)", [fact])
-        with connection.cursor(row_factory=dict_row) as cursor:
-            answer = {
-                "summary": cursor.execute(
-                    "SELECT * FROM etl.queue_status "
-                    "WHERE %(fact)s::text IS NULL OR fact = %(fact)s ORDER BY fact, dimension",
-                    {"fact": fact},
-                ).fetchall(),
-                "entries": cursor.execute(
-                    "SELECT * FROM etl.queue_entry "
-                    "WHERE %(fact)s::text IS NULL OR fact = %(fact)s "
-                    "ORDER BY queued_at LIMIT %(limit)s",
-                    {"fact": fact, "limit": limit},
-                ).fetchall(),
-            }
-    emit(answer, as_json=as_json, render=_render)
+        where = "WHERE fact = coalesce(%s, fact) ORDER BY"
+        summary = fetch(connection, Queued, f"{where} fact, dimension", fact)
+        entries = fetch(connection, QueueEntry, f"{where} queued_at LIMIT %s", fact, limit)
+    emit(
+        {"summary": summary, "entries": entries},
+        as_json=as_json,
+        render=lambda _: _render(summary, entries),
+    )
 
 
-def summary_table(queue: list[dict[str, Any]]) -> output.Table:
+def summary_table(queue: list[Queued]) -> output.Table:
     """Return rows of etl.queue_status as a table."""
     table = output.table(
         "fact", "waits for", "rows", "ready", "oldest", "age",
@@ -68,37 +61,37 @@ def summary_table(queue: list[dict[str, Any]]) -> output.Table:
     )  # fmt: skip
     for one in queue:
         table.add_row(
-            one["fact"],
-            one["dimension"],
-            output.number(one["entries"]),
-            output.number(one["ready"]),
-            output.moment(one["oldest"]),
-            output.seconds(one["age"]),
+            one.fact,
+            one.dimension,
+            output.number(one.entries),
+            output.number(one.ready),
+            output.moment(one.oldest),
+            output.seconds(one.age),
         )
     return table
 
 
-def _render(answer: dict[str, Any]) -> None:
-    if not answer["summary"]:
+def _render(summary: list[Queued], entries: list[QueueEntry]) -> None:
+    if not summary:
         console.print("The reprocessing queue is empty: every fact row has its members.")
         return
-    console.print(summary_table(answer["summary"]))
+    console.print(summary_table(summary))
     console.print()
     table = output.table(
         "fact", "key", "column", "waits for", "member", "tries", "age", title="Oldest rows",
         right=("tries", "age"), spare=("tries", "column"),
     )  # fmt: skip
-    for one in answer["entries"]:
+    for one in entries:
         table.add_row(
-            one["fact"],
-            key(one["fact_key"]),
-            one["key_column"],
-            one["dimension"],
-            key(one["dimension_key"]),
-            str(one["attempts"]),
-            output.seconds(one["age"]),
+            one.fact,
+            key(one.fact_key),
+            one.key_column,
+            one.dimension,
+            key(one.dimension_key),
+            str(one.attempts),
+            output.seconds(one.age),
         )
     console.print(table)
-    rest = sum(one["entries"] for one in answer["summary"]) - len(answer["entries"])
+    rest = sum(one.entries for one in summary) - len(entries)
     if rest > 0:
         console.say("[quiet]{} more; --limit shows more of them[/]", output.plural(rest, "row"))

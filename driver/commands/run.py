@@ -56,7 +56,7 @@ def run(
             "--select",
             "-s",
             metavar="SELECTOR",
-            help="Just these tasks or objects: dim_product, +fact_order, tag:finance (see `ls`); "
+            help="Only these tasks or objects: dim_product, +fact_order, tag:finance (see `ls`); "
             "may be repeated.",
             autocompletion=complete_task,
         ),
@@ -71,15 +71,15 @@ def run(
     ] = False,
     every: Annotated[
         str | None,
-        typer.Option("--every", metavar="TIME", help="Again and again, such as 30s, 1m or 1h."),
+        typer.Option("--every", metavar="TIME", help="Repeat at this interval: 30s, 1m, 1h."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the warehouse up to date with the operational system.
 
     Resumes a run that was interrupted. With --json, each task that starts or ends is a line of
-    JSON, and the last line is the run. Exit status: 0 all well, 3 partial (some tasks failed),
-    1 failed, 130 interrupted.
+    JSON, and the last line is the run. Exit status: 0 succeeded, 3 partial (a task failed or rows
+    went to quarantine), 1 failed, 130 interrupted.
     """
     if objects and not full_refresh:
         raise UserError(
@@ -109,7 +109,7 @@ def run(
 def _names(
     target: Target, only: list[str], exclude: list[str], objects: list[str], full_refresh: bool
 ) -> tuple[list[str] | None, list[str] | None]:
-    """Return what the run is confined to, and what it recomputes; None for everything."""
+    """Return what the run is confined to, and what it recomputes; None means everything."""
     refresh = ["all"] if full_refresh else None
     if not only and not exclude and objects in ([], ["all"]):
         return None, refresh
@@ -146,7 +146,7 @@ def _once(
         print_error(
             UserError(
                 f"Run {stopped.run_id} was interrupted.",
-                "What it has finished stays; `oceanrecords run` goes on from there.",
+                "Finished tasks stay. To resume the run: oceanrecords run",
                 EXIT_INTERRUPTED,
             )
         )
@@ -160,7 +160,7 @@ def _print_changes(run_id: int, changed: list[Task], _tasks: list[Task]) -> None
 
 
 def _repeat(target: Target, workers: int, interval: float, *, as_json: bool) -> None:
-    """Run at a steady pace until told to stop; a failed round does not end it.
+    """Run at a steady pace until interrupted; a failed run does not end it.
 
     The connections stay open from one run to the next.
     """
@@ -210,7 +210,7 @@ def _answer(outcome: Outcome, *, as_json: bool) -> None:
         return
     one = outcome.run
     style = _STYLES.get(outcome.status, "bad")
-    # What went wrong must reach whoever asked for quiet.
+    # --quiet does not hide a run that did not succeed.
     shown_on = error_console if mode.quiet and outcome.status != "succeeded" else console
     shown_on.say(f"[{style}]●[/] Run {{}} {{}}: {{}}", one.run_id, outcome.status, summary(one))
     if one.rows_quarantined:
@@ -221,4 +221,4 @@ def _answer(outcome: Outcome, *, as_json: bool) -> None:
             f" {objects[0]}" if len(objects) == 1 else "",
         )
     if outcome.status != "succeeded":
-        shown_on.print("  [quiet]See: oceanrecords status. The next run tries again.[/]")
+        shown_on.print("  [quiet]See: oceanrecords status. The next run retries.[/]")

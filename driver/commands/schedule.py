@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import psycopg
 import typer
 from psycopg import conninfo, sql
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from driver import output, state
-from driver.commands.options import JsonOption
+from driver.commands.options import MOST_ROWS, JsonOption
 from driver.connection import Target, connect_to, resolve
 from driver.errors import UserError, from_database
 from driver.output import console, emit
+from driver.warehouse import Job, Start, fetch
 
 app = typer.Typer(
     help="Runs on a schedule, by pg_cron.",
@@ -45,25 +45,23 @@ def install(
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Install the schedule, or change the one that is there."""
+    """Install the schedule, or change the existing one."""
     target = resolve(state.of(context).dsn)
     with connect_to(target) as connection:
-        statements = _rows(
-            connection, "SELECT * FROM etl.schedule_statements(%s, %s)", every, workers
+        statements = connection.execute(
+            "SELECT cron_database, statement FROM etl.schedule_statements(%s, %s)", [every, workers]
+        ).fetchall()
+        is_elsewhere = _execute_in(target, connection, statements) is not None
+        connection.execute(
+            "SELECT etl.schedule_install(%s, %s, %s)", [every, workers, is_elsewhere]
         )
-        cron_database = statements[0]["cron_database"]
-        if cron_database == connection.info.dbname:
-            connection.execute("SELECT etl.schedule_install(%s, %s)", [every, workers])
-        else:
-            _execute_in(target, cron_database, [one["statement"] for one in statements])
-            connection.execute("SELECT etl._note_schedule(%s, %s)", [every, workers])
         answer = _jobs(connection)
     emit(answer, as_json=as_json, render=_render_installed)
 
 
 @app.command("list", epilog="Examples: oceanrecords schedule list --json")
 def list_jobs(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the schedule and what each of its jobs did last."""
+    """Show the schedule and the last start of each job."""
     with connect_to(resolve(state.of(context).dsn)) as connection:
         answer = _jobs(connection)
     emit(answer, as_json=as_json, render=_render_list)
@@ -71,55 +69,63 @@ def list_jobs(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Examples: oceanrecords schedule remove")
 def remove(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Remove the schedule. A run that is at work goes on."""
+    """Remove the schedule. A live run goes on."""
     target = resolve(state.of(context).dsn)
     with connect_to(target) as connection:
-        cron_database = _rows(connection, "SELECT cron_database FROM etl._find_cron()")[0][
-            "cron_database"
-        ]
-        if cron_database == connection.info.dbname:
-            removed = _rows(connection, "SELECT etl.schedule_remove() AS jobs")[0]["jobs"]
-        else:
-            statement = _rows(connection, "SELECT etl._removal_statement() AS statement")[0]
-            removed = _execute_in(target, cron_database, [statement["statement"]])
-            connection.execute("DELETE FROM etl.schedule")
-    emit({"removed_jobs": removed}, as_json=as_json, render=_render_removed)
+        statements = connection.execute("SELECT * FROM etl.unschedule_statement()").fetchall()
+        removed = _execute_in(target, connection, statements)
+        row = connection.execute("SELECT etl.schedule_remove(%s)", [removed is not None]).fetchone()
+        if removed is None and row is not None:
+            removed = row[0]
+    emit({"removed_jobs": removed or 0}, as_json=as_json, render=_render_removed)
 
 
 @app.command(epilog="Examples: oceanrecords schedule history --limit 50")
 def history(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Starts to show.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Starts to show.")
+    ] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the last starts, also those that left because a run was at work."""
+    """Show the last starts, also those that did nothing because a run was running."""
     with connect_to(resolve(state.of(context).dsn)) as connection:
-        answer = _rows(
-            connection, "SELECT * FROM etl.schedule_history ORDER BY start_id DESC LIMIT %s", limit
-        )
+        answer = fetch(connection, Start, "ORDER BY start_id DESC LIMIT %s", limit)
     emit(answer, as_json=as_json, render=_render_history)
 
 
-def _jobs(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    return _rows(connection, "SELECT * FROM etl.schedule_status ORDER BY worker")
+def _jobs(connection: psycopg.Connection) -> list[Job]:
+    return fetch(connection, Job, "ORDER BY worker")
 
 
-def _execute_in(target: Target, database: str, statements: list[str]) -> int:
-    """Execute statements in another database of the server, all or none.
+def _execute_in(
+    target: Target, own: psycopg.Connection, statements: list[tuple[Any, ...]]
+) -> int | None:
+    """Execute statements in the database of pg_cron if that is another one, all or none.
+
+    Parameters:
+        target: the warehouse's database.
+        own: a connection to it.
+        statements: database of pg_cron, and statement.
 
     Returns:
-        The number that the last one gave.
+        The number that the last one returned; None if pg_cron is in the warehouse's database.
     """
-    there = Target(conninfo.make_conninfo(target.conninfo, dbname=database), target.origin)
-    with connect_to(there, autocommit=False) as connection:
-        if not _rows(connection, "SELECT 1 FROM pg_extension WHERE extname = 'pg_cron'"):
+    database = statements[0][0]
+    if database == own.info.dbname:
+        return None
+    other = Target(conninfo.make_conninfo(target.conninfo, dbname=database), target.origin)
+    with connect_to(other, autocommit=False) as connection:
+        if not connection.execute(
+            "SELECT 1 FROM pg_extension WHERE extname = 'pg_cron'"
+        ).fetchone():
             raise UserError(
                 f'pg_cron is loaded, but does not exist in database "{database}".',
                 f"In that database: CREATE EXTENSION pg_cron;  (by {target.origin})",
             )
         row: tuple[Any, ...] | None = None
         try:
-            for statement in statements:
+            for _, statement in statements:
                 row = connection.execute(statement.encode()).fetchone()
         except psycopg.errors.InsufficientPrivilege as error:
             role = sql.Identifier(connection.info.user).as_string(connection)
@@ -135,61 +141,56 @@ def _execute_in(target: Target, database: str, statements: list[str]) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
-def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode(), parameters or None).fetchall()
-
-
-def _render_installed(answer: list[dict[str, Any]]) -> None:
+def _render_installed(answer: list[Job]) -> None:
     one = answer[0]
     jobs = f"{len(answer)} workers share it" if len(answer) > 1 else "one worker"
     console.say(
         "[ok]✓[/] A run every {}, in time zone {}, {}  [quiet]{}[/]",
-        one["every"],
-        one["time_zone"],
+        one.every,
+        one.time_zone,
         jobs,
-        one["cron_schedule"],
+        one.cron_schedule,
     )
     console.print("[quiet]oceanrecords schedule history shows the starts[/]")
 
 
-def _render_list(answer: list[dict[str, Any]]) -> None:
+def _render_list(answer: list[Job]) -> None:
     if not answer:
         console.print("Nothing is scheduled.")
         console.print("[quiet]oceanrecords schedule install --every '5 minutes'[/]")
         return
     console.print(_list_table(answer))
     for one in answer:
-        fired, failed = one["last_fired_at"], one["cron_error_at"]
-        if one["cron_error"] and (fired is None or failed >= fired):
-            line = Text(f"  worker {one['worker']}: ", style="dim")
-            line.append(f"pg_cron says: {one['cron_error'].strip()}", style="bad")
+        fired, failed = one.last_fired_at, one.cron_error_at
+        if one.cron_error and (fired is None or (failed is not None and failed >= fired)):
+            line = Text(f"  worker {one.worker}: ", style="dim")
+            line.append(f"pg_cron says: {one.cron_error.strip()}", style="bad")
             console.print(line, soft_wrap=True)
 
 
-def _list_table(answer: list[dict[str, Any]]) -> output.Table:
+def _list_table(answer: list[Job]) -> output.Table:
     first = answer[0]
     table = output.table(
         "worker", "active", "last start", "what it did",
-        title=f"A run every {first['every']}, in time zone {first['time_zone']}  "
-        f"({first['cron_schedule']}; "
-        f"pg_cron in database {first['cron_database']})",
+        title=f"A run every {first.every}, in time zone {first.time_zone}  "
+        f"({first.cron_schedule}; "
+        f"pg_cron in database {first.cron_database})",
         right=("worker",), wrap=("what it did",),
     )  # fmt: skip
     for one in answer:
-        active = {True: Text("yes", style="ok"), False: Text("no", style="warn")}.get(
-            one["is_active"], Text("elsewhere", style="dim")
-        )
+        word, style = "elsewhere", "dim"
+        if one.is_active is not None:
+            word, style = ("yes", "ok") if one.is_active else ("no", "warn")
         table.add_row(
-            str(one["worker"]),
-            active,
-            output.moment(one["last_fired_at"]) or Text("not yet", style="dim"),
-            Text(one["last_message"] or "", style=_STYLES.get(one["last_outcome"] or "", "")),
+            str(one.worker),
+            Text(word, style=style),
+            output.moment(one.last_fired_at) or Text("not yet", style="dim"),
+            Text(one.last_message or "", style=_STYLES.get(one.last_outcome or "", "")),
         )
     return table
 
 
-def _render_removed(answer: dict[str, Any]) -> None:
+def _render_removed(answer: dict[str, int]) -> None:
     count = answer["removed_jobs"]
     if count:
         console.say("[ok]✓[/] {} removed", output.plural(count, "job"))
@@ -197,23 +198,23 @@ def _render_removed(answer: dict[str, Any]) -> None:
         console.print("Nothing was scheduled.")
 
 
-def _render_history(answer: list[dict[str, Any]]) -> None:
+def _render_history(answer: list[Start]) -> None:
     if not answer:
-        console.print("The scheduler has not started anything yet.")
+        console.print("The schedule has not started a run yet.")
         return
     table = output.table(
         "start", "worker", "", "what it did", "run ended", "took", "rows",
         title="Starts", right=("worker", "took", "rows"), wrap=("what it did",),
     )  # fmt: skip
     for one in answer:
-        ours = one["outcome"] in ("started", "joined")
+        ours = one.outcome in ("started", "joined")
         table.add_row(
-            output.moment(one["fired_at"]),
-            str(one["worker"]),
-            Text(one["outcome"], style=_STYLES[one["outcome"]]),
-            one["message"],
-            output.status(one["run_status"]) if ours else "",
-            output.seconds(one["run_seconds"]) if ours else "",
-            output.number(one["rows_written"]) if ours else "",
+            output.moment(one.fired_at),
+            str(one.worker),
+            Text(one.outcome, style=_STYLES[one.outcome]),
+            one.message,
+            output.status(one.run_status) if ours else "",
+            output.seconds(one.run_seconds) if ours else "",
+            output.number(one.rows_written) if ours else "",
         )
     console.print(table)

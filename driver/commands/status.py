@@ -1,4 +1,4 @@
-"""`oceanrecords status`: what ran, how far everything is, and what waits."""
+"""`oceanrecords status`: runs, tasks, watermarks, queue, quarantine and health."""
 
 from __future__ import annotations
 
@@ -13,17 +13,31 @@ from psycopg.rows import dict_row
 from rich.text import Text
 
 from driver import output, state
-from driver.commands import health, quarantine, queue
+from driver.commands import quarantine, queue
 from driver.commands.options import FailOption, JsonOption
 from driver.connection import connect
 from driver.errors import EXIT_ERROR, EXIT_USAGE, UserError
 from driver.output import console, emit
 from driver.rows import rows_table
-from driver.warehouse import Failing, Problem, Run, Task, by_kind, fetch, latest_runs, tasks_of
+from driver.warehouse import (
+    Failing,
+    Health,
+    Problem,
+    Quarantined,
+    Queued,
+    Run,
+    Task,
+    Watermark,
+    by_kind,
+    fetch,
+    latest_runs,
+    tasks_of,
+)
 
 EXAMPLES = (
     "Examples: oceanrecords status · oceanrecords status --watch · oceanrecords status --fail"
 )
+_VERDICTS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
 
 
 def status(
@@ -32,17 +46,17 @@ def status(
         int, typer.Option("--runs", min=1, max=1000, help="How many runs to show.")
     ] = 5,
     show_all: Annotated[
-        bool, typer.Option("--all", help="Every task and watermark, also where nothing happened.")
+        bool, typer.Option("--all", help="Every task and watermark, also those without change.")
     ] = False,
     watching: Annotated[
-        bool, typer.Option("--watch", help="Full screen, and keeps moving until Ctrl-C.")
+        bool, typer.Option("--watch", help="Full screen, updated until Ctrl-C.")
     ] = False,
     fail: FailOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the last runs, the tasks of the latest, how far everything is, and what waits.
+    """Show the last runs, the tasks of the latest, watermarks, queue, quarantine and health.
 
-    Exit status 0; with --fail 1 when something is wrong.
+    Exit status 0; with --fail 1 if the warehouse has a problem.
     """
     if watching:
         _watch(context, as_json=as_json)
@@ -53,11 +67,11 @@ def status(
             "runs": shown,
             "tasks": tasks_of(connection, shown[0].run_id if shown else None),
             "failing": fetch(connection, Failing, "ORDER BY failed_at DESC"),
-            "watermarks": _rows(connection, "SELECT * FROM etl.watermark_status"),
-            "queue": _rows(connection, "SELECT * FROM etl.queue_status ORDER BY fact, dimension"),
-            "quarantine": _rows(connection, "SELECT * FROM etl.quarantine_status ORDER BY object"),
+            "watermarks": fetch(connection, Watermark),
+            "queue": fetch(connection, Queued, "ORDER BY fact, dimension"),
+            "quarantine": fetch(connection, Quarantined, "ORDER BY object"),
             "schema_drift": _rows(connection, "SELECT * FROM etl.schema_drift"),
-            "health": health.health(connection),
+            "health": fetch(connection, Health, "ORDER BY position, object"),
             "problems": fetch(connection, Problem, "ORDER BY kind, object"),
         }
     emit(answer, as_json=as_json, render=lambda data: _render(data, show_all))
@@ -94,7 +108,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 def _render(answer: dict[str, Any], show_all: bool) -> None:
     if not answer["runs"]:
         console.print("Nothing has been loaded yet.")
-        console.print("[quiet]load the warehouse with[/] oceanrecords run")
+        console.print("[quiet]To load the warehouse:[/] oceanrecords run")
         return
     tasks: list[Task] = answer["tasks"]
     console.print(_runs_table(answer["runs"]))
@@ -104,17 +118,17 @@ def _render(answer: dict[str, Any], show_all: bool) -> None:
             line.append(f"{run.compared_because}: all tables are compared with their mirrors")
             console.print(line, soft_wrap=True)
     console.print()
-    console.print(_tasks_table(answer["runs"][0], tasks, show_all))
+    console.print(tasks_table(answer["runs"][0].run_id, tasks, show_all))
     for task in tasks:
-        if task.status in ("failed", "skipped") and task.message:
-            _render_fault(task)
+        if task.waits_for or (task.status in ("failed", "skipped") and task.message):
+            render_fault(task)
     shown = {task.task for task in tasks if task.status == "failed"}
     earlier = [one for one in answer["failing"] if one.task not in shown]
     if earlier:
         console.print()
         console.print("[title]Failed in earlier runs, not loaded since[/]")
         for one in earlier:
-            _render_fault(one)
+            render_fault(one)
     console.print()
     console.print(_watermark_table(answer["watermarks"], show_all))
     console.print()
@@ -130,13 +144,27 @@ def _render(answer: dict[str, Any], show_all: bool) -> None:
         console.print("[title]Schema drift[/]")
         console.print(rows_table(answer["schema_drift"]))
     console.print()
-    health.render(answer["health"])
+    console.print("[title]Health[/]")
+    for one in answer["health"]:
+        console.print(_health_line(one), soft_wrap=True)
 
 
-def _render_fault(task: Task | Failing) -> None:
+def _health_line(one: Health) -> Text:
+    sign, style = _VERDICTS[one.status]
+    line = Text(f"{sign} ", style=style)
+    line.append(f"{one.topic:<16}", style="default")
+    about = f"{one.object}: " if one.object else ""
+    line.append(output.visible(f"{about}{one.message}"), style="default")
+    return line.append(f"  {one.remedy}" if one.remedy else "", style="dim")
+
+
+def render_fault(task: Task | Failing) -> None:
+    """Print why a task failed, was skipped or waits, with detail and hint."""
     line = Text(f"  {output.one_line(task.object)}: ", style="dim")
     if isinstance(task, Task):
         line.append(f"{task.status}: ", style="not dim")
+        if task.waits_for:
+            line.append(f"waits for a lock. {output.one_line(task.waits_for)}", style="not dim")
     else:
         line.append(f"run {task.run_id}: ", style="not dim")
     line.append(task.message or "", style="not dim")
@@ -172,9 +200,9 @@ def _runs_table(runs: Sequence[Run]) -> output.Table:
     return table
 
 
-def _tasks_table(run: Run, tasks: Sequence[Task], show_all: bool) -> output.Table | Text:
-    """Return the tasks of a run; those of a kind that found nothing to do share a line."""
-    title = f"Tasks of run {run.run_id}"
+def tasks_table(run_id: int, tasks: Sequence[Task], show_all: bool) -> output.Table | Text:
+    """Return the tasks of a run; those of a kind without change share a line."""
+    title = f"Tasks of run {run_id}"
     if not tasks:
         return output.said("[title]{}[/]  [quiet]nothing new[/]", title)
     table = output.table(
@@ -210,31 +238,31 @@ def _tasks_table(run: Run, tasks: Sequence[Task], show_all: bool) -> output.Tabl
     return table
 
 
-def _watermark_table(watermarks: list[dict[str, Any]], show_all: bool) -> output.Table:
-    """Return how far each object is; those of a kind that are equally far share a line."""
+def _watermark_table(watermarks: list[Watermark], show_all: bool) -> output.Table:
+    """Return the watermarks; objects of a kind with the same one share a line."""
     table = output.table(
         "kind", "object", "batch", "complete until", "lag", title="Watermarks",
         right=("batch", "lag"), wrap=("object",), spare=("batch",),
     )  # fmt: skip
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[object, ...], list[Watermark]] = {}
     for one in watermarks:
-        mark = (one["kind"], one["batch_id"], one["object"] if show_all else None)
+        mark = (one.kind, one.batch_id, one.object if show_all else None)
         groups.setdefault(mark, []).append(one)
     kind_before = None
-    for (kind, batch, _), group in groups.items():
+    for group in groups.values():
         one = group[0]
-        is_all = len(group) == sum(other["kind"] == kind for other in watermarks)
+        is_all = len(group) == sum(other.kind == one.kind for other in watermarks)
         name = (
             f"all {len(group)}"
             if is_all and len(group) > 2
-            else ", ".join(other["object"] for other in group)
+            else ", ".join(other.object for other in group)
         )
         table.add_row(
-            Text("" if kind == kind_before else kind, style="dim"),
+            Text("" if one.kind == kind_before else one.kind, style="dim"),
             name,
-            "" if batch is None else str(batch),
-            output.moment(one["complete_until"]) or Text("never", style="yellow"),
-            Text(output.seconds(one["lag"]), style="yellow" if one.get("is_stale") else ""),
+            "" if one.batch_id is None else str(one.batch_id),
+            output.moment(one.complete_until) or Text("never", style="yellow"),
+            Text(output.seconds(one.lag), style="yellow" if one.is_stale else ""),
         )
-        kind_before = kind
+        kind_before = one.kind
     return table

@@ -14,10 +14,12 @@ from rich.text import Text
 
 from driver import output, state
 from driver.commands.options import MOST_ROWS, JsonOption, complete_trace
+from driver.commands.status import render_fault, tasks_table
 from driver.connection import connect
 from driver.errors import from_database, suggest
 from driver.output import console, emit
 from driver.trace import Section, trace
+from driver.warehouse import Task, tasks_of
 
 EXAMPLES = (
     "Examples: oceanrecords trace product 42 · oceanrecords trace order_line 17 1 · "
@@ -59,14 +61,17 @@ def trace_command(
     ] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is and was of a business key in every layer, or what a run did.
+    """Show a business key in every layer, past and present, or what a run did.
 
-    The row in the operational system, its mirror, what waits, every version with its validity and
-    the facts that point at it, queue, quarantine, and the runs that wrote all that.
+    The source row, its mirror, pending keys, every version with its validity and the facts that
+    point at it, queue, quarantine, and the runs that wrote them.
     """
     with connect(state.of(context).dsn) as connection:
+        tasks: list[Task] = []
         try:
             sections = trace(connection, kind, key, limit)
+            if kind.lower() == "run":
+                tasks = tasks_of(connection, int(key[0]))
         except psycopg.Error as error:
             if error.sqlstate != _UNKNOWN_KIND:
                 raise
@@ -75,7 +80,7 @@ def trace_command(
             raise suggest(from_database(error), kind, known) from error
     answer = {"kind": kind, "key": key, "sections": [asdict(section) for section in sections]}
     if kind.lower() == "run":
-        emit(answer, as_json=as_json, render=lambda _: _render_run(sections))
+        emit(answer, as_json=as_json, render=lambda _: _render_run(sections, tasks))
     else:
         emit(answer, as_json=as_json, render=lambda _: _render(kind, key, sections))
 
@@ -238,8 +243,8 @@ def _runs_table(runs: list[dict[str, Any]]) -> output.Table:
 # -- a run ----------------------------------------------------------------------------------------
 
 
-def _render_run(sections: list[Section]) -> None:
-    run, tasks, batches, queue, quarantine, checks = sections
+def _render_run(sections: list[Section], tasks: list[Task]) -> None:
+    run, _, batches, queue, quarantine, checks = sections
     one = run.rows[0]
     head = Text.assemble((f"run {one['run_id']}", "bold"), "  ", output.status(one["status"]))
     head.append(f"  {_moment(one['started_at'])}", style="dim")
@@ -251,10 +256,10 @@ def _render_run(sections: list[Section]) -> None:
         if one[name]:
             console.print(Text(f"  {name.replace('_', ' ')}: {', '.join(one[name])}", style="dim"))
     console.print()
-    console.print(_tasks_table(tasks.rows))
-    for task in tasks.rows:
-        if task["message"]:
-            _render_fault(task)
+    console.print(tasks_table(one["run_id"], tasks, show_all=True))
+    for task in tasks:
+        if task.waits_for or task.message:
+            render_fault(task)
     extracted = [row for row in batches.rows if row["rows_extracted"]]
     for number, group in groupby(extracted, key=lambda row: row["batch_id"]):
         told = ", ".join(f"{row['source_table']} {row['rows_extracted']:,}" for row in group)
@@ -273,34 +278,3 @@ def _render_run(sections: list[Section]) -> None:
         for row in bad:
             for line in _entry(row, None):
                 output.print_indented(line, 2, 4)
-
-
-def _tasks_table(tasks: list[dict[str, Any]]) -> output.Table:
-    counts = ("rows_read", "rows_inserted", "rows_updated", "rows_deleted", "rows_queued")
-    table = output.table(
-        "kind", "object", "", "took", "read", "new", "changed", "deleted", "queued",
-        right=("took", "read", "new", "changed", "deleted", "queued"), spare=("took", "kind"),
-    )  # fmt: skip
-    for kind, group in groupby(tasks, key=lambda task: task["kind"]):
-        label = Text(kind, style="dim")
-        for task in group:
-            table.add_row(
-                label,
-                task["object"],
-                output.mark(task["status"]),
-                output.seconds(task["seconds"]),
-                *(output.number(task[count]) for count in counts),
-            )
-            label = Text("")
-    return table
-
-
-def _render_fault(task: dict[str, Any]) -> None:
-    line = Text(f"  {task['object']}: ", style="dim")
-    line.append(f"{task['status']}: {task['message']}", style="default")
-    if task["sqlstate"]:
-        line.append(f"  {task['sqlstate']}", style="dim")
-    console.print(line, soft_wrap=True)
-    for label in ("detail", "hint"):
-        if task[label]:
-            console.print(Text(f"    {label}: {task[label]}", style="dim"), soft_wrap=True)

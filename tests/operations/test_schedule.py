@@ -45,7 +45,7 @@ def test_starts_that_were_missed_do_not_pile_up(database: Database) -> None:
     for _ in range(4):
         start(database)
     assert [one[1] for one in starts(database)] == ["started", "left", "left", "left"]
-    assert starts(database)[1][2] == "left: run 1 of the same moment has ended"
+    assert starts(database)[1][2] == "left: run 1 of the same start has ended"
     # When its time has come, the next one starts again.
     database.execute("UPDATE etl.scheduled_start SET fired_at = fired_at - interval '31 seconds'")
     start(database)
@@ -89,14 +89,14 @@ def test_a_start_leaves_a_live_run_alone(database: Database, held: psycopg.Conne
         wait_for(lambda: at_work(database, 1), "the run")
         start(database)
         held.rollback()
-    assert starts(database) == [(1, "left", "left: run 1 was at work")]
+    assert starts(database) == [(1, "left", "left: run 1 was running")]
     assert database.value("SELECT count(*) FROM etl.run") == 1
 
 
 def test_a_start_takes_a_dead_run_up(database: Database) -> None:
     database.execute("SELECT etl.start_run()")
     start(database)
-    assert starts(database) == [(1, "started", "took up run 1, which had been interrupted")]
+    assert starts(database) == [(1, "started", "resumed run 1, which had been interrupted")]
     assert database.rows("SELECT status, resumed FROM etl.run") == [
         {"status": "succeeded", "resumed": 1}
     ]
@@ -196,7 +196,9 @@ def test_without_pg_cron_the_way_is_told(
     for word in ("postgresql-18-cron", "shared_preload_libraries", "cron.database_name"):
         assert word in done.stderr
     assert "Nothing is scheduled" in oceanrecords("schedule", "list", env=environment).stdout
-    assert "has not started anything" in oceanrecords("schedule", "history", env=environment).stdout
+    assert (
+        "has not started a run yet" in oceanrecords("schedule", "history", env=environment).stdout
+    )
 
 
 @pytest.fixture
@@ -330,7 +332,7 @@ def test_pg_cron_starts_a_run_with_two_workers_and_leaves_a_live_one(
         )
         assert done.returncode == 0, done.stderr
         wait_for(lambda: len(starts(database)) == 2, "pg_cron to fire", 130)
-        assert {one[1:] for one in starts(database)} == {("left", "left: run 1 was at work")}
+        assert {one[1:] for one in starts(database)} == {("left", "left: run 1 was running")}
         holder.rollback()
     # Something to do for either worker, which neither can end before the other has begun.
     holder.execute("SELECT etl._request_refresh('{dim_customer,dim_product}')")
@@ -354,7 +356,7 @@ def test_pg_cron_starts_a_run_with_two_workers_and_leaves_a_live_one(
     workers = "SELECT count(DISTINCT worker_pid) FROM etl.task_run WHERE run_id = 2"
     assert database.value(workers) == 2
     shown = oceanrecords("schedule", "history", env=environment).stdout
-    assert "left: run 1 was at work" in shown
+    assert "left: run 1 was running" in shown
     assert "joined run 2" in shown
     with psycopg.connect(cron, autocommit=True) as connection:
         owner = connection.execute("SELECT DISTINCT username FROM cron.job").fetchall()

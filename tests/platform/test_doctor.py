@@ -37,7 +37,7 @@ def test_a_migrated_database_wants_a_first_run_and_then_nothing(
 ) -> None:
     finished = cli("doctor", "--json")
     assert finished.returncode == 0
-    assert findings(finished)["last run"]["remedy"] == "oceanrecords run"
+    assert findings(finished)["last run"]["remedy"] == "Run: oceanrecords run"
     assert cli("run").returncode == 0
     finished = cli("doctor", "--json")
     assert findings(finished)["last run"]["status"] == "ok"
@@ -63,7 +63,7 @@ def test_permissions_as_declared_are_well(cli: Callable[..., Finished], closed: 
     assert closed.rows("SELECT * FROM etl.access_flaw") == []
     finished = cli("doctor", "--json")
     assert told(finished, "permissions") == [
-        ("ok", "group roles are there, nothing is open to everybody", "")
+        ("ok", "group roles exist, nothing is granted to PUBLIC", "")
     ]
     assert told(finished, "role") == [("ok", "postgres is a superuser", "")]
 
@@ -160,12 +160,12 @@ def test_what_the_role_lacks_is_told_with_the_statement_that_gives_it(
         status, message, remedy = role()
         assert (status, message) == (
             "failed",
-            "a builder does not belong to oceanrecords_owner, which owns the warehouse",
+            "a builder is not a member of oceanrecords_owner, which owns the warehouse",
         )
         database.execute(remedy)
         assert role() == (
             "ok",
-            "a builder belongs to oceanrecords_owner, and may not manage users",
+            "a builder is a member of oceanrecords_owner, and may not manage users",
             "",
         )
 
@@ -232,3 +232,36 @@ def test_pg_cron_is_found_where_it_is_installed(
     assert found["pg_cron"] == {
         "check": "pg_cron", "status": "ok", "message": "installed", "remedy": "",
     }  # fmt: skip
+
+
+def test_the_status_shows_the_rows_of_the_view_of_health(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    assert cli("run").returncode == 0
+    database.execute(
+        "UPDATE etl.setting SET value = '1 microsecond' WHERE name = 'stale_after';"
+        "INSERT INTO etl.quality_check (check_name, severity, description, query)"
+        " VALUES ('never', 'warn', 'Nothing is.', 'SELECT 1')"
+    )
+    assert cli("check", "--name", "never").returncode == 0
+    answer = json.loads(cli("status", "--json").stdout)
+    assert {one["topic"]: one["status"] for one in answer["health"]} == {
+        "last run": "ok",
+        "freshness": "failed",
+        "checks": "warning",
+    }
+    shown = cli("status").stdout
+    assert "! checks          never: 1 violating rows" in shown
+    assert "✗ freshness" in shown
+
+
+def test_the_calendar_needs_no_load(cli: Callable[..., Finished]) -> None:
+    assert cli("run").returncode == 0
+    objects = {one["object"]: one for one in json.loads(cli("ls", "--json").stdout)}
+    assert not objects["dim_date"]["is_stale"]
+    assert "never" not in cli("ls").stdout
+
+
+def test_the_calendar_cannot_be_extended_to_infinity(database: Database) -> None:
+    with pytest.raises(psycopg.errors.DatetimeFieldOverflow, match="to infinity"):
+        database.execute("SELECT dwh.extend_calendar('-infinity', 'infinity')")

@@ -142,7 +142,7 @@ def test_an_interrupted_run_stops_its_backends_and_can_be_continued(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Run 1 was interrupted" in stderr
-    assert "goes on from there" in stderr
+    assert "To resume the run" in stderr
     assert "Traceback" not in stderr
     workers = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -164,7 +164,7 @@ def test_a_second_run_beside_a_live_one_is_refused(
     process, holder = blocked_run
     finished = cli("run")
     assert finished.returncode == 1
-    assert "run 1 is at work" in finished.stderr
+    assert "run 1 is already running" in finished.stderr
     assert "ET001" in finished.stderr
     holder.rollback()
     stdout, _ = process.communicate(timeout=60)
@@ -185,7 +185,7 @@ def test_a_lost_server_is_told_without_a_traceback(
     holder.rollback()
     assert process.returncode == 1
     assert "Run 1 was cut off" in stderr
-    assert "goes on from there" in stderr
+    assert "To resume the run" in stderr
     assert "Traceback" not in stderr
 
 
@@ -313,3 +313,70 @@ def test_sql_prints_what_the_task_runs(cli: Callable[..., Finished]) -> None:
     assert finished.returncode == 0
     assert finished.stdout.startswith("-- 1. ")
     assert "dwh.dim_product" in finished.stdout
+
+
+def test_a_lock_that_is_never_released_fails_the_task_and_names_its_holder(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    database.execute("UPDATE etl.setting SET value = '200 ms' WHERE name = 'wait_limit'")
+    holder = database.connect(autocommit=False)
+    holder.execute("SET application_name = 'forgotten window'")
+    holder.execute("LOCK TABLE dwh.dim_status IN ACCESS EXCLUSIVE MODE")
+    finished = cli("run")
+    assert finished.returncode == 3
+    assert re.search(r"✗ dim_status +a lock was not granted within 200ms", finished.stdout)
+    failed = database.rows(
+        "SELECT sqlstate, detail, hint FROM etl.failing_task WHERE object = 'dim_status'"
+    )[0]
+    assert failed["sqlstate"] == "55P03"
+    assert f"process id {holder.info.backend_pid}" in failed["detail"]
+    assert 'application "forgotten window"' in failed["detail"]
+    assert f"pg_terminate_backend({holder.info.backend_pid})" in failed["hint"]
+    holder.rollback()
+    assert cli("run").returncode == 0
+
+
+def test_a_lock_on_the_log_of_runs_ends_the_command_and_names_its_holder(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    assert cli("run").returncode == 0
+    database.execute("UPDATE etl.setting SET value = '200 ms' WHERE name = 'wait_limit'")
+    holder = database.connect(autocommit=False)
+    holder.execute("LOCK TABLE etl.task_run IN ACCESS EXCLUSIVE MODE")
+    finished = cli("run", "--full-refresh", "dim_status")
+    assert finished.returncode == 1
+    assert f"process id {holder.info.backend_pid}" in finished.stderr
+    holder.rollback()
+    assert cli("run").returncode == 0
+
+
+def test_a_closed_output_does_not_stop_the_load(
+    blocked_run: tuple[subprocess.Popen[str], psycopg.Connection[Any]], database: Database
+) -> None:
+    process, holder = blocked_run
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    wait_for(
+        lambda: database.value("SELECT waits_for FROM etl.task_status WHERE object = 'dim_status'"),
+        "the status to name what the task waits for",
+    )
+    holder.rollback()
+    process.communicate(timeout=60)
+    assert database.value("SELECT status FROM etl.run") == "succeeded"
+
+
+def test_a_run_says_which_session_a_task_waits_for(
+    blocked_run: tuple[subprocess.Popen[str], psycopg.Connection[Any]],
+) -> None:
+    process, holder = blocked_run
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    while "waits for a lock" not in lines[-1]:
+        assert lines[-1], lines
+        lines.append(process.stdout.readline())
+    assert "dim_status" in lines[-1]
+    assert f"process id {holder.info.backend_pid}" in lines[-1]
+    holder.rollback()
+    process.communicate(timeout=60)
+    assert process.returncode == 0

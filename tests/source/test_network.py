@@ -228,7 +228,7 @@ def test_a_source_that_takes_the_connection_and_is_silent_holds_up_no_run(
     if cut_off:
         assert finished.returncode == 1
         assert "did not answer in time" in finished.stderr
-        assert "goes on from there" in finished.stderr
+        assert "To resume the run" in finished.stderr
         assert status == "interrupted"
     else:
         assert finished.returncode == 3

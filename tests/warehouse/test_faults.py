@@ -224,7 +224,7 @@ def test_a_second_run_is_refused_while_one_is_live(busy: Play) -> None:
     with blocked_run(busy, "dwh.dim_product"), pytest.raises(psycopg.Error) as refused:
         busy.connect().execute("CALL etl.run()")
     assert refused.value.sqlstate == "ET001"
-    assert "is at work since" in str(refused.value)
+    assert "is already running" in str(refused.value)
     assert "CALL etl.work(" in (refused.value.diag.message_hint or "")
     busy.assert_right()
 

@@ -1,4 +1,4 @@
--- Events: notifications to whoever listens, and the call of the user's own procedure.
+-- Events: notifications, and the call of the user's procedure.
 
 CREATE OR REPLACE FUNCTION etl._notify(p_task etl.task_run)
 RETURNS void
@@ -20,13 +20,12 @@ AS $_notify$
         'message', left(p_task.message, 500)
     )::text)
 $_notify$;
-COMMENT ON FUNCTION etl._notify(etl.task_run) IS 'Tells listeners on channel etl_progress about a task.';
+COMMENT ON FUNCTION etl._notify(etl.task_run) IS 'Sends a notification about a task on channel etl_progress.';
 
 /*
-The statement that calls the hook.
 Parameters: p_hook, value of the setting alert_hook: a procedure's name, with or without its parameter types.
 Returns:    a CALL with three parameters, every name quoted.
-Errors:     ET010 when there is no such procedure.
+Errors:     ET010 there is no such procedure.
 */
 CREATE OR REPLACE FUNCTION etl._hook_call(p_hook text)
 RETURNS text
@@ -51,7 +50,7 @@ BEGIN
     RETURN v_call;
 END
 $_hook_call$;
-COMMENT ON FUNCTION etl._hook_call(text) IS 'The statement that calls the alert hook; error ET010 when there is no such procedure.';
+COMMENT ON FUNCTION etl._hook_call(text) IS 'Statement that calls the alert hook; error ET010 if there is no such procedure.';
 
 CREATE OR REPLACE FUNCTION etl._bound_hook_call(p_hook text)
 RETURNS text
@@ -66,4 +65,4 @@ BEGIN
     RETURN etl._hook_call(p_hook);
 END
 $_bound_hook_call$;
-COMMENT ON FUNCTION etl._bound_hook_call(text) IS 'The statement that calls the alert hook, with the rights of who named it where these are bound.';
+COMMENT ON FUNCTION etl._bound_hook_call(text) IS 'Statement that calls the alert hook, with the privileges of the role that set it if they are bound.';

@@ -1,11 +1,11 @@
--- Who works on a run, and who may begin something that must not go on beside one.
+-- Which workers of a run are alive, and which sessions may start something that excludes runs.
 --
--- Any login can take any advisory lock and see in pg_locks which are taken. So nothing waits for an advisory lock here, and none is proof by
--- itself. What excludes others is a lock on a row that only the engine's roles can lock. Row locks end with their transaction; that a worker is
--- alive, from one transaction to the next, is told by a session lock under a random key of its own, which it holds before anybody can know the
--- key. It counts only for the process that noted it, and only where that process's login may work on runs (etl._enlist).
+-- Any login can take any advisory lock and can read in pg_locks which are taken. So nothing here waits for an advisory lock, and none is proof
+-- by itself. Mutual exclusion rests on a lock on a row that only the engine's roles can lock. Row locks end with their transaction. Liveness
+-- must outlast a transaction: each worker holds a session lock under a random key that it takes before it publishes the key in etl.worker. The
+-- lock counts only for the process that registered it, and only if the login of that process may execute etl._enlist().
 
--- The engine is not replaced under a live run: whoever installs it waits here, as a version before this one knows how to.
+-- A new version of the engine is not installed under a live run. The routine of the version before waits for its end.
 DO $await_no_run$
 BEGIN
     IF to_regprocedure('etl._await_no_run()') IS NOT NULL THEN
@@ -15,9 +15,9 @@ END
 $await_no_run$;
 
 /*
-Whether a worker is alive: another session than this one, at work, and with the rights of the engine. A session whose CALL was cancelled keeps
-its lock but is idle. What a session does may be hidden from the caller (track_activities, another role): then it counts as at work.
-Parameters: p_pid, p_lock_key, of etl.worker.
+Parameters: p_pid, p_lock_key, as in etl.worker.
+Returns:    whether another session with this process id is active, holds the lock and has the engine's privileges. A session whose CALL was
+            cancelled still holds its lock but is idle. A session whose state the caller may not see counts as active.
 */
 CREATE OR REPLACE FUNCTION etl._is_live(p_pid integer, p_lock_key bigint)
 RETURNS boolean
@@ -50,7 +50,7 @@ AS $_is_live$
             )
     )
 $_is_live$;
-COMMENT ON FUNCTION etl._is_live(integer, bigint) IS 'Whether a worker is alive: another session, at work, that holds the lock under this key.';
+COMMENT ON FUNCTION etl._is_live(integer, bigint) IS 'Whether a worker is alive: another active session holds its lock.';
 
 CREATE OR REPLACE FUNCTION etl._live_run()
 RETURNS bigint
@@ -63,19 +63,14 @@ AS $_live_run$
     WHERE r.status = 'running'
         AND EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
 $_live_run$;
-COMMENT ON FUNCTION etl._live_run() IS 'The run that another session works on; NULL where there is none.';
+COMMENT ON FUNCTION etl._live_run() IS 'The run that a worker in another session executes; NULL if there is none.';
 
-/*
-Names sessions for whoever has to wait for them.
-Parameters: p_pids, their process ids.
-Returns:    a sentence; NULL where none of them is there any more.
-*/
-CREATE OR REPLACE FUNCTION etl._describe_sessions(p_pids integer[])
+CREATE OR REPLACE FUNCTION etl.describe_sessions(p_pids integer[])
 RETURNS text
 LANGUAGE sql
 VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $_describe_sessions$
+AS $describe_sessions$
     SELECT 'Held by ' || string_agg(
         format(
             'process id %s (role "%s", application "%s"%s)',
@@ -85,15 +80,62 @@ AS $_describe_sessions$
     ) || '.'
     FROM pg_stat_activity AS a
     WHERE a.pid = ANY (p_pids)
-$_describe_sessions$;
-COMMENT ON FUNCTION etl._describe_sessions(integer[]) IS 'Names sessions, with role and application, for whoever has to wait for them.';
+$describe_sessions$;
+COMMENT ON FUNCTION etl.describe_sessions(integer[]) IS 'Sentence that names sessions by process id, role and application; NULL if all of them have ended.';
 
 /*
-Keeps others from starting a run, migrating, repairing or forgetting until the transaction ends. Workers may still join a run that is live.
-Errors: ET060 when another session keeps it for 15 seconds, or for the time that the setting wait_limit allows, with its process id, role and
-        application.
-Locks:  the row of etl.run_control. It is asked for again and again: who waits in an exception block would hold it by a subtransaction, which
-        tells nobody whose it is.
+After a lock timeout PostgreSQL no longer knows which session was in the way. This lists the candidates: sessions, workers excepted, that hold
+locks on tables.
+Returns: process ids, the strongest lock first, three at most.
+*/
+CREATE OR REPLACE FUNCTION etl.lock_holders()
+RETURNS integer[]
+LANGUAGE sql
+VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $lock_holders$
+    SELECT ARRAY(
+        SELECT l.pid
+        FROM pg_locks AS l
+        JOIN pg_class AS c ON c.oid = l.relation AND c.relkind IN ('r', 'p', 'f')
+        WHERE l.locktype = 'relation'
+            AND l.granted
+            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+            AND c.relnamespace <> 'pg_catalog'::regnamespace
+            AND l.pid <> pg_backend_pid()
+            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.pid = l.pid)
+        GROUP BY l.pid
+        ORDER BY
+            min(array_position(
+                '{AccessExclusiveLock,ExclusiveLock,ShareRowExclusiveLock,ShareLock,ShareUpdateExclusiveLock,RowExclusiveLock,RowShareLock}', l.mode
+            )),
+            l.pid
+        LIMIT 3
+    )
+$lock_holders$;
+COMMENT ON FUNCTION etl.lock_holders() IS 'Sessions, workers excepted, that hold locks on tables; the strongest lock first, three at most.';
+
+CREATE OR REPLACE FUNCTION etl._limit_waits()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_limit_waits$
+DECLARE
+    v_limit interval := etl.get_setting('wait_limit')::interval;
+    v_own interval := current_setting('lock_timeout')::interval;
+BEGIN
+    IF v_own = interval '0' OR v_own > v_limit THEN
+        PERFORM set_config('lock_timeout', greatest(1, least(extract(epoch FROM v_limit) * 1000, 2147483647))::bigint::text, true);
+    END IF;
+END
+$_limit_waits$;
+COMMENT ON FUNCTION etl._limit_waits() IS 'Until the transaction ends, no statement waits longer for a lock than the setting wait_limit allows, or lock_timeout if that is shorter.';
+
+/*
+Keeps other sessions from starting a run, migrating, repairing or forgetting until the transaction ends. Workers may still join a live run.
+Errors: ET060 if another session holds the lock for 15 seconds, or for the setting wait_limit if that is shorter; the detail names it.
+Locks:  the row of etl.run_control. The lock is polled: a waiter inside an exception block would get it in a subtransaction, whose id does
+        not lead to the process.
 */
 CREATE OR REPLACE FUNCTION etl._lock_start()
 RETURNS void
@@ -104,6 +146,7 @@ DECLARE
     v_until timestamptz := clock_timestamp() + least(etl.get_setting('wait_limit')::interval, '15 seconds');
     v_holders integer[];
 BEGIN
+    PERFORM etl._limit_waits();
     LOOP
         PERFORM
         FROM etl.run_control
@@ -117,36 +160,36 @@ BEGIN
             );
             RAISE EXCEPTION 'another session is starting a run, or migrates, repairs or forgets'
                 USING ERRCODE = 'ET060',
-                    DETAIL = coalesce(etl._describe_sessions(v_holders), 'It has ended just now.'),
+                    DETAIL = coalesce(etl.describe_sessions(v_holders), 'It has just ended.'),
                     HINT = format('Wait until it has ended%s.', coalesce(format(', or end it: SELECT pg_terminate_backend(%s)', v_holders[1]), ''));
         END IF;
         PERFORM pg_sleep(0.02);
     END LOOP;
 END
 $_lock_start$;
-COMMENT ON FUNCTION etl._lock_start() IS 'Keeps others from starting a run, migrating, repairing or forgetting until the transaction ends; error ET060 names who does.';
+COMMENT ON FUNCTION etl._lock_start() IS 'Keeps other sessions from starting a run, migrating, repairing or forgetting until the transaction ends; error ET060 names the session in the way.';
 
-/*
-Raises ET001: a run is live. Its hint is the caller's, its detail names the workers.
-Parameters: p_run_id, the run; p_hint, what to do.
-*/
 CREATE OR REPLACE FUNCTION etl._refuse_beside_run(p_run_id bigint, p_hint text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_beside_run$
 BEGIN
-    RAISE EXCEPTION 'run % is at work since %', p_run_id, (SELECT date_trunc('second', r.started_at) FROM etl.run AS r WHERE r.run_id = p_run_id)
+    RAISE EXCEPTION 'run % is already running', p_run_id
         USING ERRCODE = 'ET001',
-            DETAIL = coalesce(etl._describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id)), ''),
+            DETAIL = concat_ws(
+                ' ',
+                (SELECT format('Started at %s.', date_trunc('second', r.started_at)) FROM etl.run AS r WHERE r.run_id = p_run_id),
+                etl.describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
+            ),
             HINT = p_hint;
 END
 $_refuse_beside_run$;
-COMMENT ON FUNCTION etl._refuse_beside_run(bigint, text) IS 'Raises ET001: a run is live, with its workers.';
+COMMENT ON FUNCTION etl._refuse_beside_run(bigint, text) IS 'Raises ET001: a run is live. The detail names its workers, the hint is the caller''s.';
 
 /*
 Waits until no run is live, and keeps new ones from starting until the transaction ends. The transaction must be READ COMMITTED.
-Errors: ET001 when a run is still live after the time that the setting wait_limit allows, ET060 as etl._lock_start.
+Errors: ET001 if a run is still live after the setting wait_limit; ET060 as etl._lock_start.
 Locks:  as etl._lock_start.
 */
 CREATE OR REPLACE FUNCTION etl._await_no_run()
@@ -169,4 +212,4 @@ BEGIN
     END LOOP;
 END
 $_await_no_run$;
-COMMENT ON FUNCTION etl._await_no_run() IS 'Waits until no run is live, and keeps new ones from starting until the transaction ends; error ET001 when that takes too long.';
+COMMENT ON FUNCTION etl._await_no_run() IS 'Waits until no run is live, and keeps new ones from starting until the transaction ends; error ET001 after the setting wait_limit.';

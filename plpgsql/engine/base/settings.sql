@@ -12,7 +12,7 @@ VALUES
     ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
     (
         'wait_limit', '1 minute', 'interval',
-        'How long a migration, a build of the catalog and forget wait for a live run before they fail (interval).'
+        'How long a migration, a build and forgetting wait for a live run, and the statements of a run for a lock, before they fail (interval).'
     ),
     (
         'source_retry_pause', '1 second', 'interval',

@@ -1,15 +1,14 @@
--- Runs on a schedule, by pg_cron: as many jobs as there are workers, all of them alike and due at the same moment.
+-- Runs on a schedule, by pg_cron: one job per worker, all due at the same time.
 --
--- Whichever job comes first starts the run, the others join it. So no worker ever waits for a run that has not begun, and none is
--- left out because it came a moment too early. The lock on the start of runs puts them in line.
---   * A start that finds a run at work which is not this moment's leaves at once, successfully.
---   * pg_cron makes up for starts that fell due while a job was still at work, one after the other and without a pause. One is
---     as good as all of them: a start leaves when the schedule has started a run less than half an interval ago.
--- Every start is noted in etl.scheduled_start. What became of a run is told by etl.run; cron.job_run_details knows only whether
--- a statement returned.
+-- The first job starts the run, the others join it. So no worker waits for a run that has not begun, and none is left out because it came too
+-- early. The lock on the start of runs orders them.
+--   * A start that finds another run running ends at once, successfully.
+--   * pg_cron makes up for missed starts, one after the other without a pause. One run replaces them all: a start ends if the schedule has
+--     started a run less than half an interval ago.
+-- etl.scheduled_start records every start. etl.run records the outcome of its run; cron.job_run_details only knows whether a statement returned.
 --
--- pg_cron lives in one database of a server, cron.database_name. Where that is not this one, the statements to be executed there
--- are told by etl.schedule_statements; the command line executes them.
+-- pg_cron lives in one database of a server, cron.database_name. If that is another database, the statements of etl.schedule_statements and
+-- etl.unschedule_statement are executed there; the command line does so.
 
 CREATE OR REPLACE FUNCTION etl._cron_time_zone()
 RETURNS text
@@ -34,16 +33,15 @@ SET search_path = pg_catalog, pg_temp
 AS $_is_daily$
     SELECT p_every !~ '[*/,]' AND trim(p_every) !~ '^(\S+\s+){4}\S+$' AND p_every::interval = interval '1 day'
 $_is_daily$;
-COMMENT ON FUNCTION etl._is_daily(text) IS 'Whether a schedule is one run a day: then it follows the day of the business.';
+COMMENT ON FUNCTION etl._is_daily(text) IS 'Whether a schedule is one run per day: then it follows the day of the business.';
 
 /*
-An interval or cron expression as pg_cron understands it. A cron expression, and every interval but 1 day, means the time zone of pg_cron. 1 day
-is the business's (setting time_zone): pg_cron knows no other time zone than its own, so the jobs come every hour, at the minute at which that
-day begins, and the first one of a day starts the run (etl._scheduled_start). So daylight saving is heeded, and a server that was down at
-midnight makes up for it.
+Translates an interval for pg_cron. A cron expression, and every interval but 1 day, means the time zone of pg_cron. 1 day means the day of the
+business (setting time_zone). pg_cron knows no time zone but its own, so the jobs come every hour, at the minute at which that day begins, and
+the first one of a day starts the run (etl._scheduled_start). This respects daylight saving, and a server that was down at midnight runs later.
 Parameters: p_every, such as 5 minutes, 1 hour, 30 seconds, or a cron expression of five fields; p_cron_version, version of pg_cron.
 Returns:    the schedule.
-Errors:     ET014 when it cannot be expressed.
+Errors:     ET014 cron has no such schedule.
 */
 CREATE OR REPLACE FUNCTION etl._cron_schedule(p_every text, p_cron_version text)
 RETURNS text
@@ -52,33 +50,30 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_cron_schedule$
 DECLARE
-    v_interval interval;
     v_seconds numeric;
-    v_supported text := 'whole minutes that divide an hour (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30), whole hours that divide a day '
-        || '(1, 2, 3, 4, 6, 8, 12), 1 day, or a cron expression of five fields';
+    v_schedule text;
+    v_hint text := 'Write whole minutes that divide an hour (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30), whole hours that divide a day '
+        || '(1, 2, 3, 4, 6, 8, 12), 1 day, or a cron expression of five fields.';
 BEGIN
     IF trim(p_every) ~ '^(\S+\s+){4}\S+$' THEN
         RETURN trim(p_every);
     END IF;
     BEGIN
-        v_interval := p_every::interval;
+        v_seconds := extract(epoch FROM p_every::interval);
     EXCEPTION
         WHEN invalid_datetime_format OR datetime_field_overflow OR interval_field_overflow THEN
             RAISE EXCEPTION '"%" is neither an interval nor a cron expression', p_every
-                USING ERRCODE = 'ET014', HINT = format('Write %s.', v_supported);
+                USING ERRCODE = 'ET014', HINT = v_hint;
     END;
-    v_seconds := extract(epoch FROM v_interval);
-
-    IF v_seconds BETWEEN 1 AND 59 AND v_seconds = trunc(v_seconds) THEN
-        IF string_to_array(regexp_replace(p_cron_version, '[^0-9.].*$', ''), '.')::integer[] >= '{1,5}' THEN
-            RETURN format('%s seconds', trunc(v_seconds));
-        END IF;
-        RAISE EXCEPTION 'pg_cron % cannot start anything every %', p_cron_version, p_every
-            USING ERRCODE = 'ET014',
-                DETAIL = 'Seconds are understood from pg_cron 1.5 on.',
-                HINT = format('Write %s.', v_supported);
+    IF v_seconds BETWEEN 1 AND 59
+        AND v_seconds = trunc(v_seconds)
+        AND string_to_array(regexp_replace(p_cron_version, '[^0-9.].*$', ''), '.')::integer[] < '{1,5}'
+    THEN
+        RAISE EXCEPTION 'pg_cron % has no schedule for every %', p_cron_version, p_every
+            USING ERRCODE = 'ET014', DETAIL = 'Seconds are understood from pg_cron 1.5 on.', HINT = v_hint;
     END IF;
-    RETURN CASE
+    v_schedule := CASE
+        WHEN v_seconds BETWEEN 1 AND 59 AND v_seconds = trunc(v_seconds) THEN format('%s seconds', trunc(v_seconds))
         WHEN v_seconds = 60 THEN '* * * * *'
         WHEN v_seconds > 0 AND v_seconds < 3600 AND v_seconds % 60 = 0 AND 3600 % v_seconds = 0 THEN format('*/%s * * * *', trunc(v_seconds / 60))
         WHEN v_seconds = 3600 THEN '0 * * * *'
@@ -87,37 +82,62 @@ BEGIN
             '%s * * * *',
             extract(minute FROM date_trunc('day', now(), etl.get_setting('time_zone')) AT TIME ZONE etl._cron_time_zone())
         )
-        ELSE etl._refuse_interval(p_every, v_supported)
     END;
+    IF v_schedule IS NULL THEN
+        RAISE EXCEPTION 'cron has no schedule for every %', p_every
+            USING ERRCODE = 'ET014', HINT = v_hint;
+    END IF;
+    RETURN v_schedule;
 END
 $_cron_schedule$;
-COMMENT ON FUNCTION etl._cron_schedule(text, text) IS 'An interval or cron expression as pg_cron understands it; error ET014 when it cannot be expressed.';
-
-CREATE OR REPLACE FUNCTION etl._refuse_interval(p_every text, p_supported text)
-RETURNS text
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_interval$
-BEGIN
-    RAISE EXCEPTION 'cron has no schedule for every %', p_every
-        USING ERRCODE = 'ET014', HINT = format('Write %s.', p_supported);
-END
-$_refuse_interval$;
-COMMENT ON FUNCTION etl._refuse_interval(text, text) IS 'Raises ET014: an interval that cron cannot express.';
+COMMENT ON FUNCTION etl._cron_schedule(text, text) IS 'An interval or cron expression as pg_cron understands it; error ET014 if cron has no such schedule.';
 
 /*
-Refuses a role that may not schedule jobs, with the statements that let it. To be called in the database of pg_cron.
-Errors: ET018.
+Returns:    database and version of pg_cron on this server.
+Errors:     ET012 the server does not have it, or has not loaded it, or its extension is missing in this database, where it belongs;
+            ET018 this role may not use it: the hint has the statements that let it.
 */
-CREATE OR REPLACE FUNCTION etl._check_cron_rights()
-RETURNS void
+CREATE OR REPLACE FUNCTION etl._find_cron()
+RETURNS TABLE (cron_database name, cron_version text)
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_check_cron_rights$
+AS $_find_cron$
+DECLARE
+    v_installed text;
+    v_is_hidden boolean := false;
+    v_set_up text := format(
+        'set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, then CREATE EXTENSION pg_cron.',
+        current_database()
+    );
+    v_package text := format('postgresql-%s-cron', current_setting('server_version_num')::integer / 10000);
 BEGIN
-    IF NOT (
+    BEGIN
+        cron_database := current_setting('cron.database_name', true);
+    EXCEPTION
+        WHEN insufficient_privilege THEN
+            -- Only superusers and pg_read_all_settings may read it. If the extension is in this database, that is the one.
+            cron_database := (SELECT current_database() FROM pg_extension AS e WHERE e.extname = 'pg_cron');
+            v_is_hidden := cron_database IS NULL;
+    END;
+    SELECT e.installed_version, coalesce(e.installed_version, e.default_version)
+    INTO v_installed, cron_version
+    FROM pg_available_extensions AS e
+    WHERE e.name = 'pg_cron';
+
+    IF cron_version IS NULL THEN
+        RAISE EXCEPTION 'this server does not have pg_cron'
+            USING ERRCODE = 'ET012', HINT = format('Install its package (%s on Debian and Ubuntu), %s', v_package, v_set_up);
+    ELSIF v_is_hidden THEN
+        RAISE EXCEPTION 'permission denied to read setting "cron.database_name"'
+            USING ERRCODE = 'ET018', HINT = format('Let a superuser do: GRANT pg_read_all_settings TO %I;', current_user);
+    ELSIF cron_database IS NULL THEN
+        RAISE EXCEPTION 'this server has not loaded pg_cron'
+            USING ERRCODE = 'ET012', HINT = format('Its package (%s) is installed. Now %s', v_package, v_set_up);
+    ELSIF cron_database = current_database() AND v_installed IS NULL THEN
+        RAISE EXCEPTION 'pg_cron is loaded, but does not exist in database "%"', cron_database
+            USING ERRCODE = 'ET012', HINT = 'CREATE EXTENSION pg_cron;';
+    ELSIF cron_database = current_database() AND NOT (
         SELECT has_schema_privilege(n.oid, 'USAGE') AND coalesce(bool_and(has_function_privilege(p.oid, 'EXECUTE')), true)
         FROM pg_namespace AS n
         LEFT JOIN pg_proc AS p ON p.pronamespace = n.oid AND p.proname = 'schedule_in_database'
@@ -131,74 +151,16 @@ BEGIN
                     current_database(), current_user
                 );
     END IF;
-END
-$_check_cron_rights$;
-COMMENT ON FUNCTION etl._check_cron_rights() IS 'Refuses a role that may not schedule jobs, with the statements that let it (ET018).';
-
-/*
-Where pg_cron is on this server.
-Returns:    its database and its version.
-Errors:     ET012 when the server does not have it, or has not loaded it, or nobody has created it in this database, where it belongs;
-            ET018 when this role may not use it.
-*/
-CREATE OR REPLACE FUNCTION etl._find_cron()
-RETURNS TABLE (cron_database name, cron_version text)
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_find_cron$
-DECLARE
-    v_package text := format('postgresql-%s-cron', current_setting('server_version_num')::integer / 10000);
-    v_installed text;
-    v_is_hidden boolean := false;
-BEGIN
-    BEGIN
-        cron_database := current_setting('cron.database_name', true);
-    EXCEPTION
-        WHEN insufficient_privilege THEN
-            -- Only superusers and pg_read_all_settings may know; but where it is, it is.
-            cron_database := (SELECT current_database() FROM pg_extension AS e WHERE e.extname = 'pg_cron');
-            v_is_hidden := cron_database IS NULL;
-    END;
-    SELECT e.installed_version, coalesce(e.installed_version, e.default_version)
-    INTO v_installed, cron_version
-    FROM pg_available_extensions AS e
-    WHERE e.name = 'pg_cron';
-
-    IF cron_version IS NULL THEN
-        RAISE EXCEPTION 'this server does not have pg_cron'
-            USING ERRCODE = 'ET012',
-                HINT = format(
-                    'Install its package (%s on Debian and Ubuntu), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, then CREATE EXTENSION pg_cron.',
-                    v_package, current_database()
-                );
-    ELSIF v_is_hidden THEN
-        RAISE EXCEPTION 'role "%" may not know in which database pg_cron lives', current_user
-            USING ERRCODE = 'ET018', HINT = format('Let a superuser do: GRANT pg_read_all_settings TO %I;', current_user);
-    ELSIF cron_database IS NULL THEN
-        RAISE EXCEPTION 'this server has not loaded pg_cron'
-            USING ERRCODE = 'ET012',
-                HINT = format(
-                    'Its package (%s) is there. Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, then CREATE EXTENSION pg_cron.',
-                    v_package, current_database()
-                );
-    ELSIF cron_database = current_database() AND v_installed IS NULL THEN
-        RAISE EXCEPTION 'pg_cron is loaded, but does not exist in database "%"', cron_database
-            USING ERRCODE = 'ET012', HINT = 'CREATE EXTENSION pg_cron;';
-    ELSIF cron_database = current_database() THEN
-        PERFORM etl._check_cron_rights();
-    END IF;
     RETURN NEXT;
 END
 $_find_cron$;
-COMMENT ON FUNCTION etl._find_cron() IS 'Database and version of pg_cron on this server; error ET012 with what is missing.';
+COMMENT ON FUNCTION etl._find_cron() IS 'Database and version of pg_cron on this server; error ET012 or ET018 with what is missing.';
 
 /*
-Statements that install the schedule, to be executed in the database of pg_cron. They change jobs that are there in place.
+Statements that install the schedule, to be executed in the database of pg_cron. They change existing jobs in place.
 Parameters: p_every, interval or cron expression; p_workers, number of jobs that share each run.
-Returns:    the database and the statements, in their order.
-Errors:     ET012 when pg_cron is missing, ET018 when this role may not use it, ET014 when the interval cannot be expressed or the
-            number of workers makes no sense.
+Returns:    the database, the schedule, and the statements in their order.
+Errors:     ET012, ET018 as etl._find_cron; ET014 cron has no such schedule, or the number of workers is not 1 to 64.
 */
 CREATE OR REPLACE FUNCTION etl.schedule_statements(p_every text, p_workers integer DEFAULT 1)
 RETURNS TABLE (cron_database name, cron_schedule text, statement text)
@@ -207,33 +169,32 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $schedule_statements$
 DECLARE
-    r_cron record;
-    v_job text;
+    v_version text;
     v_gap interval;
 BEGIN
     IF p_workers IS NULL OR p_workers NOT BETWEEN 1 AND 64 THEN
         RAISE EXCEPTION 'a schedule needs 1 to 64 workers, not %', coalesce(p_workers::text, 'NULL')
             USING ERRCODE = 'ET014';
     END IF;
-    SELECT *
-    INTO r_cron
-    FROM etl._find_cron();
-    cron_database := r_cron.cron_database;
-    cron_schedule := etl._cron_schedule(p_every, r_cron.cron_version);
-    -- What counts as the same moment: half an interval, of a cron expression half of the minute that is its finest step.
+    SELECT c.cron_database, c.cron_version
+    INTO cron_database, v_version
+    FROM etl._find_cron() AS c;
+    cron_schedule := etl._cron_schedule(p_every, v_version);
+    -- Starts closer than this count as one: half an interval; for a cron expression, half of a minute, its finest step.
     v_gap := CASE WHEN etl._is_daily(p_every) OR cron_schedule = trim(p_every) AND cron_schedule !~ 'seconds' THEN interval '30 seconds' ELSE p_every::interval / 2 END;
 
-    FOR v_number IN 1..p_workers
-    LOOP
-        v_job := format('etl %s worker %s', current_database(), v_number);
-        statement := format(
+    RETURN QUERY
+    SELECT
+        schedule_statements.cron_database,
+        schedule_statements.cron_schedule,
+        format(
             'SELECT cron.schedule_in_database(%L, %L, %L, %L)',
-            v_job, cron_schedule,
-            format('CALL etl.scheduled_run(%s, %L%s)', v_number, v_gap, CASE WHEN etl._is_daily(p_every) THEN ', true' ELSE '' END),
+            format('etl %s worker %s', current_database(), n.number), schedule_statements.cron_schedule,
+            format('CALL etl.scheduled_run(%s, %L%s)', n.number, v_gap, CASE WHEN etl._is_daily(p_every) THEN ', true' ELSE '' END),
             current_database()
-        );
-        RETURN NEXT;
-    END LOOP;
+        )
+    FROM generate_series(1, p_workers) AS n (number)
+    ORDER BY n.number;
     -- Jobs of a schedule that had more workers.
     statement := format(
         'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE j.jobname LIKE %L AND substring(j.jobname FROM ''[0-9]+$'')::integer > %s',
@@ -254,15 +215,26 @@ END
 $schedule_statements$;
 COMMENT ON FUNCTION etl.schedule_statements(text, integer) IS 'Statements that install the schedule, to be executed in the database of pg_cron.';
 
+CREATE OR REPLACE FUNCTION etl.unschedule_statement()
+RETURNS TABLE (cron_database name, statement text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $unschedule_statement$
+    SELECT c.cron_database, format('SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname LIKE %L', etl._job_pattern())
+    FROM etl._find_cron() AS c
+$unschedule_statement$;
+COMMENT ON FUNCTION etl.unschedule_statement() IS 'Statement that removes the jobs of the schedule and returns their number, to be executed in the database of pg_cron.';
+
 /*
-Installs the schedule, or changes the one that is there.
-Parameters: p_every, interval (5 minutes, 1 hour) or cron expression; p_workers, number of jobs that share each run.
+Installs the schedule, or changes the existing one.
+Parameters: p_every, interval (5 minutes, 1 hour) or cron expression; p_workers, number of jobs that share each run; p_is_executed, whether the
+            statements of etl.schedule_statements have been executed already, in another database.
 Returns:    the schedule as pg_cron understands it.
 Writes:     jobs of pg_cron, etl.schedule.
-Errors:     ET012 when pg_cron is missing, ET013 with the statements when it lives in another database, ET014 when the interval cannot
-            be expressed.
+Errors:     as etl.schedule_statements; ET013 pg_cron lives in another database: the detail has the statements.
 */
-CREATE OR REPLACE FUNCTION etl.schedule_install(p_every text, p_workers integer DEFAULT 1)
+CREATE OR REPLACE FUNCTION etl.schedule_install(p_every text, p_workers integer DEFAULT 1, p_is_executed boolean DEFAULT false)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -274,88 +246,71 @@ BEGIN
         SELECT *
         FROM etl.schedule_statements(p_every, p_workers)
     LOOP
+        CONTINUE WHEN p_is_executed;
         IF r_statement.cron_database <> current_database() THEN
             RAISE EXCEPTION 'pg_cron lives in database "%", not in "%"', r_statement.cron_database, current_database()
                 USING ERRCODE = 'ET013',
                     DETAIL = (SELECT string_agg(s.statement || ';', E'\n') FROM etl.schedule_statements(p_every, p_workers) AS s),
-                    HINT = format('Execute the statements of the detail in database "%s", or let the command line do it: oceanrecords schedule install.', r_statement.cron_database);
+                    HINT = format('Execute the statements of the detail in database "%s", or run: oceanrecords schedule install.', r_statement.cron_database);
         END IF;
         EXECUTE r_statement.statement;
     END LOOP;
-    PERFORM etl._note_schedule(p_every, p_workers);
-    RETURN r_statement.cron_schedule;
-END
-$schedule_install$;
-COMMENT ON FUNCTION etl.schedule_install(text, integer) IS 'Installs the schedule, or changes the one that is there.';
-
-/*
-Notes that the statements of the schedule have been executed.
-Parameters: as those of etl.schedule_install.
-Writes:     etl.schedule.
-*/
-CREATE OR REPLACE FUNCTION etl._note_schedule(p_every text, p_workers integer)
-RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_note_schedule$
     INSERT INTO etl.schedule AS s (every, cron_schedule, workers, cron_database, time_zone)
-    SELECT p_every, t.cron_schedule, p_workers, t.cron_database, CASE WHEN etl._is_daily(p_every) THEN etl.get_setting('time_zone') ELSE etl._cron_time_zone() END
-    FROM etl.schedule_statements(p_every, p_workers) AS t
-    LIMIT 1
+    VALUES (
+        p_every, r_statement.cron_schedule, p_workers, r_statement.cron_database,
+        CASE WHEN etl._is_daily(p_every) THEN etl.get_setting('time_zone') ELSE etl._cron_time_zone() END
+    )
     ON CONFLICT (is_only) DO UPDATE
     SET every = excluded.every,
         cron_schedule = excluded.cron_schedule,
         workers = excluded.workers,
         cron_database = excluded.cron_database,
         time_zone = excluded.time_zone,
-        installed_at = excluded.installed_at
-$_note_schedule$;
-COMMENT ON FUNCTION etl._note_schedule(text, integer) IS 'Notes that the statements of the schedule have been executed.';
+        installed_at = excluded.installed_at;
+    RETURN r_statement.cron_schedule;
+END
+$schedule_install$;
+COMMENT ON FUNCTION etl.schedule_install(text, integer, boolean) IS 'Installs the schedule, or changes the existing one; returns it as pg_cron understands it.';
 
 /*
-Removes the schedule. Runs that are at work go on.
-Returns:    number of jobs removed.
+Removes the schedule. A live run goes on.
+Parameters: p_is_executed, whether the statement of etl.unschedule_statement has been executed already, in another database.
+Returns:    number of jobs removed here.
 Writes:     jobs of pg_cron, etl.schedule.
-Errors:     ET012 when pg_cron is missing, ET013 with the statement when it lives in another database.
+Errors:     ET012, ET018 as etl._find_cron; ET013 pg_cron lives in another database: the detail has the statement.
 */
-CREATE OR REPLACE FUNCTION etl.schedule_remove()
+CREATE OR REPLACE FUNCTION etl.schedule_remove(p_is_executed boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $schedule_remove$
 DECLARE
-    v_database name := (SELECT c.cron_database FROM etl._find_cron() AS c);
-    v_jobs bigint;
+    r_statement record;
+    v_jobs bigint := 0;
 BEGIN
-    IF v_database <> current_database() THEN
-        RAISE EXCEPTION 'pg_cron lives in database "%", not in "%"', v_database, current_database()
+    SELECT *
+    INTO r_statement
+    FROM etl.unschedule_statement();
+    IF NOT p_is_executed AND r_statement.cron_database <> current_database() THEN
+        RAISE EXCEPTION 'pg_cron lives in database "%", not in "%"', r_statement.cron_database, current_database()
             USING ERRCODE = 'ET013',
-                DETAIL = etl._removal_statement() || ';',
-                HINT = format('Execute the statement of the detail in database "%s", or let the command line do it: oceanrecords schedule remove.', v_database);
+                DETAIL = r_statement.statement || ';',
+                HINT = format('Execute the statement of the detail in database "%s", or run: oceanrecords schedule remove.', r_statement.cron_database);
+    ELSIF NOT p_is_executed THEN
+        EXECUTE r_statement.statement INTO v_jobs;
     END IF;
-    EXECUTE etl._removal_statement() INTO v_jobs;
     DELETE FROM etl.schedule;
     RETURN v_jobs;
 END
 $schedule_remove$;
-COMMENT ON FUNCTION etl.schedule_remove() IS 'Removes the schedule; returns the number of jobs removed.';
-
-CREATE OR REPLACE FUNCTION etl._removal_statement()
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_removal_statement$
-    SELECT format('SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname LIKE %L', etl._job_pattern())
-$_removal_statement$;
-COMMENT ON FUNCTION etl._removal_statement() IS 'Statement that removes the jobs, to be executed in the database of pg_cron.';
+COMMENT ON FUNCTION etl.schedule_remove(boolean) IS 'Removes the schedule; returns the number of jobs removed.';
 
 /*
-What the jobs execute: starts a run and works on it, joins the run that another job has just started, or leaves.
-Parameters: p_worker, which of the jobs this is; p_gap, starts less than this apart count as the same one; p_is_daily, whether one start a day
-            of the business is enough: further ones leave without a trace.
+The statement of the jobs: starts a run and executes it, joins the run that another job has just started, or ends.
+Parameters: p_worker, number of the job; p_gap, starts closer than this count as one; p_is_daily, whether one start per day of the business is
+            enough: further ones end without a record.
 Writes:     etl.scheduled_start, and what a run writes.
-Errors:     those of etl.start_run and etl.work, but for ET001 (a run is live), at which it leaves successfully.
+Errors:     ET015 no run was started; those of etl.work. A live run (ET001) is no error.
 */
 CREATE OR REPLACE PROCEDURE etl.scheduled_run(p_worker integer DEFAULT 1, p_gap interval DEFAULT '30 seconds', p_is_daily boolean DEFAULT false)
 LANGUAGE plpgsql
@@ -370,20 +325,14 @@ BEGIN
             CALL etl.work(r_start.run_id);
         WHEN 'failed' THEN
             RAISE EXCEPTION 'no run was started: %', r_start.message
-                USING ERRCODE = 'ET015', HINT = 'SELECT * FROM etl.schedule_history shows every start.';
+                USING ERRCODE = 'ET015', HINT = 'To see every start: SELECT * FROM etl.schedule_history.';
         ELSE
             NULL;
     END CASE;
 END
 $scheduled_run$;
-COMMENT ON PROCEDURE etl.scheduled_run(integer, interval, boolean) IS 'What the jobs of the schedule execute: starts a run or joins the one that another job has just started, and works on it.';
+COMMENT ON PROCEDURE etl.scheduled_run(integer, interval, boolean) IS 'The statement of the schedule''s jobs: starts a run or joins the one that another job has just started, and executes it.';
 
-/*
-Decides what a scheduled start does, and notes it.
-Parameters: as those of etl.scheduled_run.
-Returns:    the noted start.
-Writes:     etl.scheduled_start, and as etl.start_run.
-*/
 CREATE OR REPLACE FUNCTION etl._scheduled_start(p_worker integer, p_gap interval, p_is_daily boolean)
 RETURNS etl.scheduled_start
 LANGUAGE plpgsql
@@ -395,7 +344,7 @@ DECLARE
     v_running bigint;
     v_today timestamptz := date_trunc('day', now(), etl.get_setting('time_zone'));
 BEGIN
-    -- The jobs of one moment come one after the other from here on.
+    -- From here on, jobs that are due at the same time follow one another.
     BEGIN
         PERFORM etl._lock_start();
     EXCEPTION
@@ -423,7 +372,7 @@ BEGIN
             r_start.message := format('joined run %s', r_last.run_id);
         ELSE
             r_start.outcome := 'left';
-            r_start.message := format('left: run %s of the same moment has ended', r_last.run_id);
+            r_start.message := format('left: run %s of the same start has ended', r_last.run_id);
         END IF;
     ELSIF p_is_daily AND greatest(r_last.fired_at, (SELECT s.installed_at FROM etl.schedule AS s)) >= v_today THEN
         RETURN r_start;
@@ -432,14 +381,14 @@ BEGIN
             r_start.run_id := etl.start_run(p_origin => 'pg_cron');
             r_start.outcome := 'started';
             r_start.message := CASE
-                WHEN r_start.run_id = v_running THEN format('took up run %s, which had been interrupted', r_start.run_id)
+                WHEN r_start.run_id = v_running THEN format('resumed run %s, which had been interrupted', r_start.run_id)
                 ELSE format('started run %s', r_start.run_id)
             END;
         EXCEPTION
             WHEN SQLSTATE 'ET001' THEN
                 r_start.run_id := v_running;
                 r_start.outcome := 'left';
-                r_start.message := format('left: run %s was at work', v_running);
+                r_start.message := format('left: run %s was running', v_running);
             WHEN OTHERS THEN
                 r_start.run_id := NULL;
                 r_start.outcome := 'failed';
@@ -452,12 +401,8 @@ BEGIN
     RETURN r_start;
 END
 $_scheduled_start$;
-COMMENT ON FUNCTION etl._scheduled_start(integer, interval, boolean) IS 'Decides what a scheduled start does, and notes it.';
+COMMENT ON FUNCTION etl._scheduled_start(integer, interval, boolean) IS 'Decides what a scheduled start does, and records it; returns the record.';
 
-/*
-The jobs of the schedule, where pg_cron lives in this database; none where it lives in another one.
-Returns:    jobs, with the last failure that pg_cron noted (such as a refused connection, of which the engine knows nothing).
-*/
 CREATE OR REPLACE FUNCTION etl._cron_jobs()
 RETURNS TABLE (job_id bigint, job_name text, schedule text, command text, username text, is_active boolean, last_error text, last_error_at timestamptz)
 LANGUAGE plpgsql
@@ -483,7 +428,7 @@ WHERE j.jobname LIKE $1$sql$
     USING etl._job_pattern();
 END
 $_cron_jobs$;
-COMMENT ON FUNCTION etl._cron_jobs() IS 'The jobs of the schedule, where pg_cron lives in this database.';
+COMMENT ON FUNCTION etl._cron_jobs() IS 'The jobs of the schedule, each with the last failure that pg_cron recorded, such as a refused connection. None if pg_cron lives in another database.';
 
 CREATE OR REPLACE VIEW etl.schedule_status AS
 SELECT
@@ -512,20 +457,20 @@ LEFT JOIN LATERAL (
     ORDER BY t.start_id DESC
     LIMIT 1
 ) AS l ON true;
-COMMENT ON VIEW etl.schedule_status IS 'The schedule, one row a job.';
-COMMENT ON COLUMN etl.schedule_status.worker IS 'Which of the jobs that share a run.';
-COMMENT ON COLUMN etl.schedule_status.every IS 'Interval or cron expression as it was asked for.';
-COMMENT ON COLUMN etl.schedule_status.cron_schedule IS 'The same as pg_cron understands it.';
+COMMENT ON VIEW etl.schedule_status IS 'The schedule, one row per job.';
+COMMENT ON COLUMN etl.schedule_status.worker IS 'Number of the job.';
+COMMENT ON COLUMN etl.schedule_status.every IS 'Interval or cron expression as it was given.';
+COMMENT ON COLUMN etl.schedule_status.cron_schedule IS 'The same in pg_cron''s notation.';
 COMMENT ON COLUMN etl.schedule_status.cron_database IS 'Database that pg_cron lives in.';
 COMMENT ON COLUMN etl.schedule_status.installed_at IS 'When the schedule was installed or last changed.';
-COMMENT ON COLUMN etl.schedule_status.job_id IS 'Job of pg_cron; NULL where that lives in another database, or the job is gone.';
-COMMENT ON COLUMN etl.schedule_status.command IS 'What the job executes.';
+COMMENT ON COLUMN etl.schedule_status.job_id IS 'Job of pg_cron; NULL if pg_cron lives in another database, or the job was removed.';
+COMMENT ON COLUMN etl.schedule_status.command IS 'Statement of the job.';
 COMMENT ON COLUMN etl.schedule_status.username IS 'Role that executes it.';
 COMMENT ON COLUMN etl.schedule_status.is_active IS 'Whether pg_cron executes it.';
 COMMENT ON COLUMN etl.schedule_status.last_fired_at IS 'Last start.';
-COMMENT ON COLUMN etl.schedule_status.last_outcome IS 'What it did: started, joined, left, failed.';
+COMMENT ON COLUMN etl.schedule_status.last_outcome IS 'Its outcome: started, joined, left or failed.';
 COMMENT ON COLUMN etl.schedule_status.last_message IS 'The same in words.';
-COMMENT ON COLUMN etl.schedule_status.cron_error IS 'Last failure that pg_cron noted.';
+COMMENT ON COLUMN etl.schedule_status.cron_error IS 'Last failure that pg_cron recorded.';
 COMMENT ON COLUMN etl.schedule_status.cron_error_at IS 'When that was.';
 COMMENT ON COLUMN etl.schedule_status.time_zone IS 'Time zone in which it fires.';
 
@@ -542,13 +487,13 @@ SELECT
     r.rows_written
 FROM etl.scheduled_start AS s
 LEFT JOIN etl.run_status AS r USING (run_id);
-COMMENT ON VIEW etl.schedule_history IS 'Every start that the scheduler made, and what became of its run.';
+COMMENT ON VIEW etl.schedule_history IS 'Every start of the scheduler, with the outcome of its run.';
 COMMENT ON COLUMN etl.schedule_history.start_id IS 'Number of the start.';
-COMMENT ON COLUMN etl.schedule_history.fired_at IS 'When it came.';
-COMMENT ON COLUMN etl.schedule_history.worker IS 'Which of the jobs.';
-COMMENT ON COLUMN etl.schedule_history.outcome IS 'started, joined, left, failed.';
-COMMENT ON COLUMN etl.schedule_history.message IS 'The same in words, such as: left: run 17 was at work.';
+COMMENT ON COLUMN etl.schedule_history.fired_at IS 'Time of the start.';
+COMMENT ON COLUMN etl.schedule_history.worker IS 'Number of the job.';
+COMMENT ON COLUMN etl.schedule_history.outcome IS 'started, joined, left or failed.';
+COMMENT ON COLUMN etl.schedule_history.message IS 'The same in words, such as: left: run 17 was running.';
 COMMENT ON COLUMN etl.schedule_history.run_id IS 'Run that it started, joined or found.';
-COMMENT ON COLUMN etl.schedule_history.run_status IS 'What became of that run.';
-COMMENT ON COLUMN etl.schedule_history.run_seconds IS 'How long the run took, in seconds.';
-COMMENT ON COLUMN etl.schedule_history.rows_written IS 'Rows that the run wrote to the stars.';
+COMMENT ON COLUMN etl.schedule_history.run_status IS 'Status of that run.';
+COMMENT ON COLUMN etl.schedule_history.run_seconds IS 'Duration of the run in seconds.';
+COMMENT ON COLUMN etl.schedule_history.rows_written IS 'Rows that the run wrote to the star schemas.';

@@ -1,10 +1,10 @@
 -- What a task does, by its kind.
 
 /*
-Refuses the outcome of a load that has put too large a share of its rows into quarantine: then it is not the rows that are at fault, and a table
-must not lose all rows because there are few. Rows that were in quarantine before do not count.
-Parameters: p_task, the task; p_result, what it did.
-Errors:     ET008 when more rows than ten, and than the setting quarantine_share_limit allows, are new in quarantine.
+Refuses a load that put too large a share of its rows into quarantine: then the rows are not at fault, and a small table must not lose all of
+them. Rows that were in quarantine before do not count.
+Parameters: p_task, the task; p_result, its counts.
+Errors:     ET008 if more than ten rows, and more than the setting quarantine_share_limit allows, are new in quarantine.
 */
 CREATE OR REPLACE FUNCTION etl._check_quarantine_share(p_task etl.task_run, p_result etl.load_result)
 RETURNS void
@@ -37,35 +37,17 @@ BEGIN
                 v_bad, v_rows, p_task.object, etl._without_values(r_last.sqlstate, r_last.reason)
             USING ERRCODE = 'ET008',
                 DETAIL = format('Error code of the last row: %s; its key: %s. Examples are kept in quarantine.', r_last.sqlstate, r_last.row_key),
-                HINT = 'So many bad rows point at the transformation or at the table. Mend it, or raise the setting quarantine_share_limit.';
+                HINT = 'Correct the transformation or the table, or raise the setting quarantine_share_limit.';
     END IF;
 END
 $_check_quarantine_share$;
-COMMENT ON FUNCTION etl._check_quarantine_share(etl.task_run, etl.load_result) IS 'Refuses the outcome of a load that has put too large a share of its rows into quarantine (ET008).';
-
-CREATE OR REPLACE FUNCTION etl._quarantine_examples(p_task etl.task_run)
-RETURNS etl.quarantine[]
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_quarantine_examples$
-    SELECT ARRAY(
-        SELECT q
-        FROM etl.quarantine AS q
-        WHERE q.object = p_task.object
-            AND q.run_id = p_task.run_id
-            AND q.attempts = 1
-        ORDER BY q.row_key
-        LIMIT 10
-    )
-$_quarantine_examples$;
-COMMENT ON FUNCTION etl._quarantine_examples(etl.task_run) IS 'Some of the rows that a task has newly put into quarantine.';
+COMMENT ON FUNCTION etl._check_quarantine_share(etl.task_run, etl.load_result) IS 'Refuses a load that put too large a share of its rows into quarantine (ET008).';
 
 /*
-Does what a claimed task is for, unguarded. When an object is loaded completely, what it was loaded with is kept: as it is now, so that what changes
-while it is loaded counts as changed afterwards.
+Executes a claimed task, without an exception guard. A full refresh stores the fingerprint of the object as it was before the load, so that a
+definition that changes during the load counts as changed afterwards.
 Parameters: p_task, the claimed task.
-Returns:    what it did.
+Returns:    its counts.
 Writes:     what the task writes; etl.load_state.
 */
 CREATE OR REPLACE FUNCTION etl._do_task(p_task etl.task_run)
@@ -104,14 +86,35 @@ BEGIN
     RETURN r_result;
 END
 $_do_task$;
-COMMENT ON FUNCTION etl._do_task(etl.task_run) IS 'Does what a claimed task is for, unguarded.';
+COMMENT ON FUNCTION etl._do_task(etl.task_run) IS 'Executes a claimed task, without an exception guard.';
+
+CREATE OR REPLACE FUNCTION etl._name_lock_holders(p_task etl.task_run)
+RETURNS etl.task_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_name_lock_holders$
+DECLARE
+    r_task etl.task_run := p_task;
+    v_holders integer[] := etl.lock_holders();
+BEGIN
+    r_task.message := format(
+        'a lock was not granted within %s%s', current_setting('lock_timeout'), coalesce(format('; process id %s holds one', v_holders[1]), '')
+    );
+    r_task.detail := coalesce(etl.describe_sessions(v_holders), 'The session that held it has just ended.');
+    r_task.hint := coalesce(
+        format('Wait until its transaction has ended, or end it: SELECT pg_terminate_backend(%s).', v_holders[1]), 'Run again.'
+    );
+    RETURN r_task;
+END
+$_name_lock_holders$;
+COMMENT ON FUNCTION etl._name_lock_holders(etl.task_run) IS 'Says in the outcome of a task that waited too long for a lock which sessions hold locks.';
 
 /*
-Does what a claimed task is for and notes the outcome, in the calling transaction: data, watermark and outcome are
-committed together. A failure is undone and noted; it never reaches the caller.
+Executes a claimed task and records the outcome, in the calling transaction: data, watermark and outcome are committed together. A failure is
+rolled back and recorded; it never reaches the caller.
 Parameters: p_task, the claimed task.
+Returns:    whether the worker goes on: false if it was cancelled (SQLSTATE 57014, by a person or by statement_timeout).
 Writes:     what the task writes, etl.task_run.
-Returns:    whether the worker may go on: false when it was told to stop (SQLSTATE 57014, by a person or by statement_timeout).
 */
 CREATE OR REPLACE FUNCTION etl._perform(p_task etl.task_run)
 RETURNS boolean
@@ -124,13 +127,21 @@ DECLARE
     v_going_on boolean := true;
     v_examples etl.quarantine[];
 BEGIN
-    -- Extractions are claimed together and done one after the other: the clock starts here.
+    -- Extractions are claimed together and executed one after the other: the time of each starts here.
     r_task.started_at := clock_timestamp();
     BEGIN
         r_result := etl._do_task(p_task);
         IF r_result.rows_quarantined > 0 THEN
-            -- They outlive the rollback.
-            v_examples := etl._quarantine_examples(p_task);
+            -- Variables outlive the rollback.
+            v_examples := ARRAY(
+                SELECT q
+                FROM etl.quarantine AS q
+                WHERE q.object = p_task.object
+                    AND q.run_id = p_task.run_id
+                    AND q.attempts = 1
+                ORDER BY q.row_key
+                LIMIT 10
+            );
             PERFORM etl._check_quarantine_share(p_task, r_result);
         END IF;
         r_task.status := 'succeeded';
@@ -141,7 +152,7 @@ BEGIN
         r_task.rows_queued := r_result.rows_queued;
         r_task.rows_quarantined := r_result.rows_quarantined;
         IF p_task.kind = 'check' THEN
-            -- A verdict, not an error: what the checks found stays.
+            -- A verdict, not an error: the results of the checks stay.
             r_task := etl._judge_checks(r_task);
         END IF;
     EXCEPTION
@@ -155,13 +166,15 @@ BEGIN
             v_going_on := r_task.sqlstate <> '57014';
             r_task.status := CASE
                 WHEN NOT v_going_on THEN 'pending'
-                -- Serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source that is
-                -- another server: shut down, crashed, starting), system error.
+                -- Transient: serialization and deadlock, resources, lock not available, connection (57P0 and HV00N come from a source on
+                -- another server that is shut down, has crashed, or starts), system error.
                 WHEN r_task.attempts < r_task.max_attempts AND r_task.sqlstate ~ '^(40|53|55P03|08|57P0|58|HV00N)' THEN 'pending'
                 ELSE 'failed'
             END;
-            IF r_task.sqlstate = 'ET008' THEN
-                -- For who looks for the cause. They are tried again with all others, and count as new then (attempts).
+            IF r_task.sqlstate = '55P03' THEN
+                r_task := etl._name_lock_holders(r_task);
+            ELSIF r_task.sqlstate = 'ET008' THEN
+                -- Examples help to find the cause. The next load retries them with all others, as new rows (attempts).
                 INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, original_row, attempts, run_id)
                 SELECT e.object, e.row_key, e.sqlstate, e.reason, e.original_row, 0, e.run_id
                 FROM unnest(v_examples) AS e
@@ -186,10 +199,10 @@ BEGIN
         context = r_task.context
     WHERE t.run_id = r_task.run_id
         AND t.task = r_task.task
-    -- As it was noted: a trigger may hold values of rows back from the message.
+    -- As recorded: a trigger may remove values of rows from the message.
     RETURNING t.* INTO r_task;
     PERFORM etl._notify(r_task);
     RETURN v_going_on;
 END
 $_perform$;
-COMMENT ON FUNCTION etl._perform(etl.task_run) IS 'Does what a claimed task is for and notes the outcome.';
+COMMENT ON FUNCTION etl._perform(etl.task_run) IS 'Executes a claimed task and records the outcome; returns whether the worker goes on.';

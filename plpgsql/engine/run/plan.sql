@@ -1,11 +1,11 @@
--- How many rows the objects would change that the next run loads completely: they are loaded for it, and everything is undone.
+-- How many rows a full refresh would change: the objects are loaded, the changes counted, and everything is rolled back.
 
 /*
-Loads objects completely as the next run would, counts, and undoes it. No run may be live; none can start meanwhile.
-Parameters: p_objects, dimensions, facts, aggregates (by default those of etl.plan); p_sample, number of rows of each that are shown.
-Returns:    object, kind, numbers of rows, and a sample: of each row what is planned for it, and the row before and after. Aggregates have no
-            sample. When an object cannot be loaded, the message says why, and the numbers are NULL.
-Errors:     ET001 when a run is live, ET002 when there is no such object, ET060 as etl._lock_start.
+Recomputes objects as the next run would, counts the changes, and rolls them back. No run can start meanwhile.
+Parameters: p_objects, dimensions, facts, aggregates (by default those of etl.plan); p_sample, number of rows of each in the sample.
+Returns:    object, kind, numbers of rows, and a sample: per row the planned change, and the row before and after. Aggregates have no
+            sample. If an object cannot be loaded, the message says why, and the numbers are NULL.
+Errors:     ET001 a run is live; ET002 there is no such object; ET060 as etl._lock_start.
 Locks:      as etl._lock_start; the tables that are loaded.
 */
 CREATE OR REPLACE FUNCTION etl.plan_rows(p_objects name[] DEFAULT NULL, p_sample integer DEFAULT 5)
@@ -26,7 +26,7 @@ BEGIN
     PERFORM etl._check_names(p_objects::text[], NULL);
     PERFORM etl._lock_start();
     IF etl._live_run() IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(etl._live_run(), 'Plan when it has ended.');
+        PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends.');
     END IF;
     BEGIN
         UPDATE etl.load_state AS l
@@ -46,7 +46,16 @@ BEGIN
             r_task.run_id := (SELECT coalesce(max(r.run_id), 0) + 1 FROM etl.run AS r);
             BEGIN
                 r_result := etl._do_task(r_task);
-                v_after := CASE WHEN r_row.kind <> 'aggregate' THEN etl._planned_sample(r_row.object, p_sample) END;
+                v_after := NULL;
+                IF r_row.kind <> 'aggregate' THEN
+                    EXECUTE format(
+                        'SELECT jsonb_agg(to_jsonb(s)) FROM ('
+                        'SELECT * FROM work.%I AS w WHERE w.planned_operation <> ''unchanged'' ORDER BY w.planned_operation DESC LIMIT $1) AS s',
+                        r_row.object || '_decision'
+                    )
+                    INTO v_after
+                    USING p_sample;
+                END IF;
                 v_planned := v_planned || (to_jsonb(r_result) || jsonb_build_object('object', r_row.object, 'kind', r_row.kind, 'after', v_after));
             EXCEPTION
                 WHEN OTHERS THEN
@@ -55,66 +64,30 @@ BEGIN
                     );
             END;
         END LOOP;
-        RAISE EXCEPTION 'what was loaded for a plan is undone'
+        RAISE EXCEPTION 'rolled back'
             USING ERRCODE = 'ET061';
     EXCEPTION
         WHEN SQLSTATE 'ET061' THEN
             NULL;
     END;
 
-    FOR r_row IN
-        SELECT r.*, p.value -> 'after' AS after
-        FROM unnest(v_planned) AS p (value)
-        CROSS JOIN LATERAL jsonb_to_record(p.value) AS r (
-            object name, kind text, rows_read bigint, rows_inserted bigint, rows_updated bigint, rows_deleted bigint, rows_queued bigint,
-            rows_quarantined bigint, message text
-        )
-    LOOP
-        object := r_row.object;
-        kind := r_row.kind;
-        rows_read := r_row.rows_read;
-        rows_inserted := r_row.rows_inserted;
-        rows_updated := r_row.rows_updated;
-        rows_deleted := r_row.rows_deleted;
-        rows_queued := r_row.rows_queued;
-        rows_quarantined := r_row.rows_quarantined;
-        message := r_row.message;
-        sample := etl._sample_before(r_row.object, r_row.after);
-        RETURN NEXT;
-    END LOOP;
+    RETURN QUERY
+    SELECT
+        r.object, r.kind, r.rows_read, r.rows_inserted, r.rows_updated, r.rows_deleted, r.rows_queued, r.rows_quarantined, r.message,
+        etl._sample_before(r.object, p.value -> 'after')
+    FROM unnest(v_planned) AS p (value)
+    CROSS JOIN LATERAL jsonb_to_record(p.value) AS r (
+        object name, kind text, rows_read bigint, rows_inserted bigint, rows_updated bigint, rows_deleted bigint, rows_queued bigint,
+        rows_quarantined bigint, message text
+    );
 END
 $plan_rows$;
-COMMENT ON FUNCTION etl.plan_rows(name[], integer) IS 'How many rows objects would change that are loaded completely, with a sample; nothing is written.';
+COMMENT ON FUNCTION etl.plan_rows(name[], integer) IS 'How many rows a full refresh of objects would change, with a sample; nothing is written.';
 
 /*
-Some of the rows that the last load of a dimension or fact changed, as it planned them.
-Parameters: p_object, dimension or fact; p_rows, how many.
-Returns:    an array of rows of work.<object>_decision; NULL when there is none.
-*/
-CREATE OR REPLACE FUNCTION etl._planned_sample(p_object name, p_rows integer)
-RETURNS jsonb
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_planned_sample$
-DECLARE
-    v_sample jsonb;
-BEGIN
-    EXECUTE format(
-        'SELECT jsonb_agg(to_jsonb(s)) FROM (SELECT * FROM work.%I AS w WHERE w.planned_operation <> ''unchanged'' ORDER BY w.planned_operation DESC LIMIT $1) AS s',
-        p_object || '_decision'
-    )
-    INTO v_sample
-    USING p_rows;
-    RETURN v_sample;
-END
-$_planned_sample$;
-COMMENT ON FUNCTION etl._planned_sample(name, integer) IS 'Some of the rows that the last load of a dimension or fact changed, as it planned them.';
-
-/*
-A sample of planned rows beside the rows that are there.
-Parameters: p_object, dimension or fact; p_after, as etl._planned_sample.
-Returns:    an array of objects: operation, key, before and after (the columns that differ); NULL when there is no sample.
+Compares planned rows with the stored rows.
+Parameters: p_object, dimension or fact; p_after, an array of planned rows (work.<object>_decision), or NULL.
+Returns:    an array of objects: operation, key, before and after (the columns that differ); NULL if there is no sample.
 */
 CREATE OR REPLACE FUNCTION etl._sample_before(p_object name, p_after jsonb)
 RETURNS jsonb
@@ -175,4 +148,4 @@ BEGIN
     RETURN v_sample;
 END
 $_sample_before$;
-COMMENT ON FUNCTION etl._sample_before(name, jsonb) IS 'A sample of planned rows beside the rows that are there.';
+COMMENT ON FUNCTION etl._sample_before(name, jsonb) IS 'Compares planned rows with the stored rows: operation, key, before and after of each.';

@@ -1,22 +1,24 @@
--- Runs and the workers that share them. Nothing else schedules: a task is a row of etl.task_run, a worker claims one that is
--- free to start, works on it in one transaction, and goes on until the run has no more.
+-- Runs and the workers that share them. A task of a run is a row of etl.task_run. A worker claims a ready task, executes it in one transaction,
+-- and goes on until the run has none left. Nothing else schedules.
 --
--- Who is alive is told by locks, which end with their session or transaction, never by times or process ids alone (base/lock.sql):
---   * every worker holds a lock of its own: a run marked as running that no such worker works on has died, and is resumed; a task marked as
---     running whose worker is not alive is taken over;
---   * the transaction that works on a task holds the task's row: who has nothing to do waits for that lock, thus for the task's end.
+-- Liveness rests on locks, which end with their session or transaction, never on heartbeats, times or process ids alone (base/lock.sql):
+--   * Every worker holds a lock of its own. A run marked as running without a live worker has died, and is resumed. A task marked as running
+--     whose worker is not alive is reclaimed.
+--   * The transaction that executes a task holds the task's row. A worker without a ready task waits for that lock, thus for the task's end.
 --
 -- The orchestrating procedures commit, so they can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
 
 /*
-Starts a run, or takes up the last one when it died. Whoever gets the run's number works on it with CALL etl.work(number). When nothing has
-changed in the source and nothing waits, the run has ended already, as succeeded, unless checks or the maintenance are due.
+Starts a run, or resumes the last one if it died. The caller then executes CALL etl.work() with the run's number. If the source is unchanged and
+no load is pending, the run has already ended as succeeded, unless checks or the maintenance are due.
+A run that is resumed extracts all source tables again, on a new snapshot: it brings the warehouse up to now, not to the time at which it died.
 Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
-            dimensions, facts, aggregates, or 'all') that are rebuilt; p_origin, who asks.
+            dimensions, facts, aggregates, or 'all') that are recomputed; p_origin, who asks.
 Returns:    the run.
-Writes:     etl.run, etl.task_run, for objects that are to be rebuilt etl.watermark and etl.load_state,
-            when nothing has changed as etl._is_idle.
-Errors:     ET001 when a run is live, ET002 when an object or task does not exist, ET060 when another session keeps runs from starting.
+Writes:     etl.run, etl.task_run, etl.worker; for objects that are recomputed etl.watermark and etl.load_state; if the source is unchanged
+            as etl._is_idle.
+Errors:     ET001 a run is live; ET002 an object or task does not exist; ET060 another session keeps runs from starting; 55P03 a lock is not
+            granted within the setting wait_limit.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
     p_only text[] DEFAULT NULL,
@@ -40,17 +42,32 @@ BEGIN
     WHERE r.status = 'running'
     FOR UPDATE;
     IF etl._live_run() IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(r_run.run_id, format('Wait for its end, or join it as one more worker: CALL etl.work(%s).', r_run.run_id));
+        PERFORM etl._refuse_beside_run(r_run.run_id, format('Wait until it ends, or join it: CALL etl.work(%s).', r_run.run_id));
     END IF;
-
     PERFORM etl._check_names(p_only, p_full_refresh);
-    IF r_run.run_id IS NOT NULL THEN
-        IF p_only IS NULL AND p_full_refresh IS NULL THEN
-            PERFORM etl._resume_run(r_run.run_id);
-            RETURN r_run.run_id;
-        END IF;
-        -- Another kind of run is wanted: the dead one is closed with what it has done; what it left is still pending.
-        PERFORM etl._abandon_run(r_run.run_id);
+
+    IF r_run.run_id IS NOT NULL AND p_only IS NULL AND p_full_refresh IS NULL THEN
+        DELETE FROM etl.worker AS w
+        WHERE w.run_id = r_run.run_id;
+        UPDATE etl.run AS r
+        SET resumed = r.resumed + 1
+        WHERE r.run_id = r_run.run_id;
+        UPDATE etl.task_run AS t
+        SET status = 'pending',
+            attempts = 0,
+            worker_id = NULL,
+            worker_pid = NULL
+        WHERE t.run_id = r_run.run_id;
+        RETURN r_run.run_id;
+    ELSIF r_run.run_id IS NOT NULL THEN
+        -- Another kind of run is wanted: the dead one ends with what it has done; the rest is still pending.
+        UPDATE etl.task_run AS t
+        SET status = 'skipped',
+            message = 'The run died and was not resumed.',
+            ended_at = clock_timestamp()
+        WHERE t.run_id = r_run.run_id
+            AND t.status IN ('pending', 'running');
+        PERFORM etl._end_run(r_run.run_id);
     END IF;
 
     PERFORM etl._alert_if_stale();
@@ -67,7 +84,7 @@ BEGIN
         AND (p_only IS NULL OR t.task = ANY (p_only) OR t.object = ANY (p_only))
         AND CASE
             WHEN NOT v_is_idle THEN true
-            WHEN t.kind = 'check' THEN etl._are_checks_due()
+            WHEN t.kind = 'check' THEN EXISTS (SELECT FROM etl._due_checks(NULL))
             WHEN t.kind = 'maintain' THEN etl._is_maintenance_due()
             ELSE false
         END;
@@ -77,57 +94,11 @@ BEGIN
     RETURN r_run.run_id;
 END
 $start_run$;
-COMMENT ON FUNCTION etl.start_run(text[], text[], text) IS 'Starts a run, or takes up the last one when it died; returns its number. Error ET001 when a run is live.';
+COMMENT ON FUNCTION etl.start_run(text[], text[], text) IS 'Starts a run, or resumes the last one if it died; returns its number. Error ET001 if a run is live.';
 
 /*
-Makes a dead run ready to be taken up again. It brings the warehouse up to now, not to the moment at which it died: all source tables are
-extracted again, on a new snapshot; those that have arrived bring only what is new since.
-Parameters: p_run_id, the run.
-Writes:     etl.run, etl.task_run, etl.worker.
-*/
-CREATE OR REPLACE FUNCTION etl._resume_run(p_run_id bigint)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_resume_run$
-BEGIN
-    DELETE FROM etl.worker AS w
-    WHERE w.run_id = p_run_id;
-    UPDATE etl.run AS r
-    SET resumed = r.resumed + 1
-    WHERE r.run_id = p_run_id;
-
-    UPDATE etl.task_run AS t
-    SET status = 'pending',
-        attempts = 0,
-        worker_id = NULL,
-        worker_pid = NULL
-    WHERE t.run_id = p_run_id;
-END
-$_resume_run$;
-COMMENT ON FUNCTION etl._resume_run(bigint) IS 'Makes a dead run ready to be taken up again.';
-
-CREATE OR REPLACE FUNCTION etl._abandon_run(p_run_id bigint)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_abandon_run$
-BEGIN
-    UPDATE etl.task_run AS t
-    SET status = 'skipped',
-        message = 'The run died and was not taken up again.',
-        ended_at = clock_timestamp()
-    WHERE t.run_id = p_run_id
-        AND t.status IN ('pending', 'running');
-    PERFORM etl._end_run(p_run_id);
-END
-$_abandon_run$;
-COMMENT ON FUNCTION etl._abandon_run(bigint) IS 'Closes a dead run with what it has done.';
-
-/*
-Starts a run, or takes up the last one when it died, and works on it until it ends. Call it outside a transaction block.
-Parameters: as those of etl.start_run.
-Errors:     ET001 when a run is live, ET002 when an object or task does not exist.
+Call it outside a transaction block.
+Parameters and errors: as those of etl.start_run.
 */
 CREATE OR REPLACE PROCEDURE etl.run(
     p_only text[] DEFAULT NULL,
@@ -144,4 +115,4 @@ BEGIN
     CALL etl.work(v_run_id);
 END
 $run$;
-COMMENT ON PROCEDURE etl.run(text[], text[], text) IS 'Starts a run, or takes up the last one when it died, and works on it until it ends.';
+COMMENT ON PROCEDURE etl.run(text[], text[], text) IS 'Starts a run, or resumes the last one if it died, and executes its tasks until it ends.';

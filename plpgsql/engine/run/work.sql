@@ -1,9 +1,9 @@
--- A worker: it claims one task after the other and works on each in one transaction, until the run ends.
+-- A worker: it claims one task after the other and executes each in one transaction, until the run ends.
 --
 -- etl.work commits, so it can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
 
 /*
-Ends a run when none of its tasks is left. It has succeeded when all of them did and no row was left out.
+Ends a run if none of its tasks is left. It has succeeded if all of them did and no row went to quarantine.
 Parameters: p_run_id, the run.
 Returns:    whether the run has ended.
 Writes:     etl.run; removes its workers from etl.worker.
@@ -24,7 +24,7 @@ BEGIN
             SELECT CASE
                 WHEN bool_and(t.status = 'succeeded') IS NOT FALSE
                     THEN CASE WHEN EXISTS (SELECT FROM etl._left_out(p_run_id)) THEN 'partial' ELSE 'succeeded' END
-                -- Where only checks were due, the warehouse was complete without any task.
+                -- If only checks were due, the warehouse was complete without any task.
                 WHEN bool_or(t.status = 'succeeded') OR (r.only_tasks IS NULL AND bool_and(t.kind IN ('check', 'maintain'))) THEN 'partial'
                 ELSE 'failed'
             END
@@ -36,7 +36,7 @@ BEGIN
         AND r.status = 'running'
     RETURNING r.* INTO r_run;
     IF FOUND THEN
-        -- This worker removes itself; the others have died, or are about to find that there is nothing left to do.
+        -- This worker removes itself. The others have died, or are about to find no task left.
         DELETE FROM etl.worker AS w
         WHERE w.run_id = p_run_id
             AND w.pid <> pg_backend_pid();
@@ -51,15 +51,15 @@ BEGIN
     RETURN true;
 END
 $_end_run$;
-COMMENT ON FUNCTION etl._end_run(bigint) IS 'Ends a run when none of its tasks is left.';
+COMMENT ON FUNCTION etl._end_run(bigint) IS 'Ends a run if none of its tasks is left; returns whether it has ended.';
 
 /*
-Registers this session as a worker of a run. Its lock is taken before the row can be seen, under a key that nobody can have known: whoever takes
-the same key afterwards neither keeps the worker from anything nor is taken for it (etl._is_live).
+Registers this session as a worker of a run. It takes its lock before its row is visible, under a random key: a session that takes the same key
+later neither blocks the worker nor counts as the worker (etl._is_live).
 Parameters: p_run_id, the run.
 Returns:    the worker.
-Writes:     etl.worker. Takes a session lock. What a CALL of this session that was cancelled has left behind is removed.
-Locks:      the run's row, FOR KEY SHARE: who finds the run dead and makes it ready to be taken up again is waited for.
+Writes:     etl.worker. Removes what a cancelled CALL of this session left behind.
+Locks:      a session lock; the run's row, FOR KEY SHARE: a session that resumes the run comes first.
 */
 CREATE OR REPLACE FUNCTION etl._enlist(p_run_id bigint)
 RETURNS etl.worker
@@ -93,7 +93,7 @@ AS $_discharge$
 BEGIN
     DELETE FROM etl.worker AS w
     WHERE w.worker_id = p_worker.worker_id;
-    -- Of another session with the same process id, long ago, this one has no lock.
+    -- The row may be of an earlier session with the same process id, whose lock this one does not hold.
     PERFORM pg_advisory_unlock(p_worker.lock_key)
     FROM pg_locks AS l
     WHERE l.locktype = 'advisory'
@@ -102,12 +102,13 @@ BEGIN
         AND ((l.classid::bigint << 32) | l.objid::bigint) = p_worker.lock_key;
 END
 $_discharge$;
-COMMENT ON FUNCTION etl._discharge(etl.worker) IS 'Removes a worker of this session, and gives its lock back.';
+COMMENT ON FUNCTION etl._discharge(etl.worker) IS 'Removes a worker of this session, and releases its lock.';
 
 /*
-Begins a transaction of a worker: what the session looks like does not matter in it, and its end does not wait for the disk. A crash may lose the
-last transactions, but never part of one: data and watermark are lost together, and done again. Where tables are on several nodes it waits: there
-a crash could lose the coordinator's part of a transaction whose other parts the nodes have kept.
+Begins a transaction of a worker. The settings of the session do not matter in it, no statement waits longer for a lock than the setting
+wait_limit allows, and COMMIT does not wait for the disk. A crash may lose the last transactions, but never part of one: data and watermark are
+lost together, and loaded again. If tables are distributed over nodes, COMMIT waits: otherwise a crash could lose the coordinator's part of a
+transaction whose other parts the nodes have kept.
 */
 CREATE OR REPLACE FUNCTION etl._begin_transaction()
 RETURNS void
@@ -116,6 +117,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_begin_transaction$
 BEGIN
     PERFORM etl._pin_session();
+    PERFORM etl._limit_waits();
     IF NOT etl._is_distributed() THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
@@ -123,11 +125,6 @@ END
 $_begin_transaction$;
 COMMENT ON FUNCTION etl._begin_transaction() IS 'Begins a transaction of a worker.';
 
-/*
-Locks the rows of tasks until the transaction that works on them ends: other workers wait for that (etl._await_progress).
-Parameters: p_tasks, the tasks.
-Locks:      their rows of etl.task_run.
-*/
 CREATE OR REPLACE FUNCTION etl._hold_tasks(p_tasks etl.task_run[])
 RETURNS void
 LANGUAGE sql
@@ -139,10 +136,10 @@ AS $_hold_tasks$
     JOIN unnest(p_tasks) AS c USING (run_id, task)
     FOR NO KEY UPDATE OF t
 $_hold_tasks$;
-COMMENT ON FUNCTION etl._hold_tasks(etl.task_run[]) IS 'Locks the rows of tasks until the transaction that works on them ends.';
+COMMENT ON FUNCTION etl._hold_tasks(etl.task_run[]) IS 'Locks the rows of tasks until the transaction that executes them ends. Workers without a ready task wait for that (etl._await_progress).';
 
 /*
-Waits until a running task of the run has ended or its worker has died, at most a second: another task may end sooner. To be followed by COMMIT.
+Waits until a running task of the run has ended or its worker has died, at most a second: another task may end sooner. COMMIT must follow.
 Parameters: p_run_id, the run.
 Locks:      the task's row, FOR SHARE.
 */
@@ -174,7 +171,7 @@ BEGIN
             v_is_held := true;
     END;
     IF NOT v_is_held THEN
-        -- Its worker is between two transactions, waits for the source to come back, or has died.
+        -- Its worker is between two transactions, waits until the source answers again, or has died.
         PERFORM pg_sleep(0.01);
         RETURN;
     END IF;
@@ -191,9 +188,9 @@ $_await_progress$;
 COMMENT ON FUNCTION etl._await_progress(bigint) IS 'Waits until a running task of the run has ended, at most a second.';
 
 /*
-Works on a run until it ends. Any number of sessions may do so at once; call it outside a transaction block.
+Executes tasks of a run until it ends. Any number of sessions may call it at once, each outside a transaction block.
 Parameters: p_run_id, the run; by default the one that is running.
-Errors:     ET006 when no run is running.
+Errors:     ET006 no run is running; 57014 the worker was cancelled; 55P03 a lock is not granted within the setting wait_limit.
 */
 CREATE OR REPLACE PROCEDURE etl.work(p_run_id bigint DEFAULT NULL)
 LANGUAGE plpgsql
@@ -214,9 +211,9 @@ BEGIN
     WHERE CASE WHEN p_run_id IS NULL THEN r.status = 'running' ELSE r.run_id = p_run_id END;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no run to work on'
-            USING ERRCODE = 'ET006', HINT = 'CALL etl.run() starts one.';
+            USING ERRCODE = 'ET006', HINT = 'To start one: CALL etl.run().';
     ELSIF v_status <> 'running' THEN
-        -- It had nothing to do, or others have done it.
+        -- It had no task, or other workers have ended it.
         RETURN;
     END IF;
     r_worker := etl._enlist(v_run_id);
@@ -236,7 +233,7 @@ BEGIN
         END IF;
         v_is_reading := v_tasks[1].kind = 'extract';
         IF v_is_reading THEN
-            -- Nothing may come between these two: even the evaluation of a condition would take a snapshot.
+            -- No statement may come between these two: even the evaluation of a condition takes a snapshot.
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
         ELSE
@@ -262,9 +259,9 @@ BEGIN
     COMMIT;
 
     IF NOT v_going_on THEN
-        RAISE EXCEPTION 'run % was stopped while it worked on %', v_run_id, r_task.task
-            USING ERRCODE = '57014', HINT = 'What it has finished stays; the next run goes on from there.';
+        RAISE EXCEPTION 'run % was stopped during %', v_run_id, r_task.task
+            USING ERRCODE = '57014', HINT = 'Finished tasks stay. The next run resumes it.';
     END IF;
 END
 $work$;
-COMMENT ON PROCEDURE etl.work(bigint) IS 'Works on a run until it ends, beside any other worker.';
+COMMENT ON PROCEDURE etl.work(bigint) IS 'Executes tasks of a run until it ends, together with any other worker.';

@@ -128,7 +128,7 @@ FROM (
         ('{auditor,etl,steward}', 'relation', 'etl', '{planned_refresh,run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
-        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,health,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
         -- It reads schemas that auditors may not use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
@@ -145,10 +145,10 @@ FROM (
         ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
-        -- A job of pg_cron runs as the role that installs it, so the service installs its own.
-        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_job_pattern,_note_schedule,_refuse_interval,_removal_statement}', '{EXECUTE}', NULL),
+        -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
+        ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements,unschedule_statement}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_cron_schedule,_cron_time_zone,_find_cron}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_is_daily,_job_pattern}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms,suppress_small}', '{}', NULL),
@@ -156,7 +156,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{has_shared_work}', '{EXECUTE}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{describe_sessions,has_shared_work,lock_holders}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by functions that views call.
         ('{auditor,steward}', 'routine', 'etl', '{_job_pattern}', '{EXECUTE}', NULL),

@@ -1,11 +1,6 @@
--- The calendar: filled by its migration, looked up by date. A row with a date outside of it goes to quarantine. It is kept twenty years
--- ahead, and can be made longer at either end.
+-- The calendar. Its migration fills it, up to twenty years ahead; it can be extended at either end. A row with a date outside the calendar goes
+-- to quarantine.
 
-/*
-Days as the calendar holds them: every column follows from the date.
-Parameters: p_first_day, p_last_day, the range.
-Returns:    rows of dwh.dim_date, without the columns of your own that the table may have, such as a fiscal year.
-*/
 CREATE OR REPLACE FUNCTION dwh.calendar_days(p_first_day date, p_last_day date)
 RETURNS TABLE (
     date_key integer,
@@ -44,13 +39,13 @@ AS $calendar_days$
         extract(year FROM g.d)::smallint
     FROM generate_series(p_first_day::timestamp, p_last_day::timestamp, interval '1 day') AS g (d)
 $calendar_days$;
-COMMENT ON FUNCTION dwh.calendar_days(date, date) IS 'Days as the calendar holds them: every column follows from the date.';
+COMMENT ON FUNCTION dwh.calendar_days(date, date) IS 'Rows of dwh.dim_date for a range of days: every column follows from the date. Columns that you add, such as a fiscal year, are not among them.';
 
 CREATE OR REPLACE VIEW work.dim_date AS
 SELECT c.*
 FROM (SELECT min(d.full_date) AS first_day, max(d.full_date) AS last_day FROM dwh.dim_date AS d) AS r
 CROSS JOIN LATERAL dwh.calendar_days(r.first_day, r.last_day) AS c;
-COMMENT ON VIEW work.dim_date IS 'The calendar as it should be, from its first day to its last: a reconciliation compares it with dwh.dim_date.';
+COMMENT ON VIEW work.dim_date IS 'Expected calendar, from its first day to its last; a reconciliation compares it with dwh.dim_date.';
 COMMENT ON COLUMN work.dim_date.date_key IS 'Date as a number, yyyymmdd; -1 is Unknown, -2 is Not yet.';
 COMMENT ON COLUMN work.dim_date.full_date IS 'Date.';
 COMMENT ON COLUMN work.dim_date.day_of_month IS 'Day of the month, 1 to 31.';
@@ -75,10 +70,11 @@ SET dimension_table = excluded.dimension_table,
     business_key = excluded.business_key;
 
 /*
-Makes the calendar longer; it stays without gaps. Facts that were in quarantine for want of a date are tried again by the next run.
-Parameters: p_first_day, p_last_day, what it is to cover at least.
+Extends the calendar, without gaps. The next run retries facts that are in quarantine because their date was missing.
+Parameters: p_first_day, p_last_day, days that it must cover.
 Returns:    number of days added.
 Writes:     dwh.dim_date, work.<fact>_key.
+Errors:     22008 a day is infinite.
 */
 CREATE OR REPLACE FUNCTION dwh.extend_calendar(p_first_day date, p_last_day date)
 RETURNS bigint
@@ -88,6 +84,10 @@ AS $extend_calendar$
 DECLARE
     v_days bigint;
 BEGIN
+    IF NOT isfinite(p_first_day) OR NOT isfinite(p_last_day) THEN
+        RAISE EXCEPTION 'the calendar cannot be extended to infinity'
+            USING ERRCODE = '22008', HINT = 'Give a first and a last day.';
+    END IF;
     INSERT INTO dwh.dim_date
     SELECT g.*
     FROM (
@@ -105,6 +105,6 @@ BEGIN
     RETURN v_days;
 END
 $extend_calendar$;
-COMMENT ON FUNCTION dwh.extend_calendar(date, date) IS 'Makes the calendar longer at either end; returns the number of days added.';
+COMMENT ON FUNCTION dwh.extend_calendar(date, date) IS 'Extends the calendar at either end; returns the number of days added.';
 
 SELECT dwh.extend_calendar(current_date, (date_trunc('year', current_date) + interval '21 years - 1 day')::date);

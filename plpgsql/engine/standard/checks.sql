@@ -1,9 +1,9 @@
--- Checks that every warehouse has, whatever its business. Those of each run look at small tables only.
+-- Checks of every warehouse, free of any business. Those of every run read small tables only.
 
 SELECT etl.define_check(
     'freshness',
     'warn',
-    'No object is older than the setting stale_after allows.',
+    'No object is stale: no lag exceeds the setting stale_after.',
     $sql$SELECT s.kind, s.object, s.complete_until, s.lag
 FROM etl.watermark_status AS s
 WHERE s.is_stale$sql$,
@@ -14,7 +14,7 @@ WHERE s.is_stale$sql$,
 SELECT etl.define_check(
     'queue_age',
     'warn',
-    'No fact waits for its dimension for longer than the setting queue_old_after allows.',
+    'No row in the reprocessing queue is older than the setting queue_old_after.',
     $sql$SELECT s.fact, s.dimension, s.old_entries, s.oldest
 FROM etl.queue_status AS s
 WHERE s.old_entries > 0$sql$,
@@ -25,7 +25,7 @@ WHERE s.old_entries > 0$sql$,
 SELECT etl.define_check(
     'quarantine_empty',
     'warn',
-    'Every row of the source can be loaded.',
+    'No row is in quarantine.',
     $sql$SELECT q.object, q.row_key, q.reason
 FROM etl.quarantine AS q$sql$,
     '0',
@@ -35,7 +35,7 @@ FROM etl.quarantine AS q$sql$,
 SELECT etl.define_check(
     'calendar_ahead',
     'warn',
-    'The calendar reaches at least two years ahead; SELECT dwh.extend_calendar(first day, last day) makes it longer.',
+    'The calendar reaches at least two years ahead. To extend it: SELECT dwh.extend_calendar(first day, last day).',
     $sql$SELECT max(d.full_date) AS last_day
 FROM dwh.dim_date AS d
 HAVING max(d.full_date) < current_date + interval '2 years' IS NOT FALSE$sql$,

@@ -1,15 +1,9 @@
--- Quality checks: rows of etl.quality_check, each a SELECT of what violates it. Every run does those that are due, after its loads.
+-- Data quality checks: rows of etl.quality_check, each a SELECT of the rows that violate a rule. Every run does those that are due, after its
+-- loads.
 --
--- What a check finds stays, also when it makes its task fail: so it is not the query's own subtransaction that fails, but the
--- verdict over all of them, given afterwards. A check of severity fail whose query cannot be executed fails as well: nobody knows
--- whether it holds.
+-- The result of a check stays, also if it makes its task fail: the query does not fail, the verdict over all checks does (etl._judge_checks). A
+-- check of severity fail whose query cannot be executed fails too: the rule may be violated.
 
-/*
-Does one check and notes what it found.
-Parameters: p_check, the check; p_run_id, the run that does it, NULL for a person.
-Returns:    the result.
-Writes:     etl.check_result.
-*/
 CREATE OR REPLACE FUNCTION etl._do_check(p_check etl.quality_check, p_run_id bigint)
 RETURNS etl.check_result
 LANGUAGE plpgsql
@@ -48,14 +42,37 @@ SELECT
     RETURN r_result;
 END
 $_do_check$;
-COMMENT ON FUNCTION etl._do_check(etl.quality_check, bigint) IS 'Does one check and notes what it found.';
+COMMENT ON FUNCTION etl._do_check(etl.quality_check, bigint) IS 'Does one check, and returns and records the result; the run is NULL if a person does it.';
+
+CREATE OR REPLACE FUNCTION etl._alert_check(p_result etl.check_result)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_alert_check$
+BEGIN
+    IF p_result.severity <> 'fail' OR p_result.status = 'passed' THEN
+        RETURN false;
+    END IF;
+    PERFORM etl._alert(
+        'check',
+        CASE p_result.status
+            WHEN 'failed' THEN format('Check %s failed: %s rows violate it.', p_result.check_name, p_result.violations)
+            ELSE format('Check %s cannot be executed: %s.', p_result.check_name, p_result.message)
+        END,
+        -- Every role that can connect receives notifications, and auditors read alerts. Neither may see rows.
+        to_jsonb(p_result) - 'sample'
+    );
+    RETURN true;
+END
+$_alert_check$;
+COMMENT ON FUNCTION etl._alert_check(etl.check_result) IS 'Raises an alert if a check of severity fail did not pass; returns whether that is so.';
 
 /*
-Does checks now, also those that are not due.
-Parameters: p_checks, their names; by default all that are enabled.
+Does checks now, due or not.
+Parameters: p_checks, their names; by default all enabled checks.
 Returns:    the results.
-Writes:     etl.check_result, for a failed check of severity fail as etl._alert.
-Errors:     ET002 when there is no check of a name.
+Writes:     etl.check_result; for a failed check of severity fail as etl._alert.
+Errors:     ET002 a check does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.run_checks(p_checks text[] DEFAULT NULL)
 RETURNS SETOF etl.check_result
@@ -67,13 +84,15 @@ DECLARE
     r_result etl.check_result;
     v_name text;
 BEGIN
-    FOREACH v_name IN ARRAY coalesce(p_checks, '{}')
-    LOOP
-        IF NOT EXISTS (SELECT FROM etl.quality_check AS q WHERE q.check_name = v_name) THEN
-            RAISE EXCEPTION 'there is no check "%"', v_name
-                USING ERRCODE = 'ET002', HINT = 'SELECT check_name FROM etl.quality_check lists them.';
-        END IF;
-    END LOOP;
+    SELECT n.name
+    INTO v_name
+    FROM unnest(p_checks) AS n (name)
+    WHERE NOT EXISTS (SELECT FROM etl.quality_check AS q WHERE q.check_name = n.name)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'check "%" does not exist', v_name
+            USING ERRCODE = 'ET002', HINT = 'To list the checks: SELECT check_name FROM etl.quality_check.';
+    END IF;
     FOR r_check IN
         SELECT *
         FROM etl.quality_check AS q
@@ -86,63 +105,69 @@ BEGIN
     END LOOP;
 END
 $run_checks$;
-COMMENT ON FUNCTION etl.run_checks(text[]) IS 'Does checks now, by default all that are enabled; returns what they found.';
+COMMENT ON FUNCTION etl.run_checks(text[]) IS 'Does checks now, by default all enabled ones; returns the results. Error ET002 if a check does not exist.';
 
 /*
-Does the checks that are due: those of every run, and those whose interval has passed.
-Parameters: p_run_id, the run.
-Returns:    rows read: number of checks done.
-Writes:     etl.check_result.
+Parameters: p_run_id, the run; NULL for a run that loads nothing. Such a run need not repeat a check of every run that has passed.
+Returns:    the checks that the run must do.
 */
+CREATE OR REPLACE FUNCTION etl._due_checks(p_run_id bigint)
+RETURNS SETOF etl.quality_check
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_due_checks$
+    SELECT q.*
+    FROM etl.quality_check AS q
+    LEFT JOIN LATERAL (
+        SELECT r.status, r.checked_at
+        FROM etl.check_result AS r
+        WHERE r.check_name = q.check_name
+        ORDER BY r.result_id DESC
+        LIMIT 1
+    ) AS c ON true
+    WHERE q.is_enabled
+        AND (
+            q.written_objects IS NULL
+            OR EXISTS (
+                SELECT
+                FROM etl.task_run AS t
+                WHERE t.run_id = p_run_id
+                    AND t.object = ANY (q.written_objects)
+                    AND t.rows_inserted + t.rows_updated + t.rows_deleted > 0
+            )
+        )
+        AND CASE
+            WHEN q.run_every = interval '0' THEN p_run_id IS NOT NULL OR c.status IS DISTINCT FROM 'passed'
+            -- A new check is first due after one interval, so that it delays neither the initial load nor the next one.
+            ELSE q.added_at <= clock_timestamp() - q.run_every
+                AND (c.status IS NULL OR c.status = 'error' OR c.checked_at <= clock_timestamp() - q.run_every)
+        END
+    ORDER BY q.check_name
+$_due_checks$;
+COMMENT ON FUNCTION etl._due_checks(bigint) IS 'The checks that a run must do; NULL stands for a run that loads nothing.';
+
 CREATE OR REPLACE FUNCTION etl._check_quality(p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_check_quality$
 DECLARE
-    r_check etl.quality_check;
     r_counts etl.load_result := (0, 0, 0, 0, 0, 0);
 BEGIN
-    FOR r_check IN
-        SELECT q.*
-        FROM etl.quality_check AS q
-        WHERE q.is_enabled
-            AND (
-                q.written_objects IS NULL
-                OR EXISTS (
-                    SELECT
-                    FROM etl.task_run AS t
-                    WHERE t.run_id = p_run_id
-                        AND t.object = ANY (q.written_objects)
-                        AND t.rows_inserted + t.rows_updated + t.rows_deleted > 0
-                )
-            )
-            AND (
-                q.run_every = interval '0'
-                -- What comes at times comes the first time when that time has passed: neither the first load is held up, nor the second.
-                OR q.added_at <= clock_timestamp() - q.run_every
-                AND NOT EXISTS (
-                    SELECT
-                    FROM etl.check_result AS c
-                    WHERE c.check_name = q.check_name
-                        AND c.status <> 'error'
-                        AND c.checked_at > clock_timestamp() - q.run_every
-                )
-            )
-        ORDER BY q.check_name
-    LOOP
-        PERFORM etl._do_check(r_check, p_run_id);
-        r_counts.rows_read := r_counts.rows_read + 1;
-    END LOOP;
+    SELECT count(*)
+    INTO r_counts.rows_read
+    FROM etl._due_checks(p_run_id) AS q
+    CROSS JOIN LATERAL etl._do_check(q, p_run_id) AS r;
     RETURN r_counts;
 END
 $_check_quality$;
-COMMENT ON FUNCTION etl._check_quality(bigint) IS 'Does the checks that are due.';
+COMMENT ON FUNCTION etl._check_quality(bigint) IS 'Does the checks that are due; rows read is their number.';
 
 /*
-Verdict over the checks of a run: one that failed, of severity fail, makes the task fail. What the checks found stays.
-Parameters: p_task, the task of kind check, done.
-Returns:    the task, failed with error code ET011 where a check failed.
+Verdict over the checks of a run.
+Parameters: p_task, the task of kind check after its checks were done.
+Returns:    the task, failed with ET011 if a check of severity fail did not pass.
 Writes:     as etl._alert.
 */
 CREATE OR REPLACE FUNCTION etl._judge_checks(p_task etl.task_run)
@@ -156,50 +181,29 @@ DECLARE
     v_failed text[] := ARRAY[]::text[];
 BEGIN
     FOR r_result IN
-        -- A run that was taken up again may have done a check twice: the last time counts.
+        -- A run that was resumed may have done a check twice: the last result counts.
         SELECT DISTINCT ON (c.check_name) c.*
         FROM etl.check_result AS c
         WHERE c.run_id = p_task.run_id
         ORDER BY c.check_name, c.result_id DESC
     LOOP
-        CONTINUE WHEN r_result.severity <> 'fail' OR r_result.status = 'passed';
-        PERFORM etl._alert_check(r_result);
-        v_failed := v_failed || CASE r_result.status
-            WHEN 'failed' THEN format('%s (%s rows)', r_result.check_name, r_result.violations)
-            ELSE format('%s (cannot be executed: %s)', r_result.check_name, r_result.message)
-        END;
+        IF etl._alert_check(r_result) THEN
+            v_failed := v_failed || CASE r_result.status
+                WHEN 'failed' THEN format('%s (%s rows)', r_result.check_name, r_result.violations)
+                ELSE format('%s (cannot be executed: %s)', r_result.check_name, r_result.message)
+            END;
+        END IF;
     END LOOP;
     IF cardinality(v_failed) > 0 THEN
         r_task.status := 'failed';
         r_task.sqlstate := 'ET011';
         r_task.message := format('%s failed: %s', CASE cardinality(v_failed) WHEN 1 THEN 'a check' ELSE 'checks' END, array_to_string(v_failed, ', '));
-        r_task.hint := 'SELECT * FROM etl.check_status shows the first violating rows.';
+        r_task.hint := 'To see the first violating rows: SELECT * FROM etl.check_status.';
     END IF;
     RETURN r_task;
 END
 $_judge_checks$;
-COMMENT ON FUNCTION etl._judge_checks(etl.task_run) IS 'Makes the task of a run''s checks fail where a check of severity fail did.';
-
-CREATE OR REPLACE FUNCTION etl._alert_check(p_result etl.check_result)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_alert_check$
-BEGIN
-    IF p_result.severity = 'fail' AND p_result.status <> 'passed' THEN
-        PERFORM etl._alert(
-            'check',
-            CASE p_result.status
-                WHEN 'failed' THEN format('Check %s failed: %s rows violate it.', p_result.check_name, p_result.violations)
-                ELSE format('Check %s cannot be executed: %s.', p_result.check_name, p_result.message)
-            END,
-            -- Whoever may connect hears notifications, and auditors read alerts: rows are for neither.
-            to_jsonb(p_result) - 'sample'
-        );
-    END IF;
-END
-$_alert_check$;
-COMMENT ON FUNCTION etl._alert_check(etl.check_result) IS 'Raises an alert for a check of severity fail that did not pass.';
+COMMENT ON FUNCTION etl._judge_checks(etl.task_run) IS 'Makes the task of a run''s checks fail if a check of severity fail did not pass.';
 
 CREATE OR REPLACE VIEW etl.check_status AS
 SELECT
@@ -223,26 +227,26 @@ LEFT JOIN LATERAL (
     ORDER BY r.result_id DESC
     LIMIT 1
 ) AS c ON true;
-COMMENT ON VIEW etl.check_status IS 'Quality checks with what each found last.';
+COMMENT ON VIEW etl.check_status IS 'Quality checks, each with its last result.';
 COMMENT ON COLUMN etl.check_status.check_name IS 'Check.';
 COMMENT ON COLUMN etl.check_status.severity IS 'warn or fail.';
 COMMENT ON COLUMN etl.check_status.description IS 'What holds when the check passes.';
-COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 is in every run.';
+COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 means every run.';
 COMMENT ON COLUMN etl.check_status.is_enabled IS 'Whether runs do it.';
-COMMENT ON COLUMN etl.check_status.status IS 'passed, failed, error; NULL when it was never done.';
+COMMENT ON COLUMN etl.check_status.status IS 'passed, failed or error; NULL if it was never done.';
 COMMENT ON COLUMN etl.check_status.violations IS 'Number of violating rows.';
-COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL where the reader may not see rows of the source.';
+COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL if the reader may not see rows of the source.';
 COMMENT ON COLUMN etl.check_status.checked_at IS 'When it was last done.';
-COMMENT ON COLUMN etl.check_status.seconds IS 'How long that took.';
+COMMENT ON COLUMN etl.check_status.seconds IS 'Duration in seconds.';
 COMMENT ON COLUMN etl.check_status.message IS 'Error message.';
-COMMENT ON COLUMN etl.check_status.run_id IS 'Run that did it; NULL where a person did.';
+COMMENT ON COLUMN etl.check_status.run_id IS 'Run that did it; NULL if a person did.';
 
 /*
-Keys of a source table that the warehouse cannot know as they are now: changed or deleted after its watermark. A check that
-compares with the source leaves them out on both sides, and so compares as of the watermark.
+Keys of source rows that changed or were deleted after the watermark. A check that compares with the source excludes them on both sides, and so
+compares as of the watermark.
 Parameters: p_source_table, the table.
 Returns:    keys, as jsonb.
-Errors:     ET002 when there is no such source table.
+Errors:     ET002 the source table does not exist.
 */
 CREATE OR REPLACE FUNCTION etl.newer_keys(p_source_table name)
 RETURNS TABLE (row_key jsonb)
@@ -296,7 +300,7 @@ BEGIN
     END IF;
 END
 $newer_keys$;
-COMMENT ON FUNCTION etl.newer_keys(name) IS 'Keys of a source table that changed or went after its watermark; error ET002 when there is no such table.';
+COMMENT ON FUNCTION etl.newer_keys(name) IS 'Keys of source rows that changed or were deleted after the watermark; error ET002 if the source table does not exist.';
 
 CREATE OR REPLACE FUNCTION etl._waiting_differences_sql(p_aggregate etl.aggregate)
 RETURNS text
@@ -318,13 +322,13 @@ AS $_waiting_differences_sql$
             ''
         )
 $_waiting_differences_sql$;
-COMMENT ON FUNCTION etl._waiting_differences_sql(etl.aggregate) IS 'SELECT of what waits to be applied to an aggregate, there or in a finer one that will hand it on.';
+COMMENT ON FUNCTION etl._waiting_differences_sql(etl.aggregate) IS 'SELECT of the differences to be applied to an aggregate, including those of the finer aggregate that it is a roll-up of.';
 
 /*
-Groups of the aggregates that are not the sum of their facts. What facts have added and subtracted since the aggregate's last
-load counts as part of it; aggregates that wait to be built anew are left out.
+Groups of the aggregates that are not the sum of their facts. Differences that wait for the aggregate's next load count as applied. Aggregates
+that wait for a full refresh are excluded.
 Parameters: p_aggregates, their names; all by default.
-Returns:    aggregate, group, what the measures should be and are; expected is NULL for a surplus group, actual for a missing one.
+Returns:    aggregate, group, expected and actual measures; expected is NULL for a surplus group, actual for a missing one.
 */
 CREATE OR REPLACE FUNCTION etl.aggregate_differences(p_aggregates name[] DEFAULT NULL)
 RETURNS TABLE (aggregate name, group_key jsonb, expected jsonb, actual jsonb)
@@ -344,7 +348,7 @@ BEGIN
             AND (p_aggregates IS NULL OR a.aggregate = ANY (p_aggregates))
         ORDER BY a.aggregate
     LOOP
-        -- Facts are summed up once: what is made of a finer aggregate is compared with that, which is compared itself.
+        -- Facts are summed once: a roll-up is compared with its finer aggregate, which is compared with the facts.
         SELECT format(
             E'(\n        SELECT %s, %s\n        FROM (\n            SELECT %s, %s FROM %s\n            UNION ALL\n            %s\n        ) AS c\n    )',
             etl._finer_key(r_aggregate), etl._list(r_aggregate.measures, 'c.%1$I'),
@@ -373,7 +377,7 @@ FULL JOIN (
         ) AS w
     ) AS c
     GROUP BY {{c.group}}
-    -- A group at zero is there only until what waits is applied.
+    -- A group at zero exists only until the waiting differences are applied.
     HAVING {{is_not_zero}} OR NOT bool_or(c.is_waiting)
 ) AS a USING ({{group}})
 WHERE (e.is_found, {{e.measures}}) IS DISTINCT FROM (a.is_found, {{a.measures}})$template$,

@@ -1,5 +1,5 @@
--- The engine's own history is pruned, by settings, in every run that finds the last time long enough ago. What is still needed
--- stays: the latest run, the last one that succeeded, and the batches that watermarks refer to, with their runs.
+-- The engine's own history is pruned by a run if the last maintenance is older than the setting maintenance_every. The latest run, the last one
+-- that succeeded, and the runs of batches that watermarks refer to stay.
 
 CREATE OR REPLACE FUNCTION etl._maintenance_sql()
 RETURNS TABLE (title text, statement text)
@@ -76,14 +76,8 @@ AS $_is_maintenance_due$
         WHERE m.maintained_at > clock_timestamp() - etl.get_setting('maintenance_every')::interval
     )
 $_is_maintenance_due$;
-COMMENT ON FUNCTION etl._is_maintenance_due() IS 'Whether the last maintenance is as long ago as the setting maintenance_every says.';
+COMMENT ON FUNCTION etl._is_maintenance_due() IS 'Whether the last maintenance is older than the setting maintenance_every.';
 
-/*
-Prunes the engine's history, when the last time is as long ago as the setting maintenance_every says.
-Parameters: p_run_id, the run.
-Returns:    rows deleted.
-Writes:     etl.run and what hangs on it, etl.check_result, etl.reconciliation, etl.alert, etl.scheduled_start, etl.maintenance.
-*/
 CREATE OR REPLACE FUNCTION etl._maintain(p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
@@ -113,4 +107,4 @@ BEGIN
     RETURN r_result;
 END
 $_maintain$;
-COMMENT ON FUNCTION etl._maintain(bigint) IS 'Prunes the engine''s history, at most as often as the setting maintenance_every says.';
+COMMENT ON FUNCTION etl._maintain(bigint) IS 'Prunes the engine''s history if maintenance is due; returns the number of rows deleted.';

@@ -1,14 +1,14 @@
--- How old is the warehouse, and who is told when something is wrong.
+-- Freshness of the warehouse, and alerts.
 --
--- An alert is a row of etl.alert, a notification on channel etl_alert, and a call of the hook, a procedure of the user's own. The
--- hook runs inside the engine's transaction, but in an exception guard: its failure is recorded and breaks nothing.
+-- An alert is a row of etl.alert, a notification on channel etl_alert, and a call of the hook, a procedure of the user. The hook runs in the
+-- engine's transaction, inside an exception guard: its failure is recorded and stops nothing.
 
 CREATE OR REPLACE VIEW etl.staleness AS
 SELECT
     w.complete_until,
     clock_timestamp() - w.complete_until AS age,
     etl.get_setting('stale_after')::interval AS stale_after,
-    -- Where nothing is declared, nothing is stale.
+    -- A warehouse without declarations is not stale.
     w.is_declared AND (w.complete_until IS NULL OR clock_timestamp() - w.complete_until > etl.get_setting('stale_after')::interval) AS is_stale,
     s.run_id AS last_success_run_id,
     s.ended_at AS last_success_at,
@@ -22,7 +22,7 @@ SELECT
             AND r.run_id > coalesce(s.run_id, 0)
     ) AS consecutive_failures
 FROM (
-    -- The warehouse is as old as the oldest thing in it; where anything has never been loaded, its age is unknown.
+    -- The oldest object counts. If an object was never loaded, the age is unknown.
     SELECT CASE WHEN bool_and(m.complete_until IS NOT NULL) THEN min(m.complete_until) END AS complete_until, count(*) > 0 AS is_declared
     FROM etl.watermark_status AS m
 ) AS w
@@ -40,17 +40,17 @@ LEFT JOIN LATERAL (
     ORDER BY r.run_id DESC
     LIMIT 1
 ) AS f ON true;
-COMMENT ON VIEW etl.staleness IS 'How old the warehouse is, and whether that is more than promised. One row.';
-COMMENT ON COLUMN etl.staleness.complete_until IS 'Moment of the source up to which every object is complete; NULL where some object has never been loaded.';
-COMMENT ON COLUMN etl.staleness.age IS 'Age of that moment.';
-COMMENT ON COLUMN etl.staleness.stale_after IS 'Age that is promised, setting stale_after.';
-COMMENT ON COLUMN etl.staleness.is_stale IS 'Whether it is older than promised, or of unknown age.';
+COMMENT ON VIEW etl.staleness IS 'Freshness of the warehouse, and the last runs that succeeded and failed. One row.';
+COMMENT ON COLUMN etl.staleness.complete_until IS 'Time of the source up to which every object is complete; NULL if an object was never loaded.';
+COMMENT ON COLUMN etl.staleness.age IS 'Lag: time that has passed since.';
+COMMENT ON COLUMN etl.staleness.stale_after IS 'Limit of the lag: setting stale_after.';
+COMMENT ON COLUMN etl.staleness.is_stale IS 'Whether the lag exceeds the limit, or is unknown.';
 COMMENT ON COLUMN etl.staleness.last_success_run_id IS 'Last run that succeeded.';
 COMMENT ON COLUMN etl.staleness.last_success_at IS 'When that ended.';
 COMMENT ON COLUMN etl.staleness.last_failure_run_id IS 'Last run that ended partial or failed.';
-COMMENT ON COLUMN etl.staleness.last_failure_status IS 'How that ended.';
+COMMENT ON COLUMN etl.staleness.last_failure_status IS 'Status of that run.';
 COMMENT ON COLUMN etl.staleness.last_failure_at IS 'When that ended.';
-COMMENT ON COLUMN etl.staleness.consecutive_failures IS 'Runs that did not succeed since one did.';
+COMMENT ON COLUMN etl.staleness.consecutive_failures IS 'Runs that did not succeed since the last success.';
 
 /*
 Raises an alert: records it, notifies channel etl_alert, calls the hook.
@@ -81,7 +81,7 @@ BEGIN
     BEGIN
         EXECUTE etl._bound_hook_call(r_alert.hook) USING p_kind, p_message, p_details;
     EXCEPTION
-        -- Whatever the hook does, also a time-out or a cancellation in it, the run goes on.
+        -- The run goes on whatever the hook does, even after a timeout or a cancellation.
         WHEN query_canceled OR assert_failure OR OTHERS THEN
             GET STACKED DIAGNOSTICS r_alert.hook_sqlstate = RETURNED_SQLSTATE, r_alert.hook_error = MESSAGE_TEXT;
     END;
@@ -95,10 +95,6 @@ END
 $_alert$;
 COMMENT ON FUNCTION etl._alert(text, text, jsonb) IS 'Raises an alert: records it, notifies channel etl_alert, calls the hook.';
 
-/*
-Raises an alert when the warehouse is older than promised. Called at the start of a run; before the first one nothing is promised.
-Writes:     as etl._alert.
-*/
 CREATE OR REPLACE FUNCTION etl._alert_if_stale()
 RETURNS void
 LANGUAGE plpgsql
@@ -129,14 +125,8 @@ BEGIN
     END IF;
 END
 $_alert_if_stale$;
-COMMENT ON FUNCTION etl._alert_if_stale() IS 'Raises an alert when the warehouse is older than promised.';
+COMMENT ON FUNCTION etl._alert_if_stale() IS 'Raises an alert if the warehouse is stale; not before the first run has succeeded.';
 
-/*
-Rows that a run has left out: it put them into quarantine, or tried them again in vain, nobody has accepted them, and they are more than the
-setting quarantine_tolerated allows.
-Parameters: p_run_id, the run.
-Returns:    objects and numbers.
-*/
 CREATE OR REPLACE FUNCTION etl._left_out(p_run_id bigint)
 RETURNS TABLE (object name, row_count bigint)
 LANGUAGE sql
@@ -150,13 +140,8 @@ AS $_left_out$
     GROUP BY q.object
     HAVING count(*) > etl.get_setting('quarantine_tolerated')::bigint
 $_left_out$;
-COMMENT ON FUNCTION etl._left_out(bigint) IS 'Rows that a run has left out and nobody has accepted, by object.';
+COMMENT ON FUNCTION etl._left_out(bigint) IS 'Rows that a run put or left in quarantine and that are not accepted, if they are more than the setting quarantine_tolerated, by object.';
 
-/*
-Raises an alert for a run that did not end well.
-Parameters: p_run, the run.
-Writes:     as etl._alert.
-*/
 CREATE OR REPLACE FUNCTION etl._alert_run(p_run etl.run)
 RETURNS void
 LANGUAGE plpgsql

@@ -1,4 +1,4 @@
--- What people ask: what ran, how far is each thing, what waits, which SQL a task runs.
+-- Runs, tasks, watermarks, the reprocessing queue, quarantine, and the SQL of a task.
 
 CREATE OR REPLACE VIEW etl.run_status AS
 SELECT
@@ -49,24 +49,24 @@ CROSS JOIN LATERAL (
     FROM etl.task_run AS s
     WHERE s.run_id = r.run_id
 ) AS t;
-COMMENT ON VIEW etl.run_status IS 'Runs with what became of them; a run that died and waits to be taken up again is interrupted.';
+COMMENT ON VIEW etl.run_status IS 'Runs with their outcome; a run whose workers died is interrupted until it is resumed.';
 COMMENT ON COLUMN etl.run_status.run_id IS 'Run.';
 COMMENT ON COLUMN etl.run_status.status IS 'running, interrupted, succeeded, partial or failed.';
-COMMENT ON COLUMN etl.run_status.origin IS 'Who asked for the run.';
-COMMENT ON COLUMN etl.run_status.only_tasks IS 'Tasks or objects that it was confined to.';
-COMMENT ON COLUMN etl.run_status.full_refresh IS 'Objects that it rebuilds.';
-COMMENT ON COLUMN etl.run_status.resumed IS 'How often it was taken up again.';
+COMMENT ON COLUMN etl.run_status.origin IS 'What started the run: cli, sql or pg_cron.';
+COMMENT ON COLUMN etl.run_status.only_tasks IS 'Tasks or objects that it was confined to; NULL for all.';
+COMMENT ON COLUMN etl.run_status.full_refresh IS 'Objects that it recomputes.';
+COMMENT ON COLUMN etl.run_status.resumed IS 'How often it was resumed.';
 COMMENT ON COLUMN etl.run_status.started_at IS 'Start.';
 COMMENT ON COLUMN etl.run_status.ended_at IS 'End.';
-COMMENT ON COLUMN etl.run_status.seconds IS 'Duration in seconds, up to now for one that has not ended.';
+COMMENT ON COLUMN etl.run_status.seconds IS 'Duration in seconds; up to now if it has not ended.';
 COMMENT ON COLUMN etl.run_status.tasks IS 'Number of tasks.';
 COMMENT ON COLUMN etl.run_status.succeeded IS 'Tasks that succeeded.';
 COMMENT ON COLUMN etl.run_status.failed IS 'Tasks that failed.';
-COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because a predecessor did not succeed.';
-COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions and facts.';
+COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because an upstream task did not succeed.';
+COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions, facts and aggregates.';
 COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
 COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
-COMMENT ON COLUMN etl.run_status.compared_because IS 'Why the source was not the one that the mirrors were read from, so that all tables were compared with it; NULL when it was.';
+COMMENT ON COLUMN etl.run_status.compared_because IS 'Why all tables were compared with the source: it is not the one that the mirrors were read from. NULL if it is.';
 
 CREATE OR REPLACE VIEW etl.task_status AS
 SELECT
@@ -90,7 +90,8 @@ SELECT
     t.detail,
     t.hint,
     t.context,
-    t.position
+    t.position,
+    CASE WHEN t.status = 'running' THEN etl.describe_sessions(pg_blocking_pids(t.worker_pid)) END AS waits_for
 FROM etl.task_run AS t
 WHERE t.run_id = (SELECT max(r.run_id) FROM etl.run AS r);
 COMMENT ON VIEW etl.task_status IS 'Tasks of the latest run; order them by position.';
@@ -102,8 +103,8 @@ COMMENT ON COLUMN etl.task_status.status IS 'pending, running, succeeded, failed
 COMMENT ON COLUMN etl.task_status.attempts IS 'How often it was started.';
 COMMENT ON COLUMN etl.task_status.started_at IS 'Start of the last attempt.';
 COMMENT ON COLUMN etl.task_status.ended_at IS 'End of the last attempt.';
-COMMENT ON COLUMN etl.task_status.seconds IS 'Duration of the last attempt in seconds, up to now for one that runs.';
-COMMENT ON COLUMN etl.task_status.rows_read IS 'Rows or keys looked at.';
+COMMENT ON COLUMN etl.task_status.seconds IS 'Duration of the last attempt in seconds; up to now if it is running.';
+COMMENT ON COLUMN etl.task_status.rows_read IS 'Rows or keys read.';
 COMMENT ON COLUMN etl.task_status.rows_inserted IS 'Rows inserted.';
 COMMENT ON COLUMN etl.task_status.rows_updated IS 'Rows updated.';
 COMMENT ON COLUMN etl.task_status.rows_deleted IS 'Rows marked as deleted.';
@@ -115,6 +116,7 @@ COMMENT ON COLUMN etl.task_status.detail IS 'Detail of the error.';
 COMMENT ON COLUMN etl.task_status.hint IS 'Hint of the error.';
 COMMENT ON COLUMN etl.task_status.context IS 'Where in the code the error was raised.';
 COMMENT ON COLUMN etl.task_status.position IS 'Order of the tasks.';
+COMMENT ON COLUMN etl.task_status.waits_for IS 'Sessions that hold a lock for which the task waits; NULL if it does not wait.';
 
 CREATE OR REPLACE VIEW etl.watermark_status AS
 SELECT
@@ -137,13 +139,13 @@ SELECT
 FROM etl.load_state AS l
 JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
 LEFT JOIN etl.batch AS b ON b.batch_id = l.loaded_batch_id;
-COMMENT ON VIEW etl.watermark_status IS 'How far each source table has reached stage, and each dimension, fact and aggregate is loaded.';
+COMMENT ON VIEW etl.watermark_status IS 'Watermark of each source table, dimension, fact and aggregate.';
 COMMENT ON COLUMN etl.watermark_status.kind IS 'source table, dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.watermark_status.object IS 'Its name.';
 COMMENT ON COLUMN etl.watermark_status.batch_id IS 'Watermark: last batch that it contains.';
-COMMENT ON COLUMN etl.watermark_status.complete_until IS 'Moment of the source up to which it is complete.';
-COMMENT ON COLUMN etl.watermark_status.lag IS 'Age of that moment.';
-COMMENT ON COLUMN etl.watermark_status.is_stale IS 'Whether the lag is more than the setting stale_after allows.';
+COMMENT ON COLUMN etl.watermark_status.complete_until IS 'Time of the source up to which it is complete.';
+COMMENT ON COLUMN etl.watermark_status.lag IS 'Time that has passed since.';
+COMMENT ON COLUMN etl.watermark_status.is_stale IS 'Whether the lag exceeds the setting stale_after.';
 
 CREATE OR REPLACE VIEW etl.queue_status AS
 SELECT
@@ -158,9 +160,9 @@ FROM etl.reprocessing_queue AS q
 GROUP BY q.fact, q.dimension;
 COMMENT ON VIEW etl.queue_status IS 'Depth and age of the reprocessing queue.';
 COMMENT ON COLUMN etl.queue_status.fact IS 'Fact.';
-COMMENT ON COLUMN etl.queue_status.dimension IS 'Dimension waited for.';
+COMMENT ON COLUMN etl.queue_status.dimension IS 'Dimension whose member is missing or outdated.';
 COMMENT ON COLUMN etl.queue_status.entries IS 'Number of entries.';
-COMMENT ON COLUMN etl.queue_status.ready IS 'Entries that the next load tries again.';
+COMMENT ON COLUMN etl.queue_status.ready IS 'Entries that the next load retries.';
 COMMENT ON COLUMN etl.queue_status.oldest IS 'When the oldest entry was queued.';
 COMMENT ON COLUMN etl.queue_status.age IS 'Age of the oldest entry.';
 COMMENT ON COLUMN etl.queue_status.old_entries IS 'Entries older than the setting queue_old_after.';
@@ -182,11 +184,11 @@ FROM etl.reprocessing_queue AS q;
 COMMENT ON VIEW etl.queue_entry IS 'Entries of the reprocessing queue with their age.';
 COMMENT ON COLUMN etl.queue_entry.fact IS 'Fact.';
 COMMENT ON COLUMN etl.queue_entry.fact_key IS 'Business key of the fact''s row.';
-COMMENT ON COLUMN etl.queue_entry.key_column IS 'Key column that waits.';
-COMMENT ON COLUMN etl.queue_entry.dimension IS 'Dimension waited for.';
-COMMENT ON COLUMN etl.queue_entry.dimension_key IS 'Business key of the member waited for.';
-COMMENT ON COLUMN etl.queue_entry.is_ready IS 'Whether the next load tries again.';
-COMMENT ON COLUMN etl.queue_entry.attempts IS 'How often the key was looked up in vain.';
+COMMENT ON COLUMN etl.queue_entry.key_column IS 'Unresolved key column.';
+COMMENT ON COLUMN etl.queue_entry.dimension IS 'Dimension whose member is missing or outdated.';
+COMMENT ON COLUMN etl.queue_entry.dimension_key IS 'Business key of the member.';
+COMMENT ON COLUMN etl.queue_entry.is_ready IS 'Whether the next load retries it.';
+COMMENT ON COLUMN etl.queue_entry.attempts IS 'How often the key was looked up without success.';
 COMMENT ON COLUMN etl.queue_entry.queued_at IS 'When it was first queued.';
 COMMENT ON COLUMN etl.queue_entry.tried_at IS 'When the key was last looked up.';
 COMMENT ON COLUMN etl.queue_entry.age IS 'Time since it was first queued.';
@@ -198,7 +200,7 @@ SELECT
     count(*) AS row_count,
     min(q.quarantined_at) AS oldest,
     clock_timestamp() - min(q.quarantined_at) AS age,
-    -- Who may not read rows of the source learns what kind of error it was.
+    -- A role that may not read rows of the source sees the error without values.
     CASE
         WHEN has_column_privilege('etl.quarantine', 'reason', 'SELECT') THEN (array_agg(q.reason ORDER BY q.tried_at DESC))[1]
         ELSE (array_agg(etl._without_values(q.sqlstate, q.reason) ORDER BY q.tried_at DESC))[1]
@@ -206,19 +208,18 @@ SELECT
     count(*) FILTER (WHERE q.accepted_at IS NOT NULL) AS accepted
 FROM etl.quarantine AS q
 GROUP BY q.object;
-COMMENT ON VIEW etl.quarantine_status IS 'How many rows cannot be loaded, by object.';
+COMMENT ON VIEW etl.quarantine_status IS 'Rows in quarantine, by object.';
 COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fact.';
 COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
-COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest was put into quarantine.';
+COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest row went to quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
-COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest cannot be loaded, without values of the row where the reader may not see them.';
+COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest row cannot be loaded; without its values if the reader may not see them.';
 COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
 /*
-The SQL that the task of an object runs, in its order.
-Parameters: p_object, a source table, dimension or fact, or the name of a task.
-Returns:    step, what it is for, the statement. The parameters in it are $1 batch or run, then as the step's title says.
-Errors:     ET002 when there is no such object.
+Parameters: p_object, a source table, dimension, fact or aggregate, or the name of a task.
+Returns:    the SQL that its tasks execute, in order: step, task and purpose, statement.
+Errors:     ET002 there is no such object or task.
 */
 CREATE OR REPLACE FUNCTION etl.object_sql(p_object text)
 RETURNS TABLE (step integer, title text, statement text)
@@ -226,49 +227,31 @@ LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $object_sql$
-DECLARE
-    r_task etl.task;
-    r_statement record;
 BEGIN
-    step := 0;
-    FOR r_task IN
-        SELECT *
-        FROM etl.task AS t
-        WHERE p_object IN (t.task, t.object)
-        ORDER BY t.position
-    LOOP
-        FOR r_statement IN
-            (
-                SELECT 'compiled.' || p.proname AS title, pg_get_functiondef(p.oid) AS statement
-                FROM pg_proc AS p
-                WHERE p.pronamespace = 'compiled'::regnamespace
-                    AND p.proname = ANY (ARRAY(
-                        SELECT c.prefix || r_task.object
-                        FROM (
-                            VALUES
-                                ('extract', 'fill_'), ('extract', 'compare_'), ('extract', 'extract_'), ('stage', 'merge_'), ('dimension', 'load_'),
-                                ('dimension', 'plan_'), ('fact', 'load_'), ('fact', 'plan_'), ('fact', 'contribute_'), ('aggregate', 'load_'),
-                                ('aggregate', 'contribute_')
-                        ) AS c (kind, prefix)
-                        WHERE c.kind = r_task.kind
-                    ))
-                ORDER BY p.proname LIKE 'load%' DESC, p.proname LIKE 'plan%' DESC
-            )
-            UNION ALL
-            SELECT q.check_name, q.query FROM etl.quality_check AS q WHERE r_task.kind = 'check'
-            UNION ALL
-            SELECT e.title, e.statement FROM etl._maintenance_sql() AS e WHERE r_task.kind = 'maintain'
-        LOOP
-            step := step + 1;
-            title := r_task.task || ' - ' || r_statement.title;
-            statement := r_statement.statement;
-            RETURN NEXT;
-        END LOOP;
-    END LOOP;
-    IF step = 0 THEN
+    RETURN QUERY
+    SELECT row_number() OVER (ORDER BY t.position, s.position, s.title)::integer, t.task || ' - ' || s.title, s.statement
+    FROM etl.task AS t
+    CROSS JOIN LATERAL (
+        SELECT c.position, 'compiled.' || p.proname AS title, pg_get_functiondef(p.oid) AS statement
+        FROM (
+            VALUES
+                ('extract', 'fill_', 1), ('extract', 'compare_', 1), ('extract', 'extract_', 1), ('stage', 'merge_', 1), ('dimension', 'load_', 1),
+                ('dimension', 'plan_', 2), ('fact', 'load_', 1), ('fact', 'plan_', 2), ('fact', 'contribute_', 3), ('aggregate', 'load_', 1),
+                ('aggregate', 'contribute_', 3)
+        ) AS c (kind, prefix, position)
+        JOIN pg_proc AS p ON p.pronamespace = 'compiled'::regnamespace AND p.proname = c.prefix || t.object
+        WHERE c.kind = t.kind
+        UNION ALL
+        SELECT 1, q.check_name, q.query FROM etl.quality_check AS q WHERE t.kind = 'check'
+        UNION ALL
+        SELECT 1, e.title, e.statement FROM etl._maintenance_sql() AS e WHERE t.kind = 'maintain'
+    ) AS s
+    WHERE p_object IN (t.task, t.object)
+    ORDER BY 1;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no task or object "%"', p_object
-            USING ERRCODE = 'ET002', HINT = 'SELECT task, object FROM etl.task lists them.';
+            USING ERRCODE = 'ET002', HINT = 'To list the tasks: SELECT task, object FROM etl.task.';
     END IF;
 END
 $object_sql$;
-COMMENT ON FUNCTION etl.object_sql(text) IS 'The SQL that the task of an object runs, in its order; error ET002 when there is no such object.';
+COMMENT ON FUNCTION etl.object_sql(text) IS 'The SQL that the tasks of an object execute, in order; error ET002 if there is no such object or task.';

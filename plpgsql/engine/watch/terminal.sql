@@ -1,5 +1,4 @@
--- What the command line shows and decides by: objects with their place in the graph, tasks that fail, and what keeps the warehouse from
--- being called healthy.
+-- What the command line shows: objects with their place in the graph, failing tasks, problems, and the verdict on the warehouse's health.
 
 CREATE OR REPLACE VIEW etl.object_edge AS
 SELECT DISTINCT p.object AS upstream, t.object AS downstream
@@ -9,8 +8,8 @@ JOIN etl.task AS p ON p.task = e.predecessor
 WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate')
     AND p.kind IN ('stage', 'dimension', 'fact', 'aggregate')
     AND t.object <> p.object;
-COMMENT ON VIEW etl.object_edge IS 'Which object is loaded from which: source tables, dimensions, facts and aggregates.';
-COMMENT ON COLUMN etl.object_edge.upstream IS 'Object that comes first.';
+COMMENT ON VIEW etl.object_edge IS 'Edges of the graph of source tables, dimensions, facts and aggregates.';
+COMMENT ON COLUMN etl.object_edge.upstream IS 'Object that is read.';
 COMMENT ON COLUMN etl.object_edge.downstream IS 'Object that is loaded from it.';
 
 CREATE OR REPLACE VIEW etl.object_status AS
@@ -22,7 +21,7 @@ SELECT
     coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint, 0) AS row_estimate,
     w.batch_id,
     w.complete_until,
-    coalesce(w.is_stale, true) AS is_stale,
+    coalesce(w.is_stale, t.position IS NOT NULL) AS is_stale,
     coalesce(u.names, '{}') AS upstream,
     coalesce(l.names, '{}') AS downstream,
     coalesce(g.names, '{}') AS tags,
@@ -66,15 +65,15 @@ LEFT JOIN (
     WHERE k.kind <> 'extract'
     GROUP BY k.object
 ) AS t ON t.object = o.object;
-COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: how many rows, loaded up to when, and their neighbours in the graph.';
+COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: number of rows, watermark, and neighbours in the graph.';
 COMMENT ON COLUMN etl.object_status.object IS 'Name.';
 COMMENT ON COLUMN etl.object_status.kind IS 'source table, dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.object_status.layer IS 'Schema of the table that the warehouse keeps.';
-COMMENT ON COLUMN etl.object_status.table_name IS 'That table.';
-COMMENT ON COLUMN etl.object_status.row_estimate IS 'Number of its rows, as the statistics of the server have it.';
-COMMENT ON COLUMN etl.object_status.batch_id IS 'Watermark: last batch that it contains; NULL where it has never been loaded.';
+COMMENT ON COLUMN etl.object_status.layer IS 'Schema of the table.';
+COMMENT ON COLUMN etl.object_status.table_name IS 'Table of the warehouse that holds its rows.';
+COMMENT ON COLUMN etl.object_status.row_estimate IS 'Number of rows according to the server''s statistics.';
+COMMENT ON COLUMN etl.object_status.batch_id IS 'Watermark: last batch that it contains; NULL if it was never loaded.';
 COMMENT ON COLUMN etl.object_status.complete_until IS 'Timestamp of the source up to which it is complete.';
-COMMENT ON COLUMN etl.object_status.is_stale IS 'Whether its lag is more than the setting stale_after allows, or it has never been loaded.';
+COMMENT ON COLUMN etl.object_status.is_stale IS 'Whether a task loads it, and its lag exceeds the setting stale_after or it was never loaded.';
 COMMENT ON COLUMN etl.object_status.upstream IS 'Objects that it is loaded from.';
 COMMENT ON COLUMN etl.object_status.downstream IS 'Objects that are loaded from it.';
 COMMENT ON COLUMN etl.object_status.tags IS 'Its tags, see etl.object_tag.';
@@ -97,7 +96,7 @@ WHERE k.is_enabled
             AND s.task = t.task
             AND s.status = 'succeeded'
     )
-    -- A run that finds nothing new need not note its tasks.
+    -- A run with nothing new records no tasks.
     AND NOT EXISTS (
         SELECT
         FROM etl.run AS r
@@ -111,7 +110,7 @@ COMMENT ON COLUMN etl.failing_task.kind IS 'Kind of the task.';
 COMMENT ON COLUMN etl.failing_task.object IS 'Object of the task.';
 COMMENT ON COLUMN etl.failing_task.run_id IS 'Run in which it failed last.';
 COMMENT ON COLUMN etl.failing_task.failed_at IS 'When that was.';
-COMMENT ON COLUMN etl.failing_task.attempts IS 'How often that run tried it.';
+COMMENT ON COLUMN etl.failing_task.attempts IS 'Attempts in that run.';
 COMMENT ON COLUMN etl.failing_task.sqlstate IS 'Error code.';
 COMMENT ON COLUMN etl.failing_task.message IS 'Error message.';
 COMMENT ON COLUMN etl.failing_task.detail IS 'Detail of the error.';
@@ -122,7 +121,7 @@ SELECT
     'stale' AS kind,
     NULL::text AS object,
     CASE
-        WHEN s.age IS NULL THEN 'some object has never been loaded'
+        WHEN s.age IS NULL THEN 'an object was never loaded'
         ELSE format('complete until %s UTC; limit: %s', to_char(s.complete_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), etl.get_setting('stale_after'))
     END AS message,
     'Run: oceanrecords run' AS remedy
@@ -158,16 +157,94 @@ FROM etl.quarantine AS q
 WHERE clock_timestamp() - q.quarantined_at > etl.get_setting('queue_old_after')::interval
     AND q.accepted_at IS NULL
 GROUP BY q.object;
-COMMENT ON VIEW etl.problem IS 'What keeps the warehouse from being healthy, one row each; empty when all is well. The exit status of doctor, status --fail and check --fail.';
+COMMENT ON VIEW etl.problem IS 'Problems of the warehouse; empty if it is healthy. Decides the exit status of doctor, status --fail and check --fail.';
 COMMENT ON COLUMN etl.problem.kind IS 'stale, run, check, queue or quarantine.';
-COMMENT ON COLUMN etl.problem.object IS 'Object or quality check; NULL for the warehouse as a whole.';
+COMMENT ON COLUMN etl.problem.object IS 'Object or quality check; NULL for the whole warehouse.';
 COMMENT ON COLUMN etl.problem.message IS 'What is wrong.';
-COMMENT ON COLUMN etl.problem.remedy IS 'What to do, or where to see more.';
+COMMENT ON COLUMN etl.problem.remedy IS 'Command that solves it or shows more.';
+
+CREATE OR REPLACE VIEW etl.health AS
+SELECT 1 AS position, 'last run' AS topic, h.status, NULL::text AS object, h.message, h.remedy
+FROM (SELECT) AS one
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM etl.run_status AS s
+    ORDER BY s.run_id DESC
+    LIMIT 1
+) AS r ON true
+CROSS JOIN LATERAL (
+    SELECT
+        CASE WHEN r.status IN ('succeeded', 'running') THEN 'ok' ELSE 'warning' END,
+        CASE
+            WHEN r.run_id IS NULL THEN 'nothing has been loaded yet'
+            ELSE format('%s %s ago (run %s)', r.status, date_trunc('second', clock_timestamp() - coalesce(r.ended_at, r.started_at)), r.run_id)
+        END,
+        CASE
+            WHEN r.run_id IS NULL THEN 'Run: oceanrecords run'
+            WHEN r.status NOT IN ('succeeded', 'running') THEN 'See: oceanrecords status. Then run: oceanrecords run'
+            ELSE ''
+        END
+) AS h (status, message, remedy)
+UNION ALL
+SELECT 2, 'freshness', 'ok', NULL, format('complete until %s ago; limit: %s', date_trunc('second', s.age), etl.get_setting('stale_after')), ''
+FROM etl.staleness AS s
+WHERE NOT s.is_stale
+    AND s.age IS NOT NULL
+UNION ALL
+SELECT
+    3,
+    CASE p.kind WHEN 'stale' THEN 'freshness' WHEN 'run' THEN 'tasks' WHEN 'check' THEN 'checks' ELSE p.kind END,
+    'failed', p.object, p.message, p.remedy
+FROM etl.problem AS p
+UNION ALL
+SELECT
+    4, 'checks', 'warning', c.check_name,
+    CASE c.status WHEN 'error' THEN format('its query cannot be executed: %s', c.message) ELSE format('%s violating rows', c.violations) END,
+    'See: oceanrecords check'
+FROM etl.check_status AS c
+WHERE c.is_enabled
+    AND c.severity = 'warn'
+    AND c.status IN ('failed', 'error')
+UNION ALL
+SELECT 5, 'reconciliation', h.status, NULL, h.message || format(' (%s UTC)', to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')), h.remedy
+FROM (
+    SELECT *
+    FROM etl.reconciliation AS l
+    ORDER BY l.reconciliation_id DESC
+    LIMIT 1
+) AS r
+CROSS JOIN LATERAL (
+    SELECT
+        CASE r.status WHEN 'equal' THEN 'ok' ELSE 'warning' END,
+        CASE r.status
+            WHEN 'equal' THEN 'source, mirrors, star schemas and aggregates agree'
+            WHEN 'different' THEN format('%s differing rows', r.differences) || CASE WHEN r.repair_requested_at IS NULL THEN '' ELSE ', repair requested' END
+            ELSE 'nothing differed, but not everything could be compared'
+        END || coalesce(format('; only %s', array_to_string(r.objects, ', ')), ''),
+        CASE r.status WHEN 'equal' THEN '' ELSE 'Run: oceanrecords reconcile' END
+) AS h (status, message, remedy)
+UNION ALL
+SELECT
+    6, 'schedule', CASE l.outcome WHEN 'failed' THEN 'warning' ELSE 'ok' END, NULL,
+    concat_ws('; ', format('every %s, %s worker(s)', s.every, s.workers), l.message),
+    CASE l.outcome WHEN 'failed' THEN 'See: oceanrecords schedule history' ELSE '' END
+FROM etl.schedule AS s
+LEFT JOIN LATERAL (
+    SELECT t.outcome, t.message
+    FROM etl.scheduled_start AS t
+    ORDER BY t.start_id DESC
+    LIMIT 1
+) AS l ON true;
+COMMENT ON VIEW etl.health IS 'Verdict on the warehouse: the last run, freshness, problems (etl.problem), checks, reconciliation, schedule.';
+COMMENT ON COLUMN etl.health.position IS 'Order of the rows.';
+COMMENT ON COLUMN etl.health.topic IS 'last run, freshness, tasks, checks, queue, quarantine, reconciliation or schedule.';
+COMMENT ON COLUMN etl.health.status IS 'ok; warning; failed for a row of etl.problem.';
+COMMENT ON COLUMN etl.health.object IS 'Object or quality check; NULL for the whole warehouse.';
+COMMENT ON COLUMN etl.health.message IS 'What was found.';
+COMMENT ON COLUMN etl.health.remedy IS 'Command that solves it or shows more; empty if all is well.';
 
 /*
-Whether a run has work that another worker can share. An extraction reads all tables on one snapshot, and a check or the maintenance is one
-task; beside them a second worker finds nothing, and only gets in the way.
-Parameters: p_run_id, the run.
+Extractions read all tables on one snapshot, and checks and the maintenance are one task each: a second worker finds no task meanwhile.
 */
 CREATE OR REPLACE FUNCTION etl.has_shared_work(p_run_id bigint)
 RETURNS boolean
@@ -183,12 +260,8 @@ AS $has_shared_work$
             AND (t.status = 'running' OR t.ended_at > t.started_at)
     )
 $has_shared_work$;
-COMMENT ON FUNCTION etl.has_shared_work(bigint) IS 'Whether a run has work that another worker can share.';
+COMMENT ON FUNCTION etl.has_shared_work(bigint) IS 'Whether a run has tasks that a second worker can share.';
 
-/*
-Trigger: notes the value that a setting is installed with.
-Returns:    the row with its default.
-*/
 CREATE OR REPLACE FUNCTION etl._note_default()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -199,14 +272,14 @@ BEGIN
     RETURN NEW;
 END
 $_note_default$;
-COMMENT ON FUNCTION etl._note_default() IS 'Trigger: notes the value that a setting is installed with.';
+COMMENT ON FUNCTION etl._note_default() IS 'Trigger: records the value that a setting is installed with as its default.';
 
 CREATE OR REPLACE TRIGGER note_default
     BEFORE INSERT ON etl.setting
     FOR EACH ROW
     EXECUTE FUNCTION etl._note_default();
 
--- Those that were installed before the trigger have their defaults still.
+-- Settings that are older than the trigger.
 UPDATE etl.setting
 SET default_value = value
 WHERE default_value IS NULL;

@@ -1,11 +1,5 @@
--- Tests of transformations, and generic checks. Nothing here leaves a trace: a test works on the real tables inside a subtransaction that
--- is always rolled back.
+-- Tests of transformations, and generic checks. A test fills the real tables inside a subtransaction that is always rolled back.
 
-/*
-Tells the columns of a relation that rows of a test name and it does not have.
-Parameters: p_relation, the relation; p_rows, array of objects.
-Errors:     ET002 names the first such column; 22023 when the rows are not an array of objects.
-*/
 CREATE OR REPLACE FUNCTION etl._assert_test_rows(p_relation regclass, p_rows jsonb)
 RETURNS void
 LANGUAGE plpgsql
@@ -44,10 +38,10 @@ BEGIN
     END IF;
 END
 $_assert_test_rows$;
-COMMENT ON FUNCTION etl._assert_test_rows(regclass, jsonb) IS 'Refuses rows of a test that are no rows, or name columns that their relation does not have.';
+COMMENT ON FUNCTION etl._assert_test_rows(regclass, jsonb) IS 'Refuses rows of a test that are not an array of objects (22023), or name a column that the relation does not have (ET002).';
 
 /*
-Empties a table and fills it with the rows of a test. A column that must not be NULL, and that the test leaves out, gets a neutral value.
+Truncates a table and fills it with the rows of a test. A NOT NULL column without a value gets a neutral one.
 Parameters: p_table, the table; p_rows, array of objects.
 Writes:     the table.
 */
@@ -100,17 +94,17 @@ BEGIN
     USING p_rows, v_neutral;
 END
 $_fill_for_test$;
-COMMENT ON FUNCTION etl._fill_for_test(regclass, jsonb) IS 'Empties a table and fills it with the rows of a test.';
+COMMENT ON FUNCTION etl._fill_for_test(regclass, jsonb) IS 'Truncates a table and fills it with the rows of a test.';
 
 /*
-Tests a transformation: these rows in, those rows out. The mirrors that the view reads are emptied, the given tables are filled, and the
-view's rows are compared with the expected ones by the columns that these name, in any order. Everything is rolled back before it returns.
-Meanwhile the tables are locked against all others: use a warehouse for development.
+Tests a transformation: given rows in, expected rows out. The mirrors that the view reads are truncated, the given tables are filled, and the
+rows of the view are compared with the expected ones, in any order, by the columns of the latter. Everything is rolled back. Meanwhile the
+tables are locked exclusively: use a development warehouse.
 Parameters: p_object, a dimension, fact or aggregate, or a view by its name with schema;
             p_given, rows by table, a mirror of schema stage where no schema is named: {"suppliers": [{"supplier_id": 1}]};
             p_expected, rows: [{"supplier_id": 1, "supplier_name": "Acme"}].
-Returns:    the rows that are missing, and those that are surplus; none when the transformation does what is expected.
-Errors:     ET002 when an object, table or column does not exist, 22023 when rows are malformed, 55P03 when a table is in use.
+Returns:    missing and surplus rows; none if the result is as expected.
+Errors:     ET002 an object, table or column does not exist; 22023 rows are malformed; 55P03 a table is in use.
 */
 CREATE OR REPLACE FUNCTION etl.test_transformation(p_object text, p_given jsonb, p_expected jsonb)
 RETURNS TABLE (problem text, test_row jsonb)
@@ -120,8 +114,6 @@ SET lock_timeout = '5s'
 AS $test_transformation$
 DECLARE
     v_view regclass;
-    v_tables regclass[];
-    v_given regclass[] := ARRAY[]::regclass[];
     v_columns text;
     v_result jsonb;
     r_given record;
@@ -143,29 +135,12 @@ BEGIN
     END IF;
     PERFORM etl._assert_test_rows(v_view, p_expected);
 
-    -- The mirrors that the view reads, directly or through other views.
-    WITH RECURSIVE reads (relation) AS (
-        SELECT v_view::oid
-        UNION
-        SELECT d.refobjid
-        FROM reads AS r
-        JOIN pg_rewrite AS w ON w.ev_class = r.relation
-        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-        WHERE d.refobjid <> r.relation
-    )
-    SELECT coalesce(array_agg(c.oid::regclass), '{}')
-    INTO v_tables
-    FROM reads AS r
-    JOIN pg_class AS c ON c.oid = r.relation
-    WHERE c.relnamespace = to_regnamespace('stage')
-        AND c.relkind IN ('r', 'p');
-
     SELECT string_agg(DISTINCT format('%1$L, v.%1$I', k.name), ', ')
     INTO v_columns
     FROM jsonb_array_elements(p_expected) AS e (one)
     CROSS JOIN jsonb_object_keys(e.one) AS k (name);
     IF v_columns IS NULL THEN
-        -- No row is expected: all columns of one that is there are told.
+        -- No row is expected: a surplus row is shown with all columns.
         SELECT string_agg(format('%1$L, v.%1$I', a.attname), ', ' ORDER BY a.attnum)
         INTO v_columns
         FROM pg_attribute AS a
@@ -176,20 +151,29 @@ BEGIN
 
     BEGIN
         FOR r_given IN
-            SELECT g.key AS name, coalesce(to_regclass('stage.' || quote_ident(g.key)), to_regclass(g.key)) AS relation, g.value AS rows
+            SELECT coalesce(to_regclass('stage.' || quote_ident(g.key)), to_regclass(g.key)) AS relation, g.key AS name, g.value AS rows, g.value <> '[]' AS has_rows
             FROM jsonb_each(p_given) AS g
+            UNION ALL
+            -- The mirrors that the view reads and the test does not fill.
+            SELECT c.oid::regclass, c.relname, '[]', false
+            FROM pg_class AS c
+            WHERE c.relnamespace = to_regnamespace('stage')
+                AND c.relkind IN ('r', 'p')
+                AND c.relname IN (SELECT m.source_table FROM etl._mirrors_of(v_view) AS m)
+                AND NOT EXISTS (
+                    SELECT
+                    FROM jsonb_object_keys(p_given) AS g (name)
+                    WHERE coalesce(to_regclass('stage.' || quote_ident(g.name)), to_regclass(g.name)) = c.oid
+                )
+            -- Empty tables first: TRUNCATE CASCADE may empty others.
+            ORDER BY has_rows
         LOOP
             IF r_given.relation IS NULL THEN
                 RAISE EXCEPTION 'there is no table "%"', r_given.name
                     USING ERRCODE = 'ET002', HINT = 'Name a source table, or a table with its schema.';
             END IF;
-            v_given := v_given || r_given.relation;
+            PERFORM etl._fill_for_test(r_given.relation, r_given.rows);
         END LOOP;
-        PERFORM etl._fill_for_test(t.relation, '[]')
-        FROM unnest(v_tables) AS t (relation)
-        WHERE t.relation <> ALL (v_given);
-        PERFORM etl._fill_for_test(coalesce(to_regclass('stage.' || quote_ident(g.key)), to_regclass(g.key)), g.value)
-        FROM jsonb_each(p_given) AS g;
         EXECUTE format(
             $sql$WITH actual AS (
     SELECT jsonb_build_object(%1$s) AS one FROM %2$s AS v
@@ -212,7 +196,7 @@ SELECT jsonb_agg(jsonb_build_array(d.problem, d.one)) FROM difference AS d$sql$,
         RAISE EXCEPTION 'rolled back' USING ERRCODE = 'ETTST';
     EXCEPTION
         WHEN SQLSTATE 'ETTST' THEN
-            NULL;  -- The tables are as they were; variables keep their values.
+            NULL;  -- The tables are as before; variables keep their values.
     END;
     RETURN QUERY
     SELECT r.one ->> 0, r.one -> 1
@@ -220,14 +204,15 @@ SELECT jsonb_agg(jsonb_build_array(d.problem, d.one)) FROM difference AS d$sql$,
     ORDER BY r.one ->> 0, r.one -> 1;
 END
 $test_transformation$;
-COMMENT ON FUNCTION etl.test_transformation(text, jsonb, jsonb) IS 'Tests a transformation: these rows in, those rows out; the differences. Everything is rolled back.';
+COMMENT ON FUNCTION etl.test_transformation(text, jsonb, jsonb) IS 'Tests a transformation: given rows in, expected rows out; returns the differences. Everything is rolled back.';
 
 /*
-The query of a generic check: the rows that violate a rule. It fits etl.quality_check, too.
+Builds the query of a generic check, also for etl.quality_check.
 Parameters: p_rule, unique, not_null, accepted_values or relationships; p_table, the table or view with its schema; p_columns, the columns that
-            the rule is about; p_values, for accepted_values the values as text; p_other and p_other_columns, for relationships what is referred to.
-Returns:    a SELECT. NULL violates not_null only.
-Errors:     ET002 when the table or a column does not exist, 22023 when there is no such rule or what it needs is missing.
+            must follow the rule; p_values, for accepted_values the values as text; p_other and p_other_columns, for relationships the referenced
+            table and columns.
+Returns:    a SELECT of the violating rows. NULL violates not_null only.
+Errors:     ET002 the table or a column does not exist; 22023 there is no such rule, or a parameter of it is missing.
 */
 CREATE OR REPLACE FUNCTION etl.check_query(
     p_rule text,
@@ -287,4 +272,4 @@ BEGIN
     END;
 END
 $check_query$;
-COMMENT ON FUNCTION etl.check_query(text, text, text[], text[], text, text[]) IS 'The query of a generic check: unique, not_null, accepted_values or relationships.';
+COMMENT ON FUNCTION etl.check_query(text, text, text[], text[], text, text[]) IS 'Query of a generic check (unique, not_null, accepted_values or relationships): the violating rows.';

@@ -1,13 +1,8 @@
--- One business key through all layers, and one run through all of its tasks. What there is to look at follows from the catalog:
--- a source table, the dimension or fact that has the same key, and what else a change of the row touches.
+-- One business key through all layers, and one run through all of its tasks. The catalog says where to look: at a source table, the dimension
+-- or fact with the same key, and the objects that a change of the row touches.
 --
--- Errors: ET045 nothing of that kind can be traced, ET046 that is no key of it, ET047 there is nothing of that key.
+-- Errors: ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
 
-/*
-The name by which people call an object: without the prefix of a star's table, in the singular.
-Parameters: p_object, source table, dimension or fact.
-Returns:    the name.
-*/
 CREATE OR REPLACE FUNCTION etl._trace_name(p_object name)
 RETURNS text
 LANGUAGE sql
@@ -22,7 +17,7 @@ AS $_trace_name$
     END
     FROM (VALUES (regexp_replace(p_object, '^(dim|fact)_', ''))) AS b (name)
 $_trace_name$;
-COMMENT ON FUNCTION etl._trace_name(name) IS 'The name by which people call an object: without prefix, in the singular.';
+COMMENT ON FUNCTION etl._trace_name(name) IS 'Short name of an object: without the prefix of a star schema''s table, in the singular.';
 
 CREATE OR REPLACE VIEW etl.trace_kind AS
 SELECT
@@ -47,31 +42,17 @@ SELECT
 FROM etl.fact AS f
 UNION ALL
 VALUES ('run', 'run'::name, 'run', '{run_id}'::name[]);
-COMMENT ON VIEW etl.trace_kind IS 'What can be traced: by business key, or a run by its number.';
-COMMENT ON COLUMN etl.trace_kind.kind IS 'Name to call it by; the name of the object does as well.';
+COMMENT ON VIEW etl.trace_kind IS 'What can be traced: objects by business key, runs by number.';
+COMMENT ON COLUMN etl.trace_kind.kind IS 'Short name; the name of the object is accepted too.';
 COMMENT ON COLUMN etl.trace_kind.object IS 'Source table, dimension, fact, or run.';
-COMMENT ON COLUMN etl.trace_kind.object_kind IS 'Which of them it is.';
+COMMENT ON COLUMN etl.trace_kind.object_kind IS 'source table, dimension, fact or run.';
 COMMENT ON COLUMN etl.trace_kind.key_columns IS 'Columns of its key, in the order in which a key is given.';
 
-CREATE OR REPLACE FUNCTION etl._trace_condition(
-    p_columns name[],
-    p_relation regclass,
-    p_alias text DEFAULT 't'
-) RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_trace_condition$
-    SELECT string_agg(format('%s.%I = ($1)[%s]::%s', p_alias, c.name, c.position, etl._column_type(p_relation, c.name)), ' AND ' ORDER BY c.position)
-    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
-$_trace_condition$;
-COMMENT ON FUNCTION etl._trace_condition(name[], regclass, text) IS 'Condition that a row (its alias) has the key that is given as text[] in $1.';
-
 /*
-Executes a query and returns its rows as one section of a trace.
-Parameters: p_step, p_layer, p_relation, p_title, where the section stands and what it is; p_query, SELECT in which $1 is the
-            key as text[] and $2 the same as jsonb; p_key, p_key_json, the key; p_limit, rows at most.
-Returns:    a row an entry; one whose entry is NULL when there are none. has_more tells on the last whether rows were left out.
+Executes the query of one section.
+Parameters: p_step, p_layer, p_relation, p_title, of the section; p_query, SELECT in which $1 is the key as text[] and $2 the same as jsonb; p_key,
+            p_key_json, the key; p_limit, rows at most.
+Returns:    one row per entry; one whose entry is NULL if there are none. has_more is true on the last entry if there are more.
 */
 CREATE OR REPLACE FUNCTION etl._trace_section(
     p_step integer,
@@ -109,10 +90,32 @@ $_trace_section$;
 COMMENT ON FUNCTION etl._trace_section(integer, text, text, text, text, text[], jsonb, integer) IS 'Rows of a query as one section of a trace.';
 
 /*
-Which object a kind and a key mean.
-Parameters: p_kind, name of the kind or of an object; p_key, the key's values in the order of its columns.
-Returns:    source_table (NULL where none has this key), objects, the dimensions and facts of the same key, key_columns, and the
-            key as jsonb.
+Parameters: p_columns, key columns of a relation.
+Returns:    list of the values of a key that is given as text[] in $1, cast to the columns' types; p_format is applied to each with the column
+            (%1$I) and the value (%2$s).
+*/
+CREATE OR REPLACE FUNCTION etl._trace_key(
+    p_columns name[],
+    p_relation regclass,
+    p_format text DEFAULT '%2$s',
+    p_separator text DEFAULT ', '
+)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_trace_key$
+    SELECT string_agg(
+        format(p_format, c.name, format('($1)[%s]::%s', c.position, etl._column_type(p_relation, c.name))), p_separator ORDER BY c.position
+    )
+    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
+$_trace_key$;
+COMMENT ON FUNCTION etl._trace_key(name[], regclass, text, text) IS 'Values of a key that is given as text[] in $1, in the types of the key''s columns.';
+
+/*
+Finds what a kind and a key mean.
+Parameters: p_kind, name of the kind or of an object; p_key, values of the key in the order of its columns.
+Returns:    source_table (NULL if none has this key), objects, the dimensions and facts with the same key, key_columns, and the key as jsonb.
 Errors:     ET045, ET046.
 */
 CREATE OR REPLACE FUNCTION etl._trace_target(p_kind text, p_key text[])
@@ -124,9 +127,8 @@ AS $_trace_target$
 DECLARE
     v_object name;
     v_relation regclass;
-    v_names text;
 BEGIN
-    -- A source table goes before a dimension, a dimension before a fact; a full name before a short one.
+    -- A source table precedes a dimension, a dimension a fact; a full name precedes a short one.
     SELECT k.object, k.key_columns, CASE WHEN k.object_kind = 'source table' THEN k.object END
     INTO v_object, key_columns, source_table
     FROM etl.trace_kind AS k
@@ -135,47 +137,39 @@ BEGIN
     ORDER BY (k.object <> lower(p_kind)), array_position(ARRAY['source table', 'dimension', 'fact'], k.object_kind)
     LIMIT 1;
     IF NOT FOUND THEN
-        SELECT string_agg(DISTINCT k.kind, ', ')
-        INTO v_names
-        FROM etl.trace_kind AS k;
         RAISE EXCEPTION 'there is nothing of the kind "%" to trace', p_kind
-            USING ERRCODE = 'ET045', HINT = format('Kinds are: %s.', v_names);
+            USING ERRCODE = 'ET045',
+                HINT = format('Kinds are: %s.', (SELECT string_agg(DISTINCT k.kind, ', ') FROM etl.trace_kind AS k));
     END IF;
-    IF source_table IS NULL THEN
+    source_table := coalesce(source_table, (
         SELECT s.source_table
-        INTO source_table
         FROM etl.dependency AS p
         JOIN etl.source_table AS s USING (source_table)
         WHERE p.object = v_object
-            AND s.key_columns = _trace_target.key_columns;
-    END IF;
-    SELECT coalesce(array_agg(k.object ORDER BY k.object), '{}')
-    INTO objects
-    FROM etl.trace_kind AS k
-    WHERE k.object_kind IN ('dimension', 'fact')
-        AND k.key_columns = _trace_target.key_columns
-        AND (
-            k.object = v_object
-            OR EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = k.object AND p.source_table = _trace_target.source_table)
-        );
-
+            AND s.key_columns = _trace_target.key_columns
+    ));
+    objects := ARRAY(
+        SELECT k.object
+        FROM etl.trace_kind AS k
+        WHERE k.object_kind IN ('dimension', 'fact')
+            AND k.key_columns = _trace_target.key_columns
+            AND (
+                k.object = v_object
+                OR EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = k.object AND p.source_table = _trace_target.source_table)
+            )
+        ORDER BY k.object
+    );
     IF cardinality(p_key) IS DISTINCT FROM cardinality(key_columns) THEN
-        RAISE EXCEPTION 'the key of "%" is (%), which % value(s) do not make', p_kind, array_to_string(key_columns, ', '), coalesce(cardinality(p_key), 0)
+        RAISE EXCEPTION 'the key of "%" has % column(s), not %', p_kind, cardinality(key_columns), coalesce(cardinality(p_key), 0)
             USING ERRCODE = 'ET046', HINT = format('Give %s.', array_to_string(key_columns, ', then '));
     END IF;
     v_relation := coalesce(
-        (SELECT to_regclass(format('stage.%I', s.source_table)) FROM etl.source_table AS s WHERE s.source_table = _trace_target.source_table),
+        to_regclass('stage.' || quote_ident(source_table)),
         (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = v_object),
         (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = v_object)
     );
     BEGIN
-        EXECUTE (
-            SELECT format(
-                'SELECT jsonb_build_object(%s)',
-                string_agg(format('%L, ($1)[%s]::%s', c.name, c.position, etl._column_type(v_relation, c.name)), ', ' ORDER BY c.position)
-            )
-            FROM unnest(key_columns) WITH ORDINALITY AS c (name, position)
-        )
+        EXECUTE format('SELECT jsonb_build_object(%s)', etl._trace_key(key_columns, v_relation, '%1$L, %2$s'))
         INTO key_json
         USING p_key;
     EXCEPTION
@@ -194,249 +188,211 @@ $_trace_target$;
 COMMENT ON FUNCTION etl._trace_target(text, text[]) IS 'Which source table, dimensions and facts a kind and a key mean; errors ET045, ET046.';
 
 /*
-What is and was of a dimension's member or a fact's row in the layers from work on.
-Parameters: p_object, dimension or fact; p_keys, conditions: a SELECT of its business keys in which $1 is the traced key;
-            p_key, p_key_json, the traced key; p_limit, rows of a section; p_step, number of the first section.
-Returns:    sections, as etl._trace_section does.
+Parameters: p_source_table; p_columns, columns of its key.
+Returns:    sections of a trace from the source to stage, each with its query (see etl._trace_section).
 */
-CREATE OR REPLACE FUNCTION etl._trace_object(
-    p_object name,
-    p_keys text,
-    p_key text[],
-    p_key_json jsonb,
-    p_limit integer,
-    p_step integer
-) RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_trace_object$
-DECLARE
-    r_object record;
-    v_keys text;
-    v_counts text;
-    v_members text;
-BEGIN
-    SELECT d.dimension AS object, 'dimension' AS kind, d.dimension_table AS target, d.business_key, d.surrogate_key, d.transform_view IS NOT NULL AS is_loaded
-    INTO r_object
-    FROM etl.dimension AS d
-    WHERE d.dimension = p_object
-    UNION ALL
-    SELECT f.fact, 'fact', f.fact_table, f.business_key, NULL, true
-    FROM etl.fact AS f
-    WHERE f.fact = p_object;
-    v_keys := format('(%s) AS k (%s)', p_keys, etl._list(r_object.business_key));
-
-    IF r_object.is_loaded THEN
-        RETURN QUERY
-        SELECT *
-        FROM etl._trace_section(
-            p_step, 'work', format('work.%I', p_object || '_key'), 'waits for the next load',
-            format(
-                'SELECT DISTINCT t.* FROM %s JOIN work.%I AS t ON %s ORDER BY %s',
-                v_keys, p_object || '_key', etl._match(r_object.business_key, 't', 'k'), etl._list(r_object.business_key, 't.%1$I')
-            ),
-            p_key, p_key_json, p_limit
-        );
-        RETURN QUERY
-        SELECT *
-        FROM etl._trace_section(
-            p_step + 1, 'work', format('work.%I', p_object || '_decision'), 'decided by its last load',
-            format(
-                'SELECT t.* FROM %s JOIN work.%I AS t ON %s ORDER BY %s',
-                v_keys, p_object || '_decision', etl._match(r_object.business_key, 't', 'k'), etl._list(r_object.business_key, 't.%1$I')
-            ),
-            p_key, p_key_json, p_limit
-        );
-    END IF;
-
-    IF r_object.kind = 'dimension' THEN
-        SELECT string_agg(
-            format('%L, (SELECT count(*) FROM %s AS f WHERE f.%I = t.%I)', f.fact || '.' || l.key_column, f.fact_table, l.key_column, r_object.surrogate_key),
-            ', '
-            ORDER BY f.fact, l.key_column
-        )
-        INTO v_counts
-        FROM etl.fact_dimension AS l
-        JOIN etl.fact AS f USING (fact)
-        WHERE l.dimension = p_object;
-    ELSE
-        SELECT string_agg(
-            format(
-                'SELECT %s, %L AS key_column, t.%I AS key, %L AS dimension, %s AS member, d.valid_from, d.valid_to, d.is_current FROM %s JOIN %s AS t ON %s LEFT JOIN %s AS d ON d.%I = t.%I',
-                etl._list(r_object.business_key, 't.%1$I'),
-                l.key_column, l.key_column, l.dimension,
-                etl._json_key(d.business_key, 'd'),
-                v_keys, r_object.target, etl._match(r_object.business_key, 't', 'k'),
-                d.dimension_table, d.surrogate_key, l.key_column
-            ),
-            ' UNION ALL '
-            ORDER BY l.key_column
-        )
-        INTO v_members
-        FROM etl.fact_dimension AS l
-        JOIN etl.dimension AS d USING (dimension)
-        WHERE l.fact = p_object
-            AND d.transform_view IS NOT NULL;
-    END IF;
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        p_step + 2, 'dwh', r_object.target::text,
-        CASE WHEN r_object.kind = 'fact' THEN 'rows' WHEN r_object.is_loaded THEN 'versions, and how many facts point at each' ELSE 'member, and how many facts point at it' END,
-        format(
-            'SELECT t.*%s FROM %s JOIN %s AS t ON %s ORDER BY %s',
-            CASE WHEN v_counts IS NOT NULL THEN format(', jsonb_build_object(%s) AS facts', v_counts) ELSE '' END,
-            v_keys, r_object.target, etl._match(r_object.business_key, 't', 'k'),
-            etl._list(
-                r_object.business_key || CASE WHEN r_object.kind = 'dimension' AND r_object.is_loaded THEN '{valid_from}'::name[] ELSE '{}'::name[] END,
-                't.%1$I'
-            )
-        ),
-        p_key, p_key_json, p_limit
-    );
-    IF v_members IS NOT NULL THEN
-        RETURN QUERY
-        SELECT *
-        FROM etl._trace_section(
-            p_step + 3, 'dwh', r_object.target::text, 'versions that it points at',
-            format('SELECT * FROM (%s) AS m ORDER BY %s, key_column', v_members, etl._list(r_object.business_key)),
-            p_key, p_key_json, p_limit * 2
-        );
-    END IF;
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        p_step + 4, 'etl', 'etl.reprocessing_queue', p_object || ' waits, or is waited for',
-        format(
-            'SELECT q.* FROM etl.queue_entry AS q WHERE q.%I = %L AND q.%I IN (SELECT %s FROM %s) ORDER BY q.queued_at, q.key_column',
-            CASE WHEN r_object.kind = 'fact' THEN 'fact' ELSE 'dimension' END, p_object,
-            CASE WHEN r_object.kind = 'fact' THEN 'fact_key' ELSE 'dimension_key' END,
-            etl._json_key(r_object.business_key, 'k'), v_keys
-        ),
-        p_key, p_key_json, p_limit
-    );
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        p_step + 5, 'etl', 'etl.quarantine', p_object || ' could not be loaded',
-        format(
-            'SELECT q.* FROM etl.quarantine AS q WHERE q.object = %L AND q.row_key IN (SELECT %s FROM %s) ORDER BY q.quarantined_at',
-            p_object, etl._json_key(r_object.business_key, 'k'), v_keys
-        ),
-        p_key, p_key_json, p_limit
-    );
-END
-$_trace_object$;
-COMMENT ON FUNCTION etl._trace_object(name, text, text[], jsonb, integer, integer) IS 'Sections of a trace for a dimension or fact.';
-
-/*
-What is and was of a source table's row until it reached stage.
-Parameters: p_source_table; p_columns, the columns of its key; p_key, p_key_json, the key; p_limit, rows of a section.
-Returns:    sections, as etl._trace_section does. A source that cannot be reached is an entry, too.
-Errors:     25P04 as etl._reach_source.
-*/
-CREATE OR REPLACE FUNCTION etl._trace_source(
-    p_source_table name,
-    p_columns name[],
-    p_key text[],
-    p_key_json jsonb,
-    p_limit integer
-) RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
-LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION etl._trace_source(p_source_table name, p_columns name[])
+RETURNS TABLE (step integer, layer text, relation text, title text, query text)
+LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_trace_source$
-DECLARE
-    v_stage regclass := to_regclass(format('stage.%I', p_source_table));
-    v_condition text := etl._trace_condition(p_columns, v_stage);
-    r_part record;
-BEGIN
-    BEGIN
-        PERFORM etl._reach_source();
-        RETURN QUERY
-        SELECT *
-        FROM etl._trace_section(
-            1, 'source', format('source.%I', p_source_table), 'the row as it is now',
-            format('SELECT t.* FROM source.%I AS t WHERE %s', p_source_table, v_condition),
-            p_key, p_key_json, p_limit
-        );
-        IF (SELECT s.delete_detection = 'tombstone' FROM etl.source_table AS s WHERE s.source_table = p_source_table) THEN
-            RETURN QUERY
-            SELECT *
-            FROM etl._trace_section(
-                2, 'source', 'source.tombstones', 'its deletion',
-                format('SELECT t.* FROM source.tombstones AS t WHERE t.table_name = %L AND t.row_key = $2', p_source_table),
-                p_key, p_key_json, p_limit
-            );
-        END IF;
-    EXCEPTION
-        WHEN connection_exception OR fdw_error THEN
-            RETURN QUERY
-            SELECT 1, 'source', format('source.%I', p_source_table), 'the source does not answer', json_build_object('error', SQLERRM), false;
-    END;
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
-        format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, v_condition),
-        p_key, p_key_json, p_limit
-    );
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        4, 'stage', format('stage.%I', p_source_table), 'the mirror',
-        format('SELECT t.* FROM %s AS t WHERE %s', v_stage, v_condition),
-        p_key, p_key_json, p_limit
-    );
-    -- Rows that have the key as a part of their own, such as the lines of an order.
-    FOR r_part IN
+    SELECT q.*
+    FROM (
         SELECT
-            s.source_table,
-            s.key_columns
-        FROM etl.source_table AS s
-        WHERE s.source_table <> p_source_table
-            AND s.key_columns @> p_columns
-        ORDER BY s.source_table
-    LOOP
-        RETURN QUERY
-        SELECT *
-        FROM etl._trace_section(
-            5, 'stage', format('stage.%I', r_part.source_table), 'rows that have the key in theirs',
-            format(
-                'SELECT t.* FROM stage.%I AS t WHERE %s ORDER BY %s',
-                r_part.source_table,
-                etl._trace_condition(p_columns, to_regclass(format('stage.%I', r_part.source_table))),
-                etl._list(r_part.key_columns, 't.%1$I')
+            to_regclass(format('stage.%I', p_source_table)) AS mirror,
+            etl._trace_key(p_columns, to_regclass(format('stage.%I', p_source_table)), 't.%1$I = %2$s', ' AND ') AS condition
+    ) AS c
+    CROSS JOIN LATERAL (
+        VALUES
+            (
+                1, 'source', format('source.%I', p_source_table), 'the row as it is now',
+                format('SELECT t.* FROM source.%I AS t WHERE %s', p_source_table, c.condition)
             ),
-            p_key, p_key_json, p_limit
-        );
-    END LOOP;
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        6, 'etl', 'etl.reextraction', 'asked for once more',
-        format('SELECT t.* FROM etl.reextraction AS t WHERE t.source_table = %L AND t.row_key = $2', p_source_table),
-        p_key, p_key_json, p_limit
-    );
-    RETURN QUERY
-    SELECT *
-    FROM etl._trace_section(
-        7, 'etl', 'etl.quarantine', p_source_table || ' could not be loaded',
-        format('SELECT t.* FROM etl.quarantine AS t WHERE t.object = %L AND t.row_key @> $2', p_source_table),
-        p_key, p_key_json, p_limit
-    );
-END
+            (
+                3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
+                format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, c.condition)
+            ),
+            (4, 'stage', c.mirror::text, 'the mirror', format('SELECT t.* FROM %s AS t WHERE %s', c.mirror, c.condition)),
+            (
+                6, 'etl', 'etl.reextraction', 'requested again',
+                format('SELECT t.* FROM etl.reextraction AS t WHERE t.source_table = %L AND t.row_key = $2', p_source_table)
+            ),
+            (
+                7, 'etl', 'etl.quarantine', p_source_table || ' could not be loaded',
+                format('SELECT t.* FROM etl.quarantine AS t WHERE t.object = %L AND t.row_key @> $2', p_source_table)
+            )
+    ) AS q (step, layer, relation, title, query)
+    UNION ALL
+    SELECT
+        2, 'source', 'source.tombstones', 'its deletion',
+        format('SELECT t.* FROM source.tombstones AS t WHERE t.table_name = %L AND t.row_key = $2', p_source_table)
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+        AND s.delete_detection = 'tombstone'
+    UNION ALL
+    -- Rows that have the key as a part of their own, such as the lines of an order.
+    SELECT
+        5, 'stage', format('stage.%I', s.source_table), 'rows that have the key in theirs',
+        format(
+            'SELECT t.* FROM stage.%I AS t WHERE %s ORDER BY %s',
+            s.source_table, etl._trace_key(p_columns, to_regclass(format('stage.%I', s.source_table)), 't.%1$I = %2$s', ' AND '),
+            etl._list(s.key_columns, 't.%1$I')
+        )
+    FROM etl.source_table AS s
+    WHERE s.source_table <> p_source_table
+        AND s.key_columns @> p_columns
 $_trace_source$;
-COMMENT ON FUNCTION etl._trace_source(name, name[], text[], jsonb, integer) IS 'Sections of a trace from the source to stage.';
+COMMENT ON FUNCTION etl._trace_source(name, name[]) IS 'Sections of a trace from the source to stage, each with its query.';
 
 /*
-What is and was of a business key in every layer; of a run, what etl.trace_run tells.
-Parameters: p_kind, what it is a key of, such as the singular of a source table's name (etl.trace_kind lists them); p_key, values of
-            the key in the order of its columns; p_limit, rows of a section at most.
-Returns:    step, in which order; layer, relation and title of the section; entry, a row of it as jsonb, NULL where there is none;
-            has_more, whether further rows were left out. The last section holds the runs that wrote what was found.
-Errors:     ET045 unknown kind, ET046 no key of it, ET047 nothing there.
+Parameters: p_object, dimension or fact; p_keys, SELECT of its business keys in which $1 is the traced key; p_step, number before the first section.
+Returns:    sections of a trace from work on, each with its query (see etl._trace_section).
+*/
+CREATE OR REPLACE FUNCTION etl._trace_object(p_object name, p_keys text, p_step integer)
+RETURNS TABLE (step integer, layer text, relation text, title text, query text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_trace_object$
+    WITH traced AS (
+        SELECT
+            o.*,
+            format('(%s) AS k (%s)', p_keys, etl._list(o.business_key)) AS keys,
+            etl._match(o.business_key, 't', 'k') AS is_same_key,
+            etl._list(o.business_key, 't.%1$I') AS sort_key
+        FROM (
+            SELECT 'dimension' AS kind, d.dimension_table AS target, d.business_key, d.transform_view IS NOT NULL AS is_loaded
+            FROM etl.dimension AS d
+            WHERE d.dimension = p_object
+            UNION ALL
+            SELECT 'fact', f.fact_table, f.business_key, true
+            FROM etl.fact AS f
+            WHERE f.fact = p_object
+        ) AS o
+    )
+    SELECT
+        p_step + w.step, 'work', format('work.%I', p_object || w.suffix), w.title,
+        format('SELECT %s t.* FROM %s JOIN work.%I AS t ON %s ORDER BY %s', w.distinct_rows, o.keys, p_object || w.suffix, o.is_same_key, o.sort_key)
+    FROM traced AS o
+    CROSS JOIN (
+        VALUES (0, '_key', 'pending for the next load', 'DISTINCT'), (1, '_decision', 'planned by its last load', NULL)
+    ) AS w (step, suffix, title, distinct_rows)
+    WHERE o.is_loaded
+    UNION ALL
+    SELECT
+        p_step + 2, 'dwh', o.target::text,
+        CASE WHEN o.kind = 'fact' THEN 'rows' WHEN o.is_loaded THEN 'versions, and how many facts point at each' ELSE 'member, and how many facts point at it' END,
+        format(
+            'SELECT t.*%s FROM %s JOIN %s AS t ON %s ORDER BY %s%s',
+            (
+                SELECT format(
+                    ', jsonb_build_object(%s) AS facts',
+                    string_agg(
+                        format('%L, (SELECT count(*) FROM %s AS f WHERE f.%I = t.%I)', f.fact || '.' || l.key_column, f.fact_table, l.key_column, d.surrogate_key),
+                        ', ' ORDER BY f.fact, l.key_column
+                    )
+                )
+                FROM etl.fact_dimension AS l
+                JOIN etl.fact AS f USING (fact)
+                JOIN etl.dimension AS d USING (dimension)
+                WHERE l.dimension = p_object
+                    AND o.kind = 'dimension'
+                HAVING count(*) > 0
+            ),
+            o.keys, o.target, o.is_same_key, o.sort_key, CASE WHEN o.kind = 'dimension' AND o.is_loaded THEN ', t.valid_from' END
+        )
+    FROM traced AS o
+    UNION ALL
+    SELECT
+        p_step + 3, 'dwh', o.target::text, 'versions that it points at',
+        string_agg(
+            format(
+                'SELECT %s, %L AS key_column, t.%I AS key, %L AS dimension, %s AS member, d.valid_from, d.valid_to, d.is_current '
+                'FROM %s JOIN %s AS t ON %s LEFT JOIN %s AS d ON d.%I = t.%I',
+                o.sort_key, l.key_column, l.key_column, l.dimension, etl._json_key(d.business_key, 'd'),
+                o.keys, o.target, o.is_same_key, d.dimension_table, d.surrogate_key, l.key_column
+            ),
+            ' UNION ALL ' ORDER BY l.key_column
+        ) || format(' ORDER BY %s, key_column', etl._list(o.business_key))
+    FROM traced AS o
+    JOIN etl.fact_dimension AS l ON l.fact = p_object
+    JOIN etl.dimension AS d ON d.dimension = l.dimension AND d.transform_view IS NOT NULL
+    WHERE o.kind = 'fact'
+    GROUP BY o.target, o.business_key
+    UNION ALL
+    SELECT
+        p_step + 4, 'etl', 'etl.reprocessing_queue', p_object || ' waits, or is waited for',
+        format(
+            'SELECT q.* FROM etl.queue_entry AS q WHERE q.%I = %L AND q.%I IN (SELECT %s FROM %s) ORDER BY q.queued_at, q.key_column',
+            o.kind, p_object, o.kind || '_key', etl._json_key(o.business_key, 'k'), o.keys
+        )
+    FROM traced AS o
+    UNION ALL
+    SELECT
+        p_step + 5, 'etl', 'etl.quarantine', p_object || ' could not be loaded',
+        format(
+            'SELECT q.* FROM etl.quarantine AS q WHERE q.object = %L AND q.row_key IN (SELECT %s FROM %s) ORDER BY q.quarantined_at',
+            p_object, etl._json_key(o.business_key, 'k'), o.keys
+        )
+    FROM traced AS o
+$_trace_object$;
+COMMENT ON FUNCTION etl._trace_object(name, text, integer) IS 'Sections of a trace for a dimension or fact, each with its query.';
+
+/*
+Parameters: p_source_table, p_objects, p_columns, as etl._trace_target returns them.
+Returns:    sections of a trace, each with its query (see etl._trace_section).
+*/
+CREATE OR REPLACE FUNCTION etl._trace_sections(p_source_table name, p_objects name[], p_columns name[], p_limit integer)
+RETURNS TABLE (step integer, layer text, relation text, title text, query text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_trace_sections$
+    SELECT s.*
+    FROM etl._trace_source(p_source_table, p_columns) AS s
+    WHERE p_source_table IS NOT NULL
+    UNION ALL
+    SELECT s.*
+    FROM unnest(p_objects) WITH ORDINALITY AS o (name, position)
+    CROSS JOIN LATERAL (
+        SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = o.name
+        UNION ALL
+        SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = o.name
+    ) AS k (relation)
+    CROSS JOIN LATERAL etl._trace_object(o.name, 'SELECT ' || etl._trace_key(p_columns, k.relation), o.position::integer * 10) AS s
+    UNION ALL
+    -- The other objects that a change of the row touches, found by the same query as in the merge into the mirror.
+    SELECT s.*
+    FROM (
+        SELECT p.*, row_number() OVER (ORDER BY p.object) AS position
+        FROM etl.dependency AS p
+        WHERE p.source_table = p_source_table
+            AND p.object <> ALL (p_objects)
+    ) AS p
+    CROSS JOIN LATERAL etl._trace_object(
+        p.object,
+        format(
+            'WITH changed AS (SELECT %s, NULL::bigint AS batch_id FROM stage.%I AS t WHERE %s) SELECT DISTINCT * FROM (%s) AS q LIMIT %s',
+            etl._list(etl._without(etl._columns(format('stage.%I', p.source_table)::regclass), '{batch_id}'), 't.%1$I'),
+            p.source_table,
+            etl._trace_key(p_columns, format('stage.%I', p.source_table)::regclass, 't.%1$I = %2$s', ' AND '),
+            p.key_query,
+            p_limit + 1
+        ),
+        (cardinality(p_objects) + p.position::integer) * 10
+    ) AS s
+$_trace_sections$;
+COMMENT ON FUNCTION etl._trace_sections(name, name[], name[], integer) IS 'Sections of a trace of a business key, each with its query.';
+
+/*
+Past and present of a business key in every layer, or of a run (etl.trace_run).
+Parameters: p_kind, what it is a key of (etl.trace_kind); p_key, values of the key in the order of its columns; p_limit, rows of a section at
+            most.
+Returns:    step, order of the section; its layer, relation and title; entry, a row of it as JSON, NULL if there is none; has_more, whether
+            there are further rows. The last section holds the runs that wrote what was found.
+Writes:     the audit trail: a trace shows personal data.
+Errors:     ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
 */
 CREATE OR REPLACE FUNCTION etl.trace(p_kind text, p_key text[], p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
@@ -446,15 +402,16 @@ SET search_path = pg_catalog, pg_temp
 AS $trace$
 DECLARE
     r_target record;
-    r_object record;
+    r_section record;
     r_entry record;
     v_limit integer := greatest(p_limit, 1);
     v_seen jsonb := '[]'::jsonb;
+    v_is_lost boolean := false;  -- the source
 BEGIN
     IF lower(p_kind) = 'run' THEN
         IF cardinality(p_key) IS DISTINCT FROM 1 OR p_key[1] !~ '^[0-9]{1,18}$' THEN
             RAISE EXCEPTION '"%" is no number of a run', array_to_string(p_key, ' ')
-                USING ERRCODE = 'ET046', HINT = 'SELECT run_id FROM etl.run_status lists them.';
+                USING ERRCODE = 'ET046', HINT = 'To list the runs: SELECT run_id FROM etl.run_status.';
         END IF;
         RETURN QUERY
         SELECT *
@@ -465,66 +422,40 @@ BEGIN
     INTO r_target
     FROM etl._trace_target(p_kind, p_key);
     IF current_setting('transaction_read_only') = 'off' THEN
-        -- It shows personal data in every layer.
         PERFORM etl._audit('traced', format('%s %s', p_kind, array_to_string(p_key, ' ')));
     END IF;
-    FOR r_object IN
-        SELECT
-            NULL::name AS object,
-            0 AS position,
-            NULL::text AS keys
-        WHERE r_target.source_table IS NOT NULL
-        UNION ALL
-        SELECT
-            o.name,
-            o.position::integer,
-            (
-                SELECT format('SELECT %s', string_agg(format('($1)[%s]::%s', c.position, etl._column_type(k.relation, c.name)), ', ' ORDER BY c.position))
-                FROM unnest(r_target.key_columns) WITH ORDINALITY AS c (name, position)
-            )
-        FROM unnest(r_target.objects) WITH ORDINALITY AS o (name, position)
-        CROSS JOIN LATERAL (
-            SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = o.name
-            UNION ALL
-            SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = o.name
-        ) AS k (relation)
-        UNION ALL
-        -- What else a change of the row touches: its keys are asked as the merge into stage asks them.
-        SELECT
-            p.object,
-            cardinality(r_target.objects) + row_number() OVER (ORDER BY p.object)::integer,
-            format(
-                'WITH changed AS (SELECT %s, NULL::bigint AS batch_id FROM stage.%I AS t WHERE %s) SELECT DISTINCT * FROM (%s) AS q LIMIT %s',
-                etl._list(etl._without(etl._columns(format('stage.%I', p.source_table)::regclass), '{batch_id}'), 't.%1$I'),
-                p.source_table,
-                etl._trace_condition(r_target.key_columns, to_regclass(format('stage.%I', p.source_table))),
-                p.key_query,
-                v_limit + 1
-            )
-        FROM etl.dependency AS p
-        WHERE p.source_table = r_target.source_table
-            AND p.object <> ALL (r_target.objects)
-        ORDER BY 2
+    FOR r_section IN
+        SELECT *
+        FROM etl._trace_sections(r_target.source_table, r_target.objects, r_target.key_columns, v_limit) AS s
+        ORDER BY s.step, s.relation
     LOOP
-        FOR r_entry IN
-            SELECT s.*
-            FROM etl._trace_source(r_target.source_table, r_target.key_columns, p_key, r_target.key_json, v_limit) AS s
-            WHERE r_object.object IS NULL
-            UNION ALL
-            SELECT o.*
-            FROM etl._trace_object(r_object.object, r_object.keys, p_key, r_target.key_json, v_limit, r_object.position * 10) AS o
-            WHERE r_object.object IS NOT NULL
-            ORDER BY 1
-        LOOP
-            IF r_entry.entry IS NOT NULL THEN
-                v_seen := v_seen || jsonb_build_object('relation', r_entry.relation, 'run_id', r_entry.entry -> 'run_id', 'batch_id', r_entry.entry -> 'batch_id');
+        CONTINUE WHEN r_section.layer = 'source' AND v_is_lost;
+        BEGIN
+            IF r_section.layer = 'source' THEN
+                PERFORM etl._reach_source();
             END IF;
-            SELECT r_entry.step, r_entry.layer, r_entry.relation, r_entry.title, r_entry.entry, r_entry.has_more
-            INTO step, layer, relation, title, entry, has_more;
-            RETURN NEXT;
-        END LOOP;
+            FOR step, layer, relation, title, entry, has_more IN
+                SELECT *
+                FROM etl._trace_section(
+                    r_section.step, r_section.layer, r_section.relation, r_section.title, r_section.query, p_key, r_target.key_json, v_limit
+                )
+            LOOP
+                IF entry IS NOT NULL THEN
+                    v_seen := v_seen || jsonb_build_object('relation', relation, 'run_id', entry -> 'run_id', 'batch_id', entry -> 'batch_id');
+                END IF;
+                RETURN NEXT;
+            END LOOP;
+        EXCEPTION
+            WHEN connection_exception OR fdw_error THEN
+                IF r_section.layer <> 'source' THEN
+                    RAISE;
+                END IF;
+                v_is_lost := true;
+                RETURN QUERY
+                SELECT r_section.step, r_section.layer, r_section.relation, 'the source does not answer', json_build_object('error', SQLERRM), false;
+        END;
     END LOOP;
-    IF v_seen = '[]' THEN
+    IF v_seen = '[]' AND NOT v_is_lost THEN
         RAISE EXCEPTION 'there is no % with the key %', p_kind, array_to_string(p_key, ' ')
             USING ERRCODE = 'ET047', HINT = 'No layer has it, neither now nor in its history.';
     END IF;
@@ -545,13 +476,12 @@ BEGIN
     );
 END
 $trace$;
-COMMENT ON FUNCTION etl.trace(text, text[], integer) IS 'What is and was of a business key in every layer, and the runs that wrote it; errors ET045, ET046, ET047.';
+COMMENT ON FUNCTION etl.trace(text, text[], integer) IS 'Past and present of a business key in every layer, and the runs that wrote it; errors ET045, ET046, ET047.';
 
 /*
-What a run did, task by task, and what it left behind.
 Parameters: p_run_id, the run; p_limit, rows of a section at most.
 Returns:    sections, as etl.trace does.
-Errors:     ET047 when there is no such run (any more).
+Errors:     ET047 the run does not exist (any more).
 */
 CREATE OR REPLACE FUNCTION etl.trace_run(p_run_id bigint, p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
@@ -560,55 +490,49 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $trace_run$
 DECLARE
-    v_key text[] := ARRAY[p_run_id::text];
     v_limit integer := greatest(p_limit, 1);
-    r_section record;
 BEGIN
     IF NOT EXISTS (SELECT FROM etl.run AS r WHERE r.run_id = p_run_id) THEN
         RAISE EXCEPTION 'there is no run %', p_run_id
             USING ERRCODE = 'ET047',
                 HINT = coalesce(
-                    (SELECT format('Known are runs %s to %s.', min(r.run_id), max(r.run_id)) FROM etl.run AS r HAVING count(*) > 0),
-                    'No run has been made yet.'
+                    (SELECT format('Runs %s to %s are recorded.', min(r.run_id), max(r.run_id)) FROM etl.run AS r HAVING count(*) > 0),
+                    'There has been no run yet.'
                 );
     END IF;
-    FOR r_section IN
-        SELECT *
-        FROM (
-            VALUES
-                (1, 'etl.run', 'the run', 'SELECT t.* FROM etl.run_status AS t WHERE t.run_id = ($1)[1]::bigint', 1),
-                (
-                    2, 'etl.task_run', 'its tasks',
-                    'SELECT t.task, t.kind, t.object, t.status, t.attempts, t.started_at, t.ended_at,'
-                    ' round(extract(epoch FROM t.ended_at - t.started_at), 3) AS seconds, t.rows_read, t.rows_inserted, t.rows_updated,'
-                    ' t.rows_deleted, t.rows_queued, t.rows_quarantined, t.sqlstate, t.message, t.detail, t.hint'
-                    ' FROM etl.task_run AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.position', 10000
-                ),
-                (
-                    3, 'etl.batch', 'what it extracted',
-                    'SELECT b.batch_id, b.read_at, e.source_table, e.rows_extracted, e.is_bulk FROM etl.batch AS b'
-                    ' LEFT JOIN etl.extraction AS e USING (batch_id) WHERE b.run_id = ($1)[1]::bigint ORDER BY b.batch_id, e.source_table', 10000
-                ),
-                (
-                    4, 'etl.reprocessing_queue', 'what it queued and still waits',
-                    'SELECT t.* FROM etl.queue_entry AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.queued_at, t.fact, t.fact_key', v_limit
-                ),
-                (
-                    5, 'etl.quarantine', 'what it could not load',
-                    'SELECT t.* FROM etl.quarantine AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.tried_at, t.object, t.row_key', v_limit
-                ),
-                (
-                    6, 'etl.check_result', 'what its checks found',
-                    'SELECT t.check_name, t.severity, t.status, t.violations, t.seconds, t.sample, t.message FROM etl.check_result AS t'
-                    ' WHERE t.run_id = ($1)[1]::bigint ORDER BY t.result_id', 10000
-                )
-        ) AS s (step, relation, title, query, row_limit)
-        ORDER BY s.step
-    LOOP
-        RETURN QUERY
-        SELECT *
-        FROM etl._trace_section(r_section.step, 'etl', r_section.relation, r_section.title, r_section.query, v_key, NULL, r_section.row_limit);
-    END LOOP;
+    RETURN QUERY
+    SELECT t.*
+    FROM (
+        VALUES
+            (1, 'etl.run', 'the run', 'SELECT t.* FROM etl.run_status AS t WHERE t.run_id = ($1)[1]::bigint', 1),
+            (
+                2, 'etl.task_run', 'its tasks',
+                'SELECT t.task, t.kind, t.object, t.status, t.attempts, t.started_at, t.ended_at,'
+                ' round(extract(epoch FROM t.ended_at - t.started_at), 3) AS seconds, t.rows_read, t.rows_inserted, t.rows_updated,'
+                ' t.rows_deleted, t.rows_queued, t.rows_quarantined, t.sqlstate, t.message, t.detail, t.hint'
+                ' FROM etl.task_run AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.position', 10000
+            ),
+            (
+                3, 'etl.batch', 'what it extracted',
+                'SELECT b.batch_id, b.read_at, e.source_table, e.rows_extracted, e.is_bulk FROM etl.batch AS b'
+                ' LEFT JOIN etl.extraction AS e USING (batch_id) WHERE b.run_id = ($1)[1]::bigint ORDER BY b.batch_id, e.source_table', 10000
+            ),
+            (
+                4, 'etl.reprocessing_queue', 'what it queued and is still unresolved',
+                'SELECT t.* FROM etl.queue_entry AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.queued_at, t.fact, t.fact_key', v_limit
+            ),
+            (
+                5, 'etl.quarantine', 'what it could not load',
+                'SELECT t.* FROM etl.quarantine AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.tried_at, t.object, t.row_key', v_limit
+            ),
+            (
+                6, 'etl.check_result', 'what its checks found',
+                'SELECT t.check_name, t.severity, t.status, t.violations, t.seconds, t.sample, t.message FROM etl.check_result AS t'
+                ' WHERE t.run_id = ($1)[1]::bigint ORDER BY t.result_id', 10000
+            )
+    ) AS s (step, relation, title, query, row_limit)
+    CROSS JOIN LATERAL etl._trace_section(s.step, 'etl', s.relation, s.title, s.query, ARRAY[p_run_id::text], NULL, s.row_limit) AS t
+    ORDER BY s.step;
 END
 $trace_run$;
-COMMENT ON FUNCTION etl.trace_run(bigint, integer) IS 'What a run did, task by task, and what it left behind; error ET047 when there is no such run.';
+COMMENT ON FUNCTION etl.trace_run(bigint, integer) IS 'A run task by task: what it extracted, queued, could not load, and what its checks found; error ET047 if it does not exist.';
