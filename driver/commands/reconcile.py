@@ -31,6 +31,13 @@ _ROUNDS = 8
 _SIGNS = {"equal": ("✓", "ok"), "different": ("✗", "bad"), "skipped": ("-", "warn")}
 _KINDS = {"missing": "is missing", "surplus": "should not be there", "different": "differs"}
 
+_DIFFERENCES = (
+    "SELECT kind, row_key, columns, expected, actual FROM etl.reconciliation_difference "
+    "WHERE reconciliation_id = %s AND object = %s ORDER BY difference_id LIMIT %s"
+)
+# Keys and values of rows are for stewards: a service sees which columns differ.
+_WITHOUT_VALUES = _DIFFERENCES.replace("row_key, columns, expected, actual", "columns")
+
 
 def reconcile(
     context: typer.Context,
@@ -83,11 +90,19 @@ def reconcile(
         if not as_json:
             _render(answer)
             console.print()
-        handed_over = _repair(target, answer["reconciliation_id"])
+        handed_over, may_run = _repair(target, answer["reconciliation_id"])
         if not handed_over:
             break
         rounds += 1
         shown_on = error_console if as_json else console
+        if not may_run:
+            # A steward asks for repairs; the service that loads the warehouse makes them.
+            answer["repair"] = {"run": None, "before": before, "rounds": 0}
+            shown_on.say(
+                "[title]Repair[/]  the next run loads {}: this login may not start one",
+                output.plural(handed_over, "difference"),
+            )
+            break
         shown_on.say(
             "[title]Repair[/]  {} handed to a run", output.plural(handed_over, "difference")
         )
@@ -151,16 +166,12 @@ def _once(
             "ORDER BY position, object",
             reconciliation_id,
         )
+        may_see = connection.execute(
+            "SELECT has_column_privilege('etl.reconciliation_difference', 'row_key', 'SELECT')"
+        ).fetchone()
+        rows = _DIFFERENCES if may_see == (True,) else _WITHOUT_VALUES
         for one in answer["comparisons"]:
-            one["rows"] = _rows(
-                connection,
-                "SELECT kind, row_key, columns, expected, actual "
-                "FROM etl.reconciliation_difference "
-                "WHERE reconciliation_id = %s AND object = %s ORDER BY difference_id LIMIT %s",
-                reconciliation_id,
-                one["object"],
-                limit,
-            )
+            one["rows"] = _rows(connection, rows, reconciliation_id, one["object"], limit)
     return answer
 
 
@@ -244,10 +255,16 @@ def _taken(waiting: SimpleQueue[str]) -> Iterable[str]:
             return
 
 
-def _repair(target: Target, reconciliation_id: int) -> int:
+def _repair(target: Target, reconciliation_id: int) -> tuple[int, bool]:
+    """Hand differences to the next run; return how many, and whether this login may start it."""
     with connect_to(target) as connection:
-        row = connection.execute("SELECT etl.repair(%s)", [reconciliation_id]).fetchone()
-    return int(row[0]) if row else 0
+        row = connection.execute(
+            "SELECT etl.repair(%s), bool_or(has_function_privilege(p.oid, 'EXECUTE')) "
+            "FROM pg_proc AS p "
+            "WHERE p.pronamespace = 'etl'::regnamespace AND p.proname = 'start_run'",
+            [reconciliation_id],
+        ).fetchone()
+    return (int(row[0]), bool(row[1])) if row else (0, False)
 
 
 def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -360,6 +377,10 @@ def _sums(one: dict[str, Any]) -> Text:
 def _render_differences(one: dict[str, Any]) -> None:
     console.say("[title]{}[/]  [bad]{}[/]", one["object"], _told(one["differences"]))
     for row in one["rows"]:
+        if "row_key" not in row:
+            columns = ", ".join(row["columns"])
+            console.say("  a row {}", f"{_KINDS[row['kind']]}: {columns}".removesuffix(": "))
+            continue
         key = ", ".join(f"{name} {value}" for name, value in row["row_key"].items())
         line = Text(f"  {key} ")
         line.append(_KINDS[row["kind"]], style="bad")
@@ -374,6 +395,8 @@ def _render_differences(one: dict[str, Any]) -> None:
             rest = {name: value for name, value in whole.items() if name not in row["row_key"]}
             line.append(f"\n    {_value(rest)}", style="dim")
         console.print(line, soft_wrap=True)
+    if one["rows"] and "row_key" not in one["rows"][0]:
+        console.print("  [quiet]level steward sees keys and values[/]")
     hidden = one["differences"] - len(one["rows"])
     if hidden:
         console.say("  [quiet]{} more; --limit shows more of them[/]", f"{hidden:,}")

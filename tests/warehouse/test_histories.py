@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -530,8 +530,13 @@ class World:
     def run(self, run: Run) -> str:
         only = None if run.only is None else PARTS[run.only]
         refresh = None if run.full_refresh is None else [run.full_refresh]
-        starter = self.worker(0)
-        row = starter.execute("SELECT etl.start_run(%s, %s, 'test')", [only, refresh]).fetchone()
+        try:
+            start = self.worker(0).execute("SELECT etl.start_run(%s, %s, 'test')", [only, refresh])
+        except psycopg.Error:
+            # If nothing has changed in the source, the start itself moves the watermark.
+            assert "etl.watermark" in self.broken
+            return "not started"
+        row = start.fetchone()
         assert row is not None
         workers = [self.worker(number) for number in range(run.workers)]
         work = [
@@ -626,6 +631,9 @@ def test_random_histories_end_in_the_right_stars(
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
+    # A start with nothing new moves the watermarks itself, past a batch that failed.
+    @example([Run(), Break("etl.watermark", "P0001", faults.FOR_EVER), Run()])
+    @example([Run(), Break("etl.watermark", faults.DIE, 1), Run()])
     @given(history=st.lists(steps, min_size=16, max_size=48))
     def play(history: list[Any]) -> None:
         world.begin()
