@@ -301,6 +301,7 @@ _REASONS = {
     "forgotten": "with personal data replaced",
     "pending": "waiting for a load",
     "following": "following from a difference upstream",
+    "unlogged": "of past versions that no log of the source confirms",
 }
 
 
