@@ -324,7 +324,8 @@ def _agreed(answer: dict[str, Any]) -> str:
     if answer["slices"] > 1:
         words = f"slice {answer['slice'] + 1} of {answer['slices']} agrees"
     elif answer["objects"]:
-        words = f"{', '.join(answer['objects'])} agree"
+        names = answer["objects"]
+        words = f"{', '.join(names)} {'agrees' if len(names) == 1 else 'agree'}"
     left_out = _left_out(answer["left_out"])
     return words + (f", except {', '.join(left_out)}" if left_out else "")
 

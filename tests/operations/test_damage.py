@@ -96,7 +96,10 @@ def image(database: Database) -> Image:
         connection.execute("SET timezone = 'UTC'")
         for name, query in _queries(connection):
             for key, row in connection.execute(query.encode()):
-                found[(name, json.dumps(key))] = json.dumps(row)
+                place = (name, json.dumps(key))
+                while place in found:
+                    place = (name, f"{place[1]} again")
+                found[place] = json.dumps(row)
     return found
 
 
@@ -128,6 +131,12 @@ def _queries(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
                 else " WHERE full_date IS NULL OR full_date >= '2025-06-01' AND full_date < '2026-06-01'"
             ),
         )
+        sequence, largest = f"pg_get_serial_sequence('{table}', '{surrogate}')", f"max({surrogate})"
+        if connection.execute(f"SELECT {sequence}".encode()).fetchone() != (None,):
+            yield (
+                "sequence",
+                f"SELECT jsonb_build_array('{dimension}'), to_jsonb(pg_sequence_last_value({sequence}::regclass) >= {largest}) FROM {table}",
+            )
     for fact, table, keys, measures in connection.execute(
         "SELECT fact, fact_table::text, business_key, measures FROM etl.fact"
     ).fetchall():

@@ -541,3 +541,89 @@ def test_a_source_with_ids_of_another_server_is_compared(loaded: Database) -> No
     )
     assert one(reconcile(loaded), "customers")["row_key"] == {"customer_id": 5}
     assert loaded.value("SELECT count(*) FROM etl.newer_keys('customers')") == 0
+
+
+def test_a_first_value_that_the_source_changed_with_another_is_no_difference(
+    loaded: Database,
+) -> None:
+    """The dimension keeps the first value, also if a change of the same row opens a version."""
+    loaded.execute(
+        "UPDATE oceanrecords.customers SET created_at = created_at - interval '9 days', "
+        "segment = CASE segment WHEN 'consumer' THEN 'business' ELSE 'consumer' END WHERE customer_id = 100;"
+        "UPDATE oceanrecords.customers SET created_at = created_at - interval '9 days', phone = '1' WHERE customer_id = 101"
+    )
+    with loaded.connect() as connection:
+        connection.execute("CALL etl.run()")
+    first = "SELECT customer_id, customer_since, valid_from::text FROM dwh.dim_customer WHERE customer_id IN (100, 101) ORDER BY 1, 3"
+    before = loaded.rows(first)
+    assert len(before) == 3
+    assert reconcile(loaded) == []
+    # Beside a wrong attribute, the first value is not named either.
+    loaded.execute(
+        "UPDATE dwh.dim_customer SET segment = 'other' WHERE customer_id = 100 AND is_current"
+    )
+    assert one(reconcile(loaded), "dim_customer")["columns"] == ["segment"]
+    repair(loaded)
+    assert reconcile(loaded) == []
+    assert loaded.rows(first) == before
+
+
+def test_a_gap_older_than_the_tombstones_is_left_alone(loaded: Database) -> None:
+    loaded.execute(
+        "INSERT INTO oceanrecords.customers (customer_id, first_name, last_name, email, phone, segment) VALUES "
+        "(900001, 'A', 'B', 'a@example.org', '1', 'consumer'), (900002, 'A', 'B', 'b@example.org', '1', 'consumer')"
+    )
+    for change in (
+        "DELETE FROM oceanrecords.customers WHERE customer_id > 900000",
+        "INSERT INTO oceanrecords.customers (customer_id, first_name, last_name, email, phone, segment) VALUES "
+        "(900001, 'A', 'B', 'a@example.org', '1', 'consumer')",
+        "DELETE FROM oceanrecords.deleted_rows",
+    ):
+        with loaded.connect() as connection:
+            connection.execute("CALL etl.run()")
+        loaded.execute(change)
+    assert reconcile(loaded) == []
+
+
+def test_past_versions_that_no_log_confirms_stand_in_the_verdict(
+    loaded: Database, oceanrecords: Callable[..., Any]
+) -> None:
+    loaded.execute(
+        "UPDATE oceanrecords.customers SET segment = CASE segment WHEN 'consumer' THEN 'business' ELSE 'consumer' END"
+        " WHERE customer_id = 100"
+    )
+    with loaded.connect() as connection:
+        connection.execute("CALL etl.run()")
+    done = oceanrecords("reconcile", "dim_customer", env={"OCEANRECORDS_DSN": loaded.dsn})
+    assert done.returncode == 0, done.stdout
+    assert (
+        "dim_customer agrees, except 1 row of past versions that no log of the source confirms"
+        in done.stdout
+    )
+
+
+def test_a_key_spelled_differently_is_the_same_key(database: Database) -> None:
+    """Smith and smith are one key of citext: neither missing nor surplus, in every slice."""
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        for statement in (
+            "CREATE EXTENSION citext SCHEMA public",
+            "CREATE SCHEMA shop",
+            "CREATE TABLE shop.things (code public.citext PRIMARY KEY, name text,"
+            " updated_at timestamptz NOT NULL DEFAULT clock_timestamp(), row_xid xid8 NOT NULL DEFAULT pg_current_xact_id())",
+            "INSERT INTO shop.things (code, name) SELECT 'Thing ' || i, 'x' FROM generate_series(1, 40) AS i",
+            "CREATE VIEW source.things AS SELECT * FROM shop.things",
+            "SELECT etl.define_source('things', p_delete_detection => 'comparison')",
+            "CALL etl.build()",
+            "CREATE VIEW work.dim_thing AS SELECT code, name, updated_at AS effective_at, deleted_at FROM stage.things",
+            "SELECT etl.define_dimension('dim_thing', p_key => '{code}', p_type_2 => '{name}')",
+            "CALL etl.build()",
+            "CALL etl.run()",
+            "UPDATE stage.things SET code = upper(code::text)::public.citext",
+        ):
+            connection.execute(statement.encode())
+        connection.execute("UPDATE stage.things SET name = 'y' WHERE code = 'Thing 7'")
+        for _ in range(3):
+            connection.execute("CALL etl.reconcile('{things}', NULL, 3)")
+    assert database.rows(
+        "SELECT object, kind, row_key FROM etl.reconciliation_difference WHERE object = 'things'"
+    ) == [{"object": "things", "kind": "different", "row_key": {"code": "Thing 7"}}]

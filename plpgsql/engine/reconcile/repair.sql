@@ -2,7 +2,7 @@
 -- differs: what it should be cannot be known before that is right. So a repair may take several rounds of repair, run and reconciliation.
 
 /*
-Deletes all but one of the rows that share a key, among the surplus rows of a mirror or fact: only a table without its primary key holds such.
+Deletes all but one of the rows that share a key, among the surplus rows of a mirror, fact or aggregate: only a table without its primary key holds such.
 Parameters: p_reconciliation_id, the reconciliation; p_object, the object; p_key, p_table, its key and table.
 Writes:     the table.
 */
@@ -34,7 +34,7 @@ WHERE t.tableoid = d.tableoid
     USING p_reconciliation_id, p_object;
 END
 $_delete_repeated$;
-COMMENT ON FUNCTION etl._delete_repeated(bigint, name, name[], regclass) IS 'Deletes all but one of the rows that share a key, among the surplus rows of a mirror or fact.';
+COMMENT ON FUNCTION etl._delete_repeated(bigint, name, name[], regclass) IS 'Deletes all but one of the rows that share a key, among the surplus rows of an object.';
 
 /*
 Writes rows as they should be, in a table that no load writes.
@@ -222,11 +222,11 @@ COMMENT ON FUNCTION etl._enqueue_differing(bigint, name, name[], regclass) IS 'M
 
 /*
 Requests that the next load sum up an aggregate completely, which writes the groups that differ. What addition cannot repair is repaired here:
-measures that are NULL, groups at zero, and groups that are there twice.
-Parameters: p_reconciliation_id, the reconciliation; p_aggregate, the aggregate.
+measures that are NULL, and groups at zero.
+Parameters: p_aggregate, the aggregate.
 Writes:     the aggregate's table, etl.load_state.
 */
-CREATE OR REPLACE FUNCTION etl._repair_aggregate(p_reconciliation_id bigint, p_aggregate name)
+CREATE OR REPLACE FUNCTION etl._repair_aggregate(p_aggregate name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -243,15 +243,10 @@ BEGIN
         etl._list(r_aggregate.measures, '%1$I = coalesce(a.%1$I, 0)'), etl._list(r_aggregate.measures, 'a.%1$I IS NULL', ' OR ')
     );
     EXECUTE format('DELETE FROM %s AS a WHERE %s', r_aggregate.aggregate_table, etl._list(r_aggregate.measures, 'a.%1$I = 0', ' AND '));
-    EXECUTE format(
-        'DELETE FROM %s AS a USING etl.reconciliation_difference AS x WHERE x.reconciliation_id = $1 AND x.object = $2 AND x.actual ? ''rows'' AND x.row_key = %s',
-        r_aggregate.aggregate_table, etl._json_key(r_aggregate.group_key, 'a')
-    )
-    USING p_reconciliation_id, p_aggregate;
     PERFORM etl._request_reload(ARRAY[p_aggregate]);
 END
 $_repair_aggregate$;
-COMMENT ON FUNCTION etl._repair_aggregate(bigint, name) IS 'Requests that the next load sum up an aggregate completely, and repairs what addition cannot.';
+COMMENT ON FUNCTION etl._repair_aggregate(name) IS 'Requests that the next load sum up an aggregate completely, and repairs what addition cannot.';
 
 /*
 Removes the surplus entries of the queue, and makes the rows of all differing entries pending: the load queues them again if they refer to another
@@ -314,7 +309,7 @@ BEGIN
     LEFT JOIN etl.object AS b USING (object)
     WHERE o.reconciliation_id = p_reconciliation_id
         AND o.object = p_object;
-    IF r_found.comparison IN ('source to stage', 'stage to fact') THEN
+    IF r_found.comparison IN ('source to stage', 'stage to fact', 'fact to aggregate') THEN
         PERFORM etl._delete_repeated(p_reconciliation_id, p_object, r_found.business_key, r_found.table_name);
     END IF;
     CASE r_found.comparison
@@ -339,7 +334,7 @@ BEGIN
         WHEN 'stage to fact' THEN
             PERFORM etl._enqueue_differing(p_reconciliation_id, p_object, r_found.business_key, r_found.table_name);
             PERFORM etl._request_reload(etl._fed_by(p_object));
-        WHEN 'fact to aggregate' THEN PERFORM etl._repair_aggregate(p_reconciliation_id, p_object);
+        WHEN 'fact to aggregate' THEN PERFORM etl._repair_aggregate(p_object);
         WHEN 'fact to queue' THEN PERFORM etl._repair_queue(p_reconciliation_id);
         ELSE
             DELETE FROM etl.quarantine AS q
