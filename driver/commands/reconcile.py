@@ -1,4 +1,4 @@
-"""`oceanrecords reconcile`: does the warehouse hold what the source holds."""
+"""`oceanrecords reconcile`: compare the warehouse with its source."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from rich.text import Text
 from driver import output, state
 from driver.commands.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
 from driver.connection import Target, connect_to, resolve
-from driver.errors import EXIT_ERROR, from_database, suggest
+from driver.errors import EXIT_ERROR, from_database
 from driver.live import RunView
 from driver.output import console, emit, error_console
 from driver.run import run as work
-from driver.selection import Catalog, is_plain
+from driver.selection import Catalog
 
 EXAMPLES = (
     "Examples: oceanrecords reconcile · oceanrecords reconcile fact_order orders · "
     "oceanrecords reconcile --repair · oceanrecords reconcile --slices 7 --workers 2"
 )
-# Source, dimensions, facts, aggregates, queue: each may have to wait for the one before it.
+# Source, dimensions, facts, aggregates, queue: each may need a round after the one before it.
 _ROUNDS = 8
 _SIGNS = {"equal": ("✓", "ok"), "different": ("✗", "bad"), "skipped": ("-", "warn")}
 _KINDS = {"missing": "is missing", "surplus": "should not be there", "different": "differs"}
 
+# What the engine compares besides the objects of the catalog.
+_ENTRIES = ("reprocessing_queue", "quarantine")
 _DIFFERENCES = (
     "SELECT kind, row_key, columns, expected, actual FROM etl.reconciliation_difference "
     "WHERE reconciliation_id = %s AND object = %s ORDER BY difference_id LIMIT %s"
@@ -54,7 +56,7 @@ def reconcile(
         bool,
         typer.Option(
             "--repair",
-            help="Have runs load what differs, upstream first, until everything agrees.",
+            help="Load what differs by runs, upstream first, until everything agrees.",
         ),
     ] = False,
     workers: Annotated[
@@ -66,7 +68,8 @@ def reconcile(
             "--slices",
             min=1,
             max=1000,
-            help="Compare the next of so many slices; as many calls compare everything.",
+            help="Compare the next of so many slices of the keys; as many calls compare "
+            "everything. Saves comparisons, not reading.",
         ),
     ] = 1,
     limit: Annotated[
@@ -79,8 +82,8 @@ def reconcile(
 ) -> None:
     """Compare source, stage and stars by counts, sums and checksums, and name what differs.
 
-    What changed in the source after the last run is left out, and counted. Exit status 1 when
-    something differs (after the repair, if one was asked for), could not be compared, or waits.
+    Rows that changed in the source after the last run are left out, and counted. Exit status 1 if
+    something differs (after the repair, with --repair), could not be compared, or is pending.
     """
     target = resolve(state.of(context).dsn)
     objects = _objects(target, objects or [], exclude or [])
@@ -126,20 +129,13 @@ def _objects(target: Target, selectors: list[str], exclude: list[str]) -> list[s
         return None
     with connect_to(target) as connection:
         catalog = Catalog.read(connection)
-        if not exclude and all(map(is_plain, selectors)):
-            wrong = next((name for name in selectors if name not in catalog.objects), None)
-            if wrong is None:
-                return selectors
-            # The engine says which objects can be compared.
-            try:
-                connection.execute("CALL etl.reconcile(%s, NULL)", [[wrong]])
-            except psycopg.Error as error:
-                raise suggest(from_database(error), wrong, catalog.objects) from error
+        if not exclude and {*selectors} <= {*catalog.objects, *_ENTRIES}:
+            return selectors
         return catalog.select(selectors, exclude)
 
 
 def _found(answer: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return what a reconciliation found, to see whether a repair got anywhere."""
+    """Return what a reconciliation found, to see whether a repair changed anything."""
     return [(one["object"], one["differences"]) for one in answer["comparisons"]]
 
 
@@ -189,7 +185,7 @@ def _share(
     reconciliation_id = int(row[0]) if row else 0
     named = _rows(
         connection,
-        # The facts take longest: they come first, so that nobody is left with one at the end.
+        # Facts take longest: they come first, so that no worker is left with one at the end.
         "SELECT object FROM etl.reconciliation_object WHERE reconciliation_id = %s "
         "ORDER BY comparison <> 'stage to fact', position",
         reconciliation_id,
@@ -292,14 +288,14 @@ def _render(answer: dict[str, Any]) -> None:
         f"[{style}]●[/] Reconciliation {{}}: {{}}, {{}}", answer["reconciliation_id"], words, took
     )
     if answer["status"] == "different" and "repair" not in answer:
-        console.print("  [quiet]oceanrecords reconcile --repair loads them again[/]")
+        console.print("  [quiet]To load them again, run: oceanrecords reconcile --repair[/]")
 
 
 _REASONS = {
     "changed": "changed since the last run",
     "quarantined": "in quarantine",
     "forgotten": "with personal data replaced",
-    "pending": "waiting for a load",
+    "pending": "pending, which the next run loads",
     "following": "following from a difference upstream",
     "unlogged": "of past versions that no log of the source confirms",
 }

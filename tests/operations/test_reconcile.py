@@ -449,7 +449,7 @@ def test_the_command_names_repairs_and_proves(
 def test_an_unknown_object_is_refused(loaded: Database, oceanrecords: Callable[..., Any]) -> None:
     done = oceanrecords("reconcile", "no_such", env={"OCEANRECORDS_DSN": loaded.dsn})
     assert done.returncode == 1
-    assert 'there is no source table, dimension, fact or aggregate "no_such"' in done.stderr
+    assert 'Object "no_such" does not exist' in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -520,7 +520,7 @@ def test_what_was_left_out_stands_in_the_verdict(
     done = oceanrecords("reconcile", "fact_order", env={"OCEANRECORDS_DSN": loaded.dsn})
     assert done.returncode == 1
     assert "agree" not in done.stdout
-    assert "1 row waiting for a load" in done.stdout
+    assert "1 row pending" in done.stdout
 
 
 def test_an_interrupted_reconciliation_is_incomplete(loaded: Database) -> None:
