@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Iterable
-from queue import Empty, SimpleQueue
+from collections import deque
 from typing import Annotated, Any
 
 import psycopg
@@ -194,9 +194,7 @@ def _share(
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         exported = connection.execute("SELECT pg_export_snapshot()").fetchone()
-        waiting: SimpleQueue[str] = SimpleQueue()
-        for one in named:
-            waiting.put(one["object"])
+        waiting = deque(one["object"] for one in named)
         threads = [
             threading.Thread(
                 target=_compare,
@@ -222,14 +220,15 @@ def _compare(
     snapshot: str,
     reconciliation_id: int,
     *,
-    waiting: SimpleQueue[str],
+    waiting: deque[str],
     errors: list[Exception],
 ) -> None:
     """Compare objects on the snapshot until none is left."""
     try:
         with connect_to(target, application_name="oceanrecords reconcile") as connection:
-            for name in _taken(waiting):
-                with connection.transaction():
+            while waiting:
+                with contextlib.suppress(IndexError), connection.transaction():
+                    name = waiting.popleft()
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                     connection.execute(
                         psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot)
@@ -241,14 +240,6 @@ def _compare(
         errors.append(from_database(error))
     except Exception as error:
         errors.append(error)
-
-
-def _taken(waiting: SimpleQueue[str]) -> Iterable[str]:
-    while True:
-        try:
-            yield waiting.get_nowait()
-        except Empty:
-            return
 
 
 def _repair(target: Target, reconciliation_id: int) -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""Kinds of damage that are injected into a loaded warehouse, and what a reconciliation makes of each.
+"""Kinds of damage that tests inject into a loaded warehouse, and the result of reconciliation and repair for each.
 
 `python -m tests.operations.damage` writes them as a table into docs/reliability.md.
 """
@@ -24,12 +24,12 @@ class Damage:
     """One kind of damage.
 
     Attributes:
-        layer: where it is done.
-        what: what is done, for people.
+        layer: the layer that is damaged.
+        what: the damage, for the table.
         sql: the statements.
-        found: whether a reconciliation does not say that everything agrees.
-        repaired: whether `--repair` brings back what was there.
-        note: why not, or what else is to be known.
+        found: whether a reconciliation reports a difference, or is incomplete.
+        repaired: whether `--repair` restores all rows.
+        note: why not, or a remark.
         moved: table and start of the key of rows that cannot stay as they were.
     """
 
@@ -67,7 +67,7 @@ _LINE = "order_id = 21 AND line_number = 1"
 _QUEUE = "INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension, dimension_key, run_id) VALUES"
 _QUARANTINE = "INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, run_id) VALUES"
 _OTHER_CUSTOMER = "(SELECT max(d.customer_key) FROM dwh.dim_customer AS d WHERE d.customer_id = 9)"
-# What the row in quarantine refers to stays: the warehouse cannot load that row again.
+# Members of the row in quarantine are not damaged: the warehouse cannot load that row again.
 _OUTSIDE = f"FROM stage.orders AS q WHERE q.order_id = {OUTSIDE_CALENDAR}"
 _CUSTOMERS_OUTSIDE = f"(SELECT q.customer_id {_OUTSIDE})"
 _PAYMENTS_OUTSIDE = f"(SELECT q.payment_method_id {_OUTSIDE})"
@@ -578,6 +578,12 @@ DAMAGES = [
         "UPDATE etl.watermark SET snapshot = '3:3:' WHERE source_table = 'customers'",
         found=False,
         note="nothing is wrong: the next run reads more",
+    ),
+    _control(
+        "change past the disabled triggers of the source",
+        "ALTER TABLE oceanrecords.customers DISABLE TRIGGER USER;"
+        " UPDATE oceanrecords.customers SET phone = '4711' WHERE customer_id = 7;"
+        " ALTER TABLE oceanrecords.customers ENABLE TRIGGER USER",
     ),
     _control(
         "watermark in the future",

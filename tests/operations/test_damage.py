@@ -55,7 +55,7 @@ PREPARATION = [
 
 @pytest.fixture(scope="module")
 def prepared(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A small warehouse in which there is something of everything, and which agrees with its source."""
+    """A small warehouse with rows of every kind, which agrees with its source."""
     executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
     with temporary_database(server, executor.template_dbname) as made:
         with psycopg.connect(made.dsn, autocommit=True) as connection:
@@ -69,7 +69,7 @@ def prepared(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture(scope="module")
 def right(prepared: Database) -> Image:
-    """What is in it."""
+    """Its rows."""
     assert reconcile(prepared) == {"status": "equal", "differences": 0}
     assert prepared.value("SELECT count(*) FROM etl.reprocessing_queue") == 1
     assert prepared.value("SELECT count(*) FROM etl.quarantine") > 1
@@ -90,7 +90,7 @@ def run(database: Database) -> None:
 
 
 def image(database: Database) -> Image:
-    """All rows, by table and key; surrogate keys are translated, and what a deleted row keeps is left out."""
+    """All rows, by table and key; surrogate keys are translated, and values of deleted rows are left out."""
     found: Image = {}
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         connection.execute("SET timezone = 'UTC'")
@@ -124,7 +124,7 @@ def _queries(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
             table,
             f"SELECT CASE WHEN {surrogate} < 0 THEN to_jsonb({surrogate}) ELSE {key_of(names)} END,"
             f" to_jsonb(t) - '{{run_id,{surrogate}}}'::text[] FROM {table} AS t"
-            # Of the calendar a year is enough.
+            # One year of the calendar is enough.
             + (
                 ""
                 if has_history
@@ -171,7 +171,7 @@ def _queries(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
 def injure(database: Database, one: Damage) -> None:
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         if "oceanrecords." not in one.sql:
-            # What constraints and triggers of the warehouse would refuse.
+            # Constraints and triggers of the warehouse would refuse it.
             connection.execute("SET session_replication_role = replica")
         for statement in one.sql.split("; "):
             done = connection.execute(statement.encode())
@@ -179,7 +179,7 @@ def injure(database: Database, one: Damage) -> None:
 
 
 def is_gone(name: str, row: str) -> bool:
-    """Whether a row says that it does not count any more: deleted, or a closed version."""
+    """Whether a row no longer counts: deleted, or a closed version."""
     values = json.loads(row)
     if name.startswith("stage."):
         return values is None
@@ -221,7 +221,7 @@ def test_damage(server: RunningServer, prepared: Database, right: Image, one: Da
             verdict = reconcile(database)
         after = image(database)
         if "past" in one.what:
-            # It is the source that was changed: what is right is what it says now.
+            # The source was changed: its present rows are right.
             database.execute("SELECT etl._request_refresh('{all}')")
             run(database)
             assert after == image(database)

@@ -195,36 +195,17 @@ END
 $_fact_is_refused$;
 COMMENT ON FUNCTION etl._fact_is_refused(etl.fact, jsonb, text) IS 'Whether a row of a fact cannot be loaded, as an entry in quarantine claims.';
 
-/*
-Whether the claim of an entry in quarantine holds.
-Parameters: p_entry, the entry.
-*/
 CREATE OR REPLACE FUNCTION etl._claim_holds(p_entry etl.quarantine)
 RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_claim_holds$
-DECLARE
-    r_dimension etl.dimension;
-    r_fact etl.fact;
-BEGIN
-    IF EXISTS (SELECT FROM etl.source_table AS s WHERE s.source_table = p_entry.object) THEN
-        RETURN etl._cannot_be_read(p_entry.object, p_entry.row_key);
-    END IF;
-    SELECT *
-    INTO r_dimension
-    FROM etl.dimension AS d
-    WHERE d.dimension = p_entry.object
-        AND d.transform_view IS NOT NULL;
-    IF FOUND THEN
-        RETURN etl._member_is_refused(r_dimension, p_entry.row_key);
-    END IF;
-    SELECT *
-    INTO r_fact
-    FROM etl.fact AS f
-    WHERE f.fact = p_entry.object;
-    RETURN FOUND AND etl._fact_is_refused(r_fact, p_entry.row_key, p_entry.sqlstate);
-END
+    SELECT coalesce(
+        (SELECT etl._cannot_be_read(s.source_table, p_entry.row_key) FROM etl.source_table AS s WHERE s.source_table = p_entry.object),
+        (SELECT etl._member_is_refused(d, p_entry.row_key) FROM etl.dimension AS d WHERE d.dimension = p_entry.object AND d.transform_view IS NOT NULL),
+        (SELECT etl._fact_is_refused(f, p_entry.row_key, p_entry.sqlstate) FROM etl.fact AS f WHERE f.fact = p_entry.object),
+        false
+    )
 $_claim_holds$;
 COMMENT ON FUNCTION etl._claim_holds(etl.quarantine) IS 'Whether the claim of an entry in quarantine holds: the row cannot be loaded.';
 

@@ -138,6 +138,28 @@ AS $_comparison_values$
 $_comparison_values$;
 COMMENT ON FUNCTION etl._comparison_values(text, text, name[], name[], regclass, name[]) IS 'What the statements of a comparison are rendered from.';
 
+CREATE OR REPLACE FUNCTION etl._side_sql(p_side text, p_values jsonb)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_side_sql$
+    SELECT etl._render(
+        $sql$(
+    SELECT {{typed}}
+    FROM (
+        {{rows}}
+    ) AS o
+    WHERE {{key_not_null}}
+) AS r
+WHERE {{in_slice}}$sql$,
+        p_values || jsonb_build_object(
+            'rows', p_values -> p_side, 'in_slice', etl._in_slice(p_values ->> 'hashed', p_values ->> 'slices', p_values ->> 'slice')
+        )
+    )
+$_side_sql$;
+COMMENT ON FUNCTION etl._side_sql(text, jsonb) IS 'The rows r of one side of a comparison (expected or actual) that belong to the slice, as FROM and WHERE.';
+
 CREATE OR REPLACE FUNCTION etl._bucket_sql(p_side text, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -151,18 +173,9 @@ SELECT
     count(*) AS row_count,
     bit_xor(hash_record_extended(ROW({{row_image}}), 0)) AS checksum,
     {{sums}} AS sums
-FROM (
-    SELECT {{typed}}
-    FROM (
-        {{rows}}
-    ) AS o
-    WHERE {{key_not_null}}
-) AS r
-WHERE {{in_slice}}
+FROM {{rows}}
 GROUP BY 1;$sql$,
-        p_values || jsonb_build_object(
-            'side', p_side, 'rows', p_values -> p_side, 'in_slice', etl._in_slice(p_values ->> 'hashed', p_values ->> 'slices', p_values ->> 'slice')
-        )
+        p_values || jsonb_build_object('side', p_side, 'rows', etl._side_sql(p_side, p_values))
     )
 $_bucket_sql$;
 COMMENT ON FUNCTION etl._bucket_sql(text, jsonb) IS 'Statement that reduces one side of a comparison (expected or actual) to checksums of buckets.';
@@ -186,31 +199,20 @@ SELECT
     {{row_key}},
     CASE WHEN e.{{first}} IS NOT NULL THEN to_jsonb(e.*) - '_occurrence' END,
     CASE WHEN a.{{first}} IS NOT NULL THEN to_jsonb(a.*) - '_occurrence' END
-FROM {{expected_rows}} AS e
-FULL JOIN {{actual_rows}} AS a ON {{e.key = a.key}} AND e._occurrence = a._occurrence
+FROM (
+    SELECT r.*, row_number() OVER (PARTITION BY {{r.key}}) AS _occurrence
+    FROM {{expected_rows}}
+        AND (hash_record_extended(ROW({{hashed}}), 0) & {{mask}})::integer = ANY ({{buckets}})
+) AS e
+FULL JOIN (
+    SELECT r.*, row_number() OVER (PARTITION BY {{r.key}}) AS _occurrence
+    FROM {{actual_rows}}
+        AND (hash_record_extended(ROW({{hashed}}), 0) & {{mask}})::integer = ANY ({{buckets}})
+) AS a ON {{e.key = a.key}} AND e._occurrence = a._occurrence
 WHERE e.{{first}} IS NULL
     OR a.{{first}} IS NULL
     OR ROW({{expected_image}})::record *<> ROW({{actual_image}})::record;$sql$,
-        p_values || (
-            SELECT jsonb_object_agg(s.side || '_rows', etl._render(
-                $sql$(
-    SELECT r.*, row_number() OVER (PARTITION BY {{r.key}}) AS _occurrence
-    FROM (
-        SELECT {{typed}}
-        FROM (
-            {{rows}}
-        ) AS o
-        WHERE {{key_not_null}}
-    ) AS r
-    WHERE (hash_record_extended(ROW({{hashed}}), 0) & {{mask}})::integer = ANY ({{buckets}})
-        AND {{in_slice}}
-)$sql$,
-                p_values || jsonb_build_object(
-                    'rows', p_values -> s.side, 'in_slice', etl._in_slice(p_values ->> 'hashed', p_values ->> 'slices', p_values ->> 'slice')
-                )
-            ))
-            FROM unnest('{expected,actual}'::text[]) AS s (side)
-        )
+        p_values || jsonb_build_object('expected_rows', etl._side_sql('expected', p_values), 'actual_rows', etl._side_sql('actual', p_values))
     )
 $_row_sql$;
 COMMENT ON FUNCTION etl._row_sql(jsonb) IS 'Statement that compares the rows of differing buckets one by one.';

@@ -106,47 +106,18 @@ $_member_values$;
 COMMENT ON FUNCTION etl._member_values(etl.dimension) IS 'What the statements about a dimension are rendered from.';
 
 /*
-Compiles the routines that compare a dimension: verify_<dimension> plans the versions of members as a load would, correct_<dimension> finds
-versions whose validity or first values are impossible.
-Parameters: p_dimension, the dimension.
-Returns:    their names.
-Writes:     schema compiled.
+Body of correct_<dimension>: finds versions whose validity or first values are impossible.
+Parameters: p_values, as of etl._member_values, with in_slice.
+Returns:    SQL text. The routine writes pg_temp.reconciled_correction, with the version as it should be.
 */
-CREATE OR REPLACE FUNCTION etl._compile_dimension_reconciliation(p_dimension etl.dimension)
-RETURNS name[]
-LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION etl._correction_sql(p_values jsonb)
+RETURNS text
+LANGUAGE sql
+STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_compile_dimension_reconciliation$
-DECLARE
-    v_verify name := 'verify_' || p_dimension.dimension;
-    v_values jsonb := etl._member_values(p_dimension);
-BEGIN
-    v_values := v_values || jsonb_build_object(
-        'plan', etl._expected_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key', etl._load_arguments(v_verify)),
-        'in_slice', etl._in_slice(v_values ->> 'hashed', 'p_slices', 'p_slice')
-    );
-    RETURN ARRAY[etl._create_compiled(
-        v_verify,
-        'p_run_id bigint, p_now timestamptz, p_batch_at timestamptz',
-        'void',
-        format('Plans the versions of the members of %s in pg_temp.reconciled_key, for a comparison.', p_dimension.dimension),
-        etl._render(
-            $sql$BEGIN
-    INSERT INTO pg_temp.reconciled_plan (planned_operation, {{sk}}, {{bk}}{{, attributes}}, valid_from, valid_to, is_current)
-    SELECT w.planned_operation, w.{{sk}}, {{w.bk}}{{, w.attributes}}, w.valid_from, w.valid_to, w.is_current
-    FROM (
-        {{plan}}
-    ) AS w;
-END$sql$,
-            v_values
-        )
-    ), etl._create_compiled(
-        'correct_' || p_dimension.dimension,
-        'p_deletions_known_since timestamptz, p_slices integer, p_slice integer',
-        'void',
-        format('Finds the versions of %s whose validity or first values are impossible.', p_dimension.dimension),
-        etl._render(
-            $sql$BEGIN
+AS $_correction_sql$
+    SELECT etl._render(
+        $sql$BEGIN
     CREATE TEMPORARY TABLE reconciled_correction ON COMMIT DROP AS
     WITH version AS (
         SELECT d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to{{, d.kept}}, v._is_known, v.deleted_at,
@@ -199,8 +170,52 @@ END$sql$,
     WHERE (c.valid_from, c.valid_to) <> (c._right_valid_from, c._right_valid_to)
         OR ROW({{kept_d}})::record *<> ROW({{kept_right}})::record;
 END$sql$,
+        p_values
+    )
+$_correction_sql$;
+COMMENT ON FUNCTION etl._correction_sql(jsonb) IS 'Body of the routine that finds versions of a dimension whose validity or first values are impossible.';
+
+/*
+Compiles the routines that compare a dimension: verify_<dimension> plans the versions of members as a load would, correct_<dimension> finds
+versions whose validity or first values are impossible.
+Parameters: p_dimension, the dimension.
+Returns:    their names.
+Writes:     schema compiled.
+*/
+CREATE OR REPLACE FUNCTION etl._compile_dimension_reconciliation(p_dimension etl.dimension)
+RETURNS name[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_compile_dimension_reconciliation$
+DECLARE
+    v_verify name := 'verify_' || p_dimension.dimension;
+    v_values jsonb := etl._member_values(p_dimension);
+BEGIN
+    v_values := v_values || jsonb_build_object(
+        'plan', etl._expected_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key', etl._load_arguments(v_verify)),
+        'in_slice', etl._in_slice(v_values ->> 'hashed', 'p_slices', 'p_slice')
+    );
+    RETURN ARRAY[etl._create_compiled(
+        v_verify,
+        'p_run_id bigint, p_now timestamptz, p_batch_at timestamptz',
+        'void',
+        format('Plans the versions of the members of %s in pg_temp.reconciled_key, for a comparison.', p_dimension.dimension),
+        etl._render(
+            $sql$BEGIN
+    INSERT INTO pg_temp.reconciled_plan (planned_operation, {{sk}}, {{bk}}{{, attributes}}, valid_from, valid_to, is_current)
+    SELECT w.planned_operation, w.{{sk}}, {{w.bk}}{{, w.attributes}}, w.valid_from, w.valid_to, w.is_current
+    FROM (
+        {{plan}}
+    ) AS w;
+END$sql$,
             v_values
         )
+    ), etl._create_compiled(
+        'correct_' || p_dimension.dimension,
+        'p_deletions_known_since timestamptz, p_slices integer, p_slice integer',
+        'void',
+        format('Finds the versions of %s whose validity or first values are impossible.', p_dimension.dimension),
+        etl._correction_sql(v_values)
     )];
 END
 $_compile_dimension_reconciliation$;
@@ -471,51 +486,46 @@ Parameters: p_dimension, the dimension; p_slices, p_slice, as of etl._compare.
 Returns:    counts; rows are versions.
 Writes:     pg_temp.reconciled_difference.
 */
-CREATE OR REPLACE FUNCTION etl._compare_dimension(p_dimension name, p_slices integer, p_slice integer)
+CREATE OR REPLACE FUNCTION etl._compare_dimension(p_dimension etl.dimension, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
 AS $_compare_dimension$
 DECLARE
-    r_dimension etl.dimension;
     r_object etl.reconciliation_object;
     v_values jsonb;
     v_refused bigint;
     v_unlogged bigint;
 BEGIN
-    SELECT *
-    INTO STRICT r_dimension
-    FROM etl.dimension AS d
-    WHERE d.dimension = p_dimension;
-    IF r_dimension.transform_view IS NOT NULL THEN
-        v_values := etl._member_values(r_dimension);
+    IF p_dimension.transform_view IS NOT NULL THEN
+        v_values := etl._member_values(p_dimension);
         v_values := v_values || jsonb_build_object('in_slice', etl._in_slice(v_values ->> 'hashed', p_slices::text, p_slice::text));
-        v_refused := etl._ignore_refused(p_dimension, r_dimension.business_key, r_dimension.dimension_table);
-        PERFORM etl._compare_versions(r_dimension, v_values, p_slices, p_slice);
-        PERFORM etl._compare_timelines(r_dimension, v_values);
-        r_object.left_out := jsonb_build_object('pending', etl._remove_pending(p_dimension, r_dimension.business_key, r_dimension.dimension_table));
+        v_refused := etl._ignore_refused(p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table);
+        PERFORM etl._compare_versions(p_dimension, v_values, p_slices, p_slice);
+        PERFORM etl._compare_timelines(p_dimension, v_values);
+        r_object.left_out := jsonb_build_object('pending', etl._remove_pending(p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table));
         EXECUTE etl._render('SELECT count(*), count(*) FILTER (WHERE {{is_unlogged}}) FROM {{dimension_table}} AS d WHERE d.{{sk}} > 0 AND {{in_slice}}', v_values)
         INTO r_object.actual_rows, v_unlogged;
         r_object.left_out := r_object.left_out || jsonb_build_object('quarantined', v_refused, 'unlogged', v_unlogged);
-    ELSIF r_dimension.expected_view IS NOT NULL THEN
+    ELSIF p_dimension.expected_view IS NOT NULL THEN
         r_object := etl._compare(
-            p_dimension,
+            p_dimension.dimension,
             etl._comparison_values(
-                format('SELECT * FROM %s', r_dimension.expected_view),
-                format('SELECT * FROM %s AS d WHERE d.%I >= 0', r_dimension.dimension_table, r_dimension.surrogate_key),
-                r_dimension.business_key,
-                etl._without(etl._columns(r_dimension.dimension_table), r_dimension.business_key || 'run_id'::name),
-                r_dimension.dimension_table, '{}'
+                format('SELECT * FROM %s', p_dimension.expected_view),
+                format('SELECT * FROM %s AS d WHERE d.%I >= 0', p_dimension.dimension_table, p_dimension.surrogate_key),
+                p_dimension.business_key,
+                etl._without(etl._columns(p_dimension.dimension_table), p_dimension.business_key || 'run_id'::name),
+                p_dimension.dimension_table, '{}'
             ),
-            r_dimension.dimension_table, '{}', p_slices, p_slice
+            p_dimension.dimension_table, '{}', p_slices, p_slice
         );
     ELSE
-        EXECUTE format('SELECT count(*) FROM %s', r_dimension.dimension_table) INTO r_object.actual_rows;
+        EXECUTE format('SELECT count(*) FROM %s', p_dimension.dimension_table) INTO r_object.actual_rows;
         r_object.message := 'only its default members were compared: nothing loads it, and no view of expected rows is declared';
     END IF;
-    PERFORM etl._compare_default_members(r_dimension);
+    PERFORM etl._compare_default_members(p_dimension);
     RETURN r_object;
 END
 $_compare_dimension$;
-COMMENT ON FUNCTION etl._compare_dimension(name, integer, integer) IS 'Compares a dimension with its mirrors.';
+COMMENT ON FUNCTION etl._compare_dimension(etl.dimension, integer, integer) IS 'Compares a dimension with its mirrors.';

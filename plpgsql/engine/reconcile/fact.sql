@@ -68,16 +68,10 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compile_reconciliation$
 DECLARE
-    r_dimension etl.dimension;
-    r_fact etl.fact;
+    r_dimension etl.dimension := (SELECT d FROM etl.dimension AS d WHERE d.dimension = p_object);
 BEGIN
-    SELECT * INTO r_fact FROM etl.fact AS f WHERE f.fact = p_object;
-    IF FOUND THEN
-        RETURN etl._compile_fact_reconciliation(r_fact);
-    END IF;
-    SELECT * INTO r_dimension FROM etl.dimension AS d WHERE d.dimension = p_object;
-    IF NOT FOUND THEN
-        RETURN '{}';
+    IF r_dimension.dimension IS NULL THEN
+        RETURN coalesce((SELECT etl._compile_fact_reconciliation(f) FROM etl.fact AS f WHERE f.fact = p_object), '{}');
     END IF;
     -- What is noted stays; a new column is added.
     EXECUTE format(
@@ -178,39 +172,38 @@ Parameters: p_fact, the fact; p_slices, p_slice, as of etl._compare.
 Returns:    counts.
 Writes:     pg_temp.reconciled_difference.
 */
-CREATE OR REPLACE FUNCTION etl._compare_fact(p_fact name, p_slices integer, p_slice integer)
+CREATE OR REPLACE FUNCTION etl._compare_fact(p_fact etl.fact, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
 AS $_compare_fact$
 DECLARE
-    r_fact etl.fact;
     r_object etl.reconciliation_object;
     v_refused bigint;
     v_pending bigint;
 BEGIN
-    SELECT *
-    INTO STRICT r_fact
-    FROM etl.fact AS f
-    WHERE f.fact = p_fact;
-    v_refused := etl._ignore_refused(p_fact, r_fact.business_key, r_fact.fact_table);
-    r_object := etl._compare(p_fact, NULL, r_fact.fact_table, etl._summed_columns(r_fact.fact_table, r_fact.measures), p_slices, p_slice);
-    v_pending := etl._remove_pending(p_fact, r_fact.business_key, r_fact.fact_table);
+    v_refused := etl._ignore_refused(p_fact.fact, p_fact.business_key, p_fact.fact_table);
+    r_object := etl._compare(p_fact.fact, NULL, p_fact.fact_table, etl._summed_columns(p_fact.fact_table, p_fact.measures), p_slices, p_slice);
+    v_pending := etl._remove_pending(p_fact.fact, p_fact.business_key, p_fact.fact_table);
     IF EXISTS (SELECT FROM pg_temp.reconciled_difference AS x WHERE x.kind = 'different') THEN
         CREATE TEMPORARY TABLE reconciled_excused ON COMMIT DROP AS
-        SELECT h.fact_key AS row_key, h.key_column
-        FROM etl._honest_entries(p_fact) AS h
-        WHERE h.is_ready;
+        SELECT q.fact_key AS row_key, q.key_column
+        FROM etl.reprocessing_queue AS q
+        JOIN etl._unresolved_keys(p_fact.fact) AS u USING (fact_key, key_column)
+        WHERE q.fact = p_fact.fact
+            AND q.is_ready
+            AND q.dimension = u.dimension
+            AND q.dimension_key = u.dimension_key;
         v_pending := v_pending + etl._remove_excused(
-            p_fact, 'pg_temp.reconciled_difference', 'true', 'EXISTS (SELECT FROM {{key_table}} AS k WHERE {{d.key = k.key}})'
+            p_fact.fact, 'pg_temp.reconciled_difference', 'true', 'EXISTS (SELECT FROM {{key_table}} AS k WHERE {{d.key = k.key}})'
         );
     END IF;
     r_object.left_out := jsonb_build_object('quarantined', v_refused, 'pending', v_pending);
     RETURN r_object;
 END
 $_compare_fact$;
-COMMENT ON FUNCTION etl._compare_fact(name, integer, integer) IS 'Compares a fact with the rows that its load would write.';
+COMMENT ON FUNCTION etl._compare_fact(etl.fact, integer, integer) IS 'Compares a fact with the rows that its load would write.';
 
 /*
 Compares an aggregate with the sums of its facts.
@@ -218,23 +211,18 @@ Parameters: p_aggregate, the aggregate.
 Returns:    counts; rows are groups.
 Writes:     pg_temp.reconciled_difference.
 */
-CREATE OR REPLACE FUNCTION etl._compare_aggregate(p_aggregate name)
+CREATE OR REPLACE FUNCTION etl._compare_aggregate(p_aggregate etl.aggregate)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compare_aggregate$
 DECLARE
-    r_aggregate etl.aggregate;
     r_object etl.reconciliation_object;
 BEGIN
-    SELECT *
-    INTO STRICT r_aggregate
-    FROM etl.aggregate AS a
-    WHERE a.aggregate = p_aggregate;
     INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
     SELECT CASE WHEN d.actual IS NULL THEN 'missing' WHEN d.expected IS NULL THEN 'surplus' ELSE 'different' END, d.group_key, d.expected, d.actual
-    FROM etl.aggregate_differences(ARRAY[p_aggregate]) AS d;
-    PERFORM etl._assert_not_emptied(format('work.%I', p_aggregate || '_difference')::regclass);
+    FROM etl.aggregate_differences(ARRAY[p_aggregate.aggregate]) AS d;
+    PERFORM etl._assert_not_emptied(format('work.%I', p_aggregate.aggregate || '_difference')::regclass);
     -- Only a table without its primary key can hold a group twice; its halves may add up.
     EXECUTE etl._render(
         $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, actual)
@@ -243,15 +231,15 @@ FROM {{table}} AS a
 GROUP BY {{a.group}}
 HAVING count(*) > 1$sql$,
         jsonb_build_object(
-            'group', to_jsonb(r_aggregate.group_key), 'group_as_json', etl._json_key(r_aggregate.group_key, 'a'), 'table', r_aggregate.aggregate_table::text
+            'group', to_jsonb(p_aggregate.group_key), 'group_as_json', etl._json_key(p_aggregate.group_key, 'a'), 'table', p_aggregate.aggregate_table::text
         )
     );
     EXECUTE format(
         'SELECT s.row_count, to_jsonb(s.*) - ''row_count'' FROM (SELECT count(*) AS row_count, %2$s FROM %1$s AS a) AS s',
-        r_aggregate.aggregate_table, etl._list(r_aggregate.measures, 'coalesce(sum(a.%1$I), 0) AS %1$I')
+        p_aggregate.aggregate_table, etl._list(p_aggregate.measures, 'coalesce(sum(a.%1$I), 0) AS %1$I')
     )
     INTO r_object.actual_rows, r_object.actual_sums;
     RETURN r_object;
 END
 $_compare_aggregate$;
-COMMENT ON FUNCTION etl._compare_aggregate(name) IS 'Compares an aggregate with the sums of its facts.';
+COMMENT ON FUNCTION etl._compare_aggregate(etl.aggregate) IS 'Compares an aggregate with the sums of its facts.';

@@ -182,10 +182,10 @@ BEGIN
             (SELECT o.business_key FROM etl.object AS o WHERE o.object = p_object AND o.kind <> 'aggregate'), (SELECT o.table_name FROM etl.object AS o WHERE o.object = p_object)
         );
         r_object := CASE v_comparison
-            WHEN 'source to stage' THEN etl._compare_source(p_object, r_reconciliation.slices, r_reconciliation.slice)
-            WHEN 'stage to dimension' THEN etl._compare_dimension(p_object, r_reconciliation.slices, r_reconciliation.slice)
-            WHEN 'stage to fact' THEN etl._compare_fact(p_object, r_reconciliation.slices, r_reconciliation.slice)
-            WHEN 'fact to aggregate' THEN etl._compare_aggregate(p_object)
+            WHEN 'source to stage' THEN (SELECT etl._compare_source(s, r_reconciliation.slices, r_reconciliation.slice) FROM etl.source_table AS s WHERE s.source_table = p_object)
+            WHEN 'stage to dimension' THEN (SELECT etl._compare_dimension(d, r_reconciliation.slices, r_reconciliation.slice) FROM etl.dimension AS d WHERE d.dimension = p_object)
+            WHEN 'stage to fact' THEN (SELECT etl._compare_fact(f, r_reconciliation.slices, r_reconciliation.slice) FROM etl.fact AS f WHERE f.fact = p_object)
+            WHEN 'fact to aggregate' THEN (SELECT etl._compare_aggregate(a) FROM etl.aggregate AS a WHERE a.aggregate = p_object)
             WHEN 'fact to queue' THEN etl._compare_queue(v_facts)
             ELSE etl._compare_quarantine(CASE WHEN NOT 'quarantine' = ANY (r_reconciliation.objects) THEN r_reconciliation.objects::name[] END)
         END;

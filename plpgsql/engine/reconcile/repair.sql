@@ -232,12 +232,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_repair_aggregate$
 DECLARE
-    r_aggregate etl.aggregate;
+    r_aggregate etl.aggregate := (SELECT a FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate);
 BEGIN
-    SELECT *
-    INTO STRICT r_aggregate
-    FROM etl.aggregate AS a
-    WHERE a.aggregate = p_aggregate;
     EXECUTE format(
         'UPDATE %s AS a SET %s WHERE %s', r_aggregate.aggregate_table,
         etl._list(r_aggregate.measures, '%1$I = coalesce(a.%1$I, 0)'), etl._list(r_aggregate.measures, 'a.%1$I IS NULL', ' OR ')
@@ -301,7 +297,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_repair_object$
 DECLARE
     r_found record;
-    r_dimension etl.dimension;
+    r_dimension etl.dimension := (SELECT d FROM etl.dimension AS d WHERE d.dimension = p_object);
 BEGIN
     SELECT o.comparison, b.business_key, b.table_name, o.differences > etl.get_setting('reconciliation_rows_kept')::bigint AS are_too_many
     INTO STRICT r_found
@@ -323,10 +319,6 @@ BEGIN
             ON CONFLICT (source_table, row_key) DO UPDATE
             SET batch_id = NULL;
         WHEN 'stage to dimension' THEN
-            SELECT *
-            INTO STRICT r_dimension
-            FROM etl.dimension AS d
-            WHERE d.dimension = p_object;
             PERFORM etl._repair_fixed_members(p_reconciliation_id, r_dimension);
             IF r_dimension.transform_view IS NOT NULL THEN
                 PERFORM etl._repair_members(p_reconciliation_id, r_dimension);

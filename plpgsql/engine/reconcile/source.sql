@@ -69,52 +69,47 @@ COMMENT ON FUNCTION etl._count_outdated(etl.source_table, name[]) IS 'Counts the
 
 /*
 Compares a source table with its mirror.
-Parameters: p_source_table, the table; p_slices, p_slice, as of etl._compare.
+Parameters: p_source, the table; p_slices, p_slice, as of etl._compare.
 Returns:    counts.
 Writes:     pg_temp.reconciled_difference.
 Errors:     ET017 if the next run extracts the table completely, so that there is nothing to compare; as etl._reach_source.
 */
-CREATE OR REPLACE FUNCTION etl._compare_source(p_source_table name, p_slices integer, p_slice integer)
+CREATE OR REPLACE FUNCTION etl._compare_source(p_source etl.source_table, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compare_source$
 DECLARE
-    r_source etl.source_table;
     r_object etl.reconciliation_object;
-    v_stage regclass := format('stage.%I', p_source_table)::regclass;
+    v_stage regclass := format('stage.%I', p_source.source_table)::regclass;
     v_columns name[];
     v_sums name[];
     v_left_out jsonb;
     v_outdated bigint := 0;
 BEGIN
-    SELECT *
-    INTO STRICT r_source
-    FROM etl.source_table AS s
-    WHERE s.source_table = p_source_table;
     PERFORM etl._reach_source();
     IF NOT EXISTS (
         SELECT
         FROM etl.watermark AS w
         JOIN source.extraction_point AS p USING (system_identifier)
-        WHERE w.source_table = p_source_table
+        WHERE w.source_table = p_source.source_table
     ) THEN
         RAISE EXCEPTION 'the table waits to be extracted completely'
             USING ERRCODE = 'ET017', HINT = 'Reconcile after the next run.';
     END IF;
-    v_columns := etl._without(etl._columns(v_stage), r_source.key_columns || '{batch_id,deleted_at}'::name[]);
-    IF etl._ignore(r_source.key_columns, v_stage, 'SELECT n.row_key FROM etl.newer_keys($1) AS n', p_source_table) > 0 THEN
+    v_columns := etl._without(etl._columns(v_stage), p_source.key_columns || '{batch_id,deleted_at}'::name[]);
+    IF etl._ignore(p_source.key_columns, v_stage, 'SELECT n.row_key FROM etl.newer_keys($1) AS n', p_source.source_table) > 0 THEN
         EXECUTE 'ANALYZE pg_temp.reconciled_ignored';
-        v_outdated := etl._count_outdated(r_source, v_columns);
+        v_outdated := etl._count_outdated(p_source, v_columns);
     END IF;
     v_left_out := jsonb_build_object(
         'changed', v_outdated,
         'quarantined', etl._ignore(
-            r_source.key_columns, v_stage,
-            'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._cannot_be_read($1, q.row_key)', p_source_table
+            p_source.key_columns, v_stage,
+            'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._cannot_be_read($1, q.row_key)', p_source.source_table
         ),
         -- Replaced personal data differs for good from a source that still has it.
-        'forgotten', etl._ignore(r_source.key_columns, v_stage, 'SELECT f.row_key FROM etl.forgotten_row AS f WHERE f.object = $1', p_source_table)
+        'forgotten', etl._ignore(p_source.key_columns, v_stage, 'SELECT f.row_key FROM etl.forgotten_row AS f WHERE f.object = $1', p_source.source_table)
     );
     EXECUTE 'ANALYZE pg_temp.reconciled_ignored';
     -- Keys are not summed up.
@@ -122,26 +117,26 @@ BEGIN
         etl._summed_columns(v_stage, v_columns), ARRAY(SELECT k.name FROM etl.source_table AS s CROSS JOIN unnest(s.key_columns) AS k (name))
     );
     r_object := etl._compare(
-        p_source_table,
+        p_source.source_table,
         etl._comparison_values(
             format(
                 'SELECT s.* FROM source.%I AS s WHERE %s%s',
-                p_source_table, etl._not_ignored(r_source.key_columns, 's'), etl._readable_condition(p_source_table, r_source.key_columns)
+                p_source.source_table, etl._not_ignored(p_source.key_columns, 's'), etl._readable_condition(p_source.source_table, p_source.key_columns)
             ),
-            format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(r_source.key_columns, 'm')),
-            r_source.key_columns, v_columns, v_stage, v_sums
+            format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(p_source.key_columns, 'm')),
+            p_source.key_columns, v_columns, v_stage, v_sums
         ),
         v_stage, v_sums, p_slices, p_slice
     );
     r_object.left_out := v_left_out;
-    IF r_source.delete_detection = 'none' THEN
+    IF p_source.delete_detection = 'none' THEN
         DELETE FROM pg_temp.reconciled_difference AS d WHERE d.kind = 'surplus';
         r_object.message := 'rows deleted in the source stay: delete_detection is none';
     END IF;
-    IF r_source.change_detection = 'comparison' AND EXISTS (SELECT FROM pg_temp.reconciled_difference) THEN
+    IF p_source.change_detection = 'comparison' AND EXISTS (SELECT FROM pg_temp.reconciled_difference) THEN
         r_object.message := 'the source does not mark changed rows: what differs may have changed since the last run';
     END IF;
     RETURN r_object;
 END
 $_compare_source$;
-COMMENT ON FUNCTION etl._compare_source(name, integer, integer) IS 'Compares a source table with its mirror, as of the watermark.';
+COMMENT ON FUNCTION etl._compare_source(etl.source_table, integer, integer) IS 'Compares a source table with its mirror, as of the watermark.';

@@ -61,22 +61,6 @@ END
 $_unresolved_keys$;
 COMMENT ON FUNCTION etl._unresolved_keys(name) IS 'What the queue should say of a fact: unresolved keys of its rows, with the members they refer to.';
 
-CREATE OR REPLACE FUNCTION etl._honest_entries(p_fact name)
-RETURNS TABLE (fact_key jsonb, key_column name, is_ready boolean)
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_honest_entries$
-    SELECT q.fact_key, q.key_column, q.is_ready
-    FROM etl.reprocessing_queue AS q
-    JOIN etl._unresolved_keys(p_fact) AS u USING (fact_key, key_column)
-    WHERE q.fact = p_fact
-        AND q.dimension = u.dimension
-        AND q.dimension_key = u.dimension_key
-        AND (u.is_unresolved OR q.is_ready)
-$_honest_entries$;
-COMMENT ON FUNCTION etl._honest_entries(name) IS 'Entries of the queue whose claim holds: the row refers to the member, and its key is unresolved, or the entry is ready.';
-
 /*
 Compares the queue with the rows of facts. Rows that are pending or in quarantine are left out: a load will decide on them.
 Parameters: p_facts, the facts.
