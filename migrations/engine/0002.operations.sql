@@ -142,7 +142,7 @@ COMMENT ON COLUMN etl.reconciliation_object.status IS 'equal, different, or skip
 COMMENT ON COLUMN etl.reconciliation_object.expected_rows IS 'Rows that there should be.';
 COMMENT ON COLUMN etl.reconciliation_object.actual_rows IS 'Rows that there are.';
 COMMENT ON COLUMN etl.reconciliation_object.ignored_rows IS 'Rows left out, for whatever reason.';
-COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'The same by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; pending: they differ, and wait for a load; following: they differ as something further up does.';
+COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'Rows left out by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; unlogged: past versions that no log of the source confirms; pending: they differ, and the next run loads them; following: they differ because something upstream does.';
 COMMENT ON COLUMN etl.reconciliation_object.expected_sums IS 'Sums of the numeric columns as they should be.';
 COMMENT ON COLUMN etl.reconciliation_object.actual_sums IS 'Sums of the numeric columns as they are.';
 COMMENT ON COLUMN etl.reconciliation_object.buckets IS 'Number of buckets of keys whose checksums were compared; NULL where rows were compared at once.';

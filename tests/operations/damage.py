@@ -320,7 +320,7 @@ DAMAGES = [
         note="both hold the same values",
     ),
     _dimension(
-        "default member that nobody declared",
+        "undeclared default member",
         "INSERT INTO dwh.dim_supplier (supplier_key, supplier_name, country_code, country, valid_from, valid_to, is_current, run_id)"
         " OVERRIDING SYSTEM VALUE VALUES (-3, 'Ghost', 'DE', 'Germany', '-infinity', 'infinity', true, 0)",
     ),
@@ -623,12 +623,12 @@ def table() -> str:
     for layer, damages in groupby(DAMAGES, key=lambda damage: damage.layer):
         lines += ["", f"| {layer} | found | repaired | |", "|---|---|---|---|"]
         lines += [
-            f"| {one.what} | {_word(one.found)} | {_word(one.repaired)} | {one.note} |"
+            f"| {one.what} | {_word(one.found)} | {_word(one.repaired) if one.found else '-'} | {one.note} |"
             for one in damages
         ]
     found = sum(one.found for one in DAMAGES)
-    repaired = sum(one.repaired for one in DAMAGES)
-    head = f"{len(DAMAGES)} kinds of damage, {found} found, {repaired} repaired, none made worse."
+    repaired = sum(one.found and one.repaired for one in DAMAGES)
+    head = f"{len(DAMAGES)} kinds of damage, {found} found, {repaired} of them repaired, none made worse."
     return "\n".join([BEGIN, "", head, *lines, "", END])
 
 

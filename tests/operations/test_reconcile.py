@@ -435,8 +435,8 @@ def test_the_command_names_repairs_and_proves(
     assert status == 0
     assert answer["status"] == "equal"
     assert answer["differences"] == 0
-    told = [one["object"] for one in answer["comparisons"]]
-    assert len(told) == len(set(told)) > 20
+    compared = [one["object"] for one in answer["comparisons"]]
+    assert len(compared) == len(set(compared)) > 20
     before = answer["repair"]["before"]
     assert before["status"] == "different"
     assert answer["repair"]["run"]["status"] == "succeeded"

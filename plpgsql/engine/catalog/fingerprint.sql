@@ -3,8 +3,8 @@
 -- rows were loaded with.
 
 /*
-Relations and functions that a view or function reads or calls itself: of a view and of a function whose body PostgreSQL has parsed, those that
-it noted; of any other function, those whose names stand in its body. The engine's own and PostgreSQL's are left out.
+Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
+recorded dependencies; for any other function, those whose names occur in its body. The engine's own and PostgreSQL's are left out.
 Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
 */
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
@@ -53,7 +53,7 @@ AS $_reads_of$
         WHERE c.relkind IN ('v', 'm')
     ) AS m (classid, objid, name, schema_name) ON m.schema_name <> ALL ('{pg_catalog,information_schema,etl}')
         AND position(m.name IN p.prosrc) > 0
-        -- Without its schema it may be found by the search path of the function.
+        -- An unqualified name may be found by the search path of the function.
         AND p.prosrc ~ ('\m' || regexp_replace(m.name, '(\W)', '\\\1', 'g') || '\M')
     WHERE p_classid = 'pg_proc'::regclass
         AND p.oid = p_objid
@@ -155,7 +155,7 @@ AS $_fingerprint$
         SELECT d.part, md5(d.definition)
         FROM defined AS d
         UNION ALL
-        -- Where a definition does not say which setting it reads, it may be any.
+        -- A definition that names no setting may read any.
         SELECT 'setting ' || s.name, s.value
         FROM etl.setting AS s
         WHERE EXISTS (
@@ -171,7 +171,7 @@ COMMENT ON FUNCTION etl._fingerprint(name) IS 'Fingerprint of all that the rows 
 /*
 What differs between two fingerprints.
 Parameters: p_before, p_now, fingerprints.
-Returns:    sentences, such as "view work.dim_person has changed"; none where nothing differs.
+Returns:    sentences, such as "view work.dim_person has changed"; none if nothing differs.
 */
 CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
 RETURNS text[]
@@ -243,7 +243,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_definition_signature$
-    -- Each row that a definition is written in, by the transaction that wrote it: cheap to read, and no change escapes it.
+    -- Each row that holds a definition, by the transaction that wrote it: cheap to read, and complete.
     SELECT md5(concat_ws(
         ',',
         (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
@@ -261,10 +261,10 @@ $_definition_signature$;
 COMMENT ON FUNCTION etl._definition_signature() IS 'Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.';
 
 /*
-Asks that objects be loaded completely whose rows depend on something that has changed since they last were. Aggregates of a fact that is loaded
-completely take its differences, as always.
-Returns:    the objects and what has changed; NULL where nothing has, or where somebody holds a table that a view reads, whose definition cannot
-            be told then: the next run tells.
+Requests a complete load of the objects whose rows depend on something that has changed since the last one. Aggregates of a fact that is loaded
+completely are maintained incrementally, as always.
+Returns:    the objects and what has changed; NULL if nothing has, or if another session locks a table that a view reads: then the definition
+            cannot be read, and the next run checks again.
 Writes:     etl.load_state, etl.run_control.
 */
 CREATE OR REPLACE FUNCTION etl._request_changed()
@@ -300,4 +300,4 @@ EXCEPTION
         RETURN NULL;
 END
 $_request_changed$;
-COMMENT ON FUNCTION etl._request_changed() IS 'Asks that objects be loaded completely whose rows depend on something that has changed; returns them with what has.';
+COMMENT ON FUNCTION etl._request_changed() IS 'Requests a complete load of the objects whose rows depend on something that has changed; returns them with what has.';

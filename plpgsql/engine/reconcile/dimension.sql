@@ -299,7 +299,7 @@ WHERE to_jsonb(jsonb_populate_record(NULL::%2$s, m.member)) - 'run_id' IS DISTIN
     USING p_dimension.dimension;
     IF v_sequence IS NOT NULL THEN
         EXECUTE format('SELECT coalesce(max(d.%I), 0) FROM %s AS d', p_dimension.surrogate_key, p_dimension.dimension_table) INTO v_largest;
-        EXECUTE format('SELECT s.last_value FROM %s AS s', v_sequence) INTO v_last;
+        EXECUTE format('SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END FROM %s AS s', v_sequence) INTO v_last;
         INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
         SELECT 'different', jsonb_build_object('sequence', v_sequence), jsonb_build_object('last_value', v_largest), jsonb_build_object('last_value', v_last)
         WHERE v_last < v_largest;
