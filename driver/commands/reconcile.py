@@ -1,11 +1,11 @@
-"""`oceanrecords reconcile`: does the warehouse hold what the source holds."""
+"""`oceanrecords reconcile`: compare the warehouse with its source."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Iterable
-from queue import Empty, SimpleQueue
+from collections import deque
 from typing import Annotated, Any
 
 import psycopg
@@ -16,20 +16,29 @@ from rich.text import Text
 from driver import output, state
 from driver.commands.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
 from driver.connection import Target, connect_to, resolve
-from driver.errors import EXIT_ERROR, from_database, suggest
+from driver.errors import EXIT_ERROR, from_database
 from driver.live import RunView
 from driver.output import console, emit, error_console
 from driver.run import run as work
-from driver.selection import Catalog, is_plain
+from driver.selection import Catalog
 
 EXAMPLES = (
     "Examples: oceanrecords reconcile · oceanrecords reconcile fact_order orders · "
     "oceanrecords reconcile --repair · oceanrecords reconcile --slices 7 --workers 2"
 )
-# Source, dimensions, facts, aggregates, queue: each may have to wait for the one before it.
+# Source, dimensions, facts, aggregates, queue: each may need a round after the one before it.
 _ROUNDS = 8
 _SIGNS = {"equal": ("✓", "ok"), "different": ("✗", "bad"), "skipped": ("-", "warn")}
 _KINDS = {"missing": "is missing", "surplus": "should not be there", "different": "differs"}
+
+# What the engine compares besides the objects of the catalog.
+_ENTRIES = ("reprocessing_queue", "quarantine")
+_DIFFERENCES = (
+    "SELECT kind, row_key, columns, expected, actual FROM etl.reconciliation_difference "
+    "WHERE reconciliation_id = %s AND object = %s ORDER BY difference_id LIMIT %s"
+)
+# Keys and values of rows are for stewards: a service sees which columns differ.
+_WITHOUT_VALUES = _DIFFERENCES.replace("row_key, columns, expected, actual", "columns")
 
 
 def reconcile(
@@ -47,7 +56,7 @@ def reconcile(
         bool,
         typer.Option(
             "--repair",
-            help="Have runs load what differs, upstream first, until everything agrees.",
+            help="Load what differs by runs, upstream first, until everything agrees.",
         ),
     ] = False,
     workers: Annotated[
@@ -59,7 +68,8 @@ def reconcile(
             "--slices",
             min=1,
             max=1000,
-            help="Compare the next of so many slices; as many calls compare everything.",
+            help="Compare the next of so many slices of the keys; as many calls compare "
+            "everything. Saves comparisons, not reading.",
         ),
     ] = 1,
     limit: Annotated[
@@ -72,8 +82,8 @@ def reconcile(
 ) -> None:
     """Compare source, stage and stars by counts, sums and checksums, and name what differs.
 
-    What changed in the source after the last run is left out, and counted. Exit status 1 when
-    something differs (after the repair, if one was asked for), could not be compared, or waits.
+    Rows that changed in the source after the last run are left out, and counted. Exit status 1 if
+    something differs (after the repair, with --repair), could not be compared, or is pending.
     """
     target = resolve(state.of(context).dsn)
     objects = _objects(target, objects or [], exclude or [])
@@ -83,11 +93,19 @@ def reconcile(
         if not as_json:
             _render(answer)
             console.print()
-        handed_over = _repair(target, answer["reconciliation_id"])
+        handed_over, may_run = _repair(target, answer["reconciliation_id"])
         if not handed_over:
             break
         rounds += 1
         shown_on = error_console if as_json else console
+        if not may_run:
+            # A steward asks for repairs; the service that loads the warehouse makes them.
+            answer["repair"] = {"run": None, "before": before, "rounds": 0}
+            shown_on.say(
+                "[title]Repair[/]  the next run loads {}: this login may not start one",
+                output.plural(handed_over, "difference"),
+            )
+            break
         shown_on.say(
             "[title]Repair[/]  {} handed to a run", output.plural(handed_over, "difference")
         )
@@ -111,20 +129,13 @@ def _objects(target: Target, selectors: list[str], exclude: list[str]) -> list[s
         return None
     with connect_to(target) as connection:
         catalog = Catalog.read(connection)
-        if not exclude and all(map(is_plain, selectors)):
-            wrong = next((name for name in selectors if name not in catalog.objects), None)
-            if wrong is None:
-                return selectors
-            # The engine says which objects can be compared.
-            try:
-                connection.execute("CALL etl.reconcile(%s, NULL)", [[wrong]])
-            except psycopg.Error as error:
-                raise suggest(from_database(error), wrong, catalog.objects) from error
+        if not exclude and {*selectors} <= {*catalog.objects, *_ENTRIES}:
+            return selectors
         return catalog.select(selectors, exclude)
 
 
 def _found(answer: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return what a reconciliation found, to see whether a repair got anywhere."""
+    """Return what a reconciliation found, to see whether a repair changed anything."""
     return [(one["object"], one["differences"]) for one in answer["comparisons"]]
 
 
@@ -151,16 +162,12 @@ def _once(
             "ORDER BY position, object",
             reconciliation_id,
         )
+        may_see = connection.execute(
+            "SELECT has_column_privilege('etl.reconciliation_difference', 'row_key', 'SELECT')"
+        ).fetchone()
+        rows = _DIFFERENCES if may_see == (True,) else _WITHOUT_VALUES
         for one in answer["comparisons"]:
-            one["rows"] = _rows(
-                connection,
-                "SELECT kind, row_key, columns, expected, actual "
-                "FROM etl.reconciliation_difference "
-                "WHERE reconciliation_id = %s AND object = %s ORDER BY difference_id LIMIT %s",
-                reconciliation_id,
-                one["object"],
-                limit,
-            )
+            one["rows"] = _rows(connection, rows, reconciliation_id, one["object"], limit)
     return answer
 
 
@@ -178,7 +185,7 @@ def _share(
     reconciliation_id = int(row[0]) if row else 0
     named = _rows(
         connection,
-        # The facts take longest: they come first, so that nobody is left with one at the end.
+        # Facts take longest: they come first, so that no worker is left with one at the end.
         "SELECT object FROM etl.reconciliation_object WHERE reconciliation_id = %s "
         "ORDER BY comparison <> 'stage to fact', position",
         reconciliation_id,
@@ -187,9 +194,7 @@ def _share(
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         exported = connection.execute("SELECT pg_export_snapshot()").fetchone()
-        waiting: SimpleQueue[str] = SimpleQueue()
-        for one in named:
-            waiting.put(one["object"])
+        waiting = deque(one["object"] for one in named)
         threads = [
             threading.Thread(
                 target=_compare,
@@ -215,14 +220,15 @@ def _compare(
     snapshot: str,
     reconciliation_id: int,
     *,
-    waiting: SimpleQueue[str],
+    waiting: deque[str],
     errors: list[Exception],
 ) -> None:
     """Compare objects on the snapshot until none is left."""
     try:
         with connect_to(target, application_name="oceanrecords reconcile") as connection:
-            for name in _taken(waiting):
-                with connection.transaction():
+            while waiting:
+                with contextlib.suppress(IndexError), connection.transaction():
+                    name = waiting.popleft()
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                     connection.execute(
                         psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot)
@@ -236,18 +242,16 @@ def _compare(
         errors.append(error)
 
 
-def _taken(waiting: SimpleQueue[str]) -> Iterable[str]:
-    while True:
-        try:
-            yield waiting.get_nowait()
-        except Empty:
-            return
-
-
-def _repair(target: Target, reconciliation_id: int) -> int:
+def _repair(target: Target, reconciliation_id: int) -> tuple[int, bool]:
+    """Hand differences to the next run; return how many, and whether this login may start it."""
     with connect_to(target) as connection:
-        row = connection.execute("SELECT etl.repair(%s)", [reconciliation_id]).fetchone()
-    return int(row[0]) if row else 0
+        row = connection.execute(
+            "SELECT etl.repair(%s), bool_or(has_function_privilege(p.oid, 'EXECUTE')) "
+            "FROM pg_proc AS p "
+            "WHERE p.pronamespace = 'etl'::regnamespace AND p.proname = 'start_run'",
+            [reconciliation_id],
+        ).fetchone()
+    return (int(row[0]), bool(row[1])) if row else (0, False)
 
 
 def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -275,15 +279,16 @@ def _render(answer: dict[str, Any]) -> None:
         f"[{style}]●[/] Reconciliation {{}}: {{}}, {{}}", answer["reconciliation_id"], words, took
     )
     if answer["status"] == "different" and "repair" not in answer:
-        console.print("  [quiet]oceanrecords reconcile --repair loads them again[/]")
+        console.print("  [quiet]To load them again, run: oceanrecords reconcile --repair[/]")
 
 
 _REASONS = {
     "changed": "changed since the last run",
     "quarantined": "in quarantine",
     "forgotten": "with personal data replaced",
-    "pending": "waiting for a load",
+    "pending": "pending, which the next run loads",
     "following": "following from a difference upstream",
+    "unlogged": "of past versions that no log of the source confirms",
 }
 
 
@@ -306,7 +311,8 @@ def _agreed(answer: dict[str, Any]) -> str:
     if answer["slices"] > 1:
         words = f"slice {answer['slice'] + 1} of {answer['slices']} agrees"
     elif answer["objects"]:
-        words = f"{', '.join(answer['objects'])} agree"
+        names = answer["objects"]
+        words = f"{', '.join(names)} {'agrees' if len(names) == 1 else 'agree'}"
     left_out = _left_out(answer["left_out"])
     return words + (f", except {', '.join(left_out)}" if left_out else "")
 
@@ -360,6 +366,10 @@ def _sums(one: dict[str, Any]) -> Text:
 def _render_differences(one: dict[str, Any]) -> None:
     console.say("[title]{}[/]  [bad]{}[/]", one["object"], _told(one["differences"]))
     for row in one["rows"]:
+        if "row_key" not in row:
+            columns = ", ".join(row["columns"])
+            console.say("  a row {}", f"{_KINDS[row['kind']]}: {columns}".removesuffix(": "))
+            continue
         key = ", ".join(f"{name} {value}" for name, value in row["row_key"].items())
         line = Text(f"  {key} ")
         line.append(_KINDS[row["kind"]], style="bad")
@@ -374,6 +384,8 @@ def _render_differences(one: dict[str, Any]) -> None:
             rest = {name: value for name, value in whole.items() if name not in row["row_key"]}
             line.append(f"\n    {_value(rest)}", style="dim")
         console.print(line, soft_wrap=True)
+    if one["rows"] and "row_key" not in one["rows"][0]:
+        console.print("  [quiet]level steward sees keys and values[/]")
     hidden = one["differences"] - len(one["rows"])
     if hidden:
         console.say("  [quiet]{} more; --limit shows more of them[/]", f"{hidden:,}")

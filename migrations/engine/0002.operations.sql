@@ -142,7 +142,7 @@ COMMENT ON COLUMN etl.reconciliation_object.status IS 'equal, different, or skip
 COMMENT ON COLUMN etl.reconciliation_object.expected_rows IS 'Expected number of rows.';
 COMMENT ON COLUMN etl.reconciliation_object.actual_rows IS 'Actual number of rows.';
 COMMENT ON COLUMN etl.reconciliation_object.ignored_rows IS 'Rows that were excluded.';
-COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'The same by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; pending: they differ, and the next load re-evaluates them; following: they differ because an upstream row does.';
+COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'Rows left out by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; unlogged: past versions that no log of the source confirms; pending: they differ, and the next load re-evaluates them; following: they differ because an upstream row does.';
 COMMENT ON COLUMN etl.reconciliation_object.expected_sums IS 'Expected sums of the numeric columns.';
 COMMENT ON COLUMN etl.reconciliation_object.actual_sums IS 'Actual sums of the numeric columns.';
 COMMENT ON COLUMN etl.reconciliation_object.buckets IS 'Number of buckets of keys whose checksums were compared; NULL if rows were compared directly.';

@@ -1,9 +1,9 @@
 """Chaos for some minutes, then the proof that nothing was lost: `python -m tests.chaos --minutes 10 [--remote]`.
 
-On a Debian server of its own: a stream of business at full speed, pg_cron every minute with two workers, a command line
-that loads the warehouse every second beside it; all the while backends of the warehouse are ended at random, and now and
-then the command line is killed. Then all stops, the warehouse is loaded and reconciled: not one difference may be left.
-With `--remote` the business is on a second server. Takes a minute more than it is told; exit status 0 when all is right.
+On a Debian server of its own, a simulator runs at full speed, pg_cron starts a run every minute with two workers, and a
+command line loads the warehouse every second. Backends of the warehouse are terminated at random, and now and then the
+command line is killed. Then everything stops, and a last run and a reconciliation must find no difference. With `--remote`
+the business is on a second server. Takes a minute more than `--minutes`; exit status 0 if nothing differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.servers import RunningServer, Servers, why_not_debian
 
 PROGRAM = str(Path(sys.executable).with_name("oceanrecords"))
 PASSWORD = "of the chaos"
-# Backends at work for the warehouse: workers of pg_cron and of the command line.
+# Backends that work for the warehouse: workers of pg_cron and of the command line.
 VICTIMS = """
     SELECT pid FROM pg_stat_activity
     WHERE datname = 'warehouse' AND pid <> pg_backend_pid() AND state = 'active'
@@ -37,7 +37,7 @@ class FailedError(Exception):
 
 
 class Chaos:
-    """A warehouse, its business, and whoever kills its workers.
+    """A warehouse, its business, and the fault injection.
 
     Parameters:
         servers: makes the servers.

@@ -1,4 +1,4 @@
-"""Kinds of damage that are injected into a loaded warehouse, and what a reconciliation makes of each.
+"""Kinds of damage that tests inject into a loaded warehouse, and the result of reconciliation and repair for each.
 
 `python -m tests.operations.damage` writes them as a table into docs/reliability.md.
 """
@@ -24,12 +24,12 @@ class Damage:
     """One kind of damage.
 
     Attributes:
-        layer: where it is done.
-        what: what is done, for people.
+        layer: the layer that is damaged.
+        what: the damage, for the table.
         sql: the statements.
-        found: whether a reconciliation does not say that everything agrees.
-        repaired: whether `--repair` brings back what was there.
-        note: why not, or what else is to be known.
+        found: whether a reconciliation reports a difference, or is incomplete.
+        repaired: whether `--repair` restores all rows.
+        note: why not, or a remark.
         moved: table and start of the key of rows that cannot stay as they were.
     """
 
@@ -42,8 +42,8 @@ class Damage:
     moved: tuple[str, str] = ("", "")
 
 
-def _mirror(what: str, sql: str) -> Damage:
-    return Damage("mirror (`stage`)", what, sql)
+def _mirror(what: str, sql: str, **rest: object) -> Damage:
+    return Damage("mirror (`stage`)", what, sql, **rest)  # type: ignore[arg-type]
 
 
 def _dimension(what: str, sql: str, **rest: object) -> Damage:
@@ -54,8 +54,8 @@ def _fact(what: str, sql: str, **rest: object) -> Damage:
     return Damage("fact (`dwh`)", what, sql, **rest)  # type: ignore[arg-type]
 
 
-def _aggregate(what: str, sql: str) -> Damage:
-    return Damage("aggregate (`dwh`)", what, sql)
+def _aggregate(what: str, sql: str, **rest: object) -> Damage:
+    return Damage("aggregate (`dwh`)", what, sql, **rest)  # type: ignore[arg-type]
 
 
 def _control(what: str, sql: str, **rest: object) -> Damage:
@@ -67,11 +67,14 @@ _LINE = "order_id = 21 AND line_number = 1"
 _QUEUE = "INSERT INTO etl.reprocessing_queue (fact, fact_key, key_column, dimension, dimension_key, run_id) VALUES"
 _QUARANTINE = "INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, run_id) VALUES"
 _OTHER_CUSTOMER = "(SELECT max(d.customer_key) FROM dwh.dim_customer AS d WHERE d.customer_id = 9)"
-# What the row in quarantine refers to stays: the warehouse cannot load that row again.
+# Members of the row in quarantine are not damaged: the warehouse cannot load that row again.
 _OUTSIDE = f"FROM stage.orders AS q WHERE q.order_id = {OUTSIDE_CALENDAR}"
 _CUSTOMERS_OUTSIDE = f"(SELECT q.customer_id {_OUTSIDE})"
 _PAYMENTS_OUTSIDE = f"(SELECT q.payment_method_id {_OUTSIDE})"
 _NO_SOURCE = "the source keeps no log of it"
+_NO_PRIMARY_KEY = "the second row is deleted; the load fails until the primary key is back"
+_FREE_CUSTOMERS = f"FROM stage.orders AS o WHERE o.customer_id NOT IN {_CUSTOMERS_OUTSIDE}"
+_FIRST_DAY = "day = (SELECT min(day) FROM dwh.agg_order_daily)"
 
 DAMAGES = [
     _mirror(
@@ -128,6 +131,35 @@ DAMAGES = [
     ),
     _mirror("key changed", "UPDATE stage.products SET product_id = 88888 WHERE product_id = 7"),
     _mirror("table emptied", "DELETE FROM stage.payment_methods"),
+    _mirror(
+        "values of two rows swapped",
+        "UPDATE stage.customers AS c SET first_name = o.first_name, email = o.email FROM stage.customers AS o"
+        " WHERE (c.customer_id, o.customer_id) IN ((5, 9), (9, 5))",
+    ),
+    _mirror(
+        "row doubled, its primary key dropped",
+        "ALTER TABLE stage.payment_methods DROP CONSTRAINT payment_methods_pkey;"
+        " INSERT INTO stage.payment_methods SELECT * FROM stage.payment_methods WHERE payment_method_id = 2",
+    ),
+    _mirror(
+        "deleted row missing",
+        f"DELETE FROM stage.customers WHERE customer_id = {GONE}",
+        found=False,
+        repaired=False,
+        note="the source does not have it any more",
+    ),
+    _mirror(
+        "time of a deletion changed",
+        f"UPDATE stage.customers SET deleted_at = deleted_at - interval '1 day' WHERE customer_id = {GONE}",
+        found=False,
+        note="the version that it closed is compared with the tombstone",
+    ),
+    _mirror(
+        "batch of a row changed",
+        "UPDATE stage.customers SET batch_id = 1 WHERE customer_id = 6",
+        found=False,
+        note="batches and runs of rows are not compared",
+    ),
     # Dimensions -------------------------------------------------------------------------------------------
     _dimension(
         "overwritten attribute (type 1) of the current version",
@@ -239,6 +271,67 @@ DAMAGES = [
         f"DELETE FROM dwh.dim_payment WHERE payment_key > 0 AND payment_method_id NOT IN {_PAYMENTS_OUTSIDE}",
     ),
     _dimension(
+        "business keys of two members swapped",
+        f"UPDATE dwh.dim_customer SET customer_id = -5 WHERE customer_id = (SELECT min(o.customer_id) {_FREE_CUSTOMERS});"
+        f" UPDATE dwh.dim_customer SET customer_id = (SELECT min(o.customer_id) {_FREE_CUSTOMERS}) WHERE customer_id = 9;"
+        " UPDATE dwh.dim_customer SET customer_id = 9 WHERE customer_id = -5",
+    ),
+    _dimension(
+        "surrogate key changed",
+        "UPDATE dwh.dim_customer SET customer_key = customer_key + 100000 WHERE customer_id = "
+        f"(SELECT min(o.customer_id) {_FREE_CUSTOMERS})",
+    ),
+    _dimension(
+        "sequence behind the largest key",
+        "SELECT setval(pg_get_serial_sequence('dwh.dim_customer', 'customer_key'), 1)",
+    ),
+    _dimension(
+        "first value and tracked attribute of one version",
+        f"UPDATE dwh.dim_customer SET segment = 'other', customer_since = customer_since - 9 WHERE {_VERSION} AND is_current",
+    ),
+    _dimension(
+        "overlapping versions, their constraint dropped",
+        "ALTER TABLE dwh.dim_customer DROP CONSTRAINT dim_customer_versions;"
+        f" UPDATE dwh.dim_customer SET valid_to = valid_to + interval '2 days' WHERE {_VERSION} AND NOT is_current",
+    ),
+    _dimension(
+        "boundary between two versions moved, without a log",
+        f"UPDATE dwh.dim_customer SET valid_to = valid_to - interval '9 days' WHERE {_VERSION} AND NOT is_current;"
+        f" UPDATE dwh.dim_customer SET valid_from = valid_from - interval '9 days' WHERE {_VERSION} AND is_current",
+        found=False,
+        repaired=False,
+        note=_NO_SOURCE,
+    ),
+    _dimension(
+        "boundary between two versions moved, with a log",
+        "UPDATE dwh.dim_product SET valid_to = valid_to - interval '9 days' WHERE product_id = 3 AND NOT is_current;"
+        " UPDATE dwh.dim_product SET valid_from = valid_from - interval '9 days' WHERE product_id = 3 AND is_current",
+        repaired=False,
+        note="the same history in one version more: a version that facts may refer to stays",
+    ),
+    _dimension(
+        "version split in two equal ones",
+        "UPDATE dwh.dim_customer SET valid_to = '2025-12-01', is_current = false WHERE customer_id = 5;"
+        " INSERT INTO dwh.dim_customer (customer_id, first_name, last_name, full_name, email, phone, segment, customer_since,"
+        " valid_from, valid_to, is_current, run_id) SELECT customer_id, first_name, last_name, full_name, email, phone, segment,"
+        " customer_since, valid_to, 'infinity', true, run_id FROM dwh.dim_customer WHERE customer_id = 5",
+        found=False,
+        repaired=False,
+        note="both hold the same values",
+    ),
+    _dimension(
+        "undeclared default member",
+        "INSERT INTO dwh.dim_supplier (supplier_key, supplier_name, country_code, country, valid_from, valid_to, is_current, run_id)"
+        " OVERRIDING SYSTEM VALUE VALUES (-3, 'Ghost', 'DE', 'Germany', '-infinity', 'infinity', true, 0)",
+    ),
+    _dimension(
+        "Unknown member changed, its note lost",
+        "DELETE FROM etl.default_member WHERE dimension = 'dim_supplier';"
+        " UPDATE dwh.dim_supplier SET supplier_name = 'X' WHERE supplier_key = -1",
+        repaired=False,
+        note="what it should be is not known any more",
+    ),
+    _dimension(
         "Unknown member changed",
         "UPDATE dwh.dim_product SET product_name = 'X' WHERE product_key = -1",
     ),
@@ -336,6 +429,32 @@ DAMAGES = [
         "table emptied",
         f"DELETE FROM dwh.fact_order_line WHERE NOT is_deleted AND order_id <> {OUTSIDE_CALENDAR}",
     ),
+    _fact(
+        "measures of two rows swapped",
+        "UPDATE dwh.fact_order_line AS f SET quantity = o.quantity, amount = o.amount, unit_price = o.unit_price FROM dwh.fact_order_line AS o"
+        " WHERE f.line_number = 1 AND o.line_number = 1 AND (f.order_id, o.order_id) IN ((21, 22), (22, 21))",
+    ),
+    _fact(
+        "keys of two roles swapped",
+        "UPDATE dwh.fact_order SET ordered_date_key = delivered_date_key, delivered_date_key = ordered_date_key"
+        f" WHERE delivered_date_key > 0 AND ordered_date_key <> delivered_date_key AND order_id <> {OUTSIDE_CALENDAR}",
+    ),
+    _fact(
+        "key -2 in place of a member",
+        "UPDATE dwh.fact_order SET customer_key = -2 WHERE order_id = 30",
+    ),
+    _fact(
+        "row doubled, its primary key dropped",
+        "ALTER TABLE dwh.fact_order_line DROP CONSTRAINT fact_order_line_pkey;"
+        f" INSERT INTO dwh.fact_order_line SELECT * FROM dwh.fact_order_line WHERE {_LINE}",
+    ),
+    _fact(
+        "deleted row missing",
+        f"DELETE FROM dwh.fact_order_line WHERE order_id = {WITH_DELETED_LINE} AND line_number = 1",
+        found=False,
+        repaired=False,
+        note="it counts for nothing",
+    ),
     # Aggregates -------------------------------------------------------------------------------------------
     _aggregate(
         "measure of a group",
@@ -366,6 +485,25 @@ DAMAGES = [
         "INSERT INTO work.agg_order_daily_difference VALUES ('2025-12-05', 'Germany', 1, 0, 5, 0, 0)",
     ),
     _aggregate("table emptied", "DELETE FROM dwh.agg_customer_quarterly"),
+    _aggregate(
+        "group under another name",
+        f"UPDATE dwh.agg_order_daily SET country = 'Atlantis' WHERE {_FIRST_DAY}",
+    ),
+    _aggregate(
+        "group doubled, its primary key dropped",
+        "ALTER TABLE dwh.agg_order_daily DROP CONSTRAINT agg_order_daily_pkey;"
+        f" INSERT INTO dwh.agg_order_daily SELECT * FROM dwh.agg_order_daily WHERE {_FIRST_DAY}",
+        repaired=False,
+        note=_NO_PRIMARY_KEY,
+    ),
+    _aggregate(
+        "group in two halves, its primary key dropped",
+        "ALTER TABLE dwh.agg_order_daily DROP CONSTRAINT agg_order_daily_pkey;"
+        f" UPDATE dwh.agg_order_daily SET orders = orders + 1 WHERE {_FIRST_DAY};"
+        f" INSERT INTO dwh.agg_order_daily SELECT day, country, -1, 0, 0, 0, 0, 0 FROM dwh.agg_order_daily WHERE {_FIRST_DAY}",
+        repaired=False,
+        note=_NO_PRIMARY_KEY,
+    ),
     # Control tables ---------------------------------------------------------------------------------------
     _control("entry of the queue lost", "DELETE FROM etl.reprocessing_queue"),
     _control(
@@ -414,6 +552,18 @@ DAMAGES = [
     ),
     _control("entry in quarantine lost", "DELETE FROM etl.quarantine"),
     _control(
+        "entry of the queue for a member that is there",
+        "UPDATE dwh.fact_order SET customer_key = -1 WHERE order_id = 30; "
+        f"{_QUEUE} ('fact_order', '{{\"order_id\": 30}}', 'customer_key', 'dim_customer',"
+        " (SELECT jsonb_build_object('customer_id', customer_id) FROM stage.orders WHERE order_id = 30), 1)",
+    ),
+    _control(
+        "entry of the queue made ready",
+        "UPDATE etl.reprocessing_queue SET is_ready = true",
+        found=False,
+        note="nothing is wrong: the next run looks it up once more",
+    ),
+    _control(
         "pending key over a wrong fact",
         "UPDATE dwh.fact_order SET quantity = 1000 WHERE order_id = 30; INSERT INTO work.fact_order_key VALUES (30)",
         note="incomplete; the next run repairs it",
@@ -428,6 +578,31 @@ DAMAGES = [
         "UPDATE etl.watermark SET snapshot = '3:3:' WHERE source_table = 'customers'",
         found=False,
         note="nothing is wrong: the next run reads more",
+    ),
+    _control(
+        "change past the disabled triggers of the source",
+        "ALTER TABLE oceanrecords.customers DISABLE TRIGGER USER;"
+        " UPDATE oceanrecords.customers SET phone = '4711' WHERE customer_id = 7;"
+        " ALTER TABLE oceanrecords.customers ENABLE TRIGGER USER",
+    ),
+    _control(
+        "watermark in the future",
+        "UPDATE etl.watermark SET snapshot = '99999999:99999999:' WHERE source_table = 'customers'",
+        found=False,
+        note="nothing is wrong: the next run compares the table",
+    ),
+    _control(
+        "tombstones lost",
+        "DELETE FROM oceanrecords.deleted_rows",
+        found=False,
+        note="gaps of a time that they do not reach back to count as right",
+    ),
+    _control(
+        "compiled load replaced by one that does nothing",
+        "CREATE OR REPLACE FUNCTION compiled.load_fact_order(p_run_id bigint) RETURNS etl.load_result"
+        " LANGUAGE sql AS 'SELECT (0, 0, 0, 0, 0, 0)::etl.load_result'",
+        found=False,
+        note="the rows are right; `etl.build()` compiles it again",
     ),
     _control(
         "watermark lost",
@@ -448,12 +623,12 @@ def table() -> str:
     for layer, damages in groupby(DAMAGES, key=lambda damage: damage.layer):
         lines += ["", f"| {layer} | found | repaired | |", "|---|---|---|---|"]
         lines += [
-            f"| {one.what} | {_word(one.found)} | {_word(one.repaired)} | {one.note} |"
+            f"| {one.what} | {_word(one.found)} | {_word(one.repaired) if one.found else '-'} | {one.note} |"
             for one in damages
         ]
     found = sum(one.found for one in DAMAGES)
-    repaired = sum(one.repaired for one in DAMAGES)
-    head = f"{len(DAMAGES)} kinds of damage, {found} found, {repaired} repaired, none made worse."
+    repaired = sum(one.found and one.repaired for one in DAMAGES)
+    head = f"{len(DAMAGES)} kinds of damage, {found} found, {repaired} of them repaired, none made worse."
     return "\n".join([BEGIN, "", head, *lines, "", END])
 
 

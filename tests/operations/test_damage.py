@@ -55,7 +55,7 @@ PREPARATION = [
 
 @pytest.fixture(scope="module")
 def prepared(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A small warehouse in which there is something of everything, and which agrees with its source."""
+    """A small warehouse with rows of every kind, which agrees with its source."""
     executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
     with temporary_database(server, executor.template_dbname) as made:
         with psycopg.connect(made.dsn, autocommit=True) as connection:
@@ -69,7 +69,7 @@ def prepared(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture(scope="module")
 def right(prepared: Database) -> Image:
-    """What is in it."""
+    """Its rows."""
     assert reconcile(prepared) == {"status": "equal", "differences": 0}
     assert prepared.value("SELECT count(*) FROM etl.reprocessing_queue") == 1
     assert prepared.value("SELECT count(*) FROM etl.quarantine") > 1
@@ -90,13 +90,16 @@ def run(database: Database) -> None:
 
 
 def image(database: Database) -> Image:
-    """All rows, by table and key; surrogate keys are translated, and what a deleted row keeps is left out."""
+    """All rows, by table and key; surrogate keys are translated, and values of deleted rows are left out."""
     found: Image = {}
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         connection.execute("SET timezone = 'UTC'")
         for name, query in _queries(connection):
             for key, row in connection.execute(query.encode()):
-                found[(name, json.dumps(key))] = json.dumps(row)
+                place = (name, json.dumps(key))
+                while place in found:
+                    place = (name, f"{place[1]} again")
+                found[place] = json.dumps(row)
     return found
 
 
@@ -121,13 +124,19 @@ def _queries(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
             table,
             f"SELECT CASE WHEN {surrogate} < 0 THEN to_jsonb({surrogate}) ELSE {key_of(names)} END,"
             f" to_jsonb(t) - '{{run_id,{surrogate}}}'::text[] FROM {table} AS t"
-            # Of the calendar a year is enough.
+            # One year of the calendar is enough.
             + (
                 ""
                 if has_history
                 else " WHERE full_date IS NULL OR full_date >= '2025-06-01' AND full_date < '2026-06-01'"
             ),
         )
+        sequence, largest = f"pg_get_serial_sequence('{table}', '{surrogate}')", f"max({surrogate})"
+        if connection.execute(f"SELECT {sequence}".encode()).fetchone() != (None,):
+            yield (
+                "sequence",
+                f"SELECT jsonb_build_array('{dimension}'), to_jsonb(pg_sequence_last_value({sequence}::regclass) >= {largest}) FROM {table}",
+            )
     for fact, table, keys, measures in connection.execute(
         "SELECT fact, fact_table::text, business_key, measures FROM etl.fact"
     ).fetchall():
@@ -162,7 +171,7 @@ def _queries(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
 def injure(database: Database, one: Damage) -> None:
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         if "oceanrecords." not in one.sql:
-            # What constraints and triggers of the warehouse would refuse.
+            # Constraints and triggers of the warehouse would refuse it.
             connection.execute("SET session_replication_role = replica")
         for statement in one.sql.split("; "):
             done = connection.execute(statement.encode())
@@ -170,7 +179,7 @@ def injure(database: Database, one: Damage) -> None:
 
 
 def is_gone(name: str, row: str) -> bool:
-    """Whether a row says that it does not count any more: deleted, or a closed version."""
+    """Whether a row no longer counts: deleted, or a closed version."""
     values = json.loads(row)
     if name.startswith("stage."):
         return values is None
@@ -212,7 +221,7 @@ def test_damage(server: RunningServer, prepared: Database, right: Image, one: Da
             verdict = reconcile(database)
         after = image(database)
         if "past" in one.what:
-            # It is the source that was changed: what is right is what it says now.
+            # The source was changed: its present rows are right.
             database.execute("SELECT etl._request_refresh('{all}')")
             run(database)
             assert after == image(database)

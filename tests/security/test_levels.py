@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -322,3 +324,31 @@ def test_facts_are_joined_with_the_countries_not_asked_one_by_one(people: People
         for line in text.splitlines():
             if "SubPlan" in line and "hashed" not in line.lower() and "Filter" in line:
                 raise AssertionError(text)
+
+
+def test_a_service_reconciles_and_sees_no_row(people: People, oceanrecords: Any) -> None:
+    """It sees how many rows differ, and in which columns."""
+    people.add("loader", "etl")
+    people.connect("loader").execute("CALL etl.run()")
+    people.database.execute("UPDATE dwh.dim_status SET status_name = 'secret' WHERE status_key = 1")
+    url = psycopg.conninfo.make_conninfo(people.database.dsn, user=people.logins["loader"])
+    found = oceanrecords("reconcile", "dim_status", env={"OCEANRECORDS_DSN": url})
+    assert found.returncode == 1, found.stderr
+    assert "a row differs: status_name" in found.stdout
+    assert "secret" not in found.stdout
+    repaired = oceanrecords("reconcile", "--repair", "--json", env={"OCEANRECORDS_DSN": url})
+    assert repaired.returncode == 0, repaired.stderr
+
+
+def test_a_steward_asks_for_a_repair_that_the_service_makes(
+    people: People, oceanrecords: Any
+) -> None:
+    people.add("sten", "steward")
+    people.database.execute("UPDATE dwh.dim_status SET status_name = 'wrong' WHERE status_key = 1")
+    url = psycopg.conninfo.make_conninfo(people.database.dsn, user=people.logins["sten"])
+    asked = oceanrecords("reconcile", "dim_status", "--repair", env={"OCEANRECORDS_DSN": url})
+    assert asked.returncode == 1
+    assert "the next run loads 1 difference" in asked.stdout
+    with people.database.connect() as connection:
+        connection.execute("CALL etl.run()")
+    assert oceanrecords("reconcile", env={"OCEANRECORDS_DSN": url}).returncode == 0

@@ -264,3 +264,16 @@ def test_public_functions_pin_what_they_depend_on(play: Play) -> None:
         " AND p.proname NOT LIKE '\\_%' AND NOT 'TimeZone=UTC' = ANY (coalesce(p.proconfig, '{}'))"
     )
     assert loose == [("get_setting",)]
+
+
+def test_an_engine_that_compiles_other_rows_loads_the_object_completely(trading: Play) -> None:
+    trading.loader.execute(
+        "DO $$BEGIN EXECUTE replace(pg_get_functiondef('compiled.verify_dim_supplier'::regproc),"
+        " 'BEGIN', E'BEGIN\n    -- An earlier version of the engine.'); END$$"
+    )
+    changed = ["routine compiled.verify_dim_supplier has changed"]
+    assert plan(trading) == {"dim_supplier": changed}
+    trading.run()
+    assert plan(trading) == {}
+    trading.loader.execute("CALL etl.build()")
+    assert plan(trading) == {"dim_supplier": changed}

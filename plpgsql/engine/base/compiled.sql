@@ -42,6 +42,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_create_compiled$
 DECLARE
     v_tag text := '$' || CASE WHEN p_name ~ '^[a-z_][a-z0-9_]*$' THEN p_name ELSE 'body' END || '$';
+    v_earlier regprocedure[] := ARRAY(SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = 'compiled'::regnamespace AND p.proname = p_name);
 BEGIN
     EXECUTE format(
         E'CREATE OR REPLACE FUNCTION compiled.%I(%s)\nRETURNS %s\nLANGUAGE plpgsql\nSET search_path = %s\n%sAS %s\n%s\n%s',
@@ -50,6 +51,10 @@ BEGIN
         (SELECT string_agg(format(E'SET %s\n', s.setting), '') FROM unnest('{plan_cache_mode = force_custom_plan}' || p_settings) AS s (setting)),
         v_tag, btrim(p_body, E'\n'), v_tag
     );
+    IF (SELECT count(*) FROM pg_proc AS p WHERE p.pronamespace = 'compiled'::regnamespace AND p.proname = p_name) > cardinality(v_earlier) THEN
+        -- One that takes other parameters was made by an earlier version of the engine.
+        EXECUTE coalesce((SELECT string_agg(format('DROP FUNCTION %s;', e.routine), '') FROM unnest(v_earlier) AS e (routine)), '');
+    END IF;
     EXECUTE format('COMMENT ON FUNCTION compiled.%I IS %L', p_name, p_comment);
     RETURN p_name;
 END

@@ -1,9 +1,10 @@
--- Fingerprints of definitions. The rows of an object depend on the mirrors, and on its views, the functions that these call, the settings that both read,
--- and its declaration. If the fingerprint of the latter has changed since the last full load, the next run loads the object completely.
+-- What the rows of an object depend on besides the mirrors: the views that transform them, the functions that these call, the settings that both
+-- read, the object's declaration, and the statements that the engine compiles from these. A fingerprint shows whether all that is still what the
+-- rows were loaded with.
 
 /*
-Relations and functions that a view or function uses directly. For views, and functions whose body PostgreSQL has parsed, pg_depend lists them. For other
-functions, every name in the body counts. Objects of the engine and of PostgreSQL are left out.
+Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
+recorded dependencies; for any other function, those whose names occur in its body. The engine's own and PostgreSQL's are left out.
 Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
 */
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
@@ -145,6 +146,12 @@ AS $_fingerprint$
         SELECT d.part, md5(d.definition) AS value
         FROM declared AS d
         UNION ALL
+        -- The rows that the object should hold: another version of the engine may compile other ones.
+        SELECT 'routine compiled.' || r.proname, md5(r.prosrc)
+        FROM pg_proc AS r
+        WHERE r.pronamespace = 'compiled'::regnamespace
+            AND r.proname = CASE WHEN EXISTS (SELECT FROM etl.aggregate AS a WHERE a.aggregate = p_object) THEN 'load_' ELSE 'verify_' END || p_object
+        UNION ALL
         SELECT d.part, md5(d.definition)
         FROM defined AS d
         UNION ALL
@@ -164,7 +171,7 @@ COMMENT ON FUNCTION etl._fingerprint(name) IS 'Fingerprint of all that the rows 
 /*
 What differs between two fingerprints.
 Parameters: p_before, p_now, fingerprints.
-Returns:    sentences, such as "view work.dim_person has changed"; none where nothing differs.
+Returns:    sentences, such as "view work.dim_person has changed"; none if nothing differs.
 */
 CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
 RETURNS text[]
@@ -172,18 +179,23 @@ LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_fingerprint_changes$
-    SELECT coalesce(array_agg(
-        CASE
-            WHEN b.value IS NULL THEN n.key || ' is new'
-            WHEN n.value IS NULL THEN b.key || ' is gone'
-            WHEN n.key LIKE 'setting %' THEN format('%s has changed from %s to %s', n.key, b.value, n.value)
-            ELSE n.key || ' has changed'
-        END
-        ORDER BY coalesce(n.key, b.key)
-    ), '{}')
-    FROM jsonb_each_text(p_before) AS b
-    FULL JOIN jsonb_each_text(p_now) AS n ON n.key = b.key
-    WHERE n.value IS DISTINCT FROM b.value
+    SELECT coalesce(array_agg(c.sentence ORDER BY c.part) FILTER (WHERE c.is_reason OR c.is_only_reason), '{}')
+    FROM (
+        SELECT
+            coalesce(n.key, b.key) AS part,
+            CASE
+                WHEN b.value IS NULL THEN n.key || ' is new'
+                WHEN n.value IS NULL THEN b.key || ' is gone'
+                WHEN n.key LIKE 'setting %' THEN format('%s has changed from %s to %s', n.key, b.value, n.value)
+                ELSE n.key || ' has changed'
+            END AS sentence,
+            -- A routine changes with every definition that it is compiled from.
+            coalesce(n.key, b.key) NOT LIKE 'routine %' AS is_reason,
+            bool_and(coalesce(n.key, b.key) LIKE 'routine %') OVER () AS is_only_reason
+        FROM jsonb_each_text(p_before) AS b
+        FULL JOIN jsonb_each_text(p_now) AS n ON n.key = b.key
+        WHERE n.value IS DISTINCT FROM b.value
+    ) AS c
 $_fingerprint_changes$;
 COMMENT ON FUNCTION etl._fingerprint_changes(jsonb, jsonb) IS 'What differs between two fingerprints, in sentences.';
 

@@ -106,7 +106,9 @@ BEGIN
     )
     UPDATE etl.watermark AS w
     SET snapshot = p.snapshot,
-        read_at = p.read_at
+        read_at = p.read_at,
+        -- A later one whose extraction failed would have brought nothing.
+        batch_id = (SELECT max(m.batch_id) FROM etl.batch AS m)
     FROM point AS p;
     RETURN FOUND;
 END

@@ -1,5 +1,32 @@
--- What an entry in quarantine claims is tried: only a row that really cannot be read or written is left out of a comparison. An entry whose
--- claim does not hold is itself a difference, and hides nothing.
+-- The claims of entries in quarantine are tried: a comparison leaves out only rows that really cannot be read or written. An entry whose claim
+-- does not hold is itself a difference, and hides nothing.
+
+/*
+Condition that rows have a business key, as constants.
+Parameters: p_key, key columns; p_row_key, their values; p_table, the table whose types count; p_alias, of the rows.
+Returns:    text; a missing or null value matches NULL.
+*/
+CREATE OR REPLACE FUNCTION etl._key_condition(p_key name[], p_row_key jsonb, p_table regclass, p_alias text)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_key_condition$
+    SELECT string_agg(
+        CASE
+            WHEN p_row_key ->> c.name::text IS NULL THEN format('%s.%I IS NULL', p_alias, c.name)
+            -- postgres_fdw sends a constant to the source server, which matters for unreadable rows.
+            WHEN t.typnamespace = 'pg_catalog'::regnamespace
+                THEN format('%s.%I = %L::%s', p_alias, c.name, p_row_key ->> c.name::text, format_type(a.atttypid, a.atttypmod))
+            ELSE format('%1$s.%2$I = (jsonb_populate_record(NULL::%3$s, %4$L)).%2$I', p_alias, c.name, p_table, p_row_key)
+        END,
+        ' AND ' ORDER BY c.position
+    )
+    FROM unnest(p_key) WITH ORDINALITY AS c (name, position)
+    JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
+    JOIN pg_type AS t ON t.oid = a.atttypid
+$_key_condition$;
+COMMENT ON FUNCTION etl._key_condition(name[], jsonb, regclass, text) IS 'Condition that rows have a business key, as constants.';
 
 /*
 Whether a row of a source table cannot be mirrored: it cannot be read, its key is shared, or a column of its key is NULL.
@@ -20,7 +47,7 @@ BEGIN
         EXECUTE format('SELECT count(*) FROM %s AS s WHERE %s', v_source, v_condition) INTO v_rows;
     EXCEPTION
         WHEN data_exception THEN
-            -- It is no key of this table.
+            -- Not a key of this table.
             RETURN false;
     END;
     IF v_rows <> 1 THEN
@@ -36,7 +63,7 @@ $_cannot_be_read$;
 COMMENT ON FUNCTION etl._cannot_be_read(name, jsonb) IS 'Whether a row of a source table cannot be mirrored, as an entry in quarantine claims.';
 
 /*
-Makes the tables that the versions of members are planned in.
+Makes the tables in which the versions of members are planned.
 Parameters: p_dimension, the dimension.
 Writes:     pg_temp.reconciled_key, pg_temp.reconciled_plan.
 */
@@ -54,10 +81,10 @@ BEGIN
     );
 END
 $_begin_planning$;
-COMMENT ON FUNCTION etl._begin_planning(etl.dimension) IS 'Makes the tables that the versions of members are planned in.';
+COMMENT ON FUNCTION etl._begin_planning(etl.dimension) IS 'Makes the tables in which the versions of members are planned.';
 
 /*
-Whether a member cannot be loaded. It is written, and what was written is undone.
+Whether a member cannot be loaded. It is written, and the write is rolled back.
 Parameters: p_dimension, the dimension; p_row_key, the member.
 */
 CREATE OR REPLACE FUNCTION etl._member_is_refused(p_dimension etl.dimension, p_row_key jsonb)
@@ -110,8 +137,8 @@ $_member_is_refused$;
 COMMENT ON FUNCTION etl._member_is_refused(etl.dimension, jsonb) IS 'Whether a member cannot be loaded, as an entry in quarantine claims.';
 
 /*
-Whether a row of a fact cannot be loaded. It is written, and what was written is undone.
-Parameters: p_fact, the fact; p_row_key, the row's key; p_sqlstate, the error that quarantine tells of.
+Whether a row of a fact cannot be loaded. It is written, and the write is rolled back.
+Parameters: p_fact, the fact; p_row_key, the row's key; p_sqlstate, the error of the entry.
 */
 CREATE OR REPLACE FUNCTION etl._fact_is_refused(p_fact etl.fact, p_row_key jsonb, p_sqlstate text)
 RETURNS boolean
@@ -122,7 +149,8 @@ DECLARE
     v_columns name[] := etl._without(etl._writable_columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name);
     v_expected text := format(
         '(SELECT * FROM (%s) AS x WHERE %s) AS e',
-        etl._reconciled_fact_sql(p_fact.fact, p_are_few => true), etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'x')
+        -- Without OFFSET 0, so that the condition enters the view.
+        etl._resolved_fact_sql(p_fact.fact, etl._fact_values(p_fact.fact), p_fact.transform_view || ' AS v', p_is_load => false), etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'x')
     );
     v_without_member text := (
         SELECT string_agg(format('e.%I = -1', k.key_column), ' OR ' ORDER BY k.key_column)
@@ -167,35 +195,25 @@ END
 $_fact_is_refused$;
 COMMENT ON FUNCTION etl._fact_is_refused(etl.fact, jsonb, text) IS 'Whether a row of a fact cannot be loaded, as an entry in quarantine claims.';
 
-/*
-Whether the claim of an entry in quarantine holds.
-Parameters: p_entry, the entry.
-*/
 CREATE OR REPLACE FUNCTION etl._claim_holds(p_entry etl.quarantine)
 RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_claim_holds$
-DECLARE
-    r_dimension etl.dimension;
-    r_fact etl.fact;
-BEGIN
-    IF EXISTS (SELECT FROM etl.source_table AS s WHERE s.source_table = p_entry.object) THEN
-        RETURN etl._cannot_be_read(p_entry.object, p_entry.row_key);
-    END IF;
-    SELECT *
-    INTO r_dimension
-    FROM etl.dimension AS d
-    WHERE d.dimension = p_entry.object
-        AND d.transform_view IS NOT NULL;
-    IF FOUND THEN
-        RETURN etl._member_is_refused(r_dimension, p_entry.row_key);
-    END IF;
-    SELECT *
-    INTO r_fact
-    FROM etl.fact AS f
-    WHERE f.fact = p_entry.object;
-    RETURN FOUND AND etl._fact_is_refused(r_fact, p_entry.row_key, p_entry.sqlstate);
-END
+    SELECT coalesce(
+        (SELECT etl._cannot_be_read(s.source_table, p_entry.row_key) FROM etl.source_table AS s WHERE s.source_table = p_entry.object),
+        (SELECT etl._member_is_refused(d, p_entry.row_key) FROM etl.dimension AS d WHERE d.dimension = p_entry.object AND d.transform_view IS NOT NULL),
+        (SELECT etl._fact_is_refused(f, p_entry.row_key, p_entry.sqlstate) FROM etl.fact AS f WHERE f.fact = p_entry.object),
+        false
+    )
 $_claim_holds$;
 COMMENT ON FUNCTION etl._claim_holds(etl.quarantine) IS 'Whether the claim of an entry in quarantine holds: the row cannot be loaded.';
+
+CREATE OR REPLACE FUNCTION etl._ignore_refused(p_object name, p_key name[], p_table regclass)
+RETURNS bigint
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_ignore_refused$
+    SELECT etl._ignore(p_key, p_table, 'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._claim_holds(q)', p_object)
+$_ignore_refused$;
+COMMENT ON FUNCTION etl._ignore_refused(name, name[], regclass) IS 'Leaves the rows out of a comparison that cannot be loaded; returns their number.';

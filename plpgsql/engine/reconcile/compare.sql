@@ -1,15 +1,15 @@
 -- Two sets of rows compared: by checksums of buckets first, row by row where these differ.
 --
--- Finding one wrong row in ten million: each side is reduced to a checksum per bucket of keys, which takes one pass and a few megabytes,
--- however large the table. Only the rows of buckets that differ are then compared one by one. A bucket holds about a thousand rows. Its
--- checksum is the exclusive or of 64-bit hashes of its rows, so neither order nor a sort matters; the number of rows is compared as well.
+-- One wrong row in ten million is found in one pass: each side is reduced to a checksum per bucket of keys, in a few megabytes of memory.
+-- Only the rows of buckets that differ are compared one by one. A bucket holds about a thousand rows. Its checksum is the exclusive or of
+-- 64-bit hashes of its rows, so no sort is needed; the number of rows is compared as well, because two equal rows cancel out.
 --
--- Values are compared by their image, not by equality: 1.0 and 1.00, 30 days and 1 month, Smith and smith in citext differ, and no type
--- needs an operator. Types whose equality is identity are hashed as they are, all others as text under pinned settings.
+-- Values are compared by their image: 1.0 and 1.00, 30 days and 1 month differ, and a type needs no operator. Keys are compared by their own
+-- equality, as the load compares them: Smith and smith in citext are one key.
 
 /*
-Columns for a SELECT, cast to the types of the table that they are compared with. Types outside pg_catalog stay as they are: they are compared as
-text, and the role that runs the comparison may have no business in their schema.
+Columns for a SELECT, cast to the types of the table that they are compared with. Types outside pg_catalog stay as they are: the role that
+compares may lack USAGE on their schema.
 Parameters: p_columns, the columns; p_alias, of the row that has them; p_table, the table.
 Returns:    SQL text.
 */
@@ -50,7 +50,50 @@ AS $_compared_list$
     JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_compared_list$;
-COMMENT ON FUNCTION etl._compared_list(name[], text, regclass) IS 'Columns as expressions that are equal only where the values are identical; text where the type''s own equality is wider.';
+COMMENT ON FUNCTION etl._compared_list(name[], text, regclass) IS 'Columns as expressions that are equal only if the values are identical; text if the type''s own equality is wider.';
+
+/*
+Key columns as expressions whose hashes agree if the keys are equal by their own operator; text for a type that cannot be hashed.
+Parameters: p_key, the columns; p_alias, of the row that has them; p_table, the table whose types count.
+Returns:    SQL text.
+*/
+CREATE OR REPLACE FUNCTION etl._hashed_list(p_key name[], p_alias text, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_hashed_list$
+    SELECT string_agg(
+        format(
+            CASE
+                WHEN t.typtype IN ('e', 'r') OR EXISTS (
+                    SELECT
+                    FROM pg_opclass AS o
+                    JOIN pg_am AS m ON m.oid = o.opcmethod AND m.amname = 'hash'
+                    JOIN pg_amproc AS f ON f.amprocfamily = o.opcfamily AND f.amproclefttype = o.opcintype AND f.amprocnum = 2
+                    WHERE o.opcintype = t.oid
+                        AND o.opcdefault
+                ) THEN '%s.%I' ELSE '%s.%I::text'
+            END,
+            p_alias, c.name
+        ),
+        ', ' ORDER BY c.position
+    )
+    FROM unnest(p_key) WITH ORDINALITY AS c (name, position)
+    CROSS JOIN LATERAL etl._base_type(p_table, c.name) AS b
+    JOIN pg_type AS t ON t.oid = b.type_oid
+$_hashed_list$;
+COMMENT ON FUNCTION etl._hashed_list(name[], text, regclass) IS 'Key columns as expressions whose hashes agree if the keys are equal.';
+
+CREATE OR REPLACE FUNCTION etl._in_slice(p_hashed text, p_slices text, p_slice text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_in_slice$
+    SELECT format('(%2$s = 1 OR (hash_record_extended(ROW(%1$s), 1) & 65535) %% %2$s = %3$s)', p_hashed, p_slices, p_slice)
+$_in_slice$;
+COMMENT ON FUNCTION etl._in_slice(text, text, text) IS 'Condition that a row, by its key as of etl._hashed_list, belongs to the slice that is compared.';
 
 CREATE OR REPLACE FUNCTION etl._summed_columns(p_table regclass, p_columns name[])
 RETURNS name[]
@@ -72,14 +115,8 @@ Parameters: p_expected, p_actual, SELECTs of the two sides; p_key, key columns, 
             table whose types count; p_sums, columns to be summed up.
 Returns:    values for etl._render.
 */
-CREATE OR REPLACE FUNCTION etl._comparison_values(
-    p_expected text,
-    p_actual text,
-    p_key name[],
-    p_columns name[],
-    p_table regclass,
-    p_sums name[]
-) RETURNS jsonb
+CREATE OR REPLACE FUNCTION etl._comparison_values(p_expected text, p_actual text, p_key name[], p_columns name[], p_table regclass, p_sums name[])
+RETURNS jsonb
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -91,8 +128,8 @@ AS $_comparison_values$
         -- A composite key IS NOT NULL only when none of its fields is NULL.
         'key_not_null', format('num_nulls(%s) = 0', etl._list(p_key, 'o.%1$I')),
         'typed', etl._typed_list(p_key || p_columns, 'o', p_table),
-        'key_image', etl._compared_list(p_key, 'r', p_table),
-        'row_image', etl._compared_list(p_key || p_columns, 'r', p_table),
+        'hashed', etl._hashed_list(p_key, 'r', p_table),
+        'row_image', concat_ws(', ', etl._hashed_list(p_key, 'r', p_table), etl._compared_list(p_columns, 'r', p_table)),
         'expected_image', coalesce(etl._compared_list(p_columns, 'e', p_table), '0'),
         'actual_image', coalesce(etl._compared_list(p_columns, 'a', p_table), '0'),
         'sums', format('ARRAY[%s]::numeric[]', etl._list(p_sums, 'sum(r.%1$I::numeric)')),
@@ -101,6 +138,28 @@ AS $_comparison_values$
     )
 $_comparison_values$;
 COMMENT ON FUNCTION etl._comparison_values(text, text, name[], name[], regclass, name[]) IS 'What the statements of a comparison are rendered from.';
+
+CREATE OR REPLACE FUNCTION etl._side_sql(p_side text, p_values jsonb)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_side_sql$
+    SELECT etl._render(
+        $sql$(
+    SELECT {{typed}}
+    FROM (
+        {{rows}}
+    ) AS o
+    WHERE {{key_not_null}}
+) AS r
+WHERE {{in_slice}}$sql$,
+        p_values || jsonb_build_object(
+            'rows', p_values -> p_side, 'in_slice', etl._in_slice(p_values ->> 'hashed', p_values ->> 'slices', p_values ->> 'slice')
+        )
+    )
+$_side_sql$;
+COMMENT ON FUNCTION etl._side_sql(text, jsonb) IS 'The rows r of one side of a comparison (expected or actual) that belong to the slice, as FROM and WHERE.';
 
 CREATE OR REPLACE FUNCTION etl._bucket_sql(p_side text, p_values jsonb)
 RETURNS text
@@ -111,25 +170,23 @@ AS $_bucket_sql$
     SELECT etl._render(
         $sql$CREATE TEMPORARY TABLE reconciled_{{side}} ON COMMIT DROP AS
 SELECT
-    (hash_record_extended(ROW({{key_image}}), 0) & {{mask}})::integer AS bucket,
+    (hash_record_extended(ROW({{hashed}}), 0) & {{mask}})::integer AS bucket,
     count(*) AS row_count,
     bit_xor(hash_record_extended(ROW({{row_image}}), 0)) AS checksum,
     {{sums}} AS sums
-FROM (
-    SELECT {{typed}}
-    FROM (
-        {{rows}}
-    ) AS o
-    WHERE {{key_not_null}}
-) AS r
-WHERE {{slices}} = 1
-    OR (hash_record_extended(ROW({{key_image}}), 1) & 65535) % {{slices}} = {{slice}}
+FROM {{rows}}
 GROUP BY 1;$sql$,
-        p_values || jsonb_build_object('side', p_side, 'rows', p_values -> p_side)
+        p_values || jsonb_build_object('side', p_side, 'rows', etl._side_sql(p_side, p_values))
     )
 $_bucket_sql$;
 COMMENT ON FUNCTION etl._bucket_sql(text, jsonb) IS 'Statement that reduces one side of a comparison (expected or actual) to checksums of buckets.';
 
+/*
+Statement that compares the rows of differing buckets one by one. The second row with a key, which only a table without its primary key can hold,
+is surplus.
+Parameters: p_values, as of etl._comparison_values, with mask, buckets, slices and slice.
+Returns:    SQL text.
+*/
 CREATE OR REPLACE FUNCTION etl._row_sql(p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -141,45 +198,32 @@ AS $_row_sql$
 SELECT
     CASE WHEN a.{{first}} IS NULL THEN 'missing' WHEN e.{{first}} IS NULL THEN 'surplus' ELSE 'different' END,
     {{row_key}},
-    CASE WHEN NOT e.{{first}} IS NULL THEN to_jsonb(e.*) END,
-    CASE WHEN NOT a.{{first}} IS NULL THEN to_jsonb(a.*) END
+    CASE WHEN NOT e.{{first}} IS NULL THEN to_jsonb(e.*) - '_occurrence' END,
+    CASE WHEN NOT a.{{first}} IS NULL THEN to_jsonb(a.*) - '_occurrence' END
 FROM (
-    SELECT r.*
-    FROM (
-        SELECT {{typed}}
-        FROM (
-            {{expected}}
-        ) AS o
-        WHERE {{key_not_null}}
-    ) AS r
-    WHERE (hash_record_extended(ROW({{key_image}}), 0) & {{mask}})::integer = ANY ({{buckets}})
-        AND ({{slices}} = 1 OR (hash_record_extended(ROW({{key_image}}), 1) & 65535) % {{slices}} = {{slice}})
+    SELECT r.*, row_number() OVER (PARTITION BY {{r.key}}) AS _occurrence
+    FROM {{expected_rows}}
+        AND (hash_record_extended(ROW({{hashed}}), 0) & {{mask}})::integer = ANY ({{buckets}})
 ) AS e
 FULL JOIN (
-    SELECT r.*
-    FROM (
-        SELECT {{typed}}
-        FROM (
-            {{actual}}
-        ) AS o
-        WHERE {{key_not_null}}
-    ) AS r
-    WHERE (hash_record_extended(ROW({{key_image}}), 0) & {{mask}})::integer = ANY ({{buckets}})
-        AND ({{slices}} = 1 OR (hash_record_extended(ROW({{key_image}}), 1) & 65535) % {{slices}} = {{slice}})
-) AS a ON {{e.key = a.key}}
+    SELECT r.*, row_number() OVER (PARTITION BY {{r.key}}) AS _occurrence
+    FROM {{actual_rows}}
+        AND (hash_record_extended(ROW({{hashed}}), 0) & {{mask}})::integer = ANY ({{buckets}})
+) AS a ON {{e.key = a.key}} AND e._occurrence = a._occurrence
 WHERE e.{{first}} IS NULL
     OR a.{{first}} IS NULL
     OR ROW({{expected_image}})::record *<> ROW({{actual_image}})::record;$sql$,
-        p_values
+        p_values || jsonb_build_object('expected_rows', etl._side_sql('expected', p_values), 'actual_rows', etl._side_sql('actual', p_values))
     )
 $_row_sql$;
 COMMENT ON FUNCTION etl._row_sql(jsonb) IS 'Statement that compares the rows of differing buckets one by one.';
 
 /*
-Drops what a comparison left in this session, and makes the table that takes the differing rows.
+Prepares the session for the comparison of one object: makes the tables of its differences and of the keys that it leaves out.
+Parameters: p_key, key columns of the object; p_table, the table that has them; none for an object that is not compared by key.
 Writes:     pg_temp.reconciled_*.
 */
-CREATE OR REPLACE FUNCTION etl._begin_comparison()
+CREATE OR REPLACE FUNCTION etl._begin_comparison(p_key name[] DEFAULT NULL, p_table regclass DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -190,15 +234,54 @@ BEGIN
         pg_temp.reconciled_expected, pg_temp.reconciled_actual, pg_temp.reconciled_difference, pg_temp.reconciled_ignored, pg_temp.reconciled_member,
         pg_temp.reconciled_key, pg_temp.reconciled_plan, pg_temp.reconciled_deletion, pg_temp.reconciled_correction;
     CREATE TEMPORARY TABLE reconciled_difference (kind text, row_key jsonb, expected jsonb, actual jsonb) ON COMMIT DROP;
+    IF p_key IS NOT NULL THEN
+        EXECUTE format('CREATE TEMPORARY TABLE reconciled_ignored ON COMMIT DROP AS SELECT %s FROM %s WITH NO DATA', etl._list(p_key), p_table);
+        EXECUTE format('CREATE UNIQUE INDEX ON pg_temp.reconciled_ignored (%s)', etl._list(p_key));
+    END IF;
 END
 $_begin_comparison$;
-COMMENT ON FUNCTION etl._begin_comparison() IS 'Readies the session for the comparison of one object.';
+COMMENT ON FUNCTION etl._begin_comparison(name[], regclass) IS 'Prepares the session for the comparison of one object.';
+
+/*
+Adds keys to those that a comparison leaves out on both sides.
+Parameters: p_key, key columns; p_table, the table that has them; p_keys, SELECT of a column row_key (jsonb); $1 is p_object.
+Returns:    number of keys that were not left out already.
+Writes:     pg_temp.reconciled_ignored.
+*/
+CREATE OR REPLACE FUNCTION etl._ignore(p_key name[], p_table regclass, p_keys text, p_object name)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_ignore$
+DECLARE
+    v_count bigint;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO pg_temp.reconciled_ignored (%s) SELECT DISTINCT %s FROM (%s) AS q WHERE %s ON CONFLICT DO NOTHING',
+        etl._list(p_key), etl._from_json(p_key, 'q.row_key', p_table), p_keys, etl._list(p_key, '(q.row_key ->> %1$L) IS NOT NULL', ' AND ')
+    )
+    USING p_object;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
+$_ignore$;
+COMMENT ON FUNCTION etl._ignore(name[], regclass, text, name) IS 'Adds keys to those that a comparison leaves out.';
+
+CREATE OR REPLACE FUNCTION etl._not_ignored(p_key name[], p_alias text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_not_ignored$
+    SELECT format('NOT EXISTS (SELECT FROM pg_temp.reconciled_ignored AS i WHERE %s)', etl._match(p_key, 'i', p_alias))
+$_not_ignored$;
+COMMENT ON FUNCTION etl._not_ignored(name[], text) IS 'Condition that a row (its alias) is not left out of the comparison.';
 
 /*
 Compares two sets of rows, by bucketed checksums first, then by row where buckets differ.
-Parameters: p_object, to whom the table belongs; p_values, as of etl._comparison_values, NULL where etl._compile_reconciliation has made
-            routines of the statements; p_table, the table; p_sums, the columns that are summed up; p_slices, p_slice, how many slices
-            there are, and which is compared (from 0).
+Parameters: p_object, to whom the table belongs; p_values, as of etl._comparison_values, NULL where routines were compiled from the statements;
+            p_table, the table; p_sums, the columns that are summed up; p_slices, p_slice, how many slices there are, and which is compared
+            (from 0).
 Returns:    row counts, sums, buckets and number of differences.
 Writes:     pg_temp.reconciled_difference: every differing row, both sides in full.
 */
@@ -217,11 +300,9 @@ DECLARE
     r_object etl.reconciliation_object;
     v_parameters jsonb;
     v_mask bigint;
-    v_side text;
-    v_count bigint;
-    v_sums jsonb;
     v_different integer[];
 BEGIN
+    PERFORM set_config('search_path', etl._operator_path(), true);
     -- About a thousand rows in a bucket, and a power of two of buckets.
     SELECT power(2, greatest(6, least(16, ceil(log(2, greatest(c.reltuples::numeric, 1) / 1000)))))::bigint - 1
     INTO v_mask
@@ -234,24 +315,13 @@ BEGIN
         EXECUTE etl._bucket_sql('expected', p_values || v_parameters);
         EXECUTE etl._bucket_sql('actual', p_values || v_parameters);
     END IF;
-    FOREACH v_side IN ARRAY '{expected,actual}'::text[]
-    LOOP
-        EXECUTE format(
-            $sql$SELECT
-    (SELECT coalesce(sum(b.row_count), 0) FROM pg_temp.%1$I AS b),
-    (SELECT coalesce(jsonb_object_agg(n.name, coalesce((SELECT sum(b.sums[n.position]) FROM pg_temp.%1$I AS b), 0)), '{}') FROM unnest($1) WITH ORDINALITY AS n (name, position))$sql$,
-            'reconciled_' || v_side
-        )
-        INTO v_count, v_sums
-        USING p_sums;
-        IF v_side = 'expected' THEN
-            r_object.expected_rows := v_count;
-            r_object.expected_sums := v_sums;
-        ELSE
-            r_object.actual_rows := v_count;
-            r_object.actual_sums := v_sums;
-        END IF;
-    END LOOP;
+    r_object.expected_rows := (SELECT coalesce(sum(e.row_count), 0) FROM pg_temp.reconciled_expected AS e);
+    r_object.actual_rows := (SELECT coalesce(sum(a.row_count), 0) FROM pg_temp.reconciled_actual AS a);
+    SELECT
+        coalesce(jsonb_object_agg(n.name, coalesce((SELECT sum(e.sums[n.position]) FROM pg_temp.reconciled_expected AS e), 0)), '{}'),
+        coalesce(jsonb_object_agg(n.name, coalesce((SELECT sum(a.sums[n.position]) FROM pg_temp.reconciled_actual AS a), 0)), '{}')
+    INTO r_object.expected_sums, r_object.actual_sums
+    FROM unnest(p_sums) WITH ORDINALITY AS n (name, position);
 
     SELECT coalesce(array_agg(bucket), '{}')
     INTO v_different

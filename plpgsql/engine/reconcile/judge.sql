@@ -1,8 +1,8 @@
--- Which differences follow from others further up: a wrong row of a mirror is told once, not once more for each star that was loaded rightly
--- before it. Judged when all objects are compared, from the differences that were kept.
+-- Which differences follow from others upstream: a wrong row of a mirror is reported once, not once more per star that was loaded correctly
+-- before it went wrong. Judged when all objects are compared, from the differences that were kept.
 
 /*
-What an object is made of, all the way up.
+The objects upstream of an object.
 Parameters: p_object, dimension, fact, aggregate, or the queue.
 Returns:    source tables, dimensions, facts, aggregates.
 */
@@ -31,10 +31,10 @@ AS $_upstream_of$
     SELECT coalesce(array_agg(u.object ORDER BY u.object), '{}')
     FROM upstream AS u
 $_upstream_of$;
-COMMENT ON FUNCTION etl._upstream_of(name) IS 'What an object is made of, all the way up.';
+COMMENT ON FUNCTION etl._upstream_of(name) IS 'The objects upstream of an object.';
 
 /*
-Removes differences of a dimension or fact that rows of a mirror touch which differ themselves.
+Removes differences of a dimension or fact whose keys are touched by differing rows of a mirror.
 Parameters: p_reconciliation_id, the reconciliation; p_dependency, of the object on the source table; p_key, p_table, the object's key and table.
 Returns:    number of differences removed.
 Writes:     etl.reconciliation_difference.
@@ -52,7 +52,7 @@ DECLARE
     v_count bigint;
 BEGIN
     DROP TABLE IF EXISTS pg_temp.reconciled_changed;
-    -- The row as it is and as it should be. No batch brought it, so nothing came together with it.
+    -- The row as it is and as it should be, without a batch: no row came together with it.
     EXECUTE format(
         $sql$CREATE TEMPORARY TABLE reconciled_changed ON COMMIT DROP AS
 SELECT m.*
@@ -88,77 +88,10 @@ WHERE x.reconciliation_id = $1
     RETURN v_count;
 END
 $_remove_touched$;
-COMMENT ON FUNCTION etl._remove_touched(bigint, etl.dependency, name[], regclass) IS 'Removes differences of an object that rows of a mirror touch which differ themselves.';
+COMMENT ON FUNCTION etl._remove_touched(bigint, etl.dependency, name[], regclass) IS 'Removes differences of an object whose keys are touched by differing rows of a mirror.';
 
 /*
-Removes differences of a fact in keys alone whose members differ themselves.
-Parameters: p_reconciliation_id, the reconciliation; p_fact, the fact.
-Returns:    number of differences removed.
-Writes:     etl.reconciliation_difference.
-*/
-CREATE OR REPLACE FUNCTION etl._remove_unsettled(p_reconciliation_id bigint, p_fact name)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
-AS $_remove_unsettled$
-DECLARE
-    r_role record;
-    v_count bigint;
-BEGIN
-    DROP TABLE IF EXISTS pg_temp.reconciled_unsettled;
-    CREATE TEMPORARY TABLE reconciled_unsettled (difference_id bigint, key_column name) ON COMMIT DROP;
-    FOR r_role IN
-        SELECT k.key_column, d.dimension, d.dimension_table, d.surrogate_key, d.business_key
-        FROM etl.fact_dimension AS k
-        JOIN etl.dimension AS d USING (dimension)
-        JOIN etl.reconciliation_object AS o ON o.reconciliation_id = p_reconciliation_id AND o.object = d.dimension AND o.differences > 0
-        WHERE k.fact = p_fact
-    LOOP
-        EXECUTE format(
-            $sql$INSERT INTO pg_temp.reconciled_unsettled (difference_id, key_column)
-SELECT x.difference_id, %1$L
-FROM etl.reconciliation_difference AS x
-WHERE x.reconciliation_id = $1
-    AND x.object = $2
-    AND x.kind = 'different'
-    AND %1$L = ANY (x.columns)
-    AND (
-        EXISTS (
-            SELECT
-            FROM %2$s AS d
-            JOIN etl.reconciliation_difference AS m ON m.reconciliation_id = $1 AND m.object = $3 AND m.row_key @> %3$s
-            WHERE d.%4$I IN ((x.expected ->> %1$L)::bigint, (x.actual ->> %1$L)::bigint)
-        )
-        OR (x.expected ->> %1$L)::bigint = -1
-        AND EXISTS (SELECT FROM etl.reconciliation_difference AS m WHERE m.reconciliation_id = $1 AND m.object = $3 AND m.kind = 'missing')
-    )$sql$,
-            r_role.key_column, r_role.dimension_table, etl._json_key(r_role.business_key, 'd'), r_role.surrogate_key
-        )
-        USING p_reconciliation_id, p_fact, r_role.dimension;
-    END LOOP;
-    WITH RECURSIVE excused (difference_id, key_column) AS (
-        SELECT u.difference_id, u.key_column
-        FROM pg_temp.reconciled_unsettled AS u
-        UNION
-        SELECT e.difference_id, k.key_column
-        FROM excused AS e
-        JOIN etl.fact_dimension AS k ON k.fact = p_fact AND k.lookup_role = e.key_column
-    )
-    DELETE FROM etl.reconciliation_difference AS x
-    WHERE x.reconciliation_id = p_reconciliation_id
-        AND x.object = p_fact
-        AND x.kind = 'different'
-        AND cardinality(x.columns) > 0
-        AND x.columns <@ ARRAY(SELECT e.key_column FROM excused AS e WHERE e.difference_id = x.difference_id);
-    GET DIAGNOSTICS v_count = ROW_COUNT;
-    RETURN v_count;
-END
-$_remove_unsettled$;
-COMMENT ON FUNCTION etl._remove_unsettled(bigint, name) IS 'Removes differences of a fact in keys alone whose members differ themselves.';
-
-/*
-Removes what follows from differences further up, object by object from the source on.
+Removes differences that follow from others upstream, object by object from the source on.
 Parameters: p_reconciliation_id, the reconciliation.
 Writes:     etl.reconciliation_difference, etl.reconciliation_object.
 */
@@ -174,16 +107,14 @@ DECLARE
     v_removed bigint;
 BEGIN
     FOR r_object IN
-        SELECT o.object, o.comparison, o.differences, b.business_key, b.target
+        SELECT o.object, o.differences, b.kind, b.business_key, b.table_name
         FROM etl.reconciliation_object AS o
-        JOIN (
-            SELECT d.dimension, d.business_key, d.dimension_table FROM etl.dimension AS d WHERE d.transform_view IS NOT NULL
-            UNION ALL
-            SELECT f.fact, f.business_key, f.fact_table FROM etl.fact AS f
-        ) AS b (object, business_key, target) USING (object)
+        JOIN etl.object AS b USING (object)
         WHERE o.reconciliation_id = p_reconciliation_id
             AND o.differences > 0
-        ORDER BY o.comparison
+            AND b.kind IN ('dimension', 'fact')
+            AND b.view_name IS NOT NULL
+        ORDER BY o.position
     LOOP
         v_removed := 0;
         IF EXISTS (
@@ -193,7 +124,7 @@ BEGIN
                 AND u.object = ANY (etl._upstream_of(r_object.object))
                 AND u.differences > v_kept
         ) THEN
-            -- Too many to tell which of these follow from them: this object is judged when those are right.
+            -- More than were kept: this object is judged when those are right.
             DELETE FROM etl.reconciliation_difference AS x
             WHERE x.reconciliation_id = p_reconciliation_id
                 AND x.object = r_object.object;
@@ -205,10 +136,25 @@ BEGIN
                 JOIN etl.reconciliation_object AS u ON u.reconciliation_id = p_reconciliation_id AND u.object = d.source_table AND u.differences > 0
                 WHERE d.object = r_object.object
             LOOP
-                v_removed := v_removed + etl._remove_touched(p_reconciliation_id, r_dependency, r_object.business_key, r_object.target);
+                v_removed := v_removed + etl._remove_touched(p_reconciliation_id, r_dependency, r_object.business_key, r_object.table_name);
             END LOOP;
-            IF r_object.comparison = 'stage to fact' THEN
-                v_removed := v_removed + etl._remove_unsettled(p_reconciliation_id, r_object.object);
+            IF r_object.kind = 'fact' THEN
+                -- The member of either key differs, or the key is -1 and a member is missing.
+                v_removed := v_removed + etl._remove_excused(
+                    r_object.object,
+                    'etl.reconciliation_difference',
+                    format('x.reconciliation_id = %s AND x.object = %L', p_reconciliation_id, r_object.object),
+                    format(
+                        $template$EXISTS (
+        SELECT
+        FROM etl.reconciliation_difference AS m
+        WHERE m.reconciliation_id = %s
+            AND m.object = {{dimension}}
+            AND (m.row_key @> {{key_as_json}} OR (x.expected ->> {{key_column}}) = '-1' AND m.kind = 'missing')
+    )$template$,
+                        p_reconciliation_id
+                    )
+                );
             END IF;
         END IF;
         UPDATE etl.reconciliation_object AS o
@@ -220,4 +166,4 @@ BEGIN
     END LOOP;
 END
 $_judge$;
-COMMENT ON FUNCTION etl._judge(bigint) IS 'Removes what follows from differences further up, object by object from the source on.';
+COMMENT ON FUNCTION etl._judge(bigint) IS 'Removes differences that follow from others upstream, object by object from the source on.';

@@ -1,13 +1,16 @@
--- Reconciliation: do the mirrors hold what the source holds, do the stars hold what the mirrors give, do the aggregates hold what their facts
--- sum up to, and do queue and quarantine claim what is so? All in the database, on one snapshot, and as of the watermark.
+-- Reconciliation: mirrors are compared with the source, stars with their mirrors, aggregates with their facts, queue and quarantine with what
+-- they claim. All in the database, on one snapshot, and as of the watermark.
 --
--- What a row should be is asked from the load's own statements. A reconciliation therefore takes the transformation views for granted; what it
--- proves is that every row has gone through them, and is still as they made it.
+-- The load's own statements say what a row should be. A reconciliation therefore takes the transformation views for granted. It proves that
+-- every row has gone through them, and has not changed since.
 --
 -- In three steps, so that several workers can share the objects: begin, compare each object on the same snapshot, end.
+--
+-- Each comparison writes the differences of its object, of one shape, to pg_temp.reconciled_difference: kind (missing, surplus, different),
+-- row_key, expected, actual. They are judged (judge.sql), kept, and repaired (repair.sql).
 
 /*
-What a reconciliation compares.
+The objects that a reconciliation compares.
 Returns:    object; comparison, which two layers; is_sliced, whether a slice of its keys can be compared; position, from the source on.
 */
 CREATE OR REPLACE FUNCTION etl._reconciled_objects()
@@ -16,32 +19,29 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_reconciled_objects$
-    SELECT o.object, o.comparison, o.layer < 4, row_number() OVER (ORDER BY o.layer, t.position, o.object)
+    SELECT o.object, c.comparison, c.layer < 4, row_number() OVER (ORDER BY c.layer, t.position, o.object)
     FROM (
-        SELECT s.source_table, 'source to stage', 'stage', 1 FROM etl.source_table AS s
+        SELECT b.kind, b.object FROM etl.object AS b
         UNION ALL
-        SELECT d.dimension, 'stage to dimension', 'dimension', 2 FROM etl.dimension AS d
-        UNION ALL
-        SELECT f.fact, 'stage to fact', 'fact', 3 FROM etl.fact AS f
-        UNION ALL
-        SELECT a.aggregate, 'fact to aggregate', 'aggregate', 4 FROM etl.aggregate AS a
-        UNION ALL
-        SELECT 'reprocessing_queue', 'fact to queue', NULL, 5
-        UNION ALL
-        SELECT 'quarantine', 'claim to row', NULL, 6
-    ) AS o (object, comparison, kind, layer)
-    LEFT JOIN etl.task AS t ON t.object = o.object AND t.kind = o.kind
+        VALUES ('queue', 'reprocessing_queue'), ('quarantine', 'quarantine')
+    ) AS o
+    JOIN (
+        VALUES
+            ('source', 'source to stage', 1), ('dimension', 'stage to dimension', 2), ('fact', 'stage to fact', 3),
+            ('aggregate', 'fact to aggregate', 4), ('queue', 'fact to queue', 5), ('quarantine', 'claim to row', 6)
+    ) AS c (kind, comparison, layer) USING (kind)
+    LEFT JOIN etl.task AS t ON t.object = o.object AND t.kind = CASE o.kind WHEN 'source' THEN 'stage' ELSE o.kind END
 $_reconciled_objects$;
-COMMENT ON FUNCTION etl._reconciled_objects() IS 'What a reconciliation compares, from the source on.';
+COMMENT ON FUNCTION etl._reconciled_objects() IS 'The objects that a reconciliation compares, from the source on.';
 
 /*
 Begins a reconciliation.
-Parameters: p_objects, source tables, dimensions, facts and aggregates, with all that these are made of; all by
-            default. p_slices, into how many slices the keys are divided: each reconciliation compares the next slice, so as many of them
-            compare everything. Aggregates, the queue and quarantine are compared as a whole, each in one of the slices.
+Parameters: p_objects, source tables, dimensions, facts and aggregates, with everything upstream; all by default. p_slices, into how many
+            slices the keys are divided: each reconciliation compares the next slice, so as many of them compare everything. Aggregates, the
+            queue and quarantine are compared as a whole, each in one of the slices. A slice saves time on comparing rows, not on reading them.
 Returns:    the reconciliation; until it ends it counts as incomplete.
 Writes:     etl.reconciliation, etl.reconciliation_object.
-Errors:     ET002 when there is no such object, 22023 when the slices are not from 1 to 1000.
+Errors:     ET002 if there is no such object, 22023 if the slices are not from 1 to 1000.
 */
 CREATE OR REPLACE FUNCTION etl._begin_reconciliation(p_objects text[], p_slices integer)
 RETURNS bigint
@@ -95,7 +95,7 @@ $_begin_reconciliation$;
 COMMENT ON FUNCTION etl._begin_reconciliation(text[], integer) IS 'Begins a reconciliation of objects, or of a slice of them; returns it.';
 
 /*
-Notes the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
+Keeps the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
 Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
 Writes:     etl.reconciliation_difference.
 */
@@ -132,13 +132,13 @@ BEGIN
     ) AS c;
 END
 $_keep_differences$;
-COMMENT ON FUNCTION etl._keep_differences(bigint, name) IS 'Notes the differing rows that a comparison has found.';
+COMMENT ON FUNCTION etl._keep_differences(bigint, name) IS 'Keeps the differing rows that a comparison has found.';
 
 /*
 Compares an object, on the snapshot of this transaction.
 Parameters: p_reconciliation_id, the reconciliation; p_object, one of its objects.
 Writes:     etl.reconciliation_object, etl.reconciliation_difference.
-Errors:     ET016 when the transaction is not REPEATABLE READ. What goes wrong in the comparison is noted: the object counts as skipped.
+Errors:     ET016 if the transaction is not REPEATABLE READ. If the comparison fails, the object counts as skipped, with the error as message.
 */
 CREATE OR REPLACE FUNCTION etl._compare_object(p_reconciliation_id bigint, p_object name)
 RETURNS void
@@ -178,16 +178,20 @@ BEGIN
             RAISE EXCEPTION 'the object waits to be loaded completely'
                 USING ERRCODE = 'ET017', HINT = 'Reconcile after the next run.';
         END IF;
-        PERFORM etl._begin_comparison();
+        PERFORM etl._begin_comparison(
+            (SELECT o.business_key FROM etl.object AS o WHERE o.object = p_object AND o.kind <> 'aggregate'), (SELECT o.table_name FROM etl.object AS o WHERE o.object = p_object)
+        );
         r_object := CASE v_comparison
-            WHEN 'source to stage' THEN etl._compare_source(p_object, r_reconciliation.slices, r_reconciliation.slice)
-            WHEN 'stage to dimension' THEN etl._compare_dimension(p_object, r_reconciliation.slices, r_reconciliation.slice)
-            WHEN 'stage to fact' THEN etl._compare_fact(p_object, r_reconciliation.slices, r_reconciliation.slice)
-            WHEN 'fact to aggregate' THEN etl._compare_aggregate(p_object)
+            WHEN 'source to stage' THEN (SELECT etl._compare_source(s, r_reconciliation.slices, r_reconciliation.slice) FROM etl.source_table AS s WHERE s.source_table = p_object)
+            WHEN 'stage to dimension' THEN (SELECT etl._compare_dimension(d, r_reconciliation.slices, r_reconciliation.slice) FROM etl.dimension AS d WHERE d.dimension = p_object)
+            WHEN 'stage to fact' THEN (SELECT etl._compare_fact(f, r_reconciliation.slices, r_reconciliation.slice) FROM etl.fact AS f WHERE f.fact = p_object)
+            WHEN 'fact to aggregate' THEN (SELECT etl._compare_aggregate(a) FROM etl.aggregate AS a WHERE a.aggregate = p_object)
             WHEN 'fact to queue' THEN etl._compare_queue(v_facts)
             ELSE etl._compare_quarantine(CASE WHEN NOT 'quarantine' = ANY (r_reconciliation.objects) THEN r_reconciliation.objects::name[] END)
         END;
-        r_object.differences := (SELECT count(*) FROM pg_temp.reconciled_difference);
+        SELECT count(*), coalesce(r_object.expected_rows, r_object.actual_rows + count(*) FILTER (WHERE x.kind = 'missing') - count(*) FILTER (WHERE x.kind = 'surplus'))
+        INTO r_object.differences, r_object.expected_rows
+        FROM pg_temp.reconciled_difference AS x;
         PERFORM etl._keep_differences(p_reconciliation_id, p_object);
         r_object.status := CASE WHEN r_object.differences > 0 THEN 'different' ELSE 'equal' END;
     EXCEPTION
@@ -206,7 +210,7 @@ BEGIN
         buckets = r_object.buckets,
         different_buckets = r_object.different_buckets,
         differences = r_object.differences,
-        left_out = coalesce(r_object.left_out, '{}'),
+        left_out = (SELECT coalesce(jsonb_object_agg(c.key, c.value), '{}') FROM jsonb_each(r_object.left_out) AS c WHERE c.value <> '0'),
         message = r_object.message,
         seconds = extract(epoch FROM clock_timestamp() - v_started_at)
     WHERE o.reconciliation_id = p_reconciliation_id
@@ -216,7 +220,7 @@ $_compare_object$;
 COMMENT ON FUNCTION etl._compare_object(bigint, name) IS 'Compares an object of a reconciliation, on the snapshot of this transaction, which must be REPEATABLE READ.';
 
 /*
-Adds to differences in surrogate keys the members behind them.
+Adds to differences in surrogate keys the members that they refer to.
 Parameters: p_reconciliation_id, the reconciliation.
 Writes:     etl.reconciliation_difference.
 */
@@ -252,10 +256,10 @@ WHERE x.reconciliation_id = $1
     END LOOP;
 END
 $_name_members$;
-COMMENT ON FUNCTION etl._name_members(bigint) IS 'Adds to differences in surrogate keys the members behind them.';
+COMMENT ON FUNCTION etl._name_members(bigint) IS 'Adds to differences in surrogate keys the members that they refer to.';
 
 /*
-Ends a reconciliation: what follows from a difference further up is no difference, and the whole gets its verdict.
+Ends a reconciliation: removes differences that follow from others upstream, and decides on the status of the whole.
 Parameters: p_reconciliation_id, the reconciliation.
 Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
 */
@@ -288,7 +292,7 @@ BEGIN
     FROM (
         SELECT
             coalesce(sum(o.differences), 0) AS differences,
-            -- What waits for a load is not known to be right. Neither is a warehouse of which nothing was compared.
+            -- Pending rows are not known to be right. Neither is a warehouse of which nothing was compared.
             coalesce(bool_or(o.status = 'skipped' OR o.left_out ? 'pending'), true) AS is_incomplete
         FROM etl.reconciliation_object AS o
         WHERE o.reconciliation_id = p_reconciliation_id
@@ -296,7 +300,7 @@ BEGIN
     WHERE r.reconciliation_id = p_reconciliation_id;
 END
 $_end_reconciliation$;
-COMMENT ON FUNCTION etl._end_reconciliation(bigint) IS 'Ends a reconciliation: what follows from a difference further up is no difference, and the whole gets its verdict.';
+COMMENT ON FUNCTION etl._end_reconciliation(bigint) IS 'Ends a reconciliation: removes differences that follow from others upstream, and decides on the status of the whole.';
 
 /*
 Compares source, mirrors and stars on one snapshot. Call it outside a transaction block.
@@ -323,7 +327,7 @@ BEGIN
     COMMIT;
 END
 $reconcile$;
-COMMENT ON PROCEDURE etl.reconcile(text[], bigint, integer) IS 'Compares source, mirrors and stars on one snapshot; etl.reconciliation_status shows what was found.';
+COMMENT ON PROCEDURE etl.reconcile(text[], bigint, integer) IS 'Compares source, mirrors and stars on one snapshot; etl.reconciliation_status shows the result.';
 
 CREATE OR REPLACE VIEW etl.reconciliation_status AS
 SELECT
@@ -358,7 +362,7 @@ COMMENT ON VIEW etl.reconciliation_status IS 'The last reconciliation, one row p
 COMMENT ON COLUMN etl.reconciliation_status.reconciliation_id IS 'Reconciliation.';
 COMMENT ON COLUMN etl.reconciliation_status.started_at IS 'Start.';
 COMMENT ON COLUMN etl.reconciliation_status.ended_at IS 'End.';
-COMMENT ON COLUMN etl.reconciliation_status.objects IS 'Objects that it was confined to; NULL for all.';
+COMMENT ON COLUMN etl.reconciliation_status.objects IS 'Objects that were asked for; NULL for all.';
 COMMENT ON COLUMN etl.reconciliation_status.overall_status IS 'equal, different or incomplete.';
 COMMENT ON COLUMN etl.reconciliation_status.overall_differences IS 'Number of differing rows of all objects.';
 COMMENT ON COLUMN etl.reconciliation_status.repair_requested_at IS 'When the repair was handed to the next run.';
@@ -368,14 +372,14 @@ COMMENT ON COLUMN etl.reconciliation_status.overall_left_out IS 'Rows left out o
 COMMENT ON COLUMN etl.reconciliation_status.object IS 'Source table, dimension, fact, aggregate, reprocessing_queue or quarantine.';
 COMMENT ON COLUMN etl.reconciliation_status.comparison IS 'Which two layers were compared.';
 COMMENT ON COLUMN etl.reconciliation_status.status IS 'equal, different or skipped.';
-COMMENT ON COLUMN etl.reconciliation_status.expected_rows IS 'Rows that there should be.';
-COMMENT ON COLUMN etl.reconciliation_status.actual_rows IS 'Rows that there are.';
+COMMENT ON COLUMN etl.reconciliation_status.expected_rows IS 'Rows that the object should hold.';
+COMMENT ON COLUMN etl.reconciliation_status.actual_rows IS 'Rows that the object holds.';
 COMMENT ON COLUMN etl.reconciliation_status.ignored_rows IS 'Rows left out.';
-COMMENT ON COLUMN etl.reconciliation_status.left_out IS 'The same by reason: changed, pending, quarantined, forgotten, following.';
+COMMENT ON COLUMN etl.reconciliation_status.left_out IS 'Rows left out by reason: changed, pending, quarantined, forgotten, following, unlogged.';
 COMMENT ON COLUMN etl.reconciliation_status.expected_sums IS 'Sums of the numeric columns as they should be.';
 COMMENT ON COLUMN etl.reconciliation_status.actual_sums IS 'Sums of the numeric columns as they are.';
 COMMENT ON COLUMN etl.reconciliation_status.buckets IS 'Buckets of keys whose checksums were compared.';
 COMMENT ON COLUMN etl.reconciliation_status.different_buckets IS 'Buckets that differ.';
 COMMENT ON COLUMN etl.reconciliation_status.differences IS 'Number of differing rows.';
 COMMENT ON COLUMN etl.reconciliation_status.seconds IS 'Duration in seconds.';
-COMMENT ON COLUMN etl.reconciliation_status.message IS 'Why it was skipped, or what else is to be known.';
+COMMENT ON COLUMN etl.reconciliation_status.message IS 'Why it was skipped, or a remark on its comparison.';

@@ -1,199 +1,193 @@
--- Repair: what a reconciliation found is handed to the next run, upstream first. An object is left alone while something that it is made of
+-- Repair: the differences of a reconciliation are handed to the next run, upstream first. An object is left alone while something upstream of it
 -- differs: what it should be cannot be known before that is right. So a repair may take several rounds of repair, run and reconciliation.
 
 /*
-Hands the differing rows of a source table to the next batch.
-Parameters: p_reconciliation_id, the reconciliation; p_source_table, the table.
-Writes:     etl.reextraction.
+Deletes all but one of the rows that share a key, among the surplus rows of a mirror, fact or aggregate: only a table without its primary key holds such.
+Parameters: p_reconciliation_id, the reconciliation; p_object, the object; p_key, p_table, its key and table.
+Writes:     the table.
 */
-CREATE OR REPLACE FUNCTION etl._repair_mirror(p_reconciliation_id bigint, p_source_table name)
-RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_repair_mirror$
-    INSERT INTO etl.reextraction (source_table, row_key)
-    SELECT DISTINCT x.object, x.row_key
-    FROM etl.reconciliation_difference AS x
-    WHERE x.reconciliation_id = p_reconciliation_id
-        AND x.object = p_source_table
-    ON CONFLICT (source_table, row_key) DO UPDATE
-    SET batch_id = NULL
-$_repair_mirror$;
-COMMENT ON FUNCTION etl._repair_mirror(bigint, name) IS 'Hands the differing rows of a source table to the next batch.';
-
-/*
-Puts rows right in place, in a dimension that nothing loads: rows that differ or are missing. Surplus rows stay, as facts may refer to them.
-Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
-Writes:     the dimension's table.
-*/
-CREATE OR REPLACE FUNCTION etl._repair_calendar(p_reconciliation_id bigint, p_dimension etl.dimension)
+CREATE OR REPLACE FUNCTION etl._delete_repeated(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_repair_calendar$
-DECLARE
-    v_columns name[] := etl._without(etl._columns(p_dimension.dimension_table), p_dimension.business_key || 'run_id'::name);
-    v_differing text := format(
-        'SELECT %s FROM etl.reconciliation_difference AS x WHERE x.reconciliation_id = $1 AND x.object = $2 AND x.kind = $3 AND %s',
-        etl._from_json(p_dimension.business_key, 'x.row_key', p_dimension.dimension_table),
-        etl._list(p_dimension.business_key, 'x.row_key ? %1$L', ' AND ')
-    );
+AS $_delete_repeated$
 BEGIN
-    IF p_dimension.expected_view IS NULL THEN
-        RETURN;
-    END IF;
-    EXECUTE format(
-        'UPDATE %s AS d SET %s FROM %s AS v WHERE %s AND (%s) IN (%s)',
-        p_dimension.dimension_table, etl._list(v_columns, '%1$I = v.%1$I'), p_dimension.expected_view, etl._match(p_dimension.business_key, 'd', 'v'),
-        etl._list(p_dimension.business_key, 'v.%1$I'), v_differing
-    )
-    USING p_reconciliation_id, p_dimension.dimension, 'different';
+    PERFORM set_config('search_path', etl._operator_path(p_table, p_key), true);
     EXECUTE etl._render(
-        $template$INSERT INTO {{table}} ({{key}}{{, columns}})
-SELECT {{v.key}}{{, v.columns}}
-FROM {{expected_view}} AS v
-WHERE ({{v.key}}) IN ({{differing}})
-    AND NOT EXISTS (SELECT FROM {{table}} AS d WHERE {{d.key = v.key}})$template$,
-        jsonb_build_object(
-            'table', p_dimension.dimension_table::text, 'key', to_jsonb(p_dimension.business_key), 'columns', to_jsonb(v_columns),
-            'expected_view', p_dimension.expected_view::text, 'differing', v_differing
-        )
+        $sql$DELETE FROM {{table}} AS t
+USING (
+    SELECT r.tableoid, r.ctid, row_number() OVER (PARTITION BY {{r.key}}) AS occurrence
+    FROM {{table}} AS r
+    WHERE ({{r.key}}) IN (
+        SELECT {{surplus_key}}
+        FROM etl.reconciliation_difference AS x
+        WHERE x.reconciliation_id = $1
+            AND x.object = $2
+            AND x.kind = 'surplus'
     )
-    USING p_reconciliation_id, p_dimension.dimension, 'missing';
+) AS d
+WHERE t.tableoid = d.tableoid
+    AND t.ctid = d.ctid
+    AND d.occurrence > 1$sql$,
+        jsonb_build_object('table', p_table::text, 'key', to_jsonb(p_key), 'surplus_key', etl._from_json(p_key, 'x.row_key', p_table))
+    )
+    USING p_reconciliation_id, p_object;
 END
-$_repair_calendar$;
-COMMENT ON FUNCTION etl._repair_calendar(bigint, etl.dimension) IS 'Puts differing and missing rows right in a dimension that nothing loads.';
+$_delete_repeated$;
+COMMENT ON FUNCTION etl._delete_repeated(bigint, name, name[], regclass) IS 'Deletes all but one of the rows that share a key, among the surplus rows of an object.';
 
 /*
-Puts default members right: as they were noted.
-Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
-Writes:     the dimension's table.
+Writes rows as they should be, in a table that no load writes.
+Parameters: p_reconciliation_id, p_object, $1 and $2 of p_rows; p_key, p_table, key and table of the rows; p_rows, a SELECT of all columns.
+Writes:     the table.
 */
-CREATE OR REPLACE FUNCTION etl._repair_default_members(p_reconciliation_id bigint, p_dimension etl.dimension)
+CREATE OR REPLACE FUNCTION etl._write_expected(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass, p_rows text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_repair_default_members$
+AS $_write_expected$
 DECLARE
-    v_columns name[] := ARRAY(
-        SELECT a.attname
+    v_values jsonb := (
+        SELECT jsonb_build_object(
+            'table', p_table::text,
+            'key', to_jsonb(p_key),
+            'columns', coalesce(jsonb_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attname <> ALL (p_key || 'run_id'::name)), '[]'),
+            'rows', p_rows,
+            'run_id', CASE WHEN bool_or(a.attname = 'run_id') THEN ', run_id' ELSE '' END,
+            'no_run', CASE WHEN bool_or(a.attname = 'run_id') THEN ', 0' ELSE '' END
+        )
         FROM pg_attribute AS a
-        WHERE a.attrelid = p_dimension.dimension_table
+        WHERE a.attrelid = p_table
             AND a.attnum > 0
             AND NOT a.attisdropped
             AND a.attgenerated = ''
-            AND a.attname NOT IN (p_dimension.surrogate_key, 'run_id')
-    );
-    v_members text := format(
-        $sql$(
-    SELECT r.*, m.surrogate_key AS default_key
-    FROM etl.default_member AS m
-    CROSS JOIN LATERAL jsonb_populate_record(NULL::%s, m.member) AS r
-    WHERE m.dimension = $2
-        AND EXISTS (
-            SELECT
-            FROM etl.reconciliation_difference AS x
-            WHERE x.reconciliation_id = $1
-                AND x.object = $2
-                AND x.row_key = jsonb_build_object(%L, m.surrogate_key)
-        )
-) AS m$sql$,
-        p_dimension.dimension_table, p_dimension.surrogate_key
     );
 BEGIN
-    EXECUTE format(
-        'UPDATE %s AS d SET %s FROM %s WHERE d.%I = m.default_key',
-        p_dimension.dimension_table, etl._list(v_columns, '%1$I = m.%1$I'), v_members, p_dimension.surrogate_key
+    EXECUTE etl._render('UPDATE {{table}} AS d SET {{columns := v.columns}} FROM ({{rows}}) AS v WHERE {{d.key = v.key}}', v_values)
+    USING p_reconciliation_id, p_object;
+    EXECUTE etl._render(
+        $sql$INSERT INTO {{table}} ({{key}}{{, columns}}{{run_id}})
+OVERRIDING SYSTEM VALUE
+SELECT {{v.key}}{{, v.columns}}{{no_run}}
+FROM ({{rows}}) AS v
+WHERE NOT EXISTS (SELECT FROM {{table}} AS d WHERE {{d.key = v.key}})$sql$,
+        v_values
     )
-    USING p_reconciliation_id, p_dimension.dimension;
-    EXECUTE format(
-        'INSERT INTO %s (%I, %s%s) OVERRIDING SYSTEM VALUE SELECT m.default_key, %s%s FROM %s WHERE NOT EXISTS (SELECT FROM %1$s AS d WHERE d.%2$I = m.default_key)',
-        p_dimension.dimension_table, p_dimension.surrogate_key, etl._list(v_columns),
-        CASE WHEN etl._column_type(p_dimension.dimension_table, 'run_id') IS NULL THEN '' ELSE ', run_id' END,
-        etl._list(v_columns, 'm.%1$I'), CASE WHEN etl._column_type(p_dimension.dimension_table, 'run_id') IS NULL THEN '' ELSE ', 0' END, v_members
-    )
-    USING p_reconciliation_id, p_dimension.dimension;
+    USING p_reconciliation_id, p_object;
 END
-$_repair_default_members$;
-COMMENT ON FUNCTION etl._repair_default_members(bigint, etl.dimension) IS 'Puts default members right, as they were noted.';
+$_write_expected$;
+COMMENT ON FUNCTION etl._write_expected(bigint, name, name[], regclass, text) IS 'Writes rows as they should be, in a table that no load writes.';
 
 /*
-Puts versions right in place whose validity or first values cannot be right, and current versions whose attributes are not the source's: they
-were the source's when the version began, so what differs without a change in the source is no history. The members become pending.
+Repairs what no load of a dimension writes: default members, the sequence of the surrogate key, and differing and missing rows of a dimension that
+nothing loads. Other surplus rows of such a dimension stay, because facts may refer to them.
+Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
+Writes:     the dimension's table and sequence.
+*/
+CREATE OR REPLACE FUNCTION etl._repair_fixed_members(p_reconciliation_id bigint, p_dimension etl.dimension)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_repair_fixed_members$
+BEGIN
+    PERFORM etl._write_expected(
+        p_reconciliation_id, p_dimension.dimension, ARRAY[p_dimension.surrogate_key], p_dimension.dimension_table,
+        format(
+            $sql$SELECT r.*
+FROM etl.default_member AS m
+CROSS JOIN LATERAL jsonb_populate_record(NULL::%s, m.member || jsonb_build_object(%L, m.surrogate_key)) AS r
+JOIN etl.reconciliation_difference AS x ON x.reconciliation_id = $1 AND x.object = $2 AND x.row_key = jsonb_build_object(%2$L, m.surrogate_key)
+WHERE m.dimension = $2$sql$,
+            p_dimension.dimension_table, p_dimension.surrogate_key
+        )
+    );
+    EXECUTE format(
+        $sql$DELETE FROM %s AS d
+USING etl.reconciliation_difference AS x
+WHERE x.reconciliation_id = $1
+    AND x.object = $2
+    AND x.kind = 'surplus'
+    AND d.%I < -2
+    AND x.row_key = jsonb_build_object(%L, d.%2$I)$sql$,
+        p_dimension.dimension_table, p_dimension.surrogate_key, p_dimension.surrogate_key
+    )
+    USING p_reconciliation_id, p_dimension.dimension;
+    PERFORM setval((x.row_key ->> 'sequence')::regclass, (x.expected ->> 'last_value')::bigint)
+    FROM etl.reconciliation_difference AS x
+    WHERE x.reconciliation_id = p_reconciliation_id
+        AND x.object = p_dimension.dimension
+        AND x.row_key ? 'sequence';
+    IF p_dimension.expected_view IS NOT NULL THEN
+        PERFORM etl._write_expected(
+            p_reconciliation_id, p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table,
+            format(
+                $sql$SELECT e.*
+FROM %s AS e
+WHERE (%s) IN (
+    SELECT %s
+    FROM etl.reconciliation_difference AS x
+    WHERE x.reconciliation_id = $1
+        AND x.object = $2
+        AND x.kind <> 'surplus'
+        AND %s
+)$sql$,
+                p_dimension.expected_view, etl._list(p_dimension.business_key, 'e.%1$I'),
+                etl._from_json(p_dimension.business_key, 'x.row_key', p_dimension.dimension_table), etl._list(p_dimension.business_key, 'x.row_key ? %1$L', ' AND ')
+            )
+        );
+    END IF;
+END
+$_repair_fixed_members$;
+COMMENT ON FUNCTION etl._repair_fixed_members(bigint, etl.dimension) IS 'Repairs what no load of a dimension writes.';
+
+/*
+Makes the differing members of a dimension pending, after it has corrected in place what a load would take for history: impossible validity and
+first values, tracked attributes of current versions, and attributes of deleted members. The source has not changed since these were loaded.
 Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
 Writes:     the dimension's table, work.<dimension>_key.
 */
-CREATE OR REPLACE FUNCTION etl._repair_dimension(p_reconciliation_id bigint, p_dimension etl.dimension)
+CREATE OR REPLACE FUNCTION etl._repair_members(p_reconciliation_id bigint, p_dimension etl.dimension)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
-AS $_repair_dimension$
+AS $_repair_members$
 DECLARE
     v_bk name[] := p_dimension.business_key;
     v_values jsonb := etl._member_values(p_dimension) || jsonb_build_object('keys', format('work.%I', p_dimension.dimension || '_key'));
-    v_tracked name[] := ARRAY(
-        SELECT a.attribute
-        FROM etl.dimension_attribute AS a
-        WHERE a.dimension = p_dimension.dimension
-            AND a.scd_type = 2
-            AND a.attribute <> ALL (coalesce(etl._columns(p_dimension.history_view), '{}'))
-    );
+    r_part record;
 BEGIN
-    EXECUTE format(
-        'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS q WHERE q.reconciliation_id = $1 AND q.object = $2 AND %s',
-        p_dimension.dimension || '_key', etl._list(v_bk), etl._from_json(v_bk, 'q.row_key', p_dimension.dimension_table),
-        etl._list(v_bk, 'q.row_key ->> %1$L IS NOT NULL', ' AND ')
-    )
-    USING p_reconciliation_id, p_dimension.dimension;
-
+    PERFORM set_config('search_path', etl._operator_path(p_dimension.dimension_table, v_bk), true);
+    PERFORM etl._enqueue_differing(p_reconciliation_id, p_dimension.dimension, v_bk, p_dimension.dimension_table);
     PERFORM etl._begin_comparison();
     EXECUTE format('SELECT compiled.%I($1, 1, 0)', 'correct_' || p_dimension.dimension) USING etl._note_deletions(p_dimension);
     EXECUTE etl._render(
         $sql$UPDATE {{dimension_table}} AS d
 SET valid_from = c._right_valid_from,
     valid_to = c._right_valid_to,
-    is_current = c._right_valid_to = 'infinity'{{right_kept}}
+    is_current = c._right_valid_to = 'infinity'{{right_kept_set}}
 FROM pg_temp.reconciled_correction AS c
 WHERE d.{{sk}} = c.{{sk}}
     AND EXISTS (SELECT FROM {{keys}} AS k WHERE {{k.bk = d.bk}})$sql$,
-        v_values || jsonb_build_object('right_kept', (
-            SELECT coalesce(string_agg(format(E',\n    %I = c.%I', a.attribute, '_right_' || a.attribute), '' ORDER BY a.attribute), '')
-            FROM etl.dimension_attribute AS a
-            WHERE a.dimension = p_dimension.dimension AND a.scd_type = 0
-        ))
+        v_values
     );
-    IF cardinality(v_tracked) > 0 THEN
+    -- A deleted member keeps what its mirror held last, in all versions.
+    FOR r_part IN
+        SELECT *
+        FROM (
+            VALUES
+                (v_values -> 'unlogged', 'IS NULL', format('d.is_current AND x.row_key = %s', v_values ->> 'member')),
+                (v_values -> 'overwritten', 'IS NOT NULL', format('x.kind = ''different'' AND x.columns && $3 AND x.row_key @> %s', v_values ->> 'member'))
+        ) AS p (attributes, is_deleted, condition)
+        WHERE jsonb_array_length(p.attributes) > 0
+    LOOP
         EXECUTE etl._render(
             $sql$UPDATE {{dimension_table}} AS d
-SET {{tracked := v.tracked}}
+SET {{part := v.part}}
 FROM (
     SELECT {{view_typed}}
     FROM {{transform_view}} AS o
-    WHERE {{view_deleted_at}} IS NULL
-) AS v
-WHERE {{d.bk = v.bk}}
-    AND d.is_current
-    AND EXISTS (
-        SELECT
-        FROM etl.reconciliation_difference AS x
-        WHERE x.reconciliation_id = $1
-            AND x.object = $2
-            AND x.row_key = {{member}}
-    )$sql$,
-            v_values || jsonb_build_object('tracked', to_jsonb(v_tracked), 'member', etl._json_key(v_bk, 'd'))
-        )
-        USING p_reconciliation_id, p_dimension.dimension;
-    END IF;
-    -- A member that is gone keeps what its mirror held last, in all versions.
-    IF jsonb_array_length(v_values -> 'overwritten') > 0 THEN
-        EXECUTE etl._render(
-            $sql$UPDATE {{dimension_table}} AS d
-SET {{overwritten := v.overwritten}}
-FROM (
-    SELECT {{view_typed}}
-    FROM {{transform_view}} AS o
-    WHERE {{view_deleted_at}} IS NOT NULL
+    WHERE {{view_deleted_at}} {{is_deleted}}
 ) AS v
 WHERE {{d.bk = v.bk}}
     AND EXISTS (
@@ -201,41 +195,33 @@ WHERE {{d.bk = v.bk}}
         FROM etl.reconciliation_difference AS x
         WHERE x.reconciliation_id = $1
             AND x.object = $2
-            AND x.kind = 'different'
-            AND x.columns && $3
-            AND x.row_key @> {{member}}
+            AND {{condition}}
     )$sql$,
-            v_values || jsonb_build_object('member', etl._json_key(v_bk, 'd'))
+            v_values || jsonb_build_object('part', r_part.attributes, 'is_deleted', r_part.is_deleted, 'condition', r_part.condition)
         )
-        USING p_reconciliation_id, p_dimension.dimension, ARRAY(SELECT jsonb_array_elements_text(v_values -> 'overwritten'))::name[];
-    END IF;
+        USING p_reconciliation_id, p_dimension.dimension, ARRAY(SELECT jsonb_array_elements_text(r_part.attributes))::name[];
+    END LOOP;
 END
-$_repair_dimension$;
-COMMENT ON FUNCTION etl._repair_dimension(bigint, etl.dimension) IS 'Puts versions right in place, and makes the differing members pending.';
+$_repair_members$;
+COMMENT ON FUNCTION etl._repair_members(bigint, etl.dimension) IS 'Corrects versions in place, and makes the differing members pending.';
 
-/*
-Makes the differing rows of a fact pending.
-Parameters: p_reconciliation_id, the reconciliation; p_fact, the fact.
-Writes:     work.<fact>_key; etl.load_state, as aggregates of a fact that was wrong cannot be kept by difference.
-*/
-CREATE OR REPLACE FUNCTION etl._repair_fact(p_reconciliation_id bigint, p_fact etl.fact)
+CREATE OR REPLACE FUNCTION etl._enqueue_differing(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_repair_fact$
+AS $_enqueue_differing$
 BEGIN
     EXECUTE format(
-        'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS q WHERE q.reconciliation_id = $1 AND q.object = $2',
-        p_fact.fact || '_key', etl._list(p_fact.business_key), etl._from_json(p_fact.business_key, 'q.row_key', p_fact.fact_table)
+        'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS x WHERE x.reconciliation_id = $1 AND x.object = $2 AND %s',
+        p_object || '_key', etl._list(p_key), etl._from_json(p_key, 'x.row_key', p_table), etl._list(p_key, 'x.row_key ->> %1$L IS NOT NULL', ' AND ')
     )
-    USING p_reconciliation_id, p_fact.fact;
-    PERFORM etl._request_reload(etl._fed_by(p_fact.fact));
+    USING p_reconciliation_id, p_object;
 END
-$_repair_fact$;
-COMMENT ON FUNCTION etl._repair_fact(bigint, etl.fact) IS 'Makes the differing rows of a fact pending, and has its aggregates summed up completely.';
+$_enqueue_differing$;
+COMMENT ON FUNCTION etl._enqueue_differing(bigint, name, name[], regclass) IS 'Makes the differing keys of a dimension or fact pending.';
 
 /*
-Has an aggregate summed up completely by its next load, which writes the groups that differ. What addition cannot put right is put right here:
+Requests that the next load sum up an aggregate completely, which writes the groups that differ. What addition cannot repair is repaired here:
 measures that are NULL, and groups at zero.
 Parameters: p_aggregate, the aggregate.
 Writes:     the aggregate's table, etl.load_state.
@@ -246,12 +232,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_repair_aggregate$
 DECLARE
-    r_aggregate etl.aggregate;
+    r_aggregate etl.aggregate := (SELECT a FROM etl.aggregate AS a WHERE a.aggregate = p_aggregate);
 BEGIN
-    SELECT *
-    INTO STRICT r_aggregate
-    FROM etl.aggregate AS a
-    WHERE a.aggregate = p_aggregate;
     EXECUTE format(
         'UPDATE %s AS a SET %s WHERE %s', r_aggregate.aggregate_table,
         etl._list(r_aggregate.measures, '%1$I = coalesce(a.%1$I, 0)'), etl._list(r_aggregate.measures, 'a.%1$I IS NULL', ' OR ')
@@ -260,60 +242,53 @@ BEGIN
     PERFORM etl._request_reload(ARRAY[p_aggregate]);
 END
 $_repair_aggregate$;
-COMMENT ON FUNCTION etl._repair_aggregate(name) IS 'Has an aggregate summed up completely by its next load, which writes the groups that differ.';
+COMMENT ON FUNCTION etl._repair_aggregate(name) IS 'Requests that the next load sum up an aggregate completely, and repairs what addition cannot.';
 
 /*
-Removes entries of queue and quarantine whose claim does not hold, and has rows looked at that no entry tells of.
-Parameters: p_reconciliation_id, the reconciliation; p_object, reprocessing_queue or quarantine.
-Writes:     etl.reprocessing_queue, etl.quarantine, work.<object>_key, etl.reextraction.
+Removes the surplus entries of the queue, and makes the rows of all differing entries pending: the load queues them again if they refer to another
+member.
+Parameters: p_reconciliation_id, the reconciliation.
+Writes:     etl.reprocessing_queue, work.<fact>_key.
 */
-CREATE OR REPLACE FUNCTION etl._repair_waiting(p_reconciliation_id bigint, p_object name)
+CREATE OR REPLACE FUNCTION etl._repair_queue(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_repair_waiting$
+AS $_repair_queue$
 DECLARE
     r_fact etl.fact;
 BEGIN
-    IF p_object = 'quarantine' THEN
-        DELETE FROM etl.quarantine AS q
-        USING etl.reconciliation_difference AS x
-        WHERE x.reconciliation_id = p_reconciliation_id
-            AND x.object = p_object
-            AND x.row_key = jsonb_build_object('object', q.object, 'row_key', q.row_key);
-        RETURN;
-    END IF;
     DELETE FROM etl.reprocessing_queue AS q
     USING etl.reconciliation_difference AS x
     WHERE x.reconciliation_id = p_reconciliation_id
-        AND x.object = p_object
+        AND x.object = 'reprocessing_queue'
         AND x.kind = 'surplus'
         AND x.row_key = jsonb_build_object('fact', q.fact, 'fact_key', q.fact_key, 'key_column', q.key_column);
     FOR r_fact IN
         SELECT *
         FROM etl.fact
     LOOP
-        -- Also the rows of entries that are gone: the load queues them again, where they refer to another member.
         EXECUTE format(
             $sql$INSERT INTO work.%1$I (%2$s)
 SELECT DISTINCT %3$s
 FROM etl.reconciliation_difference AS x
 CROSS JOIN LATERAL (SELECT x.row_key -> 'fact_key') AS k (fact_key)
 WHERE x.reconciliation_id = $1
-    AND x.object = $2
-    AND x.row_key ->> 'fact' = $3$sql$,
+    AND x.object = 'reprocessing_queue'
+    AND x.row_key ->> 'fact' = $2$sql$,
             r_fact.fact || '_key', etl._list(r_fact.business_key), etl._from_json(r_fact.business_key, 'k.fact_key', r_fact.fact_table)
         )
-        USING p_reconciliation_id, p_object, r_fact.fact;
+        USING p_reconciliation_id, r_fact.fact;
     END LOOP;
 END
-$_repair_waiting$;
-COMMENT ON FUNCTION etl._repair_waiting(bigint, name) IS 'Removes entries whose claim does not hold, and has rows looked at that no entry tells of.';
+$_repair_queue$;
+COMMENT ON FUNCTION etl._repair_queue(bigint) IS 'Removes surplus entries of the queue, and makes the rows of all differing entries pending.';
 
 /*
-Repairs an object, by its kind.
+Repairs an object, by its kind. Differing rows of a mirror are extracted again. If more rows of a mirror or fact differ than were kept, it is loaded
+completely; of a dimension, the rest is repaired in later rounds. Aggregates of a fact that was wrong are summed up again.
 Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
-Writes:     as the functions that it calls.
+Writes:     etl.reextraction, etl.quarantine; as the functions that it calls.
 */
 CREATE OR REPLACE FUNCTION etl._repair_object(p_reconciliation_id bigint, p_object name)
 RETURNS void
@@ -321,63 +296,60 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_repair_object$
 DECLARE
-    r_found etl.reconciliation_object;
-    r_dimension etl.dimension;
-    r_fact etl.fact;
-    v_are_too_many boolean;
+    r_found record;
+    r_dimension etl.dimension := (SELECT d FROM etl.dimension AS d WHERE d.dimension = p_object);
 BEGIN
-    SELECT *
+    SELECT o.comparison, b.business_key, b.table_name, o.differences > etl.get_setting('reconciliation_rows_kept')::bigint AS are_too_many
     INTO STRICT r_found
     FROM etl.reconciliation_object AS o
+    LEFT JOIN etl.object AS b USING (object)
     WHERE o.reconciliation_id = p_reconciliation_id
         AND o.object = p_object;
-    v_are_too_many := r_found.differences > etl.get_setting('reconciliation_rows_kept')::bigint;
+    IF r_found.comparison IN ('source to stage', 'stage to fact', 'fact to aggregate') THEN
+        PERFORM etl._delete_repeated(p_reconciliation_id, p_object, r_found.business_key, r_found.table_name);
+    END IF;
     CASE r_found.comparison
         WHEN 'source to stage' THEN
-            IF v_are_too_many THEN
-                PERFORM etl._request_refresh(ARRAY[p_object::text]);
-            ELSE
-                PERFORM etl._repair_mirror(p_reconciliation_id, p_object);
-            END IF;
+            INSERT INTO etl.reextraction (source_table, row_key)
+            SELECT DISTINCT x.object, x.row_key
+            FROM etl.reconciliation_difference AS x
+            WHERE x.reconciliation_id = p_reconciliation_id
+                AND x.object = p_object
+                AND NOT r_found.are_too_many
+            ON CONFLICT (source_table, row_key) DO UPDATE
+            SET batch_id = NULL;
         WHEN 'stage to dimension' THEN
-            SELECT *
-            INTO STRICT r_dimension
-            FROM etl.dimension AS d
-            WHERE d.dimension = p_object;
-            PERFORM etl._repair_default_members(p_reconciliation_id, r_dimension);
-            IF r_dimension.transform_view IS NULL THEN
-                PERFORM etl._repair_calendar(p_reconciliation_id, r_dimension);
-            ELSE
-                -- As many as were kept are put right; of more, the rest in the next rounds.
-                PERFORM etl._repair_dimension(p_reconciliation_id, r_dimension);
+            PERFORM etl._repair_fixed_members(p_reconciliation_id, r_dimension);
+            IF r_dimension.transform_view IS NOT NULL THEN
+                PERFORM etl._repair_members(p_reconciliation_id, r_dimension);
             END IF;
         WHEN 'stage to fact' THEN
-            IF v_are_too_many THEN
-                PERFORM etl._request_refresh(ARRAY[p_object::text]);
-                PERFORM etl._request_reload(etl._fed_by(p_object));
-            ELSE
-                SELECT *
-                INTO STRICT r_fact
-                FROM etl.fact AS f
-                WHERE f.fact = p_object;
-                PERFORM etl._repair_fact(p_reconciliation_id, r_fact);
-            END IF;
+            PERFORM etl._enqueue_differing(p_reconciliation_id, p_object, r_found.business_key, r_found.table_name);
+            PERFORM etl._request_reload(etl._fed_by(p_object));
         WHEN 'fact to aggregate' THEN PERFORM etl._repair_aggregate(p_object);
-        ELSE PERFORM etl._repair_waiting(p_reconciliation_id, p_object);
+        WHEN 'fact to queue' THEN PERFORM etl._repair_queue(p_reconciliation_id);
+        ELSE
+            DELETE FROM etl.quarantine AS q
+            USING etl.reconciliation_difference AS x
+            WHERE x.reconciliation_id = p_reconciliation_id
+                AND x.object = p_object
+                AND x.row_key = jsonb_build_object('object', q.object, 'row_key', q.row_key);
     END CASE;
+    IF r_found.are_too_many AND r_found.comparison IN ('source to stage', 'stage to fact') THEN
+        PERFORM etl._request_refresh(ARRAY[p_object::text]);
+    END IF;
 END
 $_repair_object$;
 COMMENT ON FUNCTION etl._repair_object(bigint, name) IS 'Repairs an object, by its kind.';
 
 /*
-Hands what a reconciliation found to the next run, upstream first: rows of the source are extracted again, members and facts become pending,
-aggregates are summed up. Objects that are made of something that differs, or that could not be compared, are left for the repair after the
-next reconciliation.
+Hands the differences of a reconciliation to the next run, upstream first. Objects downstream of one that differs, or could not be compared, are
+left for the repair after the next reconciliation.
 Parameters: p_reconciliation_id, the reconciliation; the last one by default.
 Returns:    number of differences handed over.
 Writes:     etl.reextraction, the dimensions' tables, work.<object>_key, etl.load_state, etl.watermark, etl.reprocessing_queue, etl.quarantine,
             etl.reconciliation.
-Errors:     ET001 when a run is live, ET002 when there is no such reconciliation.
+Errors:     ET001 if a run is live, ET002 if there is no such reconciliation.
 */
 CREATE OR REPLACE FUNCTION etl.repair(p_reconciliation_id bigint DEFAULT NULL)
 RETURNS bigint
@@ -395,7 +367,7 @@ BEGIN
             USING ERRCODE = 'ET002', HINT = 'CALL etl.reconcile() makes one.';
     END IF;
     PERFORM etl._refuse_foreign_temporary('reconciled\_%');
-    -- A load that ends clears the pending keys: nothing may be added to them meanwhile.
+    -- The end of a load clears the pending keys: nothing may be added to them during a run.
     PERFORM etl._lock_start();
     v_running := etl._live_run();
     IF v_running IS NOT NULL THEN
@@ -426,4 +398,4 @@ BEGIN
     RETURN v_total;
 END
 $repair$;
-COMMENT ON FUNCTION etl.repair(bigint) IS 'Hands what a reconciliation found to the next run, upstream first; returns the number of differences.';
+COMMENT ON FUNCTION etl.repair(bigint) IS 'Hands the differences of a reconciliation to the next run, upstream first; returns their number.';

@@ -1,9 +1,9 @@
--- Source and mirror compared, as of the watermark: what changed in the source since then is left out, on both sides and exactly.
+-- Source and mirror compared, as of the watermark: rows that changed in the source since then are left out on both sides.
 
 /*
-Condition that leaves out the rows of a source table that cannot be read, so that a statement over all others does not fail on them.
+Condition that leaves out the unreadable rows of a source table, so that a statement over all others does not fail on them.
 Parameters: p_source_table, the table, alias s; p_key, its key columns.
-Returns:    text to be added to a WHERE clause; empty when there are no such rows.
+Returns:    text to be added to a WHERE clause; empty if there are no such rows.
 */
 CREATE OR REPLACE FUNCTION etl._readable_condition(p_source_table name, p_key name[])
 RETURNS text
@@ -11,20 +11,20 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_readable_condition$
-    -- As constants: this is sent to another server.
+    -- As constants, which postgres_fdw sends to the source server.
     SELECT coalesce(string_agg(format(E'\n    AND NOT (%s)', etl._key_condition(p_key, q.row_key, format('source.%I', p_source_table)::regclass, 's')), ''), '')
     FROM etl.quarantine AS q
     WHERE q.object = p_source_table
         AND q.sqlstate LIKE '22%'
         AND etl._cannot_be_read(p_source_table, q.row_key)
 $_readable_condition$;
-COMMENT ON FUNCTION etl._readable_condition(name, name[]) IS 'Condition that leaves out the rows of a source table that cannot be read.';
+COMMENT ON FUNCTION etl._readable_condition(name, name[]) IS 'Condition that leaves out the unreadable rows of a source table.';
 
 /*
-Of the rows that changed in the source since the watermark, how many differ from the mirror: the others are right all the same. To be called
-while these are the only ones in pg_temp.reconciled_ignored.
+Counts the rows that changed in the source since the watermark and differ from the mirror. Call it while pg_temp.reconciled_ignored holds only
+changed rows.
 Parameters: p_source, the source table; p_columns, the columns that are compared.
-Returns:    number of rows that differ; all of them where one cannot be read.
+Returns:    number of rows that differ; all changed ones if one of them cannot be read.
 */
 CREATE OR REPLACE FUNCTION etl._count_outdated(p_source etl.source_table, p_columns name[])
 RETURNS bigint
@@ -40,6 +40,7 @@ DECLARE
     v_stage regclass := format('stage.%I', p_source.source_table)::regclass;
     v_count bigint;
 BEGIN
+    PERFORM set_config('search_path', etl._operator_path(v_stage, p_source.key_columns), true);
     EXECUTE etl._render(
         $sql$SELECT count(*)
 FROM pg_temp.reconciled_ignored AS i
@@ -53,7 +54,7 @@ WHERE (e.{{first}} IS NULL) <> (a.{{first}} IS NULL)
     OR NOT e.{{first}} IS NULL AND ROW({{expected_image}})::record *<> ROW({{actual_image}})::record$sql$,
         etl._comparison_values('', '', p_source.key_columns, p_columns, v_stage, '{}') || jsonb_build_object(
             'source', format('source.%I', p_source.source_table), 'stage', v_stage::text,
-            -- Sent to another server, which gives these rows alone.
+            -- postgres_fdw sends it to the source server.
             'wanted', etl._list(p_source.key_columns, 'o.%1$I = ANY (ARRAY(SELECT DISTINCT k.%1$I FROM pg_temp.reconciled_ignored AS k))', ' AND ')
         )
     )
@@ -64,86 +65,78 @@ EXCEPTION
         RETURN (SELECT count(*) FROM pg_temp.reconciled_ignored);
 END
 $_count_outdated$;
-COMMENT ON FUNCTION etl._count_outdated(etl.source_table, name[]) IS 'Of the rows that changed in the source since the watermark, how many differ from the mirror.';
+COMMENT ON FUNCTION etl._count_outdated(etl.source_table, name[]) IS 'Counts the rows that changed in the source since the watermark and differ from the mirror.';
 
 /*
 Compares a source table with its mirror.
-Parameters: p_source_table, the table; p_slices, p_slice, as of etl._compare.
-Returns:    what was found.
+Parameters: p_source, the table; p_slices, p_slice, as of etl._compare.
+Returns:    counts.
 Writes:     pg_temp.reconciled_difference.
-Errors:     ET017 when the mirror waits to be extracted completely, so that there is nothing to compare; as etl._reach_source.
+Errors:     ET017 if the next run extracts the table completely, so that there is nothing to compare; as etl._reach_source.
 */
-CREATE OR REPLACE FUNCTION etl._compare_source(p_source_table name, p_slices integer, p_slice integer)
+CREATE OR REPLACE FUNCTION etl._compare_source(p_source etl.source_table, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compare_source$
 DECLARE
-    r_source etl.source_table;
     r_object etl.reconciliation_object;
-    v_stage regclass := format('stage.%I', p_source_table)::regclass;
+    v_stage regclass := format('stage.%I', p_source.source_table)::regclass;
     v_columns name[];
     v_sums name[];
     v_left_out jsonb;
-    v_changed bigint;
     v_outdated bigint := 0;
 BEGIN
-    SELECT *
-    INTO STRICT r_source
-    FROM etl.source_table AS s
-    WHERE s.source_table = p_source_table;
     PERFORM etl._reach_source();
     IF NOT EXISTS (
         SELECT
         FROM etl.watermark AS w
         JOIN source.extraction_point AS p USING (system_identifier)
-        WHERE w.source_table = p_source_table
+        WHERE w.source_table = p_source.source_table
     ) THEN
         RAISE EXCEPTION 'the table waits to be extracted completely'
             USING ERRCODE = 'ET017', HINT = 'Reconcile after the next run.';
     END IF;
-    PERFORM etl._begin_ignoring(r_source.key_columns, v_stage);
-    v_columns := etl._without(etl._columns(v_stage), r_source.key_columns || '{batch_id,deleted_at}'::name[]);
-    v_changed := etl._ignore(r_source.key_columns, v_stage, 'SELECT n.row_key FROM etl.newer_keys($1) AS n', p_source_table);
-    IF v_changed > 0 THEN
+    v_columns := etl._without(etl._columns(v_stage), p_source.key_columns || '{batch_id,deleted_at}'::name[]);
+    IF etl._ignore(p_source.key_columns, v_stage, 'SELECT n.row_key FROM etl.newer_keys($1) AS n', p_source.source_table) > 0 THEN
         EXECUTE 'ANALYZE pg_temp.reconciled_ignored';
-        v_outdated := etl._count_outdated(r_source, v_columns);
+        v_outdated := etl._count_outdated(p_source, v_columns);
     END IF;
     v_left_out := jsonb_build_object(
         'changed', v_outdated,
         'quarantined', etl._ignore(
-            r_source.key_columns, v_stage,
-            'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._cannot_be_read($1, q.row_key)', p_source_table
+            p_source.key_columns, v_stage,
+            'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._cannot_be_read($1, q.row_key)', p_source.source_table
         ),
-        -- What was forgotten differs for good from a source that still has it.
-        'forgotten', etl._ignore(r_source.key_columns, v_stage, 'SELECT f.row_key FROM etl.forgotten_row AS f WHERE f.object = $1', p_source_table)
+        -- Replaced personal data differs for good from a source that still has it.
+        'forgotten', etl._ignore(p_source.key_columns, v_stage, 'SELECT f.row_key FROM etl.forgotten_row AS f WHERE f.object = $1', p_source.source_table)
     );
     EXECUTE 'ANALYZE pg_temp.reconciled_ignored';
-    -- Sums of numbers, but not of numbers that are names of rows.
+    -- Keys are not summed up.
     v_sums := etl._without(
         etl._summed_columns(v_stage, v_columns), ARRAY(SELECT k.name FROM etl.source_table AS s CROSS JOIN unnest(s.key_columns) AS k (name))
     );
     r_object := etl._compare(
-        p_source_table,
+        p_source.source_table,
         etl._comparison_values(
             format(
                 'SELECT s.* FROM source.%I AS s WHERE %s%s',
-                p_source_table, etl._not_ignored(r_source.key_columns, 's'), etl._readable_condition(p_source_table, r_source.key_columns)
+                p_source.source_table, etl._not_ignored(p_source.key_columns, 's'), etl._readable_condition(p_source.source_table, p_source.key_columns)
             ),
-            format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(r_source.key_columns, 'm')),
-            r_source.key_columns, v_columns, v_stage, v_sums
+            format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(p_source.key_columns, 'm')),
+            p_source.key_columns, v_columns, v_stage, v_sums
         ),
         v_stage, v_sums, p_slices, p_slice
     );
-    r_object.left_out := etl._without_zeros(v_left_out);
-    IF r_source.delete_detection = 'none' THEN
+    r_object.left_out := v_left_out;
+    IF p_source.delete_detection = 'none' THEN
         DELETE FROM pg_temp.reconciled_difference AS d WHERE d.kind = 'surplus';
-        r_object.message := 'rows deleted in the source stay, as delete_detection is none';
+        r_object.message := 'rows deleted in the source stay: delete_detection is none';
     END IF;
-    IF r_source.change_detection = 'comparison' AND EXISTS (SELECT FROM pg_temp.reconciled_difference) THEN
-        r_object.message := 'the source does not tell when a row changed: what differs may have changed since the last run';
+    IF p_source.change_detection = 'comparison' AND EXISTS (SELECT FROM pg_temp.reconciled_difference) THEN
+        r_object.message := 'the source does not mark changed rows: what differs may have changed since the last run';
     END IF;
     RETURN r_object;
 END
 $_compare_source$;
-COMMENT ON FUNCTION etl._compare_source(name, integer, integer) IS 'Compares a source table with its mirror, as of the watermark.';
+COMMENT ON FUNCTION etl._compare_source(etl.source_table, integer, integer) IS 'Compares a source table with its mirror, as of the watermark.';

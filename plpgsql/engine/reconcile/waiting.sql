@@ -1,10 +1,10 @@
--- The reprocessing queue and quarantine compared with what their entries claim. An entry that claims what is not so is surplus; a fact with
--- an unresolved key that no entry tells of is missing in the queue, as no load would ever take it up again.
+-- The reprocessing queue and quarantine compared with what their entries claim. An entry whose claim does not hold is surplus. An unresolved key
+-- of a fact without an entry is missing in the queue: no load would retry it.
 
 /*
-What the queue should tell of a fact: the keys of its rows that are unresolved, or that an entry names, with the members they refer to.
+What the queue should say of a fact: the keys of its rows that are unresolved, or that an entry names, with the members they refer to.
 Parameters: p_fact, the fact.
-Returns:    fact_key, key_column, dimension; dimension_key, the member that the row refers to, NULL when it refers to none; is_unresolved,
+Returns:    fact_key, key_column, dimension; dimension_key, the member that the row refers to, NULL if it refers to none; is_unresolved,
             whether the row has key -1.
 */
 CREATE OR REPLACE FUNCTION etl._unresolved_keys(p_fact name)
@@ -15,42 +15,34 @@ SET search_path = pg_catalog, pg_temp
 AS $_unresolved_keys$
 DECLARE
     r_fact etl.fact;
-    v_roles text;
-    v_joins text;
-    v_unresolved text;
+    v_values jsonb;
 BEGIN
     SELECT *
     INTO STRICT r_fact
     FROM etl.fact AS f
     WHERE f.fact = p_fact;
-    SELECT
-        string_agg(
+    SELECT jsonb_build_object(
+        'roles', string_agg(
             format(
-                '(%L::name, %L::name, %s, f.%I = -1)', k.key_column, k.dimension,
-                format(
-                    'CASE WHEN (%s) IS NOT NULL THEN %s END', etl._list(k.lookup_columns, s.alias || '.%1$I'), etl._json_key(d.business_key, s.alias, k.lookup_columns)
-                ),
-                k.key_column
-            ), ', ' ORDER BY k.key_column
-        ),
-        string_agg(
-            CASE WHEN k.lookup_role IS NOT NULL THEN format(E'\nLEFT JOIN %s AS %s ON %2$s.%I = f.%I', l.dimension_table, s.alias, l.surrogate_key, k.lookup_role) END,
-            '' ORDER BY k.key_column
-        ),
-        string_agg(format('f.%I', k.key_column), ', ' ORDER BY k.key_column)
-    INTO v_roles, v_joins, v_unresolved
-    FROM (SELECT *, row_number() OVER (ORDER BY r.key_column) AS number FROM etl.fact_dimension AS r WHERE r.fact = p_fact) AS k
-    JOIN etl.dimension AS d USING (dimension)
-    LEFT JOIN etl.fact_dimension AS o ON o.fact = p_fact AND o.key_column = k.lookup_role
-    LEFT JOIN etl.dimension AS l ON l.dimension = o.dimension
-    CROSS JOIN LATERAL (SELECT CASE WHEN k.lookup_role IS NULL THEN 'v' ELSE 'l' || k.number END) AS s (alias)
-    WHERE d.transform_view IS NOT NULL;
-    IF v_roles IS NULL THEN
+                '(%L::name, %L::name, CASE WHEN (%s) IS NOT NULL THEN %s END, f.%I = -1)',
+                k.key_column, k.dimension, etl._list(k.lookup_columns, k.source || '.%1$I'), etl._json_key(k.business_key, k.source, k.lookup_columns), k.key_column
+            ),
+            ', ' ORDER BY k.number
+        ) FILTER (WHERE k.is_loaded),
+        -- Members by way of which others are looked up.
+        'joins', coalesce(string_agg(
+            format(E'\nLEFT JOIN %s AS d%s ON d%2$s.%I = f.%I', k.dimension_table, k.number, k.surrogate_key, k.key_column), ''
+        ) FILTER (WHERE EXISTS (SELECT FROM etl._fact_roles(p_fact) AS o WHERE o.source = 'd' || k.number)), ''),
+        'keys', string_agg(format('f.%I', k.key_column), ', ') FILTER (WHERE k.is_loaded)
+    )
+    INTO v_values
+    FROM etl._fact_roles(p_fact) AS k;
+    IF v_values ->> 'roles' IS NULL THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE etl._render(
         $template$WITH named AS MATERIALIZED (
-    SELECT {{f.key}} FROM {{table}} AS f WHERE NOT f.is_deleted AND -1 IN ({{unresolved}})
+    SELECT {{f.key}} FROM {{table}} AS f WHERE NOT f.is_deleted AND -1 IN ({{keys}})
     UNION
     SELECT {{queued_key}} FROM etl.reprocessing_queue AS q WHERE q.fact = $1
 )
@@ -59,37 +51,20 @@ FROM named AS k
 JOIN {{table}} AS f ON {{f.key = k.key}} AND NOT f.is_deleted
 LEFT JOIN LATERAL (SELECT * FROM {{view}} AS o WHERE {{o.key = k.key}} LIMIT 1) AS v ON true{{joins}}
 CROSS JOIN LATERAL (VALUES {{roles}}) AS r$template$,
-        jsonb_build_object(
-            'key', to_jsonb(r_fact.business_key), 'table', r_fact.fact_table::text, 'view', r_fact.transform_view::text, 'unresolved', v_unresolved,
-            'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table), 'key_as_json', etl._json_key(r_fact.business_key, 'f'),
-            'joins', coalesce(v_joins, ''), 'roles', v_roles
+        v_values || jsonb_build_object(
+            'key', to_jsonb(r_fact.business_key), 'table', r_fact.fact_table::text, 'view', r_fact.transform_view::text,
+            'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table), 'key_as_json', etl._json_key(r_fact.business_key, 'f')
         )
     )
     USING p_fact;
 END
 $_unresolved_keys$;
-COMMENT ON FUNCTION etl._unresolved_keys(name) IS 'What the queue should tell of a fact: unresolved keys of its rows, with the members they refer to.';
-
-CREATE OR REPLACE FUNCTION etl._honest_entries(p_fact name)
-RETURNS TABLE (fact_key jsonb, key_column name)
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_honest_entries$
-    SELECT q.fact_key, q.key_column
-    FROM etl.reprocessing_queue AS q
-    JOIN etl._unresolved_keys(p_fact) AS u USING (fact_key, key_column)
-    WHERE q.fact = p_fact
-        AND q.dimension = u.dimension
-        AND q.dimension_key = u.dimension_key
-        AND (u.is_unresolved OR q.is_ready)
-$_honest_entries$;
-COMMENT ON FUNCTION etl._honest_entries(name) IS 'Entries of the queue whose claim holds: the row refers to the member, and its key is unresolved, or about to be looked up again.';
+COMMENT ON FUNCTION etl._unresolved_keys(name) IS 'What the queue should say of a fact: unresolved keys of its rows, with the members they refer to.';
 
 /*
-Compares the queue of facts with their rows.
+Compares the queue with the rows of facts. Rows that are pending or in quarantine are left out: a load will decide on them.
 Parameters: p_facts, the facts.
-Returns:    what was found; rows are entries.
+Returns:    counts; rows are entries.
 Writes:     pg_temp.reconciled_difference.
 */
 CREATE OR REPLACE FUNCTION etl._compare_queue(p_facts name[])
@@ -120,7 +95,6 @@ WHERE CASE
         WHEN q.fact IS NULL THEN u.is_unresolved AND u.dimension_key IS NOT NULL
         ELSE (q.dimension = u.dimension AND q.dimension_key = u.dimension_key AND (u.is_unresolved OR q.is_ready)) IS NOT TRUE
     END
-    -- A load is about to decide on the row anyway.
     AND NOT EXISTS (SELECT FROM work.%1$I AS k WHERE %2$s = fact_key)
     AND NOT EXISTS (SELECT FROM etl.quarantine AS n WHERE n.object = $1 AND n.row_key = fact_key)$sql$,
             r_fact.fact || '_key', etl._json_key(r_fact.business_key, 'k')
@@ -131,19 +105,15 @@ WHERE CASE
     INTO r_object.actual_rows
     FROM etl.reprocessing_queue AS q
     WHERE q.fact = ANY (p_facts);
-    r_object.expected_rows := r_object.actual_rows + (
-        SELECT count(*) FILTER (WHERE x.kind = 'missing') - count(*) FILTER (WHERE x.kind = 'surplus') FROM pg_temp.reconciled_difference AS x
-    );
-    r_object.left_out := '{}';
     RETURN r_object;
 END
 $_compare_queue$;
-COMMENT ON FUNCTION etl._compare_queue(name[]) IS 'Compares the queue of facts with their rows.';
+COMMENT ON FUNCTION etl._compare_queue(name[]) IS 'Compares the queue with the rows of facts.';
 
 /*
-Compares quarantine with what its entries claim. An entry is left out while its row waits to be tried again.
+Compares quarantine with what its entries claim. Entries whose rows the next run retries are left out.
 Parameters: p_objects, source tables, dimensions and facts; NULL for all, also those that are not in the catalog.
-Returns:    what was found; rows are entries.
+Returns:    counts; rows are entries.
 Writes:     pg_temp.reconciled_difference.
 */
 CREATE OR REPLACE FUNCTION etl._compare_quarantine(p_objects name[])
@@ -154,7 +124,6 @@ AS $_compare_quarantine$
 DECLARE
     r_object etl.reconciliation_object;
     r_entry etl.quarantine;
-    v_is_waiting boolean;
     v_pending bigint := 0;
 BEGIN
     r_object.actual_rows := 0;
@@ -166,13 +135,7 @@ BEGIN
         ORDER BY q.object, q.row_key
     LOOP
         r_object.actual_rows := r_object.actual_rows + 1;
-        IF EXISTS (SELECT FROM etl.source_table AS s WHERE s.source_table = r_entry.object) THEN
-            v_is_waiting := EXISTS (SELECT FROM etl.newer_keys(r_entry.object) AS n WHERE n.row_key = r_entry.row_key)
-                OR EXISTS (SELECT FROM etl.reextraction AS e WHERE (e.source_table, e.row_key) = (r_entry.object, r_entry.row_key));
-        ELSE
-            v_is_waiting := etl._is_pending(r_entry.object, r_entry.row_key);
-        END IF;
-        IF v_is_waiting THEN
+        IF etl._is_pending(r_entry.object, r_entry.row_key) THEN
             v_pending := v_pending + 1;
         ELSIF NOT etl._claim_holds(r_entry) THEN
             INSERT INTO pg_temp.reconciled_difference (kind, row_key, actual)
@@ -182,8 +145,7 @@ BEGIN
             );
         END IF;
     END LOOP;
-    r_object.expected_rows := r_object.actual_rows - (SELECT count(*) FROM pg_temp.reconciled_difference);
-    r_object.left_out := etl._without_zeros(jsonb_build_object('pending', v_pending));
+    r_object.left_out := jsonb_build_object('pending', v_pending);
     RETURN r_object;
 END
 $_compare_quarantine$;
@@ -196,21 +158,23 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_is_pending$
 DECLARE
+    r_object record;
     v_is_pending boolean := false;
-    v_key name[] := (
-        SELECT o.business_key
-        FROM (
-            SELECT d.dimension, d.business_key FROM etl.dimension AS d
-            UNION ALL
-            SELECT f.fact, f.business_key FROM etl.fact AS f
-        ) AS o (object, business_key)
-        WHERE o.object = p_object
-    );
 BEGIN
-    IF v_key IS NOT NULL AND to_regclass(format('work.%I', p_object || '_key')) IS NOT NULL THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM work.%I AS k WHERE %s = $1)', p_object || '_key', etl._json_key(v_key, 'k')) INTO v_is_pending USING p_row_key;
+    SELECT o.kind, o.business_key
+    INTO r_object
+    FROM etl.object AS o
+    WHERE o.object = p_object
+        AND o.view_name IS NOT NULL;
+    IF r_object.kind = 'source' THEN
+        RETURN EXISTS (SELECT FROM etl.newer_keys(p_object) AS n WHERE n.row_key = p_row_key)
+            OR EXISTS (SELECT FROM etl.reextraction AS e WHERE e.source_table = p_object AND e.row_key = p_row_key);
+    ELSIF r_object.kind IN ('dimension', 'fact') THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM work.%I AS k WHERE %s = $1)', p_object || '_key', etl._json_key(r_object.business_key, 'k'))
+        INTO v_is_pending
+        USING p_row_key;
     END IF;
     RETURN v_is_pending;
 END
 $_is_pending$;
-COMMENT ON FUNCTION etl._is_pending(name, jsonb) IS 'Whether a key of a dimension or fact is pending.';
+COMMENT ON FUNCTION etl._is_pending(name, jsonb) IS 'Whether a key is pending: changed in the source, or about to be loaded.';
