@@ -378,7 +378,7 @@ class Migrator:
         if self._given is not None:
             return
         parts = [project.engine()]
-        held = installed_business(connection)
+        held = project.held(connection)
         wanted = self._business
         if self._engine_only and (held or wanted):
             name = held or (wanted.name if wanted else "")
@@ -578,15 +578,6 @@ class Migrator:
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a migration's file; how its lines end does not count."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-
-
-def installed_business(connection: psycopg.Connection) -> str | None:
-    """Return the name of the business that a database holds, None if it holds none."""
-    row = connection.execute("SELECT to_regclass('etl.business') IS NOT NULL").fetchone()
-    if not (row and row[0]):
-        return None
-    row = connection.execute("SELECT max(name) FROM etl.business").fetchone()
-    return row[0] if row else None
 
 
 def _is_engine_alone(connection: psycopg.Connection) -> bool:

@@ -15,7 +15,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from driver import resources
+from driver.connection import connect
 from driver.errors import UserError
 
 VARIABLE = "OCEANRECORDS_PROJECT"
@@ -120,6 +123,43 @@ def chosen(option: str | None = None) -> Part | None:
             exit_code=2,
         )
     return read(folder)
+
+
+def held(connection: psycopg.Connection[Any]) -> str | None:
+    """Return the name of the business that a database holds, None if it holds none."""
+    row = connection.execute("SELECT to_regclass('etl.business') IS NOT NULL").fetchone()
+    if not (row and row[0]):
+        return None
+    row = connection.execute("SELECT max(name) FROM etl.business").fetchone()
+    return row[0] if row else None
+
+
+def dashboard(option: str | None, dsn: str | None) -> Path | None:
+    """Return the folder of the dashboard of the business that a database holds.
+
+    Parameters:
+        option: the value of `--project`.
+        dsn: the database.
+
+    Returns:
+        The folder; None for the built-in business, whose dashboard travels with the program.
+
+    Raises:
+        UserError: if `--project` names another business, or nothing names the folder.
+    """
+    business = chosen(option)
+    with connect(dsn) as connection:
+        name = held(connection)
+        place = connection.info.dbname
+    if business is None and name in (None, BUILT_IN):
+        return None
+    if business is None or name not in (None, business.name):
+        raise UserError(
+            f"The database {place} holds the business {name!r}"
+            + (", whose folder is unknown." if business is None else f", not {business.name!r}."),
+            f"Name its folder: oceanrecords --project DIR …, {VARIABLE}, or change to the folder.",
+        )
+    return business.folder / "dashboard" if business.folder else None
 
 
 def read(folder: Path) -> Part:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from driver.scaffold import files
-from driver.scaffold.declare import literal
-from driver.scaffold.model import Attribute, Dimension, Fact, Model, quoted
+from driver.scaffold.model import Attribute, Dimension, Fact, Model
+from driver.scaffold.text import literal, macro, quoted
 
 
 def patch(folder: Path, old: Model, new: Model, name: str) -> str:
@@ -59,14 +59,14 @@ def _migration(old: Model, new: Model) -> str:
     for one in new.dimensions:
         before = stars.get(one.name)
         parts.append(
-            files.dimension_table(one)
+            macro("dimension_table", one)
             if not isinstance(before, Dimension)
             else _altered(one.name, before.key, before.attributes, one.key, one.attributes, new)
         )
     for fact in new.facts:
         earlier = stars.get(fact.name)
         if not isinstance(earlier, Fact):
-            parts.append(files.fact_table(fact))
+            parts.append(macro("fact_table", fact))
             continue
         parts.append(
             _altered(
@@ -81,11 +81,10 @@ def _migration(old: Model, new: Model) -> str:
         known = {lookup.key_column for lookup in earlier.lookups}
         for lookup in fact.lookups:
             if lookup.key_column not in known:
-                table = f"dwh.{lookup.dimension.name}" if lookup.dimension else "dwh.dim_date"
                 kind = "bigint" if lookup.dimension else "integer"
                 parts.append(
                     f"ALTER TABLE dwh.{fact.name} ADD COLUMN {quoted(lookup.key_column)} {kind} "
-                    f"NOT NULL DEFAULT -1 REFERENCES {table};\n"
+                    f"NOT NULL DEFAULT -1 REFERENCES dwh.{lookup.dimension_name};\n"
                 )
         wanted = {lookup.key_column for lookup in fact.lookups}
         for lookup in earlier.lookups:
@@ -136,7 +135,11 @@ def _altered(
             lines.append(f"-- {column} is no longer filled; it keeps what it holds.\n")
     if is_retyped:
         views = [f"analysis.{name}"]
-        views += [f"kpi.{view}" for view in files.kpi_views(model) if view != "freshness"]
+        views += [
+            f"kpi.{view}"
+            for view in files.kpi_views(model)
+            if view not in ("freshness", "definition")
+        ]
         lines.insert(
             0,
             "-- PostgreSQL retypes no column that a view reads; the installation creates the views again.\n"

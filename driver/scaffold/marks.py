@@ -14,9 +14,8 @@ from driver.connection import connect
 from driver.errors import UserError
 from driver.output import console, emit
 from driver.scaffold import source
-from driver.scaffold.declare import literal
-from driver.scaffold.model import quoted
 from driver.scaffold.source import TOMBSTONES, Table
+from driver.scaffold.text import literal, quoted
 
 EXAMPLE = "Example: oceanrecords source marks --schema northwind --write marks.sql"
 COLUMN = "row_xid"

@@ -46,12 +46,34 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_its_dashboard_shows_figures(draft: Make, name: str) -> None:
+def test_its_dashboard_shows_figures(draft: Make, name: str, tmp_path: Path) -> None:
     made = draft(name)
+    page = tmp_path / "page.html"
+    assert "4 tiles" in made.call("dashboard", "preview", "--out", str(page))
+    assert page.stat().st_size > 10_000
+    assert "Counts:" in made.call("kpi", "--define")
+    with made.database.connect() as connection:
+        connection.execute("SET ROLE oceanrecords_business")
+        row = connection.execute("SELECT complete_until, currency FROM kpi.freshness").fetchone()
+    assert row is not None
+    assert (row[0] is not None, row[1]) == (True, "EUR")
     dashboard = definition.load(made.folder / "dashboard")
     assert len(dashboard.questions) == 4
     for question in (made.folder / "dashboard" / "questions").glob("*.sql"):
         assert made.rows(question.read_text(encoding="utf-8")), question.name
+
+
+def test_a_dashboard_of_another_business_is_refused(
+    draft: Make, oceanrecords: Callable[..., Finished]
+) -> None:
+    made = draft("keyless")
+    for project, message in (
+        ((), "holds the business 'keyless', whose folder is unknown"),
+        (("--project", "oceanrecords"), "holds the business 'keyless', not 'oceanrecords'"),
+    ):
+        refused = oceanrecords(*project, "--dsn", made.database.dsn, "dashboard", "preview")
+        assert refused.returncode == 1
+        assert message in refused.stderr
 
 
 def test_every_table_and_column_of_a_star_has_a_comment(draft: Make) -> None:
