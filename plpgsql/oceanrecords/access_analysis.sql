@@ -39,6 +39,8 @@ FROM dwh.dim_address AS a;
 COMMENT ON VIEW work.known_country IS 'Countries that can be given to a login, beside * for everything.';
 COMMENT ON COLUMN work.known_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country.';
 
+SELECT etl.define_row_filter('country', 'work.known_country', 'country_code');
+
 -- Which rows of each table the login sees -----------------------------------------------------------------------------
 
 DELETE FROM etl.published_view

@@ -92,7 +92,7 @@ FROM (
         (
             '{auditor,etl,steward}', 'relation', 'etl',
             '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
-            'quality_check,schedule,setting,source_table,'
+            'quality_check,row_filter,schedule,setting,source_table,visible_value,'
             || 'task,task_edge}',
             '{SELECT}', NULL
         ),
