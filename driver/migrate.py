@@ -60,6 +60,11 @@ WHERE l.locktype = 'advisory' AND l.granted
     AND l.classid = 0 AND l.objid = %s::oid AND l.objsubid = 1
 """
 
+# A contract that has changed needs its views back before it is installed.
+_REMOTE = (
+    "If the contract has changed: oceanrecords source disconnect --even-if-empty, migrate, "
+    "source contract, source connect."
+)
 # What `apply` calls the installation of the routines, when it tells how far it is.
 INSTALLING = "routines"
 
@@ -496,9 +501,17 @@ class Migrator:
             raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
             notes = getattr(error, "__notes__", None) or ["permissions"]
-            raise from_database(
-                error, context=notes[-1].removeprefix("while installing ")
-            ) from error
+            failed = from_database(error, context=notes[-1].removeprefix("while installing "))
+            if self._is_source_remote():
+                failed.hint = _REMOTE
+            raise failed from error
+
+    def _is_source_remote(self) -> bool:
+        with connect_to(self.target) as connection:
+            row = connection.execute(
+                "SELECT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'etl_source')"
+            ).fetchone()
+        return bool(row and row[0])
 
     @contextlib.contextmanager
     def _backend(self) -> Iterator[_Backend]:

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import connect as connect_to_warehouse
 from driver.errors import UserError
@@ -202,6 +202,31 @@ def grants(
     ) as connection:
         rows = connection.execute(
             "SELECT * FROM etl.source_grants(%s, %s)", [user, schema]
+        ).fetchall()
+    emit([row[0] for row in rows], as_json=as_json, render=_render_grants)
+
+
+@app.command(
+    epilog="Example: oceanrecords --project shop source contract --user warehouse "
+    "| psql -h shop.example.org shop"
+)
+def contract(
+    context: typer.Context,
+    user: Annotated[str, typer.Option("--user", help="Role at the source that reads.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the statements that install the contract of --project in the source's own database.
+
+    A draft needs them when its source is on another server. Then: source connect --schema source
+    """
+    state.needs(user, "--user")
+    business = project.chosen(state.of(context).project)
+    with connect_to_warehouse(
+        state.of(context).dsn, application_name="oceanrecords source"
+    ) as connection:
+        rows = connection.execute(
+            "SELECT * FROM etl.source_contract(%s, %s)",
+            [user, list(business.schemas) if business else []],
         ).fetchall()
     emit([row[0] for row in rows], as_json=as_json, render=_render_grants)
 

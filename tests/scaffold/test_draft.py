@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -375,6 +377,70 @@ def test_a_role_that_reads_some_tables_is_enough(
         assert "-- REVIEW: orders.employees is left out: the role may not read it." in contract
     finally:
         empty_database.execute("DROP OWNED BY looks_only; DROP ROLE looks_only")
+
+
+def test_a_draft_reads_a_source_on_another_server(
+    new_database: Callable[..., Database], oceanrecords: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """The draft is made there, its contract installed there; the warehouse has none of the tables."""
+    source, warehouse = new_database(migrated=False), new_database(migrated=False)
+    source.execute((SOURCES / "rental.sql").read_text(encoding="utf-8"))
+    source.execute("CREATE ROLE far_reader LOGIN PASSWORD 'x'")
+
+    def call(*arguments: str) -> str:
+        done = oceanrecords(
+            "--project", str(tmp_path / "rental"), "--dsn", warehouse.dsn, *arguments
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        there = oceanrecords("new", "rental", "--dsn", source.dsn, "--schema", "rental")
+        assert there.returncode == 0, there.stderr
+        call("migrate")
+        source.execute(call("source", "contract", "--user", "far_reader"))
+        connect = (
+            "source", "connect", "--host", source.server.host, "--port", str(source.server.port),
+            "--dbname", source.name, "--user", "far_reader", "--schema", "source", "--no-password",
+        )  # fmt: skip
+        call(*connect)
+        call("run")
+        assert warehouse.value("SELECT sum(amount) FROM dwh.fact_payment") == source.value(
+            "SELECT sum(amount) FROM rental.payment"
+        )
+        source.execute(
+            "UPDATE rental.city SET city = 'Far'; DELETE FROM rental.payment WHERE payment_id < 9"
+        )
+        call("run")
+        assert warehouse.value(
+            "SELECT bool_and(city = 'Far') FROM dwh.dim_customer WHERE is_current AND customer_key > 0"
+        )
+        assert json.loads(call("reconcile", "--json"))["status"] == "equal"
+        call("migrate")
+        # The source changes: the warehouse reports it, and goes on when the contract has followed.
+        source.execute("ALTER TABLE rental.customer RENAME COLUMN email TO mail")
+        source.execute("ALTER TABLE rental.customer ADD COLUMN phone text DEFAULT '1'")
+        assert oceanrecords("--dsn", warehouse.dsn, "run").returncode == 3
+        patch = oceanrecords("new", "rental", "--dsn", source.dsn).stdout
+        subprocess.run(
+            ["patch", "-p1", "-s"], cwd=tmp_path / "rental", input=patch, text=True, check=True
+        )
+        refused = oceanrecords("--project", "rental", "--dsn", warehouse.dsn, "migrate")
+        assert "source disconnect --even-if-empty" in refused.stderr
+        call("source", "disconnect", "--even-if-empty")
+        call("migrate")
+        source.execute(call("source", "contract", "--user", "far_reader"))
+        call(*connect)
+        call("run")
+        assert (
+            warehouse.value(
+                "SELECT count(DISTINCT phone) FROM dwh.dim_customer WHERE is_current AND customer_key > 0"
+            )
+            == 1
+        )
+        assert json.loads(call("reconcile", "--json"))["status"] == "equal"
+    finally:
+        source.execute("DROP OWNED BY far_reader; DROP ROLE far_reader")
 
 
 @pytest.mark.parametrize(

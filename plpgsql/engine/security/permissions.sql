@@ -146,7 +146,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
-        ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_contract,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_check_cron_rights,_cron_schedule,_find_cron}', '{EXECUTE}', NULL),
