@@ -462,9 +462,9 @@ class Migrator:
         if not (row and row[0]) or any("/" not in name for name in applied):
             raise UserError(
                 f"{place} was installed by a version before 1.0.0, which cannot be upgraded.",
-                "Install this version into a new database and load it from the source: "
-                "createdb NEW; oceanrecords --dsn …/NEW migrate; oceanrecords --dsn …/NEW run. "
-                "Keep the old database for the history that the source no longer has.",
+                "Keep the history of its dimensions (oceanrecords export-history DIR), and "
+                "install this version into a new database: createdb NEW; with --dsn …/NEW: "
+                "oceanrecords migrate, import-history DIR, run.",
             )
         noted: dict[str, str] = dict(
             connection.execute("SELECT migration_id, sha256 FROM yoyo.checksum").fetchall()
