@@ -1,8 +1,8 @@
 """Applies the migrations with yoyo over psycopg 3, then installs what they do not keep.
 
-The engine and the business have migrations of their own, each in its own order. yoyo's tables live
-in the schema `yoyo`, beside the checksum of each file that was applied. A session-level advisory
-lock, which a killed process cannot leave behind, keeps two migrations of one database apart.
+The engine and the business have migrations of their own, each in its own order. yoyo's tables are
+in the schema `yoyo`, with the checksum of each applied file. A session-level advisory lock, which a
+killed process cannot leave behind, serializes the migrations of a database.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ _REMOTE = (
     "If the contract has changed: oceanrecords source disconnect --even-if-empty, migrate, "
     "source contract, source connect."
 )
-# What `apply` calls the installation of the routines, when it tells how far it is.
+# The name by which `apply` reports the installation of the routines.
 INSTALLING = "routines"
 
-# yoyo logs tracebacks of what is told to the user in a sentence anyway.
+# yoyo logs tracebacks of errors that the user reads as a sentence.
 logging.getLogger("yoyo").addHandler(logging.NullHandler())
 logging.getLogger("yoyo").propagate = False
 
@@ -103,7 +103,7 @@ class _Cursor(psycopg.Cursor[Any]):
 
 
 def _wait_for_lock(connection: psycopg.Connection) -> None:
-    """Wait for the lock on migrations, which any login can take: not for ever, and by name."""
+    """Wait for the lock on migrations; at a timeout, name its holder."""
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     try:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
@@ -261,8 +261,8 @@ class Migrator:
 
         Parameters:
             until: the last migration to apply, named in full or by its beginning; None for all.
-            on_start: told the name of each migration as it starts, and INSTALLING.
-            on_wait: told when another migration holds the lock.
+            on_start: called with the name of each migration as it starts, and INSTALLING.
+            on_wait: called when another migration holds the lock.
 
         Returns:
             The names of the migrations applied.
@@ -301,7 +301,7 @@ class Migrator:
 
         Parameters:
             name: one of `optional()`.
-            on_wait: told when another migration holds the lock.
+            on_wait: called when another migration holds the lock.
 
         Raises:
             UserError: if there is none of that name, others are pending, or it fails; it leaves no
@@ -338,8 +338,8 @@ class Migrator:
 
         Parameters:
             until: the migration to go back to, which stays; None undoes the latest only.
-            on_start: told the name of each migration as its rollback starts.
-            on_wait: told when another migration holds the lock.
+            on_start: called with the name of each migration as its rollback starts.
+            on_wait: called when another migration holds the lock.
 
         Returns:
             The names of the migrations undone, latest first.
@@ -353,7 +353,7 @@ class Migrator:
             stay = self._find(until) if until is not None else None
             if stay is not None and stay.id not in moments:
                 raise UserError(
-                    f"Migration {stay.id} is not applied, so there is no going back to it.",
+                    f"Migration {stay.id} is not applied, so nothing can be rolled back to it.",
                     "See `oceanrecords migrate --list`.",
                 )
             applied = [one for one in self._migrations() if one.id in moments]
@@ -375,7 +375,7 @@ class Migrator:
     # -- parts --------------------------------------------------------------
 
     def _choose(self, connection: psycopg.Connection) -> None:
-        """Settle what is migrated, once the database has been looked at.
+        """Decide what is migrated, by options and database.
 
         Raises:
             UserError: if the database holds another business, or one whose folder nothing names.
@@ -522,8 +522,8 @@ class Migrator:
                 stack.callback(backend.connection.close)
                 backend.init_database()
                 backend.ensure_internal_schema_updated()
-                # yoyo's own lock is a row, which a killed process leaves behind; that ours is held
-                # proves that nobody needs it.
+                # yoyo's own lock is a row, which a killed process leaves behind. While this session
+                # holds the advisory lock, no other one needs it.
                 backend.break_lock()
                 stack.enter_context(backend.lock())
             except yoyo_exceptions.LockTimeout as error:
@@ -570,10 +570,10 @@ class Migrator:
             raise _failed(error, path) from error
 
     def _kept_waiting(self, what: str) -> UserError:
-        """Return the error of a migration that waited in vain for locks, with who holds them."""
+        """Return the error of a lock timeout, with the sessions that hold locks."""
         with connect_to(self.target, application_name="oceanrecords migrate lock") as connection:
             holders = connection.execute(_HOLDERS).fetchall()
-        told = "; ".join(
+        holding = "; ".join(
             f'session {pid} of "{user}"'
             + (f" ({application})" if application else "")
             + f", {state or 'state unknown'}, transaction since {since}"
@@ -583,7 +583,7 @@ class Migrator:
             f"{what} waited {LOCK_TIMEOUT} for a lock, and left no trace.",
             "Let the session end its transaction, or end it: SELECT pg_terminate_backend(…); "
             "then run the command again.",
-            detail=told or "The session that held it has ended meanwhile.",
+            detail=holding or "The session that held it has ended.",
             code="55P03",
         )
 
@@ -594,7 +594,7 @@ def checksum(path: Path) -> str:
 
 
 def _is_engine_alone(connection: psycopg.Connection) -> bool:
-    """Tell whether a database has the engine installed, and was never meant to have a business."""
+    """Whether a database has the engine, and never had a business."""
     row = connection.execute("SELECT to_regprocedure('etl.build()') IS NOT NULL").fetchone()
     return bool(row and row[0]) and not any(
         not name.startswith(f"{project.ENGINE}/") for name in _applied(connection)
@@ -627,7 +627,7 @@ def _applied(connection: psycopg.Connection) -> dict[str, datetime]:
     if not (row and row[0]):
         return {}
     rows = connection.execute("SELECT migration_id, applied_at_utc FROM yoyo._yoyo_migration")
-    return {name: moment.replace(tzinfo=UTC) for name, moment in rows}
+    return {name: applied_at.replace(tzinfo=UTC) for name, applied_at in rows}
 
 
 def _rollback_file(path: Path) -> Path:
@@ -635,7 +635,7 @@ def _rollback_file(path: Path) -> Path:
 
 
 def _is_reversible(migration: Migration) -> bool:
-    """Tell whether a migration says how to undo it."""
+    """Whether a migration can be rolled back."""
     path = Path(migration.path)
     if path.suffix == ".sql":
         return _rollback_file(path).exists()

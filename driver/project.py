@@ -1,7 +1,7 @@
 """What a warehouse consists of: the engine, and a business, which is a folder.
 
 A business folder holds `warehouse.toml`, `migrations/`, `plpgsql/` with its `install.txt`, and
-`dashboard/`. OceanRecords is the business that the program brings along; its parts lie in the
+`dashboard/`. OceanRecords is the built-in business; its parts are in the
 folders `migrations/oceanrecords` and `plpgsql/oceanrecords` of the installation.
 """
 
@@ -37,7 +37,7 @@ class Part:
     Attributes:
         name: 'engine', or the name of the business; it qualifies the names of its migrations.
         migrations: folder of its migrations; it need not exist.
-        contents: its `install.txt`, which names files beside it in order; it need not exist.
+        contents: its `install.txt`, which names the installed files in order; it need not exist.
         settings: values for etl.setting.
         calendar: first and last day that the calendar has to cover, or None.
         schemas: schemas of its operational system.
@@ -54,7 +54,7 @@ class Part:
 
     @property
     def is_engine(self) -> bool:
-        """Tell the engine from a business."""
+        """Whether it is the engine, not a business."""
         return self.name == ENGINE
 
     def files(self) -> list[Path]:
@@ -86,7 +86,7 @@ def engine() -> Part:
 
 
 def built_in() -> Part:
-    """Return OceanRecords, the business that the program brings along."""
+    """Return OceanRecords, the built-in business."""
     return Part(
         BUILT_IN,
         resources.migrations() / BUILT_IN,

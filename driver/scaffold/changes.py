@@ -1,4 +1,4 @@
-"""Tells what has changed in a source since a draft was made, as a patch for its folder."""
+"""What has changed in a source since a draft was made, as a patch for its folder."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _relinked(before: Fact, star: Fact) -> list[str]:
 
 
 def _rekeyed(before: Dimension | Fact, star: Dimension | Fact, old: Model, model: Model) -> str:
-    """Return what creates the table of a star again, as its rows are told apart by another key."""
+    """Return what creates the table of a star again, as another key identifies its rows."""
     keys = [", ".join(a.name for a in one.key) for one in (before, star)]
     is_dimension = isinstance(star, Dimension)
     text = (

@@ -104,7 +104,7 @@ class Contract:
         return next(f for f in self.fields if f.name == name)
 
     def is_personal(self, one: Field) -> bool:
-        """Tell whether a column looks like personal data."""
+        """Whether a column looks like personal data."""
         return bool(
             _PERSON.search(self.name)
             and _PERSONAL.search(one.name)
@@ -113,7 +113,7 @@ class Contract:
         )
 
     def is_link(self, one: Field) -> bool:
-        """Tell whether a column refers to another table."""
+        """Whether a column refers to another table."""
         return any(one.column and one.column.name in r.columns for r in self.table.references)
 
     def changed_at(self, alias: str) -> str:

@@ -1,7 +1,7 @@
 """Reads what the catalog says of an operational system, and keeps it as JSON.
 
-The JSON lies in the folder of the business: by it a later call knows what the draft was made from,
-and tells what has changed in the source since.
+The folder of the business keeps the JSON, so that a later call can compare the source with what the
+draft was made from.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class _Builder:
         return candidate.rank == 1 or not is_lookup
 
     def _is_detail_of(self, at: At, parent: At) -> bool:
-        """Tell whether rows of a table are details of those of another, such as order lines."""
+        """Whether rows of a table are details of those of another, such as order lines."""
         candidate, key = self._candidates[at], set(self._contracts[at].table.key)
         if candidate.event is not None and candidate.rank <= 3:
             return False
@@ -201,7 +201,7 @@ class _Builder:
                 attributes.append(_attribute(join.contract, one, join.alias, full, taken))
         texts = [a.name for a in attributes if a.type in ("text", "character varying")]
         named = [one for one in texts if re.search(r"(name|title|label)$", one)]
-        # A family name tells people apart, a given name does not.
+        # A family name identifies people, a given name does not.
         labels = [*(n for n in named if "first" not in n), *named, *texts]
         return Dimension(name, base, key, tuple(joins), tuple(attributes), next(iter(labels), None))
 

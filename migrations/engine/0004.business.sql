@@ -41,9 +41,9 @@ SELECT
     -- Three times, and as much again for a disk that is busy.
     6 * current_setting('wal_writer_delay')::interval AS wal_flushed_within
 FROM pg_control_system() AS s;
-COMMENT ON VIEW source.extraction_point IS 'What a reader sees at this moment: read it in the transaction that reads the rows.';
+COMMENT ON VIEW source.extraction_point IS 'What the current transaction sees. Read it in the transaction that reads the rows.';
 COMMENT ON COLUMN source.extraction_point.snapshot IS 'Transactions whose rows are visible.';
-COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system that counts these transactions; another one counts anew.';
+COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system that counts these transactions; another system counts from the start.';
 COMMENT ON COLUMN source.extraction_point.read_at IS 'Time of day of the reading.';
 COMMENT ON COLUMN source.extraction_point.is_standby IS 'Whether the server is a hot standby, whose snapshots leave out the open transactions.';
 COMMENT ON COLUMN source.extraction_point.database_id IS 'Oid of the database: another one when it was dropped and restored.';

@@ -1,4 +1,4 @@
-"""The history of dimensions goes from an old warehouse to a new one, which the source no longer could tell."""
+"""The history of dimensions, which the source no longer has, moves to a new warehouse."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Draft:
         assert answer["status"] == "equal", answer
 
     def follow(self) -> str:
-        """Take in what has changed in the source, as the guide tells; return the patch."""
+        """Follow the changes of the source as the guide says; return the patch."""
         patch = self.call("new", str(self.folder))
         assert patch.startswith("--- ")
         subprocess.run(
@@ -80,7 +80,7 @@ class Draft:
 def drafts(
     server: RunningServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Draft]]:
-    """Makes a source and its draft, migrated and loaded, once for all tests; nobody changes it."""
+    """Makes a source and its draft, migrated and loaded, once for all tests, which copy it."""
     made: dict[str, Draft] = {}
     with contextlib.ExitStack() as stack:
 

@@ -41,7 +41,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def matches(expected: str, actual: str) -> bool:
-    """Tell whether a text is as expected; … stands for anything, … alone in a line for any lines."""
+    """Whether a text is as expected; … stands for anything, … alone in a line for any lines."""
     pattern = ""
     for line in expected.rstrip("\n").split("\n"):
         if line.strip() == "…":
@@ -107,5 +107,5 @@ def test_every_command_that_a_page_names_exists() -> None:
 
     for page in (*PAGES, "coming-from-dbt.md"):
         text = (DOCS / page).read_text(encoding="utf-8")
-        for name in re.findall(r"oceanrecords (?:--\w+ \S+ )*([a-z]+)", text):
+        for name in re.findall(r"oceanrecords (?:--\w+ \S+ )*([a-z]+(?:-[a-z]+)*)", text):
             assert name in _COMMANDS, (page, name)
