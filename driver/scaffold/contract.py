@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from driver.scaffold.model import Contract, Field
 from driver.scaffold.source import Column, Source, Table
-from driver.scaffold.text import quoted, snake, unique
+from driver.scaffold.text import quoted, shorten, snake, unique
 
 # Rows up to which each run reads a table as a whole: exact, and cheap enough.
 FEW_ROWS = 50_000
 # Names that mirrors and stars use themselves.
 RESERVED = {"batch_id", "deleted_at", "operation", "effective_at", "is_deleted", "run_id",
-            "valid_from", "valid_to", "is_current"}  # fmt: skip
+            "valid_from", "valid_to", "is_current", "row_hash", "row_copy"}  # fmt: skip
 WITH_ZONE = "timestamp with time zone"
 
 _CHANGED_AT = re.compile(
@@ -30,7 +30,7 @@ def contracts(source: Source) -> tuple[Contract, ...]:
     names = [snake(table.name) for table in source.tables]
     for table, name in zip(source.tables, names, strict=True):
         if names.count(name) > 1 or name in _TAKEN_RELATIONS:
-            name = f"{snake(table.schema)}_{name}"
+            name = shorten(f"{snake(table.schema)}_{name}")
         found.append(_contract(source, table, unique(name, (c.name for c in found))))
     return tuple(found)
 

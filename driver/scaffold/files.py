@@ -10,7 +10,7 @@ from typing import Any
 from driver.scaffold import source
 from driver.scaffold.model import Attribute, Model
 from driver.scaffold.text import render as write
-from driver.scaffold.text import singular, snake
+from driver.scaffold.text import shorten, singular, snake
 
 STARS = "migrations/0001.stars.sql"
 _NOT_SUMMED = re.compile(r"(^|_)(price|rate|ratio|percent|pct|discount|share|tax_?rate|age|score)")
@@ -166,7 +166,7 @@ def _figures(model: Model) -> dict[str, Any]:
         "label": (best.dimension.label or best.dimension.key[0].name)
         if best and best.dimension
         else None,
-        "ranking": f"{stem}_by_{role}"[:60] if best else None,
+        "ranking": shorten(f"{stem}_by_{role}", 60) if best else None,
     }
 
 

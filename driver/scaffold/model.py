@@ -95,6 +95,14 @@ class Contract:
         """Schema and name of the table."""
         return self.table.schema, self.table.name
 
+    @property
+    def quote(self) -> str:
+        """The dollar quote of the function that reads the table: no column has it in its name."""
+        tag = "read"
+        while any(f"${tag}$" in f.expression for f in self.fields):
+            tag += "_"
+        return f"${tag}$"
+
     def field(self, column: str) -> Field | None:
         """Return the field that reads a column of the source."""
         return next((f for f in self.fields if f.column and f.column.name == column), None)

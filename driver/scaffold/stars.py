@@ -23,7 +23,7 @@ from driver.scaffold.model import (
     Pairs,
 )
 from driver.scaffold.source import Column, Reference, Source
-from driver.scaffold.text import quoted, singular, snake, unique, words
+from driver.scaffold.text import quoted, shorten, singular, snake, unique, words
 
 _FOLD_DEPTH = 2
 _NO_EVENT = re.compile(
@@ -198,6 +198,7 @@ class _Builder:
                 if one.name in join.contract.key or one.is_audit or join.contract.is_link(one):
                     continue
                 full = one.name if one.name.startswith(prefix) else f"{prefix}_{one.name}"
+                full = shorten(full, 58)
                 attributes.append(_attribute(join.contract, one, join.alias, full, taken))
         texts = [a.name for a in attributes if a.type in ("text", "character varying")]
         named = [one for one in texts if re.search(r"(name|title|label)$", one)]

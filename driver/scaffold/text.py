@@ -30,7 +30,12 @@ def snake(name: str) -> str:
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", words)
     result = re.sub(r"\W+", "_", words).strip("_").lower()
-    return (result if re.match(r"[^\W\d]", result) else f"c_{result}")[:50]
+    return shorten(result if re.match(r"[^\W\d]", result) else f"c_{result}")
+
+
+def shorten(name: str, limit: int = 40) -> str:
+    """Return a name of at most so many bytes: the engine adds its own endings to names."""
+    return name.encode()[:limit].decode(errors="ignore").rstrip("_")
 
 
 def quoted(name: str) -> str:

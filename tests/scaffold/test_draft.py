@@ -12,7 +12,7 @@ import pytest
 
 from metabase import definition
 from tests.conftest import Finished
-from tests.scaffold.conftest import SCHEMAS, SOURCES, Draft
+from tests.scaffold.conftest import SOURCES, Draft
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server.
@@ -28,7 +28,7 @@ STARS = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", STARS)
 def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     made = draft(name)
     stars = made.rows(
@@ -47,7 +47,7 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", STARS)
 def test_its_dashboard_shows_figures(draft: Make, name: str, tmp_path: Path) -> None:
     made = draft(name)
     page = tmp_path / "page.html"
@@ -110,6 +110,19 @@ def test_odd_columns_arrive_or_are_left_out_with_a_reason(draft: Make) -> None:
         (-1, 20240111),
         (made.value("SELECT customer_key FROM dwh.fact_order WHERE order_id = 1"), -1),
     ]
+
+
+def test_names_and_types_that_need_care_arrive(draft: Make) -> None:
+    made = draft("names")
+    assert made.rows(
+        "SELECT a_b, quote_d, per_cent, dollar_read, source_is_current, gen FROM stage.my_shop_columns LIMIT 1"
+    ) == [(None, None, 1.5, None, None, 2)]
+    assert made.value("SELECT count(*) FROM dwh.fact_my_shop_tombstone") == 5
+    assert made.rows("SELECT object FROM etl.quarantine ORDER BY 1") == [
+        ("fact_my_shop_tombstone",),
+        ("fact_sale",),
+    ]
+    assert "agree" in made.call("reconcile")
 
 
 def test_it_follows_updates_deletes_and_late_members(draft: Make) -> None:
