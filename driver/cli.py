@@ -54,6 +54,8 @@ _COMMANDS = {
     "db": _Command("Set up", "driver.commands.db"),
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
     "new": _Command("Set up", "driver.scaffold.command", "new"),
+    "export-history": _Command("Set up", "driver.commands.history", "export_history"),
+    "import-history": _Command("Set up", "driver.commands.history", "import_history"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
     "settings": _Command("Set up", "driver.commands.settings"),

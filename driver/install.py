@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import namedtuple_row
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from driver.errors import UserError
@@ -32,111 +32,7 @@ FROM pg_proc AS p
 WHERE p.pronamespace = to_regnamespace('etl')
 """
 
-# What depends on an object, itself included, as the pg_describe_object of each.
-_DEPENDENTS = """
-WITH RECURSIVE reached (classid, objid) AS (
-    VALUES (%(classid)s::oid, %(objid)s::oid)
-    UNION
-    SELECT
-        CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END,
-        coalesce(w.ev_class, d.objid)
-    FROM reached AS r
-    JOIN pg_depend AS d ON d.refclassid = r.classid AND d.refobjid = r.objid
-        AND (d.deptype IN ('n', 'a') OR d.classid = 'pg_type'::regclass)
-    LEFT JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-)
-SELECT
-    r.classid::regclass::text AS kind,
-    r.objid AS id,
-    c.relkind::text AS relkind,
-    pg_describe_object(r.classid, r.objid, 0) AS description,
-    coalesce(
-        CASE WHEN c.oid IS NOT NULL THEN format('%%I.%%I', n.nspname, c.relname) END,
-        p.oid::regprocedure::text,
-        CASE WHEN g.oid IS NOT NULL THEN
-            format('TRIGGER %%I ON %%s', g.tgname, g.tgrelid::regclass) END
-    ) AS name,
-    CASE
-        WHEN c.relkind IN ('v', 'm') THEN concat(
-            'CREATE ', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END,
-            format('VIEW %%I.%%I', n.nspname, c.relname),
-            ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
-            ' AS ', rtrim(pg_get_viewdef(c.oid), ';'),
-            (SELECT string_agg('; ' || pg_get_indexdef(i.indexrelid), '') FROM pg_index AS i
-                WHERE i.indrelid = c.oid))
-        WHEN p.oid IS NOT NULL THEN pg_get_functiondef(p.oid)
-        WHEN g.oid IS NOT NULL THEN pg_get_triggerdef(g.oid)
-    END AS definition,
-    CASE WHEN p.oid IS NULL THEN 'TABLE' ELSE 'ROUTINE' END AS keyword,
-    pg_get_userbyid(coalesce(c.relowner, p.proowner)) AS owner,
-    obj_description(r.objid, r.classid::regclass::text::name) AS comment,
-    coalesce(c.relacl, p.proacl) IS NOT NULL AS has_acl,
-    ARRAY(
-        SELECT jsonb_build_object('role', CASE x.grantee WHEN 0 THEN NULL ELSE
-                pg_get_userbyid(x.grantee) END, 'privilege', x.privilege_type,
-                'option', x.is_grantable, 'column', x.attname)
-        FROM (
-            SELECT g.*, NULL::name AS attname
-            FROM aclexplode(coalesce(c.relacl, p.proacl)) AS g
-            UNION ALL
-            SELECT g.*, a.attname
-            FROM pg_attribute AS a
-            CROSS JOIN LATERAL aclexplode(a.attacl) AS g
-            WHERE a.attrelid = c.oid
-        ) AS x
-        WHERE x.grantee <> coalesce(c.relowner, p.proowner)
-    ) AS grants,
-    ARRAY(
-        SELECT jsonb_build_object('column', a.attname, 'comment', col_description(c.oid, a.attnum))
-        FROM pg_attribute AS a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NOT NULL
-    ) AS column_comments
-FROM reached AS r
-LEFT JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
-LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN pg_proc AS p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
-LEFT JOIN pg_trigger AS g ON r.classid = 'pg_trigger'::regclass AND g.oid = r.objid
-WHERE r.classid <> 'pg_type'::regclass
-    -- The indexes of a materialized view are part of its definition.
-    AND NOT EXISTS (
-        SELECT FROM pg_index AS i JOIN pg_class AS m ON m.oid = i.indrelid
-        WHERE i.indexrelid = c.oid AND m.relkind = 'm'
-    )
-"""
-
-_CATALOG_REFERENCES = """
-SELECT format('UPDATE etl.%%1$I SET %%2$I = %%3$L WHERE %%2$I = %%4$L', c.relname, a.attname,
-    %(new)s::oid, %(old)s::oid)
-FROM pg_class AS c
-JOIN pg_attribute AS a ON a.attrelid = c.oid
-WHERE c.relnamespace = 'etl'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
-    AND NOT a.attisdropped AND a.atttypid = 'regclass'::regtype
-"""
-
-# The views that read a mirror, with what stands in for each while the mirrors are altered.
-_STAGE_VIEWS = """
-SELECT DISTINCT
-    format('%I.%I', n.nspname, v.relname) AS name,
-    concat(
-        format('CREATE OR REPLACE VIEW %I.%I', n.nspname, v.relname),
-        ' WITH (' || array_to_string(v.reloptions, ', ') || ')', ' AS '
-    ) AS head,
-    rtrim(pg_get_viewdef(v.oid), ';') AS definition,
-    'SELECT ' || (
-        SELECT string_agg(
-            format('NULL::%s AS %I', format_type(a.atttypid, a.atttypmod), a.attname), ', '
-            ORDER BY a.attnum)
-        FROM pg_attribute AS a
-        WHERE a.attrelid = v.oid AND a.attnum > 0
-    ) || ' WHERE false' AS stub
-FROM pg_class AS s
-JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
-    AND d.classid = 'pg_rewrite'::regclass
-JOIN pg_rewrite AS w ON w.oid = d.objid
-JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
-JOIN pg_namespace AS n ON n.oid = v.relnamespace
-WHERE s.relnamespace = to_regnamespace('stage') AND s.relkind IN ('r', 'p')
-"""
+_SQL = Path(__file__).with_name("sql")
 
 _TOKEN = re.compile(
     r"--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
@@ -153,11 +49,11 @@ class _SetAside:
     """An object that was dropped and has to be there again.
 
     Attributes:
-        row: what `_DEPENDENTS` says of it.
+        row: its row of dependents.sql.
         by_file: whether the file in hand creates it itself.
     """
 
-    row: Any
+    row: dict[str, Any]
     by_file: bool
     is_settled: bool = False
 
@@ -296,9 +192,9 @@ class _Replacer:
         if missing:
             row = missing[0].row
             raise UserError(
-                f"{row.description} uses what this version changes, and is no part of it"
+                f"{row['description']} uses what this version changes, and is no part of it"
                 + (f": {problem}" if problem else "."),
-                f"Drop {row.name}, migrate, then create it in its new form. Nothing was changed.",
+                f"Drop {row['name']}, migrate, create it in its new form. Nothing was changed.",
             )
 
     # -- parts --------------------------------------------------------------
@@ -312,7 +208,7 @@ class _Replacer:
 
         Those that can be made again as they were are; a later file makes the others.
         """
-        found = self._connection.execute(_STAGE_VIEWS.encode()).fetchall()
+        found = self._connection.execute((_SQL / "mirror_views.sql").read_bytes()).fetchall()
         for _, head, _, stub in found:
             self._execute(head + stub)
         self._execute(statement)
@@ -337,26 +233,21 @@ class _Replacer:
         Raises:
             UserError: if one of them cannot be put back: a table's column, default or constraint.
         """
-        cast = "regclass" if kind == "pg_class" else "regprocedure"
-        with self._connection.cursor(row_factory=namedtuple_row) as cursor:
-            cursor.execute(
-                sql.SQL("SELECT {}::regclass::oid AS classid, {}::{}::oid AS objid").format(
-                    sql.Literal(kind), sql.Literal(name), sql.SQL(cast)
-                )
-            )
-            target: Any = cursor.fetchone()
-            found: list[Any] = cursor.execute(
-                _DEPENDENTS, {"classid": target.classid, "objid": target.objid}
+        function = "to_regclass" if kind == "pg_class" else "to_regprocedure"
+        target = self._value(f"SELECT {function}(%s)::oid", name)
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            found = cursor.execute(
+                (_SQL / "dependents.sql").read_bytes(), {"classid": kind, "objid": target}
             ).fetchall()
         for row in found:
-            if row.definition is None:
+            if row["definition"] is None:
                 raise UserError(
-                    f"{row.description} depends on {name}, which this version changes.",
+                    f"{row['description']} depends on {name}, which this version changes.",
                     "Remove that dependency, migrate, then restore it. Nothing was changed.",
                 )
         drop = "VIEW" if kind == "pg_class" else "ROUTINE"
         self._connection.execute(f"DROP {drop} {name} CASCADE".encode())
-        self._aside += [_SetAside(row, row.id == target.objid) for row in found]
+        self._aside += [_SetAside(row, row["id"] == target) for row in found]
 
     def _restore(self) -> str | None:
         """Put back all that can be put back now; return why the last one could not."""
@@ -371,7 +262,7 @@ class _Replacer:
                     if one.by_file:
                         continue
                     try:
-                        self._execute(one.row.definition)
+                        self._execute(one.row["definition"])
                     except psycopg.Error as error:
                         problem = error.diag.message_primary
                         continue
@@ -379,81 +270,25 @@ class _Replacer:
                 one.is_settled = progress = True
         return problem
 
-    def _exists(self, row: Any) -> bool:
-        if row.kind == "pg_trigger":
+    def _exists(self, row: dict[str, Any]) -> bool:
+        if row["noun"] is None:  # a trigger goes with its view
             return False
-        query = "SELECT to_regclass(%s)::oid"
-        if row.kind == "pg_proc":
-            query = "SELECT to_regprocedure(%s)::oid"
-        return self._value(query, row.name) is not None
+        function = "to_regprocedure" if row["noun"] == "ROUTINE" else "to_regclass"
+        return self._value(f"SELECT {function}(%s)", row["name"]) is not None
 
     def _value(self, query: str, *parameters: Any) -> Any:
         found = self._connection.execute(query.encode(), parameters).fetchone()
         return found[0] if found else None
 
-    def _dress(self, row: Any) -> None:
+    def _dress(self, row: dict[str, Any]) -> None:
         """Give an object that was created again its owner, grants, comments and catalog rows."""
-        if row.kind == "pg_trigger":
+        if row["noun"] is None:
             return
-        name = sql.SQL(row.name)
-        noun = {"v": "VIEW", "m": "MATERIALIZED VIEW"}.get(row.relkind, "ROUTINE")
-        self._connection.execute(
-            sql.SQL("ALTER {} {} OWNER TO {}").format(
-                sql.SQL(noun), name, sql.Identifier(row.owner)
-            )
-        )
-        on = sql.SQL("{} {}").format(sql.SQL(row.keyword), name)
-        if row.has_acl and not any(one["role"] is None for one in row.grants):
-            self._connection.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(on))
-        columns: set[str] = set()
-        commented: set[str] = set()
-        if row.kind == "pg_class":
-            new = self._value("SELECT to_regclass(%s)::oid", row.name)
-            columns = {
-                column
-                for (column,) in self._connection.execute(
-                    "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0", [new]
-                )
-            }
-            commented = {
-                column
-                for (column,) in self._connection.execute(
-                    "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 "
-                    "AND col_description(attrelid, attnum) IS NOT NULL",
-                    [new],
-                )
-            }
-            references = self._connection.execute(
-                _CATALOG_REFERENCES, {"new": new, "old": row.id}
-            ).fetchall()
-            for (update,) in references:
-                self._connection.execute(update.encode())
-        for grant in row.grants:
-            if grant["column"] is not None and grant["column"] not in columns:
-                continue
-            self._connection.execute(
-                sql.SQL("GRANT {}{} ON {} TO {}{}").format(
-                    sql.SQL(grant["privilege"]),
-                    sql.SQL("({})").format(sql.Identifier(grant["column"]))
-                    if grant["column"]
-                    else sql.SQL(""),
-                    on,
-                    sql.Identifier(grant["role"]) if grant["role"] else sql.SQL("PUBLIC"),
-                    sql.SQL(" WITH GRANT OPTION" if grant["option"] else ""),
-                )
-            )
-        is_routine = row.kind == "pg_proc"
-        catalog, cast = ("pg_proc", "regprocedure") if is_routine else ("pg_class", "regclass")
-        present = self._value(f"SELECT obj_description(%s::{cast}, '{catalog}')", row.name)
-        if row.comment is not None and present is None:
-            self._comment(sql.SQL("{} {}").format(sql.SQL(noun), name), row.comment)
-        for one in row.column_comments:
-            if one["column"] in columns - commented:
-                column = sql.SQL("COLUMN {}.{}").format(name, sql.Identifier(one["column"]))
-                self._comment(column, one["comment"])
-
-    def _comment(self, what: sql.Composed, text: str) -> None:
-        self._connection.execute(sql.SQL("COMMENT ON {} IS {}").format(what, sql.Literal(text)))
+        found = self._connection.execute(
+            (_SQL / "dress.sql").read_bytes(), {"saved": Jsonb(row)}
+        ).fetchall()
+        for (statement,) in found:
+            self._connection.execute(statement.encode())
 
 
 def statements(text: str) -> Iterator[str]:

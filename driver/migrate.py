@@ -1,8 +1,8 @@
 """Applies the migrations with yoyo over psycopg 3, then installs what they do not keep.
 
-The engine and the business have migrations of their own, each in its own order. yoyo's tables live
-in the schema `yoyo`, beside the checksum of each file that was applied. A session-level advisory
-lock, which a killed process cannot leave behind, keeps two migrations of one database apart.
+The engine and the business have migrations of their own, each in its own order. yoyo's tables are
+in the schema `yoyo`, with the checksum of each applied file. A session-level advisory lock, which a
+killed process cannot leave behind, serializes the migrations of a database.
 """
 
 from __future__ import annotations
@@ -60,10 +60,15 @@ WHERE l.locktype = 'advisory' AND l.granted
     AND l.classid = 0 AND l.objid = %s::oid AND l.objsubid = 1
 """
 
-# What `apply` calls the installation of the routines, when it tells how far it is.
+# A contract that has changed needs its views back before it is installed.
+_REMOTE = (
+    "If the contract has changed: oceanrecords source disconnect --even-if-empty, migrate, "
+    "source contract, source connect."
+)
+# The name by which `apply` reports the installation of the routines.
 INSTALLING = "routines"
 
-# yoyo logs tracebacks of what is told to the user in a sentence anyway.
+# yoyo logs tracebacks of errors that the user reads as a sentence.
 logging.getLogger("yoyo").addHandler(logging.NullHandler())
 logging.getLogger("yoyo").propagate = False
 
@@ -98,7 +103,7 @@ class _Cursor(psycopg.Cursor[Any]):
 
 
 def _wait_for_lock(connection: psycopg.Connection) -> None:
-    """Wait for the lock on migrations, which any login can take: not for ever, and by name."""
+    """Wait for the lock on migrations; at a timeout, name its holder."""
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     try:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
@@ -258,8 +263,8 @@ class Migrator:
 
         Parameters:
             until: the last migration to apply, named in full or by its beginning; None for all.
-            on_start: told the name of each migration as it starts, and INSTALLING.
-            on_wait: told when another migration holds the lock.
+            on_start: called with the name of each migration as it starts, and INSTALLING.
+            on_wait: called when another migration holds the lock.
 
         Returns:
             The names of the migrations applied.
@@ -298,7 +303,7 @@ class Migrator:
 
         Parameters:
             name: one of `optional()`.
-            on_wait: told when another migration holds the lock.
+            on_wait: called when another migration holds the lock.
 
         Raises:
             UserError: if there is none of that name, others are pending, or it fails; it leaves no
@@ -335,8 +340,8 @@ class Migrator:
 
         Parameters:
             until: the migration to go back to, which stays; None undoes the latest only.
-            on_start: told the name of each migration as its rollback starts.
-            on_wait: told when another migration holds the lock.
+            on_start: called with the name of each migration as its rollback starts.
+            on_wait: called when another migration holds the lock.
 
         Returns:
             The names of the migrations undone, latest first.
@@ -350,7 +355,7 @@ class Migrator:
             stay = self._find(until) if until is not None else None
             if stay is not None and stay.id not in moments:
                 raise UserError(
-                    f"Migration {stay.id} is not applied, so there is no going back to it.",
+                    f"Migration {stay.id} is not applied, so nothing can be rolled back to it.",
                     "See `oceanrecords migrate --list`.",
                 )
             applied = [one for one in self._migrations() if one.id in moments]
@@ -372,7 +377,7 @@ class Migrator:
     # -- parts --------------------------------------------------------------
 
     def _choose(self, connection: psycopg.Connection) -> None:
-        """Settle what is migrated, once the database has been looked at.
+        """Decide what is migrated, by options and database.
 
         Raises:
             UserError: if the database holds another business, or one whose folder nothing names.
@@ -380,7 +385,7 @@ class Migrator:
         if self._given is not None:
             return
         parts = [project.engine()]
-        held = installed_business(connection)
+        held = project.held(connection)
         wanted = self._business
         if self._engine_only and (held or wanted):
             name = held or (wanted.name if wanted else "")
@@ -459,9 +464,9 @@ class Migrator:
         if not (row and row[0]) or any("/" not in name for name in applied):
             raise UserError(
                 f"{place} was installed by a version before 1.0.0, which cannot be upgraded.",
-                "Install this version into a new database and load it from the source: "
-                "createdb NEW; oceanrecords --dsn …/NEW migrate; oceanrecords --dsn …/NEW run. "
-                "Keep the old database for the history that the source no longer has.",
+                "Keep the history of its dimensions (oceanrecords export-history DIR), and "
+                "install this version into a new database: createdb NEW; with --dsn …/NEW: "
+                "oceanrecords migrate, import-history DIR, run.",
             )
         noted: dict[str, str] = dict(
             connection.execute("SELECT migration_id, sha256 FROM yoyo.checksum").fetchall()
@@ -498,9 +503,17 @@ class Migrator:
             raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
             notes = getattr(error, "__notes__", None) or ["permissions"]
-            raise from_database(
-                error, context=notes[-1].removeprefix("while installing ")
-            ) from error
+            failed = from_database(error, context=notes[-1].removeprefix("while installing "))
+            if self._is_source_remote():
+                failed.hint = _REMOTE
+            raise failed from error
+
+    def _is_source_remote(self) -> bool:
+        with connect_to(self.target) as connection:
+            row = connection.execute(
+                "SELECT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'etl_source')"
+            ).fetchone()
+        return bool(row and row[0])
 
     @contextlib.contextmanager
     def _backend(self) -> Iterator[_Backend]:
@@ -511,8 +524,8 @@ class Migrator:
                 stack.callback(backend.connection.close)
                 backend.init_database()
                 backend.ensure_internal_schema_updated()
-                # yoyo's own lock is a row, which a killed process leaves behind; that ours is held
-                # proves that nobody needs it.
+                # yoyo's own lock is a row, which a killed process leaves behind. While this session
+                # holds the advisory lock, no other one needs it.
                 backend.break_lock()
                 stack.enter_context(backend.lock())
             except yoyo_exceptions.LockTimeout as error:
@@ -559,10 +572,10 @@ class Migrator:
             raise _failed(error, path) from error
 
     def _kept_waiting(self, what: str) -> UserError:
-        """Return the error of a migration that waited in vain for locks, with who holds them."""
+        """Return the error of a lock timeout, with the sessions that hold locks."""
         with connect_to(self.target, application_name="oceanrecords migrate lock") as connection:
             holders = connection.execute(_HOLDERS).fetchall()
-        told = "; ".join(
+        holding = "; ".join(
             f'session {pid} of "{user}"'
             + (f" ({application})" if application else "")
             + f", {state or 'state unknown'}, transaction since {since}"
@@ -572,7 +585,7 @@ class Migrator:
             f"{what} waited {LOCK_TIMEOUT} for a lock, and left no trace.",
             "Let the session end its transaction, or end it: SELECT pg_terminate_backend(…); "
             "then run the command again.",
-            detail=told or "The session that held it has ended meanwhile.",
+            detail=holding or "The session that held it has ended.",
             code="55P03",
         )
 
@@ -582,17 +595,8 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def installed_business(connection: psycopg.Connection) -> str | None:
-    """Return the name of the business that a database holds, None if it holds none."""
-    row = connection.execute("SELECT to_regclass('etl.business') IS NOT NULL").fetchone()
-    if not (row and row[0]):
-        return None
-    row = connection.execute("SELECT max(name) FROM etl.business").fetchone()
-    return row[0] if row else None
-
-
 def _is_engine_alone(connection: psycopg.Connection) -> bool:
-    """Tell whether a database has the engine installed, and was never meant to have a business."""
+    """Whether a database has the engine, and never had a business."""
     row = connection.execute("SELECT to_regprocedure('etl.build()') IS NOT NULL").fetchone()
     return bool(row and row[0]) and not any(
         not name.startswith(f"{project.ENGINE}/") for name in _applied(connection)
@@ -625,7 +629,7 @@ def _applied(connection: psycopg.Connection) -> dict[str, datetime]:
     if not (row and row[0]):
         return {}
     rows = connection.execute("SELECT migration_id, applied_at_utc FROM yoyo._yoyo_migration")
-    return {name: moment.replace(tzinfo=UTC) for name, moment in rows}
+    return {name: applied_at.replace(tzinfo=UTC) for name, applied_at in rows}
 
 
 def _rollback_file(path: Path) -> Path:
@@ -633,7 +637,7 @@ def _rollback_file(path: Path) -> Path:
 
 
 def _is_reversible(migration: Migration) -> bool:
-    """Tell whether a migration says how to undo it."""
+    """Whether a migration can be rolled back."""
     path = Path(migration.path)
     if path.suffix == ".sql":
         return _rollback_file(path).exists()

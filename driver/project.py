@@ -1,7 +1,7 @@
 """What a warehouse consists of: the engine, and a business, which is a folder.
 
 A business folder holds `warehouse.toml`, `migrations/`, `plpgsql/` with its `install.txt`, and
-`dashboard/`. OceanRecords is the business that the program brings along; its parts lie in the
+`dashboard/`. OceanRecords is the built-in business; its parts are in the
 folders `migrations/oceanrecords` and `plpgsql/oceanrecords` of the installation.
 """
 
@@ -15,7 +15,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from driver import resources
+from driver.connection import connect
 from driver.errors import UserError
 
 VARIABLE = "OCEANRECORDS_PROJECT"
@@ -34,7 +37,7 @@ class Part:
     Attributes:
         name: 'engine', or the name of the business; it qualifies the names of its migrations.
         migrations: folder of its migrations; it need not exist.
-        contents: its `install.txt`, which names files beside it in order; it need not exist.
+        contents: its `install.txt`, which names the installed files in order; it need not exist.
         settings: values for etl.setting.
         calendar: first and last day that the calendar has to cover, or None.
         schemas: schemas of its operational system.
@@ -51,7 +54,7 @@ class Part:
 
     @property
     def is_engine(self) -> bool:
-        """Tell the engine from a business."""
+        """Whether it is the engine, not a business."""
         return self.name == ENGINE
 
     def files(self) -> list[Path]:
@@ -83,7 +86,7 @@ def engine() -> Part:
 
 
 def built_in() -> Part:
-    """Return OceanRecords, the business that the program brings along."""
+    """Return OceanRecords, the built-in business."""
     return Part(
         BUILT_IN,
         resources.migrations() / BUILT_IN,
@@ -120,6 +123,43 @@ def chosen(option: str | None = None) -> Part | None:
             exit_code=2,
         )
     return read(folder)
+
+
+def held(connection: psycopg.Connection[Any]) -> str | None:
+    """Return the name of the business that a database holds, None if it holds none."""
+    row = connection.execute("SELECT to_regclass('etl.business') IS NOT NULL").fetchone()
+    if not (row and row[0]):
+        return None
+    row = connection.execute("SELECT max(name) FROM etl.business").fetchone()
+    return row[0] if row else None
+
+
+def dashboard(option: str | None, dsn: str | None) -> Path | None:
+    """Return the folder of the dashboard of the business that a database holds.
+
+    Parameters:
+        option: the value of `--project`.
+        dsn: the database.
+
+    Returns:
+        The folder; None for the built-in business, whose dashboard travels with the program.
+
+    Raises:
+        UserError: if `--project` names another business, or nothing names the folder.
+    """
+    business = chosen(option)
+    with connect(dsn) as connection:
+        name = held(connection)
+        place = connection.info.dbname
+    if business is None and name in (None, BUILT_IN):
+        return None
+    if business is None or name not in (None, business.name):
+        raise UserError(
+            f"The database {place} holds the business {name!r}"
+            + (", whose folder is unknown." if business is None else f", not {business.name!r}."),
+            f"Name its folder: oceanrecords --project DIR …, {VARIABLE}, or change to the folder.",
+        )
+    return business.folder / "dashboard" if business.folder else None
 
 
 def read(folder: Path) -> Part:

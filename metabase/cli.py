@@ -17,7 +17,7 @@ import psycopg
 import typer
 from rich.text import Text
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import connect
 from driver.errors import UserError
@@ -188,7 +188,8 @@ class _Target:
             given["url"],
             given["user"],
             _path(given["password_file"]),
-            _path(given["definition"]),
+            _path(given["definition"])
+            or project.dashboard(state.of(context).project, state.of(context).dsn),
             Warehouse(
                 given["database_name"],
                 host="",

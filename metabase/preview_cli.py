@@ -10,7 +10,7 @@ import typer
 import waitress  # type: ignore[import-untyped]
 from psycopg.conninfo import make_conninfo
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import connect, connect_to, resolve
 from driver.errors import UserError
@@ -31,7 +31,7 @@ DefinitionOption = Annotated[
     typer.Option(
         "--definition",
         metavar="FOLDER",
-        help="Folder with dashboard.yaml and questions/; otherwise the one of the program.",
+        help="Folder with dashboard.yaml and questions/; by default that of the business.",
     ),
 ]
 
@@ -50,7 +50,7 @@ def write_preview(
     as_json: JsonOption = False,
 ) -> None:
     """Write the dashboard to one HTML file, which needs neither server nor network."""
-    dashboard = definition.load(folder)
+    dashboard = definition.load(folder or _folder(context))
     html = _page(state.of(context).dsn, dashboard)
     preview.write(html, out)
     answer = {
@@ -59,6 +59,10 @@ def write_preview(
         "tiles": [question.key for question, _ in dashboard.tiles],
     }
     emit(answer, as_json=as_json, render=_tell)
+
+
+def _folder(context: typer.Context) -> Path | None:
+    return project.dashboard(state.of(context).project, state.of(context).dsn)
 
 
 def _tell(answer: dict[str, Any]) -> None:
@@ -139,7 +143,7 @@ def serve(
 ) -> None:
     """Serve the dashboard until Ctrl-C, read as the business level, with the latest figures."""
     target = resolve(state.of(context).dsn)
-    dashboard = definition.load(folder)
+    dashboard = definition.load(folder or _folder(context))
     connect_to(target, application_name=_APPLICATION).close()
     conninfo = make_conninfo(target.conninfo, application_name=_APPLICATION, connect_timeout=10)
     hosts = [host, "localhost", "127.0.0.1", "::1", *(allow_host or ())]

@@ -35,9 +35,11 @@ _STATE = """
     SELECT
         f.complete_until, f.last_run_id, f.is_stale, f.today, f.whole_until, f.time_zone,
         f.currency,
-        (SELECT array_agg(t::text ORDER BY t::text) FROM kpi.sales_target AS t),
-        (SELECT array_agg(l::text ORDER BY l::text) FROM kpi.lost_order_limit AS l),
-        (SELECT array_agg(d::text ORDER BY d::text) FROM kpi.definition AS d)
+        (
+            SELECT array_agg(query_to_xml('TABLE ' || c.oid::regclass, true, false, '')::text)
+            FROM pg_class AS c
+            WHERE c.relnamespace = 'kpi'::regnamespace AND c.relkind = 'r'
+        )
     FROM kpi.freshness AS f
 """
 

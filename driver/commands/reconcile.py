@@ -352,14 +352,18 @@ def _table(answer: dict[str, Any]) -> output.Table:
     return table
 
 
+def _sum(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:,}"  # JSON has no number NaN
+
+
 def _sums(one: dict[str, Any]) -> Text:
     """Return the sums as they are, with what they should be where that differs."""
     text = Text(style="dim")
     expected = one["expected_sums"] or {}
     for name, value in (one["actual_sums"] or {}).items():
-        text.append(("" if not text else ", ") + f"{name} {value:,}")
+        text.append(("" if not text else ", ") + f"{name} {_sum(value)}")
         if name in expected and expected[name] != value:
-            text.append(f" instead of {expected[name]:,}", style="bad")
+            text.append(f" instead of {_sum(expected[name])}", style="bad")
     return text
 
 

@@ -12,7 +12,7 @@ import psycopg
 import typer
 from psycopg import sql
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import connect
 from driver.errors import EXIT_USAGE, UserError
@@ -63,7 +63,8 @@ def seed(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help=f"Files named schema.table.csv, or folders of them; {FOLDER} by default.",
+            help=f"Files named schema.table.csv, or folders of them; by default {FOLDER} in the "
+            "folder of the business.",
         ),
     ] = None,
     table: Annotated[
@@ -77,7 +78,9 @@ def seed(
     The first line names the columns; an empty field is NULL. A table that does not exist is made,
     with types that fit the values. All files are one transaction: a second call writes nothing.
     """
-    files = _files(paths or [Path(FOLDER)])
+    business = project.chosen(state.of(context).project)
+    own = business.folder if business and business.folder else Path()
+    files = _files(paths or [own / FOLDER])
     if table is not None and len(files) != 1:
         raise UserError("--table takes one file.", exit_code=EXIT_USAGE)
     with (

@@ -1,4 +1,4 @@
-"""`oceanrecords source`: where the operational system is, here or on another server."""
+"""`oceanrecords source`: the operational system, in this database or on another server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from driver import output, state
+from driver import output, project, state
 from driver.commands.options import JsonOption
 from driver.connection import connect as connect_to_warehouse
 from driver.errors import UserError
@@ -81,7 +81,7 @@ def connect(
         bool,
         typer.Option(
             "--keep-watermarks",
-            help="It is the very same database as before under another address: go on from there.",
+            help="It is the same database under another address: continue from the watermarks.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -144,14 +144,14 @@ def status(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", metavar="INTERVAL", help="Age from which an open transaction is told."
+            "--older-than", metavar="INTERVAL", help="Age from which open transactions are counted."
         ),
     ] = "5 minutes",
     as_json: JsonOption = False,
 ) -> None:
-    """Show where the operational system is, and whether it answers.
+    """Show where the operational system is, and whether it can be reached.
 
-    Exit status 1 when it does not.
+    Exit status 1 if it cannot.
     """
     with connect_to_warehouse(
         state.of(context).dsn, application_name="oceanrecords source"
@@ -174,7 +174,7 @@ def disconnect(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the operational system of this database again, and forget the other server's login."""
+    """Read the operational system of this database again, and drop the other server's login."""
     with connect_to_warehouse(
         state.of(context).dsn, application_name="oceanrecords source"
     ) as connection:
@@ -202,6 +202,31 @@ def grants(
     ) as connection:
         rows = connection.execute(
             "SELECT * FROM etl.source_grants(%s, %s)", [user, schema]
+        ).fetchall()
+    emit([row[0] for row in rows], as_json=as_json, render=_render_grants)
+
+
+@app.command(
+    epilog="Example: oceanrecords --project shop source contract --user warehouse "
+    "| psql -h shop.example.org shop"
+)
+def contract(
+    context: typer.Context,
+    user: Annotated[str, typer.Option("--user", help="Role at the source that reads.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the statements that install the contract of --project in the source's own database.
+
+    A draft needs them when its source is on another server. Then: source connect --schema source
+    """
+    state.needs(user, "--user")
+    business = project.chosen(state.of(context).project)
+    with connect_to_warehouse(
+        state.of(context).dsn, application_name="oceanrecords source"
+    ) as connection:
+        rows = connection.execute(
+            "SELECT * FROM etl.source_contract(%s, %s)",
+            [user, list(business.schemas) if business else []],
         ).fetchall()
     emit([row[0] for row in rows], as_json=as_json, render=_render_grants)
 
@@ -240,7 +265,7 @@ def _options(given: list[str]) -> dict[str, str]:
 
 
 def _password(file: Path | None, command: str | None, user: str) -> str | None:
-    """Return the password, from wherever it is to come; None where nothing and nobody can be asked.
+    """Return the password from file, command, environment or terminal; None without any of them.
 
     Raises:
         UserError: if it cannot be read, without quoting anything of it.
@@ -302,7 +327,7 @@ def _render_connected(answer: dict[str, Any]) -> None:
     console.print(
         "[quiet]The next run compares all rows with the mirrors, as this is another database.[/]"
         if answer["is_rebaselined"]
-        else "[quiet]The next run goes on from the watermarks.[/]",
+        else "[quiet]The next run continues from the watermarks.[/]",
         soft_wrap=True,
     )
 
@@ -312,7 +337,7 @@ def _render_disconnected(answer: dict[str, Any]) -> None:
         console.print("[ok]●[/] The operational system of this database is read again.")
         console.print("[quiet]The next run compares all rows with the mirrors.[/]", soft_wrap=True)
     else:
-        console.print("[quiet]○[/] The operational system of this database is read already.")
+        console.print("[quiet]○[/] The operational system of this database is read: nothing to do.")
 
 
 def _render_grants(answer: list[str]) -> None:
@@ -359,15 +384,15 @@ def _clock(answer: dict[str, Any]) -> str:
 
 def _transactions(answer: dict[str, Any], older_than: str) -> str:
     count = answer["open_transactions"]
-    told = f"{count or 'none'} older than {older_than}"
+    shown = f"{count or 'none'} older than {older_than}"
     if count:
-        told += (
+        shown += (
             f", the oldest since {output.moment(answer['oldest_transaction_started_at'])}; "
-            "they hold nothing up, their rows come when they end"
+            "they delay nothing; their rows are read when they end"
         )
     if answer["hidden_sessions"]:
-        told += (
+        shown += (
             f"; {answer['hidden_sessions']} sessions are hidden from the role "
             "(GRANT pg_read_all_stats shows them)"
         )
-    return told
+    return shown

@@ -13,7 +13,7 @@ from driver.commands.options import JsonOption
 from driver.connection import connect
 from driver.errors import UserError
 from driver.output import console, emit
-from driver.scaffold import changes, files, model, source
+from driver.scaffold import changes, files, source, stars
 
 EXAMPLES = (
     "Examples: oceanrecords new northwind --schema northwind · "
@@ -81,9 +81,9 @@ def new(
     with connect(dsn or state.of(context).dsn, application_name="oceanrecords new") as connection:
         connection.execute("SET default_transaction_read_only = on")
         found = source.read(connection, schemas, only, known)
-    draft = model.build(found)
+    draft = stars.build(found)
     if known is not None:
-        patch = changes.patch(folder, model.build(known), draft, chosen)
+        patch = changes.patch(folder, stars.build(known), draft, chosen)
         if as_json:
             emit({"folder": str(folder), "patch": patch}, as_json=True, render=lambda _: None)
         else:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from driver.scaffold import declare, source
-from driver.scaffold.model import (
-    Attribute,
-    Contract,
-    Dimension,
-    Fact,
-    Field,
-    Join,
-    Lookup,
-    Model,
-    is_personal,
-    quoted,
-    snake,
-)
-from driver.scaffold.source import singular
+from driver.scaffold import source
+from driver.scaffold.model import Attribute, Model
+from driver.scaffold.text import render as write
+from driver.scaffold.text import shorten, singular, snake
 
 STARS = "migrations/0001.stars.sql"
+_NOT_SUMMED = re.compile(r"(^|_)(price|rate|ratio|percent|pct|discount|share|tax_?rate|age|score)")
 
 
 def render(model: Model, name: str) -> dict[str, str]:
@@ -31,834 +23,175 @@ def render(model: Model, name: str) -> dict[str, str]:
         model: the draft.
         name: name of the business.
     """
+    persons = _persons(model)
+    figures = _figures(model)
+    stars = [one.name for one in (*model.dimensions, *model.facts)]
     files = {
-        "warehouse.toml": _toml(model, name),
-        STARS: _stars(model),
-        "plpgsql/contract.sql": _contract(model),
+        "warehouse.toml": write("warehouse.toml", model=model, name=name),
+        STARS: write("stars.sql", model=model),
+        "plpgsql/install.txt": write("install.txt", model=model, persons=persons),
+        "plpgsql/contract.sql": write(
+            "contract.sql", model=model, columns=_columns(model), tombstones=source.TOMBSTONES
+        ),
+        "plpgsql/kpi.sql": write("kpi.sql", **figures),
+        "plpgsql/permissions.sql": write(
+            "permissions.sql",
+            model=model,
+            name=name,
+            stars=stars,
+            kpi_views=kpi_views(model),
+            sensitivity=_sensitivity(model),
+        ),
+        source.FILE: model.source.to_json(),
     }
-    contents = [
-        "# What `oceanrecords migrate` installs, in this order.",
-        "",
-        "# The contract: what the warehouse reads.",
-        "contract.sql",
-        "",
-        "# The stars.",
-    ]
     for dimension in model.dimensions:
-        files[f"plpgsql/{dimension.name}.sql"] = _dimension(dimension)
-        contents.append(f"{dimension.name}.sql")
+        files[f"plpgsql/{dimension.name}.sql"] = write("dimension.sql", d=dimension)
     for fact in model.facts:
-        files[f"plpgsql/{fact.name}.sql"] = _fact(fact)
-        contents.append(f"{fact.name}.sql")
-    files["plpgsql/kpi.sql"] = _kpi(model)
-    files["plpgsql/permissions.sql"] = _permissions(model, name)
-    contents += [
-        "",
-        "# KPIs, who may read what, and what is personal.",
-        "kpi.sql",
-        "permissions.sql",
-    ]
-    personal = _personal(model)
-    if personal:
-        files["plpgsql/personal.sql"] = personal
-        contents.append("personal.sql")
-    files["plpgsql/install.txt"] = "\n".join(contents) + "\n"
-    files |= _dashboard(model, name)
-    files[source.FILE] = model.source.to_json()
+        files[f"plpgsql/{fact.name}.sql"] = write("fact.sql", f=fact)
+    if persons:
+        files["plpgsql/personal.sql"] = write("personal.sql", persons=persons)
+    if figures["fact"]:
+        files |= _dashboard(name, figures)
     return files
 
 
-def review(text: str) -> str:
-    """Return the mark of a guess."""
-    return f"-- REVIEW: {text}\n"
-
-
-# -- warehouse.toml -------------------------------------------------------------------------------
-
-
-def _toml(model: Model, name: str) -> str:
-    calendar = ""
-    if model.calendar:
-        first, last = model.calendar
-        calendar = (
-            "# Days that the calendar covers at least; it is kept twenty years ahead.\n"
-            f"calendar = [{first}-01-01, {last}-12-31]\n"
-        )
-    schemas = ", ".join(f'"{one}"' for one in model.source.schemas)
-    return f"""\
-# The business, as `oceanrecords migrate` installs it.
-name = "{name}"
-# Schemas of the operational system.
-schemas = [{schemas}]
-{calendar}
-# Values for etl.setting. A changed one replaces the value in the database at the next migrate.
-[settings]
-# REVIEW: the time zone decides on which date an event falls.
-time_zone = "UTC"
-"""
-
-
-# -- migrations -----------------------------------------------------------------------------------
-
-
-def _stars(model: Model) -> str:
-    parts = [
-        "-- The stars: dimensions with history, and facts. Once applied, this file stays as it is: a later change is another\n"
-        "-- migration.\n"
-    ]
-    parts += [dimension_table(one) for one in model.dimensions]
-    parts += [fact_table(one) for one in model.facts]
-    if len(parts) == 1:
-        parts.append("-- There is no star yet.\nSELECT;\n")
-    return "\n".join(parts)
-
-
-def dimension_table(one: Dimension) -> str:
-    """Return the statements that create the table of a dimension."""
-    key = one.surrogate_key
-    columns = [f"{quoted(key)} bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"]
-    columns += [f"{quoted(a.name)} {a.type}" for a in (*one.key, *one.attributes)]
-    columns += [
-        "valid_from timestamptz NOT NULL",
-        "valid_to timestamptz NOT NULL",
-        "is_current boolean NOT NULL",
-        "run_id bigint NOT NULL",
-        "CHECK (valid_from < valid_to)",
-        "CHECK (is_current = (valid_to = 'infinity'))",
-    ]
-    text = f"CREATE TABLE dwh.{one.name} (\n    " + ",\n    ".join(columns) + "\n);\n"
-    listed = ", ".join(quoted(a.name) for a in one.key)
-    text += (
-        f"CREATE INDEX {one.name}_version ON dwh.{one.name} ({listed}, valid_from) "
-        f"INCLUDE ({quoted(key)}, valid_to);\n"
-    )
-    text += _comment_on(
-        f"TABLE dwh.{one.name}",
-        f"{_words(one.name)}, one row per version of a member. Source: "
-        f"{one.base.table.schema}.{one.base.table.name}.",
-    )
-    text += _comment_on(
-        f"COLUMN dwh.{one.name}.{quoted(key)}", "Surrogate key of the version; -1 is Unknown."
-    )
-    for a in one.key:
-        text += _comment_on(
-            f"COLUMN dwh.{one.name}.{quoted(a.name)}", f"{a.comment} Part of the business key."
-            if len(one.key) > 1 else f"{a.comment} The business key."
-        )  # fmt: skip
-    for a in one.attributes:
-        text += _comment_on(f"COLUMN dwh.{one.name}.{quoted(a.name)}", a.comment)
-    for column, comment in _VERSION_COMMENTS:
-        text += _comment_on(f"COLUMN dwh.{one.name}.{column}", comment)
-    unknown = [a for a in one.attributes if a.type == "text" or a.type == "character varying"]
-    names = [key, *(a.name for a in unknown), "valid_from", "valid_to", "is_current", "run_id"]
-    values = ["-1", *("'Unknown'" for _ in unknown), "'-infinity'", "'infinity'", "true", "0"]
-    text += (
-        f"INSERT INTO dwh.{one.name} ({', '.join(quoted(n) for n in names)})\n"
-        f"VALUES ({', '.join(values)});\n"
-    )
-    return text
-
-
-_VERSION_COMMENTS = (
-    ("valid_from", "Time from which the version is valid."),
-    ("valid_to", "Time from which it is no longer valid; infinity for the current version."),
-    ("is_current", "Whether this is the current version."),
-    ("run_id", "Run that last wrote the row."),
-)
-
-
-def fact_table(one: Fact) -> str:
-    """Return the statements that create the table of a fact."""
-    columns = [f"{quoted(a.name)} {a.type} NOT NULL" for a in one.key]
-    columns += [_key_column(lookup) for lookup in one.lookups]
-    columns.append(f"{quoted(one.event.name)} timestamptz NOT NULL")
-    columns += [
-        f"{quoted(a.name)} {a.type}{' NOT NULL' if a.expression == '1' else ''}"
-        for a in (*one.details, *one.measures)
-    ]
-    columns += [
-        "is_deleted boolean NOT NULL",
-        "run_id bigint NOT NULL",
-        f"PRIMARY KEY ({', '.join(quoted(a.name) for a in one.key)})",
-    ]
-    text = f"CREATE TABLE dwh.{one.name} (\n    " + ",\n    ".join(columns) + "\n);\n"
-    text += (
-        f"CREATE INDEX {one.name}_{one.event.name} ON dwh.{one.name} "
-        f"USING brin ({quoted(one.event.name)});\n"
-    )
-    grain = "row" if one.base.is_hashed else _words(singular(one.base.name)).lower()
-    text += _comment_on(
-        f"TABLE dwh.{one.name}",
-        f"{_words(one.name)}. Grain: one {grain} of {one.base.table.schema}.{one.base.table.name}.",
-    )
-    for a in one.key:
-        text += _comment_on(
-            f"COLUMN dwh.{one.name}.{quoted(a.name)}", f"{a.comment} Part of the grain."
-        )
-    for lookup in one.lookups:
-        text += _comment_on(
-            f"COLUMN dwh.{one.name}.{quoted(lookup.key_column)}",
-            lookup.comment.partition(" REVIEW")[0],
-        )
-    for a in (one.event, *one.details, *one.measures):
-        text += _comment_on(f"COLUMN dwh.{one.name}.{quoted(a.name)}", a.comment)
-    text += _comment_on(
-        f"COLUMN dwh.{one.name}.is_deleted",
-        "Whether the row was deleted in the source; its measures are then 0 or NULL.",
-    )
-    text += _comment_on(f"COLUMN dwh.{one.name}.run_id", "Run that last wrote the row.")
-    return text
-
-
-def _key_column(lookup: Lookup) -> str:
-    if lookup.dimension is None:
-        return f"{quoted(lookup.key_column)} integer NOT NULL REFERENCES dwh.dim_date"
-    return f"{quoted(lookup.key_column)} bigint NOT NULL REFERENCES dwh.{lookup.dimension.name}"
-
-
-def _comment_on(what: str, text: str) -> str:
-    return f"COMMENT ON {what} IS {declare.literal(text)};\n"
-
-
-def _words(name: str) -> str:
-    words = name.removeprefix("dim_").removeprefix("fact_").replace("_", " ")
-    return words[:1].upper() + words[1:]
-
-
-# -- contract -------------------------------------------------------------------------------------
-
-
-def _contract(model: Model) -> str:
-    parts = [
-        """\
--- The contract: all that the warehouse reads. Each table is read by a function, whose body PostgreSQL resolves when it runs, so that
--- the warehouse never keeps the application from altering its tables; the planner inlines it. What the source has changed since
--- is reported by name: `oceanrecords status`. `oceanrecords new`, called again, then prints the patch for this folder.
-"""
-    ]
-    for table in model.source.left_out:
-        parts.append(review(f"{table} is left out: the role may not read it."))
-    for contract in model.contracts:
-        parts.append(_contract_of(contract))
-    parts.append(_tombstones(model))
-    parts.append(_columns(model))
-    parts.append(
-        "-- The mirrors come first: the views of the stars read them.\nCALL etl.build();\n"
-    )
-    return "\n".join(one for one in parts if one)
-
-
-def _contract_of(one: Contract) -> str:
-    table = one.table
-    head = f"-- {table.schema}.{table.name}: {one.change_detection}, because {one.reason}.\n"
-    if one.is_review:
-        head += review("how changes are found.")
-    if table.key_is_guess:
-        head += review(
-            f"no key is declared; {', '.join(table.key)} was unique when the draft was made."
-        )
-    for field in one.fields:
-        if field.note and field.column:
-            head += f"-- {field.column.name}: {field.note}.\n"
-    for column, reason in one.left_out:
-        head += f"-- {column.name} is left out: {reason}.\n"
-    head += "".join(
-        review(f"{', '.join(r.columns)} refers to {r.table} by its name and data alone.")
-        for r in table.references
-        if r.is_guess
-    )
-    fields = one.fields
-    returns = ",\n    ".join(f"{quoted(f.name)} {f.type}" for f in fields)
-    origin = f"{quoted(table.schema)}.{quoted(table.name)}"
-    if one.is_hashed:
-        plain = [f for f in fields if f.column]
-        # A changed row is a deleted and a new one; equal rows are told apart by their number.
-        listed = ",\n        ".join(f"{f.expression} AS {quoted(f.name)}" for f in plain)
-        named = ", ".join(f"r.{quoted(f.name)}" for f in plain)
-        body = (
-            f"    SELECT\n        {named},\n        md5(r::text),\n"
-            "        row_number() OVER (PARTITION BY md5(r::text))\n"
-            f"    FROM (\n        SELECT\n        {listed}\n        FROM {origin} AS t\n    ) AS r\n"
-        )
-        settings = (
-            "SET \"TimeZone\" = 'UTC'\nSET \"DateStyle\" = 'ISO, YMD'\n"
-            "SET \"IntervalStyle\" = 'postgres'\nSET extra_float_digits = 1\n"
-            "SET bytea_output = 'hex'\n"
-        )
-    else:
-        listed = ",\n        ".join(f.expression for f in fields)
-        body = f"    SELECT\n        {listed}\n    FROM {origin} AS t\n"
-        settings = ""
-    reader = f"source.{quoted('_read_' + one.name)}"
-    view = f"source.{quoted(one.name)}"
-    text = f"""\
-{head}CREATE OR REPLACE FUNCTION {reader}()
-RETURNS TABLE (
-    {returns}
-)
-LANGUAGE sql
-STABLE
-ROWS {max(table.rows, 1)}
-{settings}AS $read$
-{body}$read$;
-COMMENT ON FUNCTION {reader}() IS {declare.literal(f"Reads {table.schema}.{table.name}.")};
-CREATE OR REPLACE VIEW {view} AS
-SELECT
-    {("," + chr(10) + "    ").join("r." + quoted(f.name) for f in fields)}
-FROM {reader}() AS r;
-"""
-    text += _comment_on(f"VIEW {view}", f"Extraction contract for {table.schema}.{table.name}.")
-    for f in fields:
-        text += _comment_on(f"COLUMN {view}.{quoted(f.name)}", _field_comment(f))
-    return text + declare.source(
-        one.name, one.key, one.change_detection, one.change_column, one.delete_detection
-    )
-
-
-def _field_comment(one: Field) -> str:
-    if one.column is None:
-        return {
-            "row_hash": "Checksum of the row: it stands in for a key.",
-            "row_copy": "Number among equal rows, from 1.",
-        }[one.name]
-    said = (one.column.comment or "").strip() or _words(one.name)
-    return said if said.endswith(".") else f"{said}."
-
-
-def _tombstones(model: Model) -> str:
-    parts = []
+def _columns(model: Model) -> list[tuple[str | None, ...]]:
+    """Return the rows of what the view source.columns expects."""
+    rows: list[tuple[str | None, ...]] = []
     for one in model.contracts:
-        if one.delete_detection != "tombstone":
-            continue
-        pairs = []
-        for name in one.key:
-            column = one.named(name).column
-            assert column is not None
-            pairs.append(f"{declare.literal(name)}, t.row_key -> {declare.literal(column.name)}")
-        table = one.table
-        parts.append(
-            f"SELECT {declare.literal(one.name)} AS table_name, "
-            f"jsonb_build_object({', '.join(pairs)}) AS row_key, t.deleted_at, t.row_xid\n"
-            f"FROM {quoted(table.schema)}.{source.TOMBSTONES} AS t\n"
-            f"WHERE t.table_name = {declare.literal(table.name)}"
-        )
-    if not parts:
-        return ""
-    return (
-        "-- Rows that were deleted in the source.\nCREATE OR REPLACE VIEW source.tombstones AS\n"
-        + "\nUNION ALL\n".join(parts)
-        + ";\nCOMMENT ON VIEW source.tombstones IS 'Rows that were deleted in the source.';\n"
-    )
+        place = (one.name, one.table.schema, one.table.name)
+        for f in one.fields:
+            if f.column is not None:
+                rows.append((*place, f.column.name, f.name, f.column.type, f.type))
+        rows += [(*place, column.name, None, column.type, None) for column, _ in one.left_out]
+    return rows
 
 
-def _columns(model: Model) -> str:
-    """Return the view that tells what the source's columns are by now."""
-    rows: list[tuple[Contract, str, str | None, str, str | None]] = []
+# -- permissions ----------------------------------------------------------------------------------
+
+
+def _sensitivity(model: Model) -> list[tuple[str, str, str, list[str]]]:
+    """Return schema, relation, sensitivity and columns."""
+    found: list[tuple[str, str, str, list[str]]] = []
+
+    def add(schema: str, relation: str, columns: Sequence[str], personal: Sequence[str]) -> None:
+        for kind, listed in (
+            ("public", [one for one in columns if one not in personal]),
+            ("personal", list(personal)),
+        ):
+            if listed:
+                found.append((schema, relation, kind, listed))
+
     for one in model.contracts:
-        for field in one.fields:
-            if field.column is None:
-                continue
-            rows.append((one, field.column.name, field.name, field.column.type, field.type))
-        for column, _ in one.left_out:
-            rows.append((one, column.name, None, column.type, None))
-    values = ",\n    ".join(
-        "("
-        + ", ".join(
-            declare.literal(v)
-            for v in (one.name, one.table.schema, one.table.name, column, name, type_, given)
-        )
-        + ")"
-        for one, column, name, type_, given in rows
-    )
-    extra = ""
-    hashed = [one for one in model.contracts if one.is_hashed]
-    if hashed:
-        extra = (
-            "\nUNION ALL\nSELECT h.table_name, c.column_name, c.data_type\nFROM (\n    VALUES\n    "
-        )
-        extra += ",\n    ".join(f"({declare.literal(one.name)})" for one in hashed)
-        extra += (
-            "\n) AS h (table_name)\nCROSS JOIN (\n    VALUES ('row_hash', 'text'), "
-            "('row_copy', 'bigint')\n) AS c (column_name, data_type)"
-        )
-    return f"""\
--- What the draft was made from, and what the source has by now: a column that was dropped, retyped or added is reported by name. A column
--- without a name in the contract is left out on purpose.
-CREATE OR REPLACE VIEW source.columns AS
-WITH expected (table_name, source_schema, source_table, source_column, column_name, source_type, data_type) AS (
-    VALUES
-    {values}
-),
-present AS (
-    SELECT n.nspname::text AS source_schema, c.relname::text AS source_table, a.attname::text AS source_column,
-        format_type(a.atttypid, a.atttypmod) AS source_type
-    FROM pg_class AS c
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    JOIN pg_attribute AS a ON a.attrelid = c.oid
-    WHERE a.attnum > 0
-        AND NOT a.attisdropped
-        AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-)
-SELECT e.table_name, e.column_name, CASE WHEN p.source_type = e.source_type THEN e.data_type ELSE p.source_type END AS data_type
-FROM expected AS e
-JOIN present AS p USING (source_schema, source_table, source_column)
-WHERE e.column_name IS NOT NULL
-UNION ALL
-SELECT t.table_name, p.source_column, p.source_type
-FROM (SELECT DISTINCT e.table_name, e.source_schema, e.source_table FROM expected AS e) AS t
-JOIN present AS p USING (source_schema, source_table)
-WHERE NOT EXISTS (
-    SELECT
-    FROM expected AS e
-    WHERE (e.source_schema, e.source_table, e.source_column) = (p.source_schema, p.source_table, p.source_column)
-){extra};
-COMMENT ON VIEW source.columns IS 'Columns of the source''s tables, as the contract names and types them.';
-COMMENT ON COLUMN source.columns.table_name IS 'Table of the contract.';
-COMMENT ON COLUMN source.columns.column_name IS 'Column.';
-COMMENT ON COLUMN source.columns.data_type IS 'Type in the contract; the type in the source if that is not the expected one.';
-"""
+        personal = [f.name for f in one.fields if one.is_personal(f)]
+        add("source", one.name, [f.name for f in one.fields], personal)
+    for d in model.dimensions:
+        columns = [d.surrogate_key, *(a.name for a in (*d.key, *d.attributes))]
+        add("dwh", d.name, columns, [a.name for a in d.attributes if a.is_personal])
+    for fact in model.facts:
+        keys = [*(a.name for a in fact.key), *(k.key_column for k in fact.lookups)]
+        values = [a.name for a in (fact.event, *fact.details, *fact.measures)]
+        add("dwh", fact.name, [*keys, *values], [])
+    return found
 
 
-# -- stars ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Person:
+    """A kind of person, with what `oceanrecords forget` replaces.
 
-
-def _join_sql(joins: Sequence[Join], shown: Sequence[Join]) -> str:
-    """Return the joins of a view: without deleted rows, but for tables whose deleted_at the view shows."""
-    text = ""
-    for join in joins:
-        on = " AND ".join(
-            f"{join.alias}.{quoted(to)} = {alias}.{quoted(column)}" for alias, column, to in join.on
-        )
-        text += f"\nLEFT JOIN stage.{quoted(join.contract.name)} AS {join.alias}\n    ON {on}"
-        if join not in shown:
-            text += f"\n    AND {join.alias}.deleted_at IS NULL"
-    return text
-
-
-def _view(
-    name: str,
-    columns: Sequence[tuple[str, str]],
-    base: Contract,
-    joins: Sequence[Join],
-    shown: Sequence[Join] = (),
-) -> str:
-    listed = ",\n    ".join(
-        expression
-        if expression.split(".")[-1] == quoted(column) and expression.count(".") == 1
-        else f"{expression} AS {quoted(column)}"
-        for column, expression in columns
-    )
-    return (
-        f"CREATE OR REPLACE VIEW work.{name} AS\nSELECT\n    {listed}\n"
-        f"FROM stage.{quoted(base.name)} AS t{_join_sql(joins, shown)};\n"
-    )
-
-
-def _queries(
-    base: Contract, key: Sequence[Attribute], joins: Sequence[Join]
-) -> list[tuple[str, str]]:
-    """Return for each further table that a view reads how its changed rows lead to the view's keys.
-
-    That the view depends on its own table follows from the key.
+    Attributes:
+        subject: such as customer.
+        key: the key column.
+        objects: mirrors and dimensions, each with its personal columns.
     """
-    found: dict[str, list[str]] = {}
-    for join in joins:
-        if join.contract.is_hashed:
-            continue
-        chain = [join]
-        while chain[-1].parent is not None:
-            chain.append(chain[-1].parent)
-        text = (
-            f"SELECT {', '.join(f't.{quoted(a.name)}' for a in key)} FROM changed AS {join.alias}"
+
+    subject: str
+    key: Attribute
+    objects: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+    @property
+    def columns(self) -> list[tuple[str, str, list[str]]]:
+        """Object, replacement as SQL, and columns."""
+        found = []
+        for name, listed in self.objects:
+            for replacement, is_text in (("'forgotten'", True), ("NULL", False)):
+                columns = [column for column, type_ in listed if (type_ == "text") is is_text]
+                if columns:
+                    found.append((name, replacement, columns))
+        return found
+
+
+def _persons(model: Model) -> list[_Person]:
+    found = []
+    for d in model.dimensions:
+        mirror = tuple((f.name, f.type) for f in d.base.fields if d.base.is_personal(f))
+        own = tuple(
+            (a.name, a.type) for a in d.attributes if a.is_personal and a.expression[:2] == "t."
         )
-        for nearer in chain[1:]:
-            text += _back(f"stage.{quoted(nearer.contract.name)} AS {nearer.alias}", chain)
-            chain = chain[1:]
-        text += _back(f"stage.{quoted(base.name)} AS t", chain)
-        found.setdefault(join.contract.name, []).append(text)
-    return [(table, " UNION ".join(queries)) for table, queries in found.items()]
-
-
-def _back(table: str, chain: Sequence[Join]) -> str:
-    """Return the join from a folded table back to the one before it."""
-    join = chain[0]
-    on = " AND ".join(
-        f"{alias}.{quoted(column)} = {join.alias}.{quoted(to)}" for alias, column, to in join.on
-    )
-    return f" JOIN {table} ON {on}"
-
-
-def _dimension(one: Dimension) -> str:
-    moments = [one.base.changed_at("t"), *(j.contract.changed_at(j.alias) for j in one.joins)]
-    changed = (
-        moments[0]
-        if len(moments) == 1
-        else "greatest(\n        " + ",\n        ".join(moments) + "\n    )"
-    )
-    columns = [(a.name, a.expression) for a in (*one.key, *one.attributes)]
-    columns += [("effective_at", changed), ("deleted_at", "t.deleted_at")]
-    folded = ", ".join(j.contract.name for j in one.joins)
-    head = f"-- {_words(one.name)}: {one.base.table.schema}.{one.base.table.name}"
-    head += f" with {folded} folded in.\n" if folded else ".\n"
-    head += (
-        "-- effective_at says since when a member is as it is now: a time of change where the source keeps one, else the time at which the\n"
-        "-- warehouse read the change. Deleted rows stay in the view: the engine closes their versions.\n"
-    )
-    return (
-        head
-        + "\n"
-        + _view(one.name, columns, one.base, one.joins)
-        + f"COMMENT ON VIEW work.{one.name} IS 'Members of {one.name} as they are now.';\n\n"
-        + review(
-            "attributes of type 2 open a new version when they change; all others are overwritten."
-        )
-        + declare.dimension(
-            one.name,
-            [a.name for a in one.key],
-            [(a.name, a.scd_type) for a in one.attributes],
-            _queries(one.base, one.key, one.joins),
-        )
-    )
-
-
-def _fact(one: Fact) -> str:
-    seen: list[tuple[str, str]] = []
-    for a in (*one.key, *one.lookup_fields, *one.dates, one.event, *one.details, *one.measures):
-        if a.name not in {n for n, _ in seen}:
-            seen.append((a.name, a.expression))
-    # A row of a deleted parent is deleted, too.
-    gone = ["t.deleted_at", *(f"{join.alias}.deleted_at" for join in one.joins[:1])]
-    seen.append(("deleted_at", f"coalesce({', '.join(gone)})" if one.joins else gone[0]))
-    head = (
-        f"-- {_words(one.name)}: a row per row of {one.base.table.schema}.{one.base.table.name}.\n"
-    )
-    if one.joins:
-        head += f"-- Its moment and further dimensions are those of {one.joins[0].contract.name}.\n"
-    if one.event_note:
-        head += review(f"{one.event_note}.")
-    if not [m for m in one.measures if m.expression != "1"]:
-        head += review("no column looks like a measure; rows are counted.")
-    lookups: list[tuple[str, str, Sequence[str], str | None, int]] = []
-    for lookup in one.lookups:
-        if " REVIEW" in lookup.comment:
-            head += review(f"{lookup.key_column}: the reference is not declared.")
-        lookups.append(
-            (
-                lookup.key_column,
-                lookup.dimension.name if lookup.dimension else "dim_date",
-                lookup.columns,
-                one.event.name if lookup.dimension else None,
-                lookup.null_key,
-            )
-        )
-    return (
-        head
-        + "\n"
-        + _view(one.name, seen, one.base, one.joins, one.joins[:1])
-        + f"COMMENT ON VIEW work.{one.name} IS 'Rows of {one.name} as they are now.';\n\n"
-        + declare.fact(
-            one.name,
-            [a.name for a in one.key],
-            [a.name for a in one.measures],
-            lookups,
-            _queries(one.base, one.key, one.joins),
-        )
-    )
+        if mirror and len(d.key) == 1:
+            objects = ((d.base.name, mirror), (d.name, own))
+            found.append(_Person(singular(d.base.name), d.key[0], objects))
+    return found
 
 
 # -- figures --------------------------------------------------------------------------------------
 
 
-def _first_fact(model: Model) -> Fact | None:
-    return max(
+def _figures(model: Model) -> dict[str, Any]:
+    """Return what KPIs and dashboard show of the fact that has most to show."""
+    fact = max(
         model.facts,
-        key=lambda f: (len([m for m in f.measures if m.expression != "1"]) > 0,
-                       len(f.lookups), f.base.table.rows, f.name),
+        key=lambda f: (len(f.measures) > 1, len(f.lookups), f.base.table.rows, f.name),
         default=None,
-    )  # fmt: skip
-
-
-def _sums(fact: Fact) -> list[str]:
-    """Return the measures that look as if they may be summed; a price or a rate may not."""
-    named = [m.name for m in fact.measures if m.expression != "1"]
-    return [one for one in named if not _NOT_SUMMED.search(one)]
-
-
-_NOT_SUMMED = re.compile(r"(^|_)(price|rate|ratio|percent|pct|discount|share|tax_?rate|age|score)")
-
-
-def _figures(fact: Fact) -> tuple[str, str | None, Lookup | None, str]:
-    """Return the count, a sum if there is a measure, a dimension to rank by, and the date key."""
-    sums = _sums(fact)
-    count = fact.measures[-1].name
-    best = next(
-        (x for x in fact.lookups if x.dimension and x.dimension.label),
-        next((x for x in fact.lookups if x.dimension), None),
     )
-    day = next(x.key_column for x in fact.lookups if x.dimension is None and x.null_key == -1)
-    preferred = [m for m in sums if re.search(r"amount|total|sales|net|gross|revenue", m)]
-    return count, next(iter(preferred or sums), None), best, day
-
-
-def _kpi(model: Model) -> str:
-    text = """\
--- KPIs: the views that dashboards read, and all that business users see.
-
-CREATE OR REPLACE VIEW kpi.freshness AS
-SELECT
-    s.complete_until,
-    s.age,
-    s.is_stale,
-    s.last_success_at
-FROM etl.staleness AS s;
-COMMENT ON VIEW kpi.freshness IS 'Freshness of the warehouse, one row.';
-COMMENT ON COLUMN kpi.freshness.complete_until IS 'Time up to which the warehouse is complete.';
-COMMENT ON COLUMN kpi.freshness.age IS 'Lag: time since then.';
-COMMENT ON COLUMN kpi.freshness.is_stale IS 'Whether the lag is above the setting stale_after.';
-COMMENT ON COLUMN kpi.freshness.last_success_at IS 'When the last successful run ended.';
-"""
-    fact = _first_fact(model)
     if fact is None:
-        return text
+        return {"fact": None, "count": None, "sums": [], "ranking": None}
+    sums = [m.name for m in fact.measures[:-1] if not _NOT_SUMMED.search(m.name)]
+    preferred = [m for m in sums if re.search(r"amount|total|sales|net|gross|revenue", m)]
+    count = fact.measures[-1].name
+    value = next(iter(preferred or sums), count)
+    keys = [k for k in fact.lookups if k.dimension]
+    best = next((k for k in keys if k.dimension and k.dimension.label), next(iter(keys), None))
     stem = fact.name.removeprefix("fact_")
-    count, measure, best, day = _figures(fact)
-    sums = _sums(fact)
-    listed = f",\n    sum(f.{quoted(count)}) AS {quoted(count)}" + "".join(
-        f",\n    sum(f.{quoted(m)}) AS {quoted(m)}" for m in sums
-    )
-    text += "\n" + review("which measures may be summed, and over which rows.")
-    text += f"""\
-CREATE OR REPLACE VIEW kpi.{stem}_monthly AS
-SELECT
-    d.month_start{listed}
-FROM dwh.{fact.name} AS f
-JOIN dwh.dim_date AS d ON d.date_key = f.{quoted(day)}
-WHERE NOT f.is_deleted
-    AND d.month_start IS NOT NULL
-GROUP BY d.month_start
-ORDER BY d.month_start;
-"""
-    text += _comment_on(f"VIEW kpi.{stem}_monthly", f"{_words(fact.name)} per month of the event.")
-    text += _comment_on(f"COLUMN kpi.{stem}_monthly.month_start", "First day of the month.")
-    for name in (count, *sums):
-        text += _comment_on(f"COLUMN kpi.{stem}_monthly.{quoted(name)}", f"Sum of {name}.")
-    if best is not None and best.dimension is not None:
-        view, label = _ranking(fact, best)
-        dimension = best.dimension
-        value = measure or count
-        text += f"""
-CREATE OR REPLACE VIEW kpi.{view} AS
-SELECT
-    coalesce(m.{quoted(label)}::text, 'Unknown') AS member,
-    sum(f.{quoted(count)}) AS {quoted(count)}{f",{chr(10)}    sum(f.{quoted(value)}) AS {quoted(value)}" if value != count else ""}
-FROM dwh.{fact.name} AS f
-JOIN dwh.{dimension.name} AS m ON m.{quoted(dimension.surrogate_key)} = f.{quoted(best.key_column)}
-WHERE NOT f.is_deleted
-GROUP BY coalesce(m.{quoted(label)}::text, 'Unknown')
-ORDER BY sum(f.{quoted(value)}) DESC NULLS LAST, 1;
-"""
-        text += _comment_on(f"VIEW kpi.{view}", f"{_words(fact.name)} per {label}.")
-        text += _comment_on(
-            f"COLUMN kpi.{view}.member", f"{_words(label)}; Unknown while the member is missing."
-        )
-        for name in dict.fromkeys((count, value)):
-            text += _comment_on(f"COLUMN kpi.{view}.{quoted(name)}", f"Sum of {name}.")
-    return text
-
-
-def _ranking(fact: Fact, lookup: Lookup) -> tuple[str, str]:
-    assert lookup.dimension is not None
-    label = lookup.dimension.label or lookup.dimension.key[0].name
-    role = lookup.key_column.removesuffix("_key")
-    return f"{fact.name.removeprefix('fact_')}_by_{role}"[:60], label
+    role = best.key_column.removesuffix("_key") if best else ""
+    return {
+        "fact": fact,
+        "stem": stem,
+        "count": count,
+        "sums": sums,
+        "value": value,
+        "ranked": list(dict.fromkeys([count, value])),
+        "day": next(k.key_column for k in fact.lookups if not k.dimension and k.null_key == -1),
+        "best": best,
+        "label": (best.dimension.label or best.dimension.key[0].name)
+        if best and best.dimension
+        else None,
+        "ranking": shorten(f"{stem}_by_{role}", 60) if best else None,
+    }
 
 
 def kpi_views(model: Model) -> list[str]:
     """Return the views of schema kpi that a draft has."""
-    fact = _first_fact(model)
-    views = ["freshness"]
-    if fact is not None:
-        views.append(f"{fact.name.removeprefix('fact_')}_monthly")
-        best = _figures(fact)[2]
-        if best is not None:
-            views.append(_ranking(fact, best)[0])
-    return views
+    figures = _figures(model)
+    views = ["freshness", "definition"]
+    if figures["fact"]:
+        views.append(f"{figures['stem']}_monthly")
+    return views + ([figures["ranking"]] if figures["ranking"] else [])
 
 
-def _permissions(model: Model, name: str) -> str:
-    stars = [one.name for one in model.dimensions] + [one.name for one in model.facts]
-    rows = [("steward", "relation", "dwh", star, "{SELECT}") for star in stars]
-    rows += [("analyst", "relation", "analysis", star, "{SELECT}") for star in stars]
-    rows += [
-        (level, "relation", "kpi", view, "{SELECT}")
-        for level in ("business", "steward")
-        for view in kpi_views(model)
-    ]
-    rows += [(level, "routine", "source", "_read_*", "{EXECUTE}") for level in ("owner", "steward")]
-    text = "-- Who may do what. `oceanrecords users` lists the levels.\n\n"
-    text += declare.permissions(name, rows)
-    text += "\n-- The loads read the source's tables as the owner of the warehouse.\n"
-    text += declare.grants(
-        [(quoted(one.table.schema), quoted(one.table.name)) for one in model.contracts]
-    )
-    text += "\n-- What analysts see of each column: personal data are masked. `oceanrecords migrate` publishes it.\n"
-    text += review("which columns are personal.")
-    sensitive: list[tuple[str, str, str, Sequence[str]]] = []
-    for one in model.contracts:
-        personal = [f.name for f in one.fields if is_personal(one, f)]
-        sensitive += _split("source", one.name, [f.name for f in one.fields], personal)
-    for dimension in model.dimensions:
-        columns = [
-            dimension.surrogate_key,
-            *(a.name for a in (*dimension.key, *dimension.attributes)),
-        ]
-        personal = [a.name for a in dimension.attributes if a.is_personal]
-        sensitive += _split("dwh", dimension.name, columns, personal)
-    for fact in model.facts:
-        columns = [
-            *(a.name for a in fact.key),
-            *(lookup.key_column for lookup in fact.lookups),
-            fact.event.name,
-            *(a.name for a in (*fact.details, *fact.measures)),
-        ]
-        sensitive += _split("dwh", fact.name, columns, [])
-    text += declare.sensitivity(name, sensitive)
-    if stars:
-        text += "\n" + review("analysts see all rows; add a condition on the login to see fewer.")
-        text += declare.published(name, stars)
-    return text
+def _dashboard(name: str, figures: dict[str, Any]) -> dict[str, str]:
+    count, value, sums = figures["count"], figures["value"], figures["sums"]
+    latest = list(dict.fromkeys([count, value, *[m for m in sums if m != value][:1]]))
 
+    def months(columns: list[str], *, is_latest: bool = False) -> str:
+        return write("months.sql", columns=columns, stem=figures["stem"], latest=is_latest)
 
-def _personal(model: Model) -> str:
-    parts = []
-    for one in model.dimensions:
-        listed = [(f.name, f.type) for f in one.base.fields if is_personal(one.base, f)]
-        own = [
-            (a.name, a.type) for a in one.attributes if a.is_personal and a.expression[:2] == "t."
-        ]
-        if listed and len(one.key) == 1:
-            key = (one.key[0].name, one.key[0].type)
-            parts.append(
-                declare.person(
-                    singular(one.base.name), key, [(one.base.name, listed), (one.name, own)]
-                )
-            )
-    if not parts:
-        return ""
-    head = (
-        "-- What `oceanrecords forget` replaces in mirrors and dimensions, whatever the source brings later. The source's own rows stay as\n"
-        "-- they are: forget the person there as well.\n"
-    )
-    return (
-        head + review("who is a person, and which columns are personal.") + "\n" + "\n".join(parts)
-    )
-
-
-def _split(
-    schema: str, relation: str, columns: Sequence[str], personal: Sequence[str]
-) -> list[tuple[str, str, str, Sequence[str]]]:
-    public = [one for one in columns if one not in personal]
-    found: list[tuple[str, str, str, Sequence[str]]] = []
-    if public:
-        found.append((schema, relation, "public", public))
-    if personal:
-        found.append((schema, relation, "personal", personal))
-    return found
-
-
-# -- dashboard ------------------------------------------------------------------------------------
-
-
-def _dashboard(model: Model, name: str) -> dict[str, str]:
-    fact = _first_fact(model)
-    if fact is None:
-        return {}
-    stem = fact.name.removeprefix("fact_")
-    count, measure, best, _ = _figures(fact)
-    value = measure or count
-    title = _words(fact.name)
-    sums = [m for m in _sums(fact) if m != value][:1]
-    latest = list(dict.fromkeys([count, value, *sums]))
-
-    def columns(*named: tuple[str, str]) -> str:
-        return "".join(
-            f"      {column}: {{ title: {_words(column)}, format: {format_} }}\n"
-            for column, format_ in named
-        )
-
-    member = "member" if best is not None else "quarter_name"
-    ranked = (
-        f"SELECT\n    member,\n    {quoted(value)}\nFROM kpi.{_ranking(fact, best)[0]}\n"
-        f"ORDER BY {quoted(value)} DESC NULLS LAST, member\nLIMIT 10\n"
-        if best is not None
-        else f"SELECT\n    to_char(month_start, 'YYYY \"Q\"Q') AS quarter_name,\n    sum({quoted(value)}) AS {quoted(value)}\n"
-        f"FROM kpi.{stem}_monthly\nGROUP BY 1\nORDER BY 1\n"
-    )
-    key = snake(name)
-    yaml = f"""\
-# The dashboard. Each question's SQL is in questions/<key>.sql.
-key: {key}
-name: {_words(name)}
-description: The first figures of {name}.
-# REVIEW: the currency of amounts.
-currency: EUR
-group: Business users
-collection:
-  key: {key}
-  name: {_words(name)}
-  description: Dashboards of {name}.
-
-filters: {{}}
-
-questions:
-  latest_months:
-    name: Latest months
-    description: The last twelve months, the latest first.
-    display: table
-    position: {{ row: 0, column: 0, width: 12, height: 6 }}
-    columns:
-      month_start: {{ title: Month, format: month }}
-{columns(*((c, "number") for c in latest))}
-  count_by_month:
-    name: {title} by month
-    description: Number of rows of {fact.name} by month of the event.
-    display: bar
-    position: {{ row: 0, column: 12, width: 12, height: 6 }}
-    x: month_start
-    y: [{count}]
-    columns:
-      month_start: {{ title: Month, format: month }}
-{columns((count, "number"))}
-  {"sum" if value != count else "trend"}_by_month:
-    name: {_words(value)} by month, as a line
-    description: Sum of {value} by month of the event.
-    display: line
-    position: {{ row: 6, column: 0, width: 12, height: 6 }}
-    x: month_start
-    y: [{value}]
-    columns:
-      month_start: {{ title: Month, format: month }}
-{columns((value, "number"))}
-  top_members:
-    name: Top {_words(_ranking(fact, best)[1]).lower() if best else "quarters"}
-    description: The ten with the highest {value}.
-    display: table
-    position: {{ row: 6, column: 12, width: 12, height: 6 }}
-    columns:
-{columns((member, "text"), (value, "number"))}"""
-    monthly = (
-        "SELECT\n    month_start,\n    {0}\nFROM kpi." + stem + "_monthly\nORDER BY month_start"
-    )
     return {
-        "dashboard/dashboard.yaml": yaml,
-        "dashboard/questions/latest_months.sql": monthly.format(
-            ",\n    ".join(quoted(c) for c in latest)
-        )
-        + " DESC\nLIMIT 12\n",
-        "dashboard/questions/count_by_month.sql": monthly.format(quoted(count)) + "\n",
-        f"dashboard/questions/{'sum' if value != count else 'trend'}_by_month.sql": monthly.format(
-            quoted(value)
-        )
-        + "\n",
-        "dashboard/questions/top_members.sql": ranked,
+        "dashboard/dashboard.yaml": write(
+            "dashboard.yaml", key=snake(name), name=name, latest=latest, **figures
+        ),
+        "dashboard/questions/latest_months.sql": months(latest, is_latest=True),
+        "dashboard/questions/count_by_month.sql": months([count]),
+        "dashboard/questions/value_by_month.sql": months([value]),
+        "dashboard/questions/top_members.sql": write("top.sql", **figures),
     }

@@ -14,9 +14,9 @@ from driver.connection import connect
 from driver.errors import UserError
 from driver.output import console, emit
 from driver.scaffold import source
-from driver.scaffold.declare import literal
-from driver.scaffold.model import quoted
 from driver.scaffold.source import TOMBSTONES, Table
+from driver.scaffold.text import literal, quoted
+from driver.scaffold.text import render as write
 
 EXAMPLE = "Example: oceanrecords source marks --schema northwind --write marks.sql"
 COLUMN = "row_xid"
@@ -100,116 +100,24 @@ def render(
         unmarked: names of tables that stay as they are.
         partitions: partitions by schema and name of their table.
     """
-    parts = [
-        "-- Exact change marks for the warehouse. Apply it once, as the owner of the tables, in one transaction: psql -1 -f FILE.\n"
-        "-- Adding the column does not rewrite the tables; creating an index blocks writers while it lasts.\n"
-    ]
-    parts += [f"-- {name} has no key: it stays as it is.\n" for name in unmarked]
-    for schema in dict.fromkeys(one.schema for one in marked):
-        parts.append(_of_schema(quoted(schema)))
-    for one in marked:
-        parts.append(_of_table(one, partitions.get((one.schema, one.name), [])))
-    return "\n".join(parts)
-
-
-def _of_schema(schema: str) -> str:
-    return f"""\
-CREATE TABLE {schema}.{TOMBSTONES} (
-    table_name text NOT NULL,
-    row_key jsonb NOT NULL,
-    deleted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    row_xid xid8 NOT NULL DEFAULT pg_current_xact_id()
-);
-CREATE INDEX {TOMBSTONES}_row_xid ON {schema}.{TOMBSTONES} (row_xid);
-COMMENT ON TABLE {schema}.{TOMBSTONES} IS 'Rows that were deleted, for the warehouse. Old ones may be removed once it has read them.';
-
-CREATE FUNCTION {schema}.mark_row()
-RETURNS trigger
-LANGUAGE plpgsql
-AS $mark_row$
-BEGIN
-    NEW.{COLUMN} := pg_current_xact_id();
-    RETURN NEW;
-END
-$mark_row$;
-COMMENT ON FUNCTION {schema}.mark_row() IS 'Trigger: notes the transaction that writes the row.';
-
--- Arguments of these triggers: the table that tombstones name, then the key columns. Keys are written as text in the same way by every session.
-CREATE FUNCTION {schema}.bury_row()
-RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET TimeZone = 'UTC'
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = 1
-AS $bury_row$
-BEGIN
-    INSERT INTO {schema}.{TOMBSTONES} (table_name, row_key)
-    SELECT TG_ARGV[0], jsonb_object_agg(k.name, to_jsonb(OLD) -> k.name)
-    FROM unnest(TG_ARGV[1:]) AS k (name);
-    RETURN NULL;
-END
-$bury_row$;
-COMMENT ON FUNCTION {schema}.bury_row() IS 'Trigger: leaves a tombstone for a row that is deleted, or whose key changes.';
-
-CREATE FUNCTION {schema}.bury_all()
-RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET TimeZone = 'UTC'
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = 1
-AS $bury_all$
-BEGIN
-    EXECUTE format(
-        'INSERT INTO {schema.replace("'", "''")}.{TOMBSTONES} (table_name, row_key) SELECT %L, jsonb_build_object(%s) FROM %I.%I',
-        TG_ARGV[0], (SELECT string_agg(format('%L, %I', k.name, k.name), ', ') FROM unnest(TG_ARGV[1:]) AS k (name)),
-        TG_TABLE_SCHEMA, TG_TABLE_NAME
-    );
-    RETURN NULL;
-END
-$bury_all$;
-COMMENT ON FUNCTION {schema}.bury_all() IS 'Trigger: leaves a tombstone for every row of a table that is truncated.';
-REVOKE ALL ON FUNCTION {schema}.bury_row(), {schema}.bury_all() FROM PUBLIC;
-"""
-
-
-def _of_table(one: Table, partitions: list[str]) -> str:
-    schema, table = quoted(one.schema), f"{quoted(one.schema)}.{quoted(one.name)}"
-    arguments = ", ".join(literal(name) for name in (one.name, *one.key))
-    differs = " OR ".join(
-        f"OLD.{quoted(name)} IS DISTINCT FROM NEW.{quoted(name)}" for name in one.key
+    return write(
+        "marks.sql",
+        tombstones=TOMBSTONES,
+        column=COLUMN,
+        unmarked=unmarked,
+        schemas=list(dict.fromkeys(quoted(one.schema) for one in marked)),
+        tables=[
+            {
+                "schema": quoted(one.schema),
+                "name": f"{quoted(one.schema)}.{quoted(one.name)}",
+                "key": one.key,
+                "index": f"{one.name}_{COLUMN}"[:63],
+                "arguments": ", ".join(literal(name) for name in (one.name, *one.key)),
+                "partitions": partitions.get((one.schema, one.name), []),
+            }
+            for one in marked
+        ],
     )
-    index = quoted(f"{one.name}_{COLUMN}"[:63])
-    text = f"""\
-ALTER TABLE {table} ADD COLUMN {COLUMN} xid8 NOT NULL DEFAULT pg_current_xact_id();
-COMMENT ON COLUMN {table}.{COLUMN} IS 'Transaction that last wrote the row, for the warehouse.';
-CREATE INDEX {index} ON {table} ({COLUMN});
-CREATE TRIGGER mark_row BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {schema}.mark_row();
-CREATE TRIGGER bury_row AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {schema}.bury_row({arguments});
-CREATE TRIGGER bury_key AFTER UPDATE ON {table}
-    FOR EACH ROW WHEN ({differs}) EXECUTE FUNCTION {schema}.bury_row({arguments});
-CREATE TRIGGER bury_all BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {schema}.bury_all({arguments});
-"""
-    # A partition can be truncated by itself, and its triggers are enabled by themselves.
-    for name in partitions:
-        text += (
-            f"CREATE TRIGGER bury_all BEFORE TRUNCATE ON {name} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {schema}.bury_all({arguments});\n"
-        )
-    text += "-- Also for sessions that apply changes as a replica does.\n"
-    for name in (table, *partitions):
-        text += (
-            f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER mark_row, ENABLE ALWAYS TRIGGER bury_row,\n"
-            "    ENABLE ALWAYS TRIGGER bury_key, ENABLE ALWAYS TRIGGER bury_all;\n"
-        )
-    return text
 
 
 def _render(answer: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
 """Reads what the catalog says of an operational system, and keeps it as JSON.
 
-The JSON lies in the folder of the business: by it a later call knows what the draft was made from,
-and tells what has changed in the source since.
+The folder of the business keeps the JSON, so that a later call can compare the source with what the
+draft was made from.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from driver.errors import UserError
+from driver.scaffold.text import quoted, singular
 
 FILE = "source.json"
 _COUNT_LIMIT = 1_000_000
@@ -68,6 +69,11 @@ class Reference:
     table: str
     to: tuple[str, ...]
     is_guess: bool = False
+
+    @property
+    def at(self) -> tuple[str, str]:
+        """Schema and name of the table that it refers to."""
+        return self.schema, self.table
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,7 @@ def read(
     wanted_schemas = tuple(schemas)
     text = Path(__file__).with_name("sql").joinpath("tables.sql").read_text(encoding="utf-8")
     for schema in wanted_schemas:
-        row = connection.execute("SELECT to_regnamespace(%s) IS NULL", [_quoted(schema)]).fetchone()
+        row = connection.execute("SELECT to_regnamespace(%s) IS NULL", [quoted(schema)]).fetchone()
         if row and row[0]:
             raise UserError(f'schema "{schema}" does not exist in the source.', exit_code=2)
     raws = [
@@ -422,23 +428,3 @@ def _likely_references(
                 found.append(Reference((column.name,), other.schema, other.name, (key.name,), True))
                 break
     return found
-
-
-def singular(name: str) -> str:
-    """Return the likely singular of an English table name."""
-    for ending, instead in (
-        ("ies", "y"),
-        ("sses", "ss"),
-        ("tuses", "tus"),
-        ("ses", "se"),
-        ("xes", "x"),
-    ):
-        if name.endswith(ending) and len(name) > len(ending) + 1:
-            return name[: -len(ending)] + instead
-    if name.endswith("s") and not name.endswith(("ss", "us", "is")):
-        return name[:-1]
-    return name
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -37,14 +37,14 @@ COMMENT ON COLUMN etl.setting.value_type IS 'What the value has to be; it is che
 COMMENT ON COLUMN etl.setting.description IS 'What the setting decides, with its unit.';
 
 CREATE TABLE etl.declaration (
-    kind text NOT NULL CHECK (kind IN ('source', 'dimension', 'fact', 'aggregate', 'check')),
+    kind text NOT NULL CHECK (kind IN ('source', 'dimension', 'fact', 'aggregate', 'check', 'row filter')),
     object name NOT NULL,
     business text,
     declared_by xid8 NOT NULL,
     PRIMARY KEY (kind, object)
 );
 COMMENT ON TABLE etl.declaration IS 'What etl.define_*() has declared, and when: an installation drops from the catalog what it no longer declares.';
-COMMENT ON COLUMN etl.declaration.kind IS 'source, dimension, fact, aggregate or check.';
+COMMENT ON COLUMN etl.declaration.kind IS 'source, dimension, fact, aggregate, check or row filter.';
 COMMENT ON COLUMN etl.declaration.object IS 'Name of the object.';
 COMMENT ON COLUMN etl.declaration.business IS 'Business that declares it; NULL where it was declared by hand.';
 COMMENT ON COLUMN etl.declaration.declared_by IS 'Transaction that last declared it.';

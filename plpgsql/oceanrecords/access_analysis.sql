@@ -37,6 +37,8 @@ FROM dwh.dim_address AS a;
 COMMENT ON VIEW work.known_country IS 'Countries that a login can get.';
 COMMENT ON COLUMN work.known_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for rows without a known country.';
 
+SELECT etl.define_row_filter('country', 'work.known_country', 'country_code');
+
 -- Which rows of each table the login sees -----------------------------------------------------------------------------
 
 DELETE FROM etl.published_view

@@ -3,7 +3,6 @@
 
 INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
-    ('currency', 'EUR', 'currency', 'Currency of all amounts, ISO 4217: the business currency.'),
     (
         'business_date', '', 'date',
         'Date that the KPIs take for today, if the business plays another day than the calendar; empty for today. '

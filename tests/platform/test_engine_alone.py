@@ -170,10 +170,10 @@ def test_two_databases_of_a_server_hold_two_businesses(
     shop.execute("UPDATE etl.setting SET value = 'Asia/Tokyo' WHERE name = 'time_zone'")
     assert retailer.value("SELECT value FROM etl.setting WHERE name = 'time_zone'") == "UTC"
     # Away from the folder, the database says which business it holds.
-    told = oceanrecords(*on, "migrate")
-    assert told.returncode == 1
-    assert "holds the business 'shop', whose folder is unknown" in told.stderr
-    assert "--project DIR" in told.stderr
+    refused = oceanrecords(*on, "migrate")
+    assert refused.returncode == 1
+    assert "holds the business 'shop', whose folder is unknown" in refused.stderr
+    assert "--project DIR" in refused.stderr
     assert oceanrecords(*on, "status").returncode == 0
 
 

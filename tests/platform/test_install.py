@@ -76,15 +76,15 @@ def test_a_view_gets_other_columns_and_keeps_its_grants(
 def test_a_function_gets_another_result_and_keeps_its_grants(
     install: Callable[..., None], database: Database, reader: str
 ) -> None:
-    install(base=BASE, view="CREATE OR REPLACE VIEW kpi.told AS SELECT kpi.answer() AS answer;")
+    install(base=BASE, view="CREATE OR REPLACE VIEW kpi.shown AS SELECT kpi.answer() AS answer;")
     database.execute(f"GRANT EXECUTE ON FUNCTION kpi.answer() TO {reader}; CREATE SCHEMA own;")
-    database.execute("CREATE MATERIALIZED VIEW own.kept AS SELECT answer FROM kpi.told")
+    database.execute("CREATE MATERIALIZED VIEW own.kept AS SELECT answer FROM kpi.shown")
     database.execute("CREATE UNIQUE INDEX kept_answer ON own.kept (answer)")
     install(
         base=BASE.replace("RETURNS integer", "RETURNS text").replace("42", "'42'"),
-        view="CREATE OR REPLACE VIEW kpi.told AS SELECT kpi.answer() AS answer;",
+        view="CREATE OR REPLACE VIEW kpi.shown AS SELECT kpi.answer() AS answer;",
     )
-    assert database.rows("SELECT * FROM kpi.told") == [{"answer": "42"}]
+    assert database.rows("SELECT * FROM kpi.shown") == [{"answer": "42"}]
     assert database.rows("SELECT * FROM own.kept") == [{"answer": "42"}]
     assert database.value("SELECT to_regclass('own.kept_answer') IS NOT NULL")
     assert database.value(f"SELECT has_function_privilege('{reader}', 'kpi.answer()', 'EXECUTE')")

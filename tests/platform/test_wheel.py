@@ -24,7 +24,7 @@ PACKAGES = ("driver", "simulator", "metabase", "migrations", "plpgsql")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what git would check out and what is new beside it."""
+    """The wheel, built from a copy of what git would check out, and of new files."""
     folder = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],

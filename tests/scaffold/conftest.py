@@ -25,6 +25,7 @@ SCHEMAS = {
     "rental": ("rental",),
     "clinic": ("clinic_people", "clinic_sales", "clinic_stock"),
     "keyless": ("keyless",),
+    "names": ("My Shop",),
 }
 
 
@@ -48,14 +49,14 @@ class Draft:
         schemas = [part for one in SCHEMAS[self.name] for part in ("--schema", one)]
         return self.call("new", str(self.folder), *schemas)
 
-    def load(self) -> None:
+    def load(self, expect: int = 0) -> None:
         """Run, and find source, mirrors and stars in agreement."""
-        self.call("run")
+        self.call("run", expect=expect)
         answer = json.loads(self.call("reconcile", "--json"))
         assert answer["status"] == "equal", answer
 
     def follow(self) -> str:
-        """Take in what has changed in the source, as the guide tells; return the patch."""
+        """Follow the changes of the source as the guide says; return the patch."""
         patch = self.call("new", str(self.folder))
         assert patch.startswith("--- ")
         subprocess.run(
@@ -80,7 +81,7 @@ class Draft:
 def drafts(
     server: RunningServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Draft]]:
-    """Makes a source and its draft, migrated and loaded, once for all tests; nobody changes it."""
+    """Makes a source and its draft, migrated and loaded, once for all tests, which copy it."""
     made: dict[str, Draft] = {}
     with contextlib.ExitStack() as stack:
 
@@ -92,7 +93,8 @@ def drafts(
                 draft = Draft(name, folder, database, _program)
                 draft.new()
                 draft.call("migrate")
-                draft.load()
+                # Two of these rows are of a date that no calendar has.
+                draft.load(expect=3 if name == "names" else 0)
                 made[name] = draft
             return made[name]
 

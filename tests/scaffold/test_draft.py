@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from metabase import definition
 from tests.conftest import Finished
-from tests.scaffold.conftest import SCHEMAS, SOURCES, Draft
+from tests.scaffold.conftest import SOURCES, Draft
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server.
@@ -26,7 +28,7 @@ STARS = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", STARS)
 def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     made = draft(name)
     stars = made.rows(
@@ -45,13 +47,35 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_its_dashboard_shows_figures(draft: Make, name: str) -> None:
+@pytest.mark.parametrize("name", STARS)
+def test_its_dashboard_shows_figures(draft: Make, name: str, tmp_path: Path) -> None:
     made = draft(name)
+    page = tmp_path / "page.html"
+    assert "4 tiles" in made.call("dashboard", "preview", "--out", str(page))
+    assert page.stat().st_size > 10_000
+    assert "Counts:" in made.call("kpi", "--define")
+    with made.database.connect() as connection:
+        connection.execute("SET ROLE oceanrecords_business")
+        row = connection.execute("SELECT complete_until, currency FROM kpi.freshness").fetchone()
+    assert row is not None
+    assert (row[0] is not None, row[1]) == (True, "EUR")
     dashboard = definition.load(made.folder / "dashboard")
     assert len(dashboard.questions) == 4
     for question in (made.folder / "dashboard" / "questions").glob("*.sql"):
         assert made.rows(question.read_text(encoding="utf-8")), question.name
+
+
+def test_a_dashboard_of_another_business_is_refused(
+    draft: Make, oceanrecords: Callable[..., Finished]
+) -> None:
+    made = draft("keyless")
+    for project, message in (
+        ((), "holds the business 'keyless', whose folder is unknown"),
+        (("--project", "oceanrecords"), "holds the business 'keyless', not 'oceanrecords'"),
+    ):
+        refused = oceanrecords(*project, "--dsn", made.database.dsn, "dashboard", "preview")
+        assert refused.returncode == 1
+        assert message in refused.stderr
 
 
 def test_every_table_and_column_of_a_star_has_a_comment(draft: Make) -> None:
@@ -86,6 +110,19 @@ def test_odd_columns_arrive_or_are_left_out_with_a_reason(draft: Make) -> None:
         (-1, 20240111),
         (made.value("SELECT customer_key FROM dwh.fact_order WHERE order_id = 1"), -1),
     ]
+
+
+def test_names_and_types_that_need_care_arrive(draft: Make) -> None:
+    made = draft("names")
+    assert made.rows(
+        "SELECT a_b, quote_d, per_cent, dollar_read, source_is_current, gen FROM stage.my_shop_columns LIMIT 1"
+    ) == [(None, None, 1.5, None, None, 2)]
+    assert made.value("SELECT count(*) FROM dwh.fact_my_shop_tombstone") == 5
+    assert made.rows("SELECT object FROM etl.quarantine ORDER BY 1") == [
+        ("fact_my_shop_tombstone",),
+        ("fact_sale",),
+    ]
+    assert "agree" in made.call("reconcile")
 
 
 def test_it_follows_updates_deletes_and_late_members(draft: Make) -> None:
@@ -168,6 +205,19 @@ def test_the_application_alters_its_tables_at_will(draft: Make) -> None:
     assert made.rows("SELECT * FROM etl.schema_drift") == []
 
 
+def test_a_dropped_column_of_a_fact_leaves_its_table(draft: Make) -> None:
+    made = draft("orders")
+    made.execute(
+        'ALTER TABLE orders."Order Details" DROP COLUMN "Quantity";'
+        'ALTER TABLE orders."Orders" DROP COLUMN "EmployeeID", DROP COLUMN "ShippedDate"'
+    )
+    made.call("run", expect=3)
+    patch = made.follow()
+    assert "+-- REVIEW: the values of quantity are lost" in patch
+    assert "+ALTER TABLE dwh.fact_order DROP COLUMN employee_key;" in patch
+    assert made.value("SELECT count(*) FROM dwh.fact_order") == 100
+
+
 def test_an_added_column_is_filled_for_all_rows(draft: Make) -> None:
     made = draft("orders")
     made.execute("ALTER TABLE orders.customers ADD COLUMN city text")
@@ -225,6 +275,41 @@ def test_a_retyped_key_is_retyped(draft: Make) -> None:
     )
     made.load()
     assert made.value("SELECT count(*) FROM dwh.dim_product WHERE product_id = 3000000000") == 1
+
+
+@pytest.mark.parametrize("name", ["orders", "clinic"])
+def test_a_changed_key_loads_its_star_again(draft: Make, name: str) -> None:
+    """Of a fact in the one, of a dimension in the other, to which facts refer."""
+    made = draft(name)
+    if name == "orders":
+        made.execute(
+            'ALTER TABLE orders."Order Details" ADD COLUMN "LineNo" integer;'
+            'UPDATE orders."Order Details" SET "LineNo" = "ProductID";'
+            'ALTER TABLE orders."Order Details" DROP CONSTRAINT "Order Details_pkey", ADD PRIMARY KEY ("OrderID", "LineNo")'
+        )
+        assert "+-- REVIEW: the key of fact_order_detail has changed" in made.follow()
+        made.execute('INSERT INTO orders."Order Details" VALUES (1, 3, 10::money, 1, 0, 99)')
+        made.load()
+        assert made.value("SELECT count(*) FROM dwh.fact_order_detail WHERE order_id = 1") == 4
+        return
+    before = made.rows(
+        "SELECT visit_id, name FROM dwh.fact_visit JOIN dwh.dim_person ON person_key = patient_key ORDER BY 1"
+    )
+    made.execute(
+        "ALTER TABLE clinic_people.person ADD COLUMN number integer GENERATED ALWAYS AS IDENTITY;"
+        "ALTER TABLE clinic_sales.visit ADD COLUMN patient_number integer;"
+        "UPDATE clinic_sales.visit AS v SET patient_number = p.number FROM clinic_people.person AS p WHERE p.person_id = v.patient_id;"
+        "ALTER TABLE clinic_sales.visit DROP CONSTRAINT visit_patient_id_fkey;"
+        "ALTER TABLE clinic_people.person DROP CONSTRAINT person_pkey CASCADE, ADD PRIMARY KEY (number);"
+        "ALTER TABLE clinic_sales.visit ADD FOREIGN KEY (patient_number) REFERENCES clinic_people.person"
+    )
+    assert "+-- REVIEW: the key of dim_person has changed" in made.follow()
+    key = made.value(
+        "SELECT key_column FROM etl.fact_dimension WHERE fact = 'fact_visit' AND dimension = 'dim_person' LIMIT 1"
+    )
+    assert before == made.rows(
+        f"SELECT visit_id, name FROM dwh.fact_visit JOIN dwh.dim_person ON person_key = {key} ORDER BY 1"
+    )
 
 
 def test_a_swapped_and_reordered_table_and_a_new_enum_value_need_no_patch(draft: Make) -> None:
@@ -353,6 +438,70 @@ def test_a_role_that_reads_some_tables_is_enough(
         assert "-- REVIEW: orders.employees is left out: the role may not read it." in contract
     finally:
         empty_database.execute("DROP OWNED BY looks_only; DROP ROLE looks_only")
+
+
+def test_a_draft_reads_a_source_on_another_server(
+    new_database: Callable[..., Database], oceanrecords: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """The draft is made there, its contract installed there; the warehouse has none of the tables."""
+    source, warehouse = new_database(migrated=False), new_database(migrated=False)
+    source.execute((SOURCES / "rental.sql").read_text(encoding="utf-8"))
+    source.execute("CREATE ROLE far_reader LOGIN PASSWORD 'x'")
+
+    def call(*arguments: str) -> str:
+        done = oceanrecords(
+            "--project", str(tmp_path / "rental"), "--dsn", warehouse.dsn, *arguments
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        there = oceanrecords("new", "rental", "--dsn", source.dsn, "--schema", "rental")
+        assert there.returncode == 0, there.stderr
+        call("migrate")
+        source.execute(call("source", "contract", "--user", "far_reader"))
+        connect = (
+            "source", "connect", "--host", source.server.host, "--port", str(source.server.port),
+            "--dbname", source.name, "--user", "far_reader", "--schema", "source", "--no-password",
+        )  # fmt: skip
+        call(*connect)
+        call("run")
+        assert warehouse.value("SELECT sum(amount) FROM dwh.fact_payment") == source.value(
+            "SELECT sum(amount) FROM rental.payment"
+        )
+        source.execute(
+            "UPDATE rental.city SET city = 'Far'; DELETE FROM rental.payment WHERE payment_id < 9"
+        )
+        call("run")
+        assert warehouse.value(
+            "SELECT bool_and(city = 'Far') FROM dwh.dim_customer WHERE is_current AND customer_key > 0"
+        )
+        assert json.loads(call("reconcile", "--json"))["status"] == "equal"
+        call("migrate")
+        # The source changes: the warehouse reports it, and goes on when the contract has followed.
+        source.execute("ALTER TABLE rental.customer RENAME COLUMN email TO mail")
+        source.execute("ALTER TABLE rental.customer ADD COLUMN phone text DEFAULT '1'")
+        assert oceanrecords("--dsn", warehouse.dsn, "run").returncode == 3
+        patch = oceanrecords("new", "rental", "--dsn", source.dsn).stdout
+        subprocess.run(
+            ["patch", "-p1", "-s"], cwd=tmp_path / "rental", input=patch, text=True, check=True
+        )
+        refused = oceanrecords("--project", "rental", "--dsn", warehouse.dsn, "migrate")
+        assert "source disconnect --even-if-empty" in refused.stderr
+        call("source", "disconnect", "--even-if-empty")
+        call("migrate")
+        source.execute(call("source", "contract", "--user", "far_reader"))
+        call(*connect)
+        call("run")
+        assert (
+            warehouse.value(
+                "SELECT count(DISTINCT phone) FROM dwh.dim_customer WHERE is_current AND customer_key > 0"
+            )
+            == 1
+        )
+        assert json.loads(call("reconcile", "--json"))["status"] == "equal"
+    finally:
+        source.execute("DROP OWNED BY far_reader; DROP ROLE far_reader")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,11 @@ from tests.support.database import Database
 pytestmark = pytest.mark.server("embedded")
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("your-own-warehouse.md", "when-your-source-changes.md")
+PAGES = (
+    "your-own-warehouse.md",
+    "when-your-source-changes.md",
+)  # the second goes on from the first
+BY_HAND = "a-business-by-hand.md"
 FENCE = re.compile(r"^( *)```(sql|sh|text)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -41,7 +45,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def matches(expected: str, actual: str) -> bool:
-    """Tell whether a text is as expected; … stands for anything, … alone in a line for any lines."""
+    """Whether a text is as expected; … stands for anything, … alone in a line for any lines."""
     pattern = ""
     for line in expected.rstrip("\n").split("\n"):
         if line.strip() == "…":
@@ -52,7 +56,8 @@ def matches(expected: str, actual: str) -> bool:
     return re.fullmatch(pattern + r"(?:.*\n)*", actual.rstrip("\n") + "\n") is not None
 
 
-def test_every_block_does_what_the_page_says(empty_database: Database, tmp_path: Path) -> None:
+def follow(pages: tuple[str, ...], empty_database: Database, tmp_path: Path) -> None:
+    """Execute each block of the pages, and compare what it prints with the block below it."""
     settings = os.environ | {
         "OCEANRECORDS_DSN": empty_database.dsn,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -60,7 +65,7 @@ def test_every_block_does_what_the_page_says(empty_database: Database, tmp_path:
         "NO_COLOR": "1",
     }
     said = ""
-    for page in PAGES:
+    for page in pages:
         for block in blocks(page):
             place = f"{block.page}, line {block.line}"
             if block.language == "text":
@@ -79,9 +84,23 @@ def test_every_block_does_what_the_page_says(empty_database: Database, tmp_path:
                 )  # fmt: skip
                 said = finished.stdout
                 assert finished.returncode == 0, f"{place}: {said}{finished.stderr}"
+
+
+def test_the_tutorial_and_its_sequel_do_what_they_say(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    follow(PAGES, empty_database, tmp_path)
     assert empty_database.value(
         "SELECT count(*) > 0 FROM dwh.dim_customer WHERE city = 'Harbour' AND phone IS NULL"
     )
+
+
+def test_a_business_by_hand_takes_less_than_sixty_lines(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    follow((BY_HAND,), empty_database, tmp_path)
+    files = [path for path in (tmp_path / "shop").rglob("*") if path.is_file()]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) < 60
 
 
 def _shown(value: object) -> str:
@@ -105,7 +124,7 @@ def test_how_texts_are_compared(expected: str, actual: str, fits: bool) -> None:
 def test_every_command_that_a_page_names_exists() -> None:
     from driver.cli import _COMMANDS
 
-    for page in (*PAGES, "coming-from-dbt.md"):
+    for page in (*PAGES, BY_HAND, "coming-from-dbt.md"):
         text = (DOCS / page).read_text(encoding="utf-8")
-        for name in re.findall(r"oceanrecords (?:--\w+ \S+ )*([a-z]+)", text):
+        for name in re.findall(r"oceanrecords (?:--\w+ \S+ )*([a-z]+(?:-[a-z]+)*)", text):
             assert name in _COMMANDS, (page, name)

@@ -81,7 +81,7 @@ def test_connecting_again_changes_nothing_and_keeps_the_watermarks(
     before = contract(connected)
     answer = source_cli("connect", *connected.arguments(sslmode="disable"), "--fetch-size", "500")
     assert answer.returncode == 0, answer.stderr
-    assert "goes on from the watermarks" in answer.stdout
+    assert "continues from the watermarks" in answer.stdout
     assert contract(connected) == before
     assert connected.warehouse.value("SELECT fetch_size FROM etl.source_connection") == 500
     connected.play.run()

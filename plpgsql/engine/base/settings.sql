@@ -3,6 +3,7 @@
 INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
     ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides the date of a point in time.'),
+    ('currency', 'EUR', 'currency', 'Currency of all amounts, ISO 4217.'),
     ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
     (
         'compare_sources_every', '1 day', 'interval',

@@ -89,6 +89,45 @@ $_follow_columns$;
 COMMENT ON FUNCTION etl._follow_columns(name, name[]) IS 'Applies column changes of the contract to a mirror.';
 
 /*
+Takes a changed key into a mirror. Rows that were told apart by another key are read again, and what depends on them is loaded again.
+Parameters: p_source_table, the source table; p_key, its key.
+Writes:     stage.<table>, etl.watermark, etl.load_state.
+*/
+CREATE OR REPLACE FUNCTION etl._follow_key(p_source_table name, p_key name[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_follow_key$
+DECLARE
+    v_stage regclass := format('stage.%I', p_source_table)::regclass;
+    v_constraint name;
+BEGIN
+    SELECT c.conname
+    INTO v_constraint
+    FROM pg_constraint AS c
+    WHERE c.conrelid = v_stage
+        AND c.contype = 'p'
+        AND p_key <> ARRAY(
+            SELECT a.attname
+            FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, place)
+            JOIN pg_attribute AS a ON a.attrelid = v_stage AND a.attnum = k.attnum
+            ORDER BY k.place
+        );
+    IF FOUND THEN
+        EXECUTE format('TRUNCATE %s', v_stage);
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD PRIMARY KEY (%s)', v_stage, v_constraint, etl._list(p_key));
+        PERFORM etl._request_refresh(ARRAY[p_source_table::text]);
+        PERFORM etl._request_reload(ARRAY(
+            SELECT d.object
+            FROM etl.dependency AS d
+            WHERE d.source_table = p_source_table
+        ));
+    END IF;
+END
+$_follow_key$;
+COMMENT ON FUNCTION etl._follow_key(name, name[]) IS 'Takes a changed key into a mirror, which is then read again.';
+
+/*
 Creates the tables of schema work: pending keys, planned changes and differences.
 Writes: work.*_key, work.*_decision, work.*_difference (structure).
 */
@@ -308,6 +347,7 @@ BEGIN
             EXECUTE format('COMMENT ON COLUMN stage.%I.deleted_at IS %L', r_source.source_table, 'When the row was deleted in the source; NULL while it is there.');
         END IF;
         PERFORM etl._follow_columns(r_source.source_table, v_columns);
+        PERFORM etl._follow_key(r_source.source_table, r_source.key_columns);
         IF etl._ensure_table(
             'delta', r_source.source_table,
             format('SELECT NULL::bigint AS batch_id, NULL::text AS delta_operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),

@@ -79,6 +79,12 @@ BEGIN
         AND d.declared_by <> pg_current_xact_id()
         AND d.kind = 'check'
         AND c.check_name = d.object;
+    DELETE FROM etl.row_filter AS f
+    USING etl.declaration AS d
+    WHERE d.business = v_business
+        AND d.declared_by <> pg_current_xact_id()
+        AND d.kind = 'row filter'
+        AND f.attribute = d.object;
     DELETE FROM etl.declaration AS d
     WHERE d.business = v_business
         AND d.declared_by <> pg_current_xact_id();

@@ -89,7 +89,7 @@ FROM (
         (
             '{auditor,etl,steward}', 'relation', 'etl',
             '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
-            'quality_check,schedule,setting,source_table,'
+            'quality_check,row_filter,schedule,setting,source_table,visible_value,'
             || 'task,task_edge}',
             '{SELECT}', NULL
         ),
@@ -144,7 +144,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
-        ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_grants,source_status}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_contract,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements,unschedule_statement}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_cron_schedule,_cron_time_zone,_find_cron}', '{EXECUTE}', NULL),

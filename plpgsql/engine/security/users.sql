@@ -198,8 +198,8 @@ CREATE OR REPLACE TRIGGER sign
     EXECUTE FUNCTION etl._sign_country_access();
 
 /*
-Sets the countries that a user sees in schema analysis. If the user loses one, the sessions of the user end.
-Parameters: p_login, the user; p_countries, country codes, ?? for rows without a known country, * for all rows; none for no row.
+Sets the rows that a user sees in schema analysis, by values of the row filter. If the user loses one, the sessions of the user end.
+Parameters: p_login, the user; p_countries, values of the attribute of etl.row_filter, ?? for rows without a known value, * for all rows; none for no row.
 Writes:     etl.country_access, audit.act.
 Errors:     ET032, ET033, ET035, ET043.
 */
@@ -208,23 +208,10 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $set_user_countries$
 DECLARE
-    v_countries text[] := ARRAY(SELECT DISTINCT upper(btrim(c.code)) FROM unnest(coalesce(p_countries, '{}')) AS c (code) ORDER BY 1);
-    v_country text;
-    v_is_known boolean;
+    v_countries text[] := etl._row_filter_values(p_countries);
     v_is_narrowed boolean;
 BEGIN
     PERFORM etl._check_user(p_login);
-    FOREACH v_country IN ARRAY v_countries
-    LOOP
-        v_is_known := v_country IN ('*', '??');
-        IF NOT v_is_known AND to_regclass('work.known_country') IS NOT NULL THEN
-            EXECUTE 'SELECT EXISTS (SELECT FROM work.known_country AS k WHERE k.country_code = $1)' INTO v_is_known USING v_country;
-        END IF;
-        IF NOT v_is_known OR v_country IS NULL THEN
-            RAISE EXCEPTION 'country "%" does not exist', v_country
-                USING ERRCODE = 'ET035', HINT = 'Write codes of two letters, such as DE, or * for all. SELECT * FROM work.known_country lists them.';
-        END IF;
-    END LOOP;
     DELETE FROM etl.country_access AS c
     WHERE c.login = p_login
         AND c.country_code <> ALL (v_countries);
