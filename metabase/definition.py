@@ -645,7 +645,7 @@ def _chart_problems(question: Question, label: str) -> Iterable[Problem]:
 
 _RANKED = {
     True: ("member", "change", "sales", "sales_before", "period"),
-    False: ("quantity", "sales", "share_percent"),
+    False: ("member", "quantity", "sales", "share_percent"),
 }
 
 
@@ -653,8 +653,6 @@ def _ranking_problems(question: Question, label: str) -> Iterable[Problem]:
     if question.ranking is None:
         return
     known = _RANKED[question.ranking.movement]
-    if not question.ranking.movement:
-        known = (question.ranking.dimension, *known)
     for name in question.columns:
         if name not in known:
             yield Problem(

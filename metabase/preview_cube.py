@@ -42,6 +42,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """Sales that were lost late: a comparison at equal age adds them again.
+
+    Attributes:
+        month: index of the month.
+        country: index of the country.
+        item: index of the item.
+        lost_on: day of the loss.
+        sales: in hundredths of the currency.
+    """
+
+    month: int
+    country: int
+    item: int
+    lost_on: date
+    sales: int
+
+
+@dataclass(frozen=True)
 class Cube:
     """All that was sold.
 
@@ -51,6 +70,7 @@ class Cube:
         members: values of each dimension in the database's order.
         items: indices of (product_type, product_subtype, product_name).
         cells: in order of month, country and item.
+        losses: of the single months.
     """
 
     months: tuple[date, ...]
@@ -58,6 +78,7 @@ class Cube:
     members: Mapping[str, tuple[str, ...]]
     items: tuple[tuple[int, int, int], ...]
     cells: tuple[Cell, ...]
+    losses: tuple[Loss, ...] = ()
 
     def encoded(self) -> dict[str, Any]:
         """Return the cube for the page, column by column: equal values stand together."""
@@ -72,6 +93,13 @@ class Cube:
             "item": [cell.item for cell in self.cells],
             "quantity": [cell.quantity for cell in self.cells],
             "sales": [cell.sales for cell in self.cells],
+            "losses": {
+                "month": [one.month for one in self.losses],
+                "country": [one.country for one in self.losses],
+                "item": [one.item for one in self.losses],
+                "lostOn": [one.lost_on.isoformat() for one in self.losses],
+                "sales": [one.sales for one in self.losses],
+            },
         }
 
 
@@ -92,6 +120,10 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
         assert found is not None
         first_month = months[0] if months else date.max
         rows = cursor.execute(_statement("preview_cells"), {"first_month": first_month}).fetchall()
+        lost = cursor.execute(
+            "SELECT * FROM kpi.late_loss WHERE month_start >= %s ORDER BY month_start, lost_on",
+            [first_month],
+        ).fetchall()
     members = {name: tuple(found[name]) for name in DIMENSIONS}
     numbers = {name: {value: n for n, value in enumerate(members[name])} for name in DIMENSIONS}
     month_numbers: dict[date | None, int] = {month: n for n, month in enumerate(months, start=1)}
@@ -101,7 +133,7 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
         kind, subtype, name = (numbers[one][row[one]] for one in DIMENSIONS[1:])
         return kind, subtype, name
 
-    items = tuple(sorted({item(row) for row in rows}))
+    items = tuple(sorted({item(row) for row in (*rows, *lost)}))
     item_numbers = {one: n for n, one in enumerate(items)}
     cells = sorted(
         (
@@ -116,7 +148,19 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
         ),
         key=lambda cell: (cell.month, cell.country, cell.item),
     )
-    return Cube(months, any(cell.month == 0 for cell in cells), members, items, tuple(cells))
+    losses = tuple(
+        Loss(
+            month_numbers[row["month_start"]],
+            numbers["country"][row["country"]],
+            item_numbers[item(row)],
+            row["lost_on"],
+            int(row["sales"] * MINOR_UNITS),
+        )
+        for row in lost
+    )
+    return Cube(
+        months, any(cell.month == 0 for cell in cells), members, items, tuple(cells), losses
+    )
 
 
 def _latest(sizes: Sequence[tuple[date, int]], most_cells: int) -> tuple[date, ...]:

@@ -129,13 +129,14 @@ class Provisioner:
         walk = Walk(self._client, self._options, writes=writes, progress=self._progress)
         self._report = walk.report
         self._server(walk)
-        self._business(walk)
+        orders = None
         if self._analysts:
             secret = self._secrets.get(self._analysts.warehouse.name)
-            analysis.bring(walk, self._analysts, self._dashboard.currency, secret)
+            orders = analysis.bring(walk, self._analysts, self._dashboard.currency, secret)
+        self._business(walk, orders)
         return walk.report
 
-    def _business(self, walk: Walk) -> None:
+    def _business(self, walk: Walk, orders: int | None) -> None:
         definition, warehouse = self._dashboard, self._warehouse
         database = databases.connect(walk, warehouse, self._secrets.get(warehouse.name))
         if database is not None:
@@ -150,7 +151,9 @@ class Provisioner:
         if database is not None and definition.period:
             table, column = payload.PERIOD_TABLE, payload.PERIOD_COLUMN
             period = metadata.field_id(walk, database, warehouse.schema, table, column)
-        number, numbers = dashboards.content(walk, definition, database, collection, period=period)
+        number, numbers = dashboards.content(
+            walk, definition, database, collection, period=period, orders=orders
+        )
         if number is not None:
             walk.known("dashboard", number)
         permissions.settle(walk, permissions.Grant(definition.group), database, collection)

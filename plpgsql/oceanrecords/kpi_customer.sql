@@ -18,8 +18,15 @@ SECURITY DEFINER
 ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $customer_count_of$
-    WITH customers AS (
-        -- Rows are customers where all countries count, or one; only several have to be told apart. One of the three runs.
+    WITH clock AS MATERIALIZED (
+        -- The quarter of a day that is played ends with that day; NULL if today is the calendar's.
+        SELECT
+            c.horizon,
+            CASE WHEN isfinite(c.horizon) THEN date_trunc('quarter', c.horizon::timestamp)::date END AS played_quarter
+        FROM work.kpi_clock AS c
+    ),
+    customers AS (
+        -- Where all countries count, or one, the rows are the customers; only several countries need DISTINCT. One of the three runs.
         SELECT
             a.quarter_start,
             count(*) AS unique_customers
@@ -45,14 +52,29 @@ AS $customer_count_of$
             AND a.country = ANY (p_countries)
             AND a.customer_id <> -1
         GROUP BY a.quarter_start
+    ),
+    played AS (
+        SELECT
+            c.played_quarter AS quarter_start,
+            count(DISTINCT u.customer_id) AS unique_customers
+        FROM clock AS c
+        JOIN dwh.dim_date AS d ON d.full_date BETWEEN c.played_quarter AND c.horizon
+        JOIN dwh.fact_order AS f ON f.ordered_date_key = d.date_key
+        JOIN dwh.dim_customer AS u USING (customer_key)
+        JOIN dwh.dim_address AS a USING (address_key)
+        WHERE NOT f.is_deleted
+            AND (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+        GROUP BY c.played_quarter
     )
     SELECT
         q.quarter_start,
         q.quarter_name,
         q.is_complete,
-        coalesce(c.unique_customers, 0)
+        CASE WHEN q.quarter_start = k.played_quarter THEN coalesce(p.unique_customers, 0) ELSE coalesce(c.unique_customers, 0) END
     FROM kpi.quarter AS q
+    CROSS JOIN clock AS k
     LEFT JOIN customers AS c USING (quarter_start)
+    LEFT JOIN played AS p USING (quarter_start)
     ORDER BY q.quarter_start
 $customer_count_of$;
 COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'The figures of kpi.customer_count over the given countries; over all when none is given.';
