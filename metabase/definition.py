@@ -519,14 +519,7 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
         sql=_read(path).strip(),
         file=path,
         columns={
-            name: Column(
-                name,
-                one["title"],
-                one["format"],
-                one.get("decimals", default_decimals(one["format"])),
-                one.get("hidden", False),
-                one.get("bar", False),
-            )
+            name: Column(name, **{"decimals": default_decimals(one["format"]), **one})
             for name, one in raw["columns"].items()
         },
         position=_optional(Position, raw.get("position")),

@@ -11,15 +11,17 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import psycopg
 import pytest
 import waitress  # type: ignore[import-untyped]
 
-from metabase import preview, preview_data
+from driver.errors import UserError
+from metabase import analysis, definition, preview, preview_data
 from metabase.definition import CHARTS, Dashboard, Question
 from metabase.preview_data import Page
-from metabase.serve import Site, open_pool
+from metabase.serve import ROLE, Site, open_pool
 from simulator.seed import seed
 from tests.preview.browser import Browser, Shown
 from tests.preview.conftest import NASTY
@@ -518,6 +520,61 @@ def test_served_page_asks_for_what_it_does_not_carry(
         finally:
             server.close()
             thread.join()
+
+
+def test_orders_behind_a_figure_are_those_that_the_login_sees(
+    browser: Browser, new_database: Any, dashboard: Dashboard
+) -> None:
+    database = new_database()
+    with database.connect() as connection:
+        seed(connection, orders=300, months=3, seed=3)
+        connection.execute("CALL etl.run()")
+        login = f"suite_{uuid4().hex[:8]}"
+        connection.execute("CALL etl.add_user(%s, '{analyst}', p_is_service => true)", [login])
+        try:
+            connection.execute("CALL etl.set_user_countries(%s, '{DE}')", [login])
+            with (
+                open_pool(database.dsn) as pool,
+                open_pool(database.dsn, login, analysis.SCHEMA) as analysts,
+            ):
+                orders = (definition.load(analysis.DETAIL), analysts)
+                site = Site(pool, dashboard, ["127.0.0.1"], orders)
+                server = waitress.create_server(site, host="127.0.0.1", port=0)
+                thread = threading.Thread(target=server.run)
+                thread.start()
+                try:
+                    address = f"http://127.0.0.1:{server.effective_port}/"
+                    start = browser.read(address).dom
+                    link = re.search(r'data-orders="kpi_overview"[^>]*href="([^"]+)"', start)
+                    assert link is not None
+                    month = date.today().replace(day=1)
+                    assert link[1] == f"orders/?month={month}"
+                    shown = browser.read(address + link[1])
+                    everything = browser.read(address + "orders/")
+                finally:
+                    server.close()
+                    thread.join()
+            wanted = connection.execute(
+                "SELECT count(*) FROM dwh.fact_order AS f JOIN dwh.dim_address AS a USING (address_key)"
+                " WHERE a.country = 'Germany' AND f.ordered_at >= %s AT TIME ZONE 'UTC'",
+                [month],
+            ).fetchone()
+        finally:
+            connection.execute(f'DROP OWNED BY "{login}"; DROP ROLE "{login}"'.encode())
+    assert shown.state == everything.state == "ready"
+    assert shown.console == everything.console == []
+    rows = shown.tiles["orders_in_detail"].rows
+    assert wanted == (len(rows),)
+    assert rows
+    assert {row[2] for row in rows} == {"Germany"}
+    assert {row[0][:7] for row in rows} == {month.isoformat()[:7]}
+    assert {row[0] for row in everything.tiles["orders_by_country"].rows} == {"Germany"}
+    assert len(everything.tiles["orders_by_month"].rows) > 1
+
+
+def test_orders_need_a_login_that_may_see_them(database: Database) -> None:
+    with pytest.raises(UserError, match="may not read schema analysis"):
+        open_pool(database.dsn, ROLE, analysis.SCHEMA)
 
 
 def test_csv_of_a_tile(browser: Browser, page_file: Path, tmp_path: Path) -> None:
