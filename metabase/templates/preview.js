@@ -444,7 +444,7 @@
         const direction = isMovement ? (row[bar.index] < 0 ? " loss" : " gain") : "";
         const inner = pick ? choiceButton(pick, value, shown) : element("span", {}, shown);
         const name = element("span", { class: "name" + direction, style: "--part:" + part.toFixed(4) }, inner);
-        const number = isMovement ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
+        const number = isMovement || !tile.ranking ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
         return element("th", { scope: "row", "data-value": JSON.stringify(value) }, number, name);
       }
       const sign = column.format === "change" ? (value > 0 ? " up-good" : " down-bad") : "";

@@ -80,12 +80,7 @@ $customer_count_of$;
 COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'The figures of kpi.customer_count over the given countries; over all when none is given.';
 
 CREATE OR REPLACE VIEW kpi.customer_count AS
-SELECT
-    c.quarter_start,
-    c.quarter_name,
-    c.is_complete,
-    c.unique_customers
-FROM kpi.customer_count_of() AS c;
+SELECT * FROM kpi.customer_count_of();
 
 COMMENT ON VIEW kpi.customer_count IS 'Different customers by quarter, without a gap up to the running one. Unit: customers. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.customer_count.quarter_start IS 'First day of the quarter, in the business time zone.';

@@ -207,16 +207,7 @@ $headline_of$;
 COMMENT ON FUNCTION kpi.headline_of(text[]) IS 'The figures of kpi.headline over the given countries; over all when none is given.';
 
 CREATE OR REPLACE VIEW kpi.headline AS
-SELECT
-    h.position,
-    h.headline,
-    h.period,
-    h.sales,
-    h.compared_to,
-    h.compared_with,
-    h.change_percent,
-    h.note
-FROM kpi.headline_of() AS h;
+SELECT * FROM kpi.headline_of();
 
 COMMENT ON VIEW kpi.headline IS 'Sales of yesterday, month to date against last year, the target to date, and a forecast of the month, one row each. Unit: business currency. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.headline.position IS 'Order of the rows.';

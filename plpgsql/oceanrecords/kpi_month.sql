@@ -296,41 +296,7 @@ $month_of$;
 COMMENT ON FUNCTION kpi.month_of(text[]) IS 'The figures of kpi.month over the given countries; over all when none is given.';
 
 CREATE OR REPLACE VIEW kpi.month AS
-SELECT
-    m.month_start,
-    m.month_name,
-    m.is_complete,
-    m.is_from_start,
-    m.is_mature,
-    m.whole_days,
-    m.compared_days,
-    m.orders,
-    m.lost_orders,
-    m.sales,
-    m.average_order_value,
-    m.lost_share_percent,
-    m.lost_limit_percent,
-    m.lost_deviation_points,
-    m.fulfilled_orders,
-    m.fulfilment_hours,
-    m.fulfilment_days,
-    m.known_sales,
-    m.known_average_order_value,
-    m.known_lost_share_percent,
-    m.known_lost_deviation_points,
-    m.known_fulfilment_hours,
-    m.before_sales,
-    m.before_average_order_value,
-    m.before_lost_share_percent,
-    m.before_fulfilment_hours,
-    m.sales_growth_percent,
-    m.average_order_value_growth_percent,
-    m.lost_share_change_points,
-    m.fulfilment_growth_percent,
-    m.expected_sales,
-    m.expected_lost_share_percent,
-    m.expected_lost_deviation_points
-FROM kpi.month_of() AS m;
+SELECT * FROM kpi.month_of();
 
 COMMENT ON VIEW kpi.month IS 'Sales, Average Order Value, Lost Order Deviation, Average Order Fulfillment and their growth by month, without a gap up to the running month. Unit: business currency, percent, percentage points, hours, days. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.month.month_start IS 'First day of the month, in the business time zone.';

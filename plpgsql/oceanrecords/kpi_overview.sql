@@ -156,24 +156,7 @@ $overview_of$;
 COMMENT ON FUNCTION kpi.overview_of(text[]) IS 'The figures of kpi.overview over the given countries; over all when none is given.';
 
 CREATE OR REPLACE VIEW kpi.overview AS
-SELECT
-    o.position,
-    o.kpi,
-    o.unit,
-    o.month_to_date,
-    o.last_month,
-    o.monthly_average,
-    o.growth_percent,
-    o.change_points,
-    o.compared_with,
-    o.expected,
-    o.trend,
-    o.trend_values,
-    o.is_up_good,
-    o.is_provisional,
-    o.is_last_month_provisional,
-    o.note
-FROM kpi.overview_of() AS o;
+SELECT * FROM kpi.overview_of();
 
 COMMENT ON VIEW kpi.overview IS 'The KPIs, one row each: the running month so far, the last full month, an average month, growth and trend. Unit: as the row says. Source: kpi.month.';
 COMMENT ON COLUMN kpi.overview.position IS 'Order of the rows.';

@@ -79,16 +79,7 @@ $quarter_of$;
 COMMENT ON FUNCTION kpi.quarter_of(text[]) IS 'The figures of kpi.quarter over the given countries; over all when none is given.';
 
 CREATE OR REPLACE VIEW kpi.quarter AS
-SELECT
-    q.quarter_start,
-    q.quarter_name,
-    q.is_complete,
-    q.is_mature,
-    q.orders,
-    q.lost_orders,
-    q.sales,
-    q.average_order_value
-FROM kpi.quarter_of() AS q;
+SELECT * FROM kpi.quarter_of();
 
 COMMENT ON VIEW kpi.quarter IS 'Sales by quarter, without a gap up to the running one. Unit: business currency. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.quarter.quarter_start IS 'First day of the quarter, in the business time zone.';
