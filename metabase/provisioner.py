@@ -178,7 +178,7 @@ class Provisioner:
                 f"{user.get('email') or 'This key'} is no administrator of Metabase.",
                 "Use a key of the group Administrators, or an administrator's account.",
             )
-        # An administrator is told more than everybody is.
+        # An administrator gets more properties than an anonymous client.
         properties = self._client.get("/api/session/properties")
         if walk.report.version is None:
             self._check_version(walk, properties)
@@ -246,5 +246,5 @@ def _no_password() -> str:
 
 
 def new_password() -> str:
-    """Return a password that nobody needs to know."""
+    """Return a random password."""
     return secrets.token_urlsafe(24)

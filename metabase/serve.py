@@ -254,8 +254,8 @@ class Site:
         except PoolTimeout:
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "The warehouse cannot be reached.")
         except psycopg.Error as error:
-            told = from_database(error)
-            words = " ".join(part for part in (told.message, told.detail) if part)
+            known = from_database(error)
+            words = " ".join(part for part in (known.message, known.detail) if part)
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, words)
         return _text(HTTPStatus.NOT_FOUND, f"The pages are: {' '.join(self._views)}")
 

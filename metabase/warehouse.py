@@ -62,7 +62,7 @@ class CatalogColumn:
         description: what it holds.
         semantic_type: Metabase's name for what it means, where the catalog tells.
         target: table and column that it refers to.
-        is_technical: of no use to somebody who asks questions.
+        is_technical: hidden, because only the loads need it.
     """
 
     relation: str

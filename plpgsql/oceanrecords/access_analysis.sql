@@ -3,8 +3,8 @@
 --   * Columns are shown as etl.column_sensitivity declares below: personal data masked, technical keys as pseudonyms. A column that is not
 --     declared is not published.
 --   * Rows are those of the login's countries (etl.country_access); a login without an entry sees none. The country of a fact is
---     that of the address it went to. A customer is seen by who may see one of his addresses. Totals over all countries are totals
---     over the countries that one sees. A supplier elsewhere is there without his name, so that a join with it loses no sales.
+--     that of the address it went to. A login sees a customer if it sees one of the customer's addresses. Totals over all countries are
+--     totals over the countries of the login. A supplier elsewhere is shown without a name, so that a join with it loses no sales.
 --
 -- Views rather than row security on the tables: a subquery of a policy is executed row by row when it does not fit into memory, one
 -- of a view is joined, whatever its size; and the loads, which own the tables, have nothing to do with it. etl.publish() makes
@@ -36,7 +36,7 @@ FROM work.country AS c
 UNION
 SELECT a.country_code
 FROM dwh.dim_address AS a;
-COMMENT ON VIEW work.known_country IS 'Countries that can be given to a login, beside * for everything.';
+COMMENT ON VIEW work.known_country IS 'Countries that a login can be restricted to; * for all is not listed.';
 COMMENT ON COLUMN work.known_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country.';
 
 -- Which rows of each table the login sees -----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /*
 Different customers by quarter, over the chosen countries, without a gap from the first order to today.
 Parameters: p_countries, names of countries; none for all.
-Returns:    a row a quarter, in order.
+Returns:    one row per quarter, in order.
 Runs with the rights of its owner, so that a reader needs no more than schema kpi.
 */
 CREATE OR REPLACE FUNCTION kpi.customer_count_of(VARIADIC p_countries text[] DEFAULT '{}')
@@ -19,7 +19,7 @@ ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $customer_count_of$
     WITH clock AS MATERIALIZED (
-        -- The quarter of a day that is played ends with that day; NULL if today is the calendar's.
+        -- The quarter of a business date ends with that date; NULL without one.
         SELECT
             c.horizon,
             CASE WHEN isfinite(c.horizon) THEN date_trunc('quarter', c.horizon::timestamp)::date END AS played_quarter
@@ -77,13 +77,13 @@ AS $customer_count_of$
     LEFT JOIN played AS p USING (quarter_start)
     ORDER BY q.quarter_start
 $customer_count_of$;
-COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'The figures of kpi.customer_count over the given countries; over all when none is given.';
+COMMENT ON FUNCTION kpi.customer_count_of(text[]) IS 'kpi.customer_count over the given countries; over all countries without any.';
 
 CREATE OR REPLACE VIEW kpi.customer_count AS
 SELECT * FROM kpi.customer_count_of();
 
-COMMENT ON VIEW kpi.customer_count IS 'Different customers by quarter, without a gap up to the running one. Unit: customers. Source: dwh.fact_order.';
+COMMENT ON VIEW kpi.customer_count IS 'Different customers by quarter, without a gap up to the current one. Unit: customers. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.customer_count.quarter_start IS 'First day of the quarter, in the business time zone.';
 COMMENT ON COLUMN kpi.customer_count.quarter_name IS 'Year and quarter, such as 2025 Q1.';
 COMMENT ON COLUMN kpi.customer_count.is_complete IS 'Whether all days of the quarter are over and loaded.';
-COMMENT ON COLUMN kpi.customer_count.unique_customers IS 'Different customers with at least one order in the quarter, lost ones included. Orders whose customer is not known yet are nobody''s.';
+COMMENT ON COLUMN kpi.customer_count.unique_customers IS 'Different customers with at least one order in the quarter, lost ones included. Orders with an unknown customer do not count.';

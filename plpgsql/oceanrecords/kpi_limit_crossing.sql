@@ -4,7 +4,7 @@ CREATE OR REPLACE VIEW kpi.limit_crossing AS
 WITH clock AS MATERIALIZED (
     SELECT
         c.*,
-        -- How far the figures reached a day ago: crossings since then are new, even if a load was late or missed.
+        -- How far the KPIs were complete a day ago: crossings since then are new, even if a load was late or missed.
         CASE
             WHEN c.today = (now() AT TIME ZONE c.time_zone)::date THEN (
                 SELECT (max(r.started_at) AT TIME ZONE c.time_zone)::date
@@ -12,7 +12,7 @@ WITH clock AS MATERIALIZED (
                 WHERE r.status = 'succeeded'
                     AND r.ended_at <= now() - interval '1 day'
             )
-        END AS told_until
+        END AS known_until
     FROM work.kpi_clock AS c
 ),
 event AS (
@@ -63,16 +63,16 @@ SELECT
     round(100 * k.lost_orders / nullif(k.orders, 0), 4) AS lost_share_percent,
     round(100 * k.allowed_orders / nullif(k.orders, 0), 4) AS lost_limit_percent,
     round(100 * (k.lost_orders - k.allowed_orders) / nullif(k.orders, 0), 4) AS lost_deviation_points,
-    k.day >= coalesce(c.told_until, c.whole_until - 1) AS is_new
+    k.day >= coalesce(c.known_until, c.whole_until - 1) AS is_new
 FROM compared AS k
 CROSS JOIN clock AS c
 WHERE k.lost_orders > k.allowed_orders
     AND NOT k.was_above;
 
-COMMENT ON VIEW kpi.limit_crossing IS 'Days on which the share of lost orders of the running month, or of the one before, rose above the limit. Grain: a month and a day. Unit: percent, percentage points. Source: dwh.fact_order.';
+COMMENT ON VIEW kpi.limit_crossing IS 'Days on which the share of lost orders of the current month, or of the one before, rose above the limit. Grain: a month and a day. Unit: percent, percentage points. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.limit_crossing.month_start IS 'First day of the month of the orders.';
 COMMENT ON COLUMN kpi.limit_crossing.crossed_on IS 'Day with which the share rose above the limit.';
 COMMENT ON COLUMN kpi.limit_crossing.lost_share_percent IS 'Share of lost orders as known when that day ended, in percent.';
 COMMENT ON COLUMN kpi.limit_crossing.lost_limit_percent IS 'The limit, in percent: each order by the limit of its day.';
 COMMENT ON COLUMN kpi.limit_crossing.lost_deviation_points IS 'Share minus limit, in percentage points.';
-COMMENT ON COLUMN kpi.limit_crossing.is_new IS 'Whether the figures reached that day within the last 24 hours. A daily question for new crossings sees each once.';
+COMMENT ON COLUMN kpi.limit_crossing.is_new IS 'Whether the KPIs reached that day within the last 24 hours. A question asked once a day returns each crossing once.';

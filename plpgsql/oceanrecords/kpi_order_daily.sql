@@ -34,5 +34,5 @@ FROM work.kpi_clock AS c
 CROSS JOIN LATERAL generate_series(
     date_trunc('month', c.first_day::timestamp), date_trunc('month', c.last_day::timestamp) + interval '1 month' - interval '1 day', interval '1 day'
 ) AS g (moment);
-COMMENT ON VIEW kpi.calendar IS 'All days of the months with orders, up to the end of the running one: a filter of periods finds its ends here.';
+COMMENT ON VIEW kpi.calendar IS 'All days of the months with orders, up to the end of the current one: a filter of periods finds its ends here.';
 COMMENT ON COLUMN kpi.calendar.day IS 'Day.';

@@ -1,5 +1,4 @@
 -- What was sold in a period, and what ranks by it. One function decides which tables answer; the rankings sum its rows.
--- Views run with the rights of their owner, functions in them do not: settings are read from their table.
 
 CREATE OR REPLACE VIEW work.kpi_line AS
 SELECT
@@ -267,8 +266,8 @@ COMMENT ON FUNCTION kpi.top_products_of(date, date, text[], text[], integer) IS 
 /*
 Two periods that can be compared: the chosen one, over its whole days, and the one before, with the day up to which each is known. The one before
 is taken as it was known at the same age.
-  * Full months are compared with as many before. A period that continues into the current month ends with the last full month. Without a choice the
-    period is the last full month; one end alone selects one month.
+  * Full months are compared with as many before. A period that continues into the current month ends with the last complete month. Without a choice the
+    period is the last complete month; one end alone selects one month.
   * The current month alone is compared over its whole days with the same days of the month before, clipped to the shorter month.
   * Any other whole days are compared with as many before.
 
@@ -468,7 +467,7 @@ LEFT JOIN kpi.product AS p USING (product_id)
 WHERE l.lost_on >= least((l.month_start + interval '1 month')::date + (c.whole_until - date_trunc('month', c.whole_until::timestamp)::date), c.whole_until)
 GROUP BY 1, 2, 3, 4, 5, 6;
 
-COMMENT ON VIEW kpi.late_loss IS 'Sales that were lost when their month was older than the last full month is now: what a comparison of full months at equal age adds again. Unit: business currency. Source: dwh.fact_order_line.';
+COMMENT ON VIEW kpi.late_loss IS 'Sales that were lost when their month was older than the last complete month is now: what a comparison of complete months at equal age adds again. Unit: business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.late_loss.month_start IS 'First day of the month of the order.';
 COMMENT ON COLUMN kpi.late_loss.lost_on IS 'Day on which the order was cancelled or refunded.';
 COMMENT ON COLUMN kpi.late_loss.country IS 'Country that the orders went to, as it was when sold.';
