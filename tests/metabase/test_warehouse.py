@@ -60,7 +60,7 @@ def test_a_column_that_is_not_returned(database: Database, dashboard: Dashboard)
     assert problem.question == "top_products"
     assert problem.key == "columns.profit"
     assert problem.message == "its SQL does not return profit"
-    assert "product_name, quantity, sales" in problem.hint
+    assert "member, quantity, sales" in problem.hint
 
 
 @pytest.mark.parametrize(

@@ -663,9 +663,9 @@ def test_movements_compare_at_equal_age(
     page = preview_data.gather(connection, dashboard)
     assert page.cube is not None
     assert len(page.cube.losses) > 20
-    for one in page.cube.losses:
-        month = page.cube.months[one.month - 1]
-        assert one.lost_on >= preview_data.next_month(month) + timedelta(days=2)
+    for month, _, _, lost_on, _ in page.cube.losses:
+        start = page.cube.months[month - 1]
+        assert lost_on >= preview_data.next_month(start) + timedelta(days=2)
     path = tmp_path / "april.html"
     preview.write(preview.render_page(page), path)
     choices: tuple[dict[str, Any], ...] = ({}, {"from": 2, "to": 3}, {"product_type": "Vinyl"})
