@@ -24,7 +24,7 @@ from metabase.definition import (
     default_decimals,
 )
 from metabase.questions import TemplateError, tags
-from metabase.warehouse import DEFINED
+from metabase.warehouse import DEFINED, FOLLOWED
 
 
 @dataclass
@@ -153,8 +153,8 @@ def _question(
 
 
 def undefined(description: str) -> str:
-    """Return a description without the definitions of figures, which the catalog adds."""
-    return description.partition(DEFINED)[0]
+    """Return a description without what `metabase.warehouse.resolve` adds."""
+    return description.partition(FOLLOWED)[0].partition(DEFINED)[0]
 
 
 def _position(tile: Mapping[str, Any] | None) -> Position | None:
