@@ -161,7 +161,7 @@ def load(folder: Path | None = None) -> Definition:
     return definition
 
 
-def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> None:
+def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> int | None:
     """Bring connection, models, metrics and permissions to the definition.
 
     Parameters:
@@ -169,6 +169,9 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
         analysts: what they get.
         currency: ISO 4217 code of all amounts.
         secret: password of the login, when it is known that it is needed.
+
+    Returns:
+        Id of the dashboard with the orders behind the figures; None while it is only planned.
 
     Raises:
         UserError: see `metabase.provisioner.Provisioner.provision`.
@@ -202,6 +205,7 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
         number = cards.bring(walk, "metric", key, wanted)
         if number is not None:
             walk.known(f"metric/{metric.key}", number)
+    board = None
     if analysts.detail:
         detail = replace(analysts.detail, currency=currency or analysts.detail.currency)
         prefix = f"{detail.key}."
@@ -211,6 +215,7 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
     grant = permissions.Grant(definition.group, permissions.QUERY_BUILDER)
     permissions.settle(walk, grant, database, collection)
     cards.orphans(walk, definition.key, defined)
+    return board
 
 
 def model_card(

@@ -1,8 +1,5 @@
 """`oceanrecords metabase`: plan, provision, status and export."""
 
-# What the commands have in common is read from the context, by the names of their options.
-# ruff: noqa: ARG001
-
 from __future__ import annotations
 
 import os
@@ -10,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,7 +163,7 @@ Wait = Annotated[
 
 @dataclass(frozen=True)
 class _Target:
-    """What a command was told about the server and the warehouse."""
+    """The server and the warehouse that a command addresses."""
 
     url: str | None
     user: str | None
@@ -174,103 +172,17 @@ class _Target:
     warehouse: Warehouse
     given_host: str | None
     given_port: int | None
-    create_role: bool = False
-    password_file_of_role: Path | None = None
-    analyst_user: str | None = None
-    recipients: tuple[str, ...] = ()
-    allow_http: bool = False
-
-    @classmethod
-    def of(cls, context: typer.Context) -> _Target:
-        """Read the options that the commands share from a command's context, by their names."""
-        given = context.params
-        return cls(
-            given["url"],
-            given["user"],
-            _path(given["password_file"]),
-            _path(given["definition"])
-            or project.dashboard(state.of(context).project, state.of(context).dsn),
-            Warehouse(
-                given["database_name"],
-                host="",
-                port=0,
-                database="",
-                user=given["warehouse_user"],
-                ssl=given["warehouse_ssl"],
-            ),
-            given["warehouse_host"],
-            given["warehouse_port"],
-            given.get("create_role", False),
-            _path(given.get("warehouse_password_file")),
-            given["analyst_user"] if given.get("analysts") else None,
-            _addresses(given.get("recipient")),
-            given["allow_http"],
-        )
+    create_role: bool
+    password_file_of_role: Path | None
+    analyst_user: str | None
+    allow_http: bool
+    options: Options
 
 
-def _addresses(given: Iterable[str] | None) -> tuple[str, ...]:
-    """Return e-mail addresses, which the environment may separate by commas.
-
-    Raises:
-        UserError: if one is no address.
-    """
-    found = [one for text in given or () for one in text.replace(",", " ").split()]
-    for one in found:
-        name, _, domain = one.partition("@")
-        if not name or "." not in domain:
-            raise UserError(
-                f"'{one}' is no e-mail address.",
-                "Write --recipient somebody@example.com, once per address.",
-            )
-    return tuple(dict.fromkeys(found))
+_Command = Callable[..., None]
 
 
-def _path(given: str | Path | None) -> Path | None:
-    """Return a path of a context's parameters, which some versions of Typer leave as text."""
-    return None if given is None else Path(given)
-
-
-@app.command(epilog="Example: oceanrecords metabase plan --create-role")
-def plan(
-    context: typer.Context,
-    url: Url = None,
-    user: User = None,
-    password_file: PasswordFile = None,
-    definition: Definition = None,
-    database_name: DatabaseName = _DATABASE_NAME,
-    warehouse_host: WarehouseHost = None,
-    warehouse_port: WarehousePort = None,
-    warehouse_user: WarehouseUser = DEFAULT_ROLE,
-    warehouse_ssl: WarehouseSsl = False,
-    create_role: CreateRole = False,
-    analysts: ForAnalysts = False,
-    analyst_user: AnalystUser = ANALYST_ROLE,
-    recipient: Recipients = None,
-    allow_http: AllowHttp = False,
-    prune: Prune = False,
-    adopt: Adopt = False,
-    reset_password: ResetPassword = False,
-    wait: Wait = 60,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what `provision` would change; nothing is written."""
-    target = _Target.of(context)
-    options = Options(
-        prune=prune,
-        adopt=adopt,
-        reset_password=reset_password,
-        wait_seconds=wait,
-        recipients=target.recipients,
-    )
-    with _prepared(context, target) as prepared:
-        role = _plan_roles(prepared, target)
-        with _server(target) as (client, credentials):
-            report = _provisioner(prepared, target, client, credentials, options).plan()
-    emit(_as_dict(report, role), as_json=as_json, render=lambda _: _show(report, role, done=False))
-
-
-@app.command(epilog="Example: oceanrecords metabase provision --create-role")
-def provision(
+def _shared(
     context: typer.Context,
     url: Url = None,
     user: User = None,
@@ -290,32 +202,126 @@ def provision(
     prune: Prune = False,
     adopt: Adopt = False,
     reset_password: ResetPassword = False,
-    wait: Wait = 180,
+    wait: Wait = 60,
+) -> _Target:
+    """Gather the options that the commands share."""
+    return _Target(
+        url,
+        user,
+        _path(password_file),
+        _path(definition) or project.dashboard(state.of(context).project, state.of(context).dsn),
+        Warehouse(
+            database_name, host="", port=0, database="", user=warehouse_user, ssl=warehouse_ssl
+        ),
+        warehouse_host,
+        warehouse_port,
+        create_role,
+        _path(warehouse_password_file),
+        analyst_user if analysts else None,
+        allow_http,
+        Options(
+            prune=prune,
+            adopt=adopt,
+            reset_password=reset_password,
+            wait_seconds=wait,
+            recipients=_addresses(recipient),
+        ),
+    )
+
+
+def _targeted(*without: str, wait: float) -> Callable[[_Command], _Command]:
+    """Give a command the shared options; it gets them as one parameter `target`.
+
+    Parameters:
+        without: options that the command does not have.
+        wait: seconds to wait for the server unless `--wait` says otherwise.
+    """
+    offered = {
+        name: one.replace(default=wait if name == "wait" else one.default)
+        for name, one in signature(_shared, eval_str=True).parameters.items()
+        if name not in ("context", *without)
+    }
+
+    def give(command: _Command) -> _Command:
+        own = {
+            name: one
+            for name, one in signature(command, eval_str=True).parameters.items()
+            if name != "target"
+        }
+
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in offered}
+            command(target=_shared(given["context"], **chosen), **given)
+
+        context = own.pop("context")
+        merged = {"context": context, **own, **offered}
+        merged["as_json"] = merged.pop("as_json")
+        keyword = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in merged.values()]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = Signature(keyword)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in keyword}
+        return run
+
+    return give
+
+
+def _addresses(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Return e-mail addresses, which the environment may separate by commas.
+
+    Raises:
+        UserError: if one is no address.
+    """
+    found = [one for text in given or () for one in text.replace(",", " ").split()]
+    for one in found:
+        name, _, domain = one.partition("@")
+        if not name or "." not in domain:
+            raise UserError(
+                f"'{one}' is not an e-mail address.",
+                "Write --recipient someone@example.com, once per address.",
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def _path(given: str | Path | None) -> Path | None:
+    """Return a path, which some versions of Typer leave as text."""
+    return None if given is None else Path(given)
+
+
+_READ_ONLY = ("warehouse_password_file", "create_role", "prune", "adopt", "reset_password")
+
+
+@app.command(epilog="Example: oceanrecords metabase plan --create-role")
+@_targeted("warehouse_password_file", wait=60)
+def plan(context: typer.Context, target: _Target, as_json: JsonOption = False) -> None:
+    """Show what `provision` would change; nothing is written."""
+    with _prepared(context, target) as prepared:
+        role = _plan_roles(prepared, target)
+        with _server(target) as (client, credentials):
+            report = _provisioner(prepared, target, client, credentials).plan()
+    emit(_as_dict(report, role), as_json=as_json, render=lambda _: _show(report, role, done=False))
+
+
+@app.command(epilog="Example: oceanrecords metabase provision --create-role")
+@_targeted(wait=180)
+def provision(
+    context: typer.Context,
+    target: _Target,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run every question at the end.")
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the server to the definition; a second call changes nothing."""
-    target = _Target.of(context)
-    options = Options(
-        prune=prune,
-        adopt=adopt,
-        reset_password=reset_password,
-        wait_seconds=wait,
-        recipients=target.recipients,
-    )
     with (
         _prepared(context, target) as prepared,
         _server(target) as (client, credentials),
     ):
         _only_one_at_a_time(prepared.connection)
         role = _plan_roles(prepared, target)
-        if create_role:
-            _create_roles(prepared, target)
-        provisioner = _provisioner(
-            prepared, target, client, credentials, options, None if as_json else _show_change
-        )
+        if target.create_role:
+            _create_roles(prepared)
+        progress = None if as_json else _show_change
+        provisioner = _provisioner(prepared, target, client, credentials, progress)
         report = provisioner.provision()
         if check:
             provisioner.check()
@@ -324,32 +330,14 @@ def provision(
 
 
 @app.command(epilog="Example: oceanrecords metabase status --json")
-def status(
-    context: typer.Context,
-    url: Url = None,
-    user: User = None,
-    password_file: PasswordFile = None,
-    definition: Definition = None,
-    database_name: DatabaseName = _DATABASE_NAME,
-    warehouse_host: WarehouseHost = None,
-    warehouse_port: WarehousePort = None,
-    warehouse_user: WarehouseUser = DEFAULT_ROLE,
-    warehouse_ssl: WarehouseSsl = False,
-    analysts: ForAnalysts = False,
-    analyst_user: AnalystUser = ANALYST_ROLE,
-    recipient: Recipients = None,
-    allow_http: AllowHttp = False,
-    wait: Wait = 10,
-    as_json: JsonOption = False,
-) -> None:
+@_targeted(*_READ_ONLY, wait=10)
+def status(context: typer.Context, target: _Target, as_json: JsonOption = False) -> None:
     """Show the server, whether it is as defined, and whether each question answers."""
-    target = _Target.of(context)
-    options = Options(wait_seconds=wait, recipients=target.recipients)
     with (
         _prepared(context, target, check=False) as prepared,
         _server(target) as (client, credentials),
     ):
-        provisioner = _provisioner(prepared, target, client, credentials, options)
+        provisioner = _provisioner(prepared, target, client, credentials)
         report = provisioner.plan()
         provisioner.check()
     emit(
@@ -361,33 +349,24 @@ def status(
 
 
 @app.command(epilog="Example: oceanrecords metabase export --out my-dashboard")
+@_targeted(*_READ_ONLY, "analysts", "analyst_user", "recipient", wait=10)
 def export(
     context: typer.Context,
+    target: _Target,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
-    url: Url = None,
-    user: User = None,
-    password_file: PasswordFile = None,
-    definition: Definition = None,
-    database_name: DatabaseName = _DATABASE_NAME,
-    warehouse_host: WarehouseHost = None,
-    warehouse_port: WarehousePort = None,
-    warehouse_user: WarehouseUser = DEFAULT_ROLE,
-    warehouse_ssl: WarehouseSsl = False,
-    allow_http: AllowHttp = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
-    wait: Wait = 10,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a definition that exists.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write what the server has as a definition, to keep what was changed there by hand."""
-    target = _Target.of(context)
     with (
         _prepared(context, target, check=False) as prepared,
         _server(target) as (client, credentials),
     ):
-        options = Options(wait_seconds=wait)
-        report = _provisioner(prepared, target, client, credentials, options).plan()
+        report = _provisioner(prepared, target, client, credentials).plan()
         read = exporter.read(client, prepared.dashboard, report.ids)
-        files = exporter.write(read.dashboard, out, force=force)
+        files = exporter.write(read.dashboard, Path(out), force=force)
 
     def render(_: object) -> None:
         for warning in read.warnings:
@@ -464,7 +443,6 @@ def _provisioner(
     target: _Target,
     client: Client,
     credentials: Credentials,
-    options: Options,
     progress: Callable[[Change], None] | None = None,
 ) -> Provisioner:
     connection, warehouse = prepared.connection, prepared.warehouse
@@ -484,7 +462,7 @@ def _provisioner(
         prepared.dashboard,
         warehouse,
         password=lambda: _role_password(connection, target, warehouse.user),
-        options=options,
+        options=target.options,
         progress=progress,
         catalog=warehouses.catalog(connection, warehouse.schema),
         analysts=analysts,
@@ -544,7 +522,7 @@ def _plan_roles(prepared: _Prepared, target: _Target) -> str | None:
     return ", ".join(planned) or None
 
 
-def _create_roles(prepared: _Prepared, target: _Target) -> None:
+def _create_roles(prepared: _Prepared) -> None:
     connection, warehouse = prepared.connection, prepared.warehouse
     for one in _logins(prepared):
         warehouses.create_role(connection, one.user, one.schema)

@@ -61,7 +61,7 @@ class Credentials:
         Parameters:
             user: wins over METABASE_USER.
             password_file: holds the password; otherwise METABASE_PASSWORD_FILE names it.
-            prompt: asks a person for a missing password; None when there is nobody.
+            prompt: asks the user for a missing password; None without a terminal.
             environment: instead of the process's.
 
         Raises:
@@ -127,7 +127,7 @@ class _Api(Metabase_API):  # type: ignore[misc]
 
     Parameters:
         domain: address of the server.
-        credentials: who speaks; None for requests that need nobody.
+        credentials: of the login; None for anonymous requests.
         timeout: seconds to wait for an answer.
         log_in: opens a session, and returns it.
     """

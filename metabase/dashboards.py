@@ -18,6 +18,7 @@ def content(
     collection_id: int | None,
     prefix: str = "",
     period: int | None = None,
+    orders: int | None = None,
 ) -> tuple[int | None, dict[str, int]]:
     """Bring a dashboard and all its questions to the definition.
 
@@ -28,6 +29,7 @@ def content(
         collection_id: its collection on the server.
         prefix: what the keys of its questions begin with in the report.
         period: id of the column on the server that the period is a filter of.
+        orders: id of the dashboard with the orders behind the figures; None for none.
 
     Returns:
         The dashboard's id on the server, None while it is only planned; and the ids of the
@@ -48,7 +50,7 @@ def content(
     if found is not None:
         # Tiles of questions that were in the Trash are seen again.
         found = get(walk, int(found["id"]))
-    result = bring(walk, definition, collection_id, found, numbers)
+    result = bring(walk, definition, collection_id, found, numbers, orders)
     defined = {identity.question_key(definition.key, one) for one in definition.questions}
     cards.orphans(walk, definition.key, defined, visible)
     return result, numbers
@@ -171,6 +173,7 @@ def bring(
     collection_id: int | None,
     found: dict[str, Any] | None,
     numbers: Mapping[str, int],
+    orders: int | None,
 ) -> int | None:
     """Bring the dashboard to the definition, with all its tiles.
 
@@ -180,6 +183,7 @@ def bring(
         collection_id: its collection on the server.
         found: the dashboard as it is now, or None.
         numbers: id on the server by key of the question.
+        orders: id of the dashboard with the orders behind the figures.
 
     Returns:
         Its id on the server; None while it is only planned.
@@ -208,7 +212,10 @@ def bring(
         found = walk.client.post("/api/dashboard", first)
         changed: tuple[str, ...] = ("dashcards",)
     else:
-        changed = (*differences(wanted, found), *_tile_differences(definition, found, numbers))
+        changed = (
+            *differences(wanted, found),
+            *_tile_differences(definition, found, numbers, orders),
+        )
         action: Action = "restore" if found.get("archived") else "update"
         if changed and not walk.change(action, "dashboard", name, *changed):
             changed = ()
@@ -221,16 +228,19 @@ def bring(
         path = f"/api/dashboard/{number}"
         walk.client.put(path, {"archived": False, "collection_id": collection_id})
         found = get(walk, number)
-    body = {**wanted, "dashcards": _tiles(definition, found, numbers), "tabs": []}
+    body = {**wanted, "dashcards": _tiles(definition, found, numbers, orders), "tabs": []}
     walk.client.put(f"/api/dashboard/{number}", body)
     stored = get(walk, number)
-    kept = (*differences(wanted, stored), *_tile_differences(definition, stored, numbers))
+    kept = (*differences(wanted, stored), *_tile_differences(definition, stored, numbers, orders))
     walk.verify("dashboard", name, kept)
     return number
 
 
 def _tiles(
-    definition: Dashboard, found: Mapping[str, Any], numbers: Mapping[str, int]
+    definition: Dashboard,
+    found: Mapping[str, Any],
+    numbers: Mapping[str, int],
+    orders: int | None,
 ) -> list[dict[str, Any]]:
     """Return all tiles as wanted, with the ids of those that are there."""
     existing: dict[int, int] = {}
@@ -241,16 +251,19 @@ def _tiles(
     for number, (question, position) in enumerate(definition.tiles, start=1):
         card = numbers.get(question.key)
         tile_id = existing.get(card, -number) if card is not None else -number
-        result.append(payload.dashcard(definition, question, position, card, tile_id))
+        result.append(payload.dashcard(definition, question, position, card, tile_id, orders))
     return result
 
 
 def _tile_differences(
-    definition: Dashboard, found: Mapping[str, Any], numbers: Mapping[str, int]
+    definition: Dashboard,
+    found: Mapping[str, Any],
+    numbers: Mapping[str, int],
+    orders: int | None,
 ) -> tuple[str, ...]:
     stored = {tile["id"]: tile for tile in found.get("dashcards") or ()}
     result = []
-    tiles = _tiles(definition, found, numbers)
+    tiles = _tiles(definition, found, numbers, orders)
     for tile, (question, _) in zip(tiles, definition.tiles, strict=True):
         if tile["id"] < 0:
             result.append(f"tile {question.key}")

@@ -7,6 +7,7 @@ compile(question.sql, {"from": …})      # see metabase.questions
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class Column:
             numbers behind a sparkline.
         decimals: digits after the point.
         hidden: not shown in a table.
-        bar: a small bar is drawn beside the number in a table.
+        bar: a table draws a small bar next to the number.
     """
 
     name: str
@@ -519,14 +520,7 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
         sql=_read(path).strip(),
         file=path,
         columns={
-            name: Column(
-                name,
-                one["title"],
-                one["format"],
-                one.get("decimals", default_decimals(one["format"])),
-                one.get("hidden", False),
-                one.get("bar", False),
-            )
+            name: Column(name, **{"decimals": default_decimals(one["format"]), **one})
             for name, one in raw["columns"].items()
         },
         position=_optional(Position, raw.get("position")),
@@ -548,261 +542,164 @@ def _optional(make: Callable[..., _Made], raw: Mapping[str, Any] | None) -> _Mad
 # -- validating -----------------------------------------------------------------------------------
 
 
+# Key within the question or the dashboard, what is wrong, the way out.
+_Fault = tuple[str | None, str, str]
+
+
 def _problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
-    for question in dashboard.questions.values():
-        yield from _sql_problems(question, dashboard)
-        yield from _chart_problems(question, label)
-        yield from _ranking_problems(question, label)
-    yield from _grid_problems(dashboard, label)
-    yield from _filter_problems(dashboard, label)
-    yield from _click_problems(dashboard, label)
-    yield from _file_problems(dashboard)
     names: dict[str, str] = {}
-    for question in dashboard.questions.values():
-        other = names.setdefault(question.name.casefold(), question.key)
-        if other != question.key:
+    for one in dashboard.questions.values():
+        for fault in _sql_faults(one, dashboard):
+            yield Problem(_label(one.file), one.key, *fault)
+        faults = (_chart_faults(one), _ranking_faults(one), _filter_faults(one, dashboard))
+        for fault in itertools.chain(*faults, _click_faults(one, dashboard)):
+            yield Problem(label, one.key, *fault)
+        other = names.setdefault(one.name.casefold(), one.key)
+        if other != one.key:
+            message = f"question {other} is called '{one.name}' too"
+            yield Problem(label, one.key, "name", message, "Give one of them another name.")
+    yield from _grid_problems(dashboard, label)
+    for fault in _dashboard_faults(dashboard):
+        yield Problem(label, None, *fault)
+    for path in sorted((dashboard.folder / "questions").glob("*.sql")):
+        if path.stem not in dashboard.questions:
+            hint = f"Add a question '{path.stem}' to {FILE}, or remove the file."
             yield Problem(
-                label,
-                question.key,
-                "name",
-                f"question {other} is called '{question.name}' too",
-                "Give one of them another name.",
+                _label(path), None, None, "no question of the dashboard has this file", hint
             )
 
 
-def _sql_problems(question: Question, dashboard: Dashboard) -> Iterable[Problem]:
-    label = _label(question.file)
+def _there_are(what: str, names: Iterable[str]) -> str:
+    return f"{what} are: {', '.join(names) or 'none'}."
+
+
+def _sql_faults(question: Question, dashboard: Dashboard) -> Iterable[_Fault]:
     if not question.sql:
-        yield Problem(label, question.key, None, "the file is empty", "Write a SELECT there.")
+        yield None, "the file is empty", "Write a SELECT there."
         return
     try:
         tags = template.tags(question.sql)
     except template.TemplateError as error:
-        yield Problem(
-            label,
-            question.key,
-            f"line {error.line}",
-            error.message,
-            "Variables are written {{name}}, optional clauses [[AND column = {{name}}]].",
-        )
+        hint = "Variables are written {{name}}, optional clauses [[AND column = {{name}}]]."
+        yield f"line {error.line}", error.message, hint
         return
     if question.sql.rstrip().endswith(";"):
-        yield Problem(
-            label,
-            question.key,
-            None,
-            "the statement ends with a semicolon",
-            "Remove it: Metabase puts the statement into others.",
-        )
+        hint = "Remove it: Metabase puts the statement into others."
+        yield None, "the statement ends with a semicolon", hint
     for tag in tags:
         if tag not in question.filters:
-            yield Problem(
-                label,
-                question.key,
-                "filters",
-                f"the variable {{{{{tag}}}}} is mapped to no filter",
-                f"Add '{tag}: FILTER' to the question's filters; filters are: "
-                f"{', '.join(dashboard.filters) or 'none'}.",
-            )
+            message = f"the variable {{{{{tag}}}}} is mapped to no filter"
+            filters = _there_are("filters", dashboard.filters)
+            yield "filters", message, f"Add '{tag}: FILTER' to the question's filters; {filters}"
     for tag in template.required_tags(question.sql):
-        yield Problem(
-            label,
-            question.key,
-            None,
-            f"the variable {{{{{tag}}}}} stands outside of an optional clause",
-            f"Filters may be empty: write [[AND … {{{{{tag}}}}}]].",
-        )
+        message = f"the variable {{{{{tag}}}}} stands outside of an optional clause"
+        yield None, message, f"Filters may be empty: write [[AND … {{{{{tag}}}}}]]."
 
 
-def _chart_problems(question: Question, label: str) -> Iterable[Problem]:
-    def problem(key: str, message: str, hint: str) -> Problem:
-        return Problem(label, question.key, key, message, hint)
-
-    columns = ", ".join(question.columns)
+def _chart_faults(question: Question) -> Iterable[_Fault]:
+    drawn = {"x": (question.x,) if question.x else (), "y": question.y}
     if question.display in CHARTS:
-        for key, value in (("x", question.x), ("y", question.y)):
-            if not value:
-                yield problem(
-                    key,
-                    f"a {question.display} chart needs it",
-                    f"Name what to draw, of the columns {columns}.",
-                )
-        for key, names in (("x", (question.x,) if question.x else ()), ("y", question.y)):
+        columns = _there_are("Columns", question.columns)
+        for key, names in drawn.items():
+            if not names:
+                yield key, f"a {question.display} chart needs it", f"Name what to draw. {columns}"
             for name in names:
                 if name not in question.columns:
-                    yield problem(
-                        key, f"'{name}' is none of the columns", f"Columns are: {columns}."
-                    )
-    else:
-        for key, given in (("x", question.x), ("y", question.y), ("goal", question.goal)):
-            if given:
-                yield problem(
-                    key, f"a {question.display} has none", "Remove it, or choose another display."
-                )
-        if all(column.hidden for column in question.columns.values()):
-            yield problem("columns", "all columns are hidden", "Show one of them.")
+                    yield key, f"'{name}' is none of the columns", columns
+        return
+    for key, given in {**drawn, "goal": question.goal}.items():
+        if given:
+            message = f"a {question.display} has none"
+            yield key, message, "Remove it, or choose another display."
+    if all(column.hidden for column in question.columns.values()):
+        yield "columns", "all columns are hidden", "Show one of them."
 
 
 _RANKED = {
     True: ("member", "change", "sales", "sales_before", "period"),
-    False: ("quantity", "sales", "share_percent"),
+    False: ("member", "quantity", "sales", "share_percent"),
 }
 
 
-def _ranking_problems(question: Question, label: str) -> Iterable[Problem]:
+def _ranking_faults(question: Question) -> Iterable[_Fault]:
     if question.ranking is None:
         return
     known = _RANKED[question.ranking.movement]
-    if not question.ranking.movement:
-        known = (question.ranking.dimension, *known)
     for name in question.columns:
         if name not in known:
-            yield Problem(
-                label,
-                question.key,
-                f"columns.{name}",
-                "the offline page cannot calculate it",
-                f"Columns of this ranking are: {', '.join(known)}.",
-            )
+            hint = _there_are("Columns of this ranking", known)
+            yield f"columns.{name}", "the offline page cannot calculate it", hint
     if question.display != "table":
-        yield Problem(label, question.key, "ranking", "only a table ranks", "Use display: table.")
+        yield "ranking", "only a table ranks", "Use display: table."
+
+
+def _filter_faults(question: Question, dashboard: Dashboard) -> Iterable[_Fault]:
+    try:
+        tags = template.tags(question.sql)
+    except template.TemplateError:
+        return
+    for tag, key in question.filters.items():
+        place = f"filters.{tag}"
+        if key not in dashboard.filters:
+            yield place, f"there is no filter '{key}'", _there_are("Filters", dashboard.filters)
+        if tag not in tags:
+            hint = f"Use it in {_label(question.file)}, or remove the mapping."
+            yield place, f"its SQL has no variable {{{{{tag}}}}}", hint
+
+
+def _click_faults(question: Question, dashboard: Dashboard) -> Iterable[_Fault]:
+    click = question.click
+    if click and click.column not in question.columns:
+        hint = _there_are("Columns", question.columns)
+        yield "click.column", f"'{click.column}' is none of the columns", hint
+    if click and click.filter not in dashboard.filters:
+        hint = _there_are("Filters", dashboard.filters)
+        yield "click.filter", f"there is no filter '{click.filter}'", hint
 
 
 def _grid_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
     tiles = dashboard.tiles
-    for number, (question, position) in enumerate(tiles):
-        right = position.column + position.width
+    for number, (one, place) in enumerate(tiles):
+        right = place.column + place.width
         if right > GRID_COLUMNS:
-            yield Problem(
-                label,
-                question.key,
-                "position",
-                f"column {position.column} and width {position.width} reach column {right} "
-                f"of a grid that has {GRID_COLUMNS}",
-                "Make it narrower, or move it to the left.",
+            message = (
+                f"column {place.column} and width {place.width} reach column {right} "
+                f"of a grid that has {GRID_COLUMNS}"
             )
-        for other, other_position in tiles[number + 1 :]:
-            if position.overlaps(other_position):
-                yield Problem(
-                    label,
-                    other.key,
-                    "position",
-                    f"it overlaps question {question.key}",
-                    f"Question {question.key} ends before row {position.row + position.height} "
-                    f"and column {right}.",
-                )
+            hint = "Make it narrower, or move it to the left."
+            yield Problem(label, one.key, "position", message, hint)
+        bottom = place.row + place.height
+        for other, other_place in tiles[number + 1 :]:
+            if place.overlaps(other_place):
+                hint = f"Question {one.key} ends before row {bottom} and column {right}."
+                message = f"it overlaps question {one.key}"
+                yield Problem(label, other.key, "position", message, hint)
 
 
-def _filter_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
-    used = set()
-    for question in dashboard.questions.values():
-        try:
-            tags = template.tags(question.sql)
-        except template.TemplateError:
-            continue
-        for tag, key in question.filters.items():
-            used.add(key)
-            if key not in dashboard.filters:
-                yield Problem(
-                    label,
-                    question.key,
-                    f"filters.{tag}",
-                    f"there is no filter '{key}'",
-                    f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
-                )
-            if tag not in tags:
-                yield Problem(
-                    label,
-                    question.key,
-                    f"filters.{tag}",
-                    f"its SQL has no variable {{{{{tag}}}}}",
-                    f"Use it in {_label(question.file)}, or remove the mapping.",
-                )
+def _dashboard_faults(dashboard: Dashboard) -> Iterable[_Fault]:
+    used = {key for one in dashboard.questions.values() for key in one.filters.values()}
+    filters = _there_are("Filters", dashboard.filters)
+    questions = _there_are("Questions", dashboard.questions)
     for key, one in dashboard.filters.items():
+        place = f"filters.{key}"
         if key not in used:
-            yield Problem(
-                label,
-                None,
-                f"filters.{key}",
-                "no question uses this filter",
-                "Map a variable of a question to it, or remove it.",
-            )
-        if one.source:
-            yield from _source_problems(dashboard, label, one, one.source)
-
-
-def _source_problems(
-    dashboard: Dashboard, label: str, one: Filter, source: Source
-) -> Iterable[Problem]:
-    place = f"filters.{one.key}.values"
-    question = dashboard.questions.get(source.question)
-    if one.type == "date":
-        yield Problem(
-            label, None, place, "a date is picked from a calendar", "Remove it, or use type: text."
-        )
-    if question is None:
-        yield Problem(
-            label,
-            None,
-            f"{place}.question",
-            f"there is no question '{source.question}'",
-            f"Questions are: {', '.join(dashboard.questions)}.",
-        )
-    elif source.column not in question.columns:
-        yield Problem(
-            label,
-            None,
-            f"{place}.column",
-            f"question {question.key} has no column '{source.column}'",
-            f"Its columns are: {', '.join(question.columns)}.",
-        )
-
-
-def _click_problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
-    for question in dashboard.questions.values():
-        click = question.click
-        if click and click.column not in question.columns:
-            yield Problem(
-                label,
-                question.key,
-                "click.column",
-                f"'{click.column}' is none of the columns",
-                f"Columns are: {', '.join(question.columns)}.",
-            )
-        if click and click.filter not in dashboard.filters:
-            yield Problem(
-                label,
-                question.key,
-                "click.filter",
-                f"there is no filter '{click.filter}'",
-                f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
-            )
+            hint = "Map a variable of a question to it, or remove it."
+            yield place, "no question uses this filter", hint
+        if one.source is None:
+            continue
+        if one.type == "date":
+            hint = "Remove it, or use type: text."
+            yield f"{place}.values", "a date is picked from a calendar", hint
+        source = dashboard.questions.get(one.source.question)
+        if source is None:
+            message = f"there is no question '{one.source.question}'"
+            yield f"{place}.values.question", message, questions
+        elif one.source.column not in source.columns:
+            message = f"question {source.key} has no column '{one.source.column}'"
+            yield f"{place}.values.column", message, _there_are("Columns", source.columns)
     for key in (dashboard.period.first, dashboard.period.last) if dashboard.period else ():
         if key not in dashboard.filters or dashboard.filters[key].type != "date":
-            yield Problem(
-                label,
-                None,
-                "period",
-                f"there is no date filter '{key}'",
-                f"Filters are: {', '.join(dashboard.filters) or 'none'}.",
-            )
+            yield "period", f"there is no date filter '{key}'", filters
     if dashboard.alert and dashboard.alert.question not in dashboard.questions:
-        yield Problem(
-            label,
-            None,
-            "alert.question",
-            f"there is no question '{dashboard.alert.question}'",
-            f"Questions are: {', '.join(dashboard.questions)}.",
-        )
-
-
-def _file_problems(dashboard: Dashboard) -> Iterable[Problem]:
-    for path in sorted((dashboard.folder / "questions").glob("*.sql")):
-        if path.stem not in dashboard.questions:
-            yield Problem(
-                _label(path),
-                None,
-                None,
-                "no question of the dashboard has this file",
-                f"Add a question '{path.stem}' to {FILE}, or remove the file.",
-            )
+        message = f"there is no question '{dashboard.alert.question}'"
+        yield "alert.question", message, questions

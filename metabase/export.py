@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +24,7 @@ from metabase.definition import (
     default_decimals,
 )
 from metabase.questions import TemplateError, tags
-from metabase.warehouse import DEFINED
+from metabase.warehouse import DEFINED, FOLLOWED
 
 
 @dataclass
@@ -120,7 +120,10 @@ def _question(
     x, y = question.x, question.y
     if display in CHARTS:
         x = next(iter(settings.get("graph.dimensions") or ()), x)
-        y = tuple(settings.get("graph.metrics") or y)
+        metrics = settings.get("graph.metrics")
+        # Metabase may draw other series than the offline page: those stay under visualization.
+        if metrics and metrics != question.visualization.get("graph.metrics"):
+            y = tuple(metrics)
     else:
         x, y = None, ()
     stages = card["dataset_query"].get("stages") or [{}]
@@ -150,8 +153,8 @@ def _question(
 
 
 def undefined(description: str) -> str:
-    """Return a description without the definitions of figures, which the catalog adds."""
-    return description.partition(DEFINED)[0]
+    """Return a description without what `metabase.warehouse.resolve` adds."""
+    return description.partition(FOLLOWED)[0].partition(DEFINED)[0]
 
 
 def _position(tile: Mapping[str, Any] | None) -> Position | None:
@@ -232,83 +235,34 @@ def write(dashboard: Dashboard, folder: Path, *, force: bool = False) -> list[Pa
     return written
 
 
+# What a definition holds beyond dashboard.yaml: names that are keys there, and the SQL's file.
+_ELSEWHERE: Mapping[type, tuple[str, ...]] = {
+    Dashboard: ("currency", "folder"),
+    Filter: ("key",),
+    Question: ("key", "sql", "file"),
+    Column: ("name",),
+}
+
+
 def as_dict(dashboard: Dashboard) -> dict[str, Any]:
-    """Return a definition as it stands in `dashboard.yaml`."""
-    result: dict[str, Any] = {
-        "key": dashboard.key,
-        "name": dashboard.name,
-        "description": dashboard.description,
-        "group": dashboard.group,
-        "collection": {
-            "key": dashboard.collection.key,
-            "name": dashboard.collection.name,
-            "description": dashboard.collection.description,
-        },
-        "filters": {key: _filter_dict(one) for key, one in dashboard.filters.items()},
-        "questions": {key: _question_dict(one) for key, one in dashboard.questions.items()},
-    }
-    if dashboard.period:
-        result["period"] = {
-            "name": dashboard.period.name,
-            "first": dashboard.period.first,
-            "last": dashboard.period.last,
-            "default": dashboard.period.default,
-        }
-    if dashboard.subscription:
-        result["subscription"] = {"hour": dashboard.subscription.hour}
-    if dashboard.alert:
-        result["alert"] = {"question": dashboard.alert.question, "hour": dashboard.alert.hour}
+    """Return a definition as it stands in `dashboard.yaml`; what equals its default is left out."""
+    result: dict[str, Any] = _plain(dashboard)
     return result
 
 
-def _filter_dict(one: Filter) -> dict[str, Any]:
-    result: dict[str, Any] = {"name": one.name, "type": one.type}
-    if one.source:
-        result["values"] = {"question": one.source.question, "column": one.source.column}
-    return result
-
-
-def _question_dict(one: Question) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "name": one.name,
-        "description": one.description,
-        "display": one.display,
-    }
-    if one.position:
-        result["position"] = {
-            "row": one.position.row,
-            "column": one.position.column,
-            "width": one.position.width,
-            "height": one.position.height,
-        }
-    if one.filters:
-        result["filters"] = dict(one.filters)
-    if one.click:
-        result["click"] = {"column": one.click.column, "filter": one.click.filter}
-    if one.x:
-        result["x"] = one.x
-    if one.y:
-        result["y"] = list(one.y)
-    if one.goal:
-        result["goal"] = {"value": one.goal.value, "label": one.goal.label}
-    if one.figures:
-        result["figures"] = list(one.figures)
-    if one.ranking:
-        result["ranking"] = {"dimension": one.ranking.dimension, "limit": one.ranking.limit}
-        if one.ranking.movement:
-            result["ranking"]["movement"] = True
-    if one.visualization:
-        result["visualization"] = dict(one.visualization)
-    result["columns"] = {name: _column_dict(column) for name, column in one.columns.items()}
-    return result
-
-
-def _column_dict(column: Column) -> dict[str, Any]:
-    result: dict[str, Any] = {"title": column.title, "format": column.format}
-    if column.decimals != default_decimals(column.format):
-        result["decimals"] = column.decimals
-    if column.hidden:
-        result["hidden"] = True
-    if column.bar:
-        result["bar"] = True
-    return result
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    found = {}
+    for one in fields(value):
+        inner = getattr(value, one.name)
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        if isinstance(value, Column) and one.name == "decimals":
+            default = default_decimals(value.format)
+        if one.name not in _ELSEWHERE.get(type(value), ()) and inner != default:
+            found["values" if one.name == "source" else one.name] = _plain(inner)
+    return found

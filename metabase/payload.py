@@ -21,9 +21,11 @@ _TYPES = {
 # 12 months' work on a column alone: the days that the column has in the period give the dates.
 PERIOD = "period"
 PERIOD_ID = identity.parameter_id(PERIOD)
-PERIOD_TABLE, PERIOD_COLUMN = "order_daily", "day"
+PERIOD_TABLE, PERIOD_COLUMN = "calendar", "day"
 _PERIOD_TYPE = "date/all-options"
-_PERIOD_END = "(SELECT {end}(day) FROM kpi.order_daily WHERE {{{{period}}}})"
+# A period without a day in it has ends that nothing lies between.
+_PERIOD_END = "(SELECT coalesce({end}(day), '{none}') FROM kpi.calendar WHERE {{{{period}}}})"
+_NO_DAY = {"min": "infinity", "max": "-infinity"}
 _CHART_SETTINGS: dict[str, Any] = {
     "graph.x_axis.labels_enabled": False,
     "graph.y_axis.labels_enabled": False,
@@ -142,7 +144,8 @@ def with_period(dashboard: Dashboard, question: Question) -> str:
     text, ends = question.sql, _ends(dashboard)
     for tag, key in question.filters.items():
         if key in ends:
-            replacement = _PERIOD_END.format(end=ends[key])
+            end = ends[key]
+            replacement = _PERIOD_END.format(end=end, none=_NO_DAY[end])
             text = re.sub(rf"\{{\{{\s*{tag}\s*\}}\}}", replacement, text)
     return text
 
@@ -152,7 +155,9 @@ def without_period(dashboard: Dashboard, question: Question, text: str) -> str:
     ends = _ends(dashboard)
     for tag, key in question.filters.items():
         if key in ends:
-            text = text.replace(_PERIOD_END.format(end=ends[key]), f"{{{{{tag}}}}}")
+            end = ends[key]
+            replacement = _PERIOD_END.format(end=end, none=_NO_DAY[end])
+            text = text.replace(replacement, f"{{{{{tag}}}}}")
     return text
 
 
@@ -282,6 +287,7 @@ def dashcard(
     position: Position,
     card_id: int | None,
     dashcard_id: int,
+    orders: int | None = None,
 ) -> dict[str, Any]:
     """Return a question's tile.
 
@@ -291,6 +297,7 @@ def dashcard(
         position: its place.
         card_id: its id on the server.
         dashcard_id: id of the tile there, or a negative number for a new one.
+        orders: id on the server of the dashboard with the orders behind the figures.
     """
     return {
         "id": dashcard_id,
@@ -301,7 +308,7 @@ def dashcard(
         "size_y": position.height,
         "dashboard_tab_id": None,
         "series": [],
-        "visualization_settings": _click_settings(question),
+        "visualization_settings": _click_settings(question, orders),
         "parameter_mappings": _mappings(dashboard, question, card_id),
     }
 
@@ -323,26 +330,50 @@ def _mappings(
     return result
 
 
-def _click_settings(question: Question) -> dict[str, Any]:
-    """Return the settings of a tile: what a click on a value does."""
+def _passed(kind: str, source: str, filter_key: str) -> dict[str, Any]:
+    """Return how a click passes a column or a filter on to a filter."""
+    parameter = identity.parameter_id(filter_key)
+    mapping = {
+        "id": parameter,
+        "source": {"type": kind, "id": source, "name": source},
+        "target": {"type": "parameter", "id": parameter},
+    }
+    return {parameter: mapping}
+
+
+def _click_settings(question: Question, orders: int | None) -> dict[str, Any]:
+    """Return the settings of a tile: what a click on a value does.
+
+    A chart of months leads to the orders of the month and of the countries that are chosen.
+    """
+    if question.click is None and orders and question.x and _is_monthly(question):
+        country = identity.parameter_id("country")
+        return {
+            "click_behavior": {
+                "type": "link",
+                "linkType": "dashboard",
+                "targetId": orders,
+                "parameterMapping": {
+                    **_passed("column", question.x, "month"),
+                    **_passed("parameter", country, "country"),
+                },
+            }
+        }
     if question.click is None:
         return {}
-    parameter = identity.parameter_id(question.click.filter)
     column = question.click.column
     behaviour = {
         "type": "crossfilter",
-        "parameterMapping": {
-            parameter: {
-                "id": parameter,
-                "source": {"type": "column", "id": column, "name": column},
-                "target": {"type": "parameter", "id": parameter},
-            }
-        },
+        "parameterMapping": _passed("column", column, question.click.filter),
     }
     if question.display in CHARTS:
         return {"click_behavior": behaviour}
     # Of a table, each column has a behaviour of its own.
     return {"column_settings": {_column_reference(column): {"click_behavior": behaviour}}}
+
+
+def _is_monthly(question: Question) -> bool:
+    return question.x is not None and question.columns[question.x].format == "month"
 
 
 def _column_reference(name: str) -> str:

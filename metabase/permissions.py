@@ -124,7 +124,7 @@ def _data(
 def _collections(
     walk: Walk, grant: Grant, own: int | None, everybody: int | None, collection: int | None
 ) -> None:
-    """Let the group read its collection, and see no other; let nobody else see it."""
+    """Let only the group read its collection, and no other."""
 
     def missing(graph: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         groups = graph.get("groups", {})
@@ -167,7 +167,7 @@ def _write(
     missing: Callable[[Mapping[str, Any]], dict[str, Any]],
     merged: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]],
 ) -> None:
-    """Write what a graph of permissions lacks; again if somebody else was faster."""
+    """Write what a permission graph lacks; repeat after a concurrent change."""
     if own is None:
         walk.change("create", "permissions", title)
         return

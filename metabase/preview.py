@@ -11,8 +11,8 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import date, datetime
+from dataclasses import asdict, replace
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from driver import version
 from driver.errors import UserError
 from metabase import preview_data
-from metabase.definition import Column, Dashboard, Filter, Position, Question
+from metabase.definition import Dashboard, Position
 from metabase.preview_data import Page, Tile
 from metabase.warehouse import check_questions
 
@@ -31,7 +31,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(
-    connection: psycopg.Connection[Any], dashboard: Dashboard, *, served: bool = False
+    connection: psycopg.Connection[Any],
+    dashboard: Dashboard,
+    *,
+    served: bool = False,
+    orders: str = "",
+    freshness: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page.
 
@@ -39,6 +44,8 @@ def render(
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
         dashboard: the definition.
         served: see `render_page`.
+        orders: see `render_page`.
+        freshness: see `metabase.preview_data.gather`.
 
     Raises:
         DefinitionError: if a question does not return what the definition says.
@@ -46,16 +53,19 @@ def render(
         psycopg.Error: if the warehouse has no schema kpi, or it may not be read.
     """
     check_questions(connection, dashboard)
-    return render_page(preview_data.gather(connection, dashboard, served=served), served=served)
+    page = preview_data.gather(connection, dashboard, served=served, freshness=freshness)
+    return render_page(page, served=served, orders=orders)
 
 
-def render_page(page: Page, *, served: bool = False) -> str:
+def render_page(page: Page, *, served: bool = False, orders: str = "") -> str:
     """Return the page of what has been gathered.
 
     Parameters:
         page: what has been gathered.
         served: whether a server stands behind it, which answers what the page does not carry.
+        orders: address of the page with the orders behind the figures; empty if there is none.
     """
+    ends = {key for tile in page.tiles for key, end in tile.bounds.items() if end == "upper"}
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -68,8 +78,16 @@ def render_page(page: Page, *, served: bool = False) -> str:
         description=page.dashboard.description,
         tiles=[(tile.question, position) for tile, position in _placed(page)],
         filters=page.dashboard.filters.values(),
-        months=[(month.isoformat(), f"{month:%b %Y}") for month in page.months],
+        months={
+            one.key: [
+                (_end(month) if one.key in ends else month.isoformat(), f"{month:%b %Y}")
+                for month in page.months
+            ]
+            for one in page.dashboard.filters.values()
+            if one.type == "date"
+        },
         values=page.values,
+        has_range=any(tile.bounds for tile in page.tiles),
         version=version(),
         style=_text("preview.css"),
         script=_script(_text("preview.js")),
@@ -80,7 +98,7 @@ def render_page(page: Page, *, served: bool = False) -> str:
             ]
             for tile in page.tiles
         },
-        data=_json(page_data(page)),
+        data=_json({**page_data(page), "orders": orders}),
         bulk=_packed(bulk_data(page)),
     )
 
@@ -103,6 +121,10 @@ def write(html: str, path: Path) -> None:
             f"{path} cannot be written: {error.strerror}.",
             "Name a file in a folder that exists and may be written to with --out.",
         ) from error
+
+
+def _end(month: date) -> str:
+    return (preview_data.next_month(month) - timedelta(days=1)).isoformat()
 
 
 @cache
@@ -147,7 +169,10 @@ def page_data(page: Page) -> dict[str, Any]:
     """Return what the page's script reads, made of dicts, lists and scalars."""
     return {
         "currency": page.freshness["currency"],
-        "filters": [_filter(one, page) for one in page.dashboard.filters.values()],
+        "filters": [
+            {"key": one.key, "name": one.name, "type": one.type}
+            for one in page.dashboard.filters.values()
+        ],
         "tiles": [_tile(tile) for tile in page.tiles],
         "freshness": dict(page.freshness),
     }
@@ -160,7 +185,8 @@ def bulk_data(page: Page) -> dict[str, Any]:
             tile.question.key: {"\u001f".join(key): rows for key, rows in tile.answers.items()}
             for tile in page.tiles
         },
-        "cube": page.cube.encoded() if any(tile.ranking for tile in page.tiles) else None,
+        "values": {key: list(values) for key, values in page.values.items()},
+        "cube": page.cube.encoded() if page.cube else None,
     }
 
 
@@ -169,49 +195,19 @@ def _packed(data: Any) -> str:
     return base64.b64encode(gzip.compress(_json(data).encode(), 9, mtime=0)).decode("ascii")
 
 
-def _filter(one: Filter, page: Page) -> dict[str, Any]:
-    return {
-        "key": one.key,
-        "name": one.name,
-        "type": one.type,
-        "values": list(page.values.get(one.key, ())),
-    }
-
-
 def _tile(tile: Tile) -> dict[str, Any]:
     question = tile.question
     return {
         "key": question.key,
         "name": question.name,
         "display": question.display,
-        "columns": [_column(column) for column in question.columns.values()],
+        "columns": [asdict(column) for column in question.columns.values()],
         "x": question.x,
         "y": list(question.y),
-        "goal": _goal(question),
+        "goal": question.goal and asdict(question.goal),
         "choices": list(tile.choices),
         "bounds": dict(tile.bounds),
         "ignored": list(tile.ignored),
-        "ranking": tile.ranking
-        and {
-            "dimension": tile.ranking.dimension,
-            "limit": tile.ranking.limit,
-            "movement": tile.ranking.movement,
-        },
+        "ranking": tile.ranking and asdict(tile.ranking),
+        "click": question.click and asdict(question.click),
     }
-
-
-def _column(column: Column) -> dict[str, Any]:
-    return {
-        "name": column.name,
-        "title": column.title,
-        "format": column.format,
-        "decimals": column.decimals,
-        "hidden": column.hidden,
-        "bar": column.bar,
-    }
-
-
-def _goal(question: Question) -> Mapping[str, Any] | None:
-    if question.goal is None:
-        return None
-    return {"value": question.goal.value, "label": question.goal.label}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 import waitress  # type: ignore[import-untyped]
@@ -15,9 +17,8 @@ from driver.commands.options import JsonOption
 from driver.connection import connect, connect_to, resolve
 from driver.errors import UserError
 from driver.output import console, emit
-from metabase import definition, preview, targets
-from metabase.definition import Dashboard
-from metabase.serve import Site, open_pool
+from metabase import analysis, definition, preview, targets
+from metabase.serve import ORDERS, Site, open_pool
 
 app = typer.Typer(
     help="The dashboard as a page of its own, from the definition that Metabase gets too.",
@@ -46,12 +47,26 @@ def write_preview(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")
     ] = Path("dashboard.html"),
+    orders: Annotated[
+        str,
+        typer.Option(
+            "--orders",
+            metavar="URL",
+            help="Address of the page with the orders behind the figures, in Metabase or served; "
+            "the tiles link to it.",
+        ),
+    ] = "",
     folder: DefinitionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the dashboard to one HTML file, which needs neither server nor network."""
+    if orders and urlsplit(orders).scheme not in ("http", "https"):
+        raise UserError(
+            f"'{orders}' is not the address of a page.", "Write --orders https://host/path"
+        )
     dashboard = definition.load(folder or _folder(context))
-    html = _page(state.of(context).dsn, dashboard)
+    with connect(state.of(context).dsn, application_name=_APPLICATION) as connection:
+        html = preview.render(connection, dashboard, orders=orders)
     preview.write(html, out)
     answer = {
         "file": str(out.resolve()),
@@ -71,11 +86,6 @@ def _tell(answer: dict[str, Any]) -> None:
         f"[quiet]{answer['bytes'] / 1e6:.1f} MB, needs no network[/]",
         soft_wrap=True,
     )
-
-
-def _page(dsn: str | None, dashboard: Dashboard) -> str:
-    with connect(dsn, application_name=_APPLICATION) as connection:
-        return preview.render(connection, dashboard)
 
 
 @app.command(
@@ -139,6 +149,15 @@ def serve(
             help="Host name under which the page is reached, besides the address and localhost.",
         ),
     ] = None,
+    orders_as: Annotated[
+        str | None,
+        typer.Option(
+            "--orders-as",
+            metavar="LOGIN",
+            help="Also serve the orders behind the figures, as this login of level analyst sees "
+            "them. Everyone who reaches the page sees them.",
+        ),
+    ] = None,
     folder: DefinitionOption = None,
 ) -> None:
     """Serve the dashboard until Ctrl-C, read as the business level, with the latest figures."""
@@ -148,9 +167,16 @@ def serve(
     conninfo = make_conninfo(target.conninfo, application_name=_APPLICATION, connect_timeout=10)
     hosts = [host, "localhost", "127.0.0.1", "::1", *(allow_host or ())]
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
-    with open_pool(conninfo) as pool:
-        site = Site(pool, dashboard, hosts)
+    with ExitStack() as stack:
+        pool = stack.enter_context(open_pool(conninfo))
+        detail = None
+        if orders_as:
+            analysts = stack.enter_context(open_pool(conninfo, orders_as, analysis.SCHEMA))
+            detail = (definition.load(analysis.DETAIL), analysts)
+        site = Site(pool, dashboard, hosts, detail)
         site.page()  # What cannot be shown is reported here, and not to the first visitor.
+        if detail:
+            site.page(ORDERS)
         try:
             server = waitress.create_server(
                 site, host=host, port=port, threads=4, channel_timeout=30, ident=None

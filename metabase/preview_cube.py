@@ -23,56 +23,41 @@ _SQL = Path(__file__).parent / "sql"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Something that was sold.
-
-    Attributes:
-        month: index of the month; 0 stands for all months before the first.
-        country: index of the country.
-        item: index of the item.
-        quantity: pieces.
-        sales: in hundredths of the currency.
-    """
-
-    month: int
-    country: int
-    item: int
-    quantity: int
-    sales: int
-
-
-@dataclass(frozen=True)
 class Cube:
     """All that was sold.
 
     Attributes:
         months: first days of the months; index 1 is the first of them.
-        has_earlier: whether there are cells of months before the first.
+        has_earlier: whether there are cells of months before the first: those have index 0.
         members: values of each dimension in the database's order.
         items: indices of (product_type, product_subtype, product_name).
-        cells: in order of month, country and item.
+        cells: indices of month, country and item, pieces, and sales in hundredths of the currency.
+        losses: the same for sales that were lost late, with the day of the loss in place of pieces:
+            a comparison at equal age adds them again.
     """
 
     months: tuple[date, ...]
     has_earlier: bool
     members: Mapping[str, tuple[str, ...]]
     items: tuple[tuple[int, int, int], ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[tuple[int, int, int, int, int], ...]
+    losses: tuple[tuple[int, int, int, date, int], ...]
 
     def encoded(self) -> dict[str, Any]:
         """Return the cube for the page, column by column: equal values stand together."""
         return {
-            "months": [month.isoformat() for month in self.months],
+            "months": self.months,
             "hasEarlier": self.has_earlier,
-            "members": {name: list(values) for name, values in self.members.items()},
-            "items": [list(item) for item in self.items],
+            "members": self.members,
+            "items": self.items,
             "minorUnits": MINOR_UNITS,
-            "month": [cell.month for cell in self.cells],
-            "country": [cell.country for cell in self.cells],
-            "item": [cell.item for cell in self.cells],
-            "quantity": [cell.quantity for cell in self.cells],
-            "sales": [cell.sales for cell in self.cells],
+            **_columns(("month", "country", "item", "quantity", "sales"), self.cells),
+            "losses": _columns(("month", "country", "item", "lostOn", "sales"), self.losses),
         }
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    return {name: [row[number] for row in rows] for number, name in enumerate(names)}
 
 
 def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> Cube:
@@ -87,7 +72,7 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
     """
     row = connection.execute("SELECT to_regclass('kpi.product_monthly') IS NULL").fetchone()
     if row == (True,):  # a business of another kind
-        return Cube((), False, {name: () for name in DIMENSIONS}, (), ())
+        return Cube((), False, dict.fromkeys(DIMENSIONS, ()), (), (), ())
     with connection.cursor(row_factory=dict_row) as cursor:
         sizes = cursor.execute(_statement("preview_month_sizes")).fetchall()
         months = _latest([(row["month_start"], row["cells"]) for row in sizes], most_cells)
@@ -95,6 +80,10 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
         assert found is not None
         first_month = months[0] if months else date.max
         rows = cursor.execute(_statement("preview_cells"), {"first_month": first_month}).fetchall()
+        lost = cursor.execute(
+            "SELECT * FROM kpi.late_loss WHERE month_start >= %s ORDER BY month_start, lost_on",
+            [first_month],
+        ).fetchall()
     members = {name: tuple(found[name]) for name in DIMENSIONS}
     numbers = {name: {value: n for n, value in enumerate(members[name])} for name in DIMENSIONS}
     month_numbers: dict[date | None, int] = {month: n for n, month in enumerate(months, start=1)}
@@ -104,22 +93,19 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
         kind, subtype, name = (numbers[one][row[one]] for one in DIMENSIONS[1:])
         return kind, subtype, name
 
-    items = tuple(sorted({item(row) for row in rows}))
+    items = tuple(sorted({item(row) for row in (*rows, *lost)}))
     item_numbers = {one: n for n, one in enumerate(items)}
-    cells = sorted(
-        (
-            Cell(
-                month_numbers[row["month_start"]],
-                numbers["country"][row["country"]],
-                item_numbers[item(row)],
-                int(row["quantity"]),
-                int(row["sales"] * MINOR_UNITS),
-            )
-            for row in rows
-        ),
-        key=lambda cell: (cell.month, cell.country, cell.item),
-    )
-    return Cube(months, any(cell.month == 0 for cell in cells), members, items, tuple(cells))
+
+    def place(row: Mapping[str, Any]) -> tuple[int, int, int]:
+        month = month_numbers[row["month_start"]]
+        return month, numbers["country"][row["country"]], item_numbers[item(row)]
+
+    def amount(row: Mapping[str, Any]) -> int:
+        return int(row["sales"] * MINOR_UNITS)
+
+    cells = sorted((*place(row), int(row["quantity"]), amount(row)) for row in rows)
+    losses = tuple((*place(row), row["lost_on"], amount(row)) for row in lost)
+    return Cube(months, any(cell[0] == 0 for cell in cells), members, items, tuple(cells), losses)
 
 
 def _latest(sizes: Sequence[tuple[date, int]], most_cells: int) -> tuple[date, ...]:

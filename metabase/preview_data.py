@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,8 @@ class Tile:
         choices: keys of the filters by whose values `answers` is keyed, in this order.
         bounds: for each date filter that the tile follows, which end of the range it is.
         ignored: keys of filters that the question follows but the page cannot.
-        answers: rows by values of `choices` ('' is no choice).
+        answers: rows by values of `choices` ('' is no choice). A ranking has those of periods that
+            are not whole months, by first day, last day and values.
         ranking: set when the page adds the rows up from the cube.
     """
 
@@ -56,26 +57,35 @@ class Page:
         dashboard: the definition.
         tiles: in reading order.
         values: what each text filter offers.
-        cube: for the rankings.
-        freshness: the row of kpi.freshness, with the moment at which all was read.
+        cube: for the rankings; None without any.
+        freshness: the row of kpi.freshness, with the time at which all was read.
         meanings: definitions of the figures, by name.
     """
 
     dashboard: Dashboard
     tiles: tuple[Tile, ...]
     values: Mapping[str, tuple[str, ...]]
-    cube: Cube
+    cube: Cube | None
     freshness: Mapping[str, Any]
     meanings: Mapping[str, Meaning]
 
     @property
     def months(self) -> tuple[date, ...]:
-        """The months that a range may begin or end with, those of the cube and of the charts."""
-        found = set(self.cube.months)
-        for tile in self.tiles:
-            found.update(_months_of(tile))
-        first = self.cube.months[0] if self.cube.has_earlier else date.min
-        return tuple(sorted(month for month in found if month >= first))
+        """The months that a range may begin or end with: all that have business and are carried."""
+        month: date = self.freshness["first_day"].replace(day=1)
+        if self.cube and self.cube.has_earlier:
+            month = self.cube.months[0]
+        last = max([self.freshness["today"], *(self.cube.months if self.cube else ())])
+        found = []
+        while month <= last:
+            found.append(month)
+            month = next_month(month)
+        return tuple(found)
+
+
+def next_month(month: date) -> date:
+    """Return the first day of the next month."""
+    return (month.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 
 def gather(
@@ -84,6 +94,7 @@ def gather(
     most_cells: int = preview_cube.MOST_CELLS,
     *,
     served: bool = False,
+    freshness: Mapping[str, Any] | None = None,
 ) -> Page:
     """Ask all questions, on one snapshot of the warehouse.
 
@@ -92,6 +103,7 @@ def gather(
         dashboard: the definition, already checked against the database.
         most_cells: the most cells of single months that the rankings may add up.
         served: whether a server answers the choices of filters; the page then carries none.
+        freshness: that of another page, for a login that does not read schema kpi.
 
     Raises:
         UserError: if the definition has no question on the grid.
@@ -101,22 +113,67 @@ def gather(
         raise UserError("No question of the dashboard has a place on the grid.")
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        with connection.cursor(row_factory=dict_row) as cursor:
-            freshness = cursor.execute((_SQL / "preview_freshness.sql").read_bytes()).fetchone()
-        assert freshness is not None
+        known = {} if freshness else meanings(connection)
+        freshness = freshness or read_freshness(connection)
         values = {
             key: _values(connection, dashboard, one)
             for key, one in dashboard.filters.items()
             if one.source
         }
-        cube = preview_cube.load(connection, most_cells)
+        has_ranking = any(question.ranking for question, _ in dashboard.tiles)
+        cube = preview_cube.load(connection, most_cells) if has_ranking else None
         bounds = _bounds(connection, dashboard)
+        periods = () if served else _day_periods(freshness)
         tiles = tuple(
-            _tile(connection, dashboard, question, values, bounds, served=served)
+            _ranking(connection, dashboard, question, values, bounds, periods)
+            if question.ranking
+            else _tile(connection, dashboard, question, values, bounds, served=served)
             for question, _ in dashboard.tiles
         )
-        known = meanings(connection)
     return Page(dashboard, tiles, values, cube, freshness, known)
+
+
+def read_freshness(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    """Return the row of kpi.freshness, with the time of reading."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute((_SQL / "preview_freshness.sql").read_bytes()).fetchone()
+    assert row is not None
+    return row
+
+
+def _day_periods(freshness: Mapping[str, Any]) -> tuple[tuple[date, date], ...]:
+    """Return the periods whose rankings months cannot tell: the last 30 days, the current month."""
+    until: date = freshness["whole_until"]
+    one_day = timedelta(days=1)
+    return (
+        (until - 30 * one_day, until - one_day),
+        (until.replace(day=1), next_month(until) - one_day),
+    )
+
+
+def _ranking(
+    connection: psycopg.Connection[Any],
+    dashboard: Dashboard,
+    question: Question,
+    values: Mapping[str, tuple[str, ...]],
+    bounds: Mapping[str, Bound],
+    periods: Sequence[tuple[date, date]],
+) -> Tile:
+    """Return a ranking, with the answers of periods of days for one choice at a time."""
+    used = [one.key for one in dashboard.filters_of(question)]
+    texts = [key for key in used if key in values]
+    own = {key: bounds[key] for key in used if key in bounds}
+    ignored = tuple(key for key in used if key not in texts and key not in own)
+    ends = {end: key for key, end in own.items()}
+    answers: dict[tuple[str, ...], Answer] = {}
+    if set(ends) == {"lower", "upper"}:
+        choices = [{key: value} for key in texts[:2] for value in values[key]]
+        for first, last in periods:
+            for chosen in ({}, *choices):
+                key = (first.isoformat(), last.isoformat(), *(chosen.get(k, "") for k in texts))
+                given = {ends["lower"]: first, ends["upper"]: last, **chosen}
+                answers[key] = ask(connection, question, given)
+    return Tile(question, tuple(texts), own, ignored, answers, question.ranking)
 
 
 def ask(
@@ -169,11 +226,18 @@ def _tile(
     texts = tuple(one.key for one in used if one.key in values)
     free = tuple(one.key for one in used if one.type == "text" and one.key not in values)
     bounds = {key: known[key] for key in dates if key in known}
-    free = (*free, *(key for key in dates if key not in bounds))
-    if question.ranking:
-        return Tile(question, texts, bounds, free, ranking=question.ranking)
+    single = tuple(key for key in dates if key not in bounds)
     if question.x is None or question.columns[question.x].format not in _PERIODS:
-        free, bounds = (*free, *bounds), {}
+        single, bounds = (*single, *bounds), {}
+    if served:
+        return Tile(
+            question,
+            (*texts, *single),
+            bounds,
+            free,
+            {("",) * len((*texts, *single)): ask(connection, question, {})},
+        )
+    free = (*free, *single)
     choices: list[str] = []
     combinations = 1
     for key in texts:
@@ -186,9 +250,7 @@ def _tile(
         combination: ask(
             connection, question, {k: v or None for k, v in zip(choices, combination, strict=True)}
         )
-        for combination in itertools.product(
-            *(("",) if served else ("", *values[key]) for key in choices)
-        )
+        for combination in itertools.product(*(("", *values[key]) for key in choices))
     }
     return Tile(question, tuple(choices), bounds, free, answers)
 
@@ -207,17 +269,3 @@ def _bounds(connection: psycopg.Connection[Any], dashboard: Dashboard) -> dict[s
             if len(empty) == 1:
                 found[key] = empty[0]
     return found
-
-
-def _months_of(tile: Tile) -> set[date]:
-    """Return the months in a tile's answer, where months are its axis."""
-    question = tile.question
-    if question.x is None or question.columns[question.x].format != "month":
-        return set()
-    column = list(question.columns).index(question.x)
-    return {
-        date.fromisoformat(row[column]).replace(day=1)
-        for answer in tile.answers.values()
-        for row in answer
-        if row[column]
-    }

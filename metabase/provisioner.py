@@ -129,13 +129,14 @@ class Provisioner:
         walk = Walk(self._client, self._options, writes=writes, progress=self._progress)
         self._report = walk.report
         self._server(walk)
-        self._business(walk)
+        orders = None
         if self._analysts:
             secret = self._secrets.get(self._analysts.warehouse.name)
-            analysis.bring(walk, self._analysts, self._dashboard.currency, secret)
+            orders = analysis.bring(walk, self._analysts, self._dashboard.currency, secret)
+        self._business(walk, orders)
         return walk.report
 
-    def _business(self, walk: Walk) -> None:
+    def _business(self, walk: Walk, orders: int | None) -> None:
         definition, warehouse = self._dashboard, self._warehouse
         database = databases.connect(walk, warehouse, self._secrets.get(warehouse.name))
         if database is not None:
@@ -150,7 +151,9 @@ class Provisioner:
         if database is not None and definition.period:
             table, column = payload.PERIOD_TABLE, payload.PERIOD_COLUMN
             period = metadata.field_id(walk, database, warehouse.schema, table, column)
-        number, numbers = dashboards.content(walk, definition, database, collection, period=period)
+        number, numbers = dashboards.content(
+            walk, definition, database, collection, period=period, orders=orders
+        )
         if number is not None:
             walk.known("dashboard", number)
         permissions.settle(walk, permissions.Grant(definition.group), database, collection)
@@ -175,7 +178,7 @@ class Provisioner:
                 f"{user.get('email') or 'This key'} is no administrator of Metabase.",
                 "Use a key of the group Administrators, or an administrator's account.",
             )
-        # An administrator is told more than everybody is.
+        # An administrator gets more properties than an anonymous client.
         properties = self._client.get("/api/session/properties")
         if walk.report.version is None:
             self._check_version(walk, properties)
@@ -243,5 +246,5 @@ def _no_password() -> str:
 
 
 def new_password() -> str:
-    """Return a password that nobody needs to know."""
+    """Return a random password."""
     return secrets.token_urlsafe(24)

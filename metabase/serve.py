@@ -1,8 +1,9 @@
-"""The dashboard over HTTP: one page, kept until the warehouse has something new to show.
+"""The dashboard over HTTP, kept until the warehouse has something new to show.
 
 `Site` is a WSGI application. It reads the warehouse as the read-only business level over a small
-pool, renders the page once for each state of the warehouse, and answers the choices of filters that
-the page does not carry. It answers only requests for the host names that it was given.
+pool, renders each page once for each state of the warehouse, and answers the choices of filters
+that the page does not carry. A second page, with the orders behind the figures, reads as a login of
+level analyst. Requests must name one of the given hosts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +28,7 @@ from metabase import preview, preview_data
 from metabase.definition import Dashboard
 
 ROLE = "oceanrecords_business"
+ORDERS = "/orders/"
 STATEMENT_TIMEOUT = "30s"
 POOL_TIMEOUT = 10.0  # seconds
 FRESH_FOR = 2.0  # seconds for which the warehouse is not asked whether it has changed
@@ -45,16 +49,19 @@ _STATE = """
 
 Start = Callable[[str, list[tuple[str, str]]], object]
 State = tuple[Any, ...]
+Pool = ConnectionPool[psycopg.Connection[Any]]
 
 
-def open_pool(conninfo: str) -> ConnectionPool[psycopg.Connection[Any]]:
-    """Open a pool whose connections read as the business level, and cannot write.
+def open_pool(conninfo: str, role: str = ROLE, schema: str = "kpi") -> Pool:
+    """Open a pool whose connections read as a role, and cannot write.
 
     Parameters:
-        conninfo: libpq connection string of a login that may take on the role.
+        conninfo: libpq connection string of a login that is a member of the role.
+        role: the role; the business level by default.
+        schema: schema that the role must be able to read.
 
     Raises:
-        UserError: if the server cannot be reached, or the login may not take on the role.
+        UserError: if the server cannot be reached, or the role cannot be used.
     """
 
     def configure(connection: psycopg.Connection[Any]) -> None:
@@ -62,19 +69,30 @@ def open_pool(conninfo: str) -> ConnectionPool[psycopg.Connection[Any]]:
         connection.execute(
             sql.SQL("SET statement_timeout = {}").format(sql.Literal(STATEMENT_TIMEOUT))
         )
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(ROLE)))
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
 
     with psycopg.connect(conninfo, autocommit=True) as probe:
         try:
             configure(probe)
         except psycopg.errors.InvalidParameterValue as error:
             raise UserError(
-                f"The role {ROLE} does not exist.", "Create it with: oceanrecords migrate"
+                f"The role {role} does not exist.",
+                "Create the levels with: oceanrecords migrate; a login with: oceanrecords users",
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise UserError(
-                f"The login may not read as {ROLE}.", f"GRANT {ROLE} TO CURRENT_USER"
+                f"The login may not read as {role}.", f"GRANT {role} TO CURRENT_USER"
             ) from error
+        row = probe.execute(
+            "SELECT coalesce(has_schema_privilege(to_regnamespace(%s), 'USAGE'), false)", [schema]
+        ).fetchone()
+        if row != (True,):
+            raise UserError(
+                f"The role {role} may not read schema {schema}.",
+                "Name a login of level analyst; `oceanrecords users list` shows them."
+                if schema != "kpi"
+                else "Install the warehouse first: oceanrecords migrate",
+            )
     return ConnectionPool(
         conninfo,
         kwargs={"autocommit": True},
@@ -88,6 +106,16 @@ def open_pool(conninfo: str) -> ConnectionPool[psycopg.Connection[Any]]:
     )
 
 
+@dataclass
+class _View:
+    """One page: whose data it shows, and what is kept of it."""
+
+    dashboard: Dashboard
+    pool: Pool
+    page: bytes = b""
+    answers: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+
+
 class Site:
     """The WSGI application.
 
@@ -95,76 +123,97 @@ class Site:
         pool: see `open_pool`.
         dashboard: the definition.
         hosts: host names, without port, that requests may name.
+        orders: definition and pool of the page with the orders behind the figures; None for none.
     """
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[Any]],
+        pool: Pool,
         dashboard: Dashboard,
         hosts: Iterable[str],
+        orders: tuple[Dashboard, Pool] | None = None,
     ) -> None:
         self._pool = pool
-        self._dashboard = dashboard
+        self._views = {"/": _View(dashboard, pool)}
+        if orders:
+            self._views[ORDERS] = _View(*orders)
         self._hosts = {host.casefold() for host in hosts}
         self._lock = threading.Lock()
         self._state: State | None = None
         self._checked_at = float("-inf")
-        self._page = b""
-        self._answers: OrderedDict[str, bytes] = OrderedDict()
 
-    def page(self) -> bytes:
-        """Return the page; it is rendered again when the warehouse has changed.
+    def page(self, path: str = "/") -> bytes:
+        """Return a page; it is rendered again when the warehouse has changed.
+
+        Parameters:
+            path: of the address, `/` or `ORDERS`.
 
         Raises:
             UserError, psycopg.Error: if the warehouse cannot be shown.
         """
+        view = self._views[path]
         with self._lock:
-            self._refresh()
-            if not self._page:
-                with self._pool.connection() as connection:
-                    html = preview.render(connection, self._dashboard, served=True)
-                self._page = html.encode()
-            return self._page
+            self._refresh(view)
+            if not view.page:
+                view.page = self._render(view, is_first=path == "/").encode()
+            return view.page
 
-    def answer(self, query: str) -> bytes:
+    def _render(self, view: _View, *, is_first: bool) -> str:
+        freshness = None
+        if not is_first:
+            with self._pool.connection() as connection:
+                freshness = preview_data.read_freshness(connection)
+        orders = ORDERS.lstrip("/") if is_first and ORDERS in self._views else ""
+        with view.pool.connection() as connection:
+            return preview.render(
+                connection, view.dashboard, served=True, orders=orders, freshness=freshness
+            )
+
+    def answer(self, query: str, path: str = "/") -> bytes:
         """Return the answer of a question as JSON.
 
         Parameters:
             query: of the address: `question`, and values by key of the filter, several if need be.
+            path: of the page.
 
         Raises:
-            ValueError: if the question or a filter is unknown.
+            ValueError: if the question, a filter or a date is unknown.
             psycopg.Error: if the warehouse cannot be asked.
         """
+        view = self._views[path]
         given = parse_qs(query, max_num_fields=MOST_VALUES)
         keys = given.pop("question", [])
-        question = self._dashboard.questions.get(keys[0]) if len(keys) == 1 else None
+        question = view.dashboard.questions.get(keys[0]) if len(keys) == 1 else None
         if question is None or question.position is None:
             raise ValueError("there is no such question")
-        for key in given:
-            if key not in question.filters.values() or self._dashboard.filters[key].type != "text":
+        chosen: dict[str, Any] = {}
+        for key, values in given.items():
+            if key not in question.filters.values():
                 raise ValueError(f"question {question.key} has no such filter")
+            is_date = view.dashboard.filters[key].type == "date"
+            chosen[key] = date.fromisoformat(values[-1]) if is_date else values
         with self._lock:
-            self._refresh()
+            self._refresh(view)
             key = json.dumps([question.key, sorted(given.items())])
-            found = self._answers.get(key)
+            found = view.answers.get(key)
             if found is None:
-                with self._pool.connection() as connection:
-                    rows = preview_data.ask(connection, question, given)
-                found = self._answers[key] = json.dumps(rows).encode()
-                while len(self._answers) > MOST_ANSWERS:
-                    self._answers.popitem(last=False)
+                with view.pool.connection() as connection:
+                    rows = preview_data.ask(connection, question, chosen)
+                found = view.answers[key] = json.dumps(rows).encode()
+                while len(view.answers) > MOST_ANSWERS:
+                    view.answers.popitem(last=False)
             return found
 
-    def _refresh(self) -> None:
+    def _refresh(self, view: _View) -> None:
         """Forget what is kept if the warehouse has something new."""
-        if time.monotonic() - self._checked_at < FRESH_FOR and self._page:
+        if time.monotonic() - self._checked_at < FRESH_FOR and view.page:
             return
         with self._pool.connection() as connection:
             state = connection.execute(_STATE).fetchone()
         if state != self._state:
-            self._page = b""
-            self._answers.clear()
+            for each in self._views.values():
+                each.page = b""
+                each.answers.clear()
             self._state = state
         self._checked_at = time.monotonic()
 
@@ -192,12 +241,13 @@ class Site:
             )
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only.")
-        path = environ.get("PATH_INFO", "")
+        path = str(environ.get("PATH_INFO", "")).removesuffix("index.html")
         try:
-            if path in ("/", "/index.html"):
-                return HTTPStatus.OK, "text/html; charset=utf-8", self.page()
-            if path == "/answer":
-                body = self.answer(environ.get("QUERY_STRING", ""))
+            if path in self._views:
+                return HTTPStatus.OK, "text/html; charset=utf-8", self.page(path)
+            if path.endswith("/answer") and path.removesuffix("answer") in self._views:
+                query = environ.get("QUERY_STRING", "")
+                body = self.answer(query, path.removesuffix("answer"))
                 return HTTPStatus.OK, "application/json", body
         except ValueError as error:
             return _text(HTTPStatus.BAD_REQUEST, f"{error}.")
@@ -206,10 +256,10 @@ class Site:
         except PoolTimeout:
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, "The warehouse cannot be reached.")
         except psycopg.Error as error:
-            told = from_database(error)
-            words = " ".join(part for part in (told.message, told.detail) if part)
+            known = from_database(error)
+            words = " ".join(part for part in (known.message, known.detail) if part)
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, words)
-        return _text(HTTPStatus.NOT_FOUND, "There is one page here: /")
+        return _text(HTTPStatus.NOT_FOUND, f"The pages are: {' '.join(self._views)}")
 
     def _knows(self, host: str) -> bool:
         try:

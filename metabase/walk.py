@@ -173,7 +173,7 @@ class Walk:
         if not self.options.adopt:
             raise UserError(
                 f"Metabase has a {kind} '{strangers[0]['name']}' (id {strangers[0]['id']}) that "
-                "was not made by this tool, and another of that name would stand beside it.",
+                "was not created by this tool; a second one of that name would be ambiguous.",
                 "Rename it, or add --adopt to take it over.",
             )
         found: dict[str, Any] = self.client.get(f"{path}/{strangers[0]['id']}")

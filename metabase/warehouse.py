@@ -62,7 +62,7 @@ class CatalogColumn:
         description: what it holds.
         semantic_type: Metabase's name for what it means, where the catalog tells.
         target: table and column that it refers to.
-        is_technical: of no use to somebody who asks questions.
+        is_technical: hidden, because only the loads need it.
     """
 
     relation: str
@@ -133,6 +133,8 @@ def check_questions(
         raise DefinitionError(problems)
 
 
+# What a description gets behind the definition's own words.
+FOLLOWED = "\n\nFollows the filters: "
 DEFINED = "\n\nWhat counts\n"
 
 
@@ -165,7 +167,7 @@ def meanings(connection: psycopg.Connection[Any]) -> dict[str, Meaning]:
 
 
 def resolve(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Dashboard:
-    """Fill in what the warehouse says: the currency, and in each description what its figures mean.
+    """Fill in the currency, and in each description the filters and what its figures mean.
 
     Parameters:
         connection: to the warehouse.
@@ -207,6 +209,7 @@ def resolve(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Dashbo
         key: replace(
             one,
             description=one.description
+            + _followed(dashboard, one)
             + (
                 DEFINED + "\n".join(known[name].text for name in one.figures) if one.figures else ""
             ),
@@ -214,6 +217,18 @@ def resolve(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Dashbo
         for key, one in dashboard.questions.items()
     }
     return replace(dashboard, currency=row[0], questions=questions)
+
+
+def _followed(dashboard: Dashboard, question: Question) -> str:
+    """Return which filters a tile follows: Metabase does not show which ones it ignores."""
+    if question.position is None:
+        return ""
+    period = dashboard.period
+    names = [
+        period.name if period and one.key in (period.first, period.last) else one.name
+        for one in dashboard.filters_of(question)
+    ]
+    return f"{FOLLOWED}{', '.join(dict.fromkeys(names)) or 'none'}."
 
 
 def _problems(

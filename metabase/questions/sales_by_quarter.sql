@@ -1,6 +1,8 @@
 SELECT
     quarter_name,
     sales,
+    CASE WHEN is_mature THEN sales END AS final_sales,
+    CASE WHEN NOT is_mature THEN sales END AS provisional_sales,
     CASE WHEN is_mature THEN 'final' WHEN is_complete THEN 'provisional' ELSE 'running' END AS state
 FROM kpi.quarter_of([[{{country}}]])
 WHERE TRUE

@@ -1,14 +1,14 @@
 SELECT
-    product_subtype,
-    sum(quantity) AS quantity,
-    sum(sales) AS sales,
-    round(100 * sum(sales) / nullif(sum(sum(sales)) OVER (), 0), 1) AS share_percent
-FROM kpi.subtype_monthly
-WHERE TRUE
-    [[AND month_start >= date_trunc('month', {{from}}::timestamp)::date]]
-    [[AND month_start <= {{to}}::date]]
-    [[AND country IN ({{country}})]]
-    [[AND product_type IN ({{product_type}})]]
-GROUP BY product_subtype
-ORDER BY sales DESC, product_subtype
-LIMIT 10
+    member,
+    quantity,
+    sales,
+    share_percent
+FROM kpi.ranking_of(
+    'product_subtype'
+    [[, p_from => {{from}}::date]]
+    [[, p_to => {{to}}::date]]
+    [[, p_countries => ARRAY[{{country}}] ]]
+    [[, p_product_types => ARRAY[{{product_type}}] ]]
+    [[, p_product_subtypes => ARRAY[{{product_subtype}}] ]]
+    [[, p_products => ARRAY[{{product_name}}] ]]
+)

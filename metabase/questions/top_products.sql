@@ -1,12 +1,14 @@
 SELECT
-    product_name,
+    member,
     quantity,
     sales,
     share_percent
-FROM kpi.top_products_of(
-    p_limit => 10
+FROM kpi.ranking_of(
+    'product'
     [[, p_from => {{from}}::date]]
     [[, p_to => {{to}}::date]]
     [[, p_countries => ARRAY[{{country}}] ]]
     [[, p_product_types => ARRAY[{{product_type}}] ]]
+    [[, p_product_subtypes => ARRAY[{{product_subtype}}] ]]
+    [[, p_products => ARRAY[{{product_name}}] ]]
 )

@@ -3,12 +3,11 @@
 (function () {
   const page = JSON.parse(document.getElementById("data").textContent);
   const SEPARATOR = "\u001f";
-  const MULTIPLE = page.filters.filter((one) => one.type !== "date" && one.values.length).map((one) => one.key);
   const DATES = page.filters.filter((one) => one.type === "date").map((one) => one.key);
   const PLACES = ["country", "product_type", "product_subtype", "product_name"];
-  const PLACE_NAMES = { country: "Country", product_type: "Product type", product_subtype: "Subtype", product_name: "Product" };
   const isServed = location.protocol.startsWith("http");
   const chosen = {};
+  let MULTIPLE = [];
   const shownRows = new Map();
   let bulk = null;
 
@@ -43,7 +42,7 @@
       case "number": return number(value, decimals);
       case "boolean": return value ? "yes" : "no";
       case "month": return monthName(value);
-      case "date": return Number(value.slice(8, 10)) + " " + monthName(value);
+      case "date": return dayName(value);
       default: return String(value);
     }
   }
@@ -88,6 +87,10 @@
     return moment.toISOString().slice(0, 10);
   }
 
+  function addDays(day, days) {
+    return new Date(Date.parse(day) + 86400000 * days).toISOString().slice(0, 10);
+  }
+
   function lengthOf(kind) {
     return kind === "quarter" ? 3 : 1;
   }
@@ -109,12 +112,24 @@
 
   // The rows of a tile; null if the page does not carry them.
   function rowsOf(tile) {
-    if (tile.ranking) return tile.ranking.movement ? movement(tile) : rank(tile);
-    const values = tile.choices.map((key) => chosen[key]);
+    const period = tile.ranking ? periodOf(tile) : null;
+    if (period && period.isMonthly) return tile.ranking.movement ? movement(tile, period) : rank(tile, period);
+    const values = tile.choices.map((key) => [chosen[key]].flat());
     if (values.some((one) => one.length > 1)) return null;
-    const rows = bulk.answers[tile.key][values.map((one) => one[0] || "").join(SEPARATOR)];
-    if (rows === undefined) return isServed ? null : [];
-    return within(tile, rows);
+    const ends = period ? [period.first, period.last] : [];
+    const rows = bulk.answers[tile.key][[...ends, ...values.map((one) => one[0] || "")].join(SEPARATOR)];
+    return rows === undefined ? null : within(tile, rows);
+  }
+
+  // The period of a ranking. The cube has months: a period of other days is answered by the warehouse alone, and so is a comparison of the
+  // current month, which goes by whole days.
+  function periodOf(tile) {
+    const first = bound(tile, "lower");
+    const last = bound(tile, "upper");
+    const running = truncated(page.freshness.whole_until, "month");
+    const isFirst = !first || first === truncated(first, "month");
+    const isLast = !last || last >= running || addDays(last, 1) === truncated(addDays(last, 1), "month");
+    return { first, last, isMonthly: isFirst && isLast && !(tile.ranking.movement && first === running) };
   }
 
   function within(tile, rows) {
@@ -132,7 +147,8 @@
 
   async function ask(tile) {
     const query = new URLSearchParams({ question: tile.key });
-    for (const key of tile.choices) for (const value of chosen[key]) query.append(key, value);
+    for (const key of tile.choices) for (const value of [chosen[key]].flat()) if (value) query.append(key, value);
+    if (tile.ranking) for (const key of Object.keys(tile.bounds)) if (chosen[key]) query.append(key, chosen[key]);
     const address = "answer?" + query;
     if (!asked.has(address)) {
       asked.set(address, fetch(address).then((answer) => {
@@ -153,32 +169,31 @@
     return index < 0 ? null : { ...tile.columns[index], index };
   }
 
-  // Adds up the cells of the chosen members between two months, by members of a dimension.
-  function sums(tile, low, high) {
+  // Adds up the cells of the chosen members between two months, by members of a dimension; with a day, as known on that day.
+  function sums(tile, low, high, knownUntil) {
     const cube = bulk.cube;
     const wanted = PLACES.map((name) => {
-      const follows = tile.choices.includes(name) || !MULTIPLE.includes(name);
-      return follows && chosen[name].length ? new Set(chosen[name].map((one) => cube.members[name].indexOf(one))) : null;
+      return tile.choices.includes(name) && chosen[name].length ? new Set(chosen[name].map((one) => cube.members[name].indexOf(one))) : null;
     });
     const at = PLACES.indexOf(tile.ranking.dimension);
     const found = new Map();
-    for (let n = 0; n < cube.month.length; n++) {
-      if (cube.month[n] < low || cube.month[n] > high) continue;
-      const place = [cube.country[n], ...cube.items[cube.item[n]]];
-      if (wanted.some((set, index) => set && !set.has(place[index]))) continue;
+    const add = (cells, n) => {
+      if (cells.month[n] < low || cells.month[n] > high) return;
+      const place = [cells.country[n], ...cube.items[cells.item[n]]];
+      if (wanted.some((set, index) => set && !set.has(place[index]))) return;
       const total = found.get(place[at]) || [0, 0];
-      total[0] += cube.quantity[n];
-      total[1] += cube.sales[n];
+      total[0] += cells.quantity ? cells.quantity[n] : 0;
+      total[1] += cells.sales[n];
       found.set(place[at], total);
-    }
+    };
+    for (let n = 0; n < cube.month.length; n++) add(cube, n);
+    if (knownUntil) for (let n = 0; n < cube.losses.month.length; n++) if (cube.losses.lostOn[n] >= knownUntil) add(cube.losses, n);
     return found;
   }
 
-  function rank(tile) {
+  function rank(tile, { first, last }) {
     const cube = bulk.cube;
     const { dimension, limit } = tile.ranking;
-    const first = bound(tile, "lower");
-    const last = bound(tile, "upper");
     const low = first ? 1 + cube.months.filter((month) => month < truncated(first, "month")).length : 0;
     const high = last ? cube.months.filter((month) => month <= last).length : cube.months.length;
     const found = [...sums(tile, low, high)];
@@ -186,17 +201,15 @@
     found.sort(([one, a], [other, b]) => b[1] - a[1] || one - other);
     return found.slice(0, limit).map(([member, [quantity, sales]]) => {
       const share = whole ? Number((BigInt(sales) * 2000n + whole) / (2n * whole)) / 10 : null;
-      const row = { [dimension]: cube.members[dimension][member], quantity, sales: sales / cube.minorUnits, share_percent: share };
+      const row = { member: cube.members[dimension][member], quantity, sales: sales / cube.minorUnits, share_percent: share };
       return tile.columns.map((column) => row[column.name]);
     });
   }
 
-  // Full months against as many before; without a choice the last full month.
-  function movement(tile) {
+  // Full months against as many before, both as known at the same age; without a choice the last full month.
+  function movement(tile, { first: from, last: to }) {
     const cube = bulk.cube;
     const { dimension, limit } = tile.ranking;
-    const from = bound(tile, "lower");
-    const to = bound(tile, "upper");
     const latest = addMonths(page.freshness.whole_until, -1);
     const wish = truncated(to || from || latest, "month");
     const last = wish < latest ? wish : latest;
@@ -210,8 +223,10 @@
       ? monthName(first) + " against " + monthName(before)
       : monthName(first) + " to " + monthName(last) + " against the " + months + " months before";
     const place = (month) => 1 + cube.months.filter((one) => one < month).length;
-    const now = sums(tile, place(first), place(addMonths(last, 1)) - 1);
-    const then = sums(tile, place(before), place(first) - 1);
+    const until = addMonths(last, 1);
+    const age = (Date.parse(page.freshness.whole_until) - Date.parse(until)) / 86400000;
+    const now = sums(tile, place(first), place(until) - 1, page.freshness.whole_until);
+    const then = sums(tile, place(before), place(first) - 1, addDays(first, age));
     const changes = [...new Set([...now.keys(), ...then.keys()])]
       .map((member) => ({ member, sales: (now.get(member) || [0, 0])[1], before: (then.get(member) || [0, 0])[1] }))
       .map((one) => ({ ...one, change: one.sales - one.before }))
@@ -224,7 +239,7 @@
     return [...gainers, ...losers].map((one) => {
       const row = {
         member: cube.members[dimension][one.member], change: one.change / cube.minorUnits,
-        sales: one.sales / cube.minorUnits, sales_before: one.before / cube.minorUnits, period,
+        sales: one.sales / cube.minorUnits, sales_before: one.before / cube.minorUnits, period: period + ", as known then",
       };
       return tile.columns.map((column) => row[column.name]);
     });
@@ -235,6 +250,22 @@
     const packed = Uint8Array.from(atob(document.getElementById("bulk").textContent), (character) => character.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     bulk = await new Response(stream).json();
+    MULTIPLE = page.filters.filter((one) => one.key in bulk.values).map((one) => one.key);
+    MULTIPLE.forEach(fillOptions);
+  }
+
+  // A long list has a field to search in.
+  function fillOptions(key) {
+    const list = document.querySelector("#filter-" + key + " .options");
+    const rows = bulk.values[key].map((value) => element("label", {}, element("input", { type: "checkbox", name: key, value }), " " + value));
+    list.replaceChildren(...rows);
+    if (rows.length <= 15) return;
+    const field = element("input", { type: "search", placeholder: "Search", "aria-label": "Search " + nameOf(key) });
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase();
+      for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(words);
+    });
+    list.prepend(field);
   }
 
   // Elements --------------------------------------------------------------------------------------
@@ -274,7 +305,9 @@
     const body = rows.map((row) => element("tr", {}, ...visible.map((column, n) => {
       const value = row[column.index];
       const attributes = { class: isText(column) ? "text" : null, scope: n ? null : "row" };
-      return cell(value, format(value, column), attributes, n ? "td" : "th");
+      const isPick = tile.click && tile.click.column === column.name && value !== null;
+      const shown = isPick ? choiceButton(tile.click.filter, value, format(value, column)) : format(value, column);
+      return cell(value, shown, attributes, n ? "td" : "th");
     })));
     return table(tile, "", head, body);
   }
@@ -378,22 +411,26 @@
       if (change !== null) {
         lines.push(element("p", { class: "card-change" },
           element("b", { class: change > 0 ? "up-good" : change < 0 ? "down-bad" : "" }, (change > 0 ? "▲ " : change < 0 ? "▼ " : "") + format(Math.abs(change), shape("change_percent")).replace("+", "")),
-          (get("compared_to") === "month to date" ? " month to date against it" : " against " + get("compared_to") + " (" + format(get("compared_with"), shape("compared_with")) + ")")));
+          (get("compared_to") === "month to date" ? " month to date against this target" : " against " + get("compared_to") + " (" + format(get("compared_with"), shape("compared_with")) + ")")));
       }
       if (value !== null && get("note")) lines.push(element("p", { class: "card-note" }, get("note") + "."));
       return element("article", { class: "card" }, element("h3", {}, get("headline")), ...lines);
     }));
   }
 
+  function isPicked(key, value) {
+    return [chosen[key]].flat().includes(value);
+  }
+
   function choiceButton(dimension, value, shown) {
-    const button = element("button", { type: "button", class: "pick", title: "Show only " + value, "aria-pressed": String(chosen[dimension].includes(value)) }, shown);
+    const button = element("button", { type: "button", class: "pick", title: "Show only " + value, "aria-pressed": String(isPicked(dimension, value)) }, shown);
     button.addEventListener("click", () => toggle(dimension, value));
     return button;
   }
 
   function ranking(tile, rows) {
     const visible = indexed(tile).filter((column) => !column.hidden);
-    const dimension = tile.ranking ? tile.ranking.dimension : null;
+    const pick = tile.click && visible[0] && tile.click.column === visible[0].name ? tile.click.filter : null;
     const isMovement = tile.ranking && tile.ranking.movement;
     const bar = visible.find((column) => column.bar || column.format === "change");
     const most = bar ? Math.max(...rows.map((row) => Math.abs(row[bar.index])), 0) : 0;
@@ -405,9 +442,9 @@
       if (n === 0) {
         const part = bar && most ? Math.abs(row[bar.index]) / most : 0;
         const direction = isMovement ? (row[bar.index] < 0 ? " loss" : " gain") : "";
-        const inner = dimension ? choiceButton(dimension, value, shown) : element("span", {}, shown);
+        const inner = pick ? choiceButton(pick, value, shown) : element("span", {}, shown);
         const name = element("span", { class: "name" + direction, style: "--part:" + part.toFixed(4) }, inner);
-        const number = isMovement ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
+        const number = isMovement || !tile.ranking ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
         return element("th", { scope: "row", "data-value": JSON.stringify(value) }, number, name);
       }
       const sign = column.format === "change" ? (value > 0 ? " up-good" : " down-bad") : "";
@@ -498,8 +535,9 @@
     else if (!tile.goal && low < 0 && high > 0) svg.append(drawing("line", { class: "base", x1: left, x2: width - right, y1: y(0), y2: y(0) }));
     if (tile.goal) {
       svg.append(drawing("g", { class: "mark-rule goal" }, drawing("line", { x1: left, x2: width - right, y1: y(tile.goal.value), y2: y(tile.goal.value) })));
-      const above = y(tile.goal.value) > top + 18;
-      svg.append(drawing("text", { class: "mark-text goal", x: left + 2, y: y(tile.goal.value) + (above ? -6 : 15) }, tile.goal.label));
+      const lines = series.map((column) => points.map((point) => (point.row[column.index] === null ? null : y(point.row[column.index]))));
+      const place = clearest(lines, x, y(tile.goal.value), 7 * tile.goal.label.length, [left + 2, width - right], top);
+      svg.append(drawing("text", { class: "mark-text goal", x: place.x, y: place.y }, tile.goal.label));
     }
     if (isBar) svg.append(...bars(points, series[0], x, y, slot, isLabelled));
     else series.forEach((column, n) => svg.append(...line(points, column, x, y, STYLES[n] || "third", slot)));
@@ -531,6 +569,27 @@
       svg.addEventListener("click", (event) => pickPeriod(points[nearest(event)].day, axis.format));
     }
     return svg;
+  }
+
+  // Where a label on a horizontal line is farthest from the other lines, above it or below.
+  function clearest(lines, x, level, wide, [from, to], top) {
+    let best = { x: from, y: level - 6, room: -1 };
+    for (let at = from; at + wide <= to; at += 12) {
+      for (const middle of [level - 10, level + 12]) {
+        let room = middle - 8 < top ? 0 : 60;
+        for (const heights of lines) {
+          for (let n = 0; n + 1 < heights.length; n++) {
+            if (heights[n] === null || heights[n + 1] === null) continue;
+            for (let part = 0; part <= 1; part += 0.125) {
+              const across = x(n) + part * (x(n + 1) - x(n));
+              if (across > at - 8 && across < at + wide + 8) room = Math.min(room, Math.abs(heights[n] + part * (heights[n + 1] - heights[n]) - middle));
+            }
+          }
+        }
+        if (room > best.room) best = { x: at, y: middle + 4, room };
+      }
+    }
+    return best;
   }
 
   // Labels that do not touch; the year stands below its first month, and alone where there are many years.
@@ -637,7 +696,7 @@
         trouble = "The server cannot be asked: " + error.message + ".";
       }
     } else if (rows === null) {
-      trouble = "This file shows one " + tile.choices.join(" or ").replace("_", " ") + " at a time here. For several at once: oceanrecords dashboard serve";
+      trouble = "This file does not carry this choice. A served page does: oceanrecords dashboard serve";
     }
     shownRows.set(tile.key, rows || []);
     if (trouble) body.replaceChildren(element("p", { class: "empty" }, trouble));
@@ -648,7 +707,7 @@
 
   function render(tile, body, rows) {
     const isChart = !["table", "cards"].includes(tile.display);
-    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, tile.ranking && tile.ranking.movement ? bulk.cube.hasEarlier ? "No two full periods to compare among the months of this page." : "No two full periods to compare." : "Nothing for this choice."));
+    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, tile.ranking && tile.ranking.movement ? bulk.cube && bulk.cube.hasEarlier ? "No two full periods to compare among the months of this page." : "No two full periods to compare." : "Nothing for this choice."));
     else if (tile.display === "cards") body.replaceChildren(cards(tile, rows));
     else if (isChart && !hasValues(tile, rows)) body.replaceChildren(element("p", { class: "empty" }, "No values yet."));
     else if (isChart) chart(tile, body, rows);
@@ -659,43 +718,76 @@
 
   // A tile that does not follow a choice says so.
   function tellScope(tile, place) {
-    const follows = new Set([...tile.choices, ...Object.keys(tile.bounds), ...(tile.ranking ? PLACES : [])]);
-    const left = [...page.filters.map((one) => one.key), ...PLACES.filter((name) => !MULTIPLE.includes(name))].filter((key) => isChosen(key) && !follows.has(key));
-    const names = left.filter((key) => !DATES.includes(key)).map((key) => (PLACE_NAMES[key] || page.filters.find((one) => one.key === key).name).toLowerCase());
+    const follows = new Set([...tile.choices, ...Object.keys(tile.bounds)]);
+    const left = page.filters.map((one) => one.key).filter((key) => isChosen(key) && !follows.has(key));
+    const names = left.filter((key) => !DATES.includes(key)).map((key) => nameOf(key).toLowerCase());
     if (left.some((key) => DATES.includes(key))) names.unshift("months");
-    place.hidden = !names.length;
-    place.textContent = names.length ? "Does not follow the choice of " + names.join(" and ") + "." : "";
+    const words = names.length ? ["Does not follow the choice of " + names.join(" and ") + "."] : [];
+    if (tile.x && Object.keys(tile.bounds).some((key) => !isMonthEdge(key))) words.push("Shows whole periods.");
+    place.hidden = !words.length;
+    place.textContent = words.join(" ");
+  }
+
+  function nameOf(key) {
+    return page.filters.find((one) => one.key === key).name;
   }
 
   function isChosen(key) {
     return Array.isArray(chosen[key]) ? chosen[key].length > 0 : Boolean(chosen[key]);
   }
 
+  // A field of months shows a single day as an entry of its own.
+  function tellDay(field, day) {
+    for (const option of field.querySelectorAll(".day")) option.remove();
+    if (day && ![...field.options].some((option) => option.value === day)) {
+      field.append(element("option", { class: "day", value: day }, dayName(day)));
+    }
+    field.value = day;
+  }
+
+  function dayName(day) {
+    return Number(day.slice(8, 10)) + " " + monthName(day);
+  }
+
+  function isMonthEdge(key) {
+    const day = chosen[key];
+    return !day || day.endsWith("-01") || monthEnd(day) === day;
+  }
+
+  // The page with the orders behind a tile: of the chosen countries, and of the month if the tile shows one.
+  function tellOrders() {
+    for (const link of document.querySelectorAll("[data-orders]")) {
+      const tile = page.tiles.find((one) => one.key === link.dataset.orders);
+      link.hidden = !page.orders || !tile.choices.includes("country");
+      if (link.hidden) continue;
+      const query = new URLSearchParams();
+      for (const value of chosen.country) query.append("country", value);
+      const [first, last] = [bound(tile, "lower"), bound(tile, "upper")];
+      const isWithin = first && last && truncated(first, "month") === truncated(last, "month");
+      if (isWithin) query.set("month", truncated(first, "month"));
+      else if (!Object.keys(tile.bounds).length) query.set("month", truncated(page.freshness.today, "month"));
+      link.href = page.orders + (query.size ? (page.orders.includes("?") ? "&" : "?") + query : "");
+    }
+  }
+
   // What is chosen shows at once, before anything is drawn.
   function tellChoice() {
-    const keys = [...page.filters.map((one) => one.key), ...PLACES.filter((name) => !MULTIPLE.includes(name))];
-    const active = keys.filter(isChosen);
+    const active = page.filters.map((one) => one.key).filter(isChosen);
     document.getElementById("reset").disabled = !active.length;
     for (const one of page.filters) {
       const field = document.getElementById("filter-" + one.key);
       field.closest(".filter").classList.toggle("active", isChosen(one.key));
-      if (one.type === "date") field.value = chosen[one.key];
+      if (one.type === "date") tellDay(field, chosen[one.key]);
       else if (MULTIPLE.includes(one.key)) {
         for (const box of field.querySelectorAll("input")) box.checked = chosen[one.key].includes(box.value);
         const count = chosen[one.key].length;
         document.getElementById("said-" + one.key).textContent = count ? (count === 1 ? chosen[one.key][0] : count + " chosen") : "All";
       }
     }
-    const extra = PLACES.filter((name) => !MULTIPLE.includes(name)).flatMap((name) => chosen[name].map((value) => {
-      const chip = element("button", { type: "button", class: "chip", title: "Remove this choice" }, PLACE_NAMES[name] + ": " + value + " ✕");
-      chip.addEventListener("click", () => toggle(name, value));
-      return chip;
-    }));
-    document.getElementById("chips").replaceChildren(...extra);
     tellPreset();
+    tellOrders();
     const words = active.map((key) => {
-      const title = PLACE_NAMES[key] || page.filters.find((one) => one.key === key).name;
-      return title + ": " + (DATES.includes(key) ? monthName(chosen[key]) : chosen[key].join(", "));
+      return nameOf(key) + ": " + (DATES.includes(key) ? (isMonthEdge(key) ? monthName : dayName)(chosen[key]) : chosen[key].join(", "));
     });
     document.getElementById("chosen").textContent = words.length ? words.join(" · ") : "All countries, products and months";
   }
@@ -726,17 +818,15 @@
   }
 
   function toggle(key, value) {
-    chosen[key] = chosen[key].includes(value) ? chosen[key].filter((one) => one !== value) : [value];
+    if (DATES.includes(key)) chosen[key] = isPicked(key, value) ? "" : value;
+    else chosen[key] = isPicked(key, value) ? chosen[key].filter((one) => one !== value) : [value];
     changed();
   }
 
   function pickPeriod(day, kind) {
     const lower = boundKey("lower");
     const upper = boundKey("upper");
-    const months = monthsOffered();
-    const last = addMonths(day, lengthOf(kind) - 1);
-    const first = months.find((month) => month >= day) || "";
-    const end = [...months].reverse().find((month) => month <= last) || "";
+    const [first, end] = clipped(day, addMonths(day, lengthOf(kind) - 1)) || ["", ""];
     const isSame = chosen[lower] === first && chosen[upper] === end;
     chosen[lower] = isSame ? "" : first;
     chosen[upper] = isSame ? "" : end;
@@ -744,31 +834,43 @@
   }
 
   function monthsOffered() {
-    const field = DATES.length && document.getElementById("filter-" + DATES[0]);
-    return field ? [...field.options].map((option) => option.value).filter(Boolean).sort() : [];
+    const field = document.getElementById("filter-" + (boundKey("lower") || DATES[0]));
+    return field ? [...field.options].map((option) => option.value).filter((value) => value.endsWith("-01")).sort() : [];
   }
 
-  // Presets, by full months of the business's own today.
+  function monthEnd(month) {
+    return addDays(addMonths(month, 1), -1);
+  }
+
+  // The last 30 days that are over.
+  function recent() {
+    const until = page.freshness.whole_until;
+    return [addDays(until, -30), addDays(until, -1)];
+  }
+
+  // Presets: days, and months of the business's own today.
   function presets() {
-    const running = page.freshness.today.slice(0, 8) + "01";
+    const running = truncated(page.freshness.today, "month");
     const last = addMonths(running, -1);
+    const year = Number(running.slice(0, 4));
     return [
       ["Any time", "", ""],
       ["This month", running, running],
       ["Last full month", last, last],
       ["Last 3 full months", addMonths(last, -2), last],
       ["Last 12 full months", addMonths(last, -11), last],
-      ["Year to date", running.slice(0, 4) + "-01-01", running],
-      ["Last year", Number(running.slice(0, 4)) - 1 + "-01-01", Number(running.slice(0, 4)) - 1 + "-12-01"],
+      ["Year to date", year + "-01-01", running],
+      ["Last year", year - 1 + "-01-01", year - 1 + "-12-01"],
     ];
   }
 
+  // The range from the first day of one month to the last of another, as far as the page has them.
   function clipped(first, last) {
     const months = monthsOffered();
     if (!first || !months.length) return ["", ""];
     const from = months.find((month) => month >= first);
     const to = [...months].reverse().find((month) => month <= last);
-    return from && to && from <= to ? [from, to] : null;
+    return from && to && from <= to ? [from, monthEnd(to)] : null;
   }
 
   function tellPreset() {
@@ -781,6 +883,7 @@
       return;
     }
     const options = presets().map(([name, first, last]) => [name, clipped(first, last)]).filter(([, range]) => range);
+    options.splice(1, 0, ["Last 30 days", recent()]);
     const index = options.findIndex(([, range]) => range[0] === chosen[lower] && range[1] === chosen[upper]);
     field.replaceChildren(...options.map(([name, range]) => element("option", { value: range.join() }, name)));
     if (index < 0) field.append(element("option", { value: "custom" }, "Custom"));
@@ -790,19 +893,21 @@
 
   function readAddress() {
     const given = new URLSearchParams(location.hash.slice(1));
-    const months = monthsOffered();
-    for (const key of DATES) chosen[key] = months.includes(given.get(key)) ? given.get(key) : "";
-    for (const key of new Set([...MULTIPLE, ...PLACES])) {
-      const filter = page.filters.find((one) => one.key === key);
-      const known = filter ? filter.values : bulk.cube ? bulk.cube.members[key] : [];
-      chosen[key] = given.getAll(key).filter((value) => known.includes(value));
+    for (const [name, value] of new URLSearchParams(location.search)) given.append(name, value);
+    for (const key of DATES) {
+      const isKnown = [...document.getElementById("filter-" + key).options].some((option) => option.value === given.get(key));
+      chosen[key] = isKnown ? given.get(key) : "";
     }
+    const [lower, upper] = [boundKey("lower"), boundKey("upper")];
+    const days = recent();
+    if (lower && upper && given.get(lower) === days[0] && given.get(upper) === days[1]) [chosen[lower], chosen[upper]] = days;
+    for (const key of MULTIPLE) chosen[key] = given.getAll(key).filter((value) => bulk.values[key].includes(value));
   }
 
   function writeAddress() {
     const given = new URLSearchParams();
     for (const key of DATES) if (chosen[key]) given.set(key, chosen[key]);
-    for (const key of new Set([...MULTIPLE, ...PLACES])) for (const value of chosen[key]) given.append(key, value);
+    for (const key of MULTIPLE) for (const value of chosen[key]) given.append(key, value);
     history.replaceState(null, "", "#" + given);
   }
 
@@ -813,13 +918,15 @@
     if (field.id === "preset") {
       if (field.value === "custom") return;
       [chosen[lower], chosen[upper]] = field.value.split(",");
+    } else if (field.type === "search") {
+      return;
     } else if (field.type === "checkbox") {
       chosen[field.name] = [...document.querySelectorAll("#filter-" + field.name + " input:checked")].map((box) => box.value);
     } else {
       chosen[field.name] = field.value;
       // A range that ends before it begins has nothing in it: the other end follows.
       if (lower && upper && chosen[lower] && chosen[upper] && chosen[lower] > chosen[upper]) {
-        chosen[field.name === lower ? upper : lower] = field.value;
+        chosen[field.name === lower ? upper : lower] = field.name === lower ? monthEnd(field.value) : truncated(field.value, "month");
       }
     }
     changed();

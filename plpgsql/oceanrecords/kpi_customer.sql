@@ -23,18 +23,50 @@ SECURITY DEFINER
 ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $customer_count_of$
-    WITH total AS (
+    WITH clock AS MATERIALIZED (
+        -- The quarter of a business date ends with that date; NULL without one.
+        SELECT
+            c.horizon,
+            CASE WHEN isfinite(c.horizon) THEN date_trunc('quarter', c.horizon::timestamp)::date END AS played_quarter
+        FROM work.kpi_clock AS c
+    ),
+    played AS MATERIALIZED (
+        SELECT DISTINCT c.played_quarter AS quarter_start, a.country, u.customer_id
+        FROM clock AS c
+        JOIN dwh.dim_date AS d ON d.full_date BETWEEN c.played_quarter AND c.horizon
+        JOIN dwh.fact_order AS f ON f.ordered_date_key = d.date_key
+        JOIN dwh.dim_customer AS u USING (customer_key)
+        JOIN dwh.dim_address AS a USING (address_key)
+        WHERE NOT f.is_deleted
+            AND u.customer_id IS NOT NULL
+    ),
+    customer AS NOT MATERIALIZED (
+        SELECT a.quarter_start, a.country, a.customer_id
+        FROM dwh.agg_customer_quarterly AS a
+        CROSS JOIN clock AS k
+        WHERE a.customer_id <> -1
+            AND a.quarter_start IS DISTINCT FROM k.played_quarter
+        UNION ALL
+        SELECT p.quarter_start, p.country, p.customer_id
+        FROM played AS p
+    ),
+    total AS (
         SELECT a.quarter_start, count(*) AS customers
         FROM dwh.agg_customer_total_quarterly AS a
+        CROSS JOIN clock AS k
         WHERE a.customer_id <> -1
+            AND a.quarter_start IS DISTINCT FROM k.played_quarter
         GROUP BY a.quarter_start
+        UNION ALL
+        SELECT p.quarter_start, count(DISTINCT p.customer_id)
+        FROM played AS p
+        GROUP BY p.quarter_start
     ),
     country AS (
-        SELECT a.quarter_start, a.country, etl.suppress_small(count(*)) AS customers
-        FROM dwh.agg_customer_quarterly AS a
-        WHERE a.country = ANY (p_countries)
-            AND a.customer_id <> -1
-        GROUP BY a.quarter_start, a.country
+        SELECT c.quarter_start, c.country, etl.suppress_small(count(*)) AS customers
+        FROM customer AS c
+        WHERE c.country = ANY (p_countries)
+        GROUP BY c.quarter_start, c.country
     ),
     -- Only customers of several countries have to be told apart. One of the three branches runs.
     chosen AS (
@@ -47,10 +79,9 @@ AS $customer_count_of$
         WHERE cardinality(p_countries) = 1
         UNION ALL
         SELECT a.quarter_start, nullif(count(DISTINCT a.customer_id) FILTER (WHERE c.customers IS NOT NULL), 0), bool_or(c.customers IS NULL)
-        FROM dwh.agg_customer_quarterly AS a
+        FROM customer AS a
         JOIN country AS c USING (quarter_start, country)
         WHERE cardinality(p_countries) > 1
-            AND a.customer_id <> -1
         GROUP BY a.quarter_start
     ),
     shown AS (

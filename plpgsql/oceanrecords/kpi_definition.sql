@@ -1,4 +1,4 @@
--- What each figure means. This is the only place that says it: the dashboard, Metabase and the command line show these texts.
+-- Definitions of the KPIs. The dashboard, Metabase and the command line show these texts.
 
 INSERT INTO kpi.definition (kpi, position, unit, definition, leaves_out, as_of)
 VALUES

@@ -29,17 +29,17 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS g ON true;
 
-COMMENT ON VIEW kpi.freshness IS 'How fresh the figures are, in one row. Source: the warehouse''s runs and watermarks.';
-COMMENT ON COLUMN kpi.freshness.complete_until IS 'Moment of the operational system up to which the figures are complete; empty before the first load.';
-COMMENT ON COLUMN kpi.freshness.age IS 'Time since that moment.';
-COMMENT ON COLUMN kpi.freshness.is_stale IS 'Whether the figures are older than the setting stale_after allows.';
+COMMENT ON VIEW kpi.freshness IS 'Freshness of the KPIs, in one row. Source: runs and watermarks of the warehouse.';
+COMMENT ON COLUMN kpi.freshness.complete_until IS 'Time of the operational system up to which the KPIs are complete; empty before the first load.';
+COMMENT ON COLUMN kpi.freshness.age IS 'Lag: time since complete_until.';
+COMMENT ON COLUMN kpi.freshness.is_stale IS 'Whether the lag exceeds the setting stale_after.';
 COMMENT ON COLUMN kpi.freshness.last_run_id IS 'Last run that ended.';
-COMMENT ON COLUMN kpi.freshness.last_run_status IS 'How it ended: succeeded, partial or failed.';
-COMMENT ON COLUMN kpi.freshness.last_run_at IS 'When it ended.';
+COMMENT ON COLUMN kpi.freshness.last_run_status IS 'Outcome of that run: succeeded, partial or failed.';
+COMMENT ON COLUMN kpi.freshness.last_run_at IS 'End of that run.';
 COMMENT ON COLUMN kpi.freshness.last_successful_run_id IS 'Last run of which all tasks succeeded.';
-COMMENT ON COLUMN kpi.freshness.last_successful_run_at IS 'When it ended.';
-COMMENT ON COLUMN kpi.freshness.today IS 'Date that the figures take for today, in the business time zone.';
-COMMENT ON COLUMN kpi.freshness.whole_until IS 'First day that is not over, or not wholly loaded: periods that reach it are still running.';
+COMMENT ON COLUMN kpi.freshness.last_successful_run_at IS 'End of that run.';
+COMMENT ON COLUMN kpi.freshness.today IS 'Date that the KPIs use as today, in the business time zone.';
+COMMENT ON COLUMN kpi.freshness.whole_until IS 'First day that is not over, or not wholly loaded: periods that reach it are current.';
 COMMENT ON COLUMN kpi.freshness.first_day IS 'First day with an order; today if there is none.';
 COMMENT ON COLUMN kpi.freshness.time_zone IS 'Business time zone: it decides on which day an order falls.';
 COMMENT ON COLUMN kpi.freshness.currency IS 'Currency of all amounts, ISO 4217.';

@@ -204,26 +204,17 @@ AS $headline_of$
     ) AS r (number, headline, period, sales, compared_to, compared_with, compared_sales, note)
     ORDER BY r.number
 $headline_of$;
-COMMENT ON FUNCTION kpi.headline_of(text[]) IS 'The figures of kpi.headline over the given countries; over all when none is given.';
+COMMENT ON FUNCTION kpi.headline_of(text[]) IS 'kpi.headline over the given countries; over all countries without any.';
 
 CREATE OR REPLACE VIEW kpi.headline AS
-SELECT
-    h.position,
-    h.headline,
-    h.period,
-    h.sales,
-    h.compared_to,
-    h.compared_with,
-    h.change_percent,
-    h.note
-FROM kpi.headline_of() AS h;
+SELECT * FROM kpi.headline_of();
 
 COMMENT ON VIEW kpi.headline IS 'Sales of yesterday, month to date against last year, the target to date, and a forecast of the month, one row each. Unit: business currency. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.headline.position IS 'Order of the rows.';
-COMMENT ON COLUMN kpi.headline.headline IS 'What the row tells.';
+COMMENT ON COLUMN kpi.headline.headline IS 'Name of the headline.';
 COMMENT ON COLUMN kpi.headline.period IS 'Day or month that it covers.';
 COMMENT ON COLUMN kpi.headline.sales IS 'Sales of the period over its whole days, or the target or forecast, in the business currency; empty before the first whole day.';
 COMMENT ON COLUMN kpi.headline.compared_to IS 'What it is compared with.';
 COMMENT ON COLUMN kpi.headline.compared_with IS 'The value of that, as known at the same age; empty if there is none.';
 COMMENT ON COLUMN kpi.headline.change_percent IS 'Difference from it in percent; for the target, by how much the month to date is above or below.';
-COMMENT ON COLUMN kpi.headline.note IS 'Basis of the figure, or why there is none.';
+COMMENT ON COLUMN kpi.headline.note IS 'Basis of the value, or the reason why there is none.';

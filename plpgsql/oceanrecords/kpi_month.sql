@@ -3,10 +3,10 @@ Figures by month, over the chosen countries. Every month from the first order to
 empty where a ratio has nothing to divide by.
 
 Growth compares like with like, in three respects:
-  * Days. A full month is compared with the whole month before. The running month is compared over its whole days (over and loaded) with
+  * Days. A complete month is compared with the whole month before. The current month is compared over its whole days (over and loaded) with
     the same days of the month before; both sides are clipped to the shorter month. Before the first whole day nothing is compared.
   * Age. Orders are cancelled and refunded for weeks. The earlier period is therefore taken as it was known at the same age: for the
-    running month as many days after its start, for a full month as many days after its end.
+    current month as many days after its start, for a complete month as many days after its end.
   * Completeness. A month in which business began after its first day is not compared with.
 
 A month is mature when its youngest orders are older than the age by which 95 percent of lost orders are lost (work.kpi_loss_curve).
@@ -293,53 +293,19 @@ AS $month_of$
     ) AS e ON true
     ORDER BY m.month_start
 $month_of$;
-COMMENT ON FUNCTION kpi.month_of(text[]) IS 'The figures of kpi.month over the given countries; over all when none is given.';
+COMMENT ON FUNCTION kpi.month_of(text[]) IS 'kpi.month over the given countries; over all countries without any.';
 
 CREATE OR REPLACE VIEW kpi.month AS
-SELECT
-    m.month_start,
-    m.month_name,
-    m.is_complete,
-    m.is_from_start,
-    m.is_mature,
-    m.whole_days,
-    m.compared_days,
-    m.orders,
-    m.lost_orders,
-    m.sales,
-    m.average_order_value,
-    m.lost_share_percent,
-    m.lost_limit_percent,
-    m.lost_deviation_points,
-    m.fulfilled_orders,
-    m.fulfilment_hours,
-    m.fulfilment_days,
-    m.known_sales,
-    m.known_average_order_value,
-    m.known_lost_share_percent,
-    m.known_lost_deviation_points,
-    m.known_fulfilment_hours,
-    m.before_sales,
-    m.before_average_order_value,
-    m.before_lost_share_percent,
-    m.before_fulfilment_hours,
-    m.sales_growth_percent,
-    m.average_order_value_growth_percent,
-    m.lost_share_change_points,
-    m.fulfilment_growth_percent,
-    m.expected_sales,
-    m.expected_lost_share_percent,
-    m.expected_lost_deviation_points
-FROM kpi.month_of() AS m;
+SELECT * FROM kpi.month_of();
 
-COMMENT ON VIEW kpi.month IS 'Sales, Average Order Value, Lost Order Deviation, Average Order Fulfillment and their growth by month, without a gap up to the running month. Unit: business currency, percent, percentage points, hours, days. Source: dwh.fact_order.';
+COMMENT ON VIEW kpi.month IS 'Sales, Average Order Value, Lost Order Deviation, Average Order Fulfillment and their growth by month, without a gap up to the current month. Unit: business currency, percent, percentage points, hours, days. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.month.month_start IS 'First day of the month, in the business time zone.';
 COMMENT ON COLUMN kpi.month.month_name IS 'Month and year, such as Mar 2025.';
-COMMENT ON COLUMN kpi.month.is_complete IS 'Whether all days of the month are over and loaded; a month that is not is still running.';
+COMMENT ON COLUMN kpi.month.is_complete IS 'Whether all days of the month are over and loaded; a month that is not is current.';
 COMMENT ON COLUMN kpi.month.is_from_start IS 'Whether there was business since the first day of the month; a month in which it began later counts in no average and no comparison.';
 COMMENT ON COLUMN kpi.month.is_mature IS 'Whether 95 percent of the orders that are lost in the end are lost by now; a month that is not is provisional.';
 COMMENT ON COLUMN kpi.month.whole_days IS 'Days of the month that are over and loaded.';
-COMMENT ON COLUMN kpi.month.compared_days IS 'Days of the month that growth compares: all of a full month; of the running month its whole days, at most as many as the month before has.';
+COMMENT ON COLUMN kpi.month.compared_days IS 'Days of the month that growth compares: all of a complete month; of the current month its whole days, at most as many as the month before has.';
 COMMENT ON COLUMN kpi.month.orders IS 'Orders placed, lost ones included.';
 COMMENT ON COLUMN kpi.month.lost_orders IS 'Orders placed in the month that were cancelled or refunded since.';
 COMMENT ON COLUMN kpi.month.sales IS 'Sales: amount of the orders that were not lost, by date of order, in the business currency.';
@@ -359,7 +325,7 @@ COMMENT ON COLUMN kpi.month.before_sales IS 'Sales of the period that growth com
 COMMENT ON COLUMN kpi.month.before_average_order_value IS 'Average Order Value of that period, as known at the same age.';
 COMMENT ON COLUMN kpi.month.before_lost_share_percent IS 'Share of lost orders of that period, as known at the same age, in percent.';
 COMMENT ON COLUMN kpi.month.before_fulfilment_hours IS 'Average Order Fulfillment of that period, in hours.';
-COMMENT ON COLUMN kpi.month.sales_growth_percent IS 'Growth of sales in percent: a full month against the month before, the running one over its whole days against the same days of the month before, as known at the same age. Empty if there is nothing to compare with.';
+COMMENT ON COLUMN kpi.month.sales_growth_percent IS 'Growth of sales in percent: a complete month against the month before, the current one over its whole days against the same days of the month before, as known at the same age. Empty if there is nothing to compare with.';
 COMMENT ON COLUMN kpi.month.average_order_value_growth_percent IS 'Growth of Average Order Value in percent, compared in the same way.';
 COMMENT ON COLUMN kpi.month.lost_share_change_points IS 'Change of the share of lost orders in percentage points, compared in the same way.';
 COMMENT ON COLUMN kpi.month.fulfilment_growth_percent IS 'Growth of Average Order Fulfillment in percent, compared in the same way.';

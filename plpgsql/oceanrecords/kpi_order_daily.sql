@@ -27,3 +27,12 @@ SELECT DISTINCT a.country
 FROM dwh.agg_order_daily AS a;
 COMMENT ON VIEW kpi.country IS 'Countries that were ever sold to: the values of a filter. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.country.country IS 'Country.';
+
+CREATE OR REPLACE VIEW kpi.calendar AS
+SELECT g.moment::date AS day
+FROM work.kpi_clock AS c
+CROSS JOIN LATERAL generate_series(
+    date_trunc('month', c.first_day::timestamp), date_trunc('month', c.last_day::timestamp) + interval '1 month' - interval '1 day', interval '1 day'
+) AS g (moment);
+COMMENT ON VIEW kpi.calendar IS 'All days of the months with orders, up to the end of the current one: a filter of periods finds its ends here.';
+COMMENT ON COLUMN kpi.calendar.day IS 'Day.';

@@ -1,12 +1,12 @@
 /*
-The KPIs, one row each, over the chosen countries: the running month over its whole days, the last full month, an average month, growth
-and trend. Average and trend cover the latest twelve full months; a month in which business began after its first day is not one of
+The KPIs, one row each, over the chosen countries: the current month over its whole days, the last complete month, an average month, growth
+and trend. Average and trend cover the latest twelve complete months; a month in which business began after its first day is not one of
 them. The trend is drawn in block characters from the lowest to the highest of its months; a month without a value is a dot.
 
-A share of lost orders changes by percentage points. A percentage of a percentage, or of a deviation that passes through zero, says nothing.
+A share of lost orders changes by percentage points. A percentage of a percentage, or of a deviation that passes through zero, has no meaning.
 
 Parameters: p_countries, names of countries; none for all.
-Returns:    one row per figure, in order.
+Returns:    one row per KPI, in order.
 Runs with the rights of its owner, so that a reader needs no more than schema kpi.
 */
 CREATE OR REPLACE FUNCTION kpi.overview_of(VARIADIC p_countries text[] DEFAULT '{}')
@@ -153,42 +153,25 @@ AS $overview_of$
     LEFT JOIN compared AS p ON p.month_start = v.month_start
     ORDER BY f.number
 $overview_of$;
-COMMENT ON FUNCTION kpi.overview_of(text[]) IS 'The figures of kpi.overview over the given countries; over all when none is given.';
+COMMENT ON FUNCTION kpi.overview_of(text[]) IS 'kpi.overview over the given countries; over all countries without any.';
 
 CREATE OR REPLACE VIEW kpi.overview AS
-SELECT
-    o.position,
-    o.kpi,
-    o.unit,
-    o.month_to_date,
-    o.last_month,
-    o.monthly_average,
-    o.growth_percent,
-    o.change_points,
-    o.compared_with,
-    o.expected,
-    o.trend,
-    o.trend_values,
-    o.is_up_good,
-    o.is_provisional,
-    o.is_last_month_provisional,
-    o.note
-FROM kpi.overview_of() AS o;
+SELECT * FROM kpi.overview_of();
 
-COMMENT ON VIEW kpi.overview IS 'The KPIs, one row each: the running month so far, the last full month, an average month, growth and trend. Unit: as the row says. Source: kpi.month.';
+COMMENT ON VIEW kpi.overview IS 'The KPIs, one row each: the current month so far, the last complete month, an average month, growth and trend. Unit: as the row says. Source: kpi.month.';
 COMMENT ON COLUMN kpi.overview.position IS 'Order of the rows.';
-COMMENT ON COLUMN kpi.overview.kpi IS 'Name of the figure; kpi.definition says what it means.';
+COMMENT ON COLUMN kpi.overview.kpi IS 'Name of the KPI; kpi.definition has its definition.';
 COMMENT ON COLUMN kpi.overview.unit IS 'Unit of its values: currency, pp (percentage points) or hours.';
-COMMENT ON COLUMN kpi.overview.month_to_date IS 'Value over the whole days of the running month, as known when the last of them ended; empty before the first whole day, or if there is nothing to divide by.';
-COMMENT ON COLUMN kpi.overview.last_month IS 'Value of the last full month.';
-COMMENT ON COLUMN kpi.overview.monthly_average IS 'Average of the monthly values of the latest twelve full months; a month in which business began after its first day does not count.';
+COMMENT ON COLUMN kpi.overview.month_to_date IS 'Value over the whole days of the current month, as known when the last of them ended; empty before the first whole day, or if there is nothing to divide by.';
+COMMENT ON COLUMN kpi.overview.last_month IS 'Value of the last complete month.';
+COMMENT ON COLUMN kpi.overview.monthly_average IS 'Average of the monthly values of the latest twelve complete months; a month in which business began after its first day does not count.';
 COMMENT ON COLUMN kpi.overview.growth_percent IS 'Growth against the same whole days of the month before as known at the same age, in percent; empty for shares.';
 COMMENT ON COLUMN kpi.overview.change_points IS 'The same for shares: change in percentage points.';
 COMMENT ON COLUMN kpi.overview.compared_with IS 'Value of those days of the month before, as known at the same age.';
 COMMENT ON COLUMN kpi.overview.expected IS 'Expected value of the whole days once the usual later losses have happened (kpi.loss_curve); empty if losses do not change it.';
-COMMENT ON COLUMN kpi.overview.trend IS 'The latest twelve full months as a sparkline, lowest to highest; a dot where a month has no value.';
+COMMENT ON COLUMN kpi.overview.trend IS 'The latest twelve complete months as a sparkline, lowest to highest; a dot where a month has no value.';
 COMMENT ON COLUMN kpi.overview.trend_values IS 'The values of those months, in order.';
 COMMENT ON COLUMN kpi.overview.is_up_good IS 'Whether a rise is good news.';
-COMMENT ON COLUMN kpi.overview.is_provisional IS 'Whether orders of the running month may still be lost and change the value.';
-COMMENT ON COLUMN kpi.overview.is_last_month_provisional IS 'Whether orders of the last full month may still be lost and change its value.';
+COMMENT ON COLUMN kpi.overview.is_provisional IS 'Whether orders of the current month may still be lost and change the value.';
+COMMENT ON COLUMN kpi.overview.is_last_month_provisional IS 'Whether orders of the last complete month may still be lost and change its value.';
 COMMENT ON COLUMN kpi.overview.note IS 'Which days are compared; or that there is no full day yet.';

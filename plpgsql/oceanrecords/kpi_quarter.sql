@@ -76,24 +76,15 @@ AS $quarter_of$
     LEFT JOIN late AS l USING (quarter_start)
     ORDER BY q.quarter_start
 $quarter_of$;
-COMMENT ON FUNCTION kpi.quarter_of(text[]) IS 'The figures of kpi.quarter over the given countries; over all when none is given.';
+COMMENT ON FUNCTION kpi.quarter_of(text[]) IS 'kpi.quarter over the given countries; over all countries without any.';
 
 CREATE OR REPLACE VIEW kpi.quarter AS
-SELECT
-    q.quarter_start,
-    q.quarter_name,
-    q.is_complete,
-    q.is_mature,
-    q.orders,
-    q.lost_orders,
-    q.sales,
-    q.average_order_value
-FROM kpi.quarter_of() AS q;
+SELECT * FROM kpi.quarter_of();
 
-COMMENT ON VIEW kpi.quarter IS 'Sales by quarter, without a gap up to the running one. Unit: business currency. Source: dwh.fact_order.';
+COMMENT ON VIEW kpi.quarter IS 'Sales by quarter, without a gap up to the current one. Unit: business currency. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.quarter.quarter_start IS 'First day of the quarter, in the business time zone.';
 COMMENT ON COLUMN kpi.quarter.quarter_name IS 'Year and quarter, such as 2025 Q1.';
-COMMENT ON COLUMN kpi.quarter.is_complete IS 'Whether all days of the quarter are over and loaded; a quarter that is not is still running.';
+COMMENT ON COLUMN kpi.quarter.is_complete IS 'Whether all days of the quarter are over and loaded; a quarter that is not is current.';
 COMMENT ON COLUMN kpi.quarter.is_mature IS 'Whether 95 percent of the orders that are lost in the end are lost by now; a quarter that is not is provisional.';
 COMMENT ON COLUMN kpi.quarter.orders IS 'Orders placed, lost ones included.';
 COMMENT ON COLUMN kpi.quarter.lost_orders IS 'Orders placed in the quarter that were cancelled or refunded since.';

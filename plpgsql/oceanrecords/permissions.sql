@@ -56,14 +56,14 @@ FROM (
         -- KPIs --------------------------------------------------------------------------------------------------------
         (
             '{business,steward}', 'relation', 'kpi',
-            '{country,customer_count,definition,freshness,headline,loss_curve,lost_order_limit,month,order_daily,overview,product,'
-            || 'product_monthly,product_type,quarter,sales_target,subtype_monthly}',
+            '{calendar,country,customer_count,definition,freshness,headline,late_loss,limit_crossing,loss_curve,lost_order_limit,month,order_daily,'
+            || 'overview,product,product_monthly,product_type,quarter,sales_target,subtype_monthly}',
             '{SELECT}', NULL
         ),
         ('{steward}', 'relation', 'kpi', '{sales_target}', '{INSERT,UPDATE,DELETE}', NULL),
         (
             '{business,steward}', 'routine', 'kpi',
-            '{customer_count_of,headline_of,month_of,movement_of,overview_of,quarter_of,top_products_of}', '{EXECUTE}', NULL
+            '{customer_count_of,headline_of,month_of,movement_of,overview_of,quarter_of,ranking_of,top_products_of}', '{EXECUTE}', NULL
         )
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)
@@ -77,7 +77,7 @@ VALUES
     ('kpi', 'movement_of', 'A business user reads KPIs without the right to read the stars.'),
     ('kpi', 'overview_of', 'A business user reads KPIs without the right to read the stars.'),
     ('kpi', 'quarter_of', 'A business user reads KPIs without the right to read the stars.'),
-    ('kpi', 'top_products_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('kpi', 'ranking_of', 'A business user reads KPIs without the right to read the stars.'),
     ('oceanrecords', '_leave_tombstone', 'Deleting a row writes a tombstone without the right to write tombstones.'),
     ('oceanrecords', '_log_price', 'Changing a price writes the price log without the right to write it.')
 ON CONFLICT (schema_name, routine_name) DO UPDATE

@@ -93,6 +93,14 @@ def test_every_day_of_a_month(history: psycopg.Connection[Any], start: date) -> 
             assert (row.pop("note") == "No full day yet") == (day.day == 1)
             assert row == figures[name], (day, name)
 
+        past = [one for one in orders if one.day <= day]
+        counted = ask(history, "customer_count", ["quarter_name", "unique_customers"])
+        assert {
+            row["quarter_name"]: row["unique_customers"]
+            for row in counted
+            if row["unique_customers"]
+        } == expected.customers_by_quarter(past), day
+
         told = {
             row["headline"]: (row["sales"], row["compared_with"])
             for row in ask(history, "headline", ["headline", "sales", "compared_with"])

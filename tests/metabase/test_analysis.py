@@ -63,6 +63,31 @@ def test_models_have_the_grain_that_they_name(
         assert answer["row_count"] == expected, answer.get("error")
 
 
+def test_months_of_the_dashboard_lead_to_their_orders(
+    client: Client, provision: Provision, analysts: Analysts
+) -> None:
+    report = provision(analysts=analysts)
+    shown = client.get(f"/api/dashboard/{report.ids['dashboard']}")
+    detail = client.get(f"/api/dashboard/{report.ids['dashboard/analysts']}")
+    known = {one["slug"]: one["id"] for one in detail["parameters"]}
+    number = report.ids["question/lost_share"]
+    tile = next(one for one in shown["dashcards"] if one["card_id"] == number)
+    behaviour = tile["visualization_settings"]["click_behavior"]
+    assert (behaviour["type"], behaviour["linkType"]) == ("link", "dashboard")
+    assert behaviour["targetId"] == detail["id"]
+    passed = {key: one["source"] for key, one in behaviour["parameterMapping"].items()}
+    assert passed[known["month"]] == {"type": "column", "id": "month_start", "name": "month_start"}
+    assert passed[known["country"]]["id"] in {one["id"] for one in shown["parameters"]}
+    # Without analysts there is no such dashboard, and no link to it.
+    assert [one.kind for one in provision().changes] == ["dashboard"]
+    tile = next(
+        one
+        for one in client.get(f"/api/dashboard/{report.ids['dashboard']}")["dashcards"]
+        if one["card_id"] == number
+    )
+    assert tile["visualization_settings"] == {}
+
+
 def test_a_second_time_there_is_nothing_to_do(
     standin: Standin,
     provision: Provision,

@@ -122,7 +122,7 @@ def test_two_at_once(run: Run, standin: Standin, database: Database) -> None:
 def test_a_recipient_that_is_no_address(run: Run, standin: Standin) -> None:
     failed = run("plan", "--create-role", "--recipient", "boss")
     assert failed.returncode == 1
-    assert "'boss' is no e-mail address" in failed.stderr
+    assert "'boss' is not an e-mail address" in failed.stderr
     assert standin.requests == []
 
 

@@ -34,11 +34,14 @@ def wrong(folder: Path) -> DefinitionError:
 
 
 def test_the_layout(dashboard: Dashboard) -> None:
-    """Figures top left, lost orders top right, growth and quarters below, tables at the bottom."""
+    """The headline on top, then figures and lost orders, growth and quarters below, tables last."""
     places = {question.key: position for question, position in dashboard.tiles}
+    headline = places["headline"]
+    assert (headline.row, headline.column, headline.width) == (0, 0, GRID_COLUMNS)
     top_left, top_right = places["kpi_overview"], places["lost_order_deviation"]
-    assert (top_left.row, top_left.column) == (0, 0)
-    assert (top_right.row, top_right.column + top_right.width) == (0, GRID_COLUMNS)
+    row = headline.height
+    assert (top_left.row, top_left.column) == (row, 0)
+    assert (top_right.row, top_right.column + top_right.width) == (row, GRID_COLUMNS)
     displays = {key: dashboard.questions[key].display for key in places}
     assert displays["kpi_overview"] == "table"
     assert displays["lost_order_deviation"] == displays["sales_growth"] == "line"
@@ -60,9 +63,10 @@ def test_rows_of_tiles_fill_the_grid(dashboard: Dashboard) -> None:
 
 
 def test_filters(dashboard: Dashboard) -> None:
-    assert list(dashboard.filters) == ["from", "to", "country", "product_type"]
+    levels = ["country", "product_type", "product_subtype", "product_name"]
+    assert list(dashboard.filters) == ["from", "to", *levels]
     used = {one.key for one in dashboard.filters_of(dashboard.questions["top_products"])}
-    assert used == {"from", "to", "country", "product_type"}
+    assert used == {"from", "to", *levels}
 
 
 def test_all_views_are_of_schema_kpi(dashboard: Dashboard) -> None:
@@ -127,9 +131,9 @@ FAULTS: dict[str, tuple[Edit, str, str | None, str | None]] = {
         "filters.segment",
     ),
     "unmapped variable": (
-        lambda raw: raw["questions"]["top_products"]["filters"].pop("country"),
+        lambda raw: raw["questions"]["headline"]["filters"].pop("country"),
         "the variable {{country}} is mapped to no filter",
-        "top_products",
+        "headline",
         "filters",
     ),
     "mapping without a variable": (
@@ -139,9 +143,9 @@ FAULTS: dict[str, tuple[Edit, str, str | None, str | None]] = {
         "filters.country",
     ),
     "mapping to nothing": (
-        lambda raw: raw["questions"]["top_products"]["filters"].update(country="land"),
+        lambda raw: raw["questions"]["headline"]["filters"].update(country="land"),
         "there is no filter 'land'",
-        "top_products",
+        "headline",
         "filters.country",
     ),
     "values of nothing": (

@@ -152,10 +152,10 @@ def test_a_click_on_a_country_filters_everything(
     tile = next(
         one for one in shown["dashcards"] if one["card_id"] == report.ids["question/top_countries"]
     )
-    behaviour = tile["visualization_settings"]["column_settings"]['["name","country"]']
+    behaviour = tile["visualization_settings"]["column_settings"]['["name","member"]']
     (mapping,) = behaviour["click_behavior"]["parameterMapping"].values()
     assert behaviour["click_behavior"]["type"] == "crossfilter"
-    assert mapping["source"] == {"type": "column", "id": "country", "name": "country"}
+    assert mapping["source"] == {"type": "column", "id": "member", "name": "member"}
     assert mapping["target"] == {"type": "parameter", "id": identity.parameter_id("country")}
     assert mapping["id"] in {one["id"] for one in shown["parameters"]}
     question = replace(
@@ -172,11 +172,11 @@ def test_a_click_on_a_country_filters_everything(
     ("old", "new", "message"),
     [
         (
-            "{ column: country, filter: country }",
+            "{ column: member, filter: country }",
             "{ column: land, filter: country }",
             "click.column",
         ),
-        ("{ column: country, filter: country }", "{ column: country, filter: x }", "click.filter"),
+        ("{ column: member, filter: country }", "{ column: member, filter: x }", "click.filter"),
         ("question: lost_order_alert, hour", "question: none, hour", "no question 'none'"),
         ("subscription: { hour: 7 }", "subscription: { hour: 24 }", "subscription.hour"),
     ],

@@ -262,7 +262,7 @@ def test_a_view_that_came_later_makes_metabase_look_again(
 ) -> None:
     provision()
     for number, table in list(standin.state.tables.items()):
-        if table["name"] not in ("month", "order_daily"):
+        if table["name"] not in ("month", "calendar"):
             del standin.state.tables[number]
     (change,) = provisioner().plan().changes
     assert change.details[0].startswith("sync of ")
@@ -799,7 +799,7 @@ def test_one_filter_of_metabase_stands_for_two_dates(
     assert (period["type"], period["default"]) == ("date/all-options", "past12months~")
     assert not {"from", "to"} & {one["slug"] for one in others}
     first, last = (
-        kpi_database.value(f"SELECT {end}(day) FROM kpi.order_daily WHERE day < current_date - 40")
+        kpi_database.value(f"SELECT {end}(day) FROM kpi.calendar WHERE day < current_date - 40")
         for end in ("min", "max")
     )
     target = ["dimension", ["template-tag", "period"]]
@@ -816,6 +816,40 @@ def test_one_filter_of_metabase_stands_for_two_dates(
         answer = client.post(f"/api/card/{number}/query", {"parameters": [parameter]})
         assert answer["status"] == "completed"
         assert answer["data"]["rows"]
+    parameter["value"] = "past30days"
+    answer = client.post(f"/api/card/{number}/query", {"parameters": [parameter]})
+    days = "current_date - 30, current_date - 1"
+    assert [row[0] for row in answer["data"]["rows"]] == [
+        row["member"]
+        for row in kpi_database.rows(f"SELECT member FROM kpi.ranking_of('product', {days})")
+    ]
+    parameter["value"] = "2999-01-01~2999-12-31"
+    answer = client.post(f"/api/card/{number}/query", {"parameters": [parameter]})
+    assert answer["data"]["rows"] == []
+
+
+def test_a_product_filters_the_rankings(
+    client: Client, provision: Provision, kpi_database: Database
+) -> None:
+    report = provision()
+    shown = client.get(f"/api/dashboard/{report.ids['dashboard']}")
+    assert {"product_subtype", "product_name"} <= {one["slug"] for one in shown["parameters"]}
+    name = kpi_database.value("SELECT member FROM kpi.ranking_of('product') LIMIT 1")
+    parameter = {
+        "type": "category",
+        "value": [name],
+        "target": ["variable", ["template-tag", "product_name"]],
+    }
+    number = report.ids["question/top_countries"]
+    answer = client.post(f"/api/card/{number}/query", {"parameters": [parameter]})
+    assert [row[0] for row in answer["data"]["rows"]] == [
+        row["country"]
+        for row in kpi_database.rows(
+            "SELECT country FROM kpi.product_monthly WHERE product_name = %s"
+            " GROUP BY 1 ORDER BY sum(sales) DESC, 1",
+            name,
+        )
+    ]
 
 
 def test_a_definition_without_a_period_has_its_two_dates(

@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from driver.errors import UserError
+from metabase import export
 from metabase import warehouse as warehouses
 from metabase.definition import Column, Dashboard, DefinitionError
 from metabase.warehouse import DEFAULT_ROLE
@@ -60,7 +61,22 @@ def test_a_column_that_is_not_returned(database: Database, dashboard: Dashboard)
     assert problem.question == "top_products"
     assert problem.key == "columns.profit"
     assert problem.message == "its SQL does not return profit"
-    assert "product_name, quantity, sales" in problem.hint
+    assert "member, quantity, sales" in problem.hint
+
+
+def test_descriptions_name_the_filters_and_what_counts(
+    database: Database, dashboard: Dashboard
+) -> None:
+    with database.connect() as connection:
+        resolved = warehouses.resolve(connection, dashboard)
+    described = {key: one.description for key, one in resolved.questions.items()}
+    assert (
+        "Follows the filters: Period, Country.\n\nWhat counts\nSales" in described["sales_growth"]
+    )
+    assert described["freshness"].endswith("Follows the filters: none.")
+    assert described["countries"] == dashboard.questions["countries"].description
+    for key, one in dashboard.questions.items():
+        assert export.undefined(described[key]) == one.description
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,14 @@ def test_database_without_a_warehouse(
     assert not out.exists()
 
 
+def test_address_of_the_orders_is_checked(cli: Cli, tmp_path: Path) -> None:
+    out = str(tmp_path / "page.html")
+    done = cli("dashboard", "preview", "--out", out, "--orders", "javascript:alert(1)")
+    assert done.returncode == 1
+    assert "is not the address of a page" in done.stderr
+    assert cli("dashboard", "preview", "--out", out, "--orders", "https://b.i/9").returncode == 0
+
+
 @pytest.fixture
 def other_login(database: Database) -> Iterator[str]:
     """A login that may connect, and nothing else."""
@@ -126,8 +134,15 @@ def test_serve_answers_with_the_figures_of_the_moment(
         address + "answer?question=kpi_overview&country=France&country=Chad"
     ) as answer:
         assert json.load(answer)[0][0] == "Sales"
-    for query in ("question=nothing", "question=kpi_overview&from=2024-01-01", ""):
+    for query in (
+        "question=nothing",
+        "question=kpi_overview&from=2024-01-01",
+        "question=top_products&from=2024-13-01",
+        "",
+    ):
         assert status(address + "answer?" + query) == 400
+    assert status(address + "answer?question=top_products&from=2024-01-05") == 200
+    assert status(address + "orders/") == 404
     for host in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example"):
         assert status(address, Host=host) == 421
     assert status(address, method="POST") == 405

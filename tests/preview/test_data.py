@@ -54,10 +54,8 @@ def test_bulk_is_plain_gzip_of_json(gathered: Page, html: str) -> None:
     bulk = json.loads(gzip.decompress(base64.b64decode(packed[1])))
     cube = bulk["cube"]
     columns = [cube[name] for name in ("month", "country", "item", "quantity", "sales")]
-    assert list(zip(*columns, strict=True)) == [
-        (cell.month, cell.country, cell.item, cell.quantity, cell.sales)
-        for cell in gathered.cube.cells
-    ]
+    assert gathered.cube is not None
+    assert list(zip(*columns, strict=True)) == list(gathered.cube.cells)
     assert bulk["answers"]["kpi_overview"][""][0][0] == "Sales"
 
 
@@ -68,11 +66,9 @@ def test_page_is_small(html: str) -> None:
 
 def test_sums_are_exact(gathered: Page, asking: psycopg.Connection[Any]) -> None:
     total = asking.execute("SELECT sum(quantity), sum(sales) FROM kpi.product_monthly").fetchone()
+    assert gathered.cube is not None
     cells = gathered.cube.cells
-    assert total == (
-        sum(cell.quantity for cell in cells),
-        Decimal(sum(cell.sales for cell in cells)) / 100,
-    )
+    assert total == (sum(cell[3] for cell in cells), Decimal(sum(cell[4] for cell in cells)) / 100)
 
 
 @pytest.fixture

@@ -11,15 +11,18 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import psycopg
 import pytest
 import waitress  # type: ignore[import-untyped]
 
-from metabase import preview, preview_data
+from driver.errors import UserError
+from metabase import analysis, definition, preview, preview_data
 from metabase.definition import CHARTS, Dashboard, Question
 from metabase.preview_data import Page
-from metabase.serve import Site, open_pool
+from metabase.serve import ROLE, Site, open_pool
+from simulator.seed import seed
 from tests.preview.browser import Browser, Shown
 from tests.preview.conftest import NASTY
 from tests.support.database import Database
@@ -38,11 +41,14 @@ CHOICES: list[dict[str, Any]] = [
 
 
 def chosen_values(page: Page, choice: dict[str, Any]) -> dict[str, str]:
-    """Return the values of the filters; a number stands for the month of that number."""
-    return {
-        key: page.months[value].isoformat() if isinstance(value, int) else value
-        for key, value in choice.items()
-    }
+    """Return the values of the filters; a number stands for the month of that number, or its end."""
+
+    def day(key: str, number: int) -> str:
+        month = page.months[number]
+        end = preview_data.next_month(month) - timedelta(days=1)
+        return (end if key == "to" else month).isoformat()
+
+    return {key: day(key, one) if isinstance(one, int) else one for key, one in choice.items()}
 
 
 FIGURES = ("kpi", "month_to_date", "last_month", "monthly_average", "change", "trend")
@@ -87,7 +93,8 @@ def assert_shows(
         ignored = [key for key in chosen if key not in question.filters.values()]
         if question.ranking and question.ranking.movement and not answer:
             assert "No two full periods" in tile.text
-        assert bool(tile.scope) is bool(ignored), question.key
+        cuts = chosen.get("from", "-01")[-3:] != "-01" and bool(question.x)
+        assert bool(tile.scope) is (bool(ignored) or cuts), question.key
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(choice) or "nothing")
@@ -253,9 +260,10 @@ def test_a_range_never_ends_before_it_begins(
     dashboard: Dashboard,
     tmp_path: Path,
 ) -> None:
-    early, late = (month.isoformat() for month in (gathered.months[2], gathered.months[5]))
-    acting = with_script(page_file, choose("from", late) + choose("to", early), tmp_path)
-    assert_shows(browser.look(acting), asking, dashboard, {"from": early, "to": early})
+    late = chosen_values(gathered, {"from": 5})["from"]
+    early = chosen_values(gathered, {"from": 2, "to": 2})
+    acting = with_script(page_file, choose("from", late) + choose("to", early["to"]), tmp_path)
+    assert_shows(browser.look(acting), asking, dashboard, early)
 
 
 def test_unknown_values_in_the_address_are_left_out(
@@ -366,7 +374,7 @@ def test_a_click_on_a_product_filters_what_has_products(
     assert [tuple(row[:3]) for row in shown.tiles["top_countries"].rows] == wanted
     assert "subtype" in shown.tiles["kpi_overview"].scope
     assert not shown.tiles["top_products"].scope
-    assert f"Subtype: {subtype}" in shown.dom
+    assert f"Product subtype: {subtype}" in shown.dom
 
 
 def test_a_click_on_a_bar_filters_its_quarter(
@@ -390,29 +398,86 @@ def test_a_click_on_a_bar_filters_its_quarter(
         if (month.year, (month.month + 2) // 3) == (year, quarter)
     ]
     shown = browser.look(with_script(page_file, script, tmp_path))
-    chosen = {"from": months[0].isoformat(), "to": months[-1].isoformat()}
+    end = preview_data.next_month(months[-1]) - timedelta(days=1)
+    chosen = {"from": months[0].isoformat(), "to": end.isoformat()}
     assert_shows(shown, asking, dashboard, chosen)
 
 
+def preset(name: str) -> str:
+    return f"""
+        const field = document.getElementById("preset");
+        field.selectedIndex = [...field.options].findIndex((one) => one.text === "{name}");
+        field.dispatchEvent(new Event("change", {{ bubbles: true }}));
+    """
+
+
+def preset_days(name: str, today: date) -> tuple[date, date]:
+    """Return the first and the last day of a preset."""
+    one_day = timedelta(days=1)
+    month = today.replace(day=1)
+    if name == "Last 30 days":
+        return today - 30 * one_day, today - one_day
+    if name == "This month":
+        return month, preview_data.next_month(month) - one_day
+    first = (month - one_day).replace(day=1)
+    for _ in range(2):
+        first = (first - one_day).replace(day=1)
+    return first, month - one_day
+
+
+@pytest.mark.parametrize("name", ["Last 30 days", "This month", "Last 3 full months"])
+@pytest.mark.parametrize("country", [None, "Germany"])
 def test_presets(
     browser: Browser,
     page_file: Path,
     asking: psycopg.Connection[Any],
     dashboard: Dashboard,
     tmp_path: Path,
+    name: str,
+    country: str | None,
 ) -> None:
-    script = """
-        const field = document.getElementById("preset");
-        field.selectedIndex = [...field.options].findIndex((one) => one.text === "Last 3 full months");
-        field.dispatchEvent(new Event("change", { bubbles: true }));
-    """
-    shown = browser.look(with_script(page_file, script, tmp_path))
-    last = (date.today().replace(day=1) - timedelta(days=1)).replace(day=1)
-    first = last
-    for _ in range(2):
-        first = (first - timedelta(days=1)).replace(day=1)
+    clicks = choose("country", country) if country else ""
+    shown = browser.look(with_script(page_file, clicks + preset(name), tmp_path))
+    first, last = preset_days(name, date.today())
     chosen = {"from": first.isoformat(), "to": last.isoformat()}
-    assert_shows(shown, asking, dashboard, chosen)
+    assert_shows(shown, asking, dashboard, chosen | ({"country": country} if country else {}))
+    if name == "Last 30 days":
+        assert shown.tiles["top_products"].rows
+        assert "30 days before" in shown.tiles["moved_countries"].text
+        assert "Shows whole periods." in shown.tiles["lost_share"].scope
+
+
+def test_a_long_list_can_be_searched(browser: Browser, page_file: Path, tmp_path: Path) -> None:
+    script = """
+        const list = document.getElementById("filter-product_name");
+        const field = list.querySelector("input[type=search]");
+        field.value = "amplifier";
+        field.dispatchEvent(new Event("input"));
+        const left = [...list.querySelectorAll("label")].filter((one) => !one.hidden);
+        document.title = JSON.stringify(left.map((one) => [one.textContent.trim(), getComputedStyle(one).display]));
+    """
+    found = json.loads(browser.look(with_script(page_file, script, tmp_path)).title)
+    assert found
+    assert all("amplifier" in name.lower() and display != "none" for name, display in found)
+
+
+def test_tiles_link_to_the_orders_behind_them(
+    browser: Browser, gathered: Page, tmp_path: Path
+) -> None:
+    path = tmp_path / "linked.html"
+    preview.write(preview.render_page(gathered, orders="https://bi.example/dashboard/9"), path)
+    chosen = chosen_values(gathered, {"country": "Germany", "from": 3, "to": 3})
+    dom = browser.look(path, chosen).dom
+    links = dict(re.findall(r'data-orders="(\w+)"[^>]*href="([^"]+)"', dom))
+    month = gathered.months[3]
+    assert links["top_products"] == (
+        f"https://bi.example/dashboard/9?country=Germany&amp;month={month}"
+    )
+    assert links["kpi_overview"].endswith(f"&amp;month={date.today().replace(day=1)}")
+    assert "freshness" not in links
+    plain = re.findall(r"<a class=.orders.[^>]*>", preview.render_page(gathered))
+    assert plain
+    assert all("hidden" in one and "href" not in one for one in plain)
 
 
 def test_several_countries(
@@ -457,6 +522,61 @@ def test_served_page_asks_for_what_it_does_not_carry(
             thread.join()
 
 
+def test_orders_behind_a_figure_are_those_that_the_login_sees(
+    browser: Browser, new_database: Any, dashboard: Dashboard
+) -> None:
+    database = new_database()
+    with database.connect() as connection:
+        seed(connection, orders=300, months=3, seed=3)
+        connection.execute("CALL etl.run()")
+        login = f"suite_{uuid4().hex[:8]}"
+        connection.execute("CALL etl.add_user(%s, '{analyst}', p_is_service => true)", [login])
+        try:
+            connection.execute("CALL etl.set_user_countries(%s, '{DE}')", [login])
+            with (
+                open_pool(database.dsn) as pool,
+                open_pool(database.dsn, login, analysis.SCHEMA) as analysts,
+            ):
+                orders = (definition.load(analysis.DETAIL), analysts)
+                site = Site(pool, dashboard, ["127.0.0.1"], orders)
+                server = waitress.create_server(site, host="127.0.0.1", port=0)
+                thread = threading.Thread(target=server.run)
+                thread.start()
+                try:
+                    address = f"http://127.0.0.1:{server.effective_port}/"
+                    start = browser.read(address).dom
+                    link = re.search(r'data-orders="kpi_overview"[^>]*href="([^"]+)"', start)
+                    assert link is not None
+                    month = date.today().replace(day=1)
+                    assert link[1] == f"orders/?month={month}"
+                    shown = browser.read(address + link[1])
+                    everything = browser.read(address + "orders/")
+                finally:
+                    server.close()
+                    thread.join()
+            wanted = connection.execute(
+                "SELECT count(*) FROM dwh.fact_order AS f JOIN dwh.dim_address AS a USING (address_key)"
+                " WHERE a.country = 'Germany' AND f.ordered_at >= %s AT TIME ZONE 'UTC'",
+                [month],
+            ).fetchone()
+        finally:
+            connection.execute(f'DROP OWNED BY "{login}"; DROP ROLE "{login}"'.encode())
+    assert shown.state == everything.state == "ready"
+    assert shown.console == everything.console == []
+    rows = shown.tiles["orders_in_detail"].rows
+    assert wanted == (len(rows),)
+    assert rows
+    assert {row[2] for row in rows} == {"Germany"}
+    assert {row[0][:7] for row in rows} == {month.isoformat()[:7]}
+    assert {row[0] for row in everything.tiles["orders_by_country"].rows} == {"Germany"}
+    assert len(everything.tiles["orders_by_month"].rows) > 1
+
+
+def test_orders_need_a_login_that_may_see_them(database: Database) -> None:
+    with pytest.raises(UserError, match="may not read schema analysis"):
+        open_pool(database.dsn, ROLE, analysis.SCHEMA)
+
+
 def test_csv_of_a_tile(browser: Browser, page_file: Path, tmp_path: Path) -> None:
     script = """
         const made = [];
@@ -465,7 +585,7 @@ def test_csv_of_a_tile(browser: Browser, page_file: Path, tmp_path: Path) -> Non
     """
     shown = browser.look(with_script(page_file, script, tmp_path))
     lines = list(csv.reader(io.StringIO(json.loads(shown.title).lstrip("\ufeff"))))
-    assert lines[0] == ["product_name", "quantity", "sales", "share_percent"]
+    assert lines[0] == ["member", "quantity", "sales", "share_percent"]
     rows = [[row[0], *map(float, row[1:])] for row in lines[1:]]
     assert rows == [[row[0], *map(float, row[1:])] for row in shown.tiles["top_products"].rows]
 
@@ -529,3 +649,35 @@ def test_today_follows_the_setting(
     preview.write(preview.render(database.connect(), dashboard), path)
     shown = browser.look(path)
     assert f"{day.day} {day:%b %Y}" in shown.foot
+
+
+def test_movements_compare_at_equal_age(
+    new_database: Any, browser: Browser, dashboard: Dashboard, tmp_path: Path
+) -> None:
+    """On an early day of a month many losses of the month before the last one came late."""
+    database = new_database()
+    connection = database.connect()
+    seed(connection, orders=1500, months=6, seed=3, until=date(2025, 4, 3))
+    connection.execute("UPDATE etl.setting SET value = '2025-04-03' WHERE name = 'business_date'")
+    connection.execute("CALL etl.run()")
+    page = preview_data.gather(connection, dashboard)
+    assert page.cube is not None
+    assert len(page.cube.losses) > 20
+    for month, _, _, lost_on, _ in page.cube.losses:
+        start = page.cube.months[month - 1]
+        assert lost_on >= preview_data.next_month(start) + timedelta(days=2)
+    path = tmp_path / "april.html"
+    preview.write(preview.render_page(page), path)
+    choices: tuple[dict[str, Any], ...] = ({}, {"from": 2, "to": 3}, {"product_type": "Vinyl"})
+    for choice in choices:
+        chosen = chosen_values(page, choice)
+        assert_shows(browser.look(path, chosen), connection, dashboard, chosen)
+    (growth,) = connection.execute(
+        "SELECT sum(change) FROM kpi.movement_of('country', p_limit => 1000)"
+    ).fetchall()
+    assert (
+        growth
+        == connection.execute(
+            "SELECT known_sales - before_sales FROM kpi.month WHERE month_start = '2025-03-01'"
+        ).fetchone()
+    )

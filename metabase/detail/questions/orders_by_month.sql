@@ -15,3 +15,4 @@ WHERE NOT f.is_deleted
     [[AND status.status_name IN ({{status}})]]
 GROUP BY ordered.month_start
 ORDER BY ordered.month_start DESC
+LIMIT 13

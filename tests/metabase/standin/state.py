@@ -1292,6 +1292,10 @@ def _day(value: str, end: int) -> str:
     if found := re.fullmatch(r"past(\d+)months~", value):
         start = f"date_trunc('month', current_date) - interval '{found[1]} months'"
         return start if end == 0 else "current_date"
+    # src/metabase/query_processor/parameters/dates.clj, 0.57: without ~ the current day is left out.
+    if found := re.fullmatch(r"past(\d+)days(~?)", value):
+        last = "current_date" if found[2] else "current_date - 1"
+        return f"current_date - {found[1]}" if end == 0 else last
     raise ValueError(f"Don't know how to parse date param '{value}'")
 
 

@@ -1,0 +1,3 @@
+SELECT DISTINCT product_name
+FROM kpi.product
+ORDER BY product_name
