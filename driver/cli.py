@@ -69,7 +69,7 @@ _COMMANDS = {
     "quarantine": _Command("Look", "driver.commands.quarantine", "quarantine"),
     "check": _Command("Look", "driver.commands.check", "check"),
     "reconcile": _Command("Look", "driver.commands.reconcile", "reconcile"),
-    "docs": _Command("Look", "driver.commands.docs", "docs"),
+    "docs": _Command("Look", "driver.commands.docs"),
     "test": _Command("Look", "driver.commands.test", "run_tests"),
     "trace": _Command("Look", "driver.commands.trace", "trace_command"),
     "sql": _Command("Look", "driver.commands.sql", "sql"),

@@ -302,7 +302,7 @@ class Lineage:
         if relation is None:
             return _Output([], _NONE)
         columns: list[tuple[str, Nodes]] = [
-            (column.name, frozenset({Node(name, column.name)})) for column in relation.columns
+            (column.column, frozenset({Node(name, column.column)})) for column in relation.columns
         ]
         return _Output(columns, self._row_key(name))
 
@@ -311,7 +311,7 @@ class Lineage:
         relation = self._catalog.relations[name]
         key = relation.key
         if name.schema == "source":
-            key = self._catalog.sources.get(name.name, key)
+            key = tuple(self._catalog.sources.get(name.name, key))
         if key:
             return frozenset(Node(name, column) for column in key)
         if ("view", name) in self._catalog.definitions:
@@ -322,7 +322,7 @@ class Lineage:
                 if nodes and nodes <= output.rows
             )
             return carried or output.rows
-        return frozenset(Node(name, column.name) for column in relation.columns[:1])
+        return frozenset(Node(name, column.column) for column in relation.columns[:1])
 
     def _function(
         self, call: exp.Expr, schema: str | None, alias: exp.Expr | None, scope: _Scope
