@@ -1,0 +1,297 @@
+"""Mutates the engine in one place at a time and reports which tests notice: `python -m tests.mutation`.
+
+Each mutation replaces one piece of a template or routine in a copy of the project, in which the
+suites run until one fails. A mutation that no suite notices is a missing test. A mutation whose
+text is gone must be rewritten. Both end the program with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SUITES = {
+    "second business": "tests/engine/test_second_business.py",
+    "change detection": "tests/engine/test_change_detection.py",
+    "actions": "tests/warehouse/test_actions.py",
+    "quarantine": "tests/warehouse/test_quarantine.py",
+    "faults": "tests/warehouse/test_faults.py",
+    "reconcile": "tests/operations/test_reconcile.py",
+    "checks": "tests/operations/test_checks.py",
+    "histories": "tests/warehouse/test_histories.py",
+}
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One wrong statement.
+
+    Attributes:
+        file: below plpgsql/engine.
+        right, wrong: the text, and what replaces its first occurrence.
+        meaning: what is wrong then.
+        suites: those that should notice, the quickest first.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    meaning: str
+    suites: tuple[str, ...] = ("second business", "actions", "histories")
+
+
+MUTATIONS = (
+    Mutation(
+        "mirror/compile.sql",
+        "AND NOT pg_visible_in_snapshot({{column}}, {{snapshot}})",
+        "AND {{column}} >= pg_snapshot_xmax({{snapshot}})",
+        "a row that commits late is missed",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "mirror/compile.sql",
+        "AND {{column}} < {{until}}",
+        "AND true",
+        "rows younger than the oldest transaction are read, and its own are missed",
+        ("change detection",),
+    ),
+    Mutation(
+        "mirror/compile.sql",
+        "AND NOT pg_visible_in_snapshot(t.row_xid, this.last)",
+        "AND t.row_xid >= pg_snapshot_xmax(this.last)",
+        "a late deletion is missed",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "mirror/compile.sql",
+        "AND NOT EXISTS (SELECT FROM source.{{table}} AS s WHERE {{s.key = m.key}})",
+        "AND false",
+        "deleted rows are not found by comparison",
+        ("change detection",),
+    ),
+    Mutation(
+        "mirror/compile.sql",
+        "ELSE {{m.values <> s.values}}",
+        "ELSE false",
+        "a full comparison finds no changed row",
+        ("change detection",),
+    ),
+    Mutation(
+        "mirror/compile.sql",
+        "SELECT this.batch_id{{, s.columns}}\n    FROM source.{{table}} AS s;",
+        "SELECT this.batch_id{{, s.columns}}\n    FROM source.{{table}} AS s OFFSET 1;",
+        "the initial extraction loses a row",
+    ),
+    Mutation(
+        "mirror/compile.sql",
+        "WHERE c.batch_id = this.batch_id{{unwatched}}",
+        "WHERE c.batch_id = this.batch_id{{unwatched}} AND c.delta_operation <> 'before'",
+        "only the new image of a row makes keys pending",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/pending.sql",
+        "SELECT {{key}} FROM {{table}}",
+        "SELECT {{key}} FROM {{view}}",
+        "a complete load leaves rows that the view no longer gives",
+        ("second business", "actions", "reconcile"),
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "WHEN s._goes_on THEN 'infinity'\n            ELSE least(n.valid_to, s._at)",
+        "WHEN s._goes_on THEN 'infinity'\n            ELSE n.valid_to",
+        "a changed version is not closed",
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "CASE WHEN s._latest IS NULL THEN '-infinity' ELSE s._at END",
+        "s._at",
+        "the first version does not reach back",
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "AND NOT ({{l.tracked <> m.tracked}})",
+        "AND true",
+        "a change of a type 2 attribute opens no version",
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "coalesce(lead(w._at) OVER point, 'infinity')",
+        "'infinity'",
+        "versions from a log overlap",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "OR lag(c._is_absent) OVER point <> c._is_absent",
+        "",
+        "a member that was deleted and comes back has no gap",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "CASE WHEN v._is_there THEN v.%1$I ELSE l.%1$I END AS %1$I",
+        "l.%1$I",
+        "a type 1 attribute is not overwritten",
+    ),
+    Mutation(
+        "load/dimension_template.sql",
+        "THEN etl._refuse_repeated_key({{name}}, {{key_as_json}})",
+        "THEN true",
+        "a member that the view gives twice is loaded",
+        ("quarantine", "histories"),
+    ),
+    Mutation(
+        "load/dimension.sql",
+        "AND f._as_of >= w.valid_to",
+        "AND f._as_of > w.valid_to + interval '100 years'",
+        "facts behind an earlier end keep the old version",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/fact_template.sql",
+        "ELSE coalesce(d%s.%I, -1) END",
+        "ELSE coalesce(d%s.%I, -2) END",
+        "an unknown member gets the key of Not Yet",
+    ),
+    Mutation(
+        "load/fact_template.sql",
+        "AND v.%1$I < d%2$s.valid_to",
+        "AND v.%1$I <= d%2$s.valid_to",
+        "two versions match at the moment of a change",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/fact_template.sql",
+        "IN (SELECT %s FROM work.%I AS p) THEN -1'",
+        "IN (SELECT %s FROM work.%I AS p WHERE false) THEN -1'",
+        "a fact takes a version of a member whose changes are pending",
+        ("faults", "histories"),
+    ),
+    Mutation(
+        "load/fact.sql",
+        "'w._is_given IS NULL OR w.is_deleted AS is_deleted'",
+        "'w.is_deleted AS is_deleted'",
+        "a fact that the view no longer gives stays",
+    ),
+    Mutation(
+        "load/fact.sql",
+        "PERFORM compiled.{{contribute}}(-1, v_aggregates);",
+        "PERFORM compiled.{{contribute}}(0, v_aggregates);",
+        "an aggregate adds without subtracting",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/contribution.sql",
+        "AND ({{name}} = ANY (w.touched_aggregates)) IS NOT FALSE",
+        "AND ({{name}} = ANY (w.touched_aggregates)) IS FALSE",
+        "aggregates miss the changes that concern them",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/aggregate.sql",
+        "SET run_id = excluded.run_id{{new_sums}}",
+        "SET run_id = excluded.run_id",
+        "an existing group of an aggregate is not changed",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "load/queue.sql",
+        "AND (q.is_ready OR q.tried_at < $2)",
+        "AND q.tried_at < $2",
+        "a resolved fact stays in the queue",
+    ),
+    Mutation(
+        "reconcile/compare.sql",
+        "FULL JOIN (",
+        "LEFT JOIN (",
+        "reconciliation does not see surplus rows",
+        ("reconcile",),
+    ),
+    Mutation(
+        "watch/check.sql",
+        "THEN 'passed' ELSE 'failed' END",
+        "THEN 'passed' ELSE 'passed' END",
+        "a check with violations passes",
+        ("checks",),
+    ),
+)
+
+
+def try_out(mutation: Mutation, folder: Path) -> tuple[str, str]:
+    """Return which suite noticed a mutation in a copy of the project, and by which test."""
+    path = folder / "plpgsql" / "engine" / mutation.file
+    text = path.read_text(encoding="utf-8")
+    if mutation.right not in text:
+        return "text not found", ""
+    path.write_text(text.replace(mutation.right, mutation.wrong, 1), encoding="utf-8")
+    try:
+        for suite in mutation.suites:
+            finished = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-x",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    SUITES[suite],
+                ],
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": str(folder)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if finished.returncode == 1:
+                failed = re.search(r"^(?:FAILED|ERROR) \S+?::(\w+)", finished.stdout, flags=re.M)
+                return suite, failed[1] if failed else "build"
+            if finished.returncode != 0:
+                raise SystemExit(finished.stdout + finished.stderr)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    return "nothing", ""
+
+
+def main() -> None:
+    """Try all mutations, or those of the files that are named, and print a table of Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", help="files below plpgsql/engine; all by default")
+    wanted = parser.parse_args().files
+    missed = 0
+    print(
+        "| file | what is wrong | noticed by | test | seconds |\n|---|---|---|---|--:|", flush=True
+    )
+    with tempfile.TemporaryDirectory(prefix="oceanrecords-mutation-") as parent:
+        Path(parent).chmod(0o755)
+        folder = Path(parent) / "project"
+        ignored = shutil.ignore_patterns(
+            ".venv", ".git", "__pycache__", ".*_cache", "site", "*.egg-info"
+        )
+        shutil.copytree(ROOT, folder, ignore=ignored)
+        for mutation in MUTATIONS:
+            if wanted and mutation.file not in wanted:
+                continue
+            begun = time.monotonic()
+            suite, test = try_out(mutation, folder)
+            missed += suite in ("nothing", "text not found")
+            took = time.monotonic() - begun
+            print(
+                f"| `{mutation.file}` | {mutation.meaning} | {suite} | {test and f'`{test}`'} | {took:.0f} |",
+                flush=True,
+            )
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
