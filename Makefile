@@ -42,7 +42,7 @@ lint: $(VENV)/.installed-test ## Style of Python and SQL, and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar migrations plpgsql
-	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs metabase driver simulator plpgsql migrations tests benchmarks
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs base driver simulator metabase plpgsql migrations tests benchmarks
 
 .PHONY: format
 format: $(VENV)/.installed-test ## Put Python into the house's style

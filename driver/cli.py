@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from driver import version
-from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
-from driver.mode import mode
-from driver.state import State
+from base import version
+from base.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from base.mode import mode
+from base.state import State
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ _COMMANDS = {
     "demo": _Command("Set up", "driver.commands.demo", "demo"),
     "db": _Command("Set up", "driver.commands.db"),
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
-    "new": _Command("Set up", "driver.scaffold.command", "new"),
+    "new": _Command("Set up", "driver.commands.new", "new"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
     "settings": _Command("Set up", "driver.commands.settings"),
-    "users": _Command("People", "driver.users"),
-    "forget": _Command("People", "driver.forget", "forget"),
+    "users": _Command("People", "driver.commands.users"),
+    "forget": _Command("People", "driver.commands.forget", "forget"),
     "run": _Command("Load", "driver.commands.run", "run"),
     "plan": _Command("Load", "driver.commands.plan", "plan"),
     "seed": _Command("Load", "driver.commands.seed", "seed"),
@@ -76,17 +76,17 @@ _COMMANDS = {
     "kpi": _Command("Look", "driver.commands.kpi", "kpi"),
     "simulate": _Command(
         "Operational system",
-        "simulator.cli",
+        "driver.commands.simulate",
         purpose="Fill the operational system with history, and keep it moving.",
     ),
     "metabase": _Command(
         "Dashboard",
-        "metabase.cli",
+        "driver.commands.metabase",
         purpose="Put the dashboard into Metabase, and keep it there as the files say.",
     ),
     "dashboard": _Command(
         "Dashboard",
-        "metabase.preview_cli",
+        "driver.commands.dashboard",
         purpose="See the dashboard without Metabase.",
     ),
 }
@@ -192,7 +192,7 @@ def _as_user_error(error: Exception) -> UserError:
 
 
 def _print_error(error: UserError) -> None:
-    from driver.output import print_error  # a command that goes well need not print anything
+    from base.output import print_error  # a command that goes well need not print anything
 
     print_error(error)
 
@@ -201,14 +201,14 @@ def _print_interrupted() -> None:
     if mode.json:
         _print_error(UserError("The command was interrupted.", exit_code=EXIT_INTERRUPTED))
         return
-    from driver.output import error_console
+    from base.output import error_console
 
     error_console.print("interrupted", style="warn")
 
 
 def _maybe_debug() -> None:
     if os.environ.get("OCEANRECORDS_DEBUG"):
-        from driver.output import error_console
+        from base.output import error_console
 
         error_console.print_exception()
 
@@ -226,7 +226,7 @@ app = typer.Typer(
 
 
 def _target_names() -> list[str]:
-    from driver import targets
+    from base import targets
 
     try:
         return [one.name for one in targets.read()]
@@ -283,7 +283,7 @@ def root(
 ) -> None:
     """Take the options that all commands share."""
     if target is not None:
-        from driver import targets
+        from base import targets
 
         if dsn is not None:
             raise UserError("--target goes without --dsn.", exit_code=EXIT_USAGE)

@@ -22,8 +22,8 @@ from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
 
-from driver import output
-from driver.mode import mode
+from base import output
+from base.mode import mode
 from driver.run import CHANNEL
 from driver.warehouse import Failing, Run, Task, by_kind, fetch, latest_runs, tasks_of
 

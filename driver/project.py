@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from driver import resources
-from driver.errors import UserError
+from base import resources
+from base.errors import UserError
 
 VARIABLE = "OCEANRECORDS_PROJECT"
 FILE = "warehouse.toml"

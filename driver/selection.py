@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from driver.errors import UserError, unknown
+from base.errors import UserError, unknown
 from driver.warehouse import Object, fetch
 
 LIST = "oceanrecords ls"

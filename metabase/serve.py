@@ -20,8 +20,8 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from driver import wsgi
-from driver.errors import UserError
+from base import wsgi
+from base.errors import UserError
 from metabase import preview, preview_data
 from metabase.definition import Dashboard
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import empty_system
 from simulator.actions.rounds import business_clock
 from simulator.queries import statement

@@ -20,7 +20,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator import vocabulary
 from simulator.queries import statement
 from simulator.world import COUNTRIES, FIRST_WORDS, MAKERS, SECOND_WORDS, SHELVES

@@ -10,10 +10,9 @@ import typer
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import FailOption, JsonOption, complete_check
-from driver.connection import connect
-from driver.errors import (
+from base import output, state
+from base.connection import connect
+from base.errors import (
     EXIT_ERROR,
     EXIT_USAGE,
     UNKNOWN_NAME,
@@ -21,7 +20,8 @@ from driver.errors import (
     from_database,
     suggest,
 )
-from driver.output import console, emit
+from base.options import FailOption, JsonOption, complete_check
+from base.output import console, emit
 from driver.warehouse import Problem, fetch
 
 EXAMPLES = (

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 from psycopg import conninfo
 
-from driver import output, state
-from driver import targets as named
-from driver.commands.options import JsonOption
-from driver.connection import Target, connect_to, describe, readable_version, resolve
-from driver.errors import UserError
-from driver.output import console, emit, print_json
-from driver.server import DATABASE, SUPERUSER, EmbeddedServer, embedded_binaries
+from base import output, state
+from base import targets as named
+from base.connection import Target, connect_to, describe, readable_version, resolve
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit, print_json
+from base.server import DATABASE, SUPERUSER, EmbeddedServer, embedded_binaries
 
 app = typer.Typer(
     help="The embedded server: start, stop, look, connect.",

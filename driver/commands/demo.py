@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from driver import output, state
-from driver.connection import Target, resolve
+from base import output, state
+from base.connection import Target, resolve
+from base.errors import UserError
+from base.output import console
+from base.server import EmbeddedServer
 from driver.demo import BROKEN, DATABASE, Demo, Scale
-from driver.errors import UserError
 from driver.live import RunView
-from driver.output import console
 from driver.rows import rows_table
 from driver.run import Outcome
-from driver.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from simulator.actions import TickResult

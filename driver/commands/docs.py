@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driver import state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit
+from base import state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption
+from base.output import console, emit
 
 # What reads and draws the documentation is slow to import: `docs --help` does without it.
 if TYPE_CHECKING:
+    from base.wsgi import Response
     from driver.docs.catalog import Catalog
-    from driver.wsgi import Response
 
 app = typer.Typer(
     help="Write or serve diagrams, lineage and data dictionary of the live database.",
@@ -140,7 +140,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the page until Ctrl-C, generated from the database when it is loaded."""
-    from driver import wsgi
+    from base import wsgi
     from driver.docs import site
     from driver.docs.lineage import Lineage
 

@@ -8,8 +8,8 @@ import psycopg
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import output
-from driver.output import console
+from base import output
+from base.output import console
 
 
 def health(connection: psycopg.Connection) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import typer
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from driver import output, state
-from driver.commands.options import JsonOption, LimitOption, complete_kpi
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError, not_installed, unknown
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError, not_installed, unknown
+from base.options import JsonOption, LimitOption, complete_kpi
+from base.output import console, emit
 from driver.rows import rows_table
 
 EXAMPLES = (

@@ -10,11 +10,11 @@ from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import Target, connect_to, resolve
-from driver.errors import UserError, from_database
-from driver.output import console, emit
+from base import output, state
+from base.connection import Target, connect_to, resolve
+from base.errors import UserError, from_database
+from base.options import JsonOption
+from base.output import console, emit
 
 app = typer.Typer(
     help="Runs on a schedule, by pg_cron.",

@@ -12,11 +12,11 @@ import psycopg
 import typer
 from psycopg import sql
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption
+from base.output import console, emit
 
 EXAMPLES = (
     "Examples: oceanrecords seed · oceanrecords seed seeds/public.country_region.csv · "

@@ -15,11 +15,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect as connect_to_warehouse
-from driver.errors import UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect as connect_to_warehouse
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit
 from driver.scaffold import marks
 
 PASSWORD_VARIABLE = "OCEANRECORDS_SOURCE_PASSWORD"  # noqa: S105

@@ -10,7 +10,7 @@ from typing import Any, LiteralString, NamedTuple, TypeVar
 import psycopg
 from psycopg.rows import class_row
 
-from driver.errors import not_installed
+from base.errors import not_installed
 
 _T = TypeVar("_T")
 

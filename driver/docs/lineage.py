@@ -22,8 +22,8 @@ from typing import NamedTuple
 import sqlglot
 from sqlglot import exp
 
+from base.errors import UserError
 from driver.docs.catalog import Catalog, Definition, Name
-from driver.errors import UserError
 
 
 class Node(NamedTuple):

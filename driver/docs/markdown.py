@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from base.errors import UserError
 from driver.docs import mermaid, pictures
 from driver.docs.catalog import Catalog, Relation
 from driver.docs.lineage import Lineage, Node
 from driver.docs.pictures import Picture
-from driver.errors import UserError
 
 _BLOCK = re.compile(
     r"(?P<start><!-- picture: (?P<name>[^>]+?) -->\n).*?(?P<end><!-- end of picture -->)", re.DOTALL

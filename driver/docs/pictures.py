@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from driver import output
+from base import output
 from driver.docs.catalog import Catalog, Column, Fact, Layer, Name, Object, Relation, Task
 from driver.docs.lineage import Lineage, Node
 

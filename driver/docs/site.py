@@ -13,12 +13,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from driver import output, version
+from base import output, version
+from base.errors import UserError
 from driver.docs import markdown, pictures
 from driver.docs.catalog import Catalog, Name
 from driver.docs.lineage import Lineage, Node
 from driver.docs.pictures import Picture
-from driver.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

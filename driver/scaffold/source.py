@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from driver.errors import UserError
+from base.errors import UserError
 
 FILE = "source.json"
 _COUNT_LIMIT = 1_000_000

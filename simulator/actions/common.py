@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.queries import statement
 from simulator.world import COUNTRIES
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import (
     Cursor,
     Played,

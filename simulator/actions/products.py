@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import (
     VOCABULARY,
     Cursor,

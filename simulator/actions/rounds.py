@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import Action, Played, ask, key_ranges, perform
 from simulator.actions.customers import add_address, add_customer, correct_customer, move_address
 from simulator.actions.orders import amend_order, place_order, update_order

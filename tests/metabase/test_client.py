@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from metabase_api import Metabase_API
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase.client import ApiError, Client, Credentials, major_version, spoken, wait_for
 from tests.metabase.standin import Standin, State
 

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from base.server import EmbeddedServer
 from driver import cli as command_line
-from driver.server import EmbeddedServer
 from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database

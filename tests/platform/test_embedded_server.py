@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from driver.errors import UserError
-from driver.server import Cluster, EmbeddedServer, make_directory
+from base.errors import UserError
+from base.server import Cluster, EmbeddedServer, make_directory
 from tests.conftest import Finished
 
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import psycopg
 import waitress  # type: ignore[import-untyped]
 
-from driver.errors import UserError, from_database
-from driver.output import console
+from base.errors import UserError, from_database
+from base.output import console
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 Start = Callable[[str, list[tuple[str, str]]], object]

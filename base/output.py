@@ -23,8 +23,8 @@ from rich.segment import Segment
 from rich.text import Text
 from rich.theme import Theme
 
-from driver.errors import UserError
-from driver.mode import mode
+from base.errors import UserError
+from base.mode import mode
 
 _THEME = Theme(
     {

@@ -36,7 +36,7 @@ import psutil
 import psycopg
 from psycopg import conninfo, sql
 
-from driver.errors import UserError
+from base.errors import UserError
 
 DATABASE = "oceanrecords"
 SUPERUSER = "postgres"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import conninfo
 
-from driver import targets
-from driver.errors import EXIT_USAGE, UserError
+from base import targets
+from base.errors import EXIT_USAGE, UserError
 
 OLDEST_VERSION = 15
 NEWEST_VERSION = 18
@@ -70,7 +70,7 @@ def resolve(dsn: str | None = None) -> Target:
     default = targets.default()
     if default is not None:
         return resolve(default)
-    from driver.server import EmbeddedServer  # costs a command on another server its start
+    from base.server import EmbeddedServer  # costs a command on another server its start
 
     server = EmbeddedServer()
     if not server.is_running():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from driver.errors import UserError, from_database
+from base.errors import UserError, from_database
 
 
 def run(connection: psycopg.Connection, path: Path) -> None:

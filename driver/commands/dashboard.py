@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 from psycopg.conninfo import make_conninfo
 
-from driver import output, state, wsgi
-from driver.commands.options import JsonOption
-from driver.connection import connect, connect_to, resolve
-from driver.output import console, emit
+from base import output, state, wsgi
+from base.connection import connect, connect_to, resolve
+from base.options import JsonOption
+from base.output import console, emit
 from metabase import definition, preview, targets
 from metabase.definition import Dashboard
 from metabase.serve import Site, open_pool

@@ -18,11 +18,11 @@ import psycopg
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit, error_console
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption
+from base.output import console, emit, error_console
 from simulator import actions, burst, seed
 from simulator.actions import Played, TickPlan, TickResult
 from simulator.stopping import StopSignal
