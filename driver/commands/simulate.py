@@ -1,14 +1,12 @@
 """`oceanrecords simulate`: history for the operational system, and business that goes on."""
 
-# The numbers of a round are read from the context, by the names of the plan.
-# ruff: noqa: ARG001
-
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -337,31 +335,48 @@ def _perform(
 
 # Rounds ------------------------------------------------------------------------------------------
 
-OrdersOption = Annotated[float, typer.Option("--orders", help="Orders placed.")]
-MovesOption = Annotated[
-    float, typer.Option("--moves", help="Orders paid, shipped, delivered, cancelled, refunded.")
-]
-AmendmentsOption = Annotated[
-    float, typer.Option("--amendments", help="Lines of open orders changed or taken out.")
-]
-AddressesOption = Annotated[
-    float, typer.Option("--addresses", help="Addresses that customers add, new and shared ones.")
-]
-PricesOption = Annotated[float, typer.Option("--prices", help="Products that get another price.")]
-CustomersOption = Annotated[float, typer.Option("--customers", help="New customers.")]
-CorrectionsOption = Annotated[
-    float, typer.Option("--corrections", help="Customers with a corrected name or e-mail address.")
-]
-RelocationsOption = Annotated[
-    float, typer.Option("--relocations", help="Addresses whose street, city or country changes.")
-]
-ReclassificationsOption = Annotated[
-    float, typer.Option("--reclassifications", help="Products that move to another subtype.")
-]
-ProductsOption = Annotated[
-    float, typer.Option("--products", help="Products launched; the next orders often contain them.")
-]
-SuppliersOption = Annotated[float, typer.Option("--suppliers", help="New suppliers.")]
+_NUMBERS = {
+    "orders": "Orders placed.",
+    "moves": "Orders paid, shipped, delivered, cancelled, refunded.",
+    "amendments": "Lines of open orders changed or removed.",
+    "addresses": "Addresses that customers add, new and shared ones.",
+    "prices": "Products whose price changes.",
+    "customers": "New customers.",
+    "corrections": "Customers with a corrected name or e-mail address.",
+    "relocations": "Addresses whose street, city or country changes.",
+    "reclassifications": "Products that move to another subtype.",
+    "products": "Products launched; the next orders often contain them.",
+    "suppliers": "New suppliers.",
+}
+
+
+def _with_plan(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each number of a round, and the plan that they make."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for name, one in signature.parameters.items() if name != "plan"]
+    numbers = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(_PLAN, name),
+            annotation=Annotated[float, typer.Option(f"--{name}", help=purpose)],
+        )
+        for name, purpose in _NUMBERS.items()
+    ]
+
+    def call(**given: Any) -> None:
+        chosen: dict[str, Any] = {name: given.pop(name) for name in _NUMBERS}
+        command(**given, plan=dataclasses.replace(_PLAN, **chosen))
+
+    parameters = [
+        *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own[:1]),
+        *numbers,
+        *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own[1:]),
+    ]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call
 
 
 @app.command(
@@ -370,19 +385,10 @@ SuppliersOption = Annotated[float, typer.Option("--suppliers", help="New supplie
     "oceanrecords simulate tick --clock '2030-01-01 09:00' --span 8h. "
     "A broken number such as 0.2 is one in five rounds.",
 )
+@_with_plan
 def tick(
     context: typer.Context,
-    orders: OrdersOption = _PLAN.orders,
-    moves: MovesOption = _PLAN.moves,
-    amendments: AmendmentsOption = _PLAN.amendments,
-    addresses: AddressesOption = _PLAN.addresses,
-    prices: PricesOption = _PLAN.prices,
-    customers: CustomersOption = _PLAN.customers,
-    corrections: CorrectionsOption = _PLAN.corrections,
-    relocations: RelocationsOption = _PLAN.relocations,
-    reclassifications: ReclassificationsOption = _PLAN.reclassifications,
-    products: ProductsOption = _PLAN.products,
-    suppliers: SuppliersOption = _PLAN.suppliers,
+    plan: TickPlan,
     span: Annotated[
         str,
         typer.Option("--span", metavar="TIME", help="Business time of the round under --clock."),
@@ -392,7 +398,7 @@ def tick(
     as_json: JsonOption = False,
 ) -> None:
     """Play one round of business. Each action is one transaction."""
-    plan = _plan(context, _duration("--span", span))
+    plan = dataclasses.replace(plan, span=_duration("--span", span))
     done: list[Played] = []
     with _connection(context) as connection:
         result = actions.tick(
@@ -409,25 +415,16 @@ def tick(
     epilog="Examples: oceanrecords simulate stream --every 2s · "
     "oceanrecords simulate stream --every 500ms --orders 3 --moves 6 --rounds 100",
 )
+@_with_plan
 def stream(
     context: typer.Context,
+    plan: TickPlan,
     every: Annotated[
         str, typer.Option("--every", metavar="TIME", help="Time from round to round, such as 2s.")
     ] = "2s",
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="End after that many; otherwise never.")
     ] = None,
-    orders: OrdersOption = _PLAN.orders,
-    moves: MovesOption = _PLAN.moves,
-    amendments: AmendmentsOption = _PLAN.amendments,
-    addresses: AddressesOption = _PLAN.addresses,
-    prices: PricesOption = _PLAN.prices,
-    customers: CustomersOption = _PLAN.customers,
-    corrections: CorrectionsOption = _PLAN.corrections,
-    relocations: RelocationsOption = _PLAN.relocations,
-    reclassifications: ReclassificationsOption = _PLAN.reclassifications,
-    products: ProductsOption = _PLAN.products,
-    suppliers: SuppliersOption = _PLAN.suppliers,
     chance: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -436,7 +433,6 @@ def stream(
     The action in hand is finished before the end; a second Ctrl-C takes it back instead.
     """
     interval = _duration("--every", every).total_seconds()
-    plan = _plan(context)
     with _connection(context) as connection, StopSignal() as stop:
         total = actions.stream(
             connection,
@@ -448,12 +444,6 @@ def stream(
             on_round=None if as_json else _render_round,
         )
     emit(_answer(total), as_json=as_json, render=lambda _: _render_result(total))
-
-
-def _plan(context: typer.Context, span: timedelta = _PLAN.span) -> TickPlan:
-    """Return the plan that the options of the command make."""
-    numbers = {name: float(context.params[name]) for name in actions.default_plan()}
-    return TickPlan(**numbers, span=span)
 
 
 def _answer(result: TickResult) -> dict[str, Any]:

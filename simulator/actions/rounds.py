@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -112,15 +112,6 @@ class TickResult:
         for name, number in other.done.items():
             done[name] = done.get(name, 0) + number
         return TickResult(self.rounds + other.rounds, done)
-
-
-def default_plan() -> dict[str, float]:
-    """Return the numbers of the default plan by name."""
-    return {
-        one.name: one.default
-        for one in fields(TickPlan)
-        if one.name in ACTIONS_OF_PLAN and isinstance(one.default, int | float)
-    }
 
 
 def business_clock(

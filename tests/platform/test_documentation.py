@@ -56,6 +56,8 @@ GIVEN = """
     CREATE TABLE ops.pager (message text);
     CREATE VIEW kpi.my_figure AS SELECT 1 AS figure;
     ALTER TABLE dwh.fact_order ADD COLUMN channel text;
+    INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, run_id)
+    VALUES ('fact_order', '{"order_id": 17}', '22003', 'numeric field overflow', 1);
 """
 # pg_cron, Citus, another server, the question of a dashboard: their own tests run these.
 FOREIGN = ("cron.", "CREATE EXTENSION citus", "etl.connect_source", "[[AND", "etl.add_user")
