@@ -242,7 +242,7 @@ _in_session_mode: set[Target] = set()  # one look is enough, and takes sessions 
 
 
 def _shares_sessions(connection: psycopg.Connection) -> bool:
-    """Tell a pooler in transaction mode: another client is given the server of an idle one.
+    """Return whether a pooler gives the server of an idle client to another one.
 
     In session mode a server belongs to its client until that leaves, so the process ids of two
     clients always differ, and that of one never changes.
@@ -265,7 +265,7 @@ def _shares_sessions(connection: psycopg.Connection) -> bool:
                 return True
         return _process(connection) != own
     except psycopg.OperationalError:
-        # The pool is too small for one more session, so the servers cannot be told apart.
+        # The pool is too small for one more session, so the servers cannot be distinguished.
         return _process(connection) != own
     finally:
         for other in others:

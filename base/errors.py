@@ -76,12 +76,12 @@ _ADVICE: dict[str, _Advice] = {
 }
 
 
-# What the driver's own statements name; a statement of a user that names something else is theirs.
+# Schemas that the driver's own statements name; a missing object of another schema is the user's.
 _OURS = re.compile(r"\b(etl|kpi|dwh|stage|work|delta|source|analysis|oceanrecords)\b")
 
 
 def _is_not_installed(error: psycopg.Error) -> bool:
-    """Tell a statement of the driver that found the warehouse's schemas or objects missing."""
+    """Return whether the driver's statement missed a schema or object of the warehouse."""
     diag = error.diag
     return (
         diag.sqlstate in ("3F000", "42P01", "42883")
@@ -142,7 +142,7 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
 
     Parameters:
         error: what psycopg raised.
-        context: what was being done, put before the message ("migration 0002.engine").
+        context: the operation, put before the message ("migration 0002.engine").
 
     Returns:
         The error to raise.

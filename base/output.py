@@ -425,7 +425,7 @@ class Table:
         return total - _GAP
 
     def _says_nothing(self, place: int) -> bool:
-        """Tell a column of zeros and blanks."""
+        """Return whether a column has only zeros and blanks."""
         return all(row[place].plain in ("", "·") for row in self.rows)
 
     def _blocks(self, chosen: Sequence[int], width: int) -> list[list[int]]:

@@ -21,7 +21,7 @@ from base.state import State
 
 @dataclass(frozen=True)
 class _Command:
-    """Where a command is. It is imported when it is called: no other pays for what it needs.
+    """Place of a command. Its module is imported when the command is called.
 
     Attributes:
         panel: of the help.
@@ -77,17 +77,17 @@ _COMMANDS = {
     "simulate": _Command(
         "Operational system",
         "driver.commands.simulate",
-        purpose="Fill the operational system with history, and keep it moving.",
+        purpose="Fill the operational system with history, and simulate its business.",
     ),
     "metabase": _Command(
         "Dashboard",
         "driver.commands.metabase",
-        purpose="Put the dashboard into Metabase, and keep it there as the files say.",
+        purpose="Provision the dashboard in Metabase, and keep it as the files define it.",
     ),
     "dashboard": _Command(
         "Dashboard",
         "driver.commands.dashboard",
-        purpose="See the dashboard without Metabase.",
+        purpose="Show the dashboard without Metabase.",
     ),
 }
 
@@ -100,11 +100,11 @@ class RootGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # What is listed, and what a misspelt name is held against.
+        # For the help, and for suggestions for a misspelt name.
         self.commands.update({name: TyperGroup(name=name) for name in _COMMANDS})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, or of one that is slow to import what the help says of it."""
+        """Return a command; for one that is slow to import, only its help."""
         found = _COMMANDS.get(cmd_name)
         if found is None:
             return super().get_command(ctx, cmd_name)
@@ -160,13 +160,13 @@ class RootGroup(TyperGroup):
 
 
 def _has(arguments: Sequence[str], option: str) -> bool:
-    """Tell whether an option is among the arguments, before a `--`."""
+    """Return whether an option is among the arguments, before a `--`."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return option in arguments[:end]
 
 
 def _is_psql(arguments: Sequence[str]) -> bool:
-    """Tell `db psql`, whose further arguments are psql's."""
+    """Return whether the command is `db psql`, whose further arguments are psql's."""
     return any(pair == ("db", "psql") for pair in pairwise(arguments))
 
 
@@ -176,23 +176,23 @@ def _usage_hint(error: Exception) -> str | None:
 
 
 def _belongs_to_click(error: Exception) -> bool:
-    """Tell usage errors and exits, which Typer (or the click it uses) shows itself."""
+    """Return whether an error is a usage error or exit, which Typer shows itself."""
     return any(base.__module__.split(".")[0] in ("typer", "click") for base in type(error).__mro__)
 
 
 def _as_user_error(error: Exception) -> UserError:
-    psycopg = sys.modules.get("psycopg")  # what has not been imported has not raised anything
+    psycopg = sys.modules.get("psycopg")  # a module that is not imported raised nothing
     if psycopg is not None and isinstance(error, psycopg.Error):
         return from_database(error)
     return UserError(
-        f"An unexpected error occurred: {type(error).__name__}: {error}",
-        "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
+        f"internal error: {type(error).__name__}: {error}",
+        "This is a bug. Set OCEANRECORDS_DEBUG=1 to print the traceback.",
         code="internal",
     )
 
 
 def _print_error(error: UserError) -> None:
-    from base.output import print_error  # a command that goes well need not print anything
+    from base.output import print_error  # a command that succeeds may print nothing
 
     print_error(error)
 

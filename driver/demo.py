@@ -1,6 +1,6 @@
 """The demonstration: from an empty database to a warehouse that has failed and repaired itself.
 
-It works in a database of its own, which it makes anew each time, so that it can be repeated or
+It works in a database of its own, which it creates again each time, so that it can be repeated or
 interrupted at will and touches nothing else.
 """
 

@@ -28,7 +28,7 @@ _SELECTOR = re.compile(r"(?:(?P<up>\d*)\+)?(?P<what>[^+]+?)(?:\+(?P<down>\d*))?"
 
 
 def is_plain(selector: str) -> bool:
-    """Tell a name from a selector with operators."""
+    """Return whether a text is a selector with operators, not a name."""
     return not any(sign in selector for sign in "+:,*?[")
 
 

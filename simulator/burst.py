@@ -34,8 +34,8 @@ def burst(
 ) -> BurstResult:
     """Place and move orders, change prices and addresses, each in one statement.
 
-    Rows that somebody else works on are left alone. New orders have the prices of the moment as
-    long as nobody changes them at the same time.
+    Rows that another session has locked are skipped. New orders have current prices unless another
+    session changes them concurrently.
 
     Parameters:
         connection: an open connection in autocommit mode.

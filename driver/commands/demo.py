@@ -27,7 +27,7 @@ EXAMPLES = (
     "Examples: oceanrecords demo · oceanrecords demo --keep · oceanrecords demo --orders 200000"
 )
 
-_TOLD = {
+_ACTION_LABELS = {
     "place-order": "orders placed",
     "update-order": "moved on",
     "change-price": "prices changed",
@@ -46,9 +46,9 @@ def demo(
         bool, typer.Option("--keep", help="Leave the embedded server running in the end.")
     ] = False,
 ) -> None:
-    """Show the whole warehouse at work: seed, load, play, break, repair, reconcile, report.
+    """Show the whole warehouse: seed, load, play, break, repair, reconcile, report.
 
-    Works in a database of its own, made anew each time, so that nothing else is touched.
+    It uses a database of its own, which it creates again each time.
     """
     started = time.monotonic()
     with _server(state.of(context).dsn, keep=keep) as target:
@@ -140,10 +140,10 @@ def _play_days(play: Demo) -> None:
 
 def _played(when: str, done: TickResult) -> None:
     left = dict(done.done)
-    told = [f"{left.pop(name)} {words}" for name, words in _TOLD.items() if name in left]
+    parts = [f"{left.pop(name)} {words}" for name, words in _ACTION_LABELS.items() if name in left]
     if left:
-        told.append(f"{sum(left.values())} other changes")
-    console.say("  [quiet]{}[/] {}", f"{when:<10}", ", ".join(told))
+        parts.append(f"{sum(left.values())} other changes")
+    console.say("  [quiet]{}[/] {}", f"{when:<10}", ", ".join(parts))
 
 
 def _expect(outcome: Outcome, status: str) -> None:
@@ -152,7 +152,7 @@ def _expect(outcome: Outcome, status: str) -> None:
         failed = [task for task in outcome.tasks if task.status == "failed"]
         raise UserError(
             f"The run should have ended as {status}.",
-            "`oceanrecords status` tells more.",
+            "Details: oceanrecords status",
             detail="; ".join(f"{task.task}: {task.message}" for task in failed),
         )
 

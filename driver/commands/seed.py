@@ -237,9 +237,9 @@ def _value(connection: psycopg.Connection[Any], query: Any, *parameters: object)
 def _render(answer: list[dict[str, Any]]) -> None:
     for one in answer:
         if one["created"]:
-            told = f"created, {output.plural(one['rows'], 'row')}"
+            outcome = f"created, {output.plural(one['rows'], 'row')}"
         elif one["inserted"] or one["deleted"]:
-            told = f"{one['inserted']:,} inserted, {one['deleted']:,} deleted"
+            outcome = f"{one['inserted']:,} inserted, {one['deleted']:,} deleted"
         else:
-            told = f"no change, {output.plural(one['rows'], 'row')}"
-        console.say("[ok]✓[/] {}  {}", one["table"], told)
+            outcome = f"no change, {output.plural(one['rows'], 'row')}"
+        console.say("[ok]✓[/] {}  {}", one["table"], outcome)

@@ -1,4 +1,4 @@
-"""`oceanrecords simulate`: history for the operational system, and business that goes on."""
+"""`oceanrecords simulate`: history and activity of the operational system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from simulator.actions import Played, TickPlan, TickResult
 from simulator.stopping import StopSignal
 
 app = typer.Typer(
-    help="Fill the operational system with history, and play its business on.",
+    help="Fill the operational system with history, and simulate its business.",
     no_args_is_help=True,
     epilog="Start with: oceanrecords simulate seed · Then: oceanrecords simulate tick",
 )
@@ -38,7 +38,7 @@ SeedOption = Annotated[
     typer.Option(
         "--seed",
         metavar="S",
-        help="Number that decides what is left to chance; another one each time.",
+        help="Seed of the random numbers; otherwise a new one each time.",
     ),
 ]
 ClockOption = Annotated[
@@ -85,11 +85,10 @@ def seed_command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fill the empty operational system with history, all of it or nothing.
+    """Fill the empty operational system with history, in one transaction.
 
-    It looks like a business: growth, seasons, weekdays, best-sellers and a long tail, prices that
-    change, orders that get lost, parcels that take longer to some countries. The newest orders are
-    still on their way.
+    The history has growth, seasons, weekdays, best-sellers and a long tail, price changes, lost
+    orders, and delivery times by country. The newest orders are still open.
     """
     ends_on = _day(until) if until is not None else None
     with _connection(context, "oceanrecords seed") as connection, _bar() as advance:
@@ -160,15 +159,13 @@ def _bar() -> Iterator[seed.Progress]:
 )
 def place_order(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many orders.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of orders.")] = 1,
     customer: Annotated[
-        int | None, typer.Option("--customer", metavar="ID", help="Who orders; otherwise anybody.")
+        int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
     ] = None,
     product: Annotated[
         list[int] | None,
-        typer.Option(
-            "--product", metavar="ID", help="What is ordered; may be given several times."
-        ),
+        typer.Option("--product", metavar="ID", help="Product; may be repeated."),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
@@ -195,26 +192,24 @@ def place_order(
 )
 def update_order(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many orders.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of orders.")] = 1,
     order: Annotated[
         int | None,
-        typer.Option(
-            "--order", metavar="ID", help="Which one; otherwise one that has waited long."
-        ),
+        typer.Option("--order", metavar="ID", help="Order; otherwise one that has waited long."),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
             "--to",
             metavar="STATUS",
-            help="Status that it enters; otherwise the one that comes next.",
+            help="New status; otherwise the next one.",
         ),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move orders on in their life: paid, shipped, delivered; or cancelled, refunded."""
+    """Advance orders: paid, shipped, delivered; or cancelled, refunded."""
     if order is not None and to is not None and count > 1:
         raise UserError(
             "An order enters a status once.", "Leave out --count, or --order.", EXIT_USAGE
@@ -226,7 +221,7 @@ def update_order(
         chance,
         clock,
         as_json=as_json,
-        nothing="No order can be moved on.",
+        nothing="No order can be advanced.",
     )
 
 
@@ -237,19 +232,19 @@ def update_order(
 )
 def add_address(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many addresses.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of addresses.")] = 1,
     customer: Annotated[
-        int | None, typer.Option("--customer", metavar="ID", help="Who gets it; otherwise anybody.")
+        int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
     ] = None,
     shared: Annotated[
         bool | None,
-        typer.Option("--shared/--new", help="Somebody else's or a new one; otherwise as it comes."),
+        typer.Option("--shared/--new", help="An existing or a new one; otherwise left to chance."),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give customers one more address."""
+    """Add addresses to customers."""
     _perform(
         context,
         lambda cursor, rng: actions.add_address(cursor, rng, customer_id=customer, shared=shared),
@@ -268,9 +263,9 @@ def add_address(
 )
 def change_price(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many products.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of products.")] = 1,
     product: Annotated[
-        int | None, typer.Option("--product", metavar="ID", help="Which one; otherwise any.")
+        int | None, typer.Option("--product", metavar="ID", help="Product; otherwise any.")
     ] = None,
     price: Annotated[
         str | None,
@@ -289,7 +284,7 @@ def change_price(
         chance,
         clock,
         as_json=as_json,
-        nothing="No product can be had.",
+        nothing="There is no active product.",
     )
 
 
@@ -313,7 +308,7 @@ def _perform(
     as_json: bool,
     nothing: str,
 ) -> None:
-    """Play an action several times, each in a transaction of its own, and tell what was done."""
+    """Play an action several times, each in its own transaction, and print each."""
     rng = random.Random(chance)
     done: list[Played] = []
     with _connection(context) as connection:
@@ -428,9 +423,9 @@ def stream(
     chance: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play round after round, until stopped with Ctrl-C.
+    """Play rounds until Ctrl-C.
 
-    The action in hand is finished before the end; a second Ctrl-C takes it back instead.
+    Ctrl-C finishes the current action; a second Ctrl-C rolls it back.
     """
     interval = _duration("--every", every).total_seconds()
     with _connection(context) as connection, StopSignal() as stop:
@@ -451,9 +446,9 @@ def _answer(result: TickResult) -> dict[str, Any]:
 
 
 def _render_round(number: int, result: TickResult) -> None:
-    told = ", ".join(f"{count} {name}" for name, count in sorted(result.done.items()))
+    done = ", ".join(f"{count} {name}" for name, count in sorted(result.done.items()))
     moment = output.moment(datetime.now(UTC))
-    console.say("[quiet]{}  round {}[/]  {}", moment, number, told or "nothing to do")
+    console.say("[quiet]{}  round {}[/]  {}", moment, number, done or "nothing to do")
 
 
 def _render_result(result: TickResult) -> None:
@@ -480,10 +475,10 @@ def burst_command(
     chance: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a share of the operational system at once, to see how a load copes with it.
+    """Change a share of the operational system at once, to measure a load.
 
-    Half as many orders as the share says are placed and half as many move on in their life; that
-    share of the products gets another price, and that of the addresses is moved.
+    Half of the share are new orders, half are advanced ones. The share also applies to product
+    prices and addresses.
     """
     if not 0 < percent <= 100:
         raise UserError(

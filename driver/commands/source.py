@@ -144,7 +144,9 @@ def status(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", metavar="INTERVAL", help="Age from which an open transaction is told."
+            "--older-than",
+            metavar="INTERVAL",
+            help="Age from which open transactions are reported.",
         ),
     ] = "5 minutes",
     as_json: JsonOption = False,
@@ -240,7 +242,7 @@ def _options(given: list[str]) -> dict[str, str]:
 
 
 def _password(file: Path | None, command: str | None, user: str) -> str | None:
-    """Return the password, from wherever it is to come; None where nothing and nobody can be asked.
+    """Return the password, from the source that was chosen; None if there is no terminal to ask on.
 
     Raises:
         UserError: if it cannot be read, without quoting anything of it.
@@ -359,15 +361,15 @@ def _clock(answer: dict[str, Any]) -> str:
 
 def _transactions(answer: dict[str, Any], older_than: str) -> str:
     count = answer["open_transactions"]
-    told = f"{count or 'none'} older than {older_than}"
+    text = f"{count or 'none'} older than {older_than}"
     if count:
-        told += (
+        text += (
             f", the oldest since {output.moment(answer['oldest_transaction_started_at'])}; "
             "they hold nothing up, their rows come when they end"
         )
     if answer["hidden_sessions"]:
-        told += (
+        text += (
             f"; {answer['hidden_sessions']} sessions are hidden from the role "
             "(GRANT pg_read_all_stats shows them)"
         )
-    return told
+    return text

@@ -46,8 +46,8 @@ class Column(_Named):
         type: its SQL type.
         is_key: part of the primary key.
         is_reference: part of a foreign key.
-        sensitivity: how analysts see it; 'not decided' if nobody declared it; None in layers
-            that have no sensitivity.
+        sensitivity: how analysts see it; 'not decided' if it is not declared; None in layers
+            without sensitivity.
     """
 
     schema: str

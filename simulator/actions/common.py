@@ -1,4 +1,4 @@
-"""What all actions have in common: how they are told, and how they ask the database."""
+"""What all actions have in common: how they are reported, and how they query the database."""
 
 from __future__ import annotations
 

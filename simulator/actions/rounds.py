@@ -53,7 +53,7 @@ class TickPlan:
         orders: orders placed.
         moves: orders that are paid, shipped, delivered, now and then cancelled or refunded.
         amendments: lines of open orders that get another quantity or are taken out.
-        addresses: addresses that customers add, some of them those of somebody else.
+        addresses: addresses that customers add, some of them shared with another customer.
         prices: products that get another price.
         customers: new customers.
         corrections: customers with a corrected name or e-mail address.
@@ -169,7 +169,7 @@ def tick(
         rng: decides what is left to chance.
         clock: business time at which the round begins, to take `plan.span`; None for the time of
             day.
-        on_action: told what was done.
+        on_action: called with each action.
         stop: asked before each action whether to stop.
 
     Returns:
@@ -215,10 +215,11 @@ def stream(
         connection: an open connection in autocommit mode.
         plan: how many of each action a round has.
         rng: decides what is left to chance.
-        pause: waits between rounds, told how many seconds the round took; returns whether to stop.
+        pause: waits between rounds, called with the seconds that the round took; returns whether
+            to stop.
         rounds: how many; no end when None.
         stop: asked before each action whether to stop.
-        on_round: told the number of the round and what was done in it.
+        on_round: called with the number of the round and its result.
 
     Returns:
         What was done in all rounds.
