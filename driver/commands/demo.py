@@ -1,4 +1,4 @@
-"""`oceanrecords demo`: from nothing to a warehouse that has failed and repaired itself."""
+"""`oceanrecords demo`: a warehouse from seed to repair."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def demo(
     ] = 20_000,
     months: Annotated[int, typer.Option("--months", min=2, max=60, help="Months of history.")] = 24,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the embedded server running in the end.")
+        bool, typer.Option("--keep", help="Leave the embedded server running.")
     ] = False,
 ) -> None:
     """Show the whole warehouse: seed, load, play, break, repair, reconcile, report.
@@ -65,7 +65,7 @@ def demo(
 
 @contextmanager
 def _server(dsn: str | None, *, keep: bool) -> Iterator[Target]:
-    """Give the server to play on; an embedded one that did not run is stopped again."""
+    """Provide the server; stop an embedded one that was not running before."""
     try:
         target = resolve(dsn)
     except UserError:

@@ -39,7 +39,7 @@ _TYPES = (
 
 @dataclass
 class Seeded:
-    """What became of a file.
+    """Outcome of a file.
 
     Attributes:
         table: the table.
@@ -68,11 +68,11 @@ def seed(
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option("--table", metavar="SCHEMA.TABLE", help="The table of a file of any name."),
+        typer.Option("--table", metavar="SCHEMA.TABLE", help="Table, whatever the file is called."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make small reference tables hold what CSV files say.
+    """Load small reference tables from CSV files.
 
     The first line names the columns; an empty field is NULL. A table that does not exist is made,
     with types that fit the values. All files are one transaction: a second call writes nothing.
@@ -221,7 +221,7 @@ def _merge(
 
 
 def _type(rows: list[list[str | None]], place: int) -> str:
-    """Return the type that fits all values of a column; text where nothing else does."""
+    """Return the type that fits all values of a column; otherwise text."""
     values = [row[place] for row in rows if row[place] is not None]
     for name, pattern in _TYPES:
         if values and all(pattern.fullmatch(value) for value in values if value is not None):

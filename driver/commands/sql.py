@@ -33,7 +33,7 @@ def sql(
     exclude: ExcludeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the SQL that the tasks of an object run, in its order."""
+    """Print the SQL that the tasks of an object run, in order."""
     with connect(state.of(context).dsn) as connection:
         catalog = Catalog.read(connection)
         chosen = catalog.names_for_a_run(names, exclude or []) or []
