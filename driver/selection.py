@@ -109,17 +109,6 @@ class Catalog:
             raise unknown(kinds[0] if len(kinds) == 1 else "object", name, known, lists=LIST)
         return name
 
-    def require_object_or_task(self, name: str) -> str:
-        """Return the name of an object or a task.
-
-        Raises:
-            UserError: if there is none.
-        """
-        known = [*self.objects, *self.tasks, *self.tasks.values()]
-        if name not in known:
-            raise unknown("object or task", name, known, lists=LIST)
-        return name
-
     def _chosen(self, selector: str) -> set[str]:
         """Return the objects that one selector takes."""
         parts = [self._one(part.strip()) for part in selector.split(",")]

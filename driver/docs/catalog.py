@@ -138,7 +138,6 @@ class Dimension(_Named):
     object: str
     surrogate_key: str
     business_key: list[str]
-    is_loaded: bool
     types: dict[str, int]
 
 
@@ -451,7 +450,7 @@ def _read(connection: psycopg.Connection[Any]) -> Catalog:
             for one in rows(
                 Dimension,
                 "SELECT dimension, schema_name AS schema, table_name AS object, surrogate_key,"
-                " business_key, is_loaded, attributes AS types FROM etl.star_dimension"
+                " business_key, attributes AS types FROM etl.star_dimension"
                 " ORDER BY dimension",
             )
         },
