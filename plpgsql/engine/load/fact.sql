@@ -204,11 +204,11 @@ CROSS JOIN LATERAL (
         {{chosen}}
 ) AS e
 WHERE (f.run_id IS NOT NULL OR NOT w.is_deleted)
-    AND (f.run_id IS NULL OR e.is_deleted <> f.is_deleted OR {{f.columns <> e.columns}} OR -1 IN ({{e.unknown}}))$template$,
+    AND (f.run_id IS NULL OR e.is_deleted <> f.is_deleted OR {{f.columns <> e.columns}}{{or_unknown}})$template$,
                     v_values || jsonb_build_object(
                         'resolved', etl._resolved_fact_sql(p_fact, p_values, etl._render('(SELECT r.*, true AS _is_given FROM {{view}} AS r OFFSET 0) AS v', p_values), true),
                         'chosen', etl._chosen_sql(p_fact, p_values, 'coalesce(w.%1$I, f.%1$I) AS %1$I'),
-                        'unknown', CASE WHEN p_values -> 'keys' = '[]' THEN to_jsonb(ARRAY['is_deleted']) ELSE p_values -> 'keys' END
+                        'or_unknown', CASE WHEN p_values -> 'keys' = '[]' THEN '' ELSE etl._render(' OR -1 IN ({{e.keys}})', p_values) END
                     )
                 ))),
                 'keyed', etl._render(c_plan, v_values || jsonb_build_object('rows', etl._render(
