@@ -1,4 +1,4 @@
-# `make help` tells what there is. Every target makes what it needs, and a second call does not make it again.
+# `make help` lists the targets. A target builds what it needs; a second call does not build it again.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,14 +8,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON = $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(name))))
+# Where the words of .vocabulary are refused: each line is a word to avoid and what to write instead.
+PLAIN := README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md Makefile docs/architecture.md docs/coming-from-dbt.md docs/kpis.md \
+	docs/structure.md docs/decisions docs/testing.md driver/docs simulator
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 .PHONY: help
-help: ## Show this
+help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 .PHONY: demo
-demo: $(VENV)/.installed ## From nothing to a loaded warehouse, on a PostgreSQL of its own
+demo: $(VENV)/.installed ## Start an embedded PostgreSQL, load a warehouse, show a failure and its repair
 	@$(BIN)/oceanrecords demo $(DEMO_ARGS)
 
 .PHONY: install
@@ -26,14 +29,15 @@ test: $(VENV)/.installed-test server-packages lint ## Everything: style, types, 
 	$(BIN)/pytest --server all $(PYTEST_ARGS)
 
 .PHONY: check
-check: $(VENV)/.installed-test ## Every day: style and types of Python, and the tests that need least time
+check: $(VENV)/.installed-test ## Every day: style and types of Python, and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto -m "not slow" tests/engine/test_layers.py tests/engine/test_template.py tests/engine/test_define.py tests/warehouse/test_versions.py tests/operations/test_checks.py
+	$(BIN)/pytest -n auto -m "not slow" tests/engine/test_layers.py tests/engine/test_template.py tests/engine/test_define.py tests/warehouse/test_versions.py \
+		tests/operations/test_checks.py tests/platform/test_imports.py tests/platform/test_documentation.py
 
 .PHONY: bench
-bench: $(VENV)/.installed-test ## Measure the warehouse beside dbt and hand-written SQL (BENCH_ARGS='--help')
+bench: $(VENV)/.installed-test ## Measure the warehouse against dbt and hand-written SQL (BENCH_ARGS='--help')
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: lint
@@ -42,15 +46,16 @@ lint: $(VENV)/.installed-test ## Style of Python and SQL, and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar migrations plpgsql
-	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs metabase driver simulator plpgsql migrations tests benchmarks
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs base driver simulator metabase plpgsql migrations tests benchmarks
+	$(BIN)/codespell --dictionary .vocabulary $(PLAIN)
 
 .PHONY: format
-format: $(VENV)/.installed-test ## Put Python into the house's style
+format: $(VENV)/.installed-test ## Format Python
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: server-packages
-server-packages: ## Debian's PostgreSQL 15 for the tests, where apt and the rights are there
+server-packages: ## Install Debian's PostgreSQL 15 for the tests, if apt and the privileges allow it
 	@bash tests/support/server-packages.sh
 
 .PHONY: lock
@@ -66,7 +71,7 @@ released: ## Add new migrations to the list of released ones, which are frozen
 	done
 
 .PHONY: clean
-clean: ## Remove what was built; the database in .oceanrecords stays
+clean: ## Remove build products; the database in .oceanrecords stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

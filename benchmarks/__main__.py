@@ -13,6 +13,7 @@ import psutil
 import psycopg
 import typer
 
+from base.errors import UserError
 from benchmarks import report
 from benchmarks.bench import Bench, console
 from benchmarks.cases import CASES, DEFAULT
@@ -21,7 +22,6 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.results import Results
 from benchmarks.server import Server
 from benchmarks.world import World
-from driver.errors import UserError
 
 _RESULTS = Path(__file__).parent / "results"
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import psycopg
 
+from base.cluster import SUPERUSER
 from benchmarks.dbt_environment import DbtEnvironment
 from benchmarks.measure import BenchmarkError, Finished, Measurement, measured, run_program
 from benchmarks.server import Server, statement
 from benchmarks.world import World, oceanrecords
-from driver.cluster import SUPERUSER
 
 
 class Peer(ABC):

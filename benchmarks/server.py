@@ -11,7 +11,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from driver.server import EmbeddedServer
+from base.server import EmbeddedServer
 
 _FOLDER = Path(__file__).parent / "sql"
 

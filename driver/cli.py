@@ -13,15 +13,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from driver import version
-from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
-from driver.mode import mode
-from driver.state import State
+from base import version
+from base.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from base.mode import mode
+from base.state import State
 
 
 @dataclass(frozen=True)
 class _Command:
-    """Where a command is. It is imported when it is called: no other pays for what it needs.
+    """Place of a command. Its module is imported when the command is called.
 
     Attributes:
         panel: of the help.
@@ -53,14 +53,14 @@ _COMMANDS = {
     "demo": _Command("Set up", "driver.commands.demo", "demo"),
     "db": _Command("Set up", "driver.commands.db"),
     "migrate": _Command("Set up", "driver.commands.migrate", "migrate"),
-    "new": _Command("Set up", "driver.scaffold.command", "new"),
+    "new": _Command("Set up", "driver.commands.new", "new"),
     "export-history": _Command("Set up", "driver.commands.history", "export_history"),
     "import-history": _Command("Set up", "driver.commands.history", "import_history"),
     "doctor": _Command("Set up", "driver.commands.doctor", "doctor"),
     "source": _Command("Set up", "driver.commands.source"),
     "settings": _Command("Set up", "driver.commands.settings"),
-    "users": _Command("People", "driver.users"),
-    "forget": _Command("People", "driver.forget", "forget"),
+    "users": _Command("People", "driver.commands.users"),
+    "forget": _Command("People", "driver.commands.forget", "forget"),
     "run": _Command("Load", "driver.commands.run", "run"),
     "plan": _Command("Load", "driver.commands.plan", "plan"),
     "seed": _Command("Load", "driver.commands.seed", "seed"),
@@ -71,25 +71,25 @@ _COMMANDS = {
     "quarantine": _Command("Look", "driver.commands.quarantine", "quarantine"),
     "check": _Command("Look", "driver.commands.check", "check"),
     "reconcile": _Command("Look", "driver.commands.reconcile", "reconcile"),
-    "docs": _Command("Look", "driver.commands.docs", "docs"),
+    "docs": _Command("Look", "driver.commands.docs"),
     "test": _Command("Look", "driver.commands.test", "run_tests"),
     "trace": _Command("Look", "driver.commands.trace", "trace_command"),
     "sql": _Command("Look", "driver.commands.sql", "sql"),
     "kpi": _Command("Look", "driver.commands.kpi", "kpi"),
     "simulate": _Command(
         "Operational system",
-        "simulator.cli",
-        purpose="Fill the operational system with history, and keep it moving.",
+        "driver.commands.simulate",
+        purpose="Fill the operational system with history, and simulate its business.",
     ),
     "metabase": _Command(
         "Dashboard",
-        "metabase.cli",
-        purpose="Put the dashboard into Metabase, and keep it there as the files say.",
+        "driver.commands.metabase",
+        purpose="Provision the dashboard in Metabase, and keep it as the files define it.",
     ),
     "dashboard": _Command(
         "Dashboard",
-        "metabase.preview_cli",
-        purpose="See the dashboard without Metabase.",
+        "driver.commands.dashboard",
+        purpose="Show the dashboard without Metabase.",
     ),
 }
 
@@ -102,11 +102,11 @@ class RootGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # What is listed, and what a misspelt name is held against.
+        # For the help, and for suggestions for a misspelt name.
         self.commands.update({name: TyperGroup(name=name) for name in _COMMANDS})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, or of one that is slow to import what the help says of it."""
+        """Return a command; for one that is slow to import, only its help."""
         found = _COMMANDS.get(cmd_name)
         if found is None:
             return super().get_command(ctx, cmd_name)
@@ -162,13 +162,13 @@ class RootGroup(TyperGroup):
 
 
 def _has(arguments: Sequence[str], option: str) -> bool:
-    """Tell whether an option is among the arguments, before a `--`."""
+    """Return whether an option is among the arguments, before a `--`."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return option in arguments[:end]
 
 
 def _is_psql(arguments: Sequence[str]) -> bool:
-    """Tell `db psql`, whose further arguments are psql's."""
+    """Return whether the command is `db psql`, whose further arguments are psql's."""
     return any(pair == ("db", "psql") for pair in pairwise(arguments))
 
 
@@ -178,23 +178,23 @@ def _usage_hint(error: Exception) -> str | None:
 
 
 def _belongs_to_click(error: Exception) -> bool:
-    """Tell usage errors and exits, which Typer (or the click it uses) shows itself."""
+    """Return whether an error is a usage error or exit, which Typer shows itself."""
     return any(base.__module__.split(".")[0] in ("typer", "click") for base in type(error).__mro__)
 
 
 def _as_user_error(error: Exception) -> UserError:
-    psycopg = sys.modules.get("psycopg")  # what has not been imported has not raised anything
+    psycopg = sys.modules.get("psycopg")  # a module that is not imported raised nothing
     if psycopg is not None and isinstance(error, psycopg.Error):
         return from_database(error)
     return UserError(
-        f"An unexpected error occurred: {type(error).__name__}: {error}",
-        "This is a fault of the program. OCEANRECORDS_DEBUG=1 shows where it happened.",
+        f"internal error: {type(error).__name__}: {error}",
+        "This is a bug. Set OCEANRECORDS_DEBUG=1 to print the traceback.",
         code="internal",
     )
 
 
 def _print_error(error: UserError) -> None:
-    from driver.output import print_error  # a command that goes well need not print anything
+    from base.output import print_error  # a command that succeeds may print nothing
 
     print_error(error)
 
@@ -203,14 +203,14 @@ def _print_interrupted() -> None:
     if mode.json:
         _print_error(UserError("The command was interrupted.", exit_code=EXIT_INTERRUPTED))
         return
-    from driver.output import error_console
+    from base.output import error_console
 
     error_console.print("interrupted", style="warn")
 
 
 def _maybe_debug() -> None:
     if os.environ.get("OCEANRECORDS_DEBUG"):
-        from driver.output import error_console
+        from base.output import error_console
 
         error_console.print_exception()
 
@@ -228,7 +228,7 @@ app = typer.Typer(
 
 
 def _target_names() -> list[str]:
-    from driver import targets
+    from base import targets
 
     try:
         return [one.name for one in targets.read()]
@@ -285,7 +285,7 @@ def root(
 ) -> None:
     """Take the options that all commands share."""
     if target is not None:
-        from driver import targets
+        from base import targets
 
         if dsn is not None:
             raise UserError("--target goes without --dsn.", exit_code=EXIT_USAGE)

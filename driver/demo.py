@@ -1,6 +1,6 @@
 """The demonstration: from an empty database to a warehouse that has failed and repaired itself.
 
-It works in a database of its own, which it makes anew each time, so that it can be repeated or
+It works in a database of its own, which it creates again each time, so that it can be repeated or
 interrupted at will and touches nothing else.
 """
 
@@ -17,11 +17,11 @@ import psycopg
 from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
-from driver.connection import Target, connect_to
-from driver.errors import UserError
+from base.connection import Target, connect_to
+from base.errors import UserError
+from base.server import EmbeddedServer
 from driver.migrate import Migrator
 from driver.run import Follow, Outcome, run
-from driver.server import EmbeddedServer
 
 # The simulator and the dashboard are imported where they are used: every other command of the
 # program would wait for what they need.

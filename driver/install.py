@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from driver.errors import UserError
+from base.errors import UserError
 from driver.project import Part
 
 # Another result type or parameter names of a routine; columns of a view that are not the old ones.

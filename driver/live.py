@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from driver import output
-from driver.mode import mode
+from base import output
+from base.mode import mode
 from driver.warehouse import (
     Failing,
     Quarantined,

@@ -28,9 +28,10 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 from yoyo.migrations import Migration, get_migration_hash, topological_sort
 
-from driver import project, sqlfile
-from driver.connection import Target, connect_to, describe
-from driver.errors import UserError, from_database
+from base import sqlfile
+from base.connection import Target, connect_to, describe
+from base.errors import UserError, from_database
+from driver import project
 from driver.install import install
 from driver.project import Part
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import psycopg
 
-from driver import resources
-from driver.connection import connect
-from driver.errors import UserError
+from base import resources
+from base.connection import connect
+from base.errors import UserError
 
 VARIABLE = "OCEANRECORDS_PROJECT"
 FILE = "warehouse.toml"

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from driver import output
+from base import output
 
 
 def rows_table(rows: list[dict[str, Any]], *, indent: int = 0) -> output.Table:

@@ -16,8 +16,8 @@ from typing import Self, TypeAlias
 
 import psycopg
 
-from driver.connection import Target, connect_to
-from driver.errors import EXIT_ERROR, EXIT_PARTIAL, UserError, from_database
+from base.connection import Target, connect_to
+from base.errors import EXIT_ERROR, EXIT_PARTIAL, UserError, from_database
 from driver.warehouse import Run, Task, fetch, lock_holders, tasks_of
 
 _EXIT_STATUS = {"succeeded": 0, "partial": EXIT_PARTIAL, "failed": EXIT_ERROR}

@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from driver.errors import UserError, unknown
+from base.errors import UserError, unknown
 from driver.warehouse import Object, fetch
 
 LIST = "oceanrecords ls"
@@ -28,7 +28,7 @@ _SELECTOR = re.compile(r"(?:(?P<up>\d*)\+)?(?P<what>[^+]+?)(?:\+(?P<down>\d*))?"
 
 
 def is_plain(selector: str) -> bool:
-    """Tell a name from a selector with operators."""
+    """Return whether a text is a selector with operators, not a name."""
     return not any(sign in selector for sign in "+:,*?[")
 
 
@@ -107,17 +107,6 @@ class Catalog:
         known = [one.object for one in self.objects.values() if not kinds or one.kind in kinds]
         if name not in known:
             raise unknown(kinds[0] if len(kinds) == 1 else "object", name, known, lists=LIST)
-        return name
-
-    def require_object_or_task(self, name: str) -> str:
-        """Return the name of an object or a task.
-
-        Raises:
-            UserError: if there is none.
-        """
-        known = [*self.objects, *self.tasks, *self.tasks.values()]
-        if name not in known:
-            raise unknown("object or task", name, known, lists=LIST)
         return name
 
     def _chosen(self, selector: str) -> set[str]:

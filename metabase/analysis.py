@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import cards, dashboards, databases, identity, metadata, permissions
 from metabase.definition import Collection, Dashboard, Question
 from metabase.walk import Walk

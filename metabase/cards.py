@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import identity
 from metabase.compare import covers, differences
 from metabase.walk import Action, Walk

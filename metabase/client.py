@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import requests
 from metabase_api import Metabase_API
 
-from driver.errors import UserError
+from base.errors import UserError
 
 OLDEST_VERSION = 57
 TIMEOUT_SECONDS = 60.0

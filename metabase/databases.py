@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase.client import ApiError, Json, wait_for
 from metabase.compare import covers, differences
 from metabase.walk import Change, Walk

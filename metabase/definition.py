@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import jsonschema
 import yaml
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import questions as template
 
 GRID_COLUMNS = 24

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import yaml
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import identity, payload
 from metabase.client import Client
 from metabase.definition import (

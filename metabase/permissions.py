@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase.client import ApiError
 from metabase.compare import differences
 from metabase.walk import Walk

@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from driver import version
-from driver.errors import UserError
+from base import version
+from base.errors import UserError
 from metabase import preview_data
 from metabase.definition import Dashboard, Position
 from metabase.preview_data import Page, Tile

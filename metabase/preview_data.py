@@ -13,7 +13,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg.rows import dict_row
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import preview_cube
 from metabase.definition import Dashboard, Filter, Question, Ranking
 from metabase.preview_cube import Cube

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import (
     analysis,
     dashboards,

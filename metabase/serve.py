@@ -3,7 +3,7 @@
 `Site` is a WSGI application. It reads the warehouse as the read-only business level over a small
 pool, renders each page once for each state of the warehouse, and answers the choices of filters
 that the page does not carry. A second page, with the orders behind the figures, reads as a login of
-level analyst. Requests must name one of the given hosts.
+level analyst.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from driver.errors import UserError, from_database
+from base import wsgi
+from base.errors import UserError
 from metabase import preview, preview_data
 from metabase.definition import Dashboard
 
@@ -47,7 +48,6 @@ _STATE = """
     FROM kpi.freshness AS f
 """
 
-Start = Callable[[str, list[tuple[str, str]]], object]
 State = tuple[Any, ...]
 Pool = ConnectionPool[psycopg.Connection[Any]]
 
@@ -116,7 +116,7 @@ class _View:
     answers: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
 
 
-class Site:
+class Site(wsgi.Pages):
     """The WSGI application.
 
     Parameters:
@@ -137,7 +137,7 @@ class Site:
         self._views = {"/": _View(dashboard, pool)}
         if orders:
             self._views[ORDERS] = _View(*orders)
-        self._hosts = {host.casefold() for host in hosts}
+        super().__init__(self.respond, hosts)
         self._lock = threading.Lock()
         self._state: State | None = None
         self._checked_at = float("-inf")
@@ -217,57 +217,17 @@ class Site:
             self._state = state
         self._checked_at = time.monotonic()
 
-    def __call__(self, environ: Mapping[str, Any], start: Start) -> list[bytes]:
-        """Answer a request."""
-        status, kind, body = self._respond(environ)
-        start(
-            f"{status.value} {status.phrase}",
-            [
-                ("Content-Type", kind),
-                ("Content-Length", str(len(body))),
-                ("Cache-Control", "no-store"),
-                ("X-Content-Type-Options", "nosniff"),
-                ("X-Frame-Options", "DENY"),
-                ("Referrer-Policy", "no-referrer"),
-            ],
-        )
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def _respond(self, environ: Mapping[str, Any]) -> tuple[HTTPStatus, str, bytes]:
-        if not self._knows(str(environ.get("HTTP_HOST", ""))):
-            return _text(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "This host name is not served; add it with --allow-host.",
-            )
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only.")
-        path = str(environ.get("PATH_INFO", "")).removesuffix("index.html")
+    def respond(self, path: str, query: str) -> wsgi.Response:
+        """Answer a request: a page, or the answer of a question."""
+        path = path.removesuffix("index.html")
         try:
             if path in self._views:
-                return HTTPStatus.OK, "text/html; charset=utf-8", self.page(path)
+                return wsgi.html(self.page(path))
             if path.endswith("/answer") and path.removesuffix("answer") in self._views:
-                query = environ.get("QUERY_STRING", "")
                 body = self.answer(query, path.removesuffix("answer"))
                 return HTTPStatus.OK, "application/json", body
         except ValueError as error:
-            return _text(HTTPStatus.BAD_REQUEST, f"{error}.")
-        except UserError as error:
-            return _text(HTTPStatus.SERVICE_UNAVAILABLE, error.message)
+            return wsgi.text(HTTPStatus.BAD_REQUEST, f"{error}.")
         except PoolTimeout:
-            return _text(HTTPStatus.SERVICE_UNAVAILABLE, "The warehouse cannot be reached.")
-        except psycopg.Error as error:
-            known = from_database(error)
-            words = " ".join(part for part in (known.message, known.detail) if part)
-            return _text(HTTPStatus.SERVICE_UNAVAILABLE, words)
-        return _text(HTTPStatus.NOT_FOUND, f"The pages are: {' '.join(self._views)}")
-
-    def _knows(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
-            return False
-        return name is not None and name.casefold() in self._hosts
-
-
-def _text(status: HTTPStatus, text: str) -> tuple[HTTPStatus, str, bytes]:
-    return status, "text/plain; charset=utf-8", f"{text}\n".encode()
+            return wsgi.text(HTTPStatus.SERVICE_UNAVAILABLE, "The warehouse cannot be reached.")
+        return wsgi.text(HTTPStatus.NOT_FOUND, f"The pages are: {' '.join(self._views)}")

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from driver.errors import UserError
+from base.errors import UserError
 
 ALL_COUNTRIES = "All countries"
 _MONTH = re.compile(r"(\d{4})-(\d{2})(?:-01)?")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase.client import Client, Json
 from metabase.compare import differences
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase.definition import Dashboard, DefinitionError, Problem, Question
 
 DEFAULT_ROLE = "oceanrecords_metabase"

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import empty_system
 from simulator.actions.rounds import business_clock
 from simulator.queries import statement
@@ -34,8 +34,8 @@ def burst(
 ) -> BurstResult:
     """Place and move orders, change prices and addresses, each in one statement.
 
-    Rows that somebody else works on are left alone. New orders have the prices of the moment as
-    long as nobody changes them at the same time.
+    Rows that another session has locked are skipped. New orders have current prices unless another
+    session changes them concurrently.
 
     Parameters:
         connection: an open connection in autocommit mode.

@@ -1,4 +1,4 @@
-"""The statements of the simulator: one a file, in the folder `sql` beside this module.
+"""The statements of the simulator: one per file, in the folder `sql` next to this module.
 
 They are the simulator's own and no part of the operational system, which knows nothing of it.
 """

@@ -1,10 +1,9 @@
 """Seeds the operational system with history.
 
-The history is a function of the plan and the seed: every decision is a hash of the seed and of
-the row that it is about, made on the server (sql/seed/). Python brings the vocabulary and says how
-far things are. All of it is one transaction: foreign keys and indexes are taken away, rows are
-generated chunk by chunk, and foreign keys and indexes are put back, checked in one pass. An
-interrupted seed leaves nothing.
+The history is a function of the plan and the seed: every decision is a hash of the seed and of its
+row, computed on the server (sql/seed/). Python provides the vocabulary and reports progress. All of
+it is one transaction: it drops foreign keys and indexes, generates rows chunk by chunk, and creates
+foreign keys and indexes again, checked in one pass. An interrupted seed leaves nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator import vocabulary
 from simulator.queries import statement
 from simulator.world import COUNTRIES, FIRST_WORDS, MAKERS, SECOND_WORDS, SHELVES
 
 Progress = Callable[[str, float], None]
-"""Told what is being done, and how much of the whole is done (0 to 1)."""
+"""Called with the step and the share of the whole that is done (0 to 1)."""
 
 MOST_ORDERS = 100_000_000
 MOST_MONTHS = 240
@@ -133,15 +132,15 @@ def seed(
             2,
         )
     plan = _Plan.of(orders, months, seed, ends_on)
-    tell = progress or (lambda _step, _share: None)
+    report = progress or (lambda _step, _share: None)
     with connection.transaction(), psycopg.ClientCursor(connection) as cursor:
-        _prepare(cursor, tell, reset=reset)
-        tell("vocabulary", 0.0)
+        _prepare(cursor, report, reset=reset)
+        report("vocabulary", 0.0)
         _bring_vocabulary(cursor, plan, seed)
-        _generate(cursor, plan, tell)
+        _generate(cursor, plan, report)
         counts = cursor.execute(statement("seed/counts")).fetchone()
         assert counts is not None
-    tell("done", 1.0)
+    report("done", 1.0)
     return SeedResult(plan.starts_on, plan.ends_on, *counts)
 
 
@@ -160,7 +159,7 @@ def _months_before(day: date, months: int) -> date:
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
-def _prepare(cursor: psycopg.Cursor[Any], tell: Progress, *, reset: bool) -> None:
+def _prepare(cursor: psycopg.Cursor[Any], report: Progress, *, reset: bool) -> None:
     """Lock the tables, see that they are empty, and make the session ready."""
     for name, value in (
         ("lock_timeout", _LOCK_TIMEOUT),
@@ -179,7 +178,7 @@ def _prepare(cursor: psycopg.Cursor[Any], tell: Progress, *, reset: bool) -> Non
             "End the other sessions (a simulator, a warehouse run), and repeat the command.",
         ) from error
     if reset:
-        tell("emptying", 0.0)
+        report("emptying", 0.0)
         cursor.execute(statement("seed/reset"))
     filled = cursor.execute(statement("seed/filled")).fetchone()
     if filled is not None:
@@ -266,7 +265,7 @@ def _bring_vocabulary(cursor: psycopg.Cursor[Any], plan: _Plan, seed: int) -> No
     )
 
 
-def _generate(cursor: psycopg.Cursor[Any], plan: _Plan, tell: Progress) -> None:
+def _generate(cursor: psycopg.Cursor[Any], plan: _Plan, report: Progress) -> None:
     """Generate all rows, in chunks, without foreign keys and indexes."""
     definitions = cursor.execute(statement("seed/definitions")).fetchall()
     for drop, _create, _phase, _name in definitions:
@@ -281,13 +280,13 @@ def _generate(cursor: psycopg.Cursor[Any], plan: _Plan, tell: Progress) -> None:
         ("prices", ["prices", "insert_products", "insert_product_prices"]),
     )
     for number, (label, names) in enumerate(steps):
-        tell(label, _SHARE_OF_ENTITIES * number / len(steps))
+        report(label, _SHARE_OF_ENTITIES * number / len(steps))
         for name in names:
             cursor.execute(statement(f"seed/{name}"))
     cursor.execute("ANALYZE seed_day, seed_customer, seed_price, seed_country, seed_plan")
 
     for first, last in _chunks(plan.orders):
-        tell("orders", _SHARE_OF_ENTITIES + _SHARE_OF_ORDERS * (first - 1) / plan.orders)
+        report("orders", _SHARE_OF_ENTITIES + _SHARE_OF_ORDERS * (first - 1) / plan.orders)
         chunk = {"first_order": first, "last_order": last}
         cursor.execute(statement("seed/insert_orders"), chunk)
         cursor.execute(statement("seed/insert_order_lines"), chunk)
@@ -296,10 +295,10 @@ def _generate(cursor: psycopg.Cursor[Any], plan: _Plan, tell: Progress) -> None:
     cursor.execute("ALTER TABLE oceanrecords.products ENABLE TRIGGER log_first_price")
     for number, (_drop, create, phase, _name) in enumerate(reversed(definitions)):
         label = "foreign keys" if phase == 1 else "indexes"
-        tell(label, done + (1 - done) * number / (len(definitions) + 1))
+        report(label, done + (1 - done) * number / (len(definitions) + 1))
         cursor.execute(create)
     cursor.execute(statement("seed/sequences"))
-    tell("statistics", 0.99)
+    report("statistics", 0.99)
     cursor.execute(statement("seed/analyze"))
 
 

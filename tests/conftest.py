@@ -39,7 +39,7 @@ from psycopg.rows import dict_row
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 
-from driver.connection import Target
+from base.connection import Target
 from driver.migrate import Migrator
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer, Servers, why_not_debian

@@ -9,10 +9,9 @@ import psycopg
 import typer
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import FailOption, JsonOption, complete_check
-from driver.connection import connect
-from driver.errors import (
+from base import output, state
+from base.connection import connect
+from base.errors import (
     EXIT_ERROR,
     EXIT_USAGE,
     UNKNOWN_NAME,
@@ -20,7 +19,8 @@ from driver.errors import (
     from_database,
     suggest,
 )
-from driver.output import console, emit
+from base.options import FailOption, JsonOption, complete_check
+from base.output import console, emit
 from driver.warehouse import Check, Problem, fetch
 
 EXAMPLES = (

@@ -1,4 +1,4 @@
-"""`oceanrecords db`: the embedded server, and the way to whichever server is in use."""
+"""`oceanrecords db`: the embedded server, and connections to the server in use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Annotated, Any
 import typer
 from psycopg import conninfo
 
-from driver import output, state
-from driver import targets as named
-from driver.cluster import SUPERUSER, embedded_binaries
-from driver.commands.options import JsonOption
-from driver.connection import Target, connect_to, describe, readable_version, resolve
-from driver.errors import UserError
-from driver.output import console, emit, print_json
-from driver.server import DATABASE, EmbeddedServer
+from base import output, state
+from base import targets as named
+from base.cluster import SUPERUSER, embedded_binaries
+from base.connection import Target, connect_to, describe, readable_version, resolve
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit, print_json
+from base.server import DATABASE, EmbeddedServer
 
 app = typer.Typer(
-    help="The embedded server: start, stop, look, connect.",
+    help="The embedded server: start, stop, status, connect.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 @app.command(epilog="Example: oceanrecords db start && oceanrecords migrate")
 def start(as_json: JsonOption = False) -> None:
-    """Start the embedded server, setting it up the first time."""
+    """Start the embedded server. The first start initializes it."""
     server = EmbeddedServer()
     waiting = "Starting PostgreSQL" if server.exists() else "Setting up PostgreSQL"
     if as_json:
@@ -46,7 +46,7 @@ def start(as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: oceanrecords db stop")
 def stop(as_json: JsonOption = False) -> None:
-    """Stop the embedded server. What it holds stays."""
+    """Stop the embedded server; its data stays."""
     server = EmbeddedServer()
     if as_json:
         print_json({"stopped": server.stop(), "running": False, "home": server.home})
@@ -59,7 +59,7 @@ def stop(as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: oceanrecords db status --json")
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show which server the commands use, and whether it answers.
+    """Show the server that the commands use, and whether it answers.
 
     Exit status 1 when it does not.
     """
@@ -120,7 +120,7 @@ def _render_running(answer: dict[str, Any]) -> None:
 
 @app.command(epilog="Example: oceanrecords db targets")
 def targets(as_json: JsonOption = False) -> None:
-    """List the databases that --target knows by name."""
+    """List the named targets."""
     answer = [{**asdict(one), "file": str(one.file)} for one in named.read()]
     emit(answer, as_json=as_json, render=_render_targets)
 
@@ -147,11 +147,12 @@ def url(
         bool,
         typer.Option(
             "--tcp",
-            help="For programs that cannot use a socket: over TCP, with the password in the URL.",
+            help="Over TCP with the password in the URL, for programs that cannot use a socket.",
         ),
     ] = False,
     database: Annotated[
-        str | None, typer.Option("--database", metavar="NAME", help="Another one on that server.")
+        str | None,
+        typer.Option("--database", metavar="NAME", help="Another database of the server."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`oceanrecords demo`: from nothing to a warehouse that has failed and repaired itself."""
+"""`oceanrecords demo`: a warehouse from seed to repair."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from driver import output, state
-from driver.connection import Target, resolve
+from base import output, state
+from base.connection import Target, resolve
+from base.errors import UserError
+from base.output import console
+from base.server import EmbeddedServer
 from driver.demo import BROKEN, DATABASE, Demo, Scale
-from driver.errors import UserError
 from driver.live import RunView
-from driver.output import console
 from driver.rows import rows_table
 from driver.run import Outcome
-from driver.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from simulator.actions import TickResult
@@ -27,7 +27,7 @@ EXAMPLES = (
     "Examples: oceanrecords demo · oceanrecords demo --keep · oceanrecords demo --orders 200000"
 )
 
-_TOLD = {
+_ACTION_LABELS = {
     "place-order": "orders placed",
     "update-order": "moved on",
     "change-price": "prices changed",
@@ -43,12 +43,12 @@ def demo(
     ] = 20_000,
     months: Annotated[int, typer.Option("--months", min=2, max=60, help="Months of history.")] = 24,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the embedded server running in the end.")
+        bool, typer.Option("--keep", help="Leave the embedded server running.")
     ] = False,
 ) -> None:
-    """Show the whole warehouse at work: seed, load, play, break, repair, reconcile, report.
+    """Show the whole warehouse: seed, load, play, break, repair, reconcile, report.
 
-    Works in a database of its own, made anew each time, so that nothing else is touched.
+    It uses a database of its own, which it creates again each time.
     """
     started = time.monotonic()
     with _server(state.of(context).dsn, keep=keep) as target:
@@ -65,7 +65,7 @@ def demo(
 
 @contextmanager
 def _server(dsn: str | None, *, keep: bool) -> Iterator[Target]:
-    """Give the server to play on; an embedded one that did not run is stopped again."""
+    """Provide the server; stop an embedded one that was not running before."""
     try:
         target = resolve(dsn)
     except UserError:
@@ -140,10 +140,10 @@ def _play_days(play: Demo) -> None:
 
 def _played(when: str, done: TickResult) -> None:
     left = dict(done.done)
-    told = [f"{left.pop(name)} {words}" for name, words in _TOLD.items() if name in left]
+    parts = [f"{left.pop(name)} {words}" for name, words in _ACTION_LABELS.items() if name in left]
     if left:
-        told.append(f"{sum(left.values())} other changes")
-    console.say("  [quiet]{}[/] {}", f"{when:<10}", ", ".join(told))
+        parts.append(f"{sum(left.values())} other changes")
+    console.say("  [quiet]{}[/] {}", f"{when:<10}", ", ".join(parts))
 
 
 def _expect(outcome: Outcome, status: str) -> None:
@@ -152,7 +152,7 @@ def _expect(outcome: Outcome, status: str) -> None:
         failed = [task for task in outcome.tasks if task.status == "failed"]
         raise UserError(
             f"The run should have ended as {status}.",
-            "`oceanrecords status` tells more.",
+            "Details: oceanrecords status",
             detail="; ".join(f"{task.task}: {task.message}" for task in failed),
         )
 

@@ -15,9 +15,8 @@ import typer
 from psycopg import sql
 from rich.text import Text
 
-from driver import output, project, state
-from driver.commands.options import FailOption, JsonOption
-from driver.connection import (
+from base import output, state
+from base.connection import (
     NEWEST_VERSION,
     OLDEST_VERSION,
     Target,
@@ -26,9 +25,11 @@ from driver.connection import (
     readable_version,
     resolve,
 )
-from driver.errors import UserError, from_database
+from base.errors import UserError, from_database
+from base.options import FailOption, JsonOption
+from base.output import console, emit
+from driver import project
 from driver.migrate import Migrator
-from driver.output import console, emit
 from driver.warehouse import Health, fetch
 
 EXAMPLES = (

@@ -11,11 +11,11 @@ import typer
 from psycopg import sql
 from psycopg.rows import namedtuple_row
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption
+from base.output import console, emit
 
 EXAMPLES = (
     "Examples: oceanrecords --dsn postgresql:///old export-history history · "

@@ -10,11 +10,11 @@ import typer
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from driver import output, state
-from driver.commands.options import JsonOption, LimitOption, complete_kpi
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError, not_installed, unknown
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError, not_installed, unknown
+from base.options import JsonOption, LimitOption, complete_kpi
+from base.output import console, emit
 from driver.rows import rows_table
 
 EXAMPLES = (
@@ -59,11 +59,11 @@ def kpi(
     ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
     define: Annotated[
-        bool, typer.Option("--define", help="What each figure means; with a NAME, that figure.")
+        bool, typer.Option("--define", help="Show the definitions; with a NAME, that one.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the KPIs, as the views of schema kpi give them; the newest rows come first."""
+    """Print the views of schema kpi, newest rows first."""
     if define:
         if since is not None or show_all:
             raise UserError("--define takes neither --since nor --all.", exit_code=EXIT_USAGE)
@@ -135,7 +135,7 @@ def _rows(
 
 
 def _define(context: typer.Context, name: str | None, *, as_json: bool) -> None:
-    """Print the definitions of the figures, which the catalog holds."""
+    """Print the definitions of the KPIs."""
     with connect(state.of(context).dsn) as connection:
         row = connection.execute("SELECT to_regclass('kpi.definition') IS NULL").fetchone()
         if row == (True,):
@@ -161,7 +161,7 @@ def _render_definitions(answer: list[dict[str, Any]]) -> None:
 
 
 def _render_overview(rows: list[dict[str, Any]]) -> None:
-    """Print the columns of the overview that fit on a screen, and once what all rows say."""
+    """Print the columns of the overview that fit on a screen; values common to all rows, once."""
     table = output.table(
         "kpi", "month to date", "last month", "average", "change", "trend",
         right=("month to date", "last month", "average", "change"),

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import ExcludeOption, JsonOption, complete_task
-from driver.connection import connect
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.options import ExcludeOption, JsonOption, complete_task
+from base.output import console, emit
 from driver.selection import Catalog
 from driver.warehouse import Object
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from driver import output, project, state
-from driver.commands.options import JsonOption
-from driver.connection import describe, resolve
-from driver.errors import UserError
+from base import output, state
+from base.connection import describe, resolve
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit
+from driver import project
 from driver.migrate import INSTALLING, Migrator
-from driver.output import console, emit
 
 EXAMPLES = (
     "Examples: oceanrecords migrate · oceanrecords migrate --list · "

@@ -8,10 +8,10 @@ import typer
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import state
-from driver.commands.options import JsonOption
-from driver.connection import connect_to, resolve
-from driver.output import console, emit
+from base import state
+from base.connection import connect_to, resolve
+from base.options import JsonOption
+from base.output import console, emit
 
 EXAMPLES = (
     "Examples: oceanrecords plan · oceanrecords plan --rows · "

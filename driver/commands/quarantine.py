@@ -8,11 +8,11 @@ import psycopg
 import typer
 from psycopg.types.json import Jsonb
 
-from driver import output, state
-from driver.commands.options import JsonOption, LimitOption, complete_object
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption, LimitOption, complete_object
+from base.output import console, emit
 from driver.rows import key as shown_key
 from driver.selection import Catalog
 from driver.warehouse import Quarantined, QuarantinedRow, fetch

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from driver import output, state
-from driver.commands.options import JsonOption, LimitOption, complete_fact
-from driver.connection import connect
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.options import JsonOption, LimitOption, complete_fact
+from base.output import console, emit
 from driver.rows import key
 from driver.selection import Catalog
 from driver.warehouse import Queued, QueueEntry, fetch

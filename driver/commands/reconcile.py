@@ -13,12 +13,12 @@ import typer
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
-from driver.connection import Target, connect_to, resolve
-from driver.errors import EXIT_ERROR, from_database
+from base import output, state
+from base.connection import Target, connect_to, resolve
+from base.errors import EXIT_ERROR, from_database
+from base.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
+from base.output import console, emit, error_console
 from driver.live import RunView
-from driver.output import console, emit, error_console
 from driver.run import run as work
 from driver.selection import Catalog
 

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from driver import output, state
-from driver.commands.options import ExcludeOption, JsonOption, complete_task
-from driver.connection import Target, connect_to, resolve
-from driver.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from base import output, state
+from base.connection import Target, connect_to, resolve
+from base.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
+from base.mode import mode
+from base.options import ExcludeOption, JsonOption, complete_task
+from base.output import console, error_console, print_error, print_json
 from driver.live import RunView, summary
-from driver.mode import mode
-from driver.output import console, error_console, print_error, print_json
 from driver.run import Interrupted, Outcome, Sessions
 from driver.run import run as work
 from driver.selection import Catalog

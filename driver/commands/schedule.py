@@ -9,11 +9,11 @@ import typer
 from psycopg import conninfo, sql
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import MOST_ROWS, JsonOption
-from driver.connection import Target, connect_to, resolve
-from driver.errors import UserError, from_database
-from driver.output import console, emit
+from base import output, state
+from base.connection import Target, connect_to, resolve
+from base.errors import UserError, from_database
+from base.options import MOST_ROWS, JsonOption
+from base.output import console, emit
 from driver.warehouse import Job, Start, fetch
 
 app = typer.Typer(

@@ -12,11 +12,12 @@ import psycopg
 import typer
 from psycopg import sql
 
-from driver import output, project, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption
+from base.output import console, emit
+from driver import project
 
 EXAMPLES = (
     "Examples: oceanrecords seed · oceanrecords seed seeds/public.country_region.csv · "
@@ -39,7 +40,7 @@ _TYPES = (
 
 @dataclass
 class Seeded:
-    """What became of a file.
+    """Outcome of a file.
 
     Attributes:
         table: the table.
@@ -69,11 +70,11 @@ def seed(
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option("--table", metavar="SCHEMA.TABLE", help="The table of a file of any name."),
+        typer.Option("--table", metavar="SCHEMA.TABLE", help="Table, whatever the file is called."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make small reference tables hold what CSV files say.
+    """Load small reference tables from CSV files.
 
     The first line names the columns; an empty field is NULL. A table that does not exist is made,
     with types that fit the values. All files are one transaction: a second call writes nothing.
@@ -224,7 +225,7 @@ def _merge(
 
 
 def _type(rows: list[list[str | None]], place: int) -> str:
-    """Return the type that fits all values of a column; text where nothing else does."""
+    """Return the type that fits all values of a column; otherwise text."""
     values = [row[place] for row in rows if row[place] is not None]
     for name, pattern in _TYPES:
         if values and all(pattern.fullmatch(value) for value in values if value is not None):
@@ -240,9 +241,9 @@ def _value(connection: psycopg.Connection[Any], query: Any, *parameters: object)
 def _render(answer: list[dict[str, Any]]) -> None:
     for one in answer:
         if one["created"]:
-            told = f"created, {output.plural(one['rows'], 'row')}"
+            outcome = f"created, {output.plural(one['rows'], 'row')}"
         elif one["inserted"] or one["deleted"]:
-            told = f"{one['inserted']:,} inserted, {one['deleted']:,} deleted"
+            outcome = f"{one['inserted']:,} inserted, {one['deleted']:,} deleted"
         else:
-            told = f"no change, {output.plural(one['rows'], 'row')}"
-        console.say("[ok]✓[/] {}  {}", one["table"], told)
+            outcome = f"no change, {output.plural(one['rows'], 'row')}"
+        console.say("[ok]✓[/] {}  {}", one["table"], outcome)

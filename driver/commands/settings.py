@@ -8,11 +8,11 @@ import psycopg
 import typer
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import JsonOption, complete_setting
-from driver.connection import connect
-from driver.errors import unknown
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import unknown
+from base.options import JsonOption, complete_setting
+from base.output import console, emit
 from driver.warehouse import Setting, fetch
 
 app = typer.Typer(
@@ -58,7 +58,7 @@ def set_setting(
     as_json: JsonOption = False,
 ) -> None:
     """Change a setting. The database refuses a value that does not fit its type."""
-    from driver.errors import EXIT_USAGE, UserError
+    from base.errors import EXIT_USAGE, UserError
 
     if (value is None) == (not default):
         raise UserError("Give either a value or --default.", exit_code=EXIT_USAGE)

@@ -15,18 +15,19 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from driver import output, project, state
-from driver.commands.options import JsonOption
-from driver.connection import connect as connect_to_warehouse
-from driver.errors import UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect as connect_to_warehouse
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit
+from driver import project
 from driver.scaffold import marks
 
 PASSWORD_VARIABLE = "OCEANRECORDS_SOURCE_PASSWORD"  # noqa: S105
 _COMMAND_TIMEOUT_SECONDS = 60
 
 app = typer.Typer(
-    help="Where the operational system is: in this database, or on another server.",
+    help="Place of the operational system: this database, or another server.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -39,10 +40,12 @@ app = typer.Typer(
 def connect(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option("--host", help="The source's server, as the warehouse's server sees it.")
+        str, typer.Option("--host", help="Source server, as the warehouse's server reaches it.")
     ],
     dbname: Annotated[str, typer.Option("--dbname", help="Its database.")],
-    user: Annotated[str, typer.Option("--user", help="Role that reads (see `source grants`).")],
+    user: Annotated[
+        str, typer.Option("--user", help="Role that reads the source (see `source grants`).")
+    ],
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 5432,
     schema: Annotated[
         str | None,
@@ -50,14 +53,14 @@ def connect(
     ] = None,
     password_file: Annotated[
         Path | None,
-        typer.Option("--password-file", metavar="FILE", help="Take the password from a file."),
+        typer.Option("--password-file", metavar="FILE", help="Read the password from a file."),
     ] = None,
     password_command: Annotated[
         str | None,
         typer.Option(
             "--password-command",
             metavar="COMMAND",
-            help="Take the password from what a command prints, such as 'pass show shop'.",
+            help="Read the password from the output of a command: 'pass show shop'.",
         ),
     ] = None,
     no_password: Annotated[
@@ -67,14 +70,14 @@ def connect(
         str, typer.Option("--sslmode", help="disable, allow, prefer, require, verify-ca or …-full.")
     ] = "prefer",
     fetch_size: Annotated[
-        int, typer.Option("--fetch-size", min=1, help="Rows that are fetched at once.")
+        int, typer.Option("--fetch-size", min=1, help="Rows per fetch.")
     ] = 10_000,
     option: Annotated[
         list[str] | None,
         typer.Option(
             "--option",
             metavar="NAME=VALUE",
-            help="One more option of libpq or postgres_fdw, such as sslrootcert=/etc/ssl/shop.pem.",
+            help="Another option of libpq or postgres_fdw: sslrootcert=/etc/ssl/shop.pem.",
         ),
     ] = None,
     keep_watermarks: Annotated[
@@ -169,7 +172,7 @@ def disconnect(
         bool,
         typer.Option(
             "--even-if-empty",
-            help="Also when the local tables are empty: the next run then marks all as deleted.",
+            help="Even if the local tables are empty: the next run then marks all rows as deleted.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -188,14 +191,14 @@ def disconnect(
 )
 def grants(
     context: typer.Context,
-    user: Annotated[str, typer.Option("--user", help="Role at the source that reads.")],
+    user: Annotated[str, typer.Option("--user", help="Role that reads the source.")],
     schema: Annotated[
         str | None,
         typer.Option("--schema", help="Its schema; by default the same as that of the local one."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the statements that give a role at the source what the warehouse needs, and no more."""
+    """Print the GRANT statements that a role on the source server needs."""
     state.needs(user, "--user")
     with connect_to_warehouse(
         state.of(context).dsn, application_name="oceanrecords source"

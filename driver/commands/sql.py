@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 from psycopg.rows import dict_row
 
-from driver import output, state
-from driver.commands.options import ExcludeOption, JsonOption, complete_task
-from driver.connection import connect
-from driver.mode import mode
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.mode import mode
+from base.options import ExcludeOption, JsonOption, complete_task
+from base.output import console, emit
 from driver.selection import Catalog
 
 EXAMPLES = (
@@ -33,7 +33,7 @@ def sql(
     exclude: ExcludeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the SQL that the tasks of an object run, in its order."""
+    """Print the SQL that the tasks of an object run, in order."""
     with connect(state.of(context).dsn) as connection:
         catalog = Catalog.read(connection)
         chosen = catalog.names_for_a_run(names, exclude or []) or []

@@ -12,12 +12,12 @@ import typer
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import output, state
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_ERROR, EXIT_USAGE, UserError
+from base.options import FailOption, JsonOption
+from base.output import console, emit
 from driver.commands import quarantine, queue
-from driver.commands.options import FailOption, JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_ERROR, EXIT_USAGE, UserError
-from driver.output import console, emit
 from driver.rows import rows_table
 from driver.warehouse import (
     Failing,

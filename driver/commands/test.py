@@ -31,12 +31,12 @@ import psycopg
 import typer
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_ERROR, EXIT_USAGE, UserError, from_database, unknown
-from driver.mode import mode
-from driver.output import console, emit, error_console
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_ERROR, EXIT_USAGE, UserError, from_database, unknown
+from base.mode import mode
+from base.options import JsonOption
+from base.output import console, emit, error_console
 
 EXAMPLES = (
     "Examples: oceanrecords test · oceanrecords test warehouse-tests/dim_supplier.yaml · "

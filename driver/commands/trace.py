@@ -12,12 +12,12 @@ import psycopg
 import typer
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import MOST_ROWS, JsonOption, complete_trace
+from base import output, state
+from base.connection import connect
+from base.errors import from_database, suggest
+from base.options import MOST_ROWS, JsonOption, complete_trace
+from base.output import console, emit
 from driver.commands.status import render_fault, tasks_table
-from driver.connection import connect
-from driver.errors import from_database, suggest
-from driver.output import console, emit
 from driver.trace import Section, trace
 from driver.warehouse import Task, tasks_of
 

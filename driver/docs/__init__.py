@@ -1,5 +1,5 @@
-"""Pictures of a warehouse and its data dictionary, made from the live database.
+"""Documentation of a warehouse, generated from the live database.
 
-`catalog` asks the database, `lineage` reads its views, `layout` and `diagrams` draw, `mermaid` and
-`markdown` write, `site` puts the page together.
+`catalog` reads the database, `lineage` reads its views, `pictures` describes boxes and lines,
+`mermaid` and `markdown` write Markdown, `site` writes the page, which lays out the pictures itself.
 """

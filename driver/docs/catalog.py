@@ -1,21 +1,22 @@
-"""What the pictures show, asked of the live database: its catalog, its comments, its last run."""
+"""What the documentation shows, read from the live database: its catalog, comments and last run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row
 
-from driver.errors import not_installed
+from base.errors import not_installed
+
+_T = TypeVar("_T")
 
 
 class Name(NamedTuple):
-    """Schema and name of a relation."""
+    """Schema and name of a relation or routine."""
 
     schema: str
     name: str
@@ -24,57 +25,70 @@ class Name(NamedTuple):
         return f"{self.schema}.{self.name}"
 
 
-@dataclass(frozen=True)
-class Column:
+class _Named:
+    """A row whose columns `schema` and `object` become one `Name`, the attribute `name`."""
+
+    schema: str
+    object: str
+
+    @cached_property
+    def name(self) -> Name:
+        """Schema and name."""
+        return Name(self.schema, self.object)
+
+
+@dataclass
+class Column(_Named):
     """A column of a table or view.
 
     Attributes:
+        column: its name.
         type: its SQL type.
         is_key: part of the primary key.
         is_reference: part of a foreign key.
-        sensitivity: how it is shown to analysts; 'not decided' where that is to be declared; None
-            where the layer has no such thing.
+        sensitivity: how analysts see it; 'not decided' if it is not declared; None in layers
+            without sensitivity.
     """
 
-    name: str
+    schema: str
+    object: str
+    column: str
     type: str
     is_nullable: bool
     is_key: bool
     is_reference: bool
     comment: str | None
-    sensitivity: str | None = None
+    sensitivity: str | None
 
 
-@dataclass(frozen=True)
-class Relation:
+@dataclass
+class Relation(_Named):
     """A table or view.
 
     Attributes:
         kind: 'table', 'view', 'materialized view' or 'foreign table'.
-        rows: as the planner knows them; None where it does not.
+        rows: the planner's estimate; None if it has none.
     """
 
-    name: Name
+    schema: str
+    object: str
     kind: str
     comment: str | None
     rows: int | None
-    columns: tuple[Column, ...]
-
-    def column(self, name: str) -> Column | None:
-        """Return a column by name."""
-        return next((column for column in self.columns if column.name == name), None)
+    columns: tuple[Column, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:
         """Names of the columns of the primary key."""
-        return tuple(column.name for column in self.columns if column.is_key)
+        return tuple(one.column for one in self.columns if one.is_key)
 
 
-@dataclass(frozen=True)
-class Routine:
-    """A function or procedure that is meant to be used."""
+@dataclass
+class Routine(_Named):
+    """A public function or procedure."""
 
-    name: Name
+    schema: str
+    object: str
     kind: str
     signature: str
     comment: str | None
@@ -96,11 +110,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Reference:
-    """A foreign key: `columns` of `child` refer to `parent_columns` of `parent`.
+    """A foreign key: `columns` of `child` reference `parent_columns` of `parent`.
 
     Attributes:
-        is_optional: a row may refer to nothing.
-        is_unique: at most one row refers to each.
+        is_optional: the key can be NULL.
+        is_unique: at most one row references each parent row.
     """
 
     child: Name
@@ -110,57 +124,87 @@ class Reference:
     is_optional: bool
     is_unique: bool
 
+    def __post_init__(self) -> None:
+        for end in ("child", "parent"):
+            object.__setattr__(self, end, Name(*getattr(self, end)))
 
-@dataclass(frozen=True)
-class Dimension:
-    """A dimension of the engine's catalog; `types` are the SCD types by attribute."""
 
-    name: str
-    table: Name
+@dataclass
+class Dimension(_Named):
+    """A declared dimension; `types` are the SCD types by attribute."""
+
+    dimension: str
+    schema: str
+    object: str
     surrogate_key: str
-    business_key: tuple[str, ...]
-    is_loaded: bool
+    business_key: list[str]
     types: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Fact:
-    """A fact of the engine's catalog.
+@dataclass
+class Fact(_Named):
+    """A declared fact; `roles` are the dimensions by key column."""
 
-    Attributes:
-        roles: the dimension of each key column.
-    """
-
-    name: str
-    table: Name
-    business_key: tuple[str, ...]
-    measures: tuple[str, ...]
+    fact: str
+    schema: str
+    object: str
+    business_key: list[str]
+    measures: list[str]
     roles: dict[str, str]
 
 
 @dataclass(frozen=True)
+class Object:
+    """A declared object and the state of its load.
+
+    Attributes:
+        kind: 'source table', 'dimension', 'fact' or 'aggregate'.
+        state: 'loaded', 'not loaded', 'full refresh requested', or 'filled by a migration'.
+        rows: the planner's estimate.
+    """
+
+    object: str
+    kind: str
+    state: str
+    rows: int | None
+    upstream: list[str]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A migration that was applied."""
+
+    folder: str
+    migration: str
+    applied_at: datetime
+
+
+@dataclass(frozen=True)
 class Task:
-    """A task, with what the last run that had it did.
+    """A task and its result in the last run that included it.
 
     Attributes:
         status: 'never' before the first run.
-        rows: counts by what was done.
-        sqlstate: error code of a failed one; its message may quote data, and is left out.
+        sqlstate: error code if it failed; its message may quote data and is left out.
     """
 
     name: str
     kind: str
     object: str
-    position: int
     status: str
     seconds: float | None
-    rows: dict[str, int]
+    read: int
+    inserted: int
+    updated: int
+    deleted: int
+    queued: int
+    quarantined: int
     sqlstate: str | None
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A task that waits for another, for its success or only for its end."""
+    """A task that waits for another: for 'success', or for 'end' whatever its outcome."""
 
     task: str
     predecessor: str
@@ -169,7 +213,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Step:
-    """What a load makes of a column: that of `target` comes from that of `origin`."""
+    """A column that a load writes: `column` of `target` comes from `origin_column` of `origin`."""
 
     target: Name
     column: str
@@ -177,19 +221,54 @@ class Step:
     origin_column: str
     how: str
 
+    def __post_init__(self) -> None:
+        for end in ("target", "origin"):
+            object.__setattr__(self, end, Name(*getattr(self, end)))
 
-@dataclass(frozen=True)
-class Definition:
-    """The query of a view, or of an SQL function that gives rows.
+
+@dataclass
+class Definition(_Named):
+    """The query of a view, or of an SQL function that returns rows.
 
     Attributes:
-        columns: what it gives; empty for a function that does not name them.
+        columns: its output; empty for a function that does not name them.
     """
 
-    name: Name
+    schema: str
+    object: str
     kind: str
-    columns: tuple[str, ...]
+    columns: list[str]
     query: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement or compiled routine that the tasks of an object run."""
+
+    object: str
+    title: str
+    statement: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A data quality check and its latest result, without its message and sample of rows."""
+
+    check: str
+    severity: str
+    description: str
+    is_enabled: bool
+    status: str
+    violations: int | None
+    checked_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something without a comment."""
+
+    kind: str
+    object: str
 
 
 @dataclass(frozen=True)
@@ -205,13 +284,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All that the pictures need.
-
-    Attributes:
-        gaps: what has no comment, as (kind, name).
-        sources: key columns by source table.
-        run: the latest run; None before the first.
-    """
+    """All that the documentation needs; `run` is None before the first run."""
 
     layers: tuple[Layer, ...]
     relations: dict[Name, Relation]
@@ -219,39 +292,49 @@ class Catalog:
     references: tuple[Reference, ...]
     dimensions: dict[str, Dimension]
     facts: dict[str, Fact]
-    aggregates: dict[str, Name]
-    sources: dict[str, tuple[str, ...]]
+    objects: dict[str, Object]
+    sources: dict[str, list[str]]
+    migrations: tuple[Migration, ...]
     tasks: tuple[Task, ...]
     edges: tuple[Edge, ...]
     steps: tuple[Step, ...]
     definitions: dict[tuple[str, Name], Definition]
-    gaps: tuple[tuple[str, str], ...]
+    statements: tuple[Statement, ...]
+    checks: tuple[Check, ...]
+    gaps: tuple[Gap, ...]
     run: Run | None
-    reads: dict[Name, tuple[Name, ...]] = field(default_factory=dict)
 
     @cached_property
     def operational(self) -> tuple[str, ...]:
-        """Schemas of the operational system; none when it is on another server."""
+        """Schemas of the operational system; none if it is on another server."""
         return tuple(layer.schema for layer in self.layers if layer.is_operational)
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {layer.schema: layer.position for layer in self.layers}
+
     def of(self, schema: str) -> list[Relation]:
-        """Return the relations of a schema, in the order of their names."""
+        """Return the relations of a schema, ordered by name."""
         return [one for name, one in sorted(self.relations.items()) if name.schema == schema]
 
+    def tables(self, schema: str) -> list[Relation]:
+        """Return the tables of a schema, ordered by name."""
+        return [one for one in self.of(schema) if one.kind in ("table", "foreign table")]
+
     def position(self, name: Name) -> int:
-        """Return the layer's position of a relation."""
-        return next((one.position for one in self.layers if one.schema == name.schema), 8)
+        """Return the position of a relation's layer."""
+        return self._positions.get(name.schema, 8)
 
 
 def read(connection: psycopg.Connection[Any]) -> Catalog:
-    """Ask the database for all that the pictures show, on one snapshot.
+    """Read all that the documentation shows, under one snapshot.
 
     Parameters:
         connection: autocommit connection to the warehouse.
 
     Raises:
         UserError: if the warehouse is not installed.
-        psycopg.Error: if something may not be read.
+        psycopg.Error: if a privilege is missing.
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -263,171 +346,174 @@ def read(connection: psycopg.Connection[Any]) -> Catalog:
             ) from error
 
 
-def _rows(connection: psycopg.Connection[Any], query: LiteralString) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query).fetchall()
+_COLUMNS = """
+    SELECT
+        d.schema_name AS schema, d.object_name AS object, d.column_name AS column,
+        d.data_type AS type, d.is_nullable, d.is_primary_key AS is_key,
+        d.is_foreign_key AS is_reference, d.comment,
+        CASE WHEN s.position IS NOT NULL THEN coalesce(s.sensitivity, 'not decided') END
+            AS sensitivity
+    FROM etl.dictionary_column AS d
+    LEFT JOIN etl.column_status AS s USING (schema_name, object_name, column_name)
+    ORDER BY d.layer, schema_name, object_name, d.position
+"""
+_OBJECTS = """
+    SELECT
+        o.object, o.kind, s.row_estimate AS rows, s.upstream,
+        CASE
+            WHEN o.view_name IS NULL AND o.kind = 'dimension' THEN 'filled by a migration'
+            WHEN s.batch_id IS NULL THEN 'not loaded'
+            WHEN o.needs_full_refresh THEN 'full refresh requested'
+            ELSE 'loaded'
+        END AS state
+    FROM etl.object AS o
+    JOIN etl.object_status AS s USING (object)
+    ORDER BY s.position NULLS FIRST, o.object
+"""
+_TASKS = """
+    SELECT
+        task AS name, kind, object, coalesce(status, 'never') AS status, seconds::float8,
+        coalesce(rows_read, 0) AS read, coalesce(rows_inserted, 0) AS inserted,
+        coalesce(rows_updated, 0) AS updated, coalesce(rows_deleted, 0) AS deleted,
+        coalesce(rows_queued, 0) AS queued, coalesce(rows_quarantined, 0) AS quarantined, sqlstate
+    FROM etl.task_graph
+    ORDER BY position
+"""
+_STEPS = """
+    SELECT
+        ARRAY[schema_name, object_name] AS target, column_name AS column,
+        ARRAY[origin_schema_name, origin_name] AS origin, origin_column_name AS origin_column, how
+    FROM etl.lineage_step
+    ORDER BY 1, 2, 3, 4
+"""
+_REFERENCES = """
+    SELECT
+        ARRAY[schema_name, object_name] AS child, column_names AS columns,
+        ARRAY[parent_schema_name, parent_name] AS parent, parent_column_names AS parent_columns,
+        is_optional, is_unique
+    FROM etl.dictionary_reference
+    ORDER BY 1, 2
+"""
+_STATEMENTS = """
+    SELECT t.object, s.title, s.statement
+    FROM (SELECT object, min(position) AS position FROM etl.task GROUP BY object) AS t
+    CROSS JOIN LATERAL etl.object_sql(t.object::text) AS s
+    ORDER BY t.position, s.step
+"""
+_MIGRATIONS = """
+    SELECT
+        split_part(migration_id, '/', 1) AS folder, split_part(migration_id, '/', 2) AS migration,
+        applied_at_utc AS applied_at
+    FROM yoyo._yoyo_migration
+    ORDER BY applied_at_utc
+"""
 
 
 def _read(connection: psycopg.Connection[Any]) -> Catalog:
-    layers = tuple(
-        Layer(row["schema_name"], row["position"], row["is_operational"], row["comment"])
-        for row in _rows(connection, "SELECT * FROM etl.layer ORDER BY position, schema_name")
-    )
-    objects = _rows(
-        connection, "SELECT * FROM etl.dictionary_object ORDER BY layer, schema_name, object_name"
-    )
-    latest = _rows(connection, "SELECT * FROM etl.run_status ORDER BY run_id DESC LIMIT 1")
-    return Catalog(
-        layers=layers,
-        relations=_relations(connection, objects),
-        routines=tuple(
-            Routine(
-                Name(row["schema_name"], row["object_name"]),
-                row["kind"],
-                row["signature"],
-                row["comment"],
-            )
-            for row in objects
-            if row["kind"] in ("function", "procedure", "aggregate") and row["is_public"]
-        ),
-        references=tuple(
-            Reference(
-                Name(row["schema_name"], row["object_name"]),
-                tuple(row["column_names"]),
-                Name(row["parent_schema_name"], row["parent_name"]),
-                tuple(row["parent_column_names"]),
-                row["is_optional"],
-                row["is_unique"],
-            )
-            for row in _rows(
-                connection,
-                "SELECT * FROM etl.dictionary_reference "
-                "ORDER BY schema_name, object_name, column_names",
-            )
-        ),
-        dimensions=_dimensions(connection),
-        facts=_facts(connection),
-        aggregates={
-            row["aggregate"]: Name(row["schema_name"], row["table_name"])
-            for row in _rows(connection, "SELECT * FROM etl.star_aggregate ORDER BY aggregate")
-        },
-        sources={
-            row["source_table"]: tuple(row["key_columns"])
-            for row in _rows(connection, "SELECT * FROM etl.source_table ORDER BY source_table")
-        },
-        tasks=_tasks(connection),
-        edges=tuple(
-            Edge(row["task"], row["predecessor"], row["wait_for"])
-            for row in _rows(connection, "SELECT * FROM etl.task_edge ORDER BY task, predecessor")
-        ),
-        steps=tuple(
-            Step(
-                Name(row["schema_name"], row["object_name"]),
-                row["column_name"],
-                Name(row["origin_schema_name"], row["origin_name"]),
-                row["origin_column_name"],
-                row["how"],
-            )
-            for row in _rows(
-                connection,
-                "SELECT * FROM etl.lineage_step ORDER BY schema_name, object_name, column_name, "
-                "origin_schema_name, origin_name, origin_column_name",
-            )
-        ),
-        definitions={
-            (row["kind"], Name(row["schema_name"], row["object_name"])): Definition(
-                Name(row["schema_name"], row["object_name"]),
-                row["kind"],
-                tuple(row["column_names"] or ()),
-                row["definition"],
-            )
-            for row in _rows(connection, "SELECT * FROM etl.lineage_definition")
-        },
-        gaps=tuple(
-            (row["kind"], row["object"])
-            for row in _rows(connection, "SELECT * FROM etl.dictionary_gap ORDER BY kind, object")
-        ),
-        run=_run(latest[0]) if latest else None,
-    )
+    def rows(kind: type[_T], query: LiteralString) -> list[_T]:
+        with connection.cursor(row_factory=class_row(kind)) as cursor:
+            return cursor.execute(query).fetchall()
 
-
-def _relations(
-    connection: psycopg.Connection[Any], objects: Iterable[dict[str, Any]]
-) -> dict[Name, Relation]:
     columns: dict[Name, list[Column]] = {}
-    for row in _rows(
-        connection,
-        "SELECT d.*, CASE WHEN s.position IS NOT NULL THEN coalesce(s.sensitivity, 'not decided') "
-        "END AS sensitivity FROM etl.dictionary_column AS d LEFT JOIN etl.column_status AS s "
-        "USING (schema_name, object_name, column_name) "
-        "ORDER BY d.layer, schema_name, object_name, d.position",
-    ):
-        columns.setdefault(Name(row["schema_name"], row["object_name"]), []).append(
-            Column(
-                row["column_name"],
-                row["data_type"],
-                row["is_nullable"],
-                row["is_primary_key"],
-                row["is_foreign_key"],
-                row["comment"],
-                row["sensitivity"],
+    for column in rows(Column, _COLUMNS):
+        columns.setdefault(column.name, []).append(column)
+    relations = rows(
+        Relation,
+        "SELECT schema_name AS schema, object_name AS object, kind, comment, estimated_rows AS rows"
+        " FROM etl.dictionary_object WHERE kind IN"
+        " ('table', 'view', 'materialized view', 'foreign table')"
+        " ORDER BY layer, schema_name, object_name",
+    )
+    for relation in relations:
+        relation.columns = tuple(columns.get(relation.name, ()))
+    return Catalog(
+        layers=tuple(
+            rows(
+                Layer,
+                "SELECT schema_name AS schema, position, is_operational, comment FROM etl.layer"
+                " ORDER BY position, schema_name",
             )
-        )
-    relations = {}
-    for row in objects:
-        name = Name(row["schema_name"], row["object_name"])
-        if row["kind"] in ("table", "view", "materialized view", "foreign table"):
-            relations[name] = Relation(
-                name, row["kind"], row["comment"], row["estimated_rows"], tuple(columns[name])
+        ),
+        relations={one.name: one for one in relations},
+        routines=tuple(
+            rows(
+                Routine,
+                "SELECT schema_name AS schema, object_name AS object, kind, signature, comment"
+                " FROM etl.dictionary_object"
+                " WHERE kind IN ('function', 'procedure', 'aggregate') AND is_public"
+                " ORDER BY layer, schema_name, object_name, signature",
             )
-    return relations
-
-
-def _dimensions(connection: psycopg.Connection[Any]) -> dict[str, Dimension]:
-    return {
-        row["dimension"]: Dimension(
-            row["dimension"],
-            Name(row["schema_name"], row["table_name"]),
-            row["surrogate_key"],
-            tuple(row["business_key"]),
-            row["is_loaded"],
-            row["attributes"],
-        )
-        for row in _rows(connection, "SELECT * FROM etl.star_dimension ORDER BY dimension")
-    }
-
-
-def _facts(connection: psycopg.Connection[Any]) -> dict[str, Fact]:
-    return {
-        row["fact"]: Fact(
-            row["fact"],
-            Name(row["schema_name"], row["table_name"]),
-            tuple(row["business_key"]),
-            tuple(row["measures"]),
-            row["roles"],
-        )
-        for row in _rows(connection, "SELECT * FROM etl.star_fact ORDER BY fact")
-    }
-
-
-def _tasks(connection: psycopg.Connection[Any]) -> tuple[Task, ...]:
-    counts = ("read", "inserted", "updated", "deleted", "queued", "quarantined")
-    return tuple(
-        Task(
-            row["task"],
-            row["kind"],
-            row["object"],
-            row["position"],
-            row["status"] or "never",
-            None if row["seconds"] is None else float(row["seconds"]),
-            {count: row[f"rows_{count}"] or 0 for count in counts},
-            row["sqlstate"],
-        )
-        for row in _rows(connection, "SELECT * FROM etl.task_graph ORDER BY position")
+        ),
+        references=tuple(rows(Reference, _REFERENCES)),
+        dimensions={
+            one.dimension: one
+            for one in rows(
+                Dimension,
+                "SELECT dimension, schema_name AS schema, table_name AS object, surrogate_key,"
+                " business_key, attributes AS types FROM etl.star_dimension"
+                " ORDER BY dimension",
+            )
+        },
+        facts={
+            one.fact: one
+            for one in rows(
+                Fact,
+                "SELECT fact, schema_name AS schema, table_name AS object, business_key, measures,"
+                " roles FROM etl.star_fact ORDER BY fact",
+            )
+        },
+        objects={one.object: one for one in rows(Object, _OBJECTS)},
+        sources=dict(
+            connection.execute("SELECT source_table, key_columns FROM etl.source_table").fetchall()
+        ),
+        migrations=_migrations(connection),
+        tasks=tuple(rows(Task, _TASKS)),
+        edges=tuple(
+            rows(
+                Edge,
+                "SELECT task, predecessor, wait_for FROM etl.task_edge ORDER BY task, predecessor",
+            )
+        ),
+        steps=tuple(rows(Step, _STEPS)),
+        definitions={
+            (one.kind, one.name): one
+            for one in rows(
+                Definition,
+                "SELECT kind, schema_name AS schema, object_name AS object,"
+                " coalesce(column_names, '{}') AS columns, definition AS query"
+                " FROM etl.lineage_definition",
+            )
+        },
+        statements=tuple(rows(Statement, _STATEMENTS)),
+        checks=tuple(
+            rows(
+                Check,
+                "SELECT check_name AS check, severity, description, is_enabled,"
+                " coalesce(status, 'never') AS status, violations, checked_at"
+                " FROM etl.check_status ORDER BY check_name",
+            )
+        ),
+        gaps=tuple(rows(Gap, "SELECT kind, object FROM etl.dictionary_gap ORDER BY kind, object")),
+        run=next(
+            iter(
+                rows(
+                    Run,
+                    "SELECT run_id, status, started_at, seconds::float8, rows_written AS rows"
+                    " FROM etl.run_status ORDER BY run_id DESC LIMIT 1",
+                )
+            ),
+            None,
+        ),
     )
 
 
-def _run(row: dict[str, Any]) -> Run:
-    return Run(
-        row["run_id"], row["status"], row["started_at"], float(row["seconds"]), row["rows_written"]
-    )
+def _migrations(connection: psycopg.Connection[Any]) -> tuple[Migration, ...]:
+    """Return what the migrations recorded; nothing to a role that may not read their log."""
+    (is_readable,) = connection.execute(
+        "SELECT CASE WHEN has_schema_privilege(to_regnamespace('yoyo'), 'USAGE')"
+        " THEN has_table_privilege(to_regclass('yoyo._yoyo_migration'), 'SELECT') END"
+    ).fetchone() or (None,)
+    if not is_readable:
+        return ()
+    with connection.cursor(row_factory=class_row(Migration)) as cursor:
+        return tuple(cursor.execute(_MIGRATIONS).fetchall())

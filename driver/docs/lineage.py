@@ -1,15 +1,13 @@
-"""Column-level lineage: what every column is made of, back to the operational system.
+"""Column-level lineage: what every column derives from, back to the operational system.
 
-Loads are described by the engine's catalog (`etl.lineage_step`). Views and SQL functions are read:
-sqlglot parses their definitions, and the rules here say what each output column is made of.
+The engine's catalog describes loads (`etl.lineage_step`). sqlglot parses the definitions of views
+and SQL functions; these rules give the origins of each output column.
 
-- A column is made of every column in its expression: a CASE of its conditions, too.
-- `count(*)`, or a number that stands for each row, is made of the rows that it counts: of the key
-  of the relation that the query goes over.
-- A column of a reference table, which nothing loads (a calendar, the names of countries), is found
-  by the columns that it is joined by, and is made of them as well.
-- Conditions of WHERE and joins decide which rows there are, not what is in them: they do not
-  count.
+- A column derives from every column in its expression, also from the conditions of a CASE.
+- `count(*)`, or a number summed per row, derives from the key of the relation that the query reads.
+- A column of a reference table, which no task loads (a calendar, names of countries), also derives
+  from the columns of the join that finds it.
+- Conditions of WHERE and joins select rows; they are no origin.
 """
 
 from __future__ import annotations
@@ -22,8 +20,8 @@ from typing import NamedTuple
 import sqlglot
 from sqlglot import exp
 
+from base.errors import UserError
 from driver.docs.catalog import Catalog, Definition, Name
-from driver.errors import UserError
 
 
 class Node(NamedTuple):
@@ -112,7 +110,7 @@ class Lineage:
     """The columns of a warehouse and what each is made of.
 
     Parameters:
-        catalog: what the database told.
+        catalog: the catalog of the database.
 
     Raises:
         UserError: if the definition of a view cannot be read.
@@ -162,9 +160,9 @@ class Lineage:
         return sorted(one for one, origins in self.upstream(node).items() if not origins)
 
     def is_operational(self, node: Node) -> bool:
-        """Tell whether a column is the operational system's own.
+        """Return whether a column belongs to the operational system.
 
-        A foreign table of the contract is as far as anybody here can see.
+        Lineage ends at the foreign tables of a source on another server.
         """
         relation = self._catalog.relations.get(node.relation)
         return node.relation.schema in self._catalog.operational or (
@@ -302,7 +300,7 @@ class Lineage:
         if relation is None:
             return _Output([], _NONE)
         columns: list[tuple[str, Nodes]] = [
-            (column.name, frozenset({Node(name, column.name)})) for column in relation.columns
+            (column.column, frozenset({Node(name, column.column)})) for column in relation.columns
         ]
         return _Output(columns, self._row_key(name))
 
@@ -311,7 +309,7 @@ class Lineage:
         relation = self._catalog.relations[name]
         key = relation.key
         if name.schema == "source":
-            key = self._catalog.sources.get(name.name, key)
+            key = tuple(self._catalog.sources.get(name.name, key))
         if key:
             return frozenset(Node(name, column) for column in key)
         if ("view", name) in self._catalog.definitions:
@@ -322,7 +320,7 @@ class Lineage:
                 if nodes and nodes <= output.rows
             )
             return carried or output.rows
-        return frozenset(Node(name, column.name) for column in relation.columns[:1])
+        return frozenset(Node(name, column.column) for column in relation.columns[:1])
 
     def _function(
         self, call: exp.Expr, schema: str | None, alias: exp.Expr | None, scope: _Scope
@@ -438,7 +436,7 @@ def _bare(expression: exp.Expr) -> exp.Expr:
 
 
 def _counts(expression: exp.Expr) -> bool:
-    """Tell a number other than zero: summed up, it counts the rows that it stands beside."""
+    """Return whether an expression is a number other than zero: its sum counts rows."""
     bare = _bare(expression)
     return isinstance(bare, exp.Literal) and not bare.is_string and float(bare.this) != 0
 
@@ -457,7 +455,7 @@ def _united(left: _Output, right: _Output) -> list[str]:
 
 
 def _is_query(item: exp.Expr) -> bool:
-    """Tell a query in brackets from joins in brackets."""
+    """Return whether brackets contain a query, not joins."""
     while isinstance(item, exp.Subquery):
         item = item.this
     return isinstance(item, exp.Select | exp.SetOperation | exp.Values)

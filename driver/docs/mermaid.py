@@ -1,176 +1,82 @@
-"""The pictures as Mermaid text, which GitHub and many editors draw."""
+"""Pictures as Mermaid text, which GitHub and many editors draw."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from itertools import pairwise
 
-from driver.docs.catalog import Catalog, Column, Fact, Name
-from driver.docs.diagrams import (
-    common_columns,
-    flow_layers,
-    needed_edges,
-    short_type,
-    tables_of,
-    task_note,
-)
-from driver.docs.lineage import Lineage, Node
+from driver.docs.pictures import Box, Picture, Row
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOUSEKEEPING = ("valid_from", "valid_to", "is_current", "run_id", "is_deleted")
+_ENDS = {"one": ("||", "||"), "maybe": ("|o", "o|"), "many": ("}o", "o{")}
+_NOTES = {"Σ": "measure", "BK": "business key"}
+_STYLES = (
+    "    classDef succeeded stroke:#0b7a4b",
+    "    classDef failed stroke:#b3261e,stroke-width:3px",
+    "    classDef skipped stroke:#b5521b",
+)
+
+
+def draw(picture: Picture) -> str:
+    """Return a picture as Mermaid: tables with keys as an ER diagram, all others as a flowchart."""
+    is_er = any(line.style == "reference" for line in picture.lines) or not picture.lines
+    return "\n".join(_er(picture) if is_er else _flow(picture))
+
+
+def _er(picture: Picture) -> list[str]:
+    lines = ["erDiagram"]
+    titles = {box.id: _name(box.title) for box in picture.boxes}
+    ties: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for line in picture.lines:
+        ends = f"{_ENDS[line.start_end][0]}--{_ENDS[line.end_end][1]}"
+        ties[f"{titles[line.start]} {ends}", titles[line.end]].append(line.label)
+    lines += [f'    {one} {two} : "{", ".join(labels)}"' for (one, two), labels in ties.items()]
+    for box in picture.boxes:
+        if box.rows:
+            lines += [f"    {titles[box.id]} {{", *map(_attribute, box.rows), "    }"]
+    return lines
+
+
+def _attribute(row: Row) -> str:
+    """Return a column; Mermaid takes a type of one word, without precision."""
+    type_ = re.sub(r"[^A-Za-z0-9_\[\]]", "_", re.sub(r"\(.*?\)", "", row.type))
+    note = _NOTES.get(row.mark) or ("history" if row.style == "history" else "")
+    return (
+        f"        {type_} {re.sub(r'[^A-Za-z0-9_]', '_', row.name)}"
+        + (f" {row.mark}" if row.mark in ("PK", "FK") else "")
+        + (f' "{note}"' if note else "")
+    )
+
+
+def _flow(picture: Picture) -> list[str]:
+    numbers = {box.id: f"n{place}" for place, box in enumerate(picture.boxes)}
+    groups: dict[str, list[Box]] = defaultdict(list)
+    for box in picture.boxes:
+        heading = picture.headings[box.column or 0] if picture.headings else box.over
+        groups[heading].append(box)
+    lines = ["flowchart LR"]
+    for heading, boxes in groups.items():
+        nodes = []
+        for box in boxes:
+            parts = (box.title, box.note, *(row.name for row in box.rows))
+            label = "<br/>".join(_quoted(part) for part in parts if part)
+            status = re.search(r"status-(\w+)", box.style)
+            nodes.append(f'{numbers[box.id]}["{label}"]' + (f":::{status[1]}" if status else ""))
+        if heading:
+            nodes = [f'subgraph "{_quoted(heading)}"', *(f"    {one}" for one in nodes), "end"]
+        lines += [f"    {one}" for one in nodes]
+    for line in picture.lines:
+        arrow = "-.->" if "wait-end" in line.style else "-->"
+        label = f"|{line.label}|" if line.label else ""
+        lines.append(f"    {numbers[line.start]} {arrow}{label} {numbers[line.end]}")
+    if any("status-" in box.style for box in picture.boxes):
+        lines += _STYLES
+    return lines
 
 
 def _name(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', "'") + '"'
+    return name if _PLAIN.fullmatch(name) else f'"{_quoted(name)}"'
 
 
-def _type(name: str) -> str:
-    """Return a type as Mermaid takes it: one word, without precision."""
-    return re.sub(r"[^A-Za-z0-9_\[\]]", "_", re.sub(r"\(.*?\)", "", short_type(name)))
-
-
-def _attribute(column: Column, mark: str = "", note: str = "") -> str:
-    name = re.sub(r"[^A-Za-z0-9_]", "_", column.name)
-    told = f' "{note}"' if note else ""
-    return f"        {_type(column.type)} {name}{' ' + mark if mark else ''}{told}"
-
-
-def operational(catalog: Catalog, schema: str) -> str:
-    """Return the ER diagram of an operational schema."""
-    tables = tables_of(catalog, schema)
-    common = set(common_columns(tables))
-    names = {table.name for table in tables}
-    lines = ["erDiagram"]
-    for one in catalog.references:
-        if one.child in names and one.parent in names:
-            parent_end = "|o" if one.is_optional else "||"
-            child_end = "o|" if one.is_unique else "o{"
-            label = ", ".join(one.columns)
-            lines.append(
-                f"    {_name(one.parent.name)} {parent_end}--{child_end} "
-                f'{_name(one.child.name)} : "{label}"'
-            )
-    for table in tables:
-        lines.append(f"    {_name(table.name.name)} {{")
-        for column in table.columns:
-            if column.name not in common:
-                marks = [
-                    mark
-                    for mark, holds in (("PK", column.is_key), ("FK", column.is_reference))
-                    if holds
-                ]
-                lines.append(_attribute(column, ", ".join(marks)))
-        lines.append("    }")
-    return "\n".join(lines)
-
-
-def star(catalog: Catalog, fact: Fact) -> str:
-    """Return one star: a fact and its dimensions."""
-    lines = ["erDiagram"]
-    roles: dict[str, list[str]] = defaultdict(list)
-    relation = catalog.relations[fact.table]
-    for column in relation.columns:
-        if column.name in fact.roles:
-            roles[fact.roles[column.name]].append(column.name)
-    for dimension, columns in roles.items():
-        lines.append(f'    {_name(dimension)} ||--o{{ {_name(fact.name)} : "{", ".join(columns)}"')
-    by_table = {one.table: name for name, one in catalog.facts.items()}
-    for one in catalog.references:
-        if one.child == fact.table and one.parent in by_table and one.parent != fact.table:
-            lines.append(
-                f"    {_name(by_table[one.parent])} ||--o{{ {_name(fact.name)} : "
-                f'"{", ".join(one.columns)}"'
-            )
-    lines.append(f"    {_name(fact.name)} {{")
-    for column in relation.columns:
-        if column.name not in _HOUSEKEEPING:
-            mark = "PK" if column.is_key else "FK" if column.name in fact.roles else ""
-            note = "measure" if column.name in fact.measures else ""
-            lines.append(_attribute(column, mark, note))
-    lines.append("    }")
-    for dimension in roles:
-        known = catalog.dimensions[dimension]
-        lines.append(f"    {_name(dimension)} {{")
-        for column in catalog.relations[known.table].columns:
-            if column.name in _HOUSEKEEPING:
-                continue
-            note = "history" if known.types.get(column.name) == 2 else ""
-            if column.name in known.business_key:
-                note = "business key"
-            lines.append(
-                _attribute(column, "PK" if column.name == known.surrogate_key else "", note)
-            )
-        lines.append("    }")
-    return "\n".join(lines)
-
-
-def flow(catalog: Catalog) -> str:
-    """Return the data flow through the layers."""
-    lines = ["flowchart LR"]
-    chain = flow_layers(catalog)
-    for layer in chain:
-        kinds = sorted({relation.kind for relation in catalog.of(layer.schema)})
-        what = " and ".join(f"{kind}s" for kind in kinds)
-        shape = ('[("', '")]') if layer.is_operational else ('["', '"]')
-        lines.append(f"    {layer.schema}{shape[0]}{layer.schema}<br/>{what}{shape[1]}")
-    steps = {
-        "delta": "extract",
-        "stage": "merge",
-        "work": "transform",
-        "dwh": "load",
-        "kpi": "sum up",
-    }
-    for before, after in pairwise(chain):
-        label = f"|{steps[after.schema]}|" if after.schema in steps else ""
-        lines.append(f"    {before.schema} -->{label} {after.schema}")
-    lines.append('    etl["etl<br/>catalog, runs, queue"]')
-    driven = " & ".join(one.schema for one in chain if 3 <= one.position <= 6)
-    lines.append(f"    etl -. drives .-> {driven}")
-    return "\n".join(lines)
-
-
-def tasks(catalog: Catalog) -> str:
-    """Return the task graph with what the last run did."""
-    numbers = {task.name: f"t{place}" for place, task in enumerate(catalog.tasks)}
-    lines = ["flowchart LR"]
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for task in catalog.tasks:
-        kinds[task.kind].append(
-            f'        {numbers[task.name]}["{task.object}<br/>{task_note(task)}"]:::{task.status}'
-        )
-    for kind, nodes in kinds.items():
-        lines += [f"    subgraph {kind}", *nodes, "    end"]
-    for before, after, wait_for in needed_edges(catalog):
-        arrow = "-->" if wait_for == "success" else "-.->"
-        lines.append(f"    {numbers[before]} {arrow} {numbers[after]}")
-    lines += [
-        "    classDef succeeded stroke:#0b7a4b",
-        "    classDef failed stroke:#b3261e,stroke-width:3px",
-        "    classDef skipped stroke:#b5521b",
-    ]
-    return "\n".join(lines)
-
-
-def made_of(catalog: Catalog, lineage: Lineage, view: Name) -> str:
-    """Return the tables that a view is made of, back to the operational ones."""
-    edges: set[tuple[Name, Name]] = set()
-    for column in catalog.relations[view].columns:
-        for node, origins in lineage.upstream(Node(view, column.name)).items():
-            edges |= {
-                (origin.node.relation, node.relation)
-                for origin in origins
-                if origin.node.relation != node.relation
-            }
-    names = sorted({name for edge in edges for name in edge} | {view})
-    numbers = {name: f"r{place}" for place, name in enumerate(names)}
-    lines = ["flowchart LR"]
-    by_schema: dict[str, list[Name]] = defaultdict(list)
-    for name in names:
-        by_schema[name.schema].append(name)
-    for schema, members in by_schema.items():
-        lines.append(f"    subgraph {schema}")
-        lines += [f'        {numbers[name]}["{name.name}"]' for name in members]
-        lines.append("    end")
-    lines += [f"    {numbers[one]} --> {numbers[two]}" for one, two in sorted(edges)]
-    return "\n".join(lines)
+def _quoted(text: str) -> str:
+    return text.replace('"', "'")

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from driver import project, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import UserError
-from driver.output import console, emit
+from base import state
+from base.connection import connect
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit
+from driver import project
 from driver.scaffold import source
 from driver.scaffold.source import TOMBSTONES, Table
 from driver.scaffold.text import literal, quoted

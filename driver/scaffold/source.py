@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from driver.errors import UserError
+from base.errors import UserError
 from driver.scaffold.text import quoted, singular
 
 FILE = "source.json"

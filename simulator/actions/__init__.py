@@ -19,7 +19,6 @@ from simulator.actions.rounds import (
     TickPlan,
     TickResult,
     business_clock,
-    default_plan,
     stream,
     tick,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "business_clock",
     "change_price",
     "correct_customer",
-    "default_plan",
     "launch_product",
     "move_address",
     "perform",

@@ -1,4 +1,4 @@
-"""What all actions have in common: how they are told, and how they ask the database."""
+"""What all actions have in common: how they are reported, and how they query the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.queries import statement
 from simulator.world import COUNTRIES
 

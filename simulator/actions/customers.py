@@ -27,14 +27,14 @@ def add_address(
     customer_id: int | None = None,
     shared: bool | None = None,
 ) -> Played:
-    """Give a customer one more address: a new one, or that of somebody else.
+    """Give a customer one more address: a new one, or that of another customer.
 
     Parameters:
         cursor: a cursor in the transaction to work in.
         rng: decides what is left to chance.
         customer_id: who gets it; anybody when None.
-        shared: whether it is somebody else's; left to chance when None. It is a new one all the
-            same where nobody has another one.
+        shared: whether it is another customer's; left to chance if None. It is a new one if
+            no other customer has one.
 
     Raises:
         UserError: if the system is empty, or the customer does not exist.
@@ -73,7 +73,7 @@ def _address_added(customer_id: int, address_id: int, *, shared: bool) -> Played
 
 
 def add_customer(cursor: Cursor, rng: random.Random) -> Played:
-    """A new customer with an address, now and then that of somebody else.
+    """A new customer with an address, now and then that of another customer.
 
     Raises:
         UserError: if the system is empty.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import (
     Cursor,
     Played,
@@ -155,7 +155,7 @@ def update_order(
     Parameters:
         cursor: a cursor in the transaction to work in.
         rng: decides what is left to chance.
-        order_id: which order; one that has waited long, and that nobody else works on, when None.
+        order_id: which order; one that has waited long and is not locked if None.
         to: code of the status that it enters; what usually comes next when None.
 
     Returns:

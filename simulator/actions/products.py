@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import (
     VOCABULARY,
     Cursor,
@@ -35,7 +35,7 @@ def change_price(
     Parameters:
         cursor: a cursor in the transaction to work in.
         rng: decides what is left to chance.
-        product_id: which product; one that nobody else works on when None.
+        product_id: which product; one that no other session has locked if None.
         price: the new price in euros; somewhat lower or higher than the old one when None.
 
     Returns:

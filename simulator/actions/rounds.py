@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.actions.common import Action, Played, ask, key_ranges, perform
 from simulator.actions.customers import add_address, add_customer, correct_customer, move_address
 from simulator.actions.orders import amend_order, place_order, update_order
@@ -53,7 +53,7 @@ class TickPlan:
         orders: orders placed.
         moves: orders that are paid, shipped, delivered, now and then cancelled or refunded.
         amendments: lines of open orders that get another quantity or are taken out.
-        addresses: addresses that customers add, some of them those of somebody else.
+        addresses: addresses that customers add, some of them shared with another customer.
         prices: products that get another price.
         customers: new customers.
         corrections: customers with a corrected name or e-mail address.
@@ -114,15 +114,6 @@ class TickResult:
         return TickResult(self.rounds + other.rounds, done)
 
 
-def default_plan() -> dict[str, float]:
-    """Return the numbers of the default plan by name."""
-    return {
-        one.name: one.default
-        for one in fields(TickPlan)
-        if one.name in ACTIONS_OF_PLAN and isinstance(one.default, int | float)
-    }
-
-
 def business_clock(
     connection: psycopg.Connection[Any], clock: datetime | None = None
 ) -> datetime | None:
@@ -178,7 +169,7 @@ def tick(
         rng: decides what is left to chance.
         clock: business time at which the round begins, to take `plan.span`; None for the time of
             day.
-        on_action: told what was done.
+        on_action: called with each action.
         stop: asked before each action whether to stop.
 
     Returns:
@@ -224,10 +215,11 @@ def stream(
         connection: an open connection in autocommit mode.
         plan: how many of each action a round has.
         rng: decides what is left to chance.
-        pause: waits between rounds, told how many seconds the round took; returns whether to stop.
+        pause: waits between rounds, called with the seconds that the round took; returns whether
+            to stop.
         rounds: how many; no end when None.
         stop: asked before each action whether to stop.
-        on_round: told the number of the round and what was done in it.
+        on_round: called with the number of the round and its result.
 
     Returns:
         What was done in all rounds.

@@ -122,6 +122,28 @@ def test_it_follows_a_changed_key(library: Library) -> None:
     assert library.rows(current) == [(member + 100,)]
 
 
+def test_a_row_that_moves_between_groups_touches_the_one_that_it_leaves(library: Library) -> None:
+    """The key of the fact is no key of the source: only the row before the change tells the group."""
+    library.execute(
+        "CREATE TABLE dwh.fact_genre (genre text PRIMARY KEY, book_count integer NOT NULL,"
+        " is_deleted boolean NOT NULL, run_id bigint NOT NULL);"
+        "CREATE VIEW work.fact_genre AS SELECT b.genre, count(*)::integer AS book_count"
+        " FROM stage.books AS b WHERE b.deleted_at IS NULL GROUP BY b.genre;"
+        "INSERT INTO etl.fact (fact, fact_table, transform_view, business_key, measures)"
+        " VALUES ('fact_genre', 'dwh.fact_genre', 'work.fact_genre', '{genre}', '{book_count}');"
+        "INSERT INTO etl.dependency (object, source_table, key_query)"
+        " VALUES ('fact_genre', 'books', 'SELECT genre FROM changed')"
+    )
+    library.execute("CALL etl.build()")
+    for isbn in ("978-1", "978-2", "978-3"):
+        library.book(isbn)
+    library.run()
+    library.execute("UPDATE library.books SET genre = 'Essay' WHERE isbn = '978-1'")
+    library.run()
+    groups = "SELECT genre, book_count FROM dwh.fact_genre WHERE NOT is_deleted ORDER BY genre"
+    assert library.rows(groups) == [("Essay", 1), ("Novel", 2)]
+
+
 def test_it_follows_a_truncated_table(library: Library) -> None:
     loan = library.lend(library.member("Ann"), library.book("978-1"))
     library.run()

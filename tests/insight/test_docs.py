@@ -5,6 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,9 +19,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from driver.docs import catalog, diagrams, layout, markdown, site
+from driver.docs import catalog, markdown, pictures, site
 from driver.docs.catalog import Catalog
-from driver.docs.layout import Box, Line
 from driver.docs.lineage import Lineage
 from tests.conftest import Finished
 from tests.preview.browser import Browser
@@ -26,25 +31,33 @@ pytestmark = pytest.mark.server("embedded")
 
 STRUCTURE = Path(__file__).parents[2] / "docs" / "structure.md"
 
-# Measures what was drawn: a picture that is hidden has no size, so each is shown for that.
+# Measures what was drawn. A hidden picture has no size, so each is shown for that.
 MEASURE = """
 <script>
-document.documentElement.classList.remove("scripted");
-const answer = [...document.querySelectorAll("svg.diagram")].map((picture) => {
-  const box = picture.getBBox();
-  const wide = [...picture.querySelectorAll(".card, .task")].flatMap((card) => {
-    const paper = card.querySelector("rect").getBBox();
-    return [...card.querySelectorAll("text")]
-      .filter((text) => text.getBBox().x + text.getBBox().width > paper.x + paper.width + 1)
-      .map((text) => text.textContent);
+const measure = () => {
+  document.documentElement.classList.remove("scripted");
+  return [...document.querySelectorAll("svg.diagram")].map((picture) => {
+    const box = picture.getBBox();
+    const cards = [...picture.querySelectorAll(".card")];
+    const places = cards.map((card) => card.querySelector(".paper").getBoundingClientRect());
+    return {
+      id: picture.id, width: box.width, height: box.height,
+      shapes: picture.querySelectorAll("rect, path").length,
+      texts: picture.querySelectorAll("text").length,
+      nodes: cards.map((card) => card.dataset.node),
+      wide: cards.flatMap((card) => {
+        const paper = card.querySelector(".paper").getBBox();
+        return [...card.querySelectorAll("text")]
+          .filter((text) => text.getBBox().x + text.getBBox().width > paper.x + paper.width + 1)
+          .map((text) => text.textContent);
+      }),
+      overlaps: places.some((one, place) => places.slice(place + 1).some((two) =>
+        one.left < two.right && two.left < one.right && one.top < two.bottom && two.top < one.bottom)),
+    };
   });
-  return {
-    id: picture.id, width: box.width, height: box.height, wide,
-    shapes: picture.querySelectorAll("rect, path").length,
-    texts: picture.querySelectorAll("text").length,
-  };
-});
-document.body.dataset.answer = JSON.stringify(answer);
+};
+new MutationObserver(() => { document.body.dataset.answer = JSON.stringify(measure()); })
+  .observe(document.body, { attributes: true, attributeFilter: ["data-state"] });
 </script>
 """
 
@@ -83,58 +96,114 @@ def look(browser: Browser, page: Path, rest: str = "", *flags: str, width: int =
     return dom
 
 
-def test_opens_without_a_network_and_without_a_word_in_the_console(
-    browser: Browser, page: Path
-) -> None:
-    dom = look(browser, page, "", "--proxy-server=127.0.0.1:9")
-    assert "The warehouse in pictures" in dom
+def test_opens_without_a_network_and_its_links_lead_somewhere(browser: Browser, page: Path) -> None:
     assert not [one for one in links_of(page.read_text()).loaded if not one.startswith("data:")]
     assert "default-src 'none'" in page.read_text()
+    dom = look(browser, page, "", "--proxy-server=127.0.0.1:9")
+    assert "The warehouse in pictures" in dom
+    found = links_of(dom)
+    assert len(found.ids) == len(set(found.ids))
+    assert len(found.links) > 300
+    assert {link for link in found.links if link.removeprefix("#") not in found.ids} == set()
 
 
-def test_every_picture_has_shapes_and_no_text_outside_its_box(
-    browser: Browser, page: Path, known: Catalog, tmp_path: Path
+def drawn(page: Path) -> dict[str, Any]:
+    """Return the pictures of the page, by id."""
+    found = re.search(
+        r'<script type="application/json" id="pictures">(.*?)</script>', page.read_text()
+    )
+    assert found is not None
+    return {one["id"]: one for one in json.loads(found[1])}
+
+
+def test_every_picture_has_its_boxes_apart_and_all_text_inside_them(
+    browser: Browser, page: Path, tmp_path: Path
 ) -> None:
     measured = tmp_path / "measured.html"
     measured.write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
     dom = look(browser, measured)
     found = re.search(r'data-answer="([^"]*)"', dom)
     assert found is not None
-    pictures = {one["id"]: one for one in json.loads(html.unescape(found[1]))}
+    shown = {one["id"]: one for one in json.loads(html.unescape(found[1]))}
+    wanted = drawn(page)
     for name in (
-        "layers-flow", "er-oceanrecords", "star-fact_order", "star-fact_order_line", "table-flow", "task-graph"
+        "er-oceanrecords", "star-fact_order", "star-fact_order_line", "table-flow", "task-graph", "initial-state"
     ):  # fmt: skip
-        assert pictures[name]["shapes"] >= 10, name
-    assert len([name for name in pictures if name.startswith("lineage-kpi.")]) > 40
-    for one in pictures.values():
+        assert shown[name]["shapes"] >= 10, name
+    assert len([name for name in shown if name.startswith("lineage-kpi.")]) > 40
+    for one in shown.values():
         assert one["width"] > 100, one
-        assert one["height"] > 40, one
+        assert one["height"] > 20, one
         assert one["shapes"] >= 3, one
-        assert one["texts"] >= 3, one
+        assert one["texts"] >= 2, one
         assert one["wide"] == [], one
-    assert len(pictures) == page.read_text().count('<svg class="diagram"')
+        assert not one["overlaps"], one["id"]
+        assert one["nodes"] == [box["id"] for box in wanted[one["id"]]["boxes"]]
+    assert shown.keys() == wanted.keys()
+    assert len(shown) == page.read_text().count('data-picture="')
 
 
 def test_pictures_show_what_there_is(known: Catalog) -> None:
-    drawn = diagrams.operational(known, "oceanrecords")
-    tables = [one for one in known.of("oceanrecords") if one.kind == "table"]
+    picture = pictures.operational(known, "oceanrecords")
+    tables = known.tables("oceanrecords")
     assert len(tables) >= 14
-    for table in tables:
-        assert f'data-node="{table.name}"' in drawn
+    assert [box.id for box in picture.boxes] == [str(table.name) for table in tables]
     references = [one for one in known.references if one.child.schema == "oceanrecords"]
-    assert drawn.count('class="edge reference"') == len(references) >= 13
+    assert len(picture.lines) == len(references) >= 13
     for fact in known.facts.values():
-        star = diagrams.star(known, fact)
-        for key, dimension in fact.roles.items():
-            assert f'data-node="{dimension}"' in star
-            assert f">{key}<" in star
-    graph = diagrams.tasks(known)
-    assert all(f'data-node="{task.name}"' in graph for task in known.tasks)
+        star = pictures.star(known, fact)
+        assert {box.id for box in star.boxes} >= set(fact.roles.values())
+        ends = {(line.start, line.start_row) for line in star.lines} | {
+            (line.end, line.end_row) for line in star.lines
+        }
+        assert ends >= {(fact.fact, key) for key in fact.roles}
+    assert {box.id for box in pictures.tasks(known).boxes} == {task.name for task in known.tasks}
+
+
+def test_the_initial_state_has_every_object_in_the_order_of_its_creation(known: Catalog) -> None:
+    picture = pictures.initial_state(known)
+    column = {box.id: box.column or 0 for box in picture.boxes}
+    assert column.keys() >= known.objects.keys()
+    order = (
+        "migrations of engine",
+        "control tables",
+        "dim_date",
+        "orders",
+        "dim_product",
+        "fact_order",
+    )
+    assert [column[one] for one in order] == sorted({column[one] for one in order})
+    assert all(column[line.start] <= column[line.end] for line in picture.lines)
+    notes = {box.id: box.note for box in picture.boxes}
+    assert notes["fact_order"] == "loaded · 400 rows"
+    assert notes["dim_date"].startswith("filled by a migration")
+    migrations = next(box for box in picture.boxes if box.id == "migrations of oceanrecords")
+    assert "0003.stars" in {row.name for row in migrations.rows}
+    assert ("dim_product", "fact_order_line") in {(line.start, line.end) for line in picture.lines}
+
+
+def test_the_initial_state_of_an_empty_warehouse(connection: psycopg.Connection[Any]) -> None:
+    picture = pictures.initial_state(catalog.read(connection))
+    assert {box.note for box in picture.boxes if box.id.startswith("fact_")} == {"not loaded"}
+
+
+def test_the_page_has_the_sql_of_every_transformation_and_every_check(
+    warehouse: Database, page: Path
+) -> None:
+    text = html.unescape(page.read_text())
+    for row in warehouse.rows(
+        "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'compiled'::regnamespace AND proname ~ '^(load|plan)_'"
+    ):
+        assert row["prosrc"].strip() in text, row["proname"]
+    assert "CREATE VIEW work.dim_product AS\n" in text
+    for row in warehouse.rows("SELECT check_name, description FROM etl.quality_check"):
+        assert f'id="check-{row["check_name"]}"' in text
+        assert row["description"] in text
 
 
 def test_lines_of_the_task_graph_imply_all_that_tasks_wait_for(known: Catalog) -> None:
     after: dict[str, set[str]] = {}
-    for before, task, _ in diagrams.needed_edges(known):
+    for before, task, _ in pictures.needed_edges(known):
         after.setdefault(before, set()).add(task)
 
     def reach(task: str) -> set[str]:
@@ -144,31 +213,39 @@ def test_lines_of_the_task_graph_imply_all_that_tasks_wait_for(known: Catalog) -
     assert sum(map(len, after.values())) < len(known.edges)
 
 
-def test_links_lead_somewhere(page: Path) -> None:
-    found = links_of(page.read_text())
-    assert len(found.ids) == len(set(found.ids))
-    assert len(found.links) > 300
-    broken = {link for link in found.links if link.removeprefix("#") not in found.ids}
-    assert not broken
-
-
 def test_links_of_the_markdown_lead_somewhere(files: dict[str, str]) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", files["README.md"]):
         assert link in files
 
 
-def test_search_narrows_the_dictionary(browser: Browser, page: Path) -> None:
-    dom = look(browser, page, "?search=delivered_at")
-    shown = re.findall(r'<details class="entry" id="([^"]+)"(?! hidden)[^>]*>', dom)
-    visible = [
-        name
-        for name in shown
-        if f'<details class="entry" id="{name}" open=""' in dom
-        or f'<details class="entry" open="" id="{name}"' in dom
-    ]
-    assert {"oceanrecords.orders", "stage.orders", "dwh.fact_order"} <= set(visible)
-    assert "dwh.dim_customer" not in visible
-    assert re.search(r'id="found"[^>]*>\d+ entries, \d+ columns<', dom)
+SEARCH = """
+<script>
+const answers = {};
+for (const words of ["delivered_at", "fact_order_line", "dim_product", "overlap", "dim_product plan_cache_mode", "no-such-word"]) {
+  const query = document.getElementById("query");
+  query.value = words;
+  query.dispatchEvent(new Event("input"));
+  answers[words] = [...document.querySelectorAll("#results a")].map((link) => link.textContent);
+}
+document.body.dataset.answer = JSON.stringify(answers);
+</script>
+"""
+
+
+def test_search_finds_columns_tasks_checks_and_sql(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    searched = tmp_path / "searched.html"
+    searched.write_text(page.read_text().replace("</body>", f"{SEARCH}</body>"))
+    found = re.search(r'data-answer="([^"]*)"', look(browser, searched))
+    assert found is not None
+    hits = json.loads(html.unescape(found[1]))
+    assert "dwh.fact_order.delivered_at column" in hits["delivered_at"]
+    assert all("fact_order_line" in one for one in hits["fact_order_line"][:5])
+    assert "dimension:dim_product task" in hits["dim_product"]
+    assert "no_overlap check" in hits["overlap"]
+    assert set(hits["dim_product plan_cache_mode"]) >= {"dim_product SQL"}
+    assert hits["no-such-word"] == []
 
 
 def test_an_address_chooses_a_column(browser: Browser, page: Path) -> None:
@@ -177,7 +254,7 @@ def test_an_address_chooses_a_column(browser: Browser, page: Path) -> None:
         "of-kpi.month.sales"
     ]
     opened = look(browser, page, "#dwh.fact_order")
-    assert re.search(r'<details class="entry" id="dwh.fact_order" open=""', opened)
+    assert re.search(r'<details class="entry" id="dwh.fact_order"[^>]* open=""', opened)
 
 
 @pytest.mark.parametrize("width", [360, 800, 1440])
@@ -210,7 +287,7 @@ def test_a_failed_task_is_told_without_its_message(database: Database) -> None:
         " WHERE task = 'dimension:dim_customer'"
     )
     made = site.files(catalog.read(connection))
-    assert 'class="task status-failed" data-node="dimension:dim_customer"' in made["index.html"]
+    assert re.search(r'"id": "dimension:dim_customer"[^}]*status-failed', made["index.html"])
     assert "23514" in made["index.html"]
     assert "failed (23514)" in made["tasks.md"]
     assert not any("secret of Ann" in text for text in made.values())
@@ -318,17 +395,17 @@ def test_the_committed_pictures_are_those_of_a_new_database(database: Database) 
         known = catalog.read(connection)
     text = STRUCTURE.read_text()
     assert markdown.refresh(text, known) == text
-    for name in markdown.pictures(known):
+    for name in pictures.named(known):
         assert f"<!-- picture: {name} -->" in text
-    assert text.count("```mermaid") == len(markdown.pictures(known))
+    assert text.count("```mermaid") == len(pictures.named(known))
 
 
 def test_mermaid_names_every_table(files: dict[str, str], known: Catalog) -> None:
     for table in known.of("oceanrecords"):
         if table.kind == "table":
-            assert f"    {table.name.name} {{" in files["operational-system.md"]
+            assert f"    {table.object} {{" in files["operational-system.md"]
     for fact in known.facts.values():
-        assert f"    {fact.name} {{" in files["stars.md"]
+        assert f"    {fact.fact} {{" in files["stars.md"]
     blocks = [
         block for text in files.values() for block in re.findall(r"(?s)```mermaid\n(.*?)```", text)
     ]
@@ -373,6 +450,7 @@ def test_a_file_of_ones_own_is_refreshed(cli: Callable[..., Finished], tmp_path:
         (["--refresh", "odd.md"], 1, "There is no picture 'moon'"),
         (["--refresh", "plain.md", "--out", "x"], 2, "do not go together"),
         (["--out", "plain.md"], 1, "cannot be written to"),
+        (["--out", "x", "serve"], 2, "takes no options"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -387,6 +465,36 @@ def test_bad_input_is_one_sentence(
     assert (tmp_path / "odd.md").read_text().startswith("<!-- picture: moon -->\n<!--")
 
 
+def test_serves_the_page_of_the_present_state(database: Database) -> None:
+    program = Path(sys.executable).with_name("oceanrecords")
+    command = [str(program), "--dsn", database.dsn, "docs", "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        found = re.search(r"http://\S+/", process.stdout.readline())
+        assert found is not None, process.stderr.read()
+
+        def page() -> str:
+            return str(urllib.request.urlopen(found[0], timeout=60).read().decode())
+
+        assert "Nothing has been loaded yet." in page()
+        database.execute("CALL etl.run()")
+        deadline = time.monotonic() + 30
+        while "Nothing has been loaded yet." in page():
+            assert time.monotonic() < deadline
+        for path, host, status in (("other", "localhost", 404), ("", "evil.example", 421)):
+            request = urllib.request.Request(found[0] + path, headers={"Host": host})
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(request, timeout=60)
+            refused.value.close()
+            assert refused.value.code == status
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+        assert process.stderr.read() == ""
+
+
 def test_a_database_without_a_warehouse(
     oceanrecords: Callable[..., Finished], empty_database: Database
 ) -> None:
@@ -394,35 +502,6 @@ def test_a_database_without_a_warehouse(
     assert finished.returncode == 1
     assert "no warehouse" in finished.stderr
     assert "oceanrecords migrate" in finished.stderr
-
-
-# -- layout ----------------------------------------------------------------------------------------
-
-
-def test_boxes_keep_apart_and_lines_meet_them() -> None:
-    boxes = [
-        Box(f"{rank}.{number}", 80 + 10 * number, 30 + 7 * number, rank)
-        for rank in range(4)
-        for number in range(5)
-    ]
-    lines = [
-        Line(f"{rank}.{number}", f"{other}.{(number * 3 + rank) % 5}")
-        for rank in range(4)
-        for number in range(5)
-        for other in range(rank + 1, 4)
-    ]
-    size = layout.place(boxes, lines, gap_x=40, gap_y=10)
-    for one in boxes:
-        assert 0 <= one.x <= size.width - one.width
-        assert 0 <= one.y <= size.height - one.height + 0.01
-        for two in boxes:
-            if one is not two and one.rank == two.rank:
-                assert one.y + one.height + 9.9 <= two.y or two.y + two.height + 9.9 <= one.y
-    places = {box.id: box for box in boxes}
-    for line in lines:
-        start, end = places[line.start], places[line.end]
-        assert line.points[0] == (start.x + start.width, pytest.approx(start.y + start.height / 2))
-        assert line.points[-1] == (end.x, pytest.approx(end.y + end.height / 2))
 
 
 def test_the_same_warehouse_gives_the_same_site(known: Catalog, files: dict[str, str]) -> None:

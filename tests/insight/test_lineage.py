@@ -56,7 +56,7 @@ def operational(lineage: Lineage, text: str) -> set[str]:
 def test_every_column_of_a_key_figure_comes_from_the_operational_system(
     known: Catalog, lineage: Lineage
 ) -> None:
-    columns = [(one.name, column.name) for one in known.of("kpi") for column in one.columns]
+    columns = [(one.name, column.column) for one in known.of("kpi") for column in one.columns]
     assert len(columns) > 50
     without = {
         f"{relation}.{column}"
@@ -75,7 +75,7 @@ def test_every_leaf_is_a_table(known: Catalog, lineage: Lineage) -> None:
     """A way never ends in a view unless the view's column is a constant."""
     for relation in known.of("kpi"):
         for column in relation.columns:
-            start = Node(relation.name, column.name)
+            start = Node(relation.name, column.column)
             for leaf in lineage.leaves(start):
                 assert known.relations[leaf.relation].kind == "table" or leaf == start, leaf
 
@@ -146,13 +146,13 @@ def test_views_take_no_column_that_postgresql_does_not_know_of(
         if kind != "view" or view.schema == "etl" or calls:
             continue
         for column in known.relations[view].columns:
-            for origin in lineage.origins(Node(view, column.name)):
+            for origin in lineage.origins(Node(view, column.column)):
                 # What counts rows stands for the key of what it counts.
                 table = known.relations[origin.node.relation]
                 counts = origin.node.column in table.key and any(
                     one.startswith(f"{table.name}.") for one in read[view]
                 )
-                assert counts or str(origin.node) in read[view], (view, column.name, origin)
+                assert counts or str(origin.node) in read[view], (view, column.column, origin)
                 checked += 1
     assert checked > 150
 
@@ -184,11 +184,11 @@ def test_a_change_in_the_source_reaches_what_lineage_says_and_nothing_else(
             for view in views:
                 for one in view.columns:
                     query = (
-                        f'SELECT array_agg(t."{one.name}"::text ORDER BY t."{one.name}"::text)'
+                        f'SELECT array_agg(t."{one.column}"::text ORDER BY t."{one.column}"::text)'
                         f' FROM {view.name} AS t'
                     )  # fmt: skip
                     row = connection.execute(query.encode()).fetchone()
-                    found[f"{view.name}.{one.name}"] = row
+                    found[f"{view.name}.{one.column}"] = row
             return found
 
         before = values()

@@ -12,8 +12,8 @@ import pytest
 import typer
 from psycopg import sql
 
+from driver.commands.metabase import app
 from metabase import warehouse as warehouses
-from metabase.cli import app
 from metabase.definition import load
 from tests.metabase.conftest import ADMIN
 from tests.metabase.standin import Standin

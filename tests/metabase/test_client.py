@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from metabase_api import Metabase_API
 
-from driver.errors import UserError
-from metabase.client import ApiError, Client, Credentials, major_version, spoken, wait_for
+from base.errors import UserError
+from metabase.client import (
+    ApiError,
+    Client,
+    Credentials,
+    major_version,
+    spoken,
+    wait_for,
+)
 from tests.metabase.standin import Standin, State
 
 # What is tested here does not depend on the version of the server.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import export, payload, warehouse
 from metabase.definition import GRID_COLUMNS, Dashboard, DefinitionError, load
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import export
 from metabase.client import Client
 from metabase.definition import Dashboard, load

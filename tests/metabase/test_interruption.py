@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase.analysis import Analysts
 from metabase.provisioner import Provisioner
 from tests.metabase.standin import Standin, State

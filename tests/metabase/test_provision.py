@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import identity
 from metabase.client import ApiError, Client, Credentials
 from metabase.definition import Dashboard

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import export
 from metabase import warehouse as warehouses
 from metabase.definition import Column, Dashboard, DefinitionError

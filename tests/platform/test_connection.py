@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from driver.cluster import free_port
-from driver.connection import connect, describe, readable_version, resolve
-from driver.errors import UserError
+from base.cluster import free_port
+from base.connection import connect, describe, readable_version, resolve
+from base.errors import UserError
 from tests.conftest import Finished
 from tests.support.database import Database
 from tests.support.servers import RunningServer

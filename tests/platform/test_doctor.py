@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from driver.cluster import free_port
+from base.cluster import free_port
 from tests.conftest import Finished
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer

@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from driver.cluster import Cluster, make_directory
-from driver.errors import UserError
-from driver.server import EmbeddedServer
+from base.cluster import Cluster, make_directory
+from base.errors import UserError
+from base.server import EmbeddedServer
 from tests.conftest import Finished
 
 

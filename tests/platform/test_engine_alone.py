@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from base.connection import Target
+from base.errors import UserError
 from driver import project
 from driver.cli import _COMMANDS
-from driver.connection import Target
-from driver.errors import UserError
 from driver.migrate import Migrator
 from tests.conftest import Finished
 from tests.support.database import Database

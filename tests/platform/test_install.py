@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from base.connection import Target
+from base.errors import UserError
 from driver import project
-from driver.connection import Target
-from driver.errors import UserError
 from driver.install import statements
 from driver.migrate import Migrator
 from driver.project import Part

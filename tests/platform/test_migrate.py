@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from driver import resources
-from driver.connection import Target
-from driver.errors import UserError
+from base import resources
+from base.connection import Target
+from base.errors import UserError
 from driver.migrate import Migrator, checksum
 from driver.project import Part
 from tests.conftest import Finished

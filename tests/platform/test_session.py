@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from driver.connection import connect
+from base.connection import connect
 from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from rich.text import Text
 
-from driver import output
+from base import output
 from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import waitress  # type: ignore[import-untyped]
 
-from driver.errors import UserError
+from base.errors import UserError
 from metabase import analysis, definition, preview, preview_data
 from metabase.definition import CHARTS, Dashboard, Question
 from metabase.preview_data import Page

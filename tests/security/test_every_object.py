@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from driver.connection import Target
+from base.connection import Target
 from driver.migrate import Migrator
 from tests.security.conftest import LEVELS, Connection, People, attempt, read_all
 from tests.support.database import Database, temporary_database

@@ -7,8 +7,8 @@ import contextlib
 import psycopg
 import pytest
 
-from driver.connection import Target
-from driver.errors import UserError
+from base.connection import Target
+from base.errors import UserError
 from driver.migrate import Migrator
 from tests.security.conftest import DENIED, LEVELS, People
 

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from driver.connection import Target
-from driver.errors import UserError
+from base.connection import Target
+from base.errors import UserError
 from driver.migrate import Migrator
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer

@@ -190,7 +190,7 @@ def test_an_administrator_who_is_no_superuser(server: RunningServer, new_databas
             database.execute(f"GRANT {groups} TO {admin} WITH ADMIN OPTION")
         database.execute(f"GRANT ALL ON DATABASE {database.name} TO {admin}")
         database.execute(f"GRANT pg_read_all_stats TO {admin}")
-        from driver.connection import Target
+        from base.connection import Target
         from driver.migrate import Migrator
 
         dsn = psycopg.conninfo.make_conninfo(database.dsn, user=admin)

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from driver.connection import Target
+from base.connection import Target
 from driver.migrate import Migrator
 from simulator.seed import seed
 from tests.support.database import Database, temporary_database

@@ -20,8 +20,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from base.errors import UserError
 from driver.cli import app
-from driver.errors import UserError
 from simulator import actions
 from simulator.actions import TickPlan, TickResult, perform, tick
 from simulator.actions.rounds import ACTIONS_OF_PLAN

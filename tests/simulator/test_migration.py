@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from driver.connection import Target
-from driver.errors import UserError
+from base.connection import Target
+from base.errors import UserError
 from driver.migrate import Migrator
 from tests.simulator.conftest import SHOP
 from tests.support.database import Database

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from driver.errors import UserError
+from base.errors import UserError
 from simulator.seed import SeedResult, seed
 from tests.conftest import Finished
 from tests.simulator.conftest import END

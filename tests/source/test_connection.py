@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from driver.connection import Target
+from base.connection import Target
 from driver.migrate import Migrator
 from tests.conftest import Finished
 from tests.source.conftest import PASSWORD, READER, TEMPLATE, Link, make_template

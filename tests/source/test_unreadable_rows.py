@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from driver import resources
+from base import resources
 from tests.source.conftest import READER, Link
 from tests.source.test_reconciliation import reconcile
 from tests.support.database import Database, temporary_database

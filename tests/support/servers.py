@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from psycopg import conninfo
 
-from driver.cluster import Cluster, admit, embedded_binaries, free_port, make_directory
+from base.cluster import Cluster, admit, embedded_binaries, free_port, make_directory
 
 SUPERUSER = "postgres"
 DEBIAN_BINARIES = Path(os.environ.get("OCEANRECORDS_TEST_DEBIAN_BIN", "/usr/lib/postgresql/15/bin"))

@@ -34,12 +34,12 @@
   };
   addEventListener("scroll", markPage, { passive: true });
 
-  // A box in a picture, and all that it hangs together with: made of, made from.
-  for (const picture of all(".diagram")) {
+  // A box in a picture, and all that it is connected to.
+  const connect = (picture) => {
     const nodes = all("[data-node]", picture);
     const edges = all("[data-from]", picture);
-    if (!edges.length) continue;
-    const far = picture.id === "table-flow" || picture.id === "task-graph";
+    if (!edges.length) return;
+    const isFar = !edges.some((edge) => edge.classList.contains("reference"));
     const reach = (name, from, to) => {
       const seen = new Set([name]);
       const waiting = [name];
@@ -50,7 +50,7 @@
             edge.classList.add("lit");
             if (!seen.has(edge.dataset[to])) {
               seen.add(edge.dataset[to]);
-              if (far) waiting.push(edge.dataset[to]);
+              if (isFar) waiting.push(edge.dataset[to]);
             }
           }
         }
@@ -71,13 +71,15 @@
       node.addEventListener("focusin", () => light(node));
       node.addEventListener("focusout", dim);
     }
-  }
+  };
 
   // Lineage: one column at a time.
   const columns = all(".column");
   const choices = all(".figures a");
   const choose = (id) => {
     columns.forEach((column) => column.classList.toggle("current", column.id === id));
+    const place = document.getElementById(id).querySelector(".picture");
+    if (place) drawOnce(place);
     choices.forEach((link) => {
       const isCurrent = decodeURIComponent(link.hash.slice(1)) === id;
       if (isCurrent) {
@@ -87,56 +89,64 @@
     });
   };
 
-  // Dictionary: search in names and comments.
+  // Search in everything: names first, then all words.
+  const MOST = 60;
   const query = document.getElementById("query");
-  const found = document.getElementById("found");
-  const parts = all(".schema-part").map((part) => ({
-    part,
-    entries: all(".entry", part).map((entry) => ({
-      entry,
-      words: (entry.querySelector("summary, p").textContent).toLowerCase(),
-      rows: all("tbody tr", entry).map((row) => ({
-        row,
-        words: `${row.cells[0].textContent} ${row.cells[2].textContent}`.toLowerCase(),
-      })),
-    })),
-  }));
+  const results = document.getElementById("results");
+  let index = null;
+  const words = () => query.value.toLowerCase().split(/\s+/).filter(Boolean);
   const search = () => {
-    const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const holds = (text) => words.every((word) => text.includes(word));
-    let entries = 0;
-    let hits = 0;
-    for (const { part, entries: members } of parts) {
-      let any = false;
-      for (const { entry, words: own, rows } of members) {
-        const byName = holds(own);
-        const matching = rows.filter((one) => holds(one.words) || holds(`${own} ${one.words}`));
-        const isFound = !words.length || byName || matching.length > 0;
-        entry.hidden = !isFound;
-        any ||= isFound;
-        entries += isFound ? 1 : 0;
-        const narrow = words.length > 0 && !byName;
-        for (const one of rows) one.row.hidden = narrow && !matching.includes(one);
-        if (narrow && isFound) hits += matching.length;
-        if ("open" in entry) entry.open = narrow && isFound;
-      }
-      part.hidden = words.length > 0 && !any;
-    }
-    found.textContent = !words.length
-      ? ""
-      : entries ? `${entries} ${entries === 1 ? "entry" : "entries"}${hits ? `, ${hits} columns` : ""}` : "Nothing has these words.";
+    index ??= all("[data-find]").map((element) => ({
+      element, kind: element.dataset.find, name: element.dataset.name,
+      words: `${element.dataset.name} ${(element.querySelector(":scope > summary") ?? element).textContent}`.toLowerCase(),
+    }));
+    const wanted = words();
+    results.hidden = !wanted.length;
+    if (!wanted.length) return;
+    const score = (one) => wanted.reduce((sum, word) => {
+      const name = one.name.toLowerCase();
+      return sum + (name === word || name.endsWith(`.${word}`) ? 0 : name.includes(word) ? 1 : 3);
+    }, one.kind === "SQL" ? 2 : 0);
+    const hits = index.filter((one) => wanted.every((word) => one.words.includes(word))).sort((a, b) => score(a) - score(b));
+    const count = document.createElement("p");
+    count.textContent = hits.length ? `${hits.length} found${hits.length > MOST ? `, the first ${MOST}` : ""}` : "Nothing contains these words.";
+    results.replaceChildren(count, ...hits.slice(0, MOST).map((hit) => {
+      const link = document.createElement("a");
+      const target = hit.element.id ? hit.element : hit.element.closest("[id]");
+      link.href = `#${encodeURIComponent(target.id)}`;
+      const kind = document.createElement("span");
+      kind.className = "kind";
+      kind.textContent = hit.kind;
+      link.append(hit.name, " ", kind);
+      link.addEventListener("click", () => { results.hidden = true; setTimeout(() => show(hit.element)); });
+      return link;
+    }));
+  };
+  const show = (element) => {
+    for (let one = element; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true;
+    element.scrollIntoView({ block: "center" });
+    element.classList.add("found");
+    setTimeout(() => element.classList.remove("found"), 2500);
   };
   query.addEventListener("input", search);
-  query.form.addEventListener("submit", (event) => event.preventDefault());
+  query.addEventListener("focus", search);
+  addEventListener("click", (event) => { if (!event.target.closest("search")) results.hidden = true; });
   addEventListener("keydown", (event) => {
     const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
     if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
       query.focus();
       query.select();
-    } else if (event.key === "Escape" && event.target === query && query.value) {
-      query.value = "";
-      search();
+    } else if (event.key === "Escape") {
+      results.hidden = true;
+    } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      const links = all("a", results);
+      const place = links.indexOf(document.activeElement);
+      if (results.hidden || (place < 0 && event.target !== query)) return;
+      event.preventDefault();
+      (links[place + (event.key === "ArrowDown" ? 1 : -1)] ?? query).focus();
+    } else if (event.key === "Enter" && event.target === query) {
+      results.querySelector("a")?.click();
     }
   });
 
@@ -149,10 +159,6 @@
       choose(id);
       document.getElementById("lineage").scrollIntoView();
       return;
-    }
-    if (target.hidden || target.closest("[hidden]")) {
-      query.value = "";
-      search();
     }
     if (target.matches("details.entry")) {
       target.open = true;
@@ -171,14 +177,27 @@
     for (const entry of opened) entry.open = false;
   });
 
-  const first = columns.find((column) => column.querySelector(".diagram")) ?? columns[0];
+  // Pictures: those of the chosen column first, all others when the browser has time.
+  const pictures = new Map(JSON.parse(document.getElementById("pictures").textContent).map((one) => [one.id, one]));
+  const drawn = new Map();
+  const drawOnce = (place) => {
+    const id = place.dataset.picture;
+    if (!drawn.has(id)) drawn.set(id, draw(pictures.get(id), place).then(connect));
+    return drawn.get(id);
+  };
+  const first = columns.find((column) => column.querySelector(".picture")) ?? columns[0];
   if (first) choose(first.id);
+  go();
+  markPage();
   const asked = new URLSearchParams(location.search).get("search");
   if (asked) {
     query.value = asked;
     search();
   }
-  go();
-  markPage();
-  document.body.dataset.state = "ready";
+  (async () => {
+    const places = all(".picture").sort((one, two) => Boolean(one.closest(".column")) - Boolean(two.closest(".column")));
+    for (const place of places) await drawOnce(place);
+    go();
+    document.body.dataset.state = "ready";
+  })();
 })();

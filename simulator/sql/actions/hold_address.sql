@@ -1,4 +1,4 @@
--- The next address from a number on that nobody else works on.
+-- The next address from a number on that no other session has locked.
 SELECT
     a.address_id,
     a.country_code

@@ -1,4 +1,4 @@
--- The next customer from a number on that nobody else works on.
+-- The next customer from a number on that no other session has locked.
 SELECT c.customer_id
 FROM oceanrecords.customers AS c
 WHERE c.customer_id >= %(from_customer)s

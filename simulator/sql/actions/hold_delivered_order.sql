@@ -1,4 +1,4 @@
--- A delivered order from a number on that nobody else works on.
+-- A delivered order from a number on that no other session has locked.
 SELECT o.order_id
 FROM oceanrecords.orders AS o
 WHERE o.order_id BETWEEN %(from_order)s AND %(from_order)s + 500

@@ -1,4 +1,4 @@
--- An order in a given status that nobody else works on: of the oldest ones, the one whose customer has waited longest for the
+-- An order in a given status that no other session has locked: of the oldest ones, the one whose customer has waited longest for the
 -- distance. Only what happened before now can go on.
 SELECT o.order_id
 FROM oceanrecords.orders AS o

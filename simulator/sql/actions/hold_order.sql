@@ -1,4 +1,4 @@
--- One order, waited for if somebody else works on it.
+-- One order, waiting for its lock.
 SELECT
     o.order_status_id,
     s.code

@@ -1,4 +1,4 @@
--- The next active product from a number on that nobody else works on.
+-- The next active product from a number on that no other session has locked.
 SELECT
     p.product_id,
     p.price

@@ -1,4 +1,4 @@
--- One product, waited for if somebody else works on it.
+-- One product, waiting for its lock.
 SELECT
     p.product_id,
     p.price

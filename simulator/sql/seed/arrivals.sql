@@ -1,6 +1,6 @@
 -- Who the customers are, whom they live with, and since when. Founders were there before the history begins; every other customer
 -- registers shortly before the first order. Some belong to the household of an earlier customer and share name and address;
--- some have a second address, a new one or that of somebody else.
+-- some have a second address, a new one or that of another customer.
 CREATE TEMPORARY TABLE seed_arrival ON COMMIT DROP AS
 WITH arrived AS MATERIALIZED (
     SELECT

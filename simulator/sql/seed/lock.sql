@@ -1,4 +1,4 @@
--- Nobody else writes or reads while the history is made; one statement, so that two seeds wait for each other in one order.
+-- No other session reads or writes while the history is generated. One statement locks all tables, so that two seeds cannot deadlock.
 LOCK TABLE
     oceanrecords.addresses,
     oceanrecords.customers,

@@ -1,4 +1,4 @@
--- What the seeding session is told: the plan (one row) and the vocabulary.
+-- Input of the seeding session: the plan (one row) and the vocabulary.
 CREATE TEMPORARY TABLE seed_plan (
     orders bigint NOT NULL,
     customers bigint NOT NULL,

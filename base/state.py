@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import typer
 
-from driver.errors import UserError
+from base.errors import UserError
 
 
 @dataclass

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driver.errors import EXIT_USAGE, UserError, unknown
+from base.errors import EXIT_USAGE, UserError, unknown
 
 PROJECT_FILE = "oceanrecords.toml"
 VARIABLE = "OCEANRECORDS_TARGET"

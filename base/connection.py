@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import conninfo
 
-from driver import targets
-from driver.errors import EXIT_USAGE, UserError
+from base import targets
+from base.errors import EXIT_USAGE, UserError
 
 OLDEST_VERSION = 15
 NEWEST_VERSION = 18
@@ -70,7 +71,7 @@ def resolve(dsn: str | None = None) -> Target:
     default = targets.default()
     if default is not None:
         return resolve(default)
-    from driver.server import EmbeddedServer  # costs a command on another server its start
+    from base.server import EmbeddedServer  # costs a command on another server its start
 
     server = EmbeddedServer()
     if not server.is_running():
@@ -241,7 +242,7 @@ _in_session_mode: set[Target] = set()  # one look is enough, and takes sessions 
 
 
 def _shares_sessions(connection: psycopg.Connection) -> bool:
-    """Tell a pooler in transaction mode: another client is given the server of an idle one.
+    """Return whether a pooler gives the server of an idle client to another one.
 
     In session mode a server belongs to its client until that leaves, so the process ids of two
     clients always differ, and that of one never changes.
@@ -264,7 +265,7 @@ def _shares_sessions(connection: psycopg.Connection) -> bool:
                 return True
         return _process(connection) != own
     except psycopg.OperationalError:
-        # The pool is too small for one more session, so the servers cannot be told apart.
+        # The pool is too small for one more session, so the servers cannot be distinguished.
         return _process(connection) != own
     finally:
         for other in others:
@@ -286,42 +287,57 @@ def readable_version(number: int) -> str:
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
+# libpq has no codes for why a connection fails: its message contains all words of one line.
+_REASONS = (
+    (
+        r"database .* does not exist",
+        "There is no database {}.",
+        "Create it with createdb, or specify another one.",
+    ),
+    (
+        r"password|authentication|no pg_hba\.conf entry",
+        "The server refuses the login to {}.",
+        "Check the role and its password (PGPASSWORD, or a ~/.pgpass file), and pg_hba.conf.",
+    ),
+    (
+        r"role .* does not exist",
+        "The server does not know the role, for {}.",
+        "Specify another one with user=….",
+    ),
+    (
+        r"permission denied for database|connect privilege",
+        "The role may not connect to {}.",
+        "GRANT CONNECT ON DATABASE … TO …",
+    ),
+    (
+        r"too many clients|remaining connection slots",
+        "The server of {} has no connection left.",
+        "Raise max_connections, or try again later.",
+    ),
+    (
+        r"starting up|shutting down|recovery",
+        "The server of {} is not ready.",
+        "Try again in a few seconds.",
+    ),
+    (
+        r"definition of service",
+        "libpq does not know the service of {}.",
+        "Check PGSERVICE and pg_service.conf.",
+    ),
+)
+
+
 def _unreachable(target: Target, error: psycopg.Error) -> UserError:
     reason = _reason(str(error))
-    place = describe(target)
-    lowered = reason.lower()
-    if "does not exist" in lowered and "database" in lowered:
-        sentence, hint = (
-            f"There is no database {place}.",
-            "Create it with createdb, or name another one.",
-        )
-    elif "password" in lowered or "authentication" in lowered or "no pg_hba.conf entry" in lowered:
-        sentence = f"The server refuses the login to {place}."
-        hint = "Check the role and its password (PGPASSWORD, or a ~/.pgpass file), and pg_hba.conf."
-    elif "role" in lowered and "does not exist" in lowered:
-        sentence, hint = (
-            f"The server does not know the role, for {place}.",
-            "Name another one with user=…",
-        )
-    elif "permission denied for database" in lowered or "connect privilege" in lowered:
-        sentence = f"The role may not connect to {place}."
-        hint = "GRANT CONNECT ON DATABASE … TO …"
-    elif "too many clients" in lowered or "remaining connection slots" in lowered:
-        sentence, hint = (
-            f"The server of {place} has no connection left.",
-            "Raise max_connections, or try later.",
-        )
-    elif "starting up" in lowered or "shutting down" in lowered or "recovery" in lowered:
-        sentence, hint = f"The server of {place} is not ready.", "Try again in a moment."
-    elif "definition of service" in lowered:
-        sentence, hint = (
-            "libpq does not know the service named.",
-            "Check PGSERVICE and pg_service.conf.",
-        )
-    else:
-        sentence = f"The server of {place} cannot be reached."
-        hint = f"Check that it runs and listens there (chosen by {target.origin})."
-    return UserError(sentence, hint, detail=reason, code=error.sqlstate or "08001")
+    sentence = "The server of {} cannot be reached."
+    hint = f"Check that it runs and listens there (chosen by {target.origin})."
+    for pattern, known, way_out in _REASONS:
+        if re.search(pattern, reason, flags=re.IGNORECASE):
+            sentence, hint = known, way_out
+            break
+    return UserError(
+        sentence.format(describe(target)), hint, detail=reason, code=error.sqlstate or "08001"
+    )
 
 
 def _reason(message: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -60,28 +59,22 @@ _WORDS = {EXIT_USAGE: "usage", EXIT_INTERRUPTED: "interrupted"}
 UNKNOWN_NAME = "ET002"
 
 
-@dataclass(frozen=True)
-class _Advice:
-    """What to say in addition to the server's own words for one SQLSTATE."""
-
-    hint: str
-
-
-_ADVICE: dict[str, _Advice] = {
-    "25P04": _Advice("The source's server took the connection and did not answer in time."),
-    "42501": _Advice("`oceanrecords doctor` lists the rights that the role needs."),
-    "57P01": _Advice("An administrator ended the connection; the command can be repeated."),
-    "57P02": _Advice("The server stopped at once; start it, and repeat the command."),
-    "53100": _Advice("Free some space for the server's data directory, and repeat the command."),
+# Hints for errors of the server that come without one, by SQLSTATE.
+_HINTS = {
+    "25P04": "The source server accepted the connection and did not answer in time.",
+    "42501": "`oceanrecords doctor` lists the privileges that the role needs.",
+    "57P01": "An administrator ended the connection; the command can be repeated.",
+    "57P02": "The server was stopped immediately; start it, and repeat the command.",
+    "53100": "Free some space for the server's data directory, and repeat the command.",
 }
 
 
-# What the driver's own statements name; a statement of a user that names something else is theirs.
+# Schemas that the driver's own statements name; a missing object of another schema is the user's.
 _OURS = re.compile(r"\b(etl|kpi|dwh|stage|work|delta|source|analysis|oceanrecords)\b")
 
 
 def _is_not_installed(error: psycopg.Error) -> bool:
-    """Tell a statement of the driver that found the warehouse's schemas or objects missing."""
+    """Return whether the driver's statement missed a schema or object of the warehouse."""
     diag = error.diag
     return (
         diag.sqlstate in ("3F000", "42P01", "42883")
@@ -142,7 +135,7 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
 
     Parameters:
         error: what psycopg raised.
-        context: what was being done, put before the message ("migration 0002.engine").
+        context: the operation, put before the message ("migration 0002.engine").
 
     Returns:
         The error to raise.
@@ -154,9 +147,7 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
     first_line = message.splitlines()[0]
     if context:
         first_line = f"{context}: {first_line}"
-    hint = diag.message_hint
-    if hint is None and diag.sqlstate in _ADVICE:
-        hint = _ADVICE[diag.sqlstate].hint
+    hint = diag.message_hint or _HINTS.get(diag.sqlstate or "")
     if diag.sqlstate is None and type(error).__name__ == "OperationalError":
         hint = hint or "The connection was lost; see `oceanrecords db status`."
     return UserError(first_line, hint, detail=diag.message_detail, code=diag.sqlstate)

@@ -15,11 +15,12 @@ import psycopg
 import typer
 from rich.text import Text
 
-from driver import output, project, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import UserError
-from driver.output import console, emit
+from base import output, state
+from base.connection import connect
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit
+from driver import project
 from metabase import analysis
 from metabase import export as exporter
 from metabase import warehouse as warehouses

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from driver.errors import UserError, from_database
+from base.errors import UserError, from_database
 
 
 def run(connection: psycopg.Connection, path: Path) -> None:
@@ -17,7 +17,7 @@ def run(connection: psycopg.Connection, path: Path) -> None:
         path: the file.
 
     Raises:
-        UserError: naming the file and, where the server tells the place, the line.
+        UserError: naming the file and, if the server reports it, the line.
     """
     text = path.read_text(encoding="utf-8")
     try:
@@ -27,7 +27,7 @@ def run(connection: psycopg.Connection, path: Path) -> None:
 
 
 def located(error: psycopg.Error, path: Path, text: str, start: int) -> UserError:
-    """Return a database error told with its place in a file.
+    """Return a database error with its place in a file.
 
     Parameters:
         error: what psycopg raised.
@@ -39,7 +39,7 @@ def located(error: psycopg.Error, path: Path, text: str, start: int) -> UserErro
     offset = start + int(position) - 1 if position else start
     line = text.count("\n", 0, offset) + 1
     place = f"{path.name}, line {line}" if position or start else path.name
-    told = from_database(error, context=place)
-    if error.diag.context and not told.detail:
-        told.detail = error.diag.context.splitlines()[0]
-    return told
+    found = from_database(error, context=place)
+    if error.diag.context and not found.detail:
+        found.detail = error.diag.context.splitlines()[0]
+    return found

@@ -9,11 +9,11 @@ import typer
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import UserError
-from driver.output import console, emit, error_console
+from base import output, state
+from base.connection import connect
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit, error_console
 
 EXAMPLES = "Example: oceanrecords forget customer 42"
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-import waitress  # type: ignore[import-untyped]
 from psycopg.conninfo import make_conninfo
 
-from driver import output, project, state
-from driver.commands.options import JsonOption
-from driver.connection import connect, connect_to, resolve
-from driver.errors import UserError
-from driver.output import console, emit
+from base import output, state, wsgi
+from base.connection import connect, connect_to, resolve
+from base.errors import UserError
+from base.options import JsonOption
+from base.output import console, emit
+from driver import project
 from metabase import analysis, definition, preview, targets
 from metabase.serve import ORDERS, Site, open_pool
 
@@ -165,8 +164,7 @@ def serve(
     dashboard = definition.load(folder or _folder(context))
     connect_to(target, application_name=_APPLICATION).close()
     conninfo = make_conninfo(target.conninfo, application_name=_APPLICATION, connect_timeout=10)
-    hosts = [host, "localhost", "127.0.0.1", "::1", *(allow_host or ())]
-    logging.getLogger("waitress").setLevel(logging.CRITICAL)
+    hosts = [host, *wsgi.LOCAL_HOSTS, *(allow_host or ())]
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(conninfo))
         detail = None
@@ -177,21 +175,4 @@ def serve(
         site.page()  # What cannot be shown is reported here, and not to the first visitor.
         if detail:
             site.page(ORDERS)
-        try:
-            server = waitress.create_server(
-                site, host=host, port=port, threads=4, channel_timeout=30, ident=None
-            )
-        except (OSError, OverflowError, ValueError) as error:
-            raise UserError(
-                f"Port {port} of {host} cannot be used: "
-                f"{getattr(error, 'strerror', None) or error}.",
-                "Choose another one with --port, or --port 0 for one that is free.",
-            ) from error
-        shown = f"[{host}]" if ":" in host else host
-        number = getattr(server, "effective_port", None) or server.effective_listen[0][1]
-        console.print(f"[ok]●[/] http://{shown}:{number}/  [quiet]Ctrl-C ends[/]")
-        try:
-            server.run()
-        finally:
-            server.close()
-        console.print("[quiet]ended[/]")
+        wsgi.serve(site, host, port)

@@ -20,8 +20,8 @@ def _names(query: str) -> Callable[[typer.Context, str], list[str]]:
         import contextlib
         import os
 
-        from driver import state
-        from driver.connection import connect
+        from base import state
+        from base.connection import connect
 
         found: list[Any] = []
         os.environ.setdefault("PGCONNECT_TIMEOUT", "1")

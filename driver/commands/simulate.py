@@ -1,14 +1,12 @@
-"""`oceanrecords simulate`: history for the operational system, and business that goes on."""
-
-# The numbers of a round are read from the context, by the names of the plan.
-# ruff: noqa: ARG001
+"""`oceanrecords simulate`: history and activity of the operational system."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -18,17 +16,17 @@ import psycopg
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from driver import output, state
-from driver.commands.options import JsonOption
-from driver.connection import connect
-from driver.errors import EXIT_USAGE, UserError
-from driver.output import console, emit, error_console
+from base import output, state
+from base.connection import connect
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption
+from base.output import console, emit, error_console
 from simulator import actions, burst, seed
 from simulator.actions import Played, TickPlan, TickResult
 from simulator.stopping import StopSignal
 
 app = typer.Typer(
-    help="Fill the operational system with history, and play its business on.",
+    help="Fill the operational system with history, and simulate its business.",
     no_args_is_help=True,
     epilog="Start with: oceanrecords simulate seed · Then: oceanrecords simulate tick",
 )
@@ -40,7 +38,7 @@ SeedOption = Annotated[
     typer.Option(
         "--seed",
         metavar="S",
-        help="Number that decides what is left to chance; another one each time.",
+        help="Seed of the random numbers; otherwise a new one each time.",
     ),
 ]
 ClockOption = Annotated[
@@ -87,11 +85,10 @@ def seed_command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fill the empty operational system with history, all of it or nothing.
+    """Fill the empty operational system with history, in one transaction.
 
-    It looks like a business: growth, seasons, weekdays, best-sellers and a long tail, prices that
-    change, orders that get lost, parcels that take longer to some countries. The newest orders are
-    still on their way.
+    The history has growth, seasons, weekdays, best-sellers and a long tail, price changes, lost
+    orders, and delivery times by country. The newest orders are still open.
     """
     ends_on = _day(until) if until is not None else None
     with _connection(context, "oceanrecords seed") as connection, _bar() as advance:
@@ -162,15 +159,13 @@ def _bar() -> Iterator[seed.Progress]:
 )
 def place_order(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many orders.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of orders.")] = 1,
     customer: Annotated[
-        int | None, typer.Option("--customer", metavar="ID", help="Who orders; otherwise anybody.")
+        int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
     ] = None,
     product: Annotated[
         list[int] | None,
-        typer.Option(
-            "--product", metavar="ID", help="What is ordered; may be given several times."
-        ),
+        typer.Option("--product", metavar="ID", help="Product; may be repeated."),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
@@ -197,26 +192,24 @@ def place_order(
 )
 def update_order(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many orders.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of orders.")] = 1,
     order: Annotated[
         int | None,
-        typer.Option(
-            "--order", metavar="ID", help="Which one; otherwise one that has waited long."
-        ),
+        typer.Option("--order", metavar="ID", help="Order; otherwise one that has waited long."),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
             "--to",
             metavar="STATUS",
-            help="Status that it enters; otherwise the one that comes next.",
+            help="New status; otherwise the next one.",
         ),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move orders on in their life: paid, shipped, delivered; or cancelled, refunded."""
+    """Advance orders: paid, shipped, delivered; or cancelled, refunded."""
     if order is not None and to is not None and count > 1:
         raise UserError(
             "An order enters a status once.", "Leave out --count, or --order.", EXIT_USAGE
@@ -228,7 +221,7 @@ def update_order(
         chance,
         clock,
         as_json=as_json,
-        nothing="No order can be moved on.",
+        nothing="No order can be advanced.",
     )
 
 
@@ -239,19 +232,19 @@ def update_order(
 )
 def add_address(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many addresses.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of addresses.")] = 1,
     customer: Annotated[
-        int | None, typer.Option("--customer", metavar="ID", help="Who gets it; otherwise anybody.")
+        int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
     ] = None,
     shared: Annotated[
         bool | None,
-        typer.Option("--shared/--new", help="Somebody else's or a new one; otherwise as it comes."),
+        typer.Option("--shared/--new", help="An existing or a new one; otherwise left to chance."),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give customers one more address."""
+    """Add addresses to customers."""
     _perform(
         context,
         lambda cursor, rng: actions.add_address(cursor, rng, customer_id=customer, shared=shared),
@@ -270,9 +263,9 @@ def add_address(
 )
 def change_price(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many products.")] = 1,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of products.")] = 1,
     product: Annotated[
-        int | None, typer.Option("--product", metavar="ID", help="Which one; otherwise any.")
+        int | None, typer.Option("--product", metavar="ID", help="Product; otherwise any.")
     ] = None,
     price: Annotated[
         str | None,
@@ -291,7 +284,7 @@ def change_price(
         chance,
         clock,
         as_json=as_json,
-        nothing="No product can be had.",
+        nothing="There is no active product.",
     )
 
 
@@ -315,7 +308,7 @@ def _perform(
     as_json: bool,
     nothing: str,
 ) -> None:
-    """Play an action several times, each in a transaction of its own, and tell what was done."""
+    """Play an action several times, each in its own transaction, and print each."""
     rng = random.Random(chance)
     done: list[Played] = []
     with _connection(context) as connection:
@@ -337,31 +330,48 @@ def _perform(
 
 # Rounds ------------------------------------------------------------------------------------------
 
-OrdersOption = Annotated[float, typer.Option("--orders", help="Orders placed.")]
-MovesOption = Annotated[
-    float, typer.Option("--moves", help="Orders paid, shipped, delivered, cancelled, refunded.")
-]
-AmendmentsOption = Annotated[
-    float, typer.Option("--amendments", help="Lines of open orders changed or taken out.")
-]
-AddressesOption = Annotated[
-    float, typer.Option("--addresses", help="Addresses that customers add, new and shared ones.")
-]
-PricesOption = Annotated[float, typer.Option("--prices", help="Products that get another price.")]
-CustomersOption = Annotated[float, typer.Option("--customers", help="New customers.")]
-CorrectionsOption = Annotated[
-    float, typer.Option("--corrections", help="Customers with a corrected name or e-mail address.")
-]
-RelocationsOption = Annotated[
-    float, typer.Option("--relocations", help="Addresses whose street, city or country changes.")
-]
-ReclassificationsOption = Annotated[
-    float, typer.Option("--reclassifications", help="Products that move to another subtype.")
-]
-ProductsOption = Annotated[
-    float, typer.Option("--products", help="Products launched; the next orders often contain them.")
-]
-SuppliersOption = Annotated[float, typer.Option("--suppliers", help="New suppliers.")]
+_NUMBERS = {
+    "orders": "Orders placed.",
+    "moves": "Orders paid, shipped, delivered, cancelled, refunded.",
+    "amendments": "Lines of open orders changed or removed.",
+    "addresses": "Addresses that customers add, new and shared ones.",
+    "prices": "Products whose price changes.",
+    "customers": "New customers.",
+    "corrections": "Customers with a corrected name or e-mail address.",
+    "relocations": "Addresses whose street, city or country changes.",
+    "reclassifications": "Products that move to another subtype.",
+    "products": "Products launched; the next orders often contain them.",
+    "suppliers": "New suppliers.",
+}
+
+
+def _with_plan(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each number of a round, and the plan that they make."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for name, one in signature.parameters.items() if name != "plan"]
+    numbers = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(_PLAN, name),
+            annotation=Annotated[float, typer.Option(f"--{name}", help=purpose)],
+        )
+        for name, purpose in _NUMBERS.items()
+    ]
+
+    def call(**given: Any) -> None:
+        chosen: dict[str, Any] = {name: given.pop(name) for name in _NUMBERS}
+        command(**given, plan=dataclasses.replace(_PLAN, **chosen))
+
+    parameters = [
+        *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own[:1]),
+        *numbers,
+        *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own[1:]),
+    ]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call
 
 
 @app.command(
@@ -370,19 +380,10 @@ SuppliersOption = Annotated[float, typer.Option("--suppliers", help="New supplie
     "oceanrecords simulate tick --clock '2030-01-01 09:00' --span 8h. "
     "A broken number such as 0.2 is one in five rounds.",
 )
+@_with_plan
 def tick(
     context: typer.Context,
-    orders: OrdersOption = _PLAN.orders,
-    moves: MovesOption = _PLAN.moves,
-    amendments: AmendmentsOption = _PLAN.amendments,
-    addresses: AddressesOption = _PLAN.addresses,
-    prices: PricesOption = _PLAN.prices,
-    customers: CustomersOption = _PLAN.customers,
-    corrections: CorrectionsOption = _PLAN.corrections,
-    relocations: RelocationsOption = _PLAN.relocations,
-    reclassifications: ReclassificationsOption = _PLAN.reclassifications,
-    products: ProductsOption = _PLAN.products,
-    suppliers: SuppliersOption = _PLAN.suppliers,
+    plan: TickPlan,
     span: Annotated[
         str,
         typer.Option("--span", metavar="TIME", help="Business time of the round under --clock."),
@@ -392,7 +393,7 @@ def tick(
     as_json: JsonOption = False,
 ) -> None:
     """Play one round of business. Each action is one transaction."""
-    plan = _plan(context, _duration("--span", span))
+    plan = dataclasses.replace(plan, span=_duration("--span", span))
     done: list[Played] = []
     with _connection(context) as connection:
         result = actions.tick(
@@ -409,34 +410,24 @@ def tick(
     epilog="Examples: oceanrecords simulate stream --every 2s · "
     "oceanrecords simulate stream --every 500ms --orders 3 --moves 6 --rounds 100",
 )
+@_with_plan
 def stream(
     context: typer.Context,
+    plan: TickPlan,
     every: Annotated[
         str, typer.Option("--every", metavar="TIME", help="Time from round to round, such as 2s.")
     ] = "2s",
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="End after that many; otherwise never.")
     ] = None,
-    orders: OrdersOption = _PLAN.orders,
-    moves: MovesOption = _PLAN.moves,
-    amendments: AmendmentsOption = _PLAN.amendments,
-    addresses: AddressesOption = _PLAN.addresses,
-    prices: PricesOption = _PLAN.prices,
-    customers: CustomersOption = _PLAN.customers,
-    corrections: CorrectionsOption = _PLAN.corrections,
-    relocations: RelocationsOption = _PLAN.relocations,
-    reclassifications: ReclassificationsOption = _PLAN.reclassifications,
-    products: ProductsOption = _PLAN.products,
-    suppliers: SuppliersOption = _PLAN.suppliers,
     chance: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play round after round, until stopped with Ctrl-C.
+    """Play rounds until Ctrl-C.
 
-    The action in hand is finished before the end; a second Ctrl-C takes it back instead.
+    Ctrl-C finishes the current action; a second Ctrl-C rolls it back.
     """
     interval = _duration("--every", every).total_seconds()
-    plan = _plan(context)
     with _connection(context) as connection, StopSignal() as stop:
         total = actions.stream(
             connection,
@@ -450,20 +441,14 @@ def stream(
     emit(_answer(total), as_json=as_json, render=lambda _: _render_result(total))
 
 
-def _plan(context: typer.Context, span: timedelta = _PLAN.span) -> TickPlan:
-    """Return the plan that the options of the command make."""
-    numbers = {name: float(context.params[name]) for name in actions.default_plan()}
-    return TickPlan(**numbers, span=span)
-
-
 def _answer(result: TickResult) -> dict[str, Any]:
     return {"rounds": result.rounds, "actions": result.actions, "done": result.done}
 
 
 def _render_round(number: int, result: TickResult) -> None:
-    told = ", ".join(f"{count} {name}" for name, count in sorted(result.done.items()))
+    done = ", ".join(f"{count} {name}" for name, count in sorted(result.done.items()))
     moment = output.moment(datetime.now(UTC))
-    console.say("[quiet]{}  round {}[/]  {}", moment, number, told or "nothing to do")
+    console.say("[quiet]{}  round {}[/]  {}", moment, number, done or "nothing to do")
 
 
 def _render_result(result: TickResult) -> None:
@@ -490,10 +475,10 @@ def burst_command(
     chance: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a share of the operational system at once, to see how a load copes with it.
+    """Change a share of the operational system at once, to measure a load.
 
-    Half as many orders as the share says are placed and half as many move on in their life; that
-    share of the products gets another price, and that of the addresses is moved.
+    Half of the share are new orders, half are advanced ones. The share also applies to product
+    prices and addresses.
     """
     if not 0 < percent <= 100:
         raise UserError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
-from driver.errors import UserError
+from base.errors import UserError
 
 
 def directory(name: str) -> Path:
-    """Return the folder of a data package that lies beside `driver`.
+    """Return the folder of a data package next to `base`.
 
     The neighbour of this very package is meant, never another folder of that name on the import
     path (`migrations` is a common one).
@@ -20,7 +20,7 @@ def directory(name: str) -> Path:
     Raises:
         UserError: if the installation lacks it.
     """
-    found = Path(str(importlib.resources.files("driver"))).parent / name
+    found = Path(str(importlib.resources.files("base"))).parent / name
     if not found.is_dir():
         raise UserError(
             f"The installation is incomplete: its folder '{name}' is missing.",

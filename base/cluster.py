@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from driver.errors import UserError
+from base.errors import UserError
 
 SUPERUSER = "postgres"
 _START_TIMEOUT_SECONDS = 60

@@ -29,7 +29,7 @@ import psutil
 import psycopg
 from psycopg import conninfo, sql
 
-from driver.cluster import (
+from base.cluster import (
     SUPERUSER,
     Cluster,
     admit,
@@ -39,7 +39,7 @@ from driver.cluster import (
     make_directory,
     write_file,
 )
-from driver.errors import UserError
+from base.errors import UserError
 
 DATABASE = "oceanrecords"
 _ROOT_RUNS_AS = "embedded_postgres"

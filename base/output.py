@@ -23,8 +23,8 @@ from rich.segment import Segment
 from rich.text import Text
 from rich.theme import Theme
 
-from driver.errors import UserError
-from driver.mode import mode
+from base.errors import UserError
+from base.mode import mode
 
 _THEME = Theme(
     {
@@ -425,7 +425,7 @@ class Table:
         return total - _GAP
 
     def _says_nothing(self, place: int) -> bool:
-        """Tell a column of zeros and blanks."""
+        """Return whether a column has only zeros and blanks."""
         return all(row[place].plain in ("", "·") for row in self.rows)
 
     def _blocks(self, chosen: Sequence[int], width: int) -> list[list[int]]:
