@@ -220,7 +220,7 @@ CROSS JOIN LATERAL (
             WHEN 'equal' THEN 'source, mirrors, star schemas and aggregates agree'
             WHEN 'different' THEN format('%s differing rows', r.differences) || CASE WHEN r.repair_requested_at IS NULL THEN '' ELSE ', repair requested' END
             ELSE 'nothing differed, but not everything could be compared'
-        END || coalesce(format('; only %s', array_to_string(r.objects, ', ')), ''),
+        END || coalesce('; only ' || array_to_string(r.objects, ', '), ''),
         CASE r.status WHEN 'equal' THEN '' ELSE 'Run: oceanrecords reconcile' END
 ) AS h (status, message, remedy)
 UNION ALL
