@@ -87,7 +87,7 @@ def load(connection: psycopg.Connection[Any], most_cells: int = MOST_CELLS) -> C
     """
     row = connection.execute("SELECT to_regclass('kpi.product_monthly') IS NULL").fetchone()
     if row == (True,):  # a business of another kind
-        return Cube((), False, {name: () for name in DIMENSIONS}, (), ())
+        return Cube((), False, dict.fromkeys(DIMENSIONS, ()), (), ())
     with connection.cursor(row_factory=dict_row) as cursor:
         sizes = cursor.execute(_statement("preview_month_sizes")).fetchall()
         months = _latest([(row["month_start"], row["cells"]) for row in sizes], most_cells)
