@@ -31,6 +31,8 @@ FROM (
         ('{owner}', 'relation', 'oceanrecords', '{customers}', '{UPDATE}', '{first_name,last_name,email,phone}'),
         ('{owner}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
         ('{owner}', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
+        -- Only functions of schema kpi call these, with the rights of the owner.
+        ('{owner}', 'routine', 'work', '{kpi_period,kpi_products,kpi_sold}', '{EXECUTE}', NULL),
         -- Trigger functions need no permission.
         ('{owner}', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
 
