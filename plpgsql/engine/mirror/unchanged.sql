@@ -87,7 +87,7 @@ BEGIN
     END IF;
     PERFORM etl._note_drift();
     IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added')
-        OR EXISTS (SELECT FROM etl.source_table AS s WHERE s.read_relations <> etl._read_relations(s.source_table))
+        OR EXISTS (SELECT FROM etl.source_table AS s WHERE etl._swapped_relations(s) IS NOT NULL)
     THEN
         RETURN false;
     END IF;
