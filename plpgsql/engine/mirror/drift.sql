@@ -1,6 +1,6 @@
--- Schema drift: columns of the source that no longer match those of the mirrors are reported by name before anything is loaded. An added column
--- stops nothing. A dropped or retyped column stops its table, until the contract (source.<table>) and the views over stage.<table> are changed
--- and etl.build() is called.
+-- Schema drift: columns of the source that no longer match those of the mirrors are reported by name before anything is
+-- loaded. An added column stops nothing. A dropped or retyped column stops its table, until the contract
+-- (source.<table>) and the views over stage.<table> are changed and etl.build() is called.
 
 CREATE OR REPLACE FUNCTION etl._read_relations(p_source_table name)
 RETURNS jsonb
@@ -18,8 +18,8 @@ $_read_relations$;
 COMMENT ON FUNCTION etl._read_relations(name) IS 'Relations that a view of the contract reads, names and oids; NULL when it is no view.';
 
 /*
-Tables that a view of the contract reads under another name than in the last build, while another table has that name. A view follows a table that is
-renamed, and never reads the table that takes its name.
+Tables that a view of the contract reads under another name than in the last build, while another table has that name. A
+view follows a table that is renamed, and never reads the table that takes its name.
 Parameters: p_source, the source table.
 Returns:    a clause in English; NULL when there is none.
 */
@@ -44,8 +44,8 @@ $_swapped_relations$;
 COMMENT ON FUNCTION etl._swapped_relations(etl.source_table) IS 'Tables that a view of the contract reads although another one has taken their name.';
 
 /*
-Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may leave out; then a column that is
-gone shows when it is read.
+Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may
+leave out; then a column that is gone shows when it is read.
 Writes:     etl.schema_drift.
 */
 CREATE OR REPLACE FUNCTION etl._note_drift()
@@ -113,7 +113,8 @@ $_note_drift$;
 COMMENT ON FUNCTION etl._note_drift() IS 'Records where columns of the source no longer match those of the mirrors.';
 
 /*
-Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was renamed.
+Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
+renamed.
 Parameters: p_source_table, the table.
 Errors:     ET007; the message names the columns or tables.
 */
