@@ -117,7 +117,7 @@ def test_nothing_new_changes_no_row_of_the_mirror(shelf: Shelf) -> None:
 
 
 def test_rows_that_are_read_again_unchanged_are_dropped_from_the_batch(shelf: Shelf) -> None:
-    """What depends on a table is told by its batch: what has not changed must touch nothing."""
+    """The batch decides which objects are loaded: unchanged rows must touch nothing."""
     shelf.run()
     assert shelf.read() == 2
     assert shelf.warehouse.value("SELECT count(*) FROM delta.items") == 0
@@ -258,8 +258,8 @@ def test_a_large_batch_leaves_the_table_of_changes_with_the_next_run(database: D
     assert len(shelf.mirror()) == 40000
 
 
-def test_rows_between_and_beyond_the_keys_that_are_there_are_told_apart(database: Database) -> None:
-    """Only those up to the last key of the mirror are looked for in it."""
+def test_new_keys_between_and_beyond_existing_ones_are_inserted(database: Database) -> None:
+    """Only the changed row is an update."""
     shelf = Shelf(database, "snapshot", "none")
     shelf.write("INSERT INTO shelf.items VALUES (9, 'nine')")
     shelf.run()

@@ -10,13 +10,13 @@ import time
 
 
 class Proxy:
-    """Passes connections on to a server, counts what comes back, and fails when it is told to.
+    """Passes connections on to a server, counts what comes back, and fails on request.
 
     Attributes:
         port: where it listens.
         received: bytes that the server has sent through it.
         cuts: number of connections that were cut.
-        refusals: moments (monotonic seconds) at which a connection was refused.
+        refusals: times (monotonic seconds) at which a connection was refused.
     """
 
     def __init__(self, target_port: int) -> None:

@@ -267,9 +267,7 @@ def test_each_failure_has_a_message_of_its_own(
     assert link.warehouse.value("SELECT count(*) FROM pg_foreign_server") == 0
 
 
-def test_a_wrong_password_leaves_the_connection_that_there_is(
-    connected: Link, source_cli: Run
-) -> None:
+def test_a_wrong_password_leaves_the_existing_connection(connected: Link, source_cli: Run) -> None:
     finished = source_cli(
         "connect", *connected.arguments(), env={"OCEANRECORDS_SOURCE_PASSWORD": "wrong one"}
     )
@@ -328,7 +326,7 @@ def test_what_stands_on_the_contract_is_named(link: Link, source_cli: Run) -> No
     assert {row["kind"] for row in contract(link)} == {"v"}
 
 
-def test_a_role_that_may_not_install_the_extension_is_told_what_a_superuser_does(
+def test_a_role_that_may_not_install_the_extension_gets_the_statement_for_a_superuser(
     link: Link,
 ) -> None:
     link.warehouse.execute("DROP ROLE IF EXISTS plain")
@@ -373,7 +371,7 @@ def test_a_view_that_computes_is_read_under_its_own_name(link: Link) -> None:
     assert tables["columns"] == "extraction_columns"
 
 
-def test_open_transactions_of_the_source_are_told(connected: Link, source_cli: Run) -> None:
+def test_status_counts_open_transactions_of_the_source(connected: Link, source_cli: Run) -> None:
     idle = connected.source.connect(autocommit=False)
     idle.execute("SELECT 1")
     status = json.loads(source_cli("status", "--older-than", "0", "--json").stdout)
@@ -388,7 +386,7 @@ def test_open_transactions_of_the_source_are_told(connected: Link, source_cli: R
         connected.source.execute(f"REVOKE pg_read_all_stats FROM {READER}")
 
 
-def test_a_source_that_does_not_answer_is_told(connected: Link, source_cli: Run) -> None:
+def test_status_reports_a_source_that_does_not_answer(connected: Link, source_cli: Run) -> None:
     connected.proxy.close()
     finished = source_cli("status")
     assert finished.returncode == 1
@@ -469,7 +467,7 @@ def test_the_password_is_in_the_user_mapping_and_nowhere_else(
             copy.write_row(["another-secret"])
         with pytest.raises(psycopg.Error) as caught:
             sessions.execute("SELECT etl._create_user_mapping('x', etl._take_password())")
-        told = "\n".join(
+        logged = "\n".join(
             str(part)
             for part in (
                 caught.value,
@@ -485,11 +483,13 @@ def test_the_password_is_in_the_user_mapping_and_nowhere_else(
                 warehouse.rows("SELECT * FROM etl.task_run"),
             )
         )
-        assert "etl.connect_source" in told
-        assert "CREATE TEMPORARY TABLE source_password" in told
+        assert "etl.connect_source" in logged
+        assert "CREATE TEMPORARY TABLE source_password" in logged
         assert "already exists" in str(caught.value)
         for secret in (PASSWORD, "s3cret", "a-wrong-secret", "another-secret"):
-            assert secret not in told, [line for line in told.splitlines() if secret in line][:3]
+            assert secret not in logged, [line for line in logged.splitlines() if secret in line][
+                :3
+            ]
         assert "s3cret" in str(warehouse.rows("SELECT umoptions FROM pg_user_mappings"))
         sessions.close()
 

@@ -123,7 +123,7 @@ def test_a_row_deleted_and_made_again_under_its_key_is_alive(connected: Link) ->
     assert play.value(f"SELECT deleted_at FROM stage.order_lines WHERE {line}", order) is not None
 
 
-def test_a_transaction_that_commits_late_over_there_is_not_missed(connected: Link) -> None:
+def test_a_transaction_of_the_source_that_commits_late_is_not_missed(connected: Link) -> None:
     play = connected.play
     play.open()
     late = connected.source.connect(autocommit=False)

@@ -38,7 +38,7 @@ def test_what_is_forgotten_here_stays_so_though_the_source_still_has_it(connecte
     play.run()
     assert where_it_is(connected.warehouse, *SECRETS).keys() == REMOTE
 
-    # A change over there makes the next load bring the row again.
+    # After a change on the source server the next load extracts the row again.
     play.shop.update("customers", {"customer_id": marie}, last_name="Sklodowska")
     play.shop.update("addresses", {"address_id": paris}, street="Rue Cuvier 14")
     there = connected.source.rows(ROWS)

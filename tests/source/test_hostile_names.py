@@ -112,7 +112,7 @@ def test_a_source_that_really_has_such_names_is_read(
         f'ALTER SCHEMA oceanrecords RENAME TO "{EVIL.replace(chr(34), chr(34) * 2)}"'
     )
     with evil_source.connect() as owner:
-        # The statements that `source grants` prints, made by the warehouse, executed over there.
+        # The statements that `source grants` prints, executed on the source server.
         for row in database.rows("SELECT * FROM etl.source_grants(%s, %s)", EVIL, EVIL):
             owner.execute(row["source_grants"].encode())
     connected = oceanrecords(

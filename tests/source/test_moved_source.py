@@ -112,7 +112,7 @@ def test_a_database_restored_into_a_new_cluster_is_compared_completely(
 def test_a_copy_of_the_database_is_another_source(
     database: Database, server: RunningServer
 ) -> None:
-    """Its ids are the same, but what happens to it is not told by the snapshot of the other."""
+    """Its ids are the same, but the snapshot of the original says nothing about its transactions."""
     play = Play.on(database.connect)
     play.open()
     play.run()
@@ -203,9 +203,9 @@ def test_a_source_that_became_a_standby_is_refused_and_its_promotion_is_noticed(
     )
     link.play.run()
     assert "timeline 2 instead of 1" in link.play.value(BECAUSE)
-    told = oceanrecords("status", env={"OCEANRECORDS_DSN": link.warehouse.dsn}).stdout
+    shown = oceanrecords("status", env={"OCEANRECORDS_DSN": link.warehouse.dsn}).stdout
     assert (
-        "timeline 2 instead of 1, after a failover or a recovery: all tables are compared" in told
+        "timeline 2 instead of 1, after a failover or a recovery: all tables are compared" in shown
     )
     link.assert_mirrored()
     link.play.run()

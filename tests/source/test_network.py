@@ -43,7 +43,7 @@ def test_a_connection_cut_in_the_initial_load_is_taken_up_in_the_same_run(
     play.run()
     assert connected.proxy.cuts == 1
     tasks = connected.warehouse.rows(EXTRACTS)
-    # The mirrors are of one moment: all are read again.
+    # The mirrors have one snapshot: all are read again.
     assert {task["attempts"] for task in tasks} == {2}
     assert {task["status"] for task in tasks} == {"succeeded"}
     assert_loaded_once(connected)
@@ -189,7 +189,7 @@ def test_a_session_ended_in_the_middle_of_a_batch_is_taken_up(connected: Link) -
     play.open()
     play.run()
     play.shop.customer("Grace")
-    # The extraction of the products waits over there, for a lock that is let go when its session has been ended.
+    # The extraction of the products waits on the source server for a lock, which is released when its session ends.
     holder = connected.source.connect(autocommit=False)
     holder.execute("LOCK TABLE oceanrecords.products IN ACCESS EXCLUSIVE MODE")
     watcher = connected.source.connect()

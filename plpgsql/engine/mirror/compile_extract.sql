@@ -1,4 +1,5 @@
--- Compiles the extraction of a source table: all rows into an empty mirror, or the changes since the watermark into delta.
+-- Compiles the extraction of a source table: all rows into an empty mirror, or the changes since the watermark into
+-- delta.
 
 /*
 Compiles fill_<table>: all rows of a source table straight into its empty mirror.

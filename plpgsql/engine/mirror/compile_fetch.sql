@@ -1,16 +1,19 @@
--- Compiles what fetches rows by their keys: the rows that a repair or a retry requests, and those of a batch that could not be read as a whole.
+-- Compiles what fetches rows by their keys: the rows that a repair or a retry requests, and those of a batch that could
+-- not be read as a whole.
 --
--- A row may be unreadable: its text is not valid in the warehouse's encoding, or a view of the source fails on it. One such row fails the
--- statement that reads it together with all others. Its key can still be read. So the keys are read first, the rows are fetched by key, and a set
--- of keys that fails is halved until the unreadable rows are alone. They go to quarantine with their readable columns; the mirror keeps such a row
--- as it last was. On another server an error ends only a savepoint: the transaction there keeps its snapshot.
+-- A row may be unreadable: its text is not valid in the warehouse's encoding, or a view of the source fails on it. One
+-- such row fails the statement that reads it together with all others. Its key can still be read. So the keys are read
+-- first, the rows are fetched by key, and a set of keys that fails is halved until the unreadable rows are alone. They
+-- go to quarantine with their readable columns; the mirror keeps such a row as it last was. On another server an error
+-- ends only a savepoint: the transaction there keeps its snapshot.
 
 /*
 Compiles salvage_<table>: what can be read of an unreadable row.
 
-postgres_fdw fetches the columns that a query names, so each column is read by a plan of its own: the CASE is reduced to one column when the plan is
-made for the value of this.column_name. The bytes of an invalid text are read through an aggregate, because postgres_fdw sends aggregates to the other
-server as a whole, and other expressions of the SELECT list never.
+postgres_fdw fetches the columns that a query names, so each column is read by a plan of its own: the CASE is reduced to
+one column when the plan is made for the value of this.column_name. The bytes of an invalid text are read through an
+aggregate, because postgres_fdw sends aggregates to the other server as a whole, and other expressions of the SELECT
+list never.
 */
 CREATE OR REPLACE FUNCTION etl._compile_salvage(p_source etl.source_table)
 RETURNS name
@@ -142,7 +145,8 @@ $_compile_fetch$;
 COMMENT ON FUNCTION etl._compile_fetch(etl.source_table) IS 'Compiles the routine that fetches rows of a source table by their keys.';
 
 /*
-Statements that fetch the rows of a batch one key at a time, after the statement that reads all of them has failed: the body of an exception handler.
+Statements that fetch the rows of a batch one key at a time, after the statement that reads all of them has failed: the
+body of an exception handler.
 Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
 Returns:    a template. It uses the variables row_keys (jsonb[]), part and result (etl.load_result).
 */
@@ -194,7 +198,8 @@ $_fetch_template$;
 COMMENT ON FUNCTION etl._fetch_template(text) IS 'Statements that fetch the rows of a batch by their keys, as a template.';
 
 /*
-Compiles reextract_<table>: the rows that a repair or a retry requests, whether they have changed or not, as part of a batch.
+Compiles reextract_<table>: the rows that a repair or a retry requests, whether they have changed or not, as part of a
+batch.
 */
 CREATE OR REPLACE FUNCTION etl._compile_reextract(p_source etl.source_table)
 RETURNS name

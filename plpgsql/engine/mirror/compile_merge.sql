@@ -73,7 +73,8 @@ $_pending_key_sql$;
 COMMENT ON FUNCTION etl._pending_key_sql(etl.source_table) IS 'Statements that turn the changes of a source table into pending keys, as SQL text.';
 
 /*
-Rows without a usable key go to quarantine: a key column is NULL, or several rows share the key, and the engine cannot know which of them is right.
+Rows without a usable key go to quarantine: a key column is NULL, or several rows share the key, and the engine cannot
+know which of them is right.
 Returns:    a template, part of merge_<table>.
 */
 CREATE OR REPLACE FUNCTION etl._unusable_template()
@@ -138,12 +139,13 @@ $_unusable_template$;
 COMMENT ON FUNCTION etl._unusable_template() IS 'Statements that put rows without a usable key into quarantine, as a template.';
 
 /*
-Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it touches. Mirror, pending keys and
-watermark change in one transaction, so a failure leaves all three as they were.
+Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it
+touches. Mirror, pending keys and watermark change in one transaction, so a failure leaves all three as they were.
 
-The merge is the only step that sees a change before and after: an order line that moves to another order touches both, and once the mirror is overwritten
-the first one is lost. Because pending keys are stored, a dimension that fails ten times loses no change, its next load costs what changed, and delta
-need not outlive its batch. Several tables may add the same key: the load removes duplicates.
+The merge is the only step that sees a change before and after: an order line that moves to another order touches both,
+and once the mirror is overwritten the first one is lost. Because pending keys are stored, a dimension that fails ten
+times loses no change, its next load costs what changed, and delta need not outlive its batch. Several tables may add
+the same key: the load removes duplicates.
 */
 CREATE OR REPLACE FUNCTION etl._compile_merge(p_source etl.source_table)
 RETURNS name

@@ -1,30 +1,51 @@
--- Schema drift: columns of the source that no longer match those of the mirrors are reported by name before anything is loaded. An added column
--- stops nothing. A dropped or retyped column stops its table, until the contract (source.<table>) and the views over stage.<table> are changed
--- and etl.build() is called.
+-- Schema drift: columns of the source that no longer match those of the mirrors are reported by name before anything is
+-- loaded. An added column stops nothing. A dropped or retyped column stops its table, until the contract
+-- (source.<table>) and the views over stage.<table> are changed and etl.build() is called.
 
-/*
-Relations that a view of the contract reads. A view follows a table that is renamed, so a table that takes its name stays unread.
-Parameters: p_source_table, the table.
-Returns:    their names, sorted; NULL when the relation of the contract is no view.
-*/
 CREATE OR REPLACE FUNCTION etl._read_relations(p_source_table name)
-RETURNS text[]
+RETURNS jsonb
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off
 AS $_read_relations$
-    SELECT array_agg(DISTINCT d.refobjid::regclass::text ORDER BY d.refobjid::regclass::text)
+    SELECT jsonb_object_agg(d.refobjid::regclass::text, d.refobjid::bigint)
     FROM pg_rewrite AS r
     JOIN pg_depend AS d
         ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
     WHERE r.ev_class = to_regclass(format('source.%I', p_source_table))
 $_read_relations$;
-COMMENT ON FUNCTION etl._read_relations(name) IS 'Relations that a view of the contract reads; NULL when it is no view.';
+COMMENT ON FUNCTION etl._read_relations(name) IS 'Relations that a view of the contract reads, names and oids; NULL when it is no view.';
 
 /*
-Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may leave out; then a column that is
-gone shows when it is read.
+Tables that a view of the contract reads under another name than in the last build, while another table has that name. A
+view follows a table that is renamed, and never reads the table that takes its name.
+Parameters: p_source, the source table.
+Returns:    a clause in English; NULL when there is none.
+*/
+CREATE OR REPLACE FUNCTION etl._swapped_relations(p_source etl.source_table)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_swapped_relations$
+    SELECT string_agg(format('source.%I reads %s instead of %s', p_source.source_table, f.key, e.key), '; ' ORDER BY e.key)
+    FROM jsonb_each(p_source.read_relations) AS e
+    JOIN jsonb_each(etl._read_relations(p_source.source_table)) AS f ON f.value = e.value
+    WHERE f.key <> e.key
+        -- Not by to_regclass, which needs the privilege USAGE on the schema.
+        AND EXISTS (
+            SELECT
+            FROM pg_class AS c
+            JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE format('%I.%I', n.nspname, c.relname) = e.key
+        )
+$_swapped_relations$;
+COMMENT ON FUNCTION etl._swapped_relations(etl.source_table) IS 'Tables that a view of the contract reads although another one has taken their name.';
+
+/*
+Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may
+leave out; then a column that is gone shows when it is read.
 Writes:     etl.schema_drift.
 */
 CREATE OR REPLACE FUNCTION etl._note_drift()
@@ -92,7 +113,8 @@ $_note_drift$;
 COMMENT ON FUNCTION etl._note_drift() IS 'Records where columns of the source no longer match those of the mirrors.';
 
 /*
-Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was renamed.
+Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
+renamed.
 Parameters: p_source_table, the table.
 Errors:     ET007; the message names the columns or tables.
 */
@@ -104,14 +126,12 @@ SET search_path = pg_catalog, pg_temp
 AS $_check_drift$
 DECLARE
     v_columns text;
-    v_expected text[] := (SELECT s.read_relations FROM etl.source_table AS s WHERE s.source_table = p_source_table);
-    v_found text[] := etl._read_relations(p_source_table);
+    v_swapped text := (SELECT etl._swapped_relations(s) FROM etl.source_table AS s WHERE s.source_table = p_source_table);
 BEGIN
-    IF v_found <> v_expected THEN
-        RAISE EXCEPTION 'source table "%" has changed: source.% reads % instead of %',
-                p_source_table, quote_ident(p_source_table), array_to_string(v_found, ', '), array_to_string(v_expected, ', ')
+    IF v_swapped IS NOT NULL THEN
+        RAISE EXCEPTION 'source table "%" has changed: %', p_source_table, v_swapped
             USING ERRCODE = 'ET007',
-                DETAIL = 'The view follows a table that is renamed, and not the one that takes its name.',
+                DETAIL = 'A view follows a table that is renamed, and not the table that takes its name.',
                 HINT = format('Create view source.%I again over the table that it should read, then call the procedure etl.build.', p_source_table);
     END IF;
     SELECT string_agg(

@@ -1,11 +1,12 @@
--- Source to delta: the rows that changed since the watermark, all tables of a batch under one snapshot of the source. An empty mirror gets all rows at
--- once. The statements are in the compiled routines fill_<table>, extract_<table>, compare_<table> and reextract_<table>.
+-- Source to delta: the rows that changed since the watermark, all tables of a batch under one snapshot of the source.
+-- An empty mirror gets all rows at once. The statements are in the compiled routines fill_<table>, extract_<table>,
+-- compare_<table> and reextract_<table>.
 
 /*
 Fills the empty mirror of a source table straight from the source, and builds its indexes afterwards.
 Parameters: p_source, the table; p_batch, the batch; p_until, point in time up to which its changes are complete.
-Returns:    number of rows; NULL when a row has no usable key or cannot be read: then all rows are extracted into delta, where that row is found and put
-            into quarantine.
+Returns:    number of rows; NULL when a row has no usable key or cannot be read: then all rows are extracted into delta,
+            where that row is found and put into quarantine.
 Writes:     stage.<table>, etl.watermark, etl.load_state (objects built from the table get a full refresh).
 */
 CREATE OR REPLACE FUNCTION etl._fill_mirror(p_source etl.source_table, p_batch etl.batch, p_until timestamptz)
@@ -35,9 +36,10 @@ $_fill_mirror$;
 COMMENT ON FUNCTION etl._fill_mirror(etl.source_table, etl.batch, timestamptz) IS 'Fills the empty mirror of a source table straight from the source; NULL when a row prevents that.';
 
 /*
-Whether a whole source table is compared with its mirror: because it has no watermark, because the source is not the one that the mirror was read from, or
-because the last comparison was longer ago than the setting compare_sources_every. The comparison finds what triggers do not see: rows written while they
-were disabled, partitions attached or truncated, a table swapped by renaming.
+Whether a whole source table is compared with its mirror: because it has no watermark, because the source is not the one
+that the mirror was read from, or because the last comparison was longer ago than the setting compare_sources_every. The
+comparison finds what triggers do not see: rows written while they were disabled, partitions attached or truncated, a
+table swapped by renaming.
 Parameters: p_watermark, the table's watermark, NULL where it has none; p_batch, the batch.
 */
 CREATE OR REPLACE FUNCTION etl._is_comparison_due(p_watermark etl.watermark, p_batch etl.batch)
@@ -53,12 +55,13 @@ $_is_comparison_due$;
 COMMENT ON FUNCTION etl._is_comparison_due(etl.watermark, etl.batch) IS 'Whether a whole source table is compared with its mirror.';
 
 /*
-Extracts one source table: into its mirror when that is empty, otherwise into delta, as changes since the watermark or, if a comparison is due, as
-differences from the mirror.
+Extracts one source table: into its mirror when that is empty, otherwise into delta, as changes since the watermark or,
+if a comparison is due, as differences from the mirror.
 Parameters: p_source_table, the table; p_run_id, the run.
 Returns:    rows read, inserted straight into the mirror, quarantined because they cannot be read.
 Writes:     delta.<table>, stage.<table>, etl.extraction, etl.quarantine.
-Errors:     ET007 when a column was dropped or retyped, or a table renamed; ET008 when too many rows cannot be read; as etl._this_batch.
+Errors:     ET007 when a column was dropped or retyped, or a table renamed; ET008 when too many rows cannot be read; as
+            etl._this_batch.
 */
 CREATE OR REPLACE FUNCTION etl._extract(p_source_table name, p_run_id bigint)
 RETURNS etl.load_result
@@ -106,8 +109,8 @@ COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table: it
 
 /*
 Extracts a source table into delta, in place of an earlier batch, which stays there until there are other changes.
-Parameters: p_source, the table; p_is_complete, whether all its rows are read; p_batch, the batch; p_watermark, the last watermark;
-            p_until, point in time up to which the changes are complete.
+Parameters: p_source, the table; p_is_complete, whether all its rows are read; p_batch, the batch; p_watermark, the last
+            watermark; p_until, point in time up to which the changes are complete.
 Returns:    rows read, quarantined.
 Writes:     delta.<table>, etl.quarantine, etl.reextraction.
 */

@@ -1,7 +1,8 @@
 -- Forgotten subjects stay forgotten: personal values that the source still holds are replaced as they are extracted.
 --
--- The statement is made when it runs, and not compiled by etl.build(), because a column may be declared as personal at any time. etl.forget() replaces
--- it from then on in all layers; a compiled statement would let its values in again until the next build.
+-- The statement is made when it runs, and not compiled by etl.build(), because a column may be declared as personal at
+-- any time. etl.forget() replaces it from then on in all layers; a compiled statement would let its values in again
+-- until the next build.
 
 /*
 Assignments that replace the personal columns of a relation's row, alias r.
@@ -23,7 +24,8 @@ $_forgetting_list$;
 COMMENT ON FUNCTION etl._forgetting_list(text, name, regclass) IS 'Assignments that replace the personal columns of a relation''s row.';
 
 /*
-Replaces personal data of forgotten subjects in the rows of an extraction. While no subject is forgotten, this reads one empty table.
+Replaces personal data of forgotten subjects in the rows of an extraction. While no subject is forgotten, this reads one
+empty table.
 Parameters: p_source_table, the table; p_relation, its delta table or mirror, where the rows are; p_batch_id, the batch.
 Returns:    number of rows.
 Writes:     the relation.

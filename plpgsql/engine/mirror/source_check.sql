@@ -1,7 +1,8 @@
 -- What a mirror contains of a source table: its columns in plain types, and its key.
 
 /*
-Type of a column without its domain. Mirrors use plain types, because a NOT NULL domain would refuse the keys of deleted rows, which have no other values.
+Type of a column without its domain. Mirrors use plain types, because a NOT NULL domain would refuse the keys of deleted
+rows, which have no other values.
 Parameters: p_type, a type as format_type returns it.
 Returns:    the base type of a domain, with its modifier; any other type, or one unknown in this database, as it is.
 */

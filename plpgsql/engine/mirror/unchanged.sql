@@ -1,9 +1,10 @@
 -- Whether anything has changed in the source: one query for all tables, after which a run without changes ends.
 
 /*
-Compiles has_changes(): whether the source has changes that the mirrors lack. It is STABLE, so all its queries see the snapshot of the calling statement.
-Returns:    name of the routine. The routine returns NULL when only an extraction can answer: for tables that are compared as a whole or detected by
-            timestamp, and while watermarks differ or a comparison is due.
+Compiles has_changes(): whether the source has changes that the mirrors lack. It is STABLE, so all its queries see the
+snapshot of the calling statement.
+Returns:    name of the routine. The routine returns NULL when only an extraction can answer: for tables that are
+            compared as a whole or detected by timestamp, and while watermarks differ or a comparison is due.
 Writes:     schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._compile_has_changes()
@@ -70,8 +71,10 @@ $_compile_has_changes$;
 COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the query whether the source has changes that the mirrors lack.';
 
 /*
-Whether the source has not changed since it was last read. Then the watermarks move, because the mirrors are complete up to now.
-Returns:    true when nothing has changed; false when something has, or only an extraction can answer, as for a source on another server.
+Whether the source has not changed since it was last read. Then the watermarks move, because the mirrors are complete up
+to now.
+Returns:    true when nothing has changed; false when something has, or only an extraction can answer, as for a source
+            on another server.
 Writes:     etl.schema_drift; when nothing has changed, etl.watermark and the latest row of etl.batch.
 Errors:     as etl._extraction_point; those of a relation of the contract that cannot be read.
 */
@@ -87,7 +90,7 @@ BEGIN
     END IF;
     PERFORM etl._note_drift();
     IF EXISTS (SELECT FROM etl.schema_drift AS d WHERE d.drift <> 'added')
-        OR EXISTS (SELECT FROM etl.source_table AS s WHERE s.read_relations <> etl._read_relations(s.source_table))
+        OR EXISTS (SELECT FROM etl.source_table AS s WHERE etl._swapped_relations(s) IS NOT NULL)
     THEN
         RETURN false;
     END IF;

@@ -1,16 +1,18 @@
 -- What the templates of a source table are filled with: its names, its key, and the conditions that pick its rows.
 --
--- The exact watermark. A time of change (updated_at > last) loses rows whose transaction commits late. Here each source row carries the id of the
--- transaction that wrote it (xid8), and the watermark is a snapshot of the source: the set of transactions that the mirror contains. A batch is what
--- the present snapshot sees and the watermark does not. The range on the id makes the query an index scan; the visibility test makes it exact. An id
--- that the present snapshot has not assigned yet came with a dump from another cluster, and does not count.
+-- The exact watermark. A time of change (updated_at > last) loses rows whose transaction commits late. Here each source
+-- row carries the id of the transaction that wrote it (xid8), and the watermark is a snapshot of the source: the set of
+-- transactions that the mirror contains. A batch is what the present snapshot sees and the watermark does not. The
+-- range on the id makes the query an index scan; the visibility test makes it exact. An id that the present snapshot
+-- has not assigned yet came with a dump from another cluster, and does not count.
 --
--- In the templates, variables carry the label "this", so that no column of a source table can be mistaken for a variable.
+-- In the templates, variables carry the label "this", so that no column of a source table can be mistaken for a
+-- variable.
 
 /*
 Condition that a row changed since the watermark.
-Parameters: p_source, the table; p_alias, alias of its row; p_snapshot, p_now, expressions of the snapshots of watermark and batch; p_from,
-            p_until, expressions of the points in time between which changes are read.
+Parameters: p_source, the table; p_alias, alias of its row; p_snapshot, p_now, expressions of the snapshots of watermark
+            and batch; p_from, p_until, expressions of the points in time between which changes are read.
 Returns:    SQL text. A row without a usable change column (NULL, infinity) counts as changed.
 */
 CREATE OR REPLACE FUNCTION etl._changed_condition(
@@ -49,7 +51,8 @@ $_changed_condition$;
 COMMENT ON FUNCTION etl._changed_condition(etl.source_table, text, text, text, text, text) IS 'Condition that a row of a source table changed since the watermark, as SQL text.';
 
 /*
-Condition that picks rows of a source table (s) by their key. postgres_fdw can send it, so only these rows cross the network.
+Condition that picks rows of a source table (s) by their key. postgres_fdw can send it, so only these rows cross the
+network.
 Parameters: p_mirror, the mirror; p_key, its key columns; p_keys, what follows FROM, where the wanted keys are (k).
 Returns:    SQL text. With several key columns it is too wide, because it holds for each column by itself.
 */

@@ -1,9 +1,10 @@
 -- Watermarks: which transactions of the source a mirror contains, and up to when it is complete.
 
 /*
-Point in time up to which the changes of a source table are complete. For change detection by timestamp it is the start of the oldest open transaction,
-which may still commit rows with an earlier time. Autovacuum is left out, because it writes no rows: otherwise nothing new would arrive while it works.
-The source returns that start in source.extraction_point (oldest_transaction_started_at), if its contract has the column. Otherwise it is read from
+Point in time up to which the changes of a source table are complete. For change detection by timestamp it is the start
+of the oldest open transaction, which may still commit rows with an earlier time. Autovacuum is left out, because it
+writes no rows: otherwise nothing new would arrive while it works. The source returns that start in
+source.extraction_point (oldest_transaction_started_at), if its contract has the column. Otherwise it is read from
 pg_stat_activity of this server; for a source on another server, the lookback is the only protection.
 Parameters: p_source_table, the table; p_read_at, time of the batch.
 Returns:    the point in time, by the clock of the source.
@@ -37,8 +38,9 @@ $_complete_until$;
 COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Point in time up to which the changes of a source table are complete.';
 
 /*
-Whether transaction ids of a watermark mean the same in a batch: both belong to one database of one database system on one timeline, and the source has
-not gone back in time. A source restored from a dump, a promoted replica and a point-in-time recovery assign their ids again.
+Whether transaction ids of a watermark mean the same in a batch: both belong to one database of one database system on
+one timeline, and the source has not gone back in time. A source restored from a dump, a promoted replica and a
+point-in-time recovery assign their ids again.
 Parameters: p_watermark, the watermark, NULL where there is none; p_batch, the batch.
 */
 CREATE OR REPLACE FUNCTION etl._is_same_source(p_watermark etl.watermark, p_batch etl.batch)
@@ -59,7 +61,8 @@ COMMENT ON FUNCTION etl._is_same_source(etl.watermark, etl.batch) IS 'Whether tr
 
 /*
 Records that a mirror contains all that the source had committed when a batch was read.
-Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, point in time up to which its changes are complete.
+Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, point in time up to which its changes are
+            complete.
 Writes:     etl.watermark.
 */
 CREATE OR REPLACE FUNCTION etl._move_watermark(p_source_table name, p_batch etl.batch, p_complete_until timestamptz)

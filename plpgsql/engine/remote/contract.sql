@@ -43,8 +43,9 @@ COMMENT ON COLUMN etl.source_connection.fetch_size IS 'Rows per fetch; NULL when
 
 /*
 The relations of the extraction contract, and what each of them reads.
-Returns:    relation, its name in schema source; local_view, the view, in schema source or source_local, NULL where there is none; base_schema,
-            base_table, the table of a view that only selects columns of one table. Any other view must exist on the source server, too.
+Returns:    relation, its name in schema source; local_view, the view, in schema source or source_local, NULL where
+            there is none; base_schema, base_table, the table of a view that only selects columns of one table. Any
+            other view must exist on the source server, too.
 */
 CREATE OR REPLACE FUNCTION etl._contract()
 RETURNS TABLE (relation name, local_view regclass, base_schema name, base_table name)
@@ -90,7 +91,8 @@ $_contract$;
 COMMENT ON FUNCTION etl._contract() IS 'The relations of the extraction contract, and what each of them reads.';
 
 /*
-Statements that grant a role of the source server the privileges that the warehouse needs. The owner of the source runs them there.
+Statements that grant a role of the source server the privileges that the warehouse needs. The owner of the source runs
+them there.
 Parameters: p_role, the role; p_schema, the schema on the source server, by default that of the local tables.
 Returns:    one row per statement.
 */

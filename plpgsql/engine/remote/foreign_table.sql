@@ -117,7 +117,8 @@ $_take_password$;
 COMMENT ON FUNCTION etl._take_password() IS 'Takes the password from the caller''s temporary table source_password.';
 
 /*
-Creates the user mapping. Its statement contains the password: neither pg_stat_statements nor the context of an error may show it.
+Creates the user mapping. Its statement contains the password: neither pg_stat_statements nor the context of an error
+may show it.
 Parameters: p_user, p_password, login at the source.
 Errors:     ET028 when pg_stat_statements would record the statement, and the role may not prevent that.
 */

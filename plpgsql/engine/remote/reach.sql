@@ -72,10 +72,11 @@ $_check_source_server$;
 COMMENT ON FUNCTION etl._check_source_server(integer, boolean) IS 'Refuses a server that the exact watermark cannot be read from (ET026).';
 
 /*
-Connects to the source, if it is another server, within its option connect_timeout. Since version 16 postgres_fdw ignores that option: a server that
-accepts the connection and never answers would block a run, and all later ones. Only transaction_timeout, new in version 17, acts within a statement.
-It ends the session, and the run counts as interrupted.
-Errors:     25P04, which ends the session, when the source does not answer in time (PostgreSQL 17 and later); the error of a connection that fails.
+Connects to the source, if it is another server, within its option connect_timeout. Since version 16 postgres_fdw
+ignores that option: a server that accepts the connection and never answers would block a run, and all later ones. Only
+transaction_timeout, new in version 17, acts within a statement. It ends the session, and the run counts as interrupted.
+Errors:     25P04, which ends the session, when the source does not answer in time (PostgreSQL 17 and later); the error
+            of a connection that fails.
 */
 CREATE OR REPLACE FUNCTION etl._reach_source()
 RETURNS void
@@ -105,10 +106,11 @@ COMMENT ON FUNCTION etl._reach_source() IS 'Connects to the source server within
 /*
 State of the source. A source that cannot be reached is reported, and raises no error.
 Parameters: p_older_than, age from which an open transaction is counted.
-Returns:    one row: location, host, port, database_name, user_name, remote_schema as in etl.source_connection; is_reachable; problem,
-            why not; server_version; system_identifier; clock_difference, source clock minus the clock of this server; round_trip, duration of one
-            query; open_transactions, transactions of the source database that are older than p_older_than. They block nothing: their rows come with
-            the batch after their end. hidden_sessions, sessions whose transactions the role may not see.
+Returns:    one row: location, host, port, database_name, user_name, remote_schema as in etl.source_connection;
+            is_reachable; problem, why not; server_version; system_identifier; clock_difference, source clock minus the
+            clock of this server; round_trip, duration of one query; open_transactions, transactions of the source
+            database that are older than p_older_than. They block nothing: their rows come with the batch after their
+            end. hidden_sessions, sessions whose transactions the role may not see.
 Errors:     25P04 as etl._reach_source.
 */
 CREATE OR REPLACE FUNCTION etl.source_status(p_older_than interval DEFAULT '5 minutes')

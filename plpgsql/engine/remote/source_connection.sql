@@ -1,11 +1,13 @@
--- Connects the source on another server: foreign tables of the same names and columns replace the views of the contract. Nothing else in the engine
--- depends on where the source is. The views are stored in schema source_local, and return when the source is local again.
+-- Connects the source on another server: foreign tables of the same names and columns replace the views of the
+-- contract. Nothing else in the engine depends on where the source is. The views are stored in schema source_local, and
+-- return when the source is local again.
 --
--- Batches stay exact, because postgres_fdw reads all foreign tables of a local transaction in one REPEATABLE READ transaction of the source server.
--- source.extraction_point is one of them, so it shows the snapshot of that transaction.
+-- Batches stay exact, because postgres_fdw reads all foreign tables of a local transaction in one REPEATABLE READ
+-- transaction of the source server. source.extraction_point is one of them, so it shows the snapshot of that
+-- transaction.
 --
--- The password is stored in the user mapping and nowhere else. It is not a parameter of connect_source, because log_statement logs parameters, too:
--- the caller fills a temporary table by COPY, whose data are not logged.
+-- The password is stored in the user mapping and nowhere else. It is not a parameter of connect_source, because
+-- log_statement logs parameters, too: the caller fills a temporary table by COPY, whose data are not logged.
 --
 --     BEGIN;
 --     CREATE TEMPORARY TABLE source_password (password text) ON COMMIT DROP;
@@ -13,9 +15,9 @@
 --     SELECT * FROM etl.connect_source(p_host => 'shop.example.org', p_dbname => 'shop', p_user => 'warehouse');
 --     COMMIT;
 --
--- Errors: ET020 postgres_fdw cannot be used, ET021 source not reachable, ET022 login refused, ET023 database missing, ET024 schema, table or column
--- missing, ET025 privilege missing, ET026 unsuitable server, ET027 relation that cannot be replaced, ET028 the password would be recorded, ET029 the
--- local tables are empty.
+-- Errors: ET020 postgres_fdw cannot be used, ET021 source not reachable, ET022 login refused, ET023 database missing,
+-- ET024 schema, table or column missing, ET025 privilege missing, ET026 unsuitable server, ET027 relation that cannot
+-- be replaced, ET028 the password would be recorded, ET029 the local tables are empty.
 
 /*
 Refuses to change the source while a run is running, and keeps new runs from starting until the transaction ends.
@@ -100,13 +102,14 @@ $_probe_source$;
 COMMENT ON FUNCTION etl._probe_source(name) IS 'Reads a row of each relation of the source, so that an error names what is missing.';
 
 /*
-Lets schema source read another server: foreign tables replace the views of the contract. All or nothing, in the transaction of the caller. A second
-call replaces login and options. The password is read from the temporary table source_password (column password), which the caller fills by COPY in the
-same session, so that no log shows it.
-Parameters: p_host, p_port, p_dbname, p_user, where the operational system is, as in libpq; p_schema, its schema, by default that of the local tables;
-            p_sslmode, as in libpq; p_fetch_size, rows per fetch; p_options, further options of libpq or postgres_fdw for the server, such as
-            sslrootcert; p_keep_watermarks, whether it is the same database under another address. Otherwise the next run compares all rows with the
-            mirrors, unless the address is the same as before.
+Lets schema source read another server: foreign tables replace the views of the contract. All or nothing, in the
+transaction of the caller. A second call replaces login and options. The password is read from the temporary table
+source_password (column password), which the caller fills by COPY in the same session, so that no log shows it.
+Parameters: p_host, p_port, p_dbname, p_user, where the operational system is, as in libpq; p_schema, its schema, by
+            default that of the local tables; p_sslmode, as in libpq; p_fetch_size, rows per fetch; p_options, further
+            options of libpq or postgres_fdw for the server, such as sslrootcert; p_keep_watermarks, whether it is the
+            same database under another address. Otherwise the next run compares all rows with the mirrors, unless the
+            address is the same as before.
 Returns:    relations, number of foreign tables; remote_schema; is_rebaselined, whether the next run compares all rows.
 Writes:     structure of schema source, etl.watermark.
 Errors:     ET001 while a run is running, ET020 to ET028.
@@ -203,11 +206,14 @@ $connect_source$;
 COMMENT ON FUNCTION etl.connect_source(text, text, text, integer, name, text, integer, jsonb, boolean) IS 'Lets schema source read another server: foreign tables replace its views. The password comes from the temporary table source_password.';
 
 /*
-Lets schema source read this database again: the views of the contract return; server, login and foreign tables are dropped.
-Parameters: p_even_if_empty, whether to accept that local tables are empty although their mirrors are not: the next run would mark all rows as deleted.
+Lets schema source read this database again: the views of the contract return; server, login and foreign tables are
+dropped.
+Parameters: p_even_if_empty, whether to accept that local tables are empty although their mirrors are not: the next run
+            would mark all rows as deleted.
 Returns:    whether the source was another server until now.
 Writes:     structure of schema source, etl.watermark.
-Errors:     ET001 while a run is running, ET027 when other objects depend on a foreign table, ET029 when the local tables are empty.
+Errors:     ET001 while a run is running, ET027 when other objects depend on a foreign table, ET029 when the local
+            tables are empty.
 */
 CREATE OR REPLACE FUNCTION etl.disconnect_source(p_even_if_empty boolean DEFAULT false)
 RETURNS boolean
