@@ -146,11 +146,11 @@ AS $_fingerprint$
         SELECT d.part, md5(d.definition) AS value
         FROM declared AS d
         UNION ALL
-        -- The rows that the object should hold: another version of the engine may compile other ones.
+        -- The rows that a dimension or fact should hold: another version of the engine may compile other ones. An aggregate only adds up.
         SELECT 'routine compiled.' || r.proname, md5(r.prosrc)
         FROM pg_proc AS r
         WHERE r.pronamespace = 'compiled'::regnamespace
-            AND r.proname = CASE WHEN EXISTS (SELECT FROM etl.aggregate AS a WHERE a.aggregate = p_object) THEN 'load_' ELSE 'verify_' END || p_object
+            AND r.proname = 'verify_' || p_object
         UNION ALL
         SELECT d.part, md5(d.definition)
         FROM defined AS d

@@ -179,17 +179,35 @@ BEGIN
                 USING ERRCODE = 'ET017', HINT = 'Reconcile after the next run.';
         END IF;
         PERFORM etl._begin_comparison(
-            (SELECT o.business_key FROM etl.object AS o WHERE o.object = p_object AND o.kind <> 'aggregate'), (SELECT o.table_name FROM etl.object AS o WHERE o.object = p_object)
+            (SELECT o.business_key FROM etl.object AS o WHERE o.object = p_object AND o.kind <> 'aggregate'),
+            (SELECT o.table_name FROM etl.object AS o WHERE o.object = p_object)
         );
         r_object := CASE v_comparison
-            WHEN 'source to stage' THEN (SELECT etl._compare_source(s, r_reconciliation.slices, r_reconciliation.slice) FROM etl.source_table AS s WHERE s.source_table = p_object)
-            WHEN 'stage to dimension' THEN (SELECT etl._compare_dimension(d, r_reconciliation.slices, r_reconciliation.slice) FROM etl.dimension AS d WHERE d.dimension = p_object)
-            WHEN 'stage to fact' THEN (SELECT etl._compare_fact(f, r_reconciliation.slices, r_reconciliation.slice) FROM etl.fact AS f WHERE f.fact = p_object)
+            WHEN 'source to stage' THEN (
+                SELECT etl._compare_source(s, r_reconciliation.slices, r_reconciliation.slice)
+                FROM etl.source_table AS s
+                WHERE s.source_table = p_object
+            )
+            WHEN 'stage to dimension' THEN (
+                SELECT etl._compare_dimension(d, r_reconciliation.slices, r_reconciliation.slice)
+                FROM etl.dimension AS d
+                WHERE d.dimension = p_object
+            )
+            WHEN 'stage to fact' THEN (
+                SELECT etl._compare_fact(f, r_reconciliation.slices, r_reconciliation.slice)
+                FROM etl.fact AS f
+                WHERE f.fact = p_object
+            )
             WHEN 'fact to aggregate' THEN (SELECT etl._compare_aggregate(a) FROM etl.aggregate AS a WHERE a.aggregate = p_object)
             WHEN 'fact to queue' THEN etl._compare_queue(v_facts)
             ELSE etl._compare_quarantine(CASE WHEN NOT 'quarantine' = ANY (r_reconciliation.objects) THEN r_reconciliation.objects::name[] END)
         END;
-        SELECT count(*), coalesce(r_object.expected_rows, r_object.actual_rows + count(*) FILTER (WHERE x.kind = 'missing') - count(*) FILTER (WHERE x.kind = 'surplus'))
+        SELECT
+            count(*),
+            coalesce(
+                r_object.expected_rows,
+                r_object.actual_rows + count(*) FILTER (WHERE x.kind = 'missing') - count(*) FILTER (WHERE x.kind = 'surplus')
+            )
         INTO r_object.differences, r_object.expected_rows
         FROM pg_temp.reconciled_difference AS x;
         PERFORM etl._keep_differences(p_reconciliation_id, p_object);
