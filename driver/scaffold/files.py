@@ -582,10 +582,13 @@ def _figures(fact: Fact) -> tuple[str, str | None, Lookup | None, str]:
     """Return the count, a sum if there is a measure, a dimension to rank by, and the date key."""
     sums = _sums(fact)
     count = fact.measures[-1].name
-    best = next(
-        (x for x in fact.lookups if x.dimension and x.dimension.label),
-        next((x for x in fact.lookups if x.dimension), None),
-    )
+    # Business users see no person, so people are not ranked.
+    ranked = [
+        x
+        for x in fact.lookups
+        if x.dimension and not any(a.is_personal for a in x.dimension.attributes)
+    ]
+    best = next((x for x in ranked if x.dimension and x.dimension.label), next(iter(ranked), None))
     day = next(x.key_column for x in fact.lookups if x.dimension is None and x.null_key == -1)
     preferred = [m for m in sums if re.search(r"amount|total|sales|net|gross|revenue", m)]
     return count, next(iter(preferred or sums), None), best, day
