@@ -150,7 +150,12 @@ def _figures(model: Model) -> dict[str, Any]:
     preferred = [m for m in sums if re.search(r"amount|total|sales|net|gross|revenue", m)]
     count = fact.measures[-1].name
     value = next(iter(preferred or sums), count)
-    keys = [k for k in fact.lookups if k.dimension]
+    # Business users see no person, so people are not ranked.
+    keys = [
+        k
+        for k in fact.lookups
+        if k.dimension and not any(a.is_personal for a in k.dimension.attributes)
+    ]
     best = next((k for k in keys if k.dimension and k.dimension.label), next(iter(keys), None))
     stem = fact.name.removeprefix("fact_")
     role = best.key_column.removesuffix("_key") if best else ""

@@ -83,6 +83,8 @@ def attempt(connection: Connection, statement: str) -> str | None:
             with connection.transaction():
                 connection.execute(statement.encode())
         except psycopg.Error as error:
+            if error.sqlstate is None:  # the server did not refuse it: the connection is lost
+                raise
             return error.sqlstate
     return None
 

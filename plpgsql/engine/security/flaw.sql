@@ -46,7 +46,7 @@ SELECT
     m.login,
     false,
     format('the login "%s" has %s levels: %s', m.login, cardinality(m.levels), array_to_string(m.levels, ', ')),
-    format('oceanrecords users revoke %s LEVEL, unless the login is meant to have all of them', m.login)
+    format('oceanrecords users revoke %s LEVEL, unless it is meant to have them all', m.login)
 FROM (
     SELECT r.rolname AS login, array_agg(l.level ORDER BY l.level) AS levels
     FROM pg_roles AS r

@@ -170,7 +170,7 @@ COMMENT ON FUNCTION etl._is_verifier_of(text, text) IS 'Whether a SCRAM verifier
 Ends the sessions of a login and waits until they are gone. An open session would keep its locks, cursors and snapshot after a right is revoked.
 Parameters: p_login, the login.
 Returns:    number of sessions.
-Errors:     ET043 when one of them does not end within five seconds.
+Errors:     ET043 when one of them does not end within 15 seconds.
 */
 CREATE OR REPLACE FUNCTION etl._end_sessions(p_login text)
 RETURNS bigint
@@ -192,7 +192,7 @@ BEGIN
         v_has_joined := true;
     END IF;
     FOR r_session IN
-        SELECT a.pid, pg_terminate_backend(a.pid, 5000) AS has_ended
+        SELECT a.pid, pg_terminate_backend(a.pid, 15000) AS has_ended
         FROM pg_stat_activity AS a
         WHERE a.usesysid = v_role
             AND a.pid <> pg_backend_pid()
