@@ -142,6 +142,9 @@ def test_a_row_that_moves_between_groups_touches_the_one_that_it_leaves(library:
     library.run()
     groups = "SELECT genre, book_count FROM dwh.fact_genre WHERE NOT is_deleted ORDER BY genre"
     assert library.rows(groups) == [("Essay", 1), ("Novel", 2)]
+    library.execute("UPDATE library.books SET genre = 'Essay'")
+    library.run()
+    assert library.rows(groups) == [("Essay", 3)]
 
 
 def test_it_follows_a_truncated_table(library: Library) -> None:
