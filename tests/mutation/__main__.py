@@ -113,8 +113,8 @@ MUTATIONS = (
         "SELECT {{key}} FROM {{table}}",
         "SELECT {{key}} FROM {{view}}",
         "a complete load leaves rows that the view no longer gives",
-        "full_refresh_mends",
-        ("faults", "reconcile"),
+        "changed_view_leaves_out",
+        ("second business", "reconcile"),
     ),
     Mutation(
         "load/dimension_template.sql",
@@ -182,8 +182,8 @@ MUTATIONS = (
         "ELSE coalesce(d%s.%I, -1) END",
         "ELSE coalesce(d%s.%I, -2) END",
         "an unknown member gets the key of Not Yet",
-        "has_not_arrived",
-        ("faults", "histories"),
+        "unknown_status",
+        ("quarantine", "histories"),
     ),
     Mutation(
         "load/fact_template.sql",
