@@ -142,6 +142,20 @@ def test_a_row_that_moves_between_groups_touches_the_one_that_it_leaves(library:
     library.run()
     groups = "SELECT genre, book_count FROM dwh.fact_genre WHERE NOT is_deleted ORDER BY genre"
     assert library.rows(groups) == [("Essay", 1), ("Novel", 2)]
+    library.execute("UPDATE library.books SET genre = 'Essay'")
+    library.run()
+    assert library.rows(groups) == [("Essay", 3)]
+
+
+def test_a_member_that_a_changed_view_leaves_out_is_closed(library: Library) -> None:
+    library.book("978-1")
+    library.run()
+    library.execute(
+        "CREATE OR REPLACE VIEW work.dim_book AS SELECT b.isbn, trim(b.title) AS title, b.genre,"
+        " b.updated_at AS effective_at, b.deleted_at FROM stage.books AS b WHERE b.genre <> 'Novel'"
+    )
+    library.run()
+    assert library.rows("SELECT is_current FROM dwh.dim_book WHERE book_key > 0") == [(False,)]
 
 
 def test_it_follows_a_truncated_table(library: Library) -> None:

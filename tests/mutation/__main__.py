@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 NO_TESTS = 5  # exit status of pytest
 SUITES = {
     "second business": "tests/engine/test_second_business.py",
+    "contract": "tests/engine/test_contract.py",
     "change detection": "tests/engine/test_change_detection.py",
     "actions": "tests/warehouse/test_actions.py",
     "quarantine": "tests/warehouse/test_quarantine.py",
@@ -112,8 +113,8 @@ MUTATIONS = (
         "SELECT {{key}} FROM {{table}}",
         "SELECT {{key}} FROM {{view}}",
         "a complete load leaves rows that the view no longer gives",
-        "member_that_the_source_does_not_have or surplus",
-        ("reconcile", "actions"),
+        "changed_view_leaves_out",
+        ("second business", "reconcile"),
     ),
     Mutation(
         "load/dimension_template.sql",
@@ -127,7 +128,8 @@ MUTATIONS = (
         "CASE WHEN s._latest IS NULL THEN '-infinity' ELSE s._at END",
         "s._at",
         "the first version does not reach back",
-        "it_keeps_history or it_loads",
+        "older_than_the_customer",
+        ("actions", "histories"),
     ),
     Mutation(
         "load/dimension_template.sql",
@@ -146,10 +148,10 @@ MUTATIONS = (
     ),
     Mutation(
         "load/dimension_template.sql",
-        "OR lag(c._is_absent) OVER point <> c._is_absent",
-        "",
-        "a member that was deleted and comes back has no gap",
-        "comes_back",
+        "SELECT *\n    FROM succeeded\n    WHERE NOT _is_absent",
+        "SELECT *\n    FROM succeeded\n    WHERE true",
+        "a deleted member with a log keeps a version",
+        "product_that_comes_back",
         ("actions", "histories"),
     ),
     Mutation(
@@ -164,8 +166,8 @@ MUTATIONS = (
         "THEN etl._refuse_repeated_key({{name}}, {{key_as_json}})",
         "THEN true",
         "a member that the view gives twice is loaded",
-        "come_to_repeat",
-        ("quarantine", "histories"),
+        "view_gives_twice",
+        ("contract", "quarantine"),
     ),
     Mutation(
         "load/dimension.sql",
@@ -180,7 +182,8 @@ MUTATIONS = (
         "ELSE coalesce(d%s.%I, -1) END",
         "ELSE coalesce(d%s.%I, -2) END",
         "an unknown member gets the key of Not Yet",
-        "it_reprocesses",
+        "unknown_status",
+        ("quarantine", "histories"),
     ),
     Mutation(
         "load/fact_template.sql",
@@ -203,7 +206,7 @@ MUTATIONS = (
         "'w._is_given IS NULL OR w.is_deleted AS is_deleted'",
         "'w.is_deleted AS is_deleted'",
         "a fact that the view no longer gives stays",
-        "it_follows_deletions",
+        "moves_between_groups",
     ),
     Mutation(
         "load/fact.sql",
