@@ -350,28 +350,69 @@ COMMENT ON FUNCTION etl._find_unusable_names() IS 'Names that are too long, stan
 /*
 Mirrors that a view reads, through other views as well.
 Parameters: p_view, the view.
-Returns:    names of source tables.
+Returns:    source_table, name of the mirror; sees_deletions, whether every view that reads the mirror reads its column deleted_at.
 */
 CREATE OR REPLACE FUNCTION etl._mirrors_of(p_view regclass)
-RETURNS TABLE (source_table name)
+RETURNS TABLE (source_table name, sees_deletions boolean)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_mirrors_of$
-    WITH RECURSIVE read (oid) AS (
-        SELECT p_view::oid
+    WITH RECURSIVE read (view, relation, attnum) AS (
+        SELECT NULL::oid, p_view::oid, 0
         UNION
-        SELECT d.refobjid
+        SELECT v.relation, d.refobjid, d.refobjsubid
         FROM read AS v
-        JOIN pg_rewrite AS w ON w.ev_class = v.oid
+        JOIN pg_rewrite AS w ON w.ev_class = v.relation
         JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
     )
-    SELECT c.relname
-    FROM read AS r
-    JOIN pg_class AS c ON c.oid = r.oid
-    WHERE c.relnamespace = 'stage'::regnamespace
+    SELECT m.relname, bool_and(m.sees_deletions)
+    FROM (
+        SELECT c.relname, coalesce(bool_or(a.attname = 'deleted_at'), false) AS sees_deletions
+        FROM read AS r
+        JOIN pg_class AS c ON c.oid = r.relation AND c.relnamespace = 'stage'::regnamespace
+        LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = r.attnum
+        GROUP BY r.view, c.relname
+    ) AS m
+    GROUP BY m.relname
 $_mirrors_of$;
-COMMENT ON FUNCTION etl._mirrors_of(regclass) IS 'Mirrors that a view reads, through other views as well.';
+COMMENT ON FUNCTION etl._mirrors_of(regclass) IS 'Mirrors that a view reads, through other views as well, and whether it reads their column deleted_at.';
+
+-- The views of dimensions and facts, with the mirrors that they read.
+CREATE OR REPLACE FUNCTION etl._read_mirrors()
+RETURNS TABLE (object name, view regclass, source_table name, sees_deletions boolean)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_read_mirrors$
+    SELECT v.object, v.view, m.source_table, m.sees_deletions
+    FROM (
+        SELECT d.dimension, d.transform_view FROM etl.dimension AS d
+        UNION ALL
+        SELECT d.dimension, d.history_view FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.transform_view FROM etl.fact AS f
+    ) AS v (object, view)
+    CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
+$_read_mirrors$;
+COMMENT ON FUNCTION etl._read_mirrors() IS 'The views of dimensions and facts, with the mirrors that they read.';
+
+/*
+Whether a mirror keeps live rows only. Views that never mention its column deleted_at expect that, so deleted rows are removed from such a mirror.
+Otherwise they would stay joined for ever.
+Parameters: p_source_table, name of the mirror.
+*/
+CREATE OR REPLACE FUNCTION etl._keeps_live_rows_only(p_source_table name)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_keeps_live_rows_only$
+    SELECT coalesce(bool_and(NOT m.sees_deletions), false)
+    FROM etl._read_mirrors() AS m
+    WHERE m.source_table = p_source_table
+$_keeps_live_rows_only$;
+COMMENT ON FUNCTION etl._keeps_live_rows_only(name) IS 'Whether a mirror keeps live rows only, because no view reads its column deleted_at.';
 
 CREATE OR REPLACE FUNCTION etl._find_wrong_references()
 RETURNS TABLE (object name, fault text, detail text, hint text)
@@ -385,18 +426,11 @@ AS $_find_wrong_references$
     WHERE NOT EXISTS (SELECT FROM etl.dimension AS d WHERE d.dimension = p.object)
         AND NOT EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = p.object)
     UNION ALL
-    SELECT v.object, format('%s reads mirror stage.%I, but no dependency says which keys a change there affects', v.view, m.source_table),
+    SELECT m.object, format('%s reads mirror stage.%I, but no dependency says which keys a change there affects', m.view, m.source_table),
         'Changes of that source table would never reach the object.',
         format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
-    FROM (
-        SELECT d.dimension, d.transform_view FROM etl.dimension AS d
-        UNION ALL
-        SELECT d.dimension, d.history_view FROM etl.dimension AS d
-        UNION ALL
-        SELECT f.fact, f.transform_view FROM etl.fact AS f
-    ) AS v (object, view)
-    CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
-    WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = v.object AND p.source_table = m.source_table)
+    FROM etl._read_mirrors() AS m
+    WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
     UNION ALL
     SELECT p.object, format('dependency on "%s" watches column "%s", which source.%I does not have', p.source_table, c.name, p.source_table), NULL,
         'Correct watched_columns.'
@@ -442,8 +476,8 @@ $_find_wrong_references$;
 COMMENT ON FUNCTION etl._find_wrong_references() IS 'Declarations that do not fit each other, and mirrors that are read without a dependency.';
 
 /*
-Views that read a mirror without its deleted_at. A mirror keeps deleted rows: joined or shown as if they were alive, they would stay in the object for
-ever. A view filters them, or shows when they were deleted.
+Views that read a mirror without its column deleted_at, while another view reads it. The mirror then keeps deleted rows for the other view, and they would
+stay in this object as if they were alive.
 */
 CREATE OR REPLACE FUNCTION etl._find_unseen_deletions()
 RETURNS TABLE (object name, fault text, detail text, hint text)
@@ -451,31 +485,16 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_find_unseen_deletions$
-    WITH RECURSIVE read (object, view) AS (
-        SELECT d.dimension, d.transform_view::oid FROM etl.dimension AS d
-        UNION
-        SELECT d.dimension, d.history_view FROM etl.dimension AS d
-        UNION
-        SELECT f.fact, f.transform_view FROM etl.fact AS f
-        UNION
-        SELECT v.object, d.refobjid
-        FROM read AS v
-        JOIN pg_rewrite AS w ON w.ev_class = v.view
-        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-    )
-    SELECT v.object, format('%s reads mirror %s without its column deleted_at', v.view::regclass, m.oid::regclass),
-        'A mirror keeps deleted rows. They would stay in the object as if they were alive.',
+    SELECT m.object, format('%s reads mirror stage.%I without its column deleted_at', m.view, m.source_table),
+        format('The mirror keeps deleted rows, because %s reads that column. They would stay in the object as if they were alive.', o.view),
         'Add "deleted_at IS NULL" to the join or WHERE clause, or show deleted_at in the view.'
-    FROM read AS v
-    JOIN pg_rewrite AS w ON w.ev_class = v.view
-    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-    JOIN pg_class AS m ON m.oid = d.refobjid AND m.relnamespace = 'stage'::regnamespace
-    JOIN etl.source_table AS s ON s.source_table = m.relname AND s.delete_detection <> 'none'
-    JOIN pg_attribute AS a ON a.attrelid = m.oid AND a.attname = 'deleted_at'
-    GROUP BY v.object, v.view, m.oid
-    HAVING NOT bool_or(d.refobjsubid = a.attnum)
+    FROM etl._read_mirrors() AS m
+    JOIN etl._read_mirrors() AS o ON o.source_table = m.source_table AND o.sees_deletions
+    JOIN etl.source_table AS s ON s.source_table = m.source_table AND s.delete_detection <> 'none'
+    WHERE NOT m.sees_deletions
+    ORDER BY m.object, o.object
 $_find_unseen_deletions$;
-COMMENT ON FUNCTION etl._find_unseen_deletions() IS 'Views that read a mirror and take its deleted rows for live ones.';
+COMMENT ON FUNCTION etl._find_unseen_deletions() IS 'Views that read a mirror and would take its deleted rows for live ones.';
 
 /*
 Refuses a statement that PostgreSQL cannot plan. The statement is not run.

@@ -222,7 +222,7 @@ $sql$ || etl._unusable_template() || $sql$
         AND m.deleted_at IS NULL
         AND {{m.key = d.key}};
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_deleted := this.row_count;
+    this.result.rows_deleted := this.row_count;{{forget_deleted}}
 
     -- Rows that differ from what they were.
     UPDATE stage.{{table}} AS m
@@ -254,7 +254,18 @@ $sql$ || etl._unusable_template() || $sql$
         );
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
     this.result.rows_inserted := this.row_count;$sql$,
-            etl._source_values(p_source)
+            etl._source_values(p_source) || jsonb_build_object('forget_deleted', CASE WHEN etl._keeps_live_rows_only(p_source.source_table) THEN etl._render(
+                $sql$
+
+    -- No view reads deleted_at of this mirror, so it keeps live rows only.
+    DELETE FROM stage.{{table}} AS m
+    USING delta.{{table}} AS d
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'delete'
+        AND m.deleted_at IS NOT NULL
+        AND {{m.key = d.key}};$sql$,
+                etl._source_values(p_source)
+            ) ELSE '' END)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
         ARRAY[
             -- Rows arrive nearly in the order of their keys, and are wanted so: sorting them takes half as long as hashing.
