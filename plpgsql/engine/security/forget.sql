@@ -188,6 +188,8 @@ BEGIN
                 HINT = 'Check the key.';
     END IF;
     IF v_kept > 0 THEN
+        PERFORM audit._analyze(k.name)
+        FROM unnest('{etl.quarantine,etl.reconciliation_difference,etl.check_result}'::regclass[]) AS k (name);
         relation := 'rows kept in quarantine, checks and reconciliations';
         rows_replaced := v_kept;
         RETURN NEXT;
