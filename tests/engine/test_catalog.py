@@ -398,6 +398,7 @@ def test_every_schema_routine_and_type_has_a_comment(database: Database) -> None
         UNION ALL
         SELECT 'routine ' || p.oid::regprocedure FROM pg_proc AS p
         WHERE p.pronamespace::regnamespace::text IN {SCHEMAS} AND obj_description(p.oid, 'pg_proc') IS NULL
+            AND left(p.proname, 1) <> '_'
         UNION ALL
         SELECT 'type ' || t.oid::regtype FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
         WHERE c.relkind = 'c' AND t.typnamespace::regnamespace::text IN {SCHEMAS}
@@ -405,6 +406,19 @@ def test_every_schema_routine_and_type_has_a_comment(database: Database) -> None
         """
     )
     assert [row["name"] for row in missing] == []
+
+
+def test_every_internal_routine_has_a_header_in_its_file() -> None:
+    """A public routine has a COMMENT ON; what an internal one is for stands above it."""
+    bare = [
+        f"{path.name}: {name}"
+        for path in sorted((ROOT / "plpgsql" / "engine").rglob("*.sql"))
+        for above, name in re.findall(
+            r"(.*)\nCREATE OR REPLACE (?:FUNCTION|PROCEDURE) (etl\._\w+)\(", path.read_text()
+        )
+        if not above.startswith(("--", "*/"))
+    ]
+    assert bare == []
 
 
 def test_every_routine_pins_its_search_path_unless_it_commits(database: Database) -> None:

@@ -51,7 +51,6 @@ BEGIN
     RETURN v_statements;
 END
 $_begin_bulk$;
-COMMENT ON FUNCTION etl._begin_bulk(regclass) IS 'Drops the indexes and constraints of an empty table and returns the statements that recreate them.';
 
 /*
 Recreates the indexes and constraints that _begin_bulk dropped, and analyzes the table.
@@ -75,8 +74,8 @@ BEGIN
     EXECUTE format('ANALYZE %s', p_table);
 END
 $_finish_bulk$;
-COMMENT ON FUNCTION etl._finish_bulk(regclass, text[]) IS 'Recreates the indexes and constraints that _begin_bulk dropped, and analyzes the table.';
 
+-- Size up to which it is cheaper to delete the rows of a table than to give it a new file.
 CREATE OR REPLACE FUNCTION etl._few_bytes()
 RETURNS bigint
 LANGUAGE sql
@@ -85,7 +84,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_few_bytes$
     SELECT 4 * 1024 * 1024::bigint
 $_few_bytes$;
-COMMENT ON FUNCTION etl._few_bytes() IS 'Size up to which it is cheaper to delete the rows of a table than to give it a new file.';
 
 /*
 Empties a table of the engine: by TRUNCATE if it is large, by DELETE if that is cheaper than creating a new file.
@@ -105,4 +103,3 @@ BEGIN
     END IF;
 END
 $_clear_table$;
-COMMENT ON FUNCTION etl._clear_table(regclass) IS 'Empties a table by TRUNCATE when it is large, else by DELETE.';

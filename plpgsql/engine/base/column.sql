@@ -1,5 +1,6 @@
 -- Columns of tables and views: which of them a load writes, and the types in which their values are held and compared.
 
+-- Type of a column with its modifier; of a domain, the type that it stands on.
 CREATE OR REPLACE FUNCTION etl._base_type(p_relation regclass, p_column name)
 RETURNS TABLE (type_oid oid, type_modifier integer)
 LANGUAGE sql
@@ -23,7 +24,6 @@ AS $_base_type$
     FROM base AS b
     WHERE b.base_oid = 0
 $_base_type$;
-COMMENT ON FUNCTION etl._base_type(regclass, name) IS 'Type of a column with its modifier; of a domain, the type that it stands on.';
 
 /*
 Type in which a column is held in the tables that the engine makes for itself.
@@ -39,7 +39,6 @@ AS $_held_type$
     SELECT format_type(b.type_oid, b.type_modifier)
     FROM etl._base_type(p_relation, p_column) AS b
 $_held_type$;
-COMMENT ON FUNCTION etl._held_type(regclass, name) IS 'Type in which a column is held in the tables that the engine makes for itself.';
 
 /*
 Type to which values are cast before they are compared with a column.
@@ -62,7 +61,6 @@ AS $_compared_type$
     END
     FROM etl._base_type(p_relation, p_column) AS b
 $_compared_type$;
-COMMENT ON FUNCTION etl._compared_type(regclass, name) IS 'Type to which values are cast before they are compared with a column.';
 
 /*
 Casts for the columns of a table whose stored images cannot be compared directly: domains, char(n) and bit(n).
@@ -82,7 +80,6 @@ AS $_casts$
         AND NOT a.attisdropped
         AND (t.typtype = 'd' OR t.typname IN ('bpchar', 'bit'))
 $_casts$;
-COMMENT ON FUNCTION etl._casts(regclass) IS 'Casts that a table''s own columns need before their images are compared.';
 
 /*
 Casts an expression to the type in which a column is compared, unless it has that type already: the role that runs the loads may lack privileges on
@@ -105,7 +102,6 @@ AS $_cast$
     FROM etl._base_type(p_table, p_column) AS b
     LEFT JOIN pg_attribute AS s ON s.attrelid = p_source AND s.attname = p_column
 $_cast$;
-COMMENT ON FUNCTION etl._cast(text, regclass, name, regclass) IS 'An expression in the type in which a column is compared.';
 
 /*
 Columns for a SELECT, each in the type in which it is compared.
@@ -123,8 +119,8 @@ AS $_cast_list$
     ), '')
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_cast_list$;
-COMMENT ON FUNCTION etl._cast_list(name[], text, regclass, regclass) IS 'Columns for a SELECT, each in the type in which it is compared.';
 
+-- Columns of a table that a load writes: not those that PostgreSQL generates.
 CREATE OR REPLACE FUNCTION etl._writable_columns(p_table regclass)
 RETURNS name[]
 LANGUAGE sql
@@ -139,7 +135,6 @@ AS $_writable_columns$
         AND a.attgenerated = ''
         AND a.attidentity <> 'a'
 $_writable_columns$;
-COMMENT ON FUNCTION etl._writable_columns(regclass) IS 'Columns of a table that a load writes: not those that PostgreSQL generates.';
 
 /*
 Shape of an engine table that holds rows of another table.
@@ -160,8 +155,8 @@ AS $_shape$
     JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_shape$;
-COMMENT ON FUNCTION etl._shape(regclass, name[]) IS 'Columns of a SELECT that shapes a table of the engine after another table.';
 
+-- What a measure of a deleted row is: ELSE branch of a CASE, empty for NULL.
 CREATE OR REPLACE FUNCTION etl._measure_default(p_table regclass, p_measure name)
 RETURNS text
 LANGUAGE sql
@@ -178,7 +173,6 @@ AS $_measure_default$
     WHERE a.attrelid = p_table
         AND a.attname = p_measure
 $_measure_default$;
-COMMENT ON FUNCTION etl._measure_default(regclass, name) IS 'What a measure of a deleted row is: ELSE branch of a CASE, empty for NULL.';
 
 /*
 Schemas, other than pg_catalog, that hold the equality operators of key columns, such as the schema of the extension citext.
@@ -199,8 +193,8 @@ AS $_operator_schemas$
     JOIN pg_operator AS e ON e.oid = o.amopopr
     JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
 $_operator_schemas$;
-COMMENT ON FUNCTION etl._operator_schemas(regclass, name[]) IS 'Schemas in which the equality of key columns lies other than pg_catalog.';
 
+-- Value of search_path under which keys are compared by their own operators: pg_catalog and the schemas given.
 CREATE OR REPLACE FUNCTION etl._search_path(p_schemas name[])
 RETURNS text
 LANGUAGE sql
@@ -209,8 +203,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_search_path$
     SELECT concat_ws(', ', 'pg_catalog', (SELECT string_agg(DISTINCT quote_ident(s.name), ', ') FROM unnest(p_schemas) AS s (name)), 'pg_temp')
 $_search_path$;
-COMMENT ON FUNCTION etl._search_path(name[]) IS 'Value of search_path under which keys are compared by their own operators: pg_catalog and the schemas given.';
 
+-- Value of search_path under which the key columns of a table are compared by their own operators.
 CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
 RETURNS text
 LANGUAGE sql
@@ -219,4 +213,3 @@ SET search_path = pg_catalog, pg_temp
 AS $_operator_path$
     SELECT etl._search_path(etl._operator_schemas(p_table, p_key))
 $_operator_path$;
-COMMENT ON FUNCTION etl._operator_path(regclass, name[]) IS 'Value of search_path under which the key columns of a table are compared by their own operators.';

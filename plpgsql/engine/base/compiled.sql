@@ -20,7 +20,6 @@ AS $_operator_path$
     JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
     WHERE c.opcdefault
 $_operator_path$;
-COMMENT ON FUNCTION etl._operator_path() IS 'Value of search_path under which keys are compared by their own operators.';
 
 /*
 Creates or replaces a compiled routine.
@@ -59,7 +58,6 @@ BEGIN
     RETURN p_name;
 END
 $_create_compiled$;
-COMMENT ON FUNCTION etl._create_compiled(name, text, text, text, text, text[]) IS 'Creates or replaces a routine of schema compiled; returns its name.';
 
 /*
 Drops the compiled routines of objects that have left the catalog.
@@ -84,4 +82,3 @@ BEGIN
     END LOOP;
 END
 $_drop_compiled_except$;
-COMMENT ON FUNCTION etl._drop_compiled_except(name[]) IS 'Drops the compiled routines of objects that the catalog no longer has.';

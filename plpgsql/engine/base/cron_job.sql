@@ -1,5 +1,6 @@
 -- The jobs of pg_cron that belong to this database. Schedule and maintenance both ask for them.
 
+-- LIKE pattern of the names of this database's jobs.
 CREATE OR REPLACE FUNCTION etl._job_pattern()
 RETURNS text
 LANGUAGE sql
@@ -8,8 +9,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_job_pattern$
     SELECT 'etl ' || replace(replace(replace(current_database()::text, '\', '\\'), '%', '\%'), '_', '\_') || ' %'
 $_job_pattern$;
-COMMENT ON FUNCTION etl._job_pattern() IS 'LIKE pattern of the names of this database''s jobs.';
 
+-- Whether pg_cron lives in this database and this role may look into it.
 CREATE OR REPLACE FUNCTION etl._may_see_cron()
 RETURNS boolean
 LANGUAGE sql
@@ -24,4 +25,3 @@ AS $_may_see_cron$
             AND has_schema_privilege(n.oid, 'USAGE')
     )
 $_may_see_cron$;
-COMMENT ON FUNCTION etl._may_see_cron() IS 'Whether pg_cron lives in this database and this role may look into it.';

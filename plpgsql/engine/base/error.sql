@@ -56,4 +56,3 @@ AS $_without_values$
         )
     END
 $_without_values$;
-COMMENT ON FUNCTION etl._without_values(text, text) IS 'An error message without the values of rows that PostgreSQL quotes in errors of the data and of statements.';

@@ -1,5 +1,6 @@
 -- Events: notifications, and the call of the user's procedure.
 
+-- Sends a notification about a task on channel etl_progress.
 CREATE OR REPLACE FUNCTION etl._notify(p_task etl.task_run)
 RETURNS void
 LANGUAGE sql
@@ -20,7 +21,6 @@ AS $_notify$
         'message', left(p_task.message, 500)
     )::text)
 $_notify$;
-COMMENT ON FUNCTION etl._notify(etl.task_run) IS 'Sends a notification about a task on channel etl_progress.';
 
 /*
 Parameters: p_hook, value of the setting alert_hook: a procedure's name, with or without its parameter types.
@@ -50,8 +50,8 @@ BEGIN
     RETURN v_call;
 END
 $_hook_call$;
-COMMENT ON FUNCTION etl._hook_call(text) IS 'Statement that calls the alert hook; error ET010 if there is no such procedure.';
 
+-- Statement that calls the alert hook, with the privileges of the role that set it if they are bound.
 CREATE OR REPLACE FUNCTION etl._bound_hook_call(p_hook text)
 RETURNS text
 LANGUAGE plpgsql
@@ -65,4 +65,3 @@ BEGIN
     RETURN etl._hook_call(p_hook);
 END
 $_bound_hook_call$;
-COMMENT ON FUNCTION etl._bound_hook_call(text) IS 'Statement that calls the alert hook, with the privileges of the role that set it if they are bound.';

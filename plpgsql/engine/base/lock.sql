@@ -50,8 +50,8 @@ AS $_is_live$
             )
     )
 $_is_live$;
-COMMENT ON FUNCTION etl._is_live(integer, bigint) IS 'Whether a worker is alive: another active session holds its lock.';
 
+-- The run that a worker in another session executes; NULL if there is none.
 CREATE OR REPLACE FUNCTION etl._live_run()
 RETURNS bigint
 LANGUAGE sql
@@ -63,7 +63,6 @@ AS $_live_run$
     WHERE r.status = 'running'
         AND EXISTS (SELECT FROM etl.worker AS w WHERE w.run_id = r.run_id AND etl._is_live(w.pid, w.lock_key))
 $_live_run$;
-COMMENT ON FUNCTION etl._live_run() IS 'The run that a worker in another session executes; NULL if there is none.';
 
 CREATE OR REPLACE FUNCTION etl.describe_sessions(p_pids integer[])
 RETURNS text
@@ -115,6 +114,8 @@ AS $lock_holders$
 $lock_holders$;
 COMMENT ON FUNCTION etl.lock_holders() IS 'Sessions, workers excepted, that hold locks on tables; the strongest lock first, three at most.';
 
+-- Until the transaction ends, no statement waits longer for a lock than the setting wait_limit allows, or lock_timeout
+-- if that is shorter.
 CREATE OR REPLACE FUNCTION etl._limit_waits()
 RETURNS void
 LANGUAGE plpgsql
@@ -129,7 +130,6 @@ BEGIN
     END IF;
 END
 $_limit_waits$;
-COMMENT ON FUNCTION etl._limit_waits() IS 'Until the transaction ends, no statement waits longer for a lock than the setting wait_limit allows, or lock_timeout if that is shorter.';
 
 /*
 Keeps other sessions from starting a run, migrating, repairing or forgetting until the transaction ends. Workers may still join a live run.
@@ -167,8 +167,8 @@ BEGIN
     END LOOP;
 END
 $_lock_start$;
-COMMENT ON FUNCTION etl._lock_start() IS 'Keeps other sessions from starting a run, migrating, repairing or forgetting until the transaction ends; error ET060 names the session in the way.';
 
+-- Raises ET001: a run is live. The detail names its workers, the hint is the caller's.
 CREATE OR REPLACE FUNCTION etl._refuse_beside_run(p_run_id bigint, p_hint text)
 RETURNS void
 LANGUAGE plpgsql
@@ -185,7 +185,6 @@ BEGIN
             HINT = p_hint;
 END
 $_refuse_beside_run$;
-COMMENT ON FUNCTION etl._refuse_beside_run(bigint, text) IS 'Raises ET001: a run is live. The detail names its workers, the hint is the caller''s.';
 
 /*
 Waits until no run is live, and keeps new ones from starting until the transaction ends. The transaction must be READ COMMITTED.
@@ -212,4 +211,3 @@ BEGIN
     END LOOP;
 END
 $_await_no_run$;
-COMMENT ON FUNCTION etl._await_no_run() IS 'Waits until no run is live, and keeps new ones from starting until the transaction ends; error ET001 after the setting wait_limit.';

@@ -28,8 +28,8 @@ BEGIN
     END IF;
 END
 $_pin_session$;
-COMMENT ON FUNCTION etl._pin_session() IS 'Pins the settings that decide how values and names are written, until the end of the transaction.';
 
+-- Whether tables of the warehouse may be on more than one node.
 CREATE OR REPLACE FUNCTION etl._is_distributed()
 RETURNS boolean
 LANGUAGE sql
@@ -38,4 +38,3 @@ SET search_path = pg_catalog, pg_temp
 AS $_is_distributed$
     SELECT EXISTS (SELECT 1 FROM pg_extension AS e WHERE e.extname = 'citus')
 $_is_distributed$;
-COMMENT ON FUNCTION etl._is_distributed() IS 'Whether tables of the warehouse may be on more than one node.';

@@ -131,7 +131,6 @@ BEGIN
     RETURN NEW;
 END
 $_check_setting$;
-COMMENT ON FUNCTION etl._check_setting() IS 'Trigger: refuses a value that is none of the setting''s type (ET019).';
 
 CREATE OR REPLACE TRIGGER check_value
     BEFORE INSERT OR UPDATE OF value, value_type ON etl.setting

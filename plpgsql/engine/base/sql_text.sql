@@ -1,6 +1,7 @@
 -- Building blocks of generated SQL. Statements differ between objects only in their lists of columns. These functions write the lists and
 -- quote every name.
 
+-- Columns as SQL text, each written by a format (%1$I is the quoted name), joined by a separator.
 CREATE OR REPLACE FUNCTION etl._list(
     p_columns name[],
     p_format text DEFAULT '%1$I',
@@ -13,8 +14,8 @@ AS $_list$
     SELECT coalesce(string_agg(format(p_format, c.name), p_separator ORDER BY c.position), '')
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_list$;
-COMMENT ON FUNCTION etl._list(name[], text, text) IS 'Columns as SQL text, each written by a format (%1$I is the quoted name), joined by a separator.';
 
+-- Positions of columns that a SELECT begins with, for its GROUP BY and ORDER BY.
 CREATE OR REPLACE FUNCTION etl._positions(p_columns name[])
 RETURNS text
 LANGUAGE sql
@@ -24,8 +25,8 @@ AS $_positions$
     SELECT string_agg(c.position::text, ', ' ORDER BY c.position)
     FROM generate_subscripts(p_columns, 1) AS c (position)
 $_positions$;
-COMMENT ON FUNCTION etl._positions(name[]) IS 'Positions of columns that a SELECT begins with, for its GROUP BY and ORDER BY.';
 
+-- Condition that two rows (their aliases) agree in the columns, none of them NULL.
 CREATE OR REPLACE FUNCTION etl._match(
     p_columns name[],
     p_left text,
@@ -37,8 +38,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_match$
     SELECT etl._list(p_columns, p_left || '.%1$I = ' || p_right || '.%1$I', ' AND ')
 $_match$;
-COMMENT ON FUNCTION etl._match(name[], text, text) IS 'Condition that two rows (their aliases) agree in the columns, none of them NULL.';
 
+-- Condition that columns of two rows agree pair by pair.
 CREATE OR REPLACE FUNCTION etl._match_pairs(p_left_columns name[], p_left text, p_right_columns name[], p_right text)
 RETURNS text
 LANGUAGE sql
@@ -49,8 +50,9 @@ AS $_match_pairs$
     FROM unnest(p_left_columns) WITH ORDINALITY AS l (name, position)
     JOIN unnest(p_right_columns) WITH ORDINALITY AS r (name, position) USING (position)
 $_match_pairs$;
-COMMENT ON FUNCTION etl._match_pairs(name[], text, name[], text) IS 'Condition that columns of two rows agree pair by pair.';
 
+-- Expression that packs a business key into jsonb: names, alias of the row, its columns where they are named
+-- otherwise.
 CREATE OR REPLACE FUNCTION etl._json_key(
     p_names name[],
     p_alias text,
@@ -64,8 +66,8 @@ AS $_json_key$
     FROM unnest(p_names) WITH ORDINALITY AS n (name, position)
     JOIN unnest(coalesce(p_columns, p_names)) WITH ORDINALITY AS c (name, position) USING (position)
 $_json_key$;
-COMMENT ON FUNCTION etl._json_key(name[], text, name[]) IS 'Expression that packs a business key into jsonb: names, alias of the row, its columns where they are named otherwise.';
 
+-- Columns of a relation in their order.
 CREATE OR REPLACE FUNCTION etl._columns(p_relation regclass)
 RETURNS name[]
 LANGUAGE sql
@@ -78,8 +80,8 @@ AS $_columns$
         AND a.attnum > 0
         AND NOT a.attisdropped
 $_columns$;
-COMMENT ON FUNCTION etl._columns(regclass) IS 'Columns of a relation in their order.';
 
+-- SQL type of a column, NULL where there is none of that name.
 CREATE OR REPLACE FUNCTION etl._column_type(p_relation regclass, p_column name)
 RETURNS text
 LANGUAGE sql
@@ -92,8 +94,8 @@ AS $_column_type$
         AND a.attname = p_column
         AND NOT a.attisdropped
 $_column_type$;
-COMMENT ON FUNCTION etl._column_type(regclass, name) IS 'SQL type of a column, NULL where there is none of that name.';
 
+-- The columns without some of them.
 CREATE OR REPLACE FUNCTION etl._without(p_columns name[], p_removed name[])
 RETURNS name[]
 LANGUAGE sql
@@ -104,8 +106,8 @@ AS $_without$
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
     WHERE c.name <> ALL (p_removed)
 $_without$;
-COMMENT ON FUNCTION etl._without(name[], name[]) IS 'The columns without some of them.';
 
+-- Expressions that unpack a business key from jsonb, in the types of a relation.
 CREATE OR REPLACE FUNCTION etl._from_json(p_columns name[], p_key text, p_relation regclass)
 RETURNS text
 LANGUAGE sql
@@ -115,4 +117,3 @@ AS $_from_json$
     SELECT string_agg(format('(jsonb_populate_record(NULL::%s, %s)).%I', p_relation, p_key, c.name), ', ' ORDER BY c.position)
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_from_json$;
-COMMENT ON FUNCTION etl._from_json(name[], text, regclass) IS 'Expressions that unpack a business key from jsonb, in the types of a relation.';

@@ -20,4 +20,3 @@ BEGIN
     END IF;
 END
 $_analyze$;
-COMMENT ON FUNCTION etl._analyze(regclass, name[], bigint, bigint) IS 'Analyses a table to which rows were written, of few rows the columns by which they are found.';

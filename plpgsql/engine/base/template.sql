@@ -65,8 +65,8 @@ BEGIN
     RETURN coalesce(v_parts[1], '') || v_text;
 END
 $_render_placeholder$;
-COMMENT ON FUNCTION etl._render_placeholder(text, jsonb, text) IS 'One placeholder of a template, written out.';
 
+-- Columns whose stored images are compared, as SQL text.
 CREATE OR REPLACE FUNCTION etl._image_list(p_columns name[], p_alias text, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -77,7 +77,6 @@ AS $_image_list$
     SELECT string_agg(concat(p_alias || '.', quote_ident(c.name), '::' || (p_values -> 'casts' ->> c.name::text)), ', ' ORDER BY c.position)
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_image_list$;
-COMMENT ON FUNCTION etl._image_list(name[], text, jsonb) IS 'Columns whose stored images are compared, as SQL text.';
 
 /*
 Writes a template out.
@@ -106,4 +105,3 @@ BEGIN
     RETURN v_text;
 END
 $_render$;
-COMMENT ON FUNCTION etl._render(text, jsonb) IS 'Writes a template of SQL out: placeholders in double braces become texts and lists of columns.';

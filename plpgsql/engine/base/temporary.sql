@@ -28,4 +28,3 @@ BEGIN
     END IF;
 END
 $_refuse_foreign_temporary$;
-COMMENT ON FUNCTION etl._refuse_foreign_temporary(text) IS 'Refuses temporary relations that are not the role''s own (ET039).';

@@ -47,7 +47,6 @@ BEGIN
     RETURN true;
 END
 $_ensure_table$;
-COMMENT ON FUNCTION etl._ensure_table(name, name, text, boolean, boolean) IS 'Creates a table in the shape of a query where it is missing or no longer fits.';
 
 /*
 Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
@@ -86,7 +85,6 @@ BEGIN
     END IF;
 END
 $_follow_columns$;
-COMMENT ON FUNCTION etl._follow_columns(name, name[]) IS 'Applies column changes of the contract to a mirror.';
 
 /*
 Takes a changed key into a mirror. Rows that were told apart by another key are read again, and what depends on them is loaded again.
@@ -125,7 +123,6 @@ BEGIN
     END IF;
 END
 $_follow_key$;
-COMMENT ON FUNCTION etl._follow_key(name, name[]) IS 'Takes a changed key into a mirror, which is then read again.';
 
 /*
 Creates the tables of schema work: pending keys, planned changes and differences.
@@ -188,7 +185,6 @@ BEGIN
     END LOOP;
 END
 $_build_work_tables$;
-COMMENT ON FUNCTION etl._build_work_tables() IS 'Creates the tables of schema work: pending keys, planned changes and differences.';
 
 /*
 Creates constraints: each dimension gets an exclusion constraint against overlapping versions, and key columns of facts get foreign keys that are NOT
@@ -254,7 +250,6 @@ BEGIN
     END LOOP;
 END
 $_build_constraints$;
-COMMENT ON FUNCTION etl._build_constraints() IS 'Gives dimensions a constraint against overlapping versions, and facts references that are not enforced.';
 
 /*
 Compiles the routines of all objects, and drops those of objects that have left the catalog.
@@ -303,7 +298,6 @@ BEGIN
     PERFORM etl._drop_compiled_except(v_routines);
 END
 $_compile$;
-COMMENT ON FUNCTION etl._compile() IS 'Compiles the routines of all objects, and drops those of objects that have left the catalog.';
 
 /*
 Compiles the catalog: delta table and mirror of each source table, tables of pending keys and planned changes of each dimension and fact,
@@ -423,4 +417,3 @@ BEGIN
     END LOOP;
 END
 $_comment_mirrors$;
-COMMENT ON FUNCTION etl._comment_mirrors() IS 'Copies the column comments of the source to the tables of the engine.';

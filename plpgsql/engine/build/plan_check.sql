@@ -62,4 +62,3 @@ UNION ALL
     FROM etl.aggregate AS a;
 END
 $_check_plans$;
-COMMENT ON FUNCTION etl._check_plans() IS 'Refuses declarations whose statements PostgreSQL cannot plan (ET003).';

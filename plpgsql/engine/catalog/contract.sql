@@ -1,6 +1,7 @@
 -- The contract: etl.build() refuses declarations that cannot work or would load wrong data later. Each function lists the faults of one kind. ET003
 -- reports the first fault with its object, the rule and the remedy.
 
+-- Refuses a declaration: raises ET003 with object, fault, detail and way out.
 CREATE OR REPLACE FUNCTION etl._refuse_declaration(p_object name, p_fault text, p_detail text, p_hint text)
 RETURNS void
 LANGUAGE plpgsql
@@ -15,8 +16,8 @@ BEGIN
         USING ERRCODE = 'ET003', DETAIL = p_detail, HINT = p_hint || ' Then build again.';
 END
 $_refuse_declaration$;
-COMMENT ON FUNCTION etl._refuse_declaration(name, text, text, text) IS 'Refuses a declaration: raises ET003 with object, fault, detail and way out.';
 
+-- Relations and columns that the catalog names and that do not exist.
 CREATE OR REPLACE FUNCTION etl._find_missing_columns()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -107,9 +108,8 @@ AS $_find_missing_columns$
     WHERE to_regclass(w.relation) IS NULL
         OR etl._column_type(to_regclass(w.relation), c.name) IS NULL
 $_find_missing_columns$;
-COMMENT ON FUNCTION etl._find_missing_columns() IS 'Relations and columns that the catalog names and that do not exist.';
 
-
+-- Columns of targets without a value, and targets without the constraint that a load needs.
 CREATE OR REPLACE FUNCTION etl._find_uncovered_columns()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -194,7 +194,6 @@ AS $_find_uncovered_columns$
     JOIN pg_attribute AS a ON a.attrelid = n.target AND a.attname = ANY (n.key)
     WHERE NOT a.attnotnull
 $_find_uncovered_columns$;
-COMMENT ON FUNCTION etl._find_uncovered_columns() IS 'Columns of targets without a value, and targets without the constraint that a load needs.';
 
 /*
 Whether INSERT can assign a value of one type to a column of another type.
@@ -217,8 +216,9 @@ AS $_is_assignable$
     WHERE f.oid = p_from
         AND t.oid = p_to
 $_is_assignable$;
-COMMENT ON FUNCTION etl._is_assignable(oid, oid) IS 'Whether a value of one type can be assigned to a column of another one.';
 
+-- Columns whose type the engine cannot use: points in time without a time zone, values that their target does not
+-- take.
 CREATE OR REPLACE FUNCTION etl._find_wrong_types()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -295,8 +295,8 @@ AS $_find_wrong_types$
     CROSS JOIN LATERAL etl._base_type(w.target, w.column_name) AS t
     WHERE NOT etl._is_assignable(v.type_oid, t.type_oid)
 $_find_wrong_types$;
-COMMENT ON FUNCTION etl._find_wrong_types() IS 'Columns whose type the engine cannot use: points in time without a time zone, values that their target does not take.';
 
+-- Names that are too long, stand for two objects, or are those of the engine's own columns.
 CREATE OR REPLACE FUNCTION etl._find_unusable_names()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -345,7 +345,6 @@ AS $_find_unusable_names$
     CROSS JOIN LATERAL unnest(r.reserved) AS c (name)
     WHERE etl._column_type(r.relation, c.name) IS NOT NULL
 $_find_unusable_names$;
-COMMENT ON FUNCTION etl._find_unusable_names() IS 'Names that are too long, stand for two objects, or are those of the engine''s own columns.';
 
 /*
 Mirrors that a view reads, through other views as well.
@@ -376,7 +375,6 @@ AS $_mirrors_of$
     ) AS m
     GROUP BY m.relname
 $_mirrors_of$;
-COMMENT ON FUNCTION etl._mirrors_of(regclass) IS 'Mirrors that a view reads, through other views as well, and whether it reads their column deleted_at.';
 
 -- The views of dimensions and facts, with the mirrors that they read.
 CREATE OR REPLACE FUNCTION etl._read_mirrors()
@@ -395,7 +393,6 @@ AS $_read_mirrors$
     ) AS v (object, view)
     CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
 $_read_mirrors$;
-COMMENT ON FUNCTION etl._read_mirrors() IS 'The views of dimensions and facts, with the mirrors that they read.';
 
 /*
 Whether a mirror keeps live rows only. Views that never mention its column deleted_at expect that, so deleted rows are removed from such a mirror.
@@ -412,8 +409,8 @@ AS $_keeps_live_rows_only$
     FROM etl._read_mirrors() AS m
     WHERE m.source_table = p_source_table
 $_keeps_live_rows_only$;
-COMMENT ON FUNCTION etl._keeps_live_rows_only(name) IS 'Whether a mirror keeps live rows only, because no view reads its column deleted_at.';
 
+-- Declarations that do not fit each other, and mirrors that are read without a dependency.
 CREATE OR REPLACE FUNCTION etl._find_wrong_references()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -473,7 +470,6 @@ AS $_find_wrong_references$
     WHERE l.watched_columns IS NOT NULL
         AND r.attname <> ALL (l.watched_columns || a.contribution_key)
 $_find_wrong_references$;
-COMMENT ON FUNCTION etl._find_wrong_references() IS 'Declarations that do not fit each other, and mirrors that are read without a dependency.';
 
 /*
 Views that read a mirror without its column deleted_at, while another view reads it. The mirror then keeps deleted rows for the other view, and they would
@@ -494,7 +490,6 @@ AS $_find_unseen_deletions$
     WHERE NOT m.sees_deletions
     ORDER BY m.object, o.object
 $_find_unseen_deletions$;
-COMMENT ON FUNCTION etl._find_unseen_deletions() IS 'Views that read a mirror and would take its deleted rows for live ones.';
 
 /*
 Refuses a statement that PostgreSQL cannot plan. The statement is not run.
@@ -513,7 +508,6 @@ EXCEPTION
         PERFORM etl._refuse_declaration(p_object, format('%s: %s', p_what, SQLERRM), p_query, p_hint);
 END
 $_refuse_unplannable$;
-COMMENT ON FUNCTION etl._refuse_unplannable(name, text, text, text) IS 'Refuses a statement that PostgreSQL cannot plan (ET003).';
 
 /*
 Refuses a catalog with a fault and reports the first one.
@@ -555,4 +549,3 @@ BEGIN
     WHERE a.finer_expressions IS NOT NULL;
 END
 $_check_catalog$;
-COMMENT ON FUNCTION etl._check_catalog() IS 'Raises ET003 with the first fault of the catalog.';

@@ -19,6 +19,7 @@ AS $begin_declarations$
 $begin_declarations$;
 COMMENT ON FUNCTION etl.begin_declarations(text) IS 'Begins the declarations of a business: end_declarations() drops from the catalog what it no longer declares.';
 
+-- Records that an object is declared by this transaction.
 CREATE OR REPLACE FUNCTION etl._declare(p_kind text, p_object name)
 RETURNS void
 LANGUAGE sql
@@ -30,7 +31,6 @@ AS $_declare$
     SET business = excluded.business,
         declared_by = excluded.declared_by
 $_declare$;
-COMMENT ON FUNCTION etl._declare(text, name) IS 'Records that an object is declared by this transaction.';
 
 /*
 Ends the declarations of a business: drops from the catalog what it declared before and does not declare any more. Its tables stay, with their data.
@@ -93,6 +93,7 @@ END
 $end_declarations$;
 COMMENT ON FUNCTION etl.end_declarations() IS 'Ends the declarations of a business: drops from the catalog what it no longer declares; returns what was dropped.';
 
+-- The relation that a declaration gives, or the one that bears the object's name; ET003 when there is none.
 CREATE OR REPLACE FUNCTION etl._relation_of(p_schema text, p_name name, p_given regclass)
 RETURNS regclass
 LANGUAGE plpgsql
@@ -109,7 +110,6 @@ BEGIN
     RETURN v_relation;
 END
 $_relation_of$;
-COMMENT ON FUNCTION etl._relation_of(text, name, regclass) IS 'The relation that a declaration gives, or the one that bears the object''s name; ET003 when there is none.';
 
 /*
 Declares a source table: a relation source.<name>.
@@ -209,7 +209,6 @@ BEGIN
     ON CONFLICT (object, source_table) DO NOTHING;
 END
 $_define_dependencies$;
-COMMENT ON FUNCTION etl._define_dependencies(name, name[], regclass[], etl.dependency[]) IS 'Records the dependencies of an object, and those that follow from its key.';
 
 /*
 Declares a dimension.

@@ -1,5 +1,6 @@
 -- Facts about one object of the catalog: columns of a source table, the relation that holds lookup columns, the key of a finer aggregate.
 
+-- Group key of a coarser aggregate, as the finer one (alias c) gives it.
 CREATE OR REPLACE FUNCTION etl._finer_key(p_aggregate etl.aggregate)
 RETURNS text
 LANGUAGE sql
@@ -10,8 +11,8 @@ AS $_finer_key$
     FROM unnest(p_aggregate.group_key) WITH ORDINALITY AS k (name, position)
     LEFT JOIN unnest(p_aggregate.finer_expressions) WITH ORDINALITY AS e (expression, position) USING (position)
 $_finer_key$;
-COMMENT ON FUNCTION etl._finer_key(etl.aggregate) IS 'Group key of a coarser aggregate, as the finer one (alias c) gives it.';
 
+-- Relation that has the lookup columns of a key: the dimension of its lookup_role, or the view of the fact.
 CREATE OR REPLACE FUNCTION etl._lookup_relation(p_role etl.fact_dimension)
 RETURNS regclass
 LANGUAGE sql
@@ -29,8 +30,8 @@ AS $_lookup_relation$
         (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = p_role.fact)
     )
 $_lookup_relation$;
-COMMENT ON FUNCTION etl._lookup_relation(etl.fact_dimension) IS 'Relation that has the lookup columns of a key: the dimension of its lookup_role, or the view of the fact.';
 
+-- Columns of a source table that the mirror takes.
 CREATE OR REPLACE FUNCTION etl._source_columns(p_source_table name)
 RETURNS name[]
 LANGUAGE sql
@@ -45,4 +46,3 @@ AS $_source_columns$
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table
 $_source_columns$;
-COMMENT ON FUNCTION etl._source_columns(name) IS 'Columns of a source table that the mirror takes.';

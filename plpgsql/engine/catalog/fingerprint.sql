@@ -60,7 +60,6 @@ AS $_reads_of$
         AND p.prosqlbody IS NULL
         AND m.objid <> p_objid
 $_reads_of$;
-COMMENT ON FUNCTION etl._reads_of(oid, oid) IS 'Views and functions that a view or function reads or calls itself.';
 
 /*
 Fingerprint of the definitions that the rows of an object depend on.
@@ -166,7 +165,6 @@ AS $_fingerprint$
         )
     ) AS p
 $_fingerprint$;
-COMMENT ON FUNCTION etl._fingerprint(name) IS 'Fingerprint of all that the rows of an object depend on besides the mirrors, part by part.';
 
 /*
 What differs between two fingerprints.
@@ -197,7 +195,6 @@ AS $_fingerprint_changes$
         WHERE n.value IS DISTINCT FROM b.value
     ) AS c
 $_fingerprint_changes$;
-COMMENT ON FUNCTION etl._fingerprint_changes(jsonb, jsonb) IS 'What differs between two fingerprints, in sentences.';
 
 /*
 Objects that the next run loads completely, and why: never loaded, requested, or a definition that their rows depend on has changed.
@@ -236,6 +233,7 @@ COMMENT ON COLUMN etl.planned_refresh.object IS 'Dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.planned_refresh.kind IS 'dimension, fact or aggregate.';
 COMMENT ON COLUMN etl.planned_refresh.reasons IS 'Changes since its last full load, or another reason.';
 
+-- Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.
 CREATE OR REPLACE FUNCTION etl._definition_signature()
 RETURNS text
 LANGUAGE sql
@@ -257,7 +255,6 @@ AS $_definition_signature$
         (SELECT string_agg(to_jsonb(n)::text, ',' ORDER BY n.object, n.source_table) FROM etl.dependency AS n)
     ))
 $_definition_signature$;
-COMMENT ON FUNCTION etl._definition_signature() IS 'Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.';
 
 /*
 Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
@@ -299,4 +296,3 @@ EXCEPTION
         RETURN NULL;
 END
 $_request_changed$;
-COMMENT ON FUNCTION etl._request_changed() IS 'Requests a full refresh of the objects whose definitions have changed; returns them with the changes.';

@@ -17,7 +17,6 @@ AS $_relation_in$
     WHERE n.nspname = p_schema
         AND c.relname = p_name
 $_relation_in$;
-COMMENT ON FUNCTION etl._relation_in(name, name) IS 'A relation by its name, for readers without privileges on its schema.';
 
 CREATE OR REPLACE VIEW etl.object AS
 SELECT

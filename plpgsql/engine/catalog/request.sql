@@ -1,5 +1,6 @@
 -- Requests for a full refresh. A request stays until a load has succeeded.
 
+-- Raises ET002 when a name is neither a task nor an object.
 CREATE OR REPLACE FUNCTION etl._check_names(p_only text[], p_full_refresh text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -20,7 +21,6 @@ BEGIN
     END LOOP;
 END
 $_check_names$;
-COMMENT ON FUNCTION etl._check_names(text[], text[]) IS 'Raises ET002 when a name is neither a task nor an object.';
 
 /*
 Requests a full refresh: a source table is extracted completely and compared with its mirror, a dimension or fact loads all its keys. Surrogate keys
@@ -45,8 +45,8 @@ BEGIN
     ));
 END
 $_request_refresh$;
-COMMENT ON FUNCTION etl._request_refresh(text[]) IS 'Requests a full refresh of objects by the next run.';
 
+-- Aggregates that a fact or a finer aggregate feeds; NULL if there are none.
 CREATE OR REPLACE FUNCTION etl._fed_by(p_object name)
 RETURNS name[]
 LANGUAGE sql
@@ -61,7 +61,6 @@ AS $_fed_by$
     ) AS f (aggregate, feeder)
     WHERE f.feeder = p_object
 $_fed_by$;
-COMMENT ON FUNCTION etl._fed_by(name) IS 'Aggregates that a fact or a finer aggregate feeds; NULL if there are none.';
 
 /*
 Requests a full refresh of objects, and of the aggregates that they feed: an aggregate receives only differences, and a refresh that corrects wrong rows
@@ -86,4 +85,3 @@ AS $_request_reload$
     WHERE l.object = o.object
         AND NOT l.needs_reload
 $_request_reload$;
-COMMENT ON FUNCTION etl._request_reload(name[]) IS 'Requests a full refresh of objects and of the aggregates that they feed.';

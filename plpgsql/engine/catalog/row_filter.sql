@@ -28,6 +28,7 @@ END
 $define_row_filter$;
 COMMENT ON FUNCTION etl.define_row_filter(text, regclass, name) IS 'Declares the attribute by which schema analysis shows a user some rows only.';
 
+-- Values of the row filter as the business spells them; ET035 for one that does not exist.
 CREATE OR REPLACE FUNCTION etl._row_filter_values(p_values text[])
 RETURNS text[]
 LANGUAGE plpgsql
@@ -64,7 +65,6 @@ BEGIN
     RETURN ARRAY(SELECT DISTINCT f.value FROM unnest(v_found) AS f (value) ORDER BY 1);
 END
 $_row_filter_values$;
-COMMENT ON FUNCTION etl._row_filter_values(text[]) IS 'Values of the row filter as the business spells them; ET035 for one that does not exist.';
 
 CREATE OR REPLACE VIEW etl.visible_value AS
 SELECT a.country_code AS value

@@ -1,5 +1,6 @@
 -- What a declaration derives: keys from constraints, target tables from views.
 
+-- Columns of a table's primary key; NULL where there is none.
 CREATE OR REPLACE FUNCTION etl._primary_key(p_table regclass)
 RETURNS name[]
 LANGUAGE sql
@@ -13,7 +14,6 @@ AS $_primary_key$
     WHERE c.conrelid = p_table
         AND c.contype = 'p'
 $_primary_key$;
-COMMENT ON FUNCTION etl._primary_key(regclass) IS 'Columns of a table''s primary key; NULL where there is none.';
 
 /*
 Primary key of a table that a contract view reads.
@@ -40,7 +40,6 @@ AS $_primary_key_behind$
     ) AS k (columns, candidates)
     WHERE k.candidates = 1
 $_primary_key_behind$;
-COMMENT ON FUNCTION etl._primary_key_behind(regclass) IS 'Primary key of the one table that a contract view reads; NULL where it is not clear.';
 
 /*
 Creates the table of a dimension in the shape of its view, with the member -1.
@@ -87,7 +86,6 @@ INSERT INTO {{table}} ({{surrogate_key}}, valid_from, valid_to, is_current, run_
     ]);
 END
 $_create_dimension_table$;
-COMMENT ON FUNCTION etl._create_dimension_table(name, name[], regclass) IS 'Creates the table of a dimension in the shape of its view, with the member -1.';
 
 /*
 Creates the table of a fact in the shape of its view: business key, one key per dimension, and all other columns except lookup columns.
@@ -129,7 +127,6 @@ BEGIN
     );
 END
 $_create_fact_table$;
-COMMENT ON FUNCTION etl._create_fact_table(name, name[], regclass, etl.fact_dimension[]) IS 'Creates the table of a fact in the shape of its view.';
 
 /*
 Creates the table of an aggregate in the shape of its contribution view.
@@ -163,7 +160,6 @@ BEGIN
     PERFORM etl._comment_target(format('dwh.%I', p_name)::regclass, p_view, ARRAY[['run_id', 'Run that last wrote the row.']]);
 END
 $_create_aggregate_table$;
-COMMENT ON FUNCTION etl._create_aggregate_table(name, name[], name[], regclass) IS 'Creates the table of an aggregate in the shape of its contribution view.';
 
 /*
 Comments a table that was created in the shape of a view.
@@ -191,4 +187,3 @@ BEGIN
     END LOOP;
 END
 $_comment_target$;
-COMMENT ON FUNCTION etl._comment_target(regclass, regclass, text[]) IS 'Comments a table that was created in the shape of a view.';

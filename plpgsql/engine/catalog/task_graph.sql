@@ -94,4 +94,3 @@ BEGIN
         AND t.position <> p.position;
 END
 $_build_tasks$;
-COMMENT ON FUNCTION etl._build_tasks() IS 'Derives tasks and their edges from the catalog.';

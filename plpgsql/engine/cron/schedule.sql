@@ -10,6 +10,7 @@
 -- pg_cron lives in one database of a server, cron.database_name. If that is another database, the statements of etl.schedule_statements and
 -- etl.unschedule_statement are executed there; the command line does so.
 
+-- Time zone of pg_cron's schedules: cron.timezone, GMT by default.
 CREATE OR REPLACE FUNCTION etl._cron_time_zone()
 RETURNS text
 LANGUAGE plpgsql
@@ -23,8 +24,8 @@ EXCEPTION
         RETURN 'GMT';
 END
 $_cron_time_zone$;
-COMMENT ON FUNCTION etl._cron_time_zone() IS 'Time zone of pg_cron''s schedules: cron.timezone, GMT by default.';
 
+-- Whether a schedule is one run per day: then it follows the day of the business.
 CREATE OR REPLACE FUNCTION etl._is_daily(p_every text)
 RETURNS boolean
 LANGUAGE sql
@@ -33,7 +34,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_is_daily$
     SELECT p_every !~ '[*/,]' AND trim(p_every) !~ '^(\S+\s+){4}\S+$' AND p_every::interval = interval '1 day'
 $_is_daily$;
-COMMENT ON FUNCTION etl._is_daily(text) IS 'Whether a schedule is one run per day: then it follows the day of the business.';
 
 /*
 Translates an interval for pg_cron. A cron expression, and every interval but 1 day, means the time zone of pg_cron. 1 day means the day of the
@@ -90,7 +90,6 @@ BEGIN
     RETURN v_schedule;
 END
 $_cron_schedule$;
-COMMENT ON FUNCTION etl._cron_schedule(text, text) IS 'An interval or cron expression as pg_cron understands it; error ET014 if cron has no such schedule.';
 
 /*
 Returns:    database and version of pg_cron on this server.
@@ -154,7 +153,6 @@ BEGIN
     RETURN NEXT;
 END
 $_find_cron$;
-COMMENT ON FUNCTION etl._find_cron() IS 'Database and version of pg_cron on this server; error ET012 or ET018 with what is missing.';
 
 /*
 Statements that install the schedule, to be executed in the database of pg_cron. They change existing jobs in place.
@@ -333,6 +331,7 @@ END
 $scheduled_run$;
 COMMENT ON PROCEDURE etl.scheduled_run(integer, interval, boolean) IS 'The statement of the schedule''s jobs: starts a run or joins the one that another job has just started, and executes it.';
 
+-- Decides what a scheduled start does, and records it; returns the record.
 CREATE OR REPLACE FUNCTION etl._scheduled_start(p_worker integer, p_gap interval, p_is_daily boolean)
 RETURNS etl.scheduled_start
 LANGUAGE plpgsql
@@ -401,8 +400,9 @@ BEGIN
     RETURN r_start;
 END
 $_scheduled_start$;
-COMMENT ON FUNCTION etl._scheduled_start(integer, interval, boolean) IS 'Decides what a scheduled start does, and records it; returns the record.';
 
+-- The jobs of the schedule, each with the last failure that pg_cron recorded, such as a refused connection. None if
+-- pg_cron lives in another database.
 CREATE OR REPLACE FUNCTION etl._cron_jobs()
 RETURNS TABLE (job_id bigint, job_name text, schedule text, command text, username text, is_active boolean, last_error text, last_error_at timestamptz)
 LANGUAGE plpgsql
@@ -428,7 +428,6 @@ WHERE j.jobname LIKE $1$sql$
     USING etl._job_pattern();
 END
 $_cron_jobs$;
-COMMENT ON FUNCTION etl._cron_jobs() IS 'The jobs of the schedule, each with the last failure that pg_cron recorded, such as a refused connection. None if pg_cron lives in another database.';
 
 CREATE OR REPLACE VIEW etl.schedule_status AS
 SELECT

@@ -36,7 +36,6 @@ HAVING {{is_not_zero}}$template$,
     FROM etl.aggregate AS a
     WHERE a.aggregate = p_aggregate
 $_expected_aggregate_sql$;
-COMMENT ON FUNCTION etl._expected_aggregate_sql(name) IS 'A SELECT of all groups that an aggregate should hold.';
 
 /*
 Compiles compiled.load_<aggregate>, which applies the differences that were noted, or the differences to the rows that the aggregate should hold.
@@ -132,8 +131,8 @@ END$template$,
     ];
 END
 $_compile_aggregate$;
-COMMENT ON FUNCTION etl._compile_aggregate(name) IS 'Compiles the routine of an aggregate; returns its name.';
 
+-- The statements that pass the differences of an aggregate on to its roll-ups.
 CREATE OR REPLACE FUNCTION etl._hand_on_sql(p_aggregate name)
 RETURNS text
 LANGUAGE sql
@@ -166,7 +165,6 @@ HAVING {{is_not_zero}};$template$,
     FROM etl.aggregate AS a
     WHERE a.finer_aggregate = p_aggregate
 $_hand_on_sql$;
-COMMENT ON FUNCTION etl._hand_on_sql(name) IS 'The statements that pass the differences of an aggregate on to its roll-ups.';
 
 /*
 Loads an aggregate: applies the differences that its facts or the finer aggregate have noted since the last load. If a full refresh was requested, applies
@@ -209,4 +207,3 @@ BEGIN
     RETURN r_result;
 END
 $_load_aggregate$;
-COMMENT ON FUNCTION etl._load_aggregate(name, bigint) IS 'Loads an aggregate by differences, or completely.';

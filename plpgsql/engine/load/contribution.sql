@@ -22,7 +22,6 @@ AS $_lock_aggregates$
         FOR UPDATE
     ) AS s
 $_lock_aggregates$;
-COMMENT ON FUNCTION etl._lock_aggregates(name) IS 'Locks the aggregates of a fact, and returns those that are maintained by difference.';
 
 /*
 Refuses a sum that no later difference could remove: numeric NaN and Infinity stay in a group for ever.
@@ -44,7 +43,6 @@ BEGIN
     RETURN p_sum;
 END
 $_finite$;
-COMMENT ON FUNCTION etl._finite(numeric, name, name) IS 'Returns a sum, or raises 22003 if it is NaN or Infinity.';
 
 /*
 Sums of an aggregate's measures over rows with the alias c.
@@ -67,7 +65,6 @@ AS $_sums_sql$
     FROM unnest(p_aggregate.measures) WITH ORDINALITY AS m (name, position)
     CROSS JOIN LATERAL etl._base_type(p_aggregate.aggregate_table, m.name) AS t
 $_sums_sql$;
-COMMENT ON FUNCTION etl._sums_sql(etl.aggregate) IS 'Sums of an aggregate''s measures, as columns of a SELECT.';
 
 /*
 The statements that note what the planned rows of a fact contribute to its aggregates.
@@ -111,4 +108,3 @@ END IF;$template$,
     JOIN etl.aggregate_fact AS l USING (aggregate)
     WHERE l.fact = p_fact
 $_contribution_sql$;
-COMMENT ON FUNCTION etl._contribution_sql(name) IS 'The statements that note what the planned rows of a fact contribute to its aggregates.';

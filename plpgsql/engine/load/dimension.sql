@@ -55,7 +55,6 @@ r_result.rows_queued := r_result.rows_queued + v_rows;$template$,
     WHERE k.dimension = p_dimension
         AND k.as_of_column IS NOT NULL
 $_requeue_sql$;
-COMMENT ON FUNCTION etl._requeue_sql(name, jsonb) IS 'The statements that queue the facts of versions that now end earlier.';
 
 /*
 Compiles the routines of a dimension. compiled.plan_<dimension> writes the versions that pending members should have to work.<dimension>_decision;
@@ -177,7 +176,6 @@ END$template$,
     ];
 END
 $_compile_dimension$;
-COMMENT ON FUNCTION etl._compile_dimension(name) IS 'Compiles the routines of a dimension; returns their names.';
 
 /*
 Loads a dimension: its pending members, or all members if a full refresh was requested.
@@ -221,4 +219,3 @@ BEGIN
     RETURN r_result;
 END
 $_load_dimension$;
-COMMENT ON FUNCTION etl._load_dimension(name, bigint) IS 'Loads the pending members of a dimension, or all if a full refresh was requested.';

@@ -57,7 +57,6 @@ AS $_dimension_values$
     ) AS a
     WHERE d.dimension = p_dimension
 $_dimension_values$;
-COMMENT ON FUNCTION etl._dimension_values(name) IS 'Values of the templates of a dimension, for etl._render.';
 
 /*
 Timelines of members without a log, as common table expressions that end in "timeline".
@@ -97,7 +96,6 @@ timeline AS (
         p_values
     )
 $_succession_sql$;
-COMMENT ON FUNCTION etl._succession_sql(jsonb) IS 'Timelines of members without a log, as common table expressions.';
 
 /*
 Versions from states that follow one another, as common table expressions from "carried" to "timeline": equal neighbours become one, and each
@@ -163,7 +161,6 @@ timeline AS (
         )
     )
 $_joined_states_sql$;
-COMMENT ON FUNCTION etl._joined_states_sql(jsonb) IS 'Versions from states that follow one another: equal neighbours become one.';
 
 /*
 Timelines of members with a change log, as common table expressions that end in "timeline". A log entry takes the attributes that are not logged from
@@ -277,7 +274,6 @@ carried AS (
     CROSS JOIN LATERAL (SELECT etl._without(etl._columns(d.history_view), d.business_key || 'valid_from'::name)) AS l (logged)
     WHERE d.dimension = p_dimension
 $_timeline_sql$;
-COMMENT ON FUNCTION etl._timeline_sql(jsonb, name, text) IS 'Timelines of members with a log, as common table expressions.';
 
 /*
 The arguments of a compiled routine of a dimension, by its name: a column may be called p_now.
@@ -294,7 +290,6 @@ AS $_load_arguments$
         'run_id', format('%I.p_run_id', p_routine), 'now', format('%I.p_now', p_routine), 'batch_at', format('%I.p_batch_at', p_routine)
     )
 $_load_arguments$;
-COMMENT ON FUNCTION etl._load_arguments(name) IS 'The arguments of a compiled routine of a dimension, by its name.';
 
 /*
 The versions that members should have, compared with those that they have.
@@ -388,4 +383,3 @@ LEFT JOIN known AS n ON n.{{surrogate_key}} = w._version$template$,
     CROSS JOIN etl._dimension_values(p_dimension) AS v (of_dimension)
     WHERE d.dimension = p_dimension
 $_expected_dimension_sql$;
-COMMENT ON FUNCTION etl._expected_dimension_sql(name, text, jsonb) IS 'A SELECT of the versions that members should have, beside those that they have.';

@@ -113,7 +113,6 @@ END$template$,
     ];
 END
 $_compile_fact$;
-COMMENT ON FUNCTION etl._compile_fact(name) IS 'Compiles the routines of a fact; returns their names.';
 
 /*
 Compiles compiled.plan_<fact>. Both of its statements come from one template and differ in their FROM clause. Rows of pending keys are looked up key by key:
@@ -248,7 +247,6 @@ WHERE f.run_id IS NOT NULL
     );
 END
 $_compile_fact_plan$;
-COMMENT ON FUNCTION etl._compile_fact_plan(name, jsonb) IS 'Compiles the routine that plans the rows of a fact; returns its name.';
 
 /*
 The row that a fact should hold: the row of the view (w), or, if the view no longer returns it, the stored row (f) marked as deleted.
@@ -285,8 +283,8 @@ AS $_chosen_sql$
     FROM etl.fact AS f
     WHERE f.fact = p_fact
 $_chosen_sql$;
-COMMENT ON FUNCTION etl._chosen_sql(name, jsonb, text) IS 'The row that a fact should hold, as columns of a SELECT.';
 
+-- Expression for the aggregates whose contribution a planned row changes; NULL for all.
 CREATE OR REPLACE FUNCTION etl._touched_sql(p_fact name, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -307,7 +305,6 @@ AS $_touched_sql$
     FROM etl.aggregate_fact AS l
     WHERE l.fact = p_fact
 $_touched_sql$;
-COMMENT ON FUNCTION etl._touched_sql(name, jsonb) IS 'Expression for the aggregates whose contribution a planned row changes; NULL for all.';
 
 /*
 The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.
@@ -344,7 +341,6 @@ CROSS JOIN LATERAL (
     FROM etl._fact_roles(p_fact) AS r
     WHERE NOT r.is_loaded
 $_refusal_sql$;
-COMMENT ON FUNCTION etl._refusal_sql(name, jsonb) IS 'The statement that quarantines planned rows for which no member can arrive.';
 
 /*
 Loads a fact: its pending keys and the ready queue entries, or all rows if a full refresh was requested.
@@ -398,7 +394,6 @@ BEGIN
     )::etl.load_result;
 END
 $_load_fact$;
-COMMENT ON FUNCTION etl._load_fact(name, bigint) IS 'Loads the pending rows of a fact, or all rows if a full refresh was requested.';
 
 /*
 Loads all rows of a fact. An empty table is loaded without indexes, and its aggregates are then summed once instead of by differences.
@@ -434,4 +429,3 @@ BEGIN
     RETURN r_result;
 END
 $_load_whole_fact$;
-COMMENT ON FUNCTION etl._load_whole_fact(etl.fact, bigint) IS 'Loads all rows of a fact.';

@@ -44,7 +44,6 @@ AS $_fact_roles$
     JOIN etl.dimension AS d USING (dimension)
     LEFT JOIN role AS s ON s.key_column = r.lookup_role
 $_fact_roles$;
-COMMENT ON FUNCTION etl._fact_roles(name) IS 'Keys of a fact, in the order in which they are looked up.';
 
 /*
 Values of the templates of a fact.
@@ -96,8 +95,8 @@ AS $_fact_values$
     ) AS c
     WHERE f.fact = p_fact
 $_fact_values$;
-COMMENT ON FUNCTION etl._fact_values(name) IS 'Values of the templates of a fact, for etl._render.';
 
+-- Value of search_path under which the keys of a fact and of its dimensions are compared by their own operators.
 CREATE OR REPLACE FUNCTION etl._fact_path(p_fact name)
 RETURNS text
 LANGUAGE sql
@@ -111,7 +110,6 @@ AS $_fact_path$
     FROM etl.fact AS f
     WHERE f.fact = p_fact
 $_fact_path$;
-COMMENT ON FUNCTION etl._fact_path(name) IS 'Value of search_path under which the keys of a fact and of its dimensions are compared by their own operators.';
 
 /*
 Rows of a fact with their surrogate keys resolved.
@@ -181,7 +179,6 @@ FROM {{source}}{{joins}}$template$,
         JOIN etl.fact AS f ON f.fact = p_fact
     ) AS r
 $_resolved_fact_sql$;
-COMMENT ON FUNCTION etl._resolved_fact_sql(name, jsonb, text, boolean) IS 'Rows of a fact with their surrogate keys resolved, as a SELECT.';
 
 /*
 All rows that a fact should hold.
@@ -198,4 +195,3 @@ AS $_expected_fact_sql$
     SELECT etl._resolved_fact_sql(p_fact, v.of_fact, etl._render('(SELECT * FROM {{view}} OFFSET 0) AS v', v.of_fact), p_is_load => false)
     FROM etl._fact_values(p_fact) AS v (of_fact)
 $_expected_fact_sql$;
-COMMENT ON FUNCTION etl._expected_fact_sql(name) IS 'A SELECT of all rows that a fact should hold.';

@@ -78,4 +78,3 @@ BEGIN
     RETURN r_result;
 END
 $_load_isolating$;
-COMMENT ON FUNCTION etl._load_isolating(name, name[], bigint, integer) IS 'Loads the pending keys of an object; those that cannot be loaded go to quarantine.';

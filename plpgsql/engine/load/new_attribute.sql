@@ -48,4 +48,3 @@ EXCEPTION
         RETURN 0;
 END
 $_fill_new_attributes$;
-COMMENT ON FUNCTION etl._fill_new_attributes(name, jsonb, bigint) IS 'Fills new attributes of a dimension into its stored versions.';

@@ -15,7 +15,6 @@ AS $_needs_reload$
     WHERE l.object = p_object
     FOR UPDATE
 $_needs_reload$;
-COMMENT ON FUNCTION etl._needs_reload(name) IS 'Whether a full refresh of an object is requested; locks its row of etl.load_state.';
 
 /*
 Points in time that a load needs.
@@ -30,7 +29,6 @@ AS $_load_time$
     SELECT greatest(clock_timestamp(), b.read_at), b.read_at
     FROM (SELECT (SELECT l.read_at FROM etl.batch AS l ORDER BY l.batch_id DESC LIMIT 1)) AS b (read_at)
 $_load_time$;
-COMMENT ON FUNCTION etl._load_time() IS 'Point in time of a load, and of the latest batch.';
 
 /*
 Makes all keys of an object pending: those of its view, and those of its table, because rows that the view no longer returns are deleted.
@@ -56,7 +54,6 @@ WHERE num_nulls({{key}}) = 0$template$,
     );
 END
 $_enqueue_all$;
-COMMENT ON FUNCTION etl._enqueue_all(name, name[], regclass, regclass) IS 'Makes all keys of an object pending.';
 
 /*
 Prepares a load: removes duplicate pending keys. Writers append keys without checking for duplicates, because a unique index with ON CONFLICT costs more than
@@ -94,7 +91,6 @@ WHERE k.ctid = n.ctid
     RETURN v_all - v_repeated;
 END
 $_begin_load$;
-COMMENT ON FUNCTION etl._begin_load(name, name[]) IS 'Removes duplicate pending keys and returns the number of pending keys.';
 
 /*
 Ends a load: clears the pending keys and moves the watermark.
@@ -111,7 +107,6 @@ BEGIN
     PERFORM etl._advance_load_state(ARRAY[p_object]);
 END
 $_finish_load$;
-COMMENT ON FUNCTION etl._finish_load(name) IS 'Clears the pending keys of an object and moves its watermark.';
 
 /*
 Moves the watermarks of objects to the latest batch.
@@ -129,4 +124,3 @@ AS $_advance_load_state$
         loaded_at = clock_timestamp()
     WHERE l.object = ANY (p_objects)
 $_advance_load_state$;
-COMMENT ON FUNCTION etl._advance_load_state(name[]) IS 'Moves the watermarks of objects to the latest batch.';

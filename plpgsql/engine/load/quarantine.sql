@@ -19,7 +19,6 @@ BEGIN
     PERFORM etl._check_quarantine_limit(p_object, v_key, p_sqlstate, p_reason, p_run_id);
 END
 $_quarantine_key$;
-COMMENT ON FUNCTION etl._quarantine_key(name, name[], text, text, bigint) IS 'Puts the only pending key of an object into quarantine.';
 
 /*
 The source row of a row of a dimension or fact: the row of the source table with the same key, if there is such a table.
@@ -56,7 +55,6 @@ BEGIN
     RETURN v_original;
 END
 $_original_row$;
-COMMENT ON FUNCTION etl._original_row(name, name[], jsonb) IS 'The row of stage that a row of a dimension or fact came from.';
 
 /*
 Quarantines a fact row without a member in a dimension that nothing loads, such as a date outside the calendar.
@@ -88,7 +86,6 @@ BEGIN
     PERFORM etl._check_quarantine_limit(p_fact, p_fact_key, 'ET009', v_reason, p_run_id);
 END
 $_refuse_fact$;
-COMMENT ON FUNCTION etl._refuse_fact(name, jsonb, name, name, jsonb, bigint) IS 'Puts a fact into quarantine for which a dimension that nothing loads has no member (ET009).';
 
 /*
 Requests a retry of rows in quarantine by the next run. Waits for a dimension or fact that is being loaded.

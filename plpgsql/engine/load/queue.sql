@@ -30,7 +30,6 @@ WHERE q.object = $1
     USING p_fact, p_refreshed_at;
 END
 $_enqueue_waiting$;
-COMMENT ON FUNCTION etl._enqueue_waiting(name, name[], timestamptz) IS 'Makes the facts pending whose queue entries are ready.';
 
 /*
 Requests that the next run looks up queued facts again, although their members have not been loaded since.

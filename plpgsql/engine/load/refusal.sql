@@ -17,7 +17,6 @@ BEGIN
         USING ERRCODE = 'unique_violation', DETAIL = format('Key: %s.', p_key), HINT = 'Make the business key of the view unique.';
 END
 $_refuse_repeated_key$;
-COMMENT ON FUNCTION etl._refuse_repeated_key(name, jsonb) IS 'Refuses a key that a transformation view gives more than once (23505).';
 
 /*
 Refuses a change in a log that is dated after the load: it would become valid too early and hide later changes.
@@ -39,4 +38,3 @@ BEGIN
         USING ERRCODE = 'datetime_field_overflow', DETAIL = format('Change: %s. Load: %s.', p_valid_from, p_now), HINT = 'Correct the date in the source, or leave the row out of the history view until it holds.';
 END
 $_refuse_change$;
-COMMENT ON FUNCTION etl._refuse_change(name, timestamptz, timestamptz) IS 'Refuses a change in a log that is dated after the load (22008), or not at all (22004).';

@@ -22,7 +22,6 @@ AS $_is_source_lost$
             AND t.sqlstate ~ '^(08|57P0|HV00N)'
     )
 $_is_source_lost$;
-COMMENT ON FUNCTION etl._is_source_lost(bigint) IS 'Whether the connection to the source was lost since this transaction began.';
 
 /*
 Source tables with tombstones that some mirror may not contain yet. Most tables have none in most batches, so one query
@@ -57,7 +56,6 @@ EXCEPTION
         RETURN v_users;
 END
 $_tables_with_tombstones$;
-COMMENT ON FUNCTION etl._tables_with_tombstones(pg_snapshot) IS 'Source tables with tombstones that some mirror may not contain yet.';
 
 /*
 What the source is, and what this transaction sees of it. A contract needs the columns snapshot, system_identifier and
@@ -92,7 +90,6 @@ BEGIN
     RETURN r_batch;
 END
 $_extraction_point$;
-COMMENT ON FUNCTION etl._extraction_point() IS 'What the source is, and what this transaction sees of it (ET026 for a hot standby).';
 
 /*
 Why the source is not the one that the mirrors were read from, so that all tables are compared with it.
@@ -118,7 +115,6 @@ AS $_source_change$
     WHERE NOT etl._is_same_source(w, p_batch)
     LIMIT 1
 $_source_change$;
-COMMENT ON FUNCTION etl._source_change(etl.batch) IS 'Why the source is not the one that the mirrors were read from; NULL when it is.';
 
 /*
 The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all
@@ -168,7 +164,6 @@ BEGIN
     RETURN r_batch;
 END
 $_this_batch$;
-COMMENT ON FUNCTION etl._this_batch(bigint) IS 'The batch of this transaction, opened when there is none yet.';
 
 /*
 Waits until the source has flushed the WAL that it had written when the batch was read. After a crash the source assigns
@@ -214,7 +209,6 @@ BEGIN
     END LOOP;
 END
 $_await_flush$;
-COMMENT ON FUNCTION etl._await_flush(bigint) IS 'Waits until the source has flushed the WAL that it had written when a batch was read.';
 
 /*
 Ends the extractions of a transaction. If one of them is retried, all of them are, because the tables of a batch are
@@ -282,7 +276,6 @@ BEGIN
     RETURN NULL;
 END
 $_end_batch$;
-COMMENT ON FUNCTION etl._end_batch(etl.task_run[]) IS 'Ends the extractions of a transaction: if one of them is retried, all of them are. Returns outcomes when it must be rolled back.';
 
 /*
 Records the outcomes of tasks whose transaction was rolled back. Before a retry it waits for the source to return, each
@@ -318,4 +311,3 @@ BEGIN
     END LOOP;
 END
 $_note_outcomes$;
-COMMENT ON FUNCTION etl._note_outcomes(etl.task_run[]) IS 'Records the outcomes of tasks whose transaction was rolled back.';

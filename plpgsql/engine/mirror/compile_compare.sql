@@ -121,4 +121,3 @@ LEFT JOIN (
     )
     FROM etl._source_values(p_source) AS v (of_source)
 $_compile_compare$;
-COMMENT ON FUNCTION etl._compile_compare(etl.source_table) IS 'Compiles the routine that compares a whole source table with its mirror.';

@@ -31,7 +31,6 @@ END$sql$,
         )
     )
 $_compile_fill$;
-COMMENT ON FUNCTION etl._compile_fill(etl.source_table) IS 'Compiles the routine that fills the empty mirror of a source table.';
 
 /*
 Statements that find the rows deleted since the watermark: part of extract_<table>.
@@ -125,7 +124,6 @@ $sql$
         ELSE ''
     END
 $_deletion_template$;
-COMMENT ON FUNCTION etl._deletion_template(etl.source_table) IS 'Statements that find the rows deleted since the watermark, as a template.';
 
 /*
 Compiles extract_<table>: what changed since the watermark, into delta.
@@ -187,4 +185,3 @@ END$sql$,
         ARRAY['enable_hashagg = off']
     )
 $_compile_extract$;
-COMMENT ON FUNCTION etl._compile_extract(etl.source_table) IS 'Compiles the routine that extracts the changes of a source table.';

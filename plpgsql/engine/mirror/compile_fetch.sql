@@ -79,7 +79,6 @@ END$sql$,
         )
     )
 $_compile_salvage$;
-COMMENT ON FUNCTION etl._compile_salvage(etl.source_table) IS 'Compiles the routine that reads what can be read of an unreadable row.';
 
 /*
 Compiles fetch_<table>: rows of a source table by their keys, as many at once as can be read.
@@ -142,7 +141,6 @@ END$sql$,
         )
     )
 $_compile_fetch$;
-COMMENT ON FUNCTION etl._compile_fetch(etl.source_table) IS 'Compiles the routine that fetches rows of a source table by their keys.';
 
 /*
 Statements that fetch the rows of a batch one key at a time, after the statement that reads all of them has failed: the
@@ -195,7 +193,6 @@ AS $_fetch_template$
         '{{condition}}', p_condition
     )
 $_fetch_template$;
-COMMENT ON FUNCTION etl._fetch_template(text) IS 'Statements that fetch the rows of a batch by their keys, as a template.';
 
 /*
 Compiles reextract_<table>: the rows that a repair or a retry requests, whether they have changed or not, as part of a
@@ -287,4 +284,3 @@ END$sql$,
         ARRAY['enable_hashagg = off']
     )
 $_compile_reextract$;
-COMMENT ON FUNCTION etl._compile_reextract(etl.source_table) IS 'Compiles the routine that extracts the rows that a repair or a retry requests.';

@@ -70,7 +70,6 @@ AS $_pending_key_sql$
     ) AS o (object, business_key) ON o.object = p.object
     WHERE p.source_table = p_source.source_table
 $_pending_key_sql$;
-COMMENT ON FUNCTION etl._pending_key_sql(etl.source_table) IS 'Statements that turn the changes of a source table into pending keys, as SQL text.';
 
 /*
 Rows without a usable key go to quarantine: a key column is NULL, or several rows share the key, and the engine cannot
@@ -136,7 +135,6 @@ AS $_unusable_template$
     END IF;
 $sql$
 $_unusable_template$;
-COMMENT ON FUNCTION etl._unusable_template() IS 'Statements that put rows without a usable key into quarantine, as a template.';
 
 /*
 Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it
@@ -275,7 +273,6 @@ $sql$ || etl._unusable_template() || $sql$
         ]
     )
 $_compile_merge$;
-COMMENT ON FUNCTION etl._compile_merge(etl.source_table) IS 'Compiles the routine that merges a batch of a source table into its mirror.';
 
 /*
 Compiles the routines of a source table.
@@ -295,4 +292,3 @@ AS $_compile_source$
     FROM etl.source_table AS s
     WHERE s.source_table = p_source_table
 $_compile_source$;
-COMMENT ON FUNCTION etl._compile_source(name) IS 'Compiles the routines that extract a source table and merge it into its mirror.';

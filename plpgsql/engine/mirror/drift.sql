@@ -2,6 +2,7 @@
 -- loaded. An added column stops nothing. A dropped or retyped column stops its table, until the contract
 -- (source.<table>) and the views over stage.<table> are changed and etl.build() is called.
 
+-- Relations that a view of the contract reads, names and oids; NULL when it is no view.
 CREATE OR REPLACE FUNCTION etl._read_relations(p_source_table name)
 RETURNS jsonb
 LANGUAGE sql
@@ -15,7 +16,6 @@ AS $_read_relations$
         ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
     WHERE r.ev_class = to_regclass(format('source.%I', p_source_table))
 $_read_relations$;
-COMMENT ON FUNCTION etl._read_relations(name) IS 'Relations that a view of the contract reads, names and oids; NULL when it is no view.';
 
 /*
 Tables that a view of the contract reads under another name than in the last build, while another table has that name. A
@@ -41,7 +41,6 @@ AS $_swapped_relations$
             WHERE format('%I.%I', n.nspname, c.relname) = e.key
         )
 $_swapped_relations$;
-COMMENT ON FUNCTION etl._swapped_relations(etl.source_table) IS 'Tables that a view of the contract reads although another one has taken their name.';
 
 /*
 Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may
@@ -110,7 +109,6 @@ BEGIN
     WHERE (o.drift, o.expected_type, o.found_type) IS DISTINCT FROM (excluded.drift, excluded.expected_type, excluded.found_type);
 END
 $_note_drift$;
-COMMENT ON FUNCTION etl._note_drift() IS 'Records where columns of the source no longer match those of the mirrors.';
 
 /*
 Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
@@ -152,4 +150,3 @@ BEGIN
     END IF;
 END
 $_check_drift$;
-COMMENT ON FUNCTION etl._check_drift(name) IS 'Refuses to extract a table after one of its columns was dropped or retyped, or the table was renamed (ET007).';

@@ -33,7 +33,6 @@ EXCEPTION
         RETURN NULL;
 END
 $_fill_mirror$;
-COMMENT ON FUNCTION etl._fill_mirror(etl.source_table, etl.batch, timestamptz) IS 'Fills the empty mirror of a source table straight from the source; NULL when a row prevents that.';
 
 /*
 Whether a whole source table is compared with its mirror: because it has no watermark, because the source is not the one
@@ -52,7 +51,6 @@ AS $_is_comparison_due$
         OR p_watermark.compared_at IS NULL
         OR p_watermark.compared_at <= p_batch.read_at - etl.get_setting('compare_sources_every')::interval
 $_is_comparison_due$;
-COMMENT ON FUNCTION etl._is_comparison_due(etl.watermark, etl.batch) IS 'Whether a whole source table is compared with its mirror.';
 
 /*
 Extracts one source table: into its mirror when that is empty, otherwise into delta, as changes since the watermark or,
@@ -105,7 +103,6 @@ BEGIN
     RETURN r_result;
 END
 $_extract$;
-COMMENT ON FUNCTION etl._extract(name, bigint) IS 'Extracts one source table: its changes or what differs from its mirror into delta, or all of it into an empty mirror.';
 
 /*
 Extracts a source table into delta, in place of an earlier batch, which stays there until there are other changes.
@@ -147,4 +144,3 @@ BEGIN
     RETURN r_result;
 END
 $_extract_delta$;
-COMMENT ON FUNCTION etl._extract_delta(etl.source_table, boolean, etl.batch, etl.watermark, timestamptz) IS 'Extracts a source table into delta: its changes, or all that differs from its mirror.';

@@ -21,7 +21,6 @@ AS $_forgetting_list$
         AND p.object = p_object
         AND etl._column_type(p_relation, p.column_name) IS NOT NULL
 $_forgetting_list$;
-COMMENT ON FUNCTION etl._forgetting_list(text, name, regclass) IS 'Assignments that replace the personal columns of a relation''s row.';
 
 /*
 Replaces personal data of forgotten subjects in the rows of an extraction. While no subject is forgotten, this reads one
@@ -70,4 +69,3 @@ WHERE r.batch_id = $1
     RETURN v_total;
 END
 $_suppress_forgotten$;
-COMMENT ON FUNCTION etl._suppress_forgotten(name, regclass, bigint) IS 'Replaces personal data of forgotten subjects in the rows of an extraction.';

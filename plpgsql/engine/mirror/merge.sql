@@ -43,4 +43,3 @@ BEGIN
     RETURN r_result;
 END
 $_stage$;
-COMMENT ON FUNCTION etl._stage(name, bigint) IS 'Merges the extracted rows of a source table into its mirror, and adds the keys that they touch to the pending keys.';

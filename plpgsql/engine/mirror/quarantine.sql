@@ -22,8 +22,8 @@ BEGIN
     END IF;
 END
 $_check_quarantine_limit$;
-COMMENT ON FUNCTION etl._check_quarantine_limit(name, jsonb, text, text, bigint) IS 'Refuses to continue when a run has put very many rows of an object into quarantine (ET008).';
 
+-- Puts a row into quarantine, or counts another failed attempt.
 CREATE OR REPLACE FUNCTION etl._quarantine(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_original jsonb, p_run_id bigint)
 RETURNS void
 LANGUAGE sql
@@ -43,8 +43,8 @@ AS $_quarantine$
         tried_at = excluded.tried_at,
         run_id = excluded.run_id
 $_quarantine$;
-COMMENT ON FUNCTION etl._quarantine(name, jsonb, text, text, jsonb, bigint) IS 'Puts a row into quarantine, or counts another failed attempt.';
 
+-- Marks the rows in quarantine that a load retries.
 CREATE OR REPLACE FUNCTION etl._begin_retry(p_object name, p_business_key name[])
 RETURNS void
 LANGUAGE plpgsql
@@ -60,8 +60,8 @@ BEGIN
     END IF;
 END
 $_begin_retry$;
-COMMENT ON FUNCTION etl._begin_retry(name, name[]) IS 'Marks the rows in quarantine that a load retries.';
 
+-- Releases the rows that a load retried without a new error.
 CREATE OR REPLACE FUNCTION etl._end_retry(p_object name)
 RETURNS void
 LANGUAGE sql
@@ -71,4 +71,3 @@ AS $_end_retry$
     WHERE q.object = p_object
         AND q.is_retried
 $_end_retry$;
-COMMENT ON FUNCTION etl._end_retry(name) IS 'Releases the rows that a load retried without a new error.';

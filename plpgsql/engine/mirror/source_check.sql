@@ -31,8 +31,8 @@ AS $_plain_type$
         p_type
     )
 $_plain_type$;
-COMMENT ON FUNCTION etl._plain_type(text) IS 'Base type of a domain; any other type as it is.';
 
+-- Columns of a source table in the types of its mirror, as a SELECT list.
 CREATE OR REPLACE FUNCTION etl._mirror_list(p_source_table name)
 RETURNS text
 LANGUAGE sql
@@ -43,7 +43,6 @@ AS $_mirror_list$
     FROM (SELECT to_regclass(format('source.%I', p_source_table))) AS r (source)
     CROSS JOIN unnest(etl._source_columns(p_source_table)) WITH ORDINALITY AS c (name, position)
 $_mirror_list$;
-COMMENT ON FUNCTION etl._mirror_list(name) IS 'Columns of a source table in the types of its mirror, as a SELECT list.';
 
 /*
 Refuses a source table whose key cannot be compared, such as one of type json.
@@ -75,4 +74,3 @@ BEGIN
     END LOOP;
 END
 $_check_source_key$;
-COMMENT ON FUNCTION etl._check_source_key(etl.source_table) IS 'Refuses a source table whose key cannot be compared (ET003).';

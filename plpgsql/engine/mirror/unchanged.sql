@@ -68,7 +68,6 @@ WHERE t.table_name = {{name}}
         )
     ) AS c (changes)
 $_compile_has_changes$;
-COMMENT ON FUNCTION etl._compile_has_changes() IS 'Compiles the query whether the source has changes that the mirrors lack.';
 
 /*
 Whether the source has not changed since it was last read. Then the watermarks move, because the mirrors are complete up
@@ -116,4 +115,3 @@ BEGIN
     RETURN FOUND;
 END
 $_is_source_unchanged$;
-COMMENT ON FUNCTION etl._is_source_unchanged() IS 'Whether the source has not changed since it was last read; then the watermarks move.';

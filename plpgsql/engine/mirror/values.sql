@@ -48,7 +48,6 @@ AS $_changed_condition$
         )
     )
 $_changed_condition$;
-COMMENT ON FUNCTION etl._changed_condition(etl.source_table, text, text, text, text, text) IS 'Condition that a row of a source table changed since the watermark, as SQL text.';
 
 /*
 Condition that picks rows of a source table (s) by their key. postgres_fdw can send it, so only these rows cross the
@@ -77,7 +76,6 @@ AS $_among_sql$
     JOIN pg_attribute AS a ON a.attrelid = p_mirror AND a.attname = c.name
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_among_sql$;
-COMMENT ON FUNCTION etl._among_sql(regclass, name[], text) IS 'Condition that picks rows of a source table by their key, as SQL text.';
 
 /*
 What the templates of a source table are filled with.
@@ -131,4 +129,3 @@ BEGIN
     );
 END
 $_source_values$;
-COMMENT ON FUNCTION etl._source_values(etl.source_table) IS 'What the templates of a source table are filled with.';

@@ -35,7 +35,6 @@ BEGIN
     RETURN least(p_read_at, v_oldest);
 END
 $_complete_until$;
-COMMENT ON FUNCTION etl._complete_until(name, timestamptz) IS 'Point in time up to which the changes of a source table are complete.';
 
 /*
 Whether transaction ids of a watermark mean the same in a batch: both belong to one database of one database system on
@@ -57,7 +56,6 @@ AS $_is_same_source$
         false
     )
 $_is_same_source$;
-COMMENT ON FUNCTION etl._is_same_source(etl.watermark, etl.batch) IS 'Whether transaction ids of a watermark mean the same in a batch.';
 
 /*
 Records that a mirror contains all that the source had committed when a batch was read.
@@ -91,4 +89,3 @@ AS $_move_watermark$
         batch_id = excluded.batch_id,
         compared_at = coalesce(excluded.compared_at, w.compared_at)
 $_move_watermark$;
-COMMENT ON FUNCTION etl._move_watermark(name, etl.batch, timestamptz) IS 'Moves the watermark of a source table to a batch.';

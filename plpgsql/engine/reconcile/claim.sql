@@ -26,7 +26,6 @@ AS $_key_condition$
     JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_key_condition$;
-COMMENT ON FUNCTION etl._key_condition(name[], jsonb, regclass, text) IS 'Condition that rows have a business key, as constants.';
 
 /*
 Whether a row of a source table cannot be mirrored: it cannot be read, its key is shared, or a column of its key is NULL.
@@ -60,7 +59,6 @@ EXCEPTION
         RETURN true;
 END
 $_cannot_be_read$;
-COMMENT ON FUNCTION etl._cannot_be_read(name, jsonb) IS 'Whether a row of a source table cannot be mirrored, as an entry in quarantine claims.';
 
 /*
 Makes the tables in which the versions of members are planned.
@@ -81,7 +79,6 @@ BEGIN
     );
 END
 $_begin_planning$;
-COMMENT ON FUNCTION etl._begin_planning(etl.dimension) IS 'Makes the tables in which the versions of members are planned.';
 
 /*
 Whether a member cannot be loaded. It is written, and the write is rolled back.
@@ -134,7 +131,6 @@ EXCEPTION
         RETURN false;
 END
 $_member_is_refused$;
-COMMENT ON FUNCTION etl._member_is_refused(etl.dimension, jsonb) IS 'Whether a member cannot be loaded, as an entry in quarantine claims.';
 
 /*
 Whether a row of a fact cannot be loaded. It is written, and the write is rolled back.
@@ -193,8 +189,8 @@ EXCEPTION
         RETURN false;
 END
 $_fact_is_refused$;
-COMMENT ON FUNCTION etl._fact_is_refused(etl.fact, jsonb, text) IS 'Whether a row of a fact cannot be loaded, as an entry in quarantine claims.';
 
+-- Whether the claim of an entry in quarantine holds: the row cannot be loaded.
 CREATE OR REPLACE FUNCTION etl._claim_holds(p_entry etl.quarantine)
 RETURNS boolean
 LANGUAGE sql
@@ -207,8 +203,8 @@ AS $_claim_holds$
         false
     )
 $_claim_holds$;
-COMMENT ON FUNCTION etl._claim_holds(etl.quarantine) IS 'Whether the claim of an entry in quarantine holds: the row cannot be loaded.';
 
+-- Leaves the rows out of a comparison that cannot be loaded; returns their number.
 CREATE OR REPLACE FUNCTION etl._ignore_refused(p_object name, p_key name[], p_table regclass)
 RETURNS bigint
 LANGUAGE sql
@@ -216,4 +212,3 @@ SET search_path = pg_catalog, pg_temp
 AS $_ignore_refused$
     SELECT etl._ignore(p_key, p_table, 'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._claim_holds(q)', p_object)
 $_ignore_refused$;
-COMMENT ON FUNCTION etl._ignore_refused(name, name[], regclass) IS 'Leaves the rows out of a comparison that cannot be loaded; returns their number.';

@@ -27,8 +27,8 @@ AS $_typed_list$
     CROSS JOIN LATERAL etl._base_type(p_table, c.name) AS b
     JOIN pg_type AS t ON t.oid = b.type_oid
 $_typed_list$;
-COMMENT ON FUNCTION etl._typed_list(name[], text, regclass) IS 'Columns for a SELECT, cast to the types of the table that they are compared with.';
 
+-- Columns as expressions that are equal only if the values are identical; text if the type's own equality is wider.
 CREATE OR REPLACE FUNCTION etl._compared_list(p_columns name[], p_alias text, p_table regclass)
 RETURNS text
 LANGUAGE sql
@@ -50,7 +50,6 @@ AS $_compared_list$
     JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_compared_list$;
-COMMENT ON FUNCTION etl._compared_list(name[], text, regclass) IS 'Columns as expressions that are equal only if the values are identical; text if the type''s own equality is wider.';
 
 /*
 Key columns as expressions whose hashes agree if the keys are equal by their own operator; text for a type that cannot be hashed.
@@ -83,8 +82,8 @@ AS $_hashed_list$
     CROSS JOIN LATERAL etl._base_type(p_table, c.name) AS b
     JOIN pg_type AS t ON t.oid = b.type_oid
 $_hashed_list$;
-COMMENT ON FUNCTION etl._hashed_list(name[], text, regclass) IS 'Key columns as expressions whose hashes agree if the keys are equal.';
 
+-- Condition that a row, by its key as of etl._hashed_list, belongs to the slice that is compared.
 CREATE OR REPLACE FUNCTION etl._in_slice(p_hashed text, p_slices text, p_slice text)
 RETURNS text
 LANGUAGE sql
@@ -93,8 +92,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_in_slice$
     SELECT format('(%2$s = 1 OR (hash_record_extended(ROW(%1$s), 1) & 65535) %% %2$s = %3$s)', p_hashed, p_slices, p_slice)
 $_in_slice$;
-COMMENT ON FUNCTION etl._in_slice(text, text, text) IS 'Condition that a row, by its key as of etl._hashed_list, belongs to the slice that is compared.';
 
+-- Those columns of a table that are numbers.
 CREATE OR REPLACE FUNCTION etl._summed_columns(p_table regclass, p_columns name[])
 RETURNS name[]
 LANGUAGE sql
@@ -107,7 +106,6 @@ AS $_summed_columns$
         AND a.attname = ANY (p_columns)
         AND a.atttypid = ANY ('{smallint,integer,bigint,real,float8,numeric,money}'::regtype[])
 $_summed_columns$;
-COMMENT ON FUNCTION etl._summed_columns(regclass, name[]) IS 'Those columns of a table that are numbers.';
 
 /*
 What the statements of a comparison are rendered from.
@@ -137,8 +135,8 @@ AS $_comparison_values$
         'first', quote_ident(p_key[1])
     )
 $_comparison_values$;
-COMMENT ON FUNCTION etl._comparison_values(text, text, name[], name[], regclass, name[]) IS 'What the statements of a comparison are rendered from.';
 
+-- The rows r of one side of a comparison (expected or actual) that belong to the slice, as FROM and WHERE.
 CREATE OR REPLACE FUNCTION etl._side_sql(p_side text, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -159,8 +157,8 @@ WHERE {{in_slice}}$sql$,
         )
     )
 $_side_sql$;
-COMMENT ON FUNCTION etl._side_sql(text, jsonb) IS 'The rows r of one side of a comparison (expected or actual) that belong to the slice, as FROM and WHERE.';
 
+-- Statement that reduces one side of a comparison (expected or actual) to checksums of buckets.
 CREATE OR REPLACE FUNCTION etl._bucket_sql(p_side text, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -179,7 +177,6 @@ GROUP BY 1;$sql$,
         p_values || jsonb_build_object('side', p_side, 'rows', etl._side_sql(p_side, p_values))
     )
 $_bucket_sql$;
-COMMENT ON FUNCTION etl._bucket_sql(text, jsonb) IS 'Statement that reduces one side of a comparison (expected or actual) to checksums of buckets.';
 
 /*
 Statement that compares the rows of differing buckets one by one. The second row with a key, which only a table without its primary key can hold,
@@ -216,7 +213,6 @@ WHERE e.{{first}} IS NULL
         p_values || jsonb_build_object('expected_rows', etl._side_sql('expected', p_values), 'actual_rows', etl._side_sql('actual', p_values))
     )
 $_row_sql$;
-COMMENT ON FUNCTION etl._row_sql(jsonb) IS 'Statement that compares the rows of differing buckets one by one.';
 
 /*
 Prepares the session for the comparison of one object: makes the tables of its differences and of the keys that it leaves out.
@@ -240,7 +236,6 @@ BEGIN
     END IF;
 END
 $_begin_comparison$;
-COMMENT ON FUNCTION etl._begin_comparison(name[], regclass) IS 'Prepares the session for the comparison of one object.';
 
 /*
 Adds keys to those that a comparison leaves out on both sides.
@@ -265,8 +260,8 @@ BEGIN
     RETURN v_count;
 END
 $_ignore$;
-COMMENT ON FUNCTION etl._ignore(name[], regclass, text, name) IS 'Adds keys to those that a comparison leaves out.';
 
+-- Condition that a row (its alias) is not left out of the comparison.
 CREATE OR REPLACE FUNCTION etl._not_ignored(p_key name[], p_alias text)
 RETURNS text
 LANGUAGE sql
@@ -275,7 +270,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_not_ignored$
     SELECT format('NOT EXISTS (SELECT FROM pg_temp.reconciled_ignored AS i WHERE %s)', etl._match(p_key, 'i', p_alias))
 $_not_ignored$;
-COMMENT ON FUNCTION etl._not_ignored(name[], text) IS 'Condition that a row (its alias) is not left out of the comparison.';
 
 /*
 Compares two sets of rows, by bucketed checksums first, then by row where buckets differ.
@@ -340,4 +334,3 @@ BEGIN
     RETURN r_object;
 END
 $_compare$;
-COMMENT ON FUNCTION etl._compare(name, jsonb, regclass, name[], integer, integer) IS 'Compares two sets of rows by bucketed checksums, then by row where buckets differ.';

@@ -1,6 +1,7 @@
 -- A dimension compared with its mirrors: current versions with the transformation view, the timelines of all members with what a load would
 -- plan, validity and first values with what is possible, default members with those that were declared, the sequence with the keys.
 
+-- The source table that has a row per member of a dimension; NULL if there is none.
 CREATE OR REPLACE FUNCTION etl._own_source(p_dimension etl.dimension)
 RETURNS etl.source_table
 LANGUAGE sql
@@ -16,7 +17,6 @@ AS $_own_source$
     ORDER BY s.source_table
     LIMIT 1
 $_own_source$;
-COMMENT ON FUNCTION etl._own_source(etl.dimension) IS 'The source table that has a row per member of a dimension; NULL if there is none.';
 
 /*
 What the statements about a dimension are rendered from.
@@ -103,7 +103,6 @@ BEGIN
     );
 END
 $_member_values$;
-COMMENT ON FUNCTION etl._member_values(etl.dimension) IS 'What the statements about a dimension are rendered from.';
 
 /*
 Body of correct_<dimension>: finds versions whose validity or first values are impossible.
@@ -173,7 +172,6 @@ END$sql$,
         p_values
     )
 $_correction_sql$;
-COMMENT ON FUNCTION etl._correction_sql(jsonb) IS 'Body of the routine that finds versions of a dimension whose validity or first values are impossible.';
 
 /*
 Compiles the routines that compare a dimension: verify_<dimension> plans the versions of members as a load would, correct_<dimension> finds
@@ -219,7 +217,6 @@ END$sql$,
     )];
 END
 $_compile_dimension_reconciliation$;
-COMMENT ON FUNCTION etl._compile_dimension_reconciliation(etl.dimension) IS 'Compiles the routines that compare a dimension; returns their names.';
 
 /*
 Removes the differences of pending keys from those that were found.
@@ -249,8 +246,8 @@ BEGIN
     RETURN v_count;
 END
 $_remove_pending$;
-COMMENT ON FUNCTION etl._remove_pending(name, name[], regclass) IS 'Removes the differences of pending keys from those that were found.';
 
+-- Raises 40001 if a table was truncated since the snapshot was taken.
 CREATE OR REPLACE FUNCTION etl._assert_not_emptied(p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
@@ -264,7 +261,6 @@ BEGIN
     END IF;
 END
 $_assert_not_emptied$;
-COMMENT ON FUNCTION etl._assert_not_emptied(regclass) IS 'Raises 40001 if a table was truncated since the snapshot was taken.';
 
 /*
 Compares the members -1 and -2 of a dimension with those that were noted when the dimension was built, and the sequence of its surrogate key with
@@ -306,7 +302,6 @@ WHERE to_jsonb(jsonb_populate_record(NULL::%2$s, m.member)) - 'run_id' IS DISTIN
     END IF;
 END
 $_compare_default_members$;
-COMMENT ON FUNCTION etl._compare_default_members(etl.dimension) IS 'Compares the members -1 and -2 of a dimension with those that were noted, and its sequence with its keys.';
 
 /*
 Notes when members of a dimension were deleted in the source.
@@ -352,7 +347,6 @@ BEGIN
     RETURN v_known_since;
 END
 $_note_deletions$;
-COMMENT ON FUNCTION etl._note_deletions(etl.dimension) IS 'Notes when members of a dimension were deleted in the source; returns since when all deletions are known.';
 
 /*
 Compares the current versions of a dimension with the transformation view, and finds versions whose validity or first values are impossible.
@@ -397,7 +391,6 @@ WHERE {{is_compared}}$sql$,
     );
 END
 $_compare_versions$;
-COMMENT ON FUNCTION etl._compare_versions(etl.dimension, jsonb, integer, integer) IS 'Compares current versions with the transformation view, and finds versions whose validity or first values are impossible.';
 
 /*
 Compares the timelines of all members with what a load of every member would plan: nothing, if the dimension is right. It plans a chunk of
@@ -478,7 +471,6 @@ WHERE w.planned_operation <> 'unchanged'$sql$,
     END LOOP;
 END
 $_compare_timelines$;
-COMMENT ON FUNCTION etl._compare_timelines(etl.dimension, jsonb) IS 'Compares the timelines of all members with what a load of every member would plan.';
 
 /*
 Compares a dimension with its mirrors; one that nothing loads with its view of expected rows.
@@ -528,4 +520,3 @@ BEGIN
     RETURN r_object;
 END
 $_compare_dimension$;
-COMMENT ON FUNCTION etl._compare_dimension(etl.dimension, integer, integer) IS 'Compares a dimension with its mirrors.';

@@ -54,7 +54,6 @@ BEGIN
     ];
 END
 $_compile_fact_reconciliation$;
-COMMENT ON FUNCTION etl._compile_fact_reconciliation(etl.fact) IS 'Compiles the routines that compare a fact; returns their names.';
 
 /*
 Compiles the routines of an object that a reconciliation calls, and notes default members of a dimension that are not noted yet.
@@ -88,7 +87,6 @@ WHERE m.member <> excluded.member || m.member$sql$,
     RETURN CASE WHEN r_dimension.transform_view IS NOT NULL THEN etl._compile_dimension_reconciliation(r_dimension) ELSE '{}' END;
 END
 $_compile_reconciliation$;
-COMMENT ON FUNCTION etl._compile_reconciliation(name) IS 'Compiles the routines of an object that a reconciliation calls; returns their names.';
 
 /*
 Removes differences of a fact that unsettled members explain: those in key columns of such members alone, and in keys that are looked up by way of
@@ -164,7 +162,6 @@ WHERE %s
     RETURN v_count;
 END
 $_remove_excused$;
-COMMENT ON FUNCTION etl._remove_excused(name, regclass, text, text) IS 'Removes differences of a fact that unsettled members explain.';
 
 /*
 Compares a fact with the rows that its load would write. Differences that an entry of the queue, or a pending member, explains are left out.
@@ -203,7 +200,6 @@ BEGIN
     RETURN r_object;
 END
 $_compare_fact$;
-COMMENT ON FUNCTION etl._compare_fact(etl.fact, integer, integer) IS 'Compares a fact with the rows that its load would write.';
 
 /*
 Compares an aggregate with the sums of its facts.
@@ -242,4 +238,3 @@ HAVING count(*) > 1$sql$,
     RETURN r_object;
 END
 $_compare_aggregate$;
-COMMENT ON FUNCTION etl._compare_aggregate(etl.aggregate) IS 'Compares an aggregate with the sums of its facts.';

@@ -31,7 +31,6 @@ AS $_upstream_of$
     SELECT coalesce(array_agg(u.object ORDER BY u.object), '{}')
     FROM upstream AS u
 $_upstream_of$;
-COMMENT ON FUNCTION etl._upstream_of(name) IS 'The objects upstream of an object.';
 
 /*
 Removes differences of a dimension or fact whose keys are touched by differing rows of a mirror.
@@ -88,7 +87,6 @@ WHERE x.reconciliation_id = $1
     RETURN v_count;
 END
 $_remove_touched$;
-COMMENT ON FUNCTION etl._remove_touched(bigint, etl.dependency, name[], regclass) IS 'Removes differences of an object whose keys are touched by differing rows of a mirror.';
 
 /*
 Removes differences that follow from others upstream, object by object from the source on.
@@ -166,4 +164,3 @@ BEGIN
     END LOOP;
 END
 $_judge$;
-COMMENT ON FUNCTION etl._judge(bigint) IS 'Removes differences that follow from others upstream, object by object from the source on.';

@@ -32,7 +32,6 @@ AS $_reconciled_objects$
     ) AS c (kind, comparison, layer) USING (kind)
     LEFT JOIN etl.task AS t ON t.object = o.object AND t.kind = CASE o.kind WHEN 'source' THEN 'stage' ELSE o.kind END
 $_reconciled_objects$;
-COMMENT ON FUNCTION etl._reconciled_objects() IS 'The objects that a reconciliation compares, from the source on.';
 
 /*
 Begins a reconciliation.
@@ -92,7 +91,6 @@ BEGIN
     RETURN v_id;
 END
 $_begin_reconciliation$;
-COMMENT ON FUNCTION etl._begin_reconciliation(text[], integer) IS 'Begins a reconciliation of objects, or of a slice of them; returns it.';
 
 /*
 Keeps the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
@@ -132,7 +130,6 @@ BEGIN
     ) AS c;
 END
 $_keep_differences$;
-COMMENT ON FUNCTION etl._keep_differences(bigint, name) IS 'Keeps the differing rows that a comparison has found.';
 
 /*
 Compares an object, on the snapshot of this transaction.
@@ -235,7 +232,6 @@ BEGIN
         AND o.object = p_object;
 END
 $_compare_object$;
-COMMENT ON FUNCTION etl._compare_object(bigint, name) IS 'Compares an object of a reconciliation, on the snapshot of this transaction, which must be REPEATABLE READ.';
 
 /*
 Adds to differences in surrogate keys the members that they refer to.
@@ -274,7 +270,6 @@ WHERE x.reconciliation_id = $1
     END LOOP;
 END
 $_name_members$;
-COMMENT ON FUNCTION etl._name_members(bigint) IS 'Adds to differences in surrogate keys the members that they refer to.';
 
 /*
 Ends a reconciliation: removes differences that follow from others upstream, and decides on the status of the whole.
@@ -318,7 +313,6 @@ BEGIN
     WHERE r.reconciliation_id = p_reconciliation_id;
 END
 $_end_reconciliation$;
-COMMENT ON FUNCTION etl._end_reconciliation(bigint) IS 'Ends a reconciliation: removes differences that follow from others upstream, and decides on the status of the whole.';
 
 /*
 Compares source, mirrors and stars on one snapshot. Call it outside a transaction block.

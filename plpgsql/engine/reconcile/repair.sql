@@ -34,7 +34,6 @@ WHERE t.tableoid = d.tableoid
     USING p_reconciliation_id, p_object;
 END
 $_delete_repeated$;
-COMMENT ON FUNCTION etl._delete_repeated(bigint, name, name[], regclass) IS 'Deletes all but one of the rows that share a key, among the surplus rows of an object.';
 
 /*
 Writes rows as they should be, in a table that no load writes.
@@ -76,7 +75,6 @@ WHERE NOT EXISTS (SELECT FROM {{table}} AS d WHERE {{d.key = v.key}})$sql$,
     USING p_reconciliation_id, p_object;
 END
 $_write_expected$;
-COMMENT ON FUNCTION etl._write_expected(bigint, name, name[], regclass, text) IS 'Writes rows as they should be, in a table that no load writes.';
 
 /*
 Repairs what no load of a dimension writes: default members, the sequence of the surrogate key, and differing and missing rows of a dimension that
@@ -138,7 +136,6 @@ WHERE (%s) IN (
     END IF;
 END
 $_repair_fixed_members$;
-COMMENT ON FUNCTION etl._repair_fixed_members(bigint, etl.dimension) IS 'Repairs what no load of a dimension writes.';
 
 /*
 Makes the differing members of a dimension pending, after it has corrected in place what a load would take for history: impossible validity and
@@ -203,8 +200,8 @@ WHERE {{d.bk = v.bk}}
     END LOOP;
 END
 $_repair_members$;
-COMMENT ON FUNCTION etl._repair_members(bigint, etl.dimension) IS 'Corrects versions in place, and makes the differing members pending.';
 
+-- Makes the differing keys of a dimension or fact pending.
 CREATE OR REPLACE FUNCTION etl._enqueue_differing(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
@@ -218,7 +215,6 @@ BEGIN
     USING p_reconciliation_id, p_object;
 END
 $_enqueue_differing$;
-COMMENT ON FUNCTION etl._enqueue_differing(bigint, name, name[], regclass) IS 'Makes the differing keys of a dimension or fact pending.';
 
 /*
 Requests that the next load sum up an aggregate completely, which writes the groups that differ. What addition cannot repair is repaired here:
@@ -242,7 +238,6 @@ BEGIN
     PERFORM etl._request_reload(ARRAY[p_aggregate]);
 END
 $_repair_aggregate$;
-COMMENT ON FUNCTION etl._repair_aggregate(name) IS 'Requests that the next load sum up an aggregate completely, and repairs what addition cannot.';
 
 /*
 Removes the surplus entries of the queue, and makes the rows of all differing entries pending: the load queues them again if they refer to another
@@ -282,7 +277,6 @@ WHERE x.reconciliation_id = $1
     END LOOP;
 END
 $_repair_queue$;
-COMMENT ON FUNCTION etl._repair_queue(bigint) IS 'Removes surplus entries of the queue, and makes the rows of all differing entries pending.';
 
 /*
 Repairs an object, by its kind. Differing rows of a mirror are extracted again. If more rows of a mirror or fact differ than were kept, it is loaded
@@ -340,7 +334,6 @@ BEGIN
     END IF;
 END
 $_repair_object$;
-COMMENT ON FUNCTION etl._repair_object(bigint, name) IS 'Repairs an object, by its kind.';
 
 /*
 Hands the differences of a reconciliation to the next run, upstream first. Objects downstream of one that differs, or could not be compared, are

@@ -18,7 +18,6 @@ AS $_readable_condition$
         AND q.sqlstate LIKE '22%'
         AND etl._cannot_be_read(p_source_table, q.row_key)
 $_readable_condition$;
-COMMENT ON FUNCTION etl._readable_condition(name, name[]) IS 'Condition that leaves out the unreadable rows of a source table.';
 
 /*
 Counts the rows that changed in the source since the watermark and differ from the mirror. Call it while pg_temp.reconciled_ignored holds only
@@ -65,7 +64,6 @@ EXCEPTION
         RETURN (SELECT count(*) FROM pg_temp.reconciled_ignored);
 END
 $_count_outdated$;
-COMMENT ON FUNCTION etl._count_outdated(etl.source_table, name[]) IS 'Counts the rows that changed in the source since the watermark and differ from the mirror.';
 
 /*
 Compares a source table with its mirror.
@@ -139,4 +137,3 @@ BEGIN
     RETURN r_object;
 END
 $_compare_source$;
-COMMENT ON FUNCTION etl._compare_source(etl.source_table, integer, integer) IS 'Compares a source table with its mirror, as of the watermark.';

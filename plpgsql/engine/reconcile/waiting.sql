@@ -59,7 +59,6 @@ CROSS JOIN LATERAL (VALUES {{roles}}) AS r$template$,
     USING p_fact;
 END
 $_unresolved_keys$;
-COMMENT ON FUNCTION etl._unresolved_keys(name) IS 'What the queue should say of a fact: unresolved keys of its rows, with the members they refer to.';
 
 /*
 Compares the queue with the rows of facts. Rows that are pending or in quarantine are left out: a load will decide on them.
@@ -108,7 +107,6 @@ WHERE CASE
     RETURN r_object;
 END
 $_compare_queue$;
-COMMENT ON FUNCTION etl._compare_queue(name[]) IS 'Compares the queue with the rows of facts.';
 
 /*
 Compares quarantine with what its entries claim. Entries whose rows the next run retries are left out.
@@ -149,8 +147,8 @@ BEGIN
     RETURN r_object;
 END
 $_compare_quarantine$;
-COMMENT ON FUNCTION etl._compare_quarantine(name[]) IS 'Compares quarantine with what its entries claim.';
 
+-- Whether a key is pending: changed in the source, or about to be loaded.
 CREATE OR REPLACE FUNCTION etl._is_pending(p_object name, p_row_key jsonb)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -177,4 +175,3 @@ BEGIN
     RETURN v_is_pending;
 END
 $_is_pending$;
-COMMENT ON FUNCTION etl._is_pending(name, jsonb) IS 'Whether a key is pending: changed in the source, or about to be loaded.';

@@ -88,7 +88,6 @@ AS $_contract$
     ) AS b ON true
     ORDER BY f.relation
 $_contract$;
-COMMENT ON FUNCTION etl._contract() IS 'The relations of the extraction contract, and what each of them reads.';
 
 /*
 Statements that grant a role of the source server the privileges that the warehouse needs. The owner of the source runs

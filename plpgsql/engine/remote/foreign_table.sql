@@ -32,7 +32,6 @@ BEGIN
     END IF;
 END
 $_ensure_wrapper$;
-COMMENT ON FUNCTION etl._ensure_wrapper() IS 'Installs postgres_fdw, or refuses (ET020).';
 
 /*
 Refuses to replace a relation of the contract that other objects depend on: they would go on reading the old one.
@@ -65,7 +64,6 @@ BEGIN
     END IF;
 END
 $_refuse_dependents$;
-COMMENT ON FUNCTION etl._refuse_dependents(regclass) IS 'Refuses to replace a relation that other objects depend on (ET027).';
 
 /*
 Drops the foreign tables and the server with its login. The contract then has no relations in schema source.
@@ -93,7 +91,6 @@ BEGIN
     DROP SERVER IF EXISTS etl_source;
 END
 $_drop_source_server$;
-COMMENT ON FUNCTION etl._drop_source_server() IS 'Removes the foreign tables and the server of the source.';
 
 /*
 Reads the password from the temporary table source_password, which the caller has filled, and drops the table.
@@ -114,7 +111,6 @@ BEGIN
     RETURN nullif(v_password, '');
 END
 $_take_password$;
-COMMENT ON FUNCTION etl._take_password() IS 'Takes the password from the caller''s temporary table source_password.';
 
 /*
 Creates the user mapping. Its statement contains the password: neither pg_stat_statements nor the context of an error
@@ -160,7 +156,6 @@ BEGIN
     END IF;
 END
 $_create_user_mapping$;
-COMMENT ON FUNCTION etl._create_user_mapping(text, text) IS 'Creates the user mapping, without the password in a log.';
 
 /*
 Creates the foreign table that replaces a view of the contract, with the same columns, comments, owner and readers.
@@ -231,4 +226,3 @@ BEGIN
     END IF;
 END
 $_create_foreign_table$;
-COMMENT ON FUNCTION etl._create_foreign_table(name, regclass, name, name) IS 'Creates the foreign table that replaces a view of the contract.';

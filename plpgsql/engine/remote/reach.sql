@@ -43,7 +43,6 @@ BEGIN
         USING ERRCODE = p_sqlstate, DETAIL = coalesce(p_detail, '');
 END
 $_raise_source_error$;
-COMMENT ON FUNCTION etl._raise_source_error(text, text, text, etl.source_connection) IS 'Raises an error that says in one sentence what is wrong with the source.';
 
 /*
 Refuses a server from which the exact watermark cannot be read.
@@ -69,7 +68,6 @@ BEGIN
     END IF;
 END
 $_check_source_server$;
-COMMENT ON FUNCTION etl._check_source_server(integer, boolean) IS 'Refuses a server that the exact watermark cannot be read from (ET026).';
 
 /*
 Connects to the source, if it is another server, within its option connect_timeout. Since version 16 postgres_fdw
@@ -101,7 +99,6 @@ BEGIN
     PERFORM set_config('transaction_timeout', '0', true);
 END
 $_reach_source$;
-COMMENT ON FUNCTION etl._reach_source() IS 'Connects to the source server within its connect_timeout.';
 
 /*
 State of the source. A source that cannot be reached is reported, and raises no error.

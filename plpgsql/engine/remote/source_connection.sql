@@ -38,7 +38,6 @@ BEGIN
     END IF;
 END
 $_refuse_live_run$;
-COMMENT ON FUNCTION etl._refuse_live_run() IS 'Refuses to change the source while a run is running (ET001).';
 
 /*
 Reads a row of each relation of the source, so that an error names what is missing now, and not in the next run.
@@ -99,7 +98,6 @@ BEGIN
     END LOOP;
 END
 $_probe_source$;
-COMMENT ON FUNCTION etl._probe_source(name) IS 'Reads a row of each relation of the source, so that an error names what is missing.';
 
 /*
 Lets schema source read another server: foreign tables replace the views of the contract. All or nothing, in the

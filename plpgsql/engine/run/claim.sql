@@ -1,5 +1,6 @@
 -- Claims: a worker takes a ready task, or reclaims one whose worker died.
 
+-- Ready tasks of a run: all dependencies are met. In their order.
 CREATE OR REPLACE FUNCTION etl._free_tasks(p_run_id bigint)
 RETURNS SETOF etl.task_run
 LANGUAGE sql
@@ -25,7 +26,6 @@ AS $_free_tasks$
         )
     ORDER BY t.position
 $_free_tasks$;
-COMMENT ON FUNCTION etl._free_tasks(bigint) IS 'Ready tasks of a run: all dependencies are met. In their order.';
 
 /*
 Claims the next ready task of a run. Extractions are claimed together, when all of them are ready: they share a snapshot, so that all mirrors
@@ -88,7 +88,6 @@ BEGIN
     END LOOP;
 END
 $_claim$;
-COMMENT ON FUNCTION etl._claim(bigint, bigint) IS 'Claims the next ready task of a run, or all its extractions together.';
 
 /*
 Releases the tasks whose workers died: pending again or, after too many attempts, failed.
@@ -120,8 +119,8 @@ BEGIN
     RETURN FOUND;
 END
 $_take_over$;
-COMMENT ON FUNCTION etl._take_over(bigint) IS 'Releases the tasks whose workers died; returns whether there were any.';
 
+-- Skips the tasks whose upstream tasks had to succeed and did not.
 CREATE OR REPLACE FUNCTION etl._skip_blocked(p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -153,4 +152,3 @@ BEGIN
     END LOOP;
 END
 $_skip_blocked$;
-COMMENT ON FUNCTION etl._skip_blocked(bigint) IS 'Skips the tasks whose upstream tasks had to succeed and did not.';

@@ -53,4 +53,3 @@ EXCEPTION
         RETURN false;
 END
 $_is_idle$;
-COMMENT ON FUNCTION etl._is_idle() IS 'Whether the source is unchanged and no load is pending; then the watermarks have moved.';

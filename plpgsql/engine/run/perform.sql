@@ -41,7 +41,6 @@ BEGIN
     END IF;
 END
 $_check_quarantine_share$;
-COMMENT ON FUNCTION etl._check_quarantine_share(etl.task_run, etl.load_result) IS 'Refuses a load that put too large a share of its rows into quarantine (ET008).';
 
 /*
 Executes a claimed task, without an exception guard. A full refresh stores the fingerprint of the object as it was before the load, so that a
@@ -86,8 +85,8 @@ BEGIN
     RETURN r_result;
 END
 $_do_task$;
-COMMENT ON FUNCTION etl._do_task(etl.task_run) IS 'Executes a claimed task, without an exception guard.';
 
+-- Says in the outcome of a task that waited too long for a lock which sessions hold locks.
 CREATE OR REPLACE FUNCTION etl._name_lock_holders(p_task etl.task_run)
 RETURNS etl.task_run
 LANGUAGE plpgsql
@@ -107,7 +106,6 @@ BEGIN
     RETURN r_task;
 END
 $_name_lock_holders$;
-COMMENT ON FUNCTION etl._name_lock_holders(etl.task_run) IS 'Says in the outcome of a task that waited too long for a lock which sessions hold locks.';
 
 /*
 Executes a claimed task and records the outcome, in the calling transaction: data, watermark and outcome are committed together. A failure is
@@ -205,4 +203,3 @@ BEGIN
     RETURN v_going_on;
 END
 $_perform$;
-COMMENT ON FUNCTION etl._perform(etl.task_run) IS 'Executes a claimed task and records the outcome; returns whether the worker goes on.';

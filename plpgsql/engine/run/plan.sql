@@ -148,4 +148,3 @@ BEGIN
     RETURN v_sample;
 END
 $_sample_before$;
-COMMENT ON FUNCTION etl._sample_before(name, jsonb) IS 'Compares planned rows with the stored rows: operation, key, before and after of each.';

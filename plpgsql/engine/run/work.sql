@@ -51,7 +51,6 @@ BEGIN
     RETURN true;
 END
 $_end_run$;
-COMMENT ON FUNCTION etl._end_run(bigint) IS 'Ends a run if none of its tasks is left; returns whether it has ended.';
 
 /*
 Registers this session as a worker of a run. It takes its lock before its row is visible, under a random key: a session that takes the same key
@@ -83,8 +82,8 @@ BEGIN
     RETURN r_worker;
 END
 $_enlist$;
-COMMENT ON FUNCTION etl._enlist(bigint) IS 'Registers this session as a worker of a run.';
 
+-- Removes a worker of this session, and releases its lock.
 CREATE OR REPLACE FUNCTION etl._discharge(p_worker etl.worker)
 RETURNS void
 LANGUAGE plpgsql
@@ -102,7 +101,6 @@ BEGIN
         AND ((l.classid::bigint << 32) | l.objid::bigint) = p_worker.lock_key;
 END
 $_discharge$;
-COMMENT ON FUNCTION etl._discharge(etl.worker) IS 'Removes a worker of this session, and releases its lock.';
 
 /*
 Begins a transaction of a worker. The settings of the session do not matter in it, no statement waits longer for a lock than the setting
@@ -123,8 +121,9 @@ BEGIN
     END IF;
 END
 $_begin_transaction$;
-COMMENT ON FUNCTION etl._begin_transaction() IS 'Begins a transaction of a worker.';
 
+-- Locks the rows of tasks until the transaction that executes them ends. Workers without a ready task wait for that
+-- (etl._await_progress).
 CREATE OR REPLACE FUNCTION etl._hold_tasks(p_tasks etl.task_run[])
 RETURNS void
 LANGUAGE sql
@@ -136,7 +135,6 @@ AS $_hold_tasks$
     JOIN unnest(p_tasks) AS c USING (run_id, task)
     FOR NO KEY UPDATE OF t
 $_hold_tasks$;
-COMMENT ON FUNCTION etl._hold_tasks(etl.task_run[]) IS 'Locks the rows of tasks until the transaction that executes them ends. Workers without a ready task wait for that (etl._await_progress).';
 
 /*
 Waits until a running task of the run has ended or its worker has died, at most a second: another task may end sooner. COMMIT must follow.
@@ -185,7 +183,6 @@ EXCEPTION
         NULL;
 END
 $_await_progress$;
-COMMENT ON FUNCTION etl._await_progress(bigint) IS 'Waits until a running task of the run has ended, at most a second.';
 
 /*
 Executes tasks of a run until it ends. Any number of sessions may call it at once, each outside a transaction block.

@@ -33,7 +33,6 @@ BEGIN
     END LOOP;
 END
 $_make_definers$;
-COMMENT ON FUNCTION etl._make_definers() IS 'Makes the routines of etl.definer_routine SECURITY DEFINER (ET031).';
 
 /*
 Sets what permissions new objects get. Routines of the owners are not for PUBLIC. An object that the caller creates in a schema of an owner is
@@ -86,7 +85,6 @@ BEGIN
     END LOOP;
 END
 $_set_default_privileges$;
-COMMENT ON FUNCTION etl._set_default_privileges() IS 'Sets what permissions new objects get.';
 
 /*
 Gives the owners the rights beyond their own objects that the loads use: to see whether another session is idle, and to check the foreign keys
@@ -120,7 +118,6 @@ EXCEPTION
         NULL;
 END
 $_empower_owners$;
-COMMENT ON FUNCTION etl._empower_owners() IS 'Gives the owners of the warehouse the rights beyond their own objects that the loads use.';
 
 /*
 Brings owners, permissions and limits in line with the catalog. Call it after every change of the catalog or of the objects. The caller is a

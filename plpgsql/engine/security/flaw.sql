@@ -12,7 +12,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_first_five$
     SELECT array_to_string(p_entries[:5], ', ') || CASE WHEN cardinality(p_entries) > 5 THEN format(' and %s more', cardinality(p_entries) - 5) ELSE '' END
 $_first_five$;
-COMMENT ON FUNCTION etl._first_five(text[]) IS 'A list for a sentence: the first five entries and the number of the others.';
 
 CREATE OR REPLACE VIEW etl.access_flaw AS
 SELECT

@@ -73,7 +73,6 @@ BEGIN
     RETURN v_total + v_rows;
 END
 $_forget_kept_rows$;
-COMMENT ON FUNCTION etl._forget_kept_rows(text, name, jsonb) IS 'Replaces personal data in the rows that the engine keeps as JSON.';
 
 /*
 Names the sessions that hold advisory locks, or write locks on relations.
@@ -107,7 +106,6 @@ AS $_lock_holders$
                 )
         )
 $_lock_holders$;
-COMMENT ON FUNCTION etl._lock_holders(oid[]) IS 'Names the sessions that hold write locks on relations, or advisory locks.';
 
 /*
 Forgets a subject: replaces its personal data in all layers, permanently. Waits up to a minute for a live run and for each transaction that

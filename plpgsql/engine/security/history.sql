@@ -47,7 +47,6 @@ BEGIN
     RETURN NULL;
 END
 $_bind_hook$;
-COMMENT ON FUNCTION etl._bind_hook() IS 'Trigger: the alert hook is called with the rights of the role that named it, or of the owner of the warehouse if its schema belongs to the owner.';
 
 CREATE OR REPLACE TRIGGER bind_hook
     AFTER INSERT OR UPDATE OF value ON etl.setting
@@ -70,7 +69,6 @@ BEGIN
     RETURN NEW;
 END
 $_withhold_values$;
-COMMENT ON FUNCTION etl._withhold_values() IS 'Trigger: removes values of rows from the errors in the history of runs.';
 
 CREATE OR REPLACE TRIGGER withhold_values
     BEFORE INSERT OR UPDATE OF message, detail ON etl.task_run

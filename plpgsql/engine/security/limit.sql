@@ -88,7 +88,6 @@ BEGIN
     RETURN v_count;
 END
 $_set_limits$;
-COMMENT ON FUNCTION etl._set_limits(text) IS 'Sets the limits that the levels of the users give; returns how many changed.';
 
 -- A large object belongs to no schema, so no permission of a schema holds it.
 CREATE OR REPLACE FUNCTION etl._refuse_large_objects()
@@ -113,4 +112,3 @@ BEGIN
     END LOOP;
 END
 $_refuse_large_objects$;
-COMMENT ON FUNCTION etl._refuse_large_objects() IS 'Revokes the right to create large objects from PUBLIC; does nothing unless the caller is a superuser.';

@@ -1,5 +1,6 @@
 -- Logins: which names and passwords a user may have, and how the sessions of a login end.
 
+-- The access level of a name (ET035).
 CREATE OR REPLACE FUNCTION etl._check_level(p_level text)
 RETURNS etl.access_level
 LANGUAGE plpgsql
@@ -20,7 +21,6 @@ BEGIN
     RETURN r_level;
 END
 $_check_level$;
-COMMENT ON FUNCTION etl._check_level(text) IS 'The access level of a name (ET035).';
 
 /*
 Refuses a caller who may not act on a login.
@@ -55,8 +55,8 @@ BEGIN
     END IF;
 END
 $_check_user$;
-COMMENT ON FUNCTION etl._check_user(text, boolean) IS 'Refuses a caller who may not act on a login (ET032 to ET035).';
 
+-- A name with each letter that looks like a Latin one replaced by that one.
 CREATE OR REPLACE FUNCTION etl._look(p_name text)
 RETURNS text
 LANGUAGE sql
@@ -65,7 +65,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_look$
     SELECT translate(p_name, 'АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαρνυχıɑɡ', 'ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoapvuxiag')
 $_look$;
-COMMENT ON FUNCTION etl._look(text) IS 'A name with each letter that looks like a Latin one replaced by that one.';
 
 /*
 Refuses a name that a reader could confuse with another one: with invisible characters, with letters of several alphabets, or with the look of
@@ -105,8 +104,8 @@ BEGIN
     END IF;
 END
 $_refuse_lookalike$;
-COMMENT ON FUNCTION etl._refuse_lookalike(text) IS 'Refuses a name that a reader could confuse with another one (ET034).';
 
+-- HMAC-SHA-256, as SCRAM uses it.
 CREATE OR REPLACE FUNCTION etl._hmac(p_key bytea, p_message bytea)
 RETURNS bytea
 LANGUAGE sql
@@ -121,7 +120,6 @@ AS $_hmac$
         CROSS JOIN generate_series(0, 63) AS i (place)
     ) AS b
 $_hmac$;
-COMMENT ON FUNCTION etl._hmac(bytea, bytea) IS 'HMAC-SHA-256, as SCRAM uses it.';
 
 /*
 Whether a SCRAM verifier belongs to a password. Takes tenths of a second, because SCRAM is slow by design.
@@ -164,7 +162,6 @@ BEGIN
     RETURN encode(sha256(etl._hmac(v_step, 'Client Key'::bytea)), 'base64') = v_parts[3];
 END
 $_is_verifier_of$;
-COMMENT ON FUNCTION etl._is_verifier_of(text, text) IS 'Whether a SCRAM verifier belongs to a password.';
 
 /*
 Ends the sessions of a login and waits until they are gone. An open session would keep its locks, cursors and snapshot after a right is revoked.
@@ -209,4 +206,3 @@ BEGIN
     RETURN v_count;
 END
 $_end_sessions$;
-COMMENT ON FUNCTION etl._end_sessions(text) IS 'Ends the sessions of a login, and waits until they are gone (ET043).';

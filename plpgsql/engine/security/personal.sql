@@ -1,5 +1,6 @@
 -- Personal data: which rows and columns are about a subject, as etl.personal_subject, etl.personal_object and etl.personal_column declare.
 
+-- SQL of a table k with the keys of the JSON array $1, in the types of a relation.
 CREATE OR REPLACE FUNCTION etl._keys_sql(p_key_columns name[], p_relation regclass)
 RETURNS text
 LANGUAGE sql
@@ -8,7 +9,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_keys_sql$
     SELECT format('(SELECT %s FROM jsonb_array_elements($1) AS e (key)) AS k (%s)', etl._from_json(p_key_columns, 'e.key', p_relation), etl._list(p_key_columns))
 $_keys_sql$;
-COMMENT ON FUNCTION etl._keys_sql(name[], regclass) IS 'SQL of a table k with the keys of the JSON array $1, in the types of a relation.';
 
 /*
 The canonical form of a subject's key: every spelling of a key gives the same text.
@@ -52,7 +52,6 @@ BEGIN
     RETURN v_key;
 END
 $_canonical_key$;
-COMMENT ON FUNCTION etl._canonical_key(text, text) IS 'The canonical form of a subject''s key (ET041, ET042).';
 
 /*
 Keys of the rows that are about a subject.
@@ -93,7 +92,6 @@ BEGIN
     END LOOP;
 END
 $_personal_keys$;
-COMMENT ON FUNCTION etl._personal_keys(text, text) IS 'Keys of the rows that are about a subject, by object.';
 
 /*
 The rows of a relation that still hold personal data, as SQL after FROM: alias r, keys in $1.
@@ -116,7 +114,6 @@ AS $_personal_rows_sql$
         AND c.object = p_object
         AND etl._column_type(p_relation, c.column_name) IS NOT NULL
 $_personal_rows_sql$;
-COMMENT ON FUNCTION etl._personal_rows_sql(text, name, name[], regclass) IS 'SQL that finds the rows of a relation that still hold personal data of given keys.';
 
 /*
 Shows what etl.forget would replace. Writes nothing and waits for nothing.

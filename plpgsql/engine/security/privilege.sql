@@ -51,7 +51,6 @@ AS $_wanted_privileges$
     JOIN part AS p ON p.view_id = r.relation_id AND p.refclassid = 'pg_proc'::regclass
     JOIN etl.access_object AS o ON o.object_id = p.refobjid AND o.object_kind = 'routine' AND o.owner_id <> r.role_id
 $_wanted_privileges$;
-COMMENT ON FUNCTION etl._wanted_privileges() IS 'Privileges that the catalog gives, on objects and columns.';
 
 /*
 Privileges that the levels and PUBLIC have.
@@ -77,7 +76,6 @@ AS $_present_privileges$
         AND g.grantee <> o.owner_id
         AND (g.grantee = 0 OR pg_get_userbyid(g.grantee) IN (SELECT l.role_name FROM etl.access_level AS l))
 $_present_privileges$;
-COMMENT ON FUNCTION etl._present_privileges() IS 'Privileges that the levels and PUBLIC have, on objects and columns.';
 
 /*
 Gives the objects of the schemas to their declared owners. CREATE OR REPLACE keeps owner and permissions; a new object belongs to the role
@@ -138,7 +136,6 @@ BEGIN
     RETURN coalesce(cardinality(v_statements), 0);
 END
 $_hand_over$;
-COMMENT ON FUNCTION etl._hand_over() IS 'Gives the objects of the schemas to their declared owners; returns how many changed owner.';
 
 /*
 Grants what is declared and missing, or revokes what is granted and not declared. The database and routines of extensions stay as they are
@@ -205,7 +202,6 @@ BEGIN
     RETURN v_count;
 END
 $_change_privileges$;
-COMMENT ON FUNCTION etl._change_privileges(text, boolean) IS 'Grants what is declared and missing, or revokes what is granted and not declared; returns the number of privileges.';
 
 /*
 Gives new objects to their owner and grants what the catalog declares, so that a run can use them. Revokes nothing: during an installation,
@@ -224,4 +220,3 @@ BEGIN
     END IF;
 END
 $_hand_over_built$;
-COMMENT ON FUNCTION etl._hand_over_built() IS 'Gives new objects to their owner and grants what the catalog declares; revokes nothing.';

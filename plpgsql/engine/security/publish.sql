@@ -29,8 +29,8 @@ RETURN ('x' || pg_catalog.substr(
     ),
     1, 15
 ))::bit(60)::bigint;
-COMMENT ON FUNCTION etl._pseudonym(text, text, text) IS 'Pseudonym of a key of a kind, made with a secret.';
 
+-- Kind of the pseudonyms of a column: the surrogate key of its dimension, or else its own name.
 CREATE OR REPLACE FUNCTION etl._pseudonym_kind(p_table regclass, p_column name)
 RETURNS name
 LANGUAGE sql
@@ -50,7 +50,6 @@ AS $_pseudonym_kind$
         p_column
     )
 $_pseudonym_kind$;
-COMMENT ON FUNCTION etl._pseudonym_kind(regclass, name) IS 'Kind of the pseudonyms of a column: the surrogate key of its dimension, or else its own name.';
 
 /*
 SQL of a column as analysts see it, over a row t of the table and the secret k.
@@ -75,7 +74,6 @@ AS $_published_column$
         p_column, etl._pseudonym_kind(p_table, p_column), p_is_default
     )
 $_published_column$;
-COMMENT ON FUNCTION etl._published_column(regclass, name, oid, text, text) IS 'SQL of a column as analysts see it.';
 
 /*
 Drops a view of schema analysis whose columns change: CREATE OR REPLACE can only add columns at the end.
@@ -107,8 +105,8 @@ EXCEPTION
             USING ERRCODE = 'ET044', DETAIL = SQLERRM, HINT = 'Drop these objects, migrate, and create them again.';
 END
 $_drop_reshaped$;
-COMMENT ON FUNCTION etl._drop_reshaped(name, text[]) IS 'Drops a view of schema analysis whose columns change (ET044).';
 
+-- Comments a view of schema analysis and its columns like the table of schema dwh.
 CREATE OR REPLACE FUNCTION etl._comment_published(p_view name)
 RETURNS void
 LANGUAGE plpgsql
@@ -133,7 +131,6 @@ BEGIN
     END LOOP;
 END
 $_comment_published$;
-COMMENT ON FUNCTION etl._comment_published(name) IS 'Comments a view of schema analysis and its columns like the table of schema dwh.';
 
 /*
 Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the

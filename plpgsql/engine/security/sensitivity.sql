@@ -1,5 +1,6 @@
 -- Sensitivity of each column: declared, or inherited from the columns that it may be derived from.
 
+-- Declared sensitivity of a column; NULL for none.
 CREATE OR REPLACE FUNCTION etl._declared_sensitivity(p_schema name, p_object name, p_column name)
 RETURNS text
 LANGUAGE sql
@@ -14,7 +15,6 @@ AS $_declared_sensitivity$
     ORDER BY s.object_name = '*'
     LIMIT 1
 $_declared_sensitivity$;
-COMMENT ON FUNCTION etl._declared_sensitivity(name, name, name) IS 'Declared sensitivity of a column; NULL for none.';
 
 /*
 Inherited sensitivity of the columns of the stars that have no declared one.
@@ -77,7 +77,6 @@ AS $_inherited_sensitivity$
     CROSS JOIN LATERAL etl._declared_sensitivity(c.relnamespace::regnamespace::name, c.relname, o.origin_column) AS d (sensitivity)
     GROUP BY o.relation, o.column_name
 $_inherited_sensitivity$;
-COMMENT ON FUNCTION etl._inherited_sensitivity() IS 'Inherited sensitivity of the columns of the stars that have no declared one.';
 
 CREATE OR REPLACE VIEW etl.column_status AS
 SELECT

@@ -180,6 +180,7 @@ END
 $revoke_level$;
 COMMENT ON PROCEDURE etl.revoke_level(text, text) IS 'Takes a level of permission from a user, and ends the sessions of that user.';
 
+-- Trigger: an entry is for the role that has the name now, not for a later one of the same name.
 CREATE OR REPLACE FUNCTION etl._sign_country_access()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -190,7 +191,6 @@ BEGIN
     RETURN NEW;
 END
 $_sign_country_access$;
-COMMENT ON FUNCTION etl._sign_country_access() IS 'Trigger: an entry is for the role that has the name now, not for a later one of the same name.';
 
 CREATE OR REPLACE TRIGGER sign
     BEFORE INSERT OR UPDATE ON etl.country_access
@@ -256,7 +256,6 @@ AS $_unfit_for_user$
     LEFT JOIN etl.user_account AS u ON u.login = r.rolname
     WHERE r.rolname = p_login
 $_unfit_for_user$;
-COMMENT ON FUNCTION etl._unfit_for_user(text, boolean) IS 'Why an existing role cannot become a user; NULL if it can.';
 
 /*
 Adds a user: a login without any power of its own, and its levels.
@@ -345,7 +344,6 @@ BEGIN
     END IF;
 END
 $_refuse_owner$;
-COMMENT ON FUNCTION etl._refuse_owner(text) IS 'Refuses to remove a user that owns objects in this database (ET037).';
 
 /*
 Removes a user: ends its sessions, and leaves no login, membership, permission, owned object or country.

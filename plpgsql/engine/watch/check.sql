@@ -4,6 +4,7 @@
 -- The result of a check stays, also if it makes its task fail: the query does not fail, the verdict over all checks does (etl._judge_checks). A
 -- check of severity fail whose query cannot be executed fails too: the rule may be violated.
 
+-- Does one check, and returns and records the result; the run is NULL if a person does it.
 CREATE OR REPLACE FUNCTION etl._do_check(p_check etl.quality_check, p_run_id bigint)
 RETURNS etl.check_result
 LANGUAGE plpgsql
@@ -42,8 +43,8 @@ SELECT
     RETURN r_result;
 END
 $_do_check$;
-COMMENT ON FUNCTION etl._do_check(etl.quality_check, bigint) IS 'Does one check, and returns and records the result; the run is NULL if a person does it.';
 
+-- Raises an alert if a check of severity fail did not pass; returns whether that is so.
 CREATE OR REPLACE FUNCTION etl._alert_check(p_result etl.check_result)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -65,7 +66,6 @@ BEGIN
     RETURN true;
 END
 $_alert_check$;
-COMMENT ON FUNCTION etl._alert_check(etl.check_result) IS 'Raises an alert if a check of severity fail did not pass; returns whether that is so.';
 
 /*
 Does checks now, due or not.
@@ -145,8 +145,8 @@ AS $_due_checks$
         END
     ORDER BY q.check_name
 $_due_checks$;
-COMMENT ON FUNCTION etl._due_checks(bigint) IS 'The checks that a run must do; NULL stands for a run that loads nothing.';
 
+-- Does the checks that are due; rows read is their number.
 CREATE OR REPLACE FUNCTION etl._check_quality(p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
@@ -162,7 +162,6 @@ BEGIN
     RETURN r_counts;
 END
 $_check_quality$;
-COMMENT ON FUNCTION etl._check_quality(bigint) IS 'Does the checks that are due; rows read is their number.';
 
 /*
 Verdict over the checks of a run.
@@ -203,7 +202,6 @@ BEGIN
     RETURN r_task;
 END
 $_judge_checks$;
-COMMENT ON FUNCTION etl._judge_checks(etl.task_run) IS 'Makes the task of a run''s checks fail if a check of severity fail did not pass.';
 
 CREATE OR REPLACE VIEW etl.check_status AS
 SELECT
@@ -302,6 +300,8 @@ END
 $newer_keys$;
 COMMENT ON FUNCTION etl.newer_keys(name) IS 'Keys of source rows that changed or were deleted after the watermark; error ET002 if the source table does not exist.';
 
+-- SELECT of the differences to be applied to an aggregate, including those of the finer aggregate that it is a roll-up
+-- of.
 CREATE OR REPLACE FUNCTION etl._waiting_differences_sql(p_aggregate etl.aggregate)
 RETURNS text
 LANGUAGE sql
@@ -322,7 +322,6 @@ AS $_waiting_differences_sql$
             ''
         )
 $_waiting_differences_sql$;
-COMMENT ON FUNCTION etl._waiting_differences_sql(etl.aggregate) IS 'SELECT of the differences to be applied to an aggregate, including those of the finer aggregate that it is a roll-up of.';
 
 /*
 Groups of the aggregates that are not the sum of their facts. Differences that wait for the aggregate's next load count as applied. Aggregates

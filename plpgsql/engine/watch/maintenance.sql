@@ -1,6 +1,7 @@
 -- The engine's own history is pruned by a run if the last maintenance is older than the setting maintenance_every. The latest run, the last one
 -- that succeeded, and the runs of batches that watermarks refer to stay.
 
+-- Statements that prune the engine's history; the title is the table.
 CREATE OR REPLACE FUNCTION etl._maintenance_sql()
 RETURNS TABLE (title text, statement text)
 LANGUAGE plpgsql
@@ -62,8 +63,8 @@ WHERE m.maintained_at < clock_timestamp() - etl.get_setting('runs_kept')::interv
         );
 END
 $_maintenance_sql$;
-COMMENT ON FUNCTION etl._maintenance_sql() IS 'Statements that prune the engine''s history; the title is the table.';
 
+-- Whether the last maintenance is older than the setting maintenance_every.
 CREATE OR REPLACE FUNCTION etl._is_maintenance_due()
 RETURNS boolean
 LANGUAGE sql
@@ -76,8 +77,8 @@ AS $_is_maintenance_due$
         WHERE m.maintained_at > clock_timestamp() - etl.get_setting('maintenance_every')::interval
     )
 $_is_maintenance_due$;
-COMMENT ON FUNCTION etl._is_maintenance_due() IS 'Whether the last maintenance is older than the setting maintenance_every.';
 
+-- Prunes the engine's history if maintenance is due; returns the number of rows deleted.
 CREATE OR REPLACE FUNCTION etl._maintain(p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
@@ -107,4 +108,3 @@ BEGIN
     RETURN r_result;
 END
 $_maintain$;
-COMMENT ON FUNCTION etl._maintain(bigint) IS 'Prunes the engine''s history if maintenance is due; returns the number of rows deleted.';

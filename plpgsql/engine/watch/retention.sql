@@ -31,7 +31,6 @@ AS $_personal_relations$
     WHERE d.dimension = p_object
         AND r.relation IS NOT NULL
 $_personal_relations$;
-COMMENT ON FUNCTION etl._personal_relations(name) IS 'Relations that hold rows of a personal object and can be written from here.';
 
 /*
 Replaces personal data of rows that were deleted in the source longer ago than etl.personal_column.kept_after_deletion allows. Runs do it with
@@ -94,4 +93,3 @@ WHERE m.deleted_at < clock_timestamp() - $1
     RETURN v_total;
 END
 $_erase_expired$;
-COMMENT ON FUNCTION etl._erase_expired() IS 'Replaces personal data of rows that were deleted in the source longer ago than they may be kept.';

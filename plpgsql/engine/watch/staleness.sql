@@ -93,8 +93,8 @@ BEGIN
     END IF;
 END
 $_alert$;
-COMMENT ON FUNCTION etl._alert(text, text, jsonb) IS 'Raises an alert: records it, notifies channel etl_alert, calls the hook.';
 
+-- Raises an alert if the warehouse is stale; not before the first run has succeeded.
 CREATE OR REPLACE FUNCTION etl._alert_if_stale()
 RETURNS void
 LANGUAGE plpgsql
@@ -125,8 +125,9 @@ BEGIN
     END IF;
 END
 $_alert_if_stale$;
-COMMENT ON FUNCTION etl._alert_if_stale() IS 'Raises an alert if the warehouse is stale; not before the first run has succeeded.';
 
+-- Rows that a run put or left in quarantine and that are not accepted, if they are more than the setting
+-- quarantine_tolerated, by object.
 CREATE OR REPLACE FUNCTION etl._left_out(p_run_id bigint)
 RETURNS TABLE (object name, row_count bigint)
 LANGUAGE sql
@@ -140,8 +141,8 @@ AS $_left_out$
     GROUP BY q.object
     HAVING count(*) > etl.get_setting('quarantine_tolerated')::bigint
 $_left_out$;
-COMMENT ON FUNCTION etl._left_out(bigint) IS 'Rows that a run put or left in quarantine and that are not accepted, if they are more than the setting quarantine_tolerated, by object.';
 
+-- Raises an alert for a run that ended partial or failed.
 CREATE OR REPLACE FUNCTION etl._alert_run(p_run etl.run)
 RETURNS void
 LANGUAGE plpgsql
@@ -179,4 +180,3 @@ BEGIN
     );
 END
 $_alert_run$;
-COMMENT ON FUNCTION etl._alert_run(etl.run) IS 'Raises an alert for a run that ended partial or failed.';

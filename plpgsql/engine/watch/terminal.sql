@@ -262,6 +262,7 @@ AS $has_shared_work$
 $has_shared_work$;
 COMMENT ON FUNCTION etl.has_shared_work(bigint) IS 'Whether a run has tasks that a second worker can share.';
 
+-- Trigger: records the value that a setting is installed with as its default.
 CREATE OR REPLACE FUNCTION etl._note_default()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -272,7 +273,6 @@ BEGIN
     RETURN NEW;
 END
 $_note_default$;
-COMMENT ON FUNCTION etl._note_default() IS 'Trigger: records the value that a setting is installed with as its default.';
 
 CREATE OR REPLACE TRIGGER note_default
     BEFORE INSERT ON etl.setting

@@ -1,5 +1,7 @@
 -- Tests of transformations, and generic checks. A test fills the real tables inside a subtransaction that is always rolled back.
 
+-- Refuses rows of a test that are not an array of objects (22023), or name a column that the relation does not have
+-- (ET002).
 CREATE OR REPLACE FUNCTION etl._assert_test_rows(p_relation regclass, p_rows jsonb)
 RETURNS void
 LANGUAGE plpgsql
@@ -38,7 +40,6 @@ BEGIN
     END IF;
 END
 $_assert_test_rows$;
-COMMENT ON FUNCTION etl._assert_test_rows(regclass, jsonb) IS 'Refuses rows of a test that are not an array of objects (22023), or name a column that the relation does not have (ET002).';
 
 /*
 Truncates a table and fills it with the rows of a test. A NOT NULL column without a value gets a neutral one.
@@ -94,7 +95,6 @@ BEGIN
     USING p_rows, v_neutral;
 END
 $_fill_for_test$;
-COMMENT ON FUNCTION etl._fill_for_test(regclass, jsonb) IS 'Truncates a table and fills it with the rows of a test.';
 
 /*
 Tests a transformation: given rows in, expected rows out. The mirrors that the view reads are truncated, the given tables are filled, and the

@@ -3,6 +3,7 @@
 --
 -- Errors: ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
 
+-- Short name of an object: without the prefix of a star schema's table, in the singular.
 CREATE OR REPLACE FUNCTION etl._trace_name(p_object name)
 RETURNS text
 LANGUAGE sql
@@ -17,7 +18,6 @@ AS $_trace_name$
     END
     FROM (VALUES (regexp_replace(p_object, '^(dim|fact)_', ''))) AS b (name)
 $_trace_name$;
-COMMENT ON FUNCTION etl._trace_name(name) IS 'Short name of an object: without the prefix of a star schema''s table, in the singular.';
 
 CREATE OR REPLACE VIEW etl.trace_kind AS
 SELECT
@@ -87,7 +87,6 @@ BEGIN
     ORDER BY e.position;
 END
 $_trace_section$;
-COMMENT ON FUNCTION etl._trace_section(integer, text, text, text, text, text[], jsonb, integer) IS 'Rows of a query as one section of a trace.';
 
 /*
 Parameters: p_columns, key columns of a relation.
@@ -110,7 +109,6 @@ AS $_trace_key$
     )
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_trace_key$;
-COMMENT ON FUNCTION etl._trace_key(name[], regclass, text, text) IS 'Values of a key that is given as text[] in $1, in the types of the key''s columns.';
 
 /*
 Finds what a kind and a key mean.
@@ -185,7 +183,6 @@ BEGIN
     RETURN NEXT;
 END
 $_trace_target$;
-COMMENT ON FUNCTION etl._trace_target(text, text[]) IS 'Which source table, dimensions and facts a kind and a key mean; errors ET045, ET046.';
 
 /*
 Parameters: p_source_table; p_columns, columns of its key.
@@ -243,7 +240,6 @@ AS $_trace_source$
     WHERE s.source_table <> p_source_table
         AND s.key_columns @> p_columns
 $_trace_source$;
-COMMENT ON FUNCTION etl._trace_source(name, name[]) IS 'Sections of a trace from the source to stage, each with its query.';
 
 /*
 Parameters: p_object, dimension or fact; p_keys, SELECT of its business keys in which $1 is the traced key; p_step, number before the first section.
@@ -337,7 +333,6 @@ AS $_trace_object$
         )
     FROM traced AS o
 $_trace_object$;
-COMMENT ON FUNCTION etl._trace_object(name, text, integer) IS 'Sections of a trace for a dimension or fact, each with its query.';
 
 /*
 Parameters: p_source_table, p_objects, p_columns, as etl._trace_target returns them.
@@ -383,7 +378,6 @@ AS $_trace_sections$
         (cardinality(p_objects) + p.position::integer) * 10
     ) AS s
 $_trace_sections$;
-COMMENT ON FUNCTION etl._trace_sections(name, name[], name[], integer) IS 'Sections of a trace of a business key, each with its query.';
 
 /*
 Past and present of a business key in every layer, or of a run (etl.trace_run).
