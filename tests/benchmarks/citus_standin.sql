@@ -1,13 +1,14 @@
 -- Not Citus: functions of the same names that record their calls, after holding the table against the rules that Citus documents. A table
 -- that they refuse would be refused by Citus; one that they take has passed these rules only.
-CREATE TABLE public.citus_tables (
+SET allow_system_table_mods = on;
+CREATE TABLE pg_catalog.citus_tables (
     table_name regclass PRIMARY KEY,
     citus_table_type text NOT NULL,
     distribution_column text,
     colocation_id integer NOT NULL
 );
 
-CREATE FUNCTION public.create_reference_table(table_name regclass)
+CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass)
 RETURNS void
 LANGUAGE plpgsql
 AS $create_reference_table$
@@ -19,19 +20,19 @@ BEGIN
         FROM pg_constraint AS c
         WHERE c.contype = 'f'
             AND c.conrelid = create_reference_table.table_name
-            AND NOT EXISTS (SELECT FROM public.citus_tables AS t WHERE t.table_name = c.confrelid AND t.citus_table_type = 'reference')
+            AND NOT EXISTS (SELECT FROM pg_catalog.citus_tables AS t WHERE t.table_name = c.confrelid AND t.citus_table_type = 'reference')
     LOOP
         RAISE EXCEPTION 'foreign key % leads from a reference table to %', r_key.conname, r_key.target;
     END LOOP;
     IF EXISTS (SELECT FROM pg_constraint AS c WHERE c.contype = 'f' AND c.confrelid = create_reference_table.table_name) THEN
         RAISE EXCEPTION 'a table that is local refers to %', table_name;
     END IF;
-    INSERT INTO public.citus_tables
+    INSERT INTO pg_catalog.citus_tables
     VALUES (create_reference_table.table_name, 'reference', NULL, 0);
 END;
 $create_reference_table$;
 
-CREATE FUNCTION public.create_distributed_table(
+CREATE FUNCTION pg_catalog.create_distributed_table(
     table_name regclass,
     distribution_column text,
     distribution_type text DEFAULT 'hash',
@@ -62,12 +63,12 @@ BEGIN
     END IF;
     IF colocate_with NOT IN ('default', 'none') THEN
         v_neighbour := colocate_with::regclass;
-        IF NOT EXISTS (SELECT FROM public.citus_tables AS t WHERE t.table_name = v_neighbour AND t.citus_table_type = 'distributed') THEN
+        IF NOT EXISTS (SELECT FROM pg_catalog.citus_tables AS t WHERE t.table_name = v_neighbour AND t.citus_table_type = 'distributed') THEN
             RAISE EXCEPTION '% is not distributed', v_neighbour;
         END IF;
         IF v_type <> (
             SELECT a.atttypid::regtype
-            FROM public.citus_tables AS t
+            FROM pg_catalog.citus_tables AS t
             JOIN pg_attribute AS a ON a.attrelid = v_neighbour AND a.attname = t.distribution_column
             WHERE t.table_name = v_neighbour
         ) THEN
@@ -94,7 +95,7 @@ BEGIN
     LOOP
         RAISE EXCEPTION 'foreign key % has to wait until both of its tables are spread', r_fault.conname;
     END LOOP;
-    INSERT INTO public.citus_tables
+    INSERT INTO pg_catalog.citus_tables
     VALUES (create_distributed_table.table_name, 'distributed', create_distributed_table.distribution_column, 1);
 END;
 $create_distributed_table$;
