@@ -195,7 +195,7 @@ def remote_sql(link: Link, routine: str) -> list[str]:
 
 
 def extraction(table: str) -> str:
-    return f"extract_{table}(b, w, '2026-01-01 00:00+00', '2026-01-02 00:00+00', false)"
+    return f"extract_{table}(b, w, '2026-01-01 00:00+00', '2026-01-02 00:00+00')"
 
 
 _RANGE = (
@@ -235,7 +235,7 @@ def test_rows_found_by_time_of_change_are_picked_at_the_source(connected: Link) 
 
 
 def test_a_comparison_of_everything_reads_everything_once(connected: Link) -> None:
-    asked = remote_sql(connected, "compare_orders(b, '2026-01-02 00:00+00', false, false)")
+    asked = remote_sql(connected, "compare_orders(b, '2026-01-02 00:00+00', false)")
     assert len([query for query in asked if "oceanrecords.orders" in query]) == 1
 
 
