@@ -232,12 +232,15 @@ class Dbt(Peer):
     def _build(self, *arguments: str) -> Measurement:
         start_up = self.start_up()
         with measured(self.server, self.database) as result:
-            finished = self._run("build", *arguments)
+            finished = self._run("build", *arguments, *self._selection())
             result.wall_seconds = finished.seconds
         result.client_bytes = finished.peak_bytes
         result.sql_seconds = max(0.0, finished.seconds - start_up)
         result.extra["start_up_seconds"] = start_up
         return result
+
+    def _selection(self) -> tuple[str, ...]:
+        return () if self.aggregates else ("--exclude", "path:models/aggregates")
 
     def _run(self, *arguments: str) -> Finished:
         embedded = self.server.embedded
@@ -253,6 +256,14 @@ class Dbt(Peer):
         )
 
 
+class DbtEverything(Dbt):
+    """The same with the aggregates: incremental models that sum up the touched groups again."""
+
+    name = "dbt_everything"
+    title = "dbt, everything"
+    aggregates = True
+
+
 # Who runs without the program what another peer runs with it.
 BY_PSQL: dict[str, type[OursByPsql]] = {
     Ours.name: OursByPsql,
@@ -260,5 +271,5 @@ BY_PSQL: dict[str, type[OursByPsql]] = {
 }
 
 PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Ours, OursStars, Hand, HandEverything, Dbt)
+    peer.name: peer for peer in (Ours, OursStars, Hand, HandEverything, Dbt, DbtEverything)
 }

@@ -73,7 +73,14 @@ def test_ratio_needs_both_sides() -> None:
 def test_ratios_compare_like_with_like() -> None:
     results = _results(
         10,
-        _case("batch-1", ours=[1, 2, 9], dbt=[4, 3, 5], hand=[2, 2, 2], hand_everything=[1, 1, 1]),
+        _case(
+            "batch-1",
+            ours=[1, 2, 9],
+            dbt=[9],
+            dbt_everything=[4, 3, 5],
+            hand=[2, 2, 2],
+            hand_everything=[1, 1, 1],
+        ),
     )
     found = ratios(results, "batch-1", "ours")
     assert found.dbt_whole == pytest.approx(3 / 5)
