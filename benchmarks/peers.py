@@ -22,11 +22,13 @@ class Peer(ABC):
         name: short name, also of its database.
         title: name in the report.
         schema: schema of its stars.
+        aggregates: whether it also builds the aggregates.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     schema: ClassVar[str]
+    aggregates: ClassVar[bool] = False
 
     def __init__(self, server: Server, database: str | None = None) -> None:
         self.server = server
@@ -62,6 +64,7 @@ class Ours(Peer):
     name = "ours"
     title = "ours, everything"
     schema = "dwh"
+    aggregates = True
     workers = 2
 
     def load(self) -> Measurement:
@@ -91,6 +94,7 @@ class OursStars(Ours):
 
     name = "stars"
     title = "ours, stars alone"
+    aggregates = False
 
     def install(self) -> None:
         with self.server.connect(self.database) as connection:
@@ -131,6 +135,7 @@ class OursStarsByPsql(OursByPsql):
 
     name = "stars_psql"
     title = f"{OursStars.title}, by psql"
+    aggregates = False
 
 
 class Hand(Peer):
@@ -155,15 +160,38 @@ class Hand(Peer):
                 "SELECT pg_snapshot_xmin(snapshot)::text, snapshot::text FROM hand.watermark"
             ).fetchone()
             if row is None:
-                cursor.execute(statement("hand/initial"))
+                self._execute(cursor, {}, "initial", "+initial_aggregates")
             else:
-                cursor.execute(statement("hand/batch"), {"xmin": row[0], "snapshot": row[1]})
+                self._execute(
+                    cursor,
+                    {"xmin": row[0], "snapshot": row[1]},
+                    "batch",
+                    "+batch_aggregates_before",
+                    "batch_facts",
+                    "+batch_aggregates_after",
+                )
         result.sql_seconds = result.wall_seconds
         return result
 
     def refresh(self) -> Measurement:
         """Refuse: what the source does not log is in the stars alone, and would be lost."""
         raise BenchmarkError("The hand-written SQL has no full refresh.")
+
+    def _execute(
+        self, cursor: psycopg.ClientCursor[Any], watermark: dict[str, str], *files: str
+    ) -> None:
+        """Execute files of sql/hand in turn; those marked + only for a peer with aggregates."""
+        for file in files:
+            if self.aggregates or not file.startswith("+"):
+                cursor.execute(statement(f"hand/{file.removeprefix('+')}"), watermark or None)
+
+
+class HandEverything(Hand):
+    """The same with the aggregates, which take up the difference that a batch makes."""
+
+    name = "hand_everything"
+    title = "by hand, everything"
+    aggregates = True
 
 
 class Dbt(Peer):
@@ -204,12 +232,15 @@ class Dbt(Peer):
     def _build(self, *arguments: str) -> Measurement:
         start_up = self.start_up()
         with measured(self.server, self.database) as result:
-            finished = self._run("build", *arguments)
+            finished = self._run("build", *arguments, *self._selection())
             result.wall_seconds = finished.seconds
         result.client_bytes = finished.peak_bytes
         result.sql_seconds = max(0.0, finished.seconds - start_up)
         result.extra["start_up_seconds"] = start_up
         return result
+
+    def _selection(self) -> tuple[str, ...]:
+        return () if self.aggregates else ("--exclude", "path:models/aggregates")
 
     def _run(self, *arguments: str) -> Finished:
         embedded = self.server.embedded
@@ -225,10 +256,20 @@ class Dbt(Peer):
         )
 
 
+class DbtEverything(Dbt):
+    """The same with the aggregates: incremental models that sum up the touched groups again."""
+
+    name = "dbt_everything"
+    title = "dbt, everything"
+    aggregates = True
+
+
 # Who runs without the program what another peer runs with it.
 BY_PSQL: dict[str, type[OursByPsql]] = {
     Ours.name: OursByPsql,
     OursStars.name: OursStarsByPsql,
 }
 
-PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Ours, OursStars, Hand, Dbt)}
+PEERS: dict[str, type[Peer]] = {
+    peer.name: peer for peer in (Ours, OursStars, Hand, HandEverything, Dbt, DbtEverything)
+}

@@ -43,10 +43,12 @@ class Ratios:
 
 
 def ratios(results: Results, case: str, peer: str) -> Ratios:
-    """Return the ratios of a case for one of our peers."""
+    """Return the ratios of a case for one of our peers, to peers that build the same."""
     found = results.cases[case]
+    suffix = "" if peer in ("stars", "stars_psql") else "_everything"
+    hand, dbt = f"hand{suffix}", f"dbt{suffix}"
     return Ratios(
-        ratio(found.median(peer, "wall_seconds"), found.median("dbt", "wall_seconds")),
-        ratio(found.median(peer, "sql_seconds"), found.median("dbt", "sql_seconds")),
-        ratio(found.median(peer, "sql_seconds"), found.median("hand", "sql_seconds")),
+        ratio(found.median(peer, "wall_seconds"), found.median(dbt, "wall_seconds")),
+        ratio(found.median(peer, "sql_seconds"), found.median(dbt, "sql_seconds")),
+        ratio(found.median(peer, "sql_seconds"), found.median(hand, "sql_seconds")),
     )

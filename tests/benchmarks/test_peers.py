@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.bench import Bench
 from benchmarks.cases import CASES
-from benchmarks.compare import TABLES, assert_equal
+from benchmarks.compare import AGGREGATES, TABLES, assert_equal
 from benchmarks.dbt_environment import DbtEnvironment
 from benchmarks.measure import BenchmarkError, Measurement
 from benchmarks.peers import PEERS, Dbt, Hand, Peer
@@ -41,7 +41,9 @@ def bench() -> Iterator[Bench]:
     try:
         world = World(server, ORDERS)
         world.ensure()
-        peers: list[Peer] = [PEERS[name](server) for name in ("ours", "stars", "hand")]
+        peers: list[Peer] = [
+            PEERS[name](server) for name in ("ours", "stars", "hand", "hand_everything")
+        ]
         if _dbt().exists():
             dbt = Dbt(server)
             dbt.environment = DbtEnvironment(_dbt().folder, files=home / "dbt")
@@ -69,7 +71,7 @@ def test_all_peers_build_the_same_stars(bench: Bench) -> None:
     assert set(last.peers) == names | {"ours_psql", "stars_psql"}
     assert 0 < last.median("ours_psql", "sql_seconds") < last.median("ours_psql", "wall_seconds")
     assert initial.rows["fact_order"] == ORDERS
-    assert set(initial.rows) == set(TABLES)
+    assert set(initial.rows) == set(TABLES) | set(AGGREGATES)
     changed = bench.results.cases["batch-10"].facts["changed"]
     assert changed["moved_orders"] > 0
     assert last.rows["fact_order"] > ORDERS + changed["new_orders"] - 1
@@ -111,6 +113,17 @@ def test_a_difference_is_named(bench: Bench) -> None:
         with pytest.raises(BenchmarkError, match="only 'ours, everything' has") as told:
             assert_equal([ours, hand], "after")
         assert "only 'by hand' has" not in str(told.value)
+
+
+@pytest.mark.slow
+def test_a_difference_in_an_aggregate_is_named(bench: Bench) -> None:
+    bench.ensure_loaded()
+    hand = PEERS["hand_everything"](bench.server, "tampered_aggregate")
+    bench.server.copy("peer_hand_everything", hand.database)
+    with bench.server.connect(hand.database) as connection:
+        connection.execute("UPDATE hand.agg_order_daily SET sales = sales + 1")
+    with pytest.raises(BenchmarkError, match="after: agg_order_daily of 'by hand, everything'"):
+        assert_equal([bench.ours, hand], "after")
 
 
 @pytest.mark.slow

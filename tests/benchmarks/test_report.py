@@ -71,11 +71,21 @@ def test_ratio_needs_both_sides() -> None:
 
 
 def test_ratios_compare_like_with_like() -> None:
-    results = _results(10, _case("batch-1", ours=[1, 2, 9], dbt=[4, 3, 5], hand=[1, 1, 1]))
+    results = _results(
+        10,
+        _case(
+            "batch-1",
+            ours=[1, 2, 9],
+            dbt=[9],
+            dbt_everything=[4, 3, 5],
+            hand=[2, 2, 2],
+            hand_everything=[1, 1, 1],
+        ),
+    )
     found = ratios(results, "batch-1", "ours")
     assert found.dbt_whole == pytest.approx(3 / 5)
     assert found.dbt_work == pytest.approx(2 / 4)
-    assert found.hand == pytest.approx(2)
+    assert found.hand == pytest.approx(2), "everything by everything"
     alone = ratios(_results(10, _case("batch-1", ours=[1])), "batch-1", "ours")
     assert (alone.dbt_whole, alone.dbt_work, alone.hand) == (None, None, None)
 
@@ -90,7 +100,10 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_report_gives_ratios_with_their_verdicts(tmp_path: Path) -> None:
     assert TARGETS["batch-1"].hand == 1.6
     report.write(
-        _results(10, _case("batch-1", ours=[3], stars=[1.5], dbt=[10], hand=[1])), tmp_path
+        _results(
+            10, _case("batch-1", ours=[3], stars=[1.5], dbt=[10], hand=[1], hand_everything=[1])
+        ),
+        tmp_path,
     )
     page = (tmp_path / "10.md").read_text(encoding="utf-8")
     assert "3.00 ✗ (≤ 1.6)" in page

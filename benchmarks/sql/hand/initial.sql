@@ -101,6 +101,7 @@ SELECT
     o.ordered_at,
     o.shipped_at,
     o.delivered_at,
+    CASE WHEN s.is_lost THEN coalesce(o.cancelled_at, o.refunded_at) END AS lost_at,
     coalesce(l.line_count, 0) AS line_count,
     coalesce(l.quantity, 0) AS quantity,
     coalesce(l.gross_amount, 0)::numeric(14, 2) AS gross_amount,

@@ -47,6 +47,7 @@ select
     o.ordered_at,
     o.shipped_at,
     o.delivered_at,
+    case when s.is_lost then coalesce(o.cancelled_at, o.refunded_at) end as lost_at,
     coalesce(l.line_count, 0) as line_count,
     coalesce(l.quantity, 0) as quantity,
     coalesce(l.gross_amount, 0)::numeric(14, 2) as gross_amount,

@@ -1,0 +1,5 @@
+SELECT
+    quarter_start,
+    customer_id,
+    orders::bigint
+FROM agg_customer_total_quarterly
