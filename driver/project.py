@@ -127,8 +127,16 @@ def chosen(option: str | None = None) -> Part | None:
 
 def held(connection: psycopg.Connection[Any]) -> str | None:
     """Return the name of the business that a database holds, None if it holds none."""
-    row = connection.execute("SELECT to_regclass('etl.business') IS NOT NULL").fetchone()
-    if not (row and row[0]):
+    # A reader of dashboards may not look into schema etl.
+    row = connection.execute(
+        """
+        SELECT FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'etl' AND c.relname = 'business'
+            AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+        """
+    ).fetchone()
+    if row is None:
         return None
     row = connection.execute("SELECT max(name) FROM etl.business").fetchone()
     return row[0] if row else None

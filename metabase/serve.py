@@ -36,17 +36,19 @@ FRESH_FOR = 2.0  # seconds for which the warehouse is not asked whether it has c
 MOST_ANSWERS = 500
 MOST_VALUES = 100
 
-_STATE = """
+_FRESHNESS = """
     SELECT
         f.complete_until, f.last_run_id, f.is_stale, f.today, f.whole_until, f.time_zone,
-        f.currency,
-        (
-            SELECT array_agg(query_to_xml('TABLE ' || c.oid::regclass, true, false, '')::text)
-            FROM pg_class AS c
-            WHERE c.relnamespace = 'kpi'::regnamespace AND c.relkind = 'r'
-        )
+        f.currency
     FROM kpi.freshness AS f
 """
+_TABLES = """
+    SELECT c.relname FROM pg_class AS c
+    WHERE c.relnamespace = 'kpi'::regnamespace AND c.relkind = 'r'
+        AND has_table_privilege(c.oid, 'SELECT')
+    ORDER BY c.relname
+"""
+_CHECKSUM = "SELECT md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM kpi.{} AS t"
 
 State = tuple[Any, ...]
 Pool = ConnectionPool[psycopg.Connection[Any]]
@@ -104,6 +106,16 @@ def open_pool(conninfo: str, role: str = ROLE, schema: str = "kpi") -> Pool:
         name="dashboard",
         open=True,
     )
+
+
+def _state(connection: psycopg.Connection[Any]) -> State:
+    """Return the freshness of the warehouse, and what people write in schema kpi, as one value."""
+    tables = [name for (name,) in connection.execute(_TABLES)]
+    sums = [
+        connection.execute(sql.SQL(_CHECKSUM).format(sql.Identifier(name))).fetchone()
+        for name in tables
+    ]
+    return (connection.execute(_FRESHNESS).fetchone(), *sums)
 
 
 @dataclass
@@ -209,7 +221,7 @@ class Site(wsgi.Pages):
         if time.monotonic() - self._checked_at < FRESH_FOR and view.page:
             return
         with self._pool.connection() as connection:
-            state = connection.execute(_STATE).fetchone()
+            state = _state(connection)
         if state != self._state:
             for each in self._views.values():
                 each.page = b""

@@ -340,7 +340,9 @@ def _render_disconnected(answer: dict[str, Any]) -> None:
         console.print("[ok]●[/] The operational system of this database is read again.")
         console.print("[quiet]The next run compares all rows with the mirrors.[/]", soft_wrap=True)
     else:
-        console.print("[quiet]○[/] The operational system of this database is read: nothing to do.")
+        console.print(
+            "[quiet]○[/] The operational system of this database is already read: nothing to do."
+        )
 
 
 def _render_grants(answer: list[str]) -> None:

@@ -149,6 +149,7 @@ CREATE OR REPLACE FUNCTION work.kpi_products(p_level text, p_products text[])
 RETURNS bigint[]
 LANGUAGE plpgsql
 STABLE
+SET search_path = pg_catalog, pg_temp
 AS $kpi_products$
 BEGIN
     IF p_level NOT IN ('country', 'product_subtype', 'product') THEN
@@ -156,7 +157,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use country, product_subtype or product.';
     END IF;
     IF cardinality(p_products) = 0 THEN
-        RETURN '{}';
+        RETURN ARRAY[]::bigint[];
     END IF;
     -- A name that does not exist selects nothing, and not everything.
     RETURN ARRAY[-2::bigint] || ARRAY(

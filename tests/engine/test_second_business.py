@@ -23,9 +23,8 @@ def test_it_needs_no_routine_of_its_own(new_database: object, library: Library) 
     assert callable(new_database)
     without: Database = new_database()
     assert library.value(ROUTINES) == without.value(ROUTINES)
-    assert (
-        library.value("SELECT count(*) FROM pg_proc WHERE pronamespace = 'work'::regnamespace") == 0
-    )
+    of_work = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'work'::regnamespace"
+    assert library.value(of_work) == without.value(of_work)
 
 
 def test_no_routine_of_the_engine_names_the_retailer() -> None:

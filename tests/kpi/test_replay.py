@@ -58,6 +58,9 @@ def ask(connection: psycopg.Connection[Any], view: str, columns: list[str]) -> l
         return cursor.execute(statement).fetchall()
 
 
+SMALL_GROUP = 5  # smaller counts of people are suppressed
+
+
 @pytest.mark.parametrize("start", month_starts(), ids=lambda day: f"{day:%Y-%m}")
 def test_every_day_of_a_month(history: psycopg.Connection[Any], start: date) -> None:
     orders = expected.orders(history)
@@ -99,7 +102,11 @@ def test_every_day_of_a_month(history: psycopg.Connection[Any], start: date) -> 
             row["quarter_name"]: row["unique_customers"]
             for row in counted
             if row["unique_customers"]
-        } == expected.customers_by_quarter(past), day
+        } == {
+            quarter: count
+            for quarter, count in expected.customers_by_quarter(past).items()
+            if count >= SMALL_GROUP
+        }, day
 
         told = {
             row["headline"]: (row["sales"], row["compared_with"])

@@ -353,7 +353,7 @@ def test_a_strangers_collection_is_taken_over_only_when_asked(
     standin.state.add_user("admin@example.com", str(ADMIN.password), superuser=True)
     theirs = client.post("/api/collection", {"name": dashboard.collection.name})
     written = len(standin.writes)
-    with pytest.raises(UserError, match="not made by this tool") as caught:
+    with pytest.raises(UserError, match="not created by this tool") as caught:
         provision()
     assert "--adopt" in str(caught.value.hint)
     assert len(standin.writes) == written
@@ -368,7 +368,7 @@ def test_a_strangers_dashboard_is_taken_over_only_when_asked(
     provision()
     row = only_dashboard(standin)
     client.put(f"/api/dashboard/{row['id']}", {"caveats": ""})
-    with pytest.raises(UserError, match="not made by this tool"):
+    with pytest.raises(UserError, match="not created by this tool"):
         provision()
     assert provision(adopt=True).ids["dashboard"] == row["id"]
 

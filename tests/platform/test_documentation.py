@@ -23,7 +23,7 @@ pytestmark = pytest.mark.server("embedded")
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 # tests/scaffold/test_pages.py follows the tutorial and the how-to for changes of the source block by block.
-FOLLOWED = ("your-own-warehouse.md", "when-your-source-changes.md")
+FOLLOWED = ("your-own-warehouse.md", "when-your-source-changes.md", "a-business-by-hand.md")
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/**/*.md")),

@@ -1,10 +1,9 @@
 -- Error messages that may be stored: without the values that PostgreSQL quotes.
 
 /*
-An error message without values of rows. Errors of the data and of statements quote rows, in the language of the server, and so may errors that a function
-of the business raises. Such a message is kept only if it is a known one, with those of its parts that are names. Of any other message, only the code is kept.
+An error message without values of rows. Errors of the data and of statements quote rows, in the language of the server. Such a message is kept only if it is a known one, with those of its parts that are names. Of any other message, only the code is kept.
 Parameters: p_sqlstate, error code; p_message, the message.
-Returns:    the message; unchanged for the engine's own errors and for classes about connections, transactions and resources, which quote no rows.
+Returns:    the message; unchanged for errors that routines raise themselves and for classes about connections, transactions and resources, which quote no rows.
 */
 CREATE OR REPLACE FUNCTION etl._without_values(p_sqlstate text, p_message text)
 RETURNS text
@@ -13,7 +12,7 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_without_values$
     SELECT CASE
-        WHEN p_sqlstate ~ '^(ET|08|0A|21|24|25|26|28|2B|2D|34|3B|3D|3F|40|53|54|55|57|58|72|F0|XX)' OR p_message IS NULL THEN p_message
+        WHEN p_sqlstate ~ '^(ET|P0|08|0A|21|24|25|26|28|2B|2D|34|3B|3D|3F|40|53|54|55|57|58|72|F0|XX)' OR p_message IS NULL THEN p_message
         ELSE coalesce(
             (
                 SELECT regexp_replace(p_message, k.pattern, k.told)

@@ -39,7 +39,7 @@ DECLARE
     r_filter etl.row_filter;
     v_value text;
     v_known text;
-    v_found text[] := '{}';
+    v_found text[] := ARRAY[]::text[];
 BEGIN
     SELECT *
     INTO r_filter

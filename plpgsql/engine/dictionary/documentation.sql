@@ -212,13 +212,15 @@ SELECT
     format('%I.%I', o.schema_name, o.object_name)
 FROM etl.dictionary_object AS o
 WHERE o.comment IS NULL
+    -- Internal routines are documented in their files.
+    AND (o.is_public OR o.kind NOT IN ('function', 'procedure', 'aggregate'))
 UNION ALL
 SELECT
     'column',
     format('%I.%I.%I', c.schema_name, c.object_name, c.column_name)
 FROM etl.dictionary_column AS c
 WHERE c.comment IS NULL;
-COMMENT ON VIEW etl.dictionary_gap IS 'Objects and columns without a comment.';
+COMMENT ON VIEW etl.dictionary_gap IS 'Objects and columns without a comment; internal routines need none.';
 COMMENT ON COLUMN etl.dictionary_gap.kind IS 'schema, column, or the kind of the object.';
 COMMENT ON COLUMN etl.dictionary_gap.object IS 'Its name.';
 

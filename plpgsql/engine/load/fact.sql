@@ -371,7 +371,7 @@ BEGIN
         BEGIN
             r_full := etl._load_whole_fact(r_fact, p_run_id);
         EXCEPTION
-            WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
+            WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
                 -- A row is bad. Isolation finds it key by key.
                 r_full := (0, 0, 0, 0, 0, 0);
                 PERFORM etl._enqueue_all(p_fact, r_fact.business_key, r_fact.fact_table, r_fact.transform_view);

@@ -1,6 +1,7 @@
 -- One bad row never stops the other million. A load works on all pending keys at once. If a row can be at fault, the keys are halved
 -- until each bad one stands alone. Such errors are: class 22 (data exception), 23 (constraint violation), 21 (a scalar subquery of the
--- transformation returned two rows), 54 (a value too long for an index) and P0 (a function or trigger of the business raised one).
+-- transformation returned two rows) and 54 (a value too long for an index). Any other error, such as one that a trigger or function of
+-- the business raises, fails the load: facts then refer to Unknown and are queued, and the next run repairs them.
 -- Good rows are loaded. Bad rows go to quarantine with the reason and the source row. A row leaves quarantine when it has been loaded:
 -- after it changed in the source, or on request.
 --
@@ -41,7 +42,7 @@ BEGIN
     BEGIN
         EXECUTE format('SELECT * FROM compiled.%I($1)', 'load_' || p_object) INTO r_result USING p_run_id;
     EXCEPTION
-        WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
+        WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
             GET STACKED DIAGNOSTICS v_sqlstate = RETURNED_SQLSTATE, v_reason = MESSAGE_TEXT;
     END;
 

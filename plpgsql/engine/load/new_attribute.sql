@@ -43,7 +43,7 @@ BEGIN
     END IF;
     RETURN v_rows;
 EXCEPTION
-    WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
+    WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
         -- A row is bad. The load that follows isolates it.
         RETURN 0;
 END

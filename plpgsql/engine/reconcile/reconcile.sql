@@ -52,6 +52,7 @@ DECLARE
     v_name text;
     v_slice integer;
 BEGIN
+    PERFORM etl._pin_session();
     IF p_slices IS NULL OR p_slices NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'the number of slices cannot be %', coalesce(p_slices::text, 'NULL')
             USING ERRCODE = '22023', HINT = 'Give a number from 1 to 1000.';
@@ -149,6 +150,7 @@ DECLARE
     v_facts name[];
     v_started_at timestamptz := clock_timestamp();
 BEGIN
+    PERFORM etl._pin_session();
     IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
         RAISE EXCEPTION 'a reconciliation needs one snapshot, this transaction is %', current_setting('transaction_isolation')
             USING ERRCODE = 'ET016', HINT = 'CALL etl.reconcile(), outside a transaction block.';
@@ -282,6 +284,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_end_reconciliation$
 BEGIN
+    PERFORM etl._pin_session();
     PERFORM etl._judge(p_reconciliation_id);
     PERFORM etl._name_members(p_reconciliation_id);
     UPDATE etl.reconciliation_object AS o
@@ -325,16 +328,13 @@ CREATE OR REPLACE PROCEDURE etl.reconcile(p_objects text[] DEFAULT NULL, INOUT p
 LANGUAGE plpgsql
 AS $reconcile$
 BEGIN
-    PERFORM etl._pin_session();
     p_reconciliation_id := etl._begin_reconciliation(p_objects, p_slices);
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-    PERFORM etl._pin_session();
     PERFORM etl._compare_object(p_reconciliation_id, o.object)
     FROM etl.reconciliation_object AS o
     WHERE o.reconciliation_id = p_reconciliation_id;
     COMMIT;
-    PERFORM etl._pin_session();
     PERFORM etl._end_reconciliation(p_reconciliation_id);
     COMMIT;
 END

@@ -163,7 +163,7 @@ SET search_path = pg_catalog, pg_temp
 AS $revoke_direct_grants$
 DECLARE
     r_grant record;
-    v_grantees text[] := '{}';
+    v_grantees text[] := ARRAY[]::text[];
 BEGIN
     FOR r_grant IN
         SELECT g.*

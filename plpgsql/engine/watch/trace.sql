@@ -397,7 +397,6 @@ AS $trace$
 DECLARE
     r_target record;
     r_section record;
-    r_entry record;
     v_limit integer := greatest(p_limit, 1);
     v_seen jsonb := '[]'::jsonb;
     v_is_lost boolean := false;  -- the source
