@@ -143,23 +143,7 @@ SELECT
 {{rows}}$template$;
     v_values jsonb := p_values || jsonb_build_object(
         'touched', etl._touched_sql(p_fact, p_values),
-        'unresolved', (
-            SELECT CASE
-                WHEN count(*) = 0 THEN 'NULL'
-                ELSE format(
-                    E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN nullif(jsonb_strip_nulls(jsonb_build_object(\n        %s\n    )), ''{}'')\nEND',
-                    string_agg(format('e.%I', r.key_column), ', ' ORDER BY r.number),
-                    string_agg(
-                        format(
-                            '%L, CASE WHEN e.%I = -1 AND (%s) IS NOT NULL THEN %s END',
-                            r.key_column, r.key_column, etl._list(r.kept_columns, 'e.%1$I'), etl._json_key(r.business_key, 'e', r.kept_columns)
-                        ),
-                        E',\n        ' ORDER BY r.number
-                    )
-                )
-            END
-            FROM etl._fact_roles(p_fact) AS r
-        )
+        'unresolved', etl._unresolved_sql(p_fact)
     );
 BEGIN
     RETURN etl._create_compiled(
@@ -305,6 +289,30 @@ AS $_touched_sql$
     FROM etl.aggregate_fact AS l
     WHERE l.fact = p_fact
 $_touched_sql$;
+
+-- The key columns of a planned row whose member is unknown, each with the business key looked up, as an expression; NULL for none.
+CREATE OR REPLACE FUNCTION etl._unresolved_sql(p_fact name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_unresolved_sql$
+    SELECT CASE
+        WHEN count(*) = 0 THEN 'NULL'
+        ELSE format(
+            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN nullif(jsonb_strip_nulls(jsonb_build_object(\n        %s\n    )), ''{}'')\nEND',
+            string_agg(format('e.%I', r.key_column), ', ' ORDER BY r.number),
+            string_agg(
+                format(
+                    '%L, CASE WHEN e.%I = -1 AND (%s) IS NOT NULL THEN %s END',
+                    r.key_column, r.key_column, etl._list(r.kept_columns, 'e.%1$I'), etl._json_key(r.business_key, 'e', r.kept_columns)
+                ),
+                E',\n        ' ORDER BY r.number
+            )
+        )
+    END
+    FROM etl._fact_roles(p_fact) AS r
+$_unresolved_sql$;
 
 /*
 The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.

@@ -137,6 +137,70 @@ $sql$
 $_unusable_template$;
 
 /*
+Writes a batch to the mirror: deletions, changes, new rows.
+Parameters: p_source, the table.
+Returns:    a template, part of merge_<table>.
+*/
+CREATE OR REPLACE FUNCTION etl._mirror_write_template(p_source etl.source_table)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_mirror_write_template$
+    SELECT $sql$
+    -- Deleted rows are marked.
+    UPDATE stage.{{table}} AS m
+    SET deleted_at = d.deleted_at,
+        batch_id = this.batch_id
+    FROM delta.{{table}} AS d
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'delete'
+        AND m.deleted_at IS NULL
+        AND {{m.key = d.key}};
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    this.result.rows_deleted := this.row_count;$sql$ || CASE WHEN etl._keeps_live_rows_only(p_source.source_table) THEN $sql$
+
+    -- No view reads deleted_at of this mirror, so it keeps live rows only.
+    DELETE FROM stage.{{table}} AS m
+    USING delta.{{table}} AS d
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'delete'
+        AND m.deleted_at IS NOT NULL
+        AND {{m.key = d.key}};$sql$ ELSE '' END || $sql$
+
+    -- Rows that differ from what they were.
+    UPDATE stage.{{table}} AS m
+    SET batch_id = this.batch_id,
+        deleted_at = NULL{{, values := d.values}}
+    FROM delta.{{table}} AS d
+    JOIN delta.{{table}} AS b ON {{b.key = d.key}}
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'upsert'
+        AND b.batch_id = this.batch_id
+        AND b.delta_operation = 'before'
+        AND (b.deleted_at IS NOT NULL OR {{b.values <> d.values}})
+        AND {{m.key = d.key}};
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    this.result.rows_updated := this.row_count;
+
+    -- New rows.
+    INSERT INTO stage.{{table}} (batch_id{{, columns}})
+    SELECT this.batch_id{{, d.columns}}
+    FROM delta.{{table}} AS d
+    WHERE d.batch_id = this.batch_id
+        AND d.delta_operation = 'upsert'
+        AND NOT EXISTS (
+            SELECT
+            FROM delta.{{table}} AS b
+            WHERE b.batch_id = this.batch_id
+                AND b.delta_operation = 'before'
+                AND {{b.key = d.key}}
+        );
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    this.result.rows_inserted := this.row_count;$sql$
+$_mirror_write_template$;
+
+/*
 Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it
 touches. Mirror, pending keys and watermark change in one transaction, so a failure leaves all three as they were.
 
@@ -209,61 +273,8 @@ $sql$ || etl._unusable_template() || $sql$
         AND d.delta_operation <> 'before';
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
     PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
-
-    -- Deleted rows are marked.
-    UPDATE stage.{{table}} AS m
-    SET deleted_at = d.deleted_at,
-        batch_id = this.batch_id
-    FROM delta.{{table}} AS d
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'delete'
-        AND m.deleted_at IS NULL
-        AND {{m.key = d.key}};
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_deleted := this.row_count;{{forget_deleted}}
-
-    -- Rows that differ from what they were.
-    UPDATE stage.{{table}} AS m
-    SET batch_id = this.batch_id,
-        deleted_at = NULL{{, values := d.values}}
-    FROM delta.{{table}} AS d
-    JOIN delta.{{table}} AS b ON {{b.key = d.key}}
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'upsert'
-        AND b.batch_id = this.batch_id
-        AND b.delta_operation = 'before'
-        AND (b.deleted_at IS NOT NULL OR {{b.values <> d.values}})
-        AND {{m.key = d.key}};
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_updated := this.row_count;
-
-    -- New rows.
-    INSERT INTO stage.{{table}} (batch_id{{, columns}})
-    SELECT this.batch_id{{, d.columns}}
-    FROM delta.{{table}} AS d
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'upsert'
-        AND NOT EXISTS (
-            SELECT
-            FROM delta.{{table}} AS b
-            WHERE b.batch_id = this.batch_id
-                AND b.delta_operation = 'before'
-                AND {{b.key = d.key}}
-        );
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_inserted := this.row_count;$sql$,
-            etl._source_values(p_source) || jsonb_build_object('forget_deleted', CASE WHEN etl._keeps_live_rows_only(p_source.source_table) THEN etl._render(
-                $sql$
-
-    -- No view reads deleted_at of this mirror, so it keeps live rows only.
-    DELETE FROM stage.{{table}} AS m
-    USING delta.{{table}} AS d
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'delete'
-        AND m.deleted_at IS NOT NULL
-        AND {{m.key = d.key}};$sql$,
-                etl._source_values(p_source)
-            ) ELSE '' END)
+$sql$ || etl._mirror_write_template(p_source),
+            etl._source_values(p_source)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
         ARRAY[
             -- Rows arrive nearly in the order of their keys, and are wanted so: sorting them takes half as long as hashing.

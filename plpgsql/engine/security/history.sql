@@ -33,8 +33,8 @@ BEGIN
         RETURN NULL;
     END IF;
     EXECUTE format(
-        'CREATE FUNCTION audit._call_hook(p_kind text, p_message text, p_details jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER'
-        ' SET search_path = pg_catalog, pg_temp AS %L', format('BEGIN %s; END', v_call)
+        'CREATE FUNCTION audit.%I(p_kind text, p_message text, p_details jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER'
+        ' SET search_path = pg_catalog, pg_temp AS %L', '_call_hook', format('BEGIN %s; END', v_call)
     );
     EXECUTE format('COMMENT ON FUNCTION audit._call_hook(text, text, jsonb) IS %L', NEW.value);
     REVOKE ALL ON FUNCTION audit._call_hook(text, text, jsonb) FROM PUBLIC;
