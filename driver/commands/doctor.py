@@ -65,17 +65,19 @@ def doctor(context: typer.Context, fail: FailOption = True, as_json: JsonOption 
     Exit status 1 if the warehouse cannot work; also, unless --no-fail is given, if it is stale, a
     task or a check failed, or rows have waited too long.
     """
-    findings = list(examine(state.of(context).dsn, fail=fail is not False))
+    given = state.of(context)
+    findings = list(examine(given.dsn, given.project, fail=fail is not False))
     emit([asdict(one) for one in findings], as_json=as_json, render=_render)
     if any(one.status == "failed" for one in findings):
         raise typer.Exit(1)
 
 
-def examine(dsn: str | None, *, fail: bool = True) -> Iterator[Finding]:
+def examine(dsn: str | None, option: str | None = None, *, fail: bool = True) -> Iterator[Finding]:
     """Yield the findings; only the first if the server cannot be reached.
 
     Parameters:
         dsn: the value of `--dsn`.
+        option: the value of `--project`.
         fail: whether the state of the data counts as much as the installation.
     """
     try:
@@ -87,7 +89,7 @@ def examine(dsn: str | None, *, fail: bool = True) -> Iterator[Finding]:
     with connection:
         for check in _CHECKS:
             try:
-                for one in check(connection, target):
+                for one in check(connection, target, option):
                     softened = check is _health and not fail and one.status == "failed"
                     yield replace(one, status="warning") if softened else one
             except psycopg.Error as error:
@@ -96,7 +98,9 @@ def examine(dsn: str | None, *, fail: bool = True) -> Iterator[Finding]:
                 yield Finding(name, "failed", told.message, told.hint or "")
 
 
-def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+def _server(
+    connection: psycopg.Connection, target: Target, _option: str | None
+) -> Iterator[Finding]:
     version = connection.info.server_version
     yield Finding("server", "ok", f"{describe(target)} answers ({target.origin})")
     known = OLDEST_VERSION <= version // 10000 <= NEWEST_VERSION
@@ -112,7 +116,9 @@ def _server(connection: psycopg.Connection, target: Target) -> Iterator[Finding]
         )
 
 
-def _role(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+def _role(
+    connection: psycopg.Connection, _target: Target, _option: str | None
+) -> Iterator[Finding]:
     """Yield whether the role may create schemas, and own the warehouse or create its roles."""
     role, is_superuser, can_create_roles, is_owner, database, can_create = _row(
         connection,
@@ -144,7 +150,9 @@ def _role(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
     yield Finding("role", "failed" if remedy else "ok", message, remedy)
 
 
-def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+def _extensions(
+    connection: psycopg.Connection, target: Target, _option: str | None
+) -> Iterator[Finding]:
     major = connection.info.server_version // 10000
     found: dict[str, bool] = dict(
         connection.execute(
@@ -185,9 +193,11 @@ def _extensions(connection: psycopg.Connection, target: Target) -> Iterator[Find
         )
 
 
-def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Finding]:
+def _migrations(
+    _connection: psycopg.Connection, target: Target, option: str | None
+) -> Iterator[Finding]:
     try:
-        states = Migrator(target, project.chosen()).states()
+        states = Migrator(target, project.chosen(option)).states()
     except UserError as error:
         yield Finding("migrations", "failed", error.message, error.hint or "")
         return
@@ -203,7 +213,9 @@ def _migrations(_connection: psycopg.Connection, target: Target) -> Iterator[Fin
         )
 
 
-def _permissions(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+def _permissions(
+    connection: psycopg.Connection, _target: Target, _option: str | None
+) -> Iterator[Finding]:
     """Yield what the database says about roles and privileges (view etl.access_flaw)."""
     if _row(connection, "SELECT to_regclass('etl.access_flaw')")[0] is None:
         return
@@ -216,7 +228,9 @@ def _permissions(connection: psycopg.Connection, _target: Target) -> Iterator[Fi
         yield Finding("permissions", "ok", "group roles exist, nothing is granted to PUBLIC")
 
 
-def _health(connection: psycopg.Connection, _target: Target) -> Iterator[Finding]:
+def _health(
+    connection: psycopg.Connection, _target: Target, _option: str | None
+) -> Iterator[Finding]:
     """Yield what the database says about runs and data (view etl.health)."""
     if _row(connection, "SELECT to_regclass('etl.health')")[0] is None:
         return
