@@ -76,6 +76,17 @@ def test_rows_that_agree_are_not_compared_with_each_other(database: Database) ->
     assert compared < 100_000
 
 
+def test_a_table_that_grew_has_statistics(database: Database) -> None:
+    """The first load finds an empty source, so no bulk load analyzes what the second one writes."""
+    with database.connect() as connection:
+        connection.execute("CALL etl.run()")
+        seed(connection, orders=3_000, months=12, seed=3)
+        connection.execute("CALL etl.run()")
+    grown = ["stage.orders", "stage.order_lines", "dwh.fact_order", "dwh.fact_order_line"]
+    known = "SELECT bool_and(reltuples >= 1000) FROM pg_class WHERE oid = ANY (%s::regclass[])"
+    assert database.value(known, grown)
+
+
 def calls_of_a_run(database: Database) -> dict[str, int]:
     """Load once on a connection of its own, and count the calls of the engine's routines."""
     database.execute("SELECT pg_stat_reset()")

@@ -212,9 +212,6 @@ BEGIN
         r_result := etl._load_isolating(p_dimension, r_dimension.business_key, p_run_id);
         IF v_is_empty THEN
             PERFORM etl._finish_bulk(r_dimension.dimension_table, v_rebuild);
-        ELSIF r_result.rows_inserted > 1000 AND r_result.rows_inserted > (SELECT c.reltuples FROM pg_class AS c WHERE c.oid = r_dimension.dimension_table) THEN
-            -- A dimension that was small is large now. Without statistics, the loads of facts would scan it once per row.
-            EXECUTE format('ANALYZE %s', r_dimension.dimension_table);
         END IF;
         r_result.rows_read := v_pending;
     END IF;

@@ -47,7 +47,7 @@ Executes a claimed task, without an exception guard. A full refresh stores the f
 definition that changes during the load counts as changed afterwards.
 Parameters: p_task, the claimed task.
 Returns:    its counts.
-Writes:     what the task writes; etl.load_state.
+Writes:     what the task writes; etl.load_state; statistics of a table that has more than trebled.
 */
 CREATE OR REPLACE FUNCTION etl._do_task(p_task etl.task_run)
 RETURNS etl.load_result
@@ -58,6 +58,7 @@ DECLARE
     r_result etl.load_result;
     v_before jsonb;
     v_fingerprint jsonb;
+    v_grown regclass;
 BEGIN
     SELECT l.fingerprint, etl._fingerprint(l.object)
     INTO v_before, v_fingerprint
@@ -77,6 +78,19 @@ BEGIN
         WHEN 'check' THEN etl._check_quality(p_task.run_id)
         WHEN 'maintain' THEN etl._maintain(p_task.run_id)
     END;
+    IF r_result.rows_inserted > 1000 THEN
+        SELECT o.table_name
+        INTO v_grown
+        FROM etl.object AS o
+        JOIN pg_class AS c ON c.oid = o.table_name
+        WHERE o.kind = CASE WHEN p_task.kind IN ('extract', 'stage') THEN 'source' ELSE p_task.kind END
+            AND o.object = p_task.object
+            AND r_result.rows_inserted > 2 * c.reltuples;
+        IF FOUND THEN
+            -- A table that was small is large now. Until autovacuum comes, statements would be planned for the small one.
+            EXECUTE format('ANALYZE %s', v_grown);
+        END IF;
+    END IF;
     IF v_fingerprint IS NOT NULL THEN
         UPDATE etl.load_state AS l
         SET fingerprint = v_fingerprint
