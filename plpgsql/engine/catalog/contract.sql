@@ -424,7 +424,7 @@ AS $_find_wrong_references$
         AND NOT EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = p.object)
     UNION ALL
     SELECT m.object, format('%s reads mirror stage.%I, but no dependency says which keys a change there affects', m.view, m.source_table),
-        'Changes of that source table would never reach the object.',
+        'Changes of that source table would not reach the object. A dependency is derived only if each row is made of the row with the same key and of no other.',
         format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
     FROM etl._read_mirrors() AS m
     WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
@@ -538,6 +538,12 @@ BEGIN
     LIMIT 1;
     PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
     FROM etl._find_unseen_deletions() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_unfollowed_reads() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_fleeting_values() AS f
     LIMIT 1;
     PERFORM etl._refuse_unplannable(
         a.aggregate, format('%s cannot be made of %s', etl._finer_key(a), f.aggregate_table),

@@ -182,8 +182,8 @@ $depends_on$;
 COMMENT ON FUNCTION etl.depends_on(name, text, name[]) IS 'Says which keys of an object a change in a source table touches, for p_depends_on of a declaration.';
 
 /*
-Records the dependencies of an object. Without any, it depends on the mirrors that have its business key; a mirror that its views read and that
-does not have it is refused by etl.build().
+Records the dependencies of an object: those that are declared, and the mirrors with its business key that its views read by this key alone. For any other
+mirror that its views read, etl.build() wants a declaration.
 Parameters: p_object, dimension or fact; p_key, its business key; p_views, its views; p_depends_on, declared dependencies.
 Writes:     etl.dependency.
 */
@@ -198,15 +198,17 @@ BEGIN
     INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
     SELECT p_object, d.source_table, coalesce(d.key_query, format('SELECT %s FROM changed', etl._list(p_key))), d.watched_columns
     FROM unnest(p_depends_on) AS d;
-    -- A mirror whose key is the object's key is the object's own table.
     INSERT INTO etl.dependency (object, source_table, key_query)
-    SELECT DISTINCT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key))
+    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key))
     FROM unnest(p_views) AS v (view)
     CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
     JOIN etl.source_table AS s USING (source_table)
     WHERE s.key_columns @> p_key
         AND s.key_columns <@ p_key
-    ON CONFLICT (object, source_table) DO NOTHING;
+        AND s.source_table NOT IN (SELECT d.source_table FROM unnest(p_depends_on) AS d)
+        AND p_key <@ etl._columns(v.view)
+    GROUP BY m.source_table
+    HAVING bool_and(etl._is_read_by_key(v.view, p_key, m.source_table));
 END
 $_define_dependencies$;
 

@@ -1,10 +1,11 @@
--- What the rows of an object depend on besides the mirrors: the views that transform them, the functions that these call, the settings that both
--- read, the object's declaration, and the statements that the engine compiles from these. A fingerprint shows whether all that is still what the
--- rows were loaded with.
+-- What the rows of an object depend on besides the mirrors: the views that transform them, the functions that these call, the settings and small
+-- reference tables that both read, the object's declaration, and the statements that the engine compiles from these. A fingerprint shows whether
+-- all that is still what the rows were loaded with.
 
 /*
 Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
-recorded dependencies; for any other function, those whose names occur in its body. The engine's own and PostgreSQL's are left out.
+recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
+functions, and PostgreSQL's, are left out.
 Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
 */
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
@@ -17,10 +18,13 @@ SET search_path = pg_catalog, pg_temp
 AS $_reads_of$
     WITH noted (refclassid, refobjid) AS (
         SELECT d.refclassid, d.refobjid
-        FROM pg_rewrite AS r
+        FROM pg_class AS v
+        JOIN pg_rewrite AS r ON r.ev_class = v.oid
         JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
         WHERE p_classid = 'pg_class'::regclass
-            AND r.ev_class = p_objid
+            AND v.oid = p_objid
+            -- A materialized view counts by its rows, like a table.
+            AND v.relkind = 'v'
         UNION
         SELECT d.refclassid, d.refobjid
         FROM pg_depend AS d
@@ -32,8 +36,8 @@ AS $_reads_of$
     FROM noted AS n
     LEFT JOIN pg_class AS c ON n.refclassid = 'pg_class'::regclass AND c.oid = n.refobjid
     LEFT JOIN pg_proc AS f ON n.refclassid = 'pg_proc'::regclass AND f.oid = n.refobjid
-    WHERE c.relkind IN ('v', 'm')
-        OR f.pronamespace::regnamespace::text <> ALL ('{pg_catalog,information_schema,etl}')
+    WHERE c.relkind = 'v'
+        OR coalesce(c.relnamespace, f.pronamespace)::regnamespace::text <> ALL ('{pg_catalog,information_schema,etl}')
     UNION
     SELECT 'pg_proc'::regclass, o.oprcode
     FROM noted AS n
@@ -47,10 +51,10 @@ AS $_reads_of$
         FROM pg_proc AS f
         JOIN pg_namespace AS n ON n.oid = f.pronamespace
         UNION ALL
-        SELECT 'pg_class'::regclass, c.oid, c.relname, n.nspname
+        SELECT 'pg_class'::regclass, c.oid, CASE WHEN c.relkind IN ('v', 'm') THEN c.relname ELSE n.nspname || '.' || c.relname END, n.nspname
         FROM pg_class AS c
         JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('v', 'm')
+        WHERE c.relkind IN ('v', 'm', 'r', 'p', 'f')
     ) AS m (classid, objid, name, schema_name) ON m.schema_name <> ALL ('{pg_catalog,information_schema,etl}')
         AND position(m.name IN p.prosrc) > 0
         -- A name without schema may be resolved by the function's search_path.
@@ -60,6 +64,29 @@ AS $_reads_of$
         AND p.prosqlbody IS NULL
         AND m.objid <> p_objid
 $_reads_of$;
+
+/*
+Checksum of the rows of a table, in whatever order they lie.
+Parameters: p_table, the table.
+*/
+CREATE OR REPLACE FUNCTION etl._content_checksum(p_table regclass)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET TimeZone = 'UTC'
+SET DateStyle = 'ISO, MDY'
+SET IntervalStyle = 'postgres'
+SET extra_float_digits = 1
+SET bytea_output = 'hex'
+AS $_content_checksum$
+DECLARE
+    v_checksum text;
+BEGIN
+    EXECUTE format('SELECT concat(count(*), '':'', sum(hashtextextended(t::text, 0)::numeric)) FROM %s AS t', p_table) INTO v_checksum;
+    RETURN v_checksum;
+END
+$_content_checksum$;
 
 /*
 Fingerprint of the definitions that the rows of an object depend on.
@@ -130,6 +157,13 @@ AS $_fingerprint$
             )
         FROM reads AS r
         JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        WHERE c.relkind = 'v'
+        UNION ALL
+        SELECT 'table ' || c.oid::regclass, etl._content_checksum(c.oid)
+        FROM reads AS r
+        JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        WHERE c.relkind <> 'v'
+            AND c.relnamespace::regnamespace::text <> ALL ('{stage,dwh}')
         UNION ALL
         SELECT 'function ' || p.oid::regprocedure, CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prosrc END
         FROM reads AS r
@@ -240,12 +274,22 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_definition_signature$
-    -- The xmin of each catalog row that holds a definition: cheap to read, and no change escapes it.
+    -- The xmin of each catalog row that holds a definition, and the rows of small tables: cheap to read, and no change escapes it.
     SELECT md5(concat_ws(
         ',',
         (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
         (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
         (SELECT string_agg(s.name || ':' || s.value, ',' ORDER BY s.name) FROM etl.setting AS s),
+        (
+            SELECT string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
+            FROM (
+                SELECT DISTINCT substr(k.part, 7)
+                FROM etl.load_state AS l
+                CROSS JOIN LATERAL jsonb_object_keys(l.fingerprint) AS k (part)
+                WHERE k.part LIKE 'table %'
+            ) AS t (name)
+            WHERE to_regclass(t.name) IS NOT NULL
+        ),
         (SELECT string_agg(to_jsonb(d)::text, ',' ORDER BY d.dimension) FROM etl.dimension AS d),
         (SELECT string_agg(to_jsonb(a)::text, ',' ORDER BY a.dimension, a.attribute) FROM etl.dimension_attribute AS a),
         (SELECT string_agg(to_jsonb(f)::text, ',' ORDER BY f.fact) FROM etl.fact AS f),

@@ -1,0 +1,131 @@
+-- What a transformation must not read, because no load would follow its changes: the rows would stay as they were, and every run would succeed.
+
+-- Everything that the transformation of an object reads or calls, through views and functions.
+CREATE OR REPLACE FUNCTION etl._transformation_reads()
+RETURNS TABLE (object name, kind text, classid oid, objid oid)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_transformation_reads$
+    WITH RECURSIVE reads (object, kind, classid, objid) AS (
+        SELECT v.object, v.kind, 'pg_class'::regclass::oid, v.view::oid
+        FROM (
+            SELECT d.dimension, 'dimension', d.transform_view FROM etl.dimension AS d
+            UNION ALL
+            SELECT d.dimension, 'dimension', d.history_view FROM etl.dimension AS d
+            UNION ALL
+            SELECT f.fact, 'fact', f.transform_view FROM etl.fact AS f
+            UNION ALL
+            SELECT a.aggregate, 'aggregate', a.contribution_view FROM etl.aggregate AS a WHERE a.finer_aggregate IS NULL
+        ) AS v (object, kind, view)
+        WHERE v.view IS NOT NULL
+        UNION
+        SELECT r.object, r.kind, n.classid, n.objid
+        FROM reads AS r
+        CROSS JOIN LATERAL etl._reads_of(r.classid, r.objid) AS n
+    )
+    SELECT *
+    FROM reads
+$_transformation_reads$;
+
+-- Tables and columns whose changes do not reach the object that reads them.
+CREATE OR REPLACE FUNCTION etl._find_unfollowed_reads()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_unfollowed_reads$
+    WITH read AS (
+        SELECT r.object, r.kind, c.oid::regclass AS relation, c.relkind, c.relnamespace::regnamespace::text AS schema_name
+        FROM etl._transformation_reads() AS r
+        JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        WHERE c.relkind <> 'v'
+    )
+    -- A small table is compared by its contents before each run (etl._fingerprint).
+    SELECT r.object, format('its transformation reads %s, which %s', r.relation,
+            CASE WHEN r.relkind IN ('r', 'm') THEN format('has %s', pg_size_pretty(pg_table_size(r.relation))) ELSE 'is foreign or partitioned' END),
+        'A table that is not a mirror is compared as a whole before each run, which suits reference tables of up to 16 MB.',
+        'Declare it as a source table, and read its mirror.'
+    FROM read AS r
+    WHERE r.schema_name <> ALL ('{stage,dwh}')
+        AND (r.relkind NOT IN ('r', 'm') OR pg_table_size(r.relation) > 16 * 1024 * 1024)
+    UNION ALL
+    SELECT r.object, format('its transformation reads %s, which the warehouse loads itself', r.relation), 'Changes of that table would not reach the object.',
+        'Read the mirrors that it is made of. Keys of dimensions are looked up by themselves (p_dimensions).'
+    FROM read AS r
+    WHERE r.kind IN ('dimension', 'fact')
+        AND r.schema_name = 'dwh'
+        AND r.relation NOT IN (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.transform_view IS NULL)
+    UNION ALL
+    SELECT r.object, format('its contributions read %s, which does not feed it', r.relation), 'Changes of that table would not reach the aggregate.',
+        'If it is a fact, name it in p_facts (fed_by); otherwise leave it out.'
+    FROM read AS r
+    WHERE r.kind = 'aggregate'
+        AND r.schema_name = 'dwh'
+        AND r.relation NOT IN (SELECT d.dimension_table FROM etl.dimension AS d)
+        AND r.relation NOT IN (SELECT f.fact_table FROM etl.fact AS f JOIN etl.aggregate_fact AS l USING (fact) WHERE l.aggregate = r.object)
+    UNION ALL
+    SELECT r.object, format('its contributions read column "%s" of %s, which changes in place', a.attname, d.dimension_table),
+        'An aggregate follows the keys of its facts. A new version has a new key, an overwritten attribute has not.',
+        'Give the attribute type 2, or join it to the aggregate in a view of schema kpi.'
+    FROM etl._transformation_reads() AS r
+    JOIN pg_rewrite AS w ON r.classid = 'pg_class'::regclass AND w.ev_class = r.objid
+    JOIN pg_depend AS n ON n.classid = 'pg_rewrite'::regclass AND n.objid = w.oid AND n.refclassid = 'pg_class'::regclass
+    JOIN etl.dimension AS d ON d.dimension_table = n.refobjid AND d.transform_view IS NOT NULL
+    JOIN pg_attribute AS a ON a.attrelid = n.refobjid AND a.attnum = n.refobjsubid
+    WHERE r.kind = 'aggregate'
+        AND a.attname <> ALL (d.surrogate_key || d.business_key)
+        AND NOT EXISTS (
+            SELECT
+            FROM etl.dimension_attribute AS t
+            WHERE t.dimension = d.dimension
+                AND t.attribute = a.attname
+                -- A log may correct what an earlier version holds.
+                AND (t.scd_type = 0 OR t.scd_type = 2 AND (d.history_view IS NULL OR etl._column_type(d.history_view, a.attname) IS NULL))
+        )
+$_find_unfollowed_reads$;
+
+/*
+Transformations that read the clock, the session or chance. Their values change although no source row does.
+*/
+CREATE OR REPLACE FUNCTION etl._find_fleeting_values()
+RETURNS TABLE (object name, fault text, detail text, hint text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_find_fleeting_values$
+    WITH defined AS (
+        SELECT r.object, 'view ' || c.oid::regclass AS name, pg_get_viewdef(c.oid) AS definition
+        FROM etl._transformation_reads() AS r
+        JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid AND c.relkind = 'v'
+        UNION ALL
+        SELECT r.object, 'function ' || p.oid::regprocedure, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)
+        FROM etl._transformation_reads() AS r
+        JOIN pg_proc AS p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
+    )
+    SELECT d.object, format('%s reads "%s"', d.name, lower(m.found[2])), 'Its value changes without a change of the source, and the rows would keep what it was when they were loaded.',
+        'Leave it out. What depends on the present belongs into a view of schema kpi.'
+    FROM defined AS d
+    CROSS JOIN LATERAL regexp_match(
+        -- Without literals, quoted names and comments.
+        regexp_replace(d.definition, $re$'([^']|'')*'|"([^"]|"")*"|--[^\n]*|/\*([^*]|\*+[^*/])*\*+/$re$, ' ', 'g'),
+        -- age() of one argument counts from today.
+        format(
+            '(^|[^.\w]|\mpg_catalog\.)(%s|age(?=\s*\([^,()]*(\([^()]*\)[^,()]*)*\))|(%s)(?=\s*\())',
+            'current_(date|time|timestamp|user|role|catalog|schema)\M|(local(time|timestamp)|(session|system)_user)\M',
+            (
+                SELECT string_agg(p.proname, '|')
+                FROM (
+                    SELECT f.proname
+                    FROM pg_proc AS f
+                    WHERE f.pronamespace = 'pg_catalog'::regnamespace
+                    GROUP BY f.proname
+                    HAVING bool_and(f.provolatile = 'v')
+                        OR f.proname IN ('now', 'statement_timestamp', 'transaction_timestamp', 'current_setting')
+                ) AS p
+            )
+        ),
+        'i'
+    ) AS m (found)
+    WHERE m.found IS NOT NULL
+$_find_fleeting_values$;
