@@ -154,7 +154,8 @@ def test_nothing_is_left_of_a_run_that_was_refused(library: Library) -> None:
             " INSERT INTO etl.aggregate (aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures,"
             " finer_aggregate, finer_expressions)"
             " VALUES ('agg_loan', 'dwh.agg_loan', 'work.agg_loan', '{loan_id}', '{member_key}', '{loans}', NULL, NULL),"
-            " ('agg_parity', 'dwh.agg_parity', 'work.agg_loan', '{loan_id}', '{parity}', '{loans}', 'agg_loan', '{c.nobody % 2}')",
+            " ('agg_parity', 'dwh.agg_parity', 'work.agg_loan', '{loan_id}', '{parity}', '{loans}', 'agg_loan', '{c.nobody % 2}');"
+            " INSERT INTO etl.aggregate_fact (aggregate, fact) VALUES ('agg_loan', 'fact_loan')",
             'catalog of "agg_parity": c.nobody % 2 AS parity cannot be made of dwh.agg_loan',
         ),
     ],
