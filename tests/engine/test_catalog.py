@@ -160,6 +160,7 @@ def test_nothing_is_left_of_a_run_that_was_refused(library: Library) -> None:
         ),
     ],
 )
+@pytest.mark.server("embedded")
 def test_a_fault_of_the_catalog_is_named_and_changes_nothing(
     library: Library, fault: str, message: str
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from tests.engine.library import Library
 from tests.support.database import Database
 
+pytestmark = pytest.mark.installed("engine")
+
 
 class Shelf:
     """A source table `items` of three columns, mirrored in a way that the test chooses."""
@@ -293,6 +295,7 @@ def test_a_table_that_cannot_be_looked_at_holds_up_no_other(database: Database) 
     assert failed == [("extract:others", "42P01")]
 
 
+@pytest.mark.installed("oceanrecords")
 def test_who_uses_no_tombstones_needs_none(database: Database) -> None:
     """The look at all tables asks for tombstones only on behalf of those that have them."""
     shelf = Shelf(database, "snapshot", "none")

@@ -11,7 +11,7 @@ from tests.engine.test_define import Lab
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server.
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 # A type of attribute, a first value, another one, and one that is equal to the first but not identical with it (where there is such a value).
 TYPES = {
@@ -434,6 +434,7 @@ def test_what_cannot_work_is_refused_by_name_before_anything_runs(lab: Lab, what
     assert refused.value.diag.message_hint
 
 
+@pytest.mark.installed("oceanrecords")
 def test_compiled_routines_are_the_same_each_time(database: Database) -> None:
     def routines() -> list[dict[str, Any]]:
         return database.rows(

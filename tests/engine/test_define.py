@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.database import Database
 
+pytestmark = pytest.mark.installed("engine")
+
 OPERATIONAL = """
 CREATE SCHEMA lab;
 CREATE TABLE lab.things (

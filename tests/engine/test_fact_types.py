@@ -8,7 +8,7 @@ from tests.engine.test_contract import TYPES, lab
 from tests.engine.test_define import Lab
 
 # What is tested here does not depend on the version of the server.
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 __all__ = ["lab"]
 

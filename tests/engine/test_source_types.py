@@ -14,7 +14,7 @@ from tests.engine.library import Library
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server, but for types that one of them lacks.
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 
 class Table:
@@ -39,10 +39,14 @@ class Table:
                 thing {key}, value {value},
                 row_xid xid8 DEFAULT pg_current_xact_id()
             );
+            CREATE TABLE lab.deleted_rows (
+                table_name text, row_key jsonb, deleted_at timestamptz DEFAULT now(), row_xid xid8 DEFAULT pg_current_xact_id()
+            );
+            CREATE VIEW source.tombstones AS SELECT table_name, row_key, deleted_at, row_xid FROM lab.deleted_rows;
             CREATE FUNCTION lab.mark() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
                 IF TG_OP = 'DELETE' THEN
-                    INSERT INTO oceanrecords.deleted_rows (table_name, row_key)
+                    INSERT INTO lab.deleted_rows (table_name, row_key)
                     VALUES ('things', jsonb_build_object('thing', to_jsonb(OLD.thing)));
                     RETURN OLD;
                 END IF;
@@ -324,8 +328,7 @@ def test_tombstones_find_their_rows_whatever_the_session_that_deletes_looks_like
     assert made.returncode == 0, made.stderr
     warehouse.execute(file.read_text(encoding="utf-8"))
     warehouse.execute(
-        "CREATE OR REPLACE VIEW source.tombstones AS SELECT table_name, row_key, deleted_at, row_xid FROM oceanrecords.deleted_rows"
-        " UNION ALL SELECT table_name, row_key, deleted_at, row_xid FROM lab.deleted_rows"
+        "CREATE VIEW source.tombstones AS SELECT table_name, row_key, deleted_at, row_xid FROM lab.deleted_rows"
     )
     for name, (_, value) in keys.items():
         warehouse.execute(f"INSERT INTO lab.{name} (thing, value) VALUES ({value}, 'x')")
