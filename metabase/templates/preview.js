@@ -127,9 +127,8 @@
     const first = bound(tile, "lower");
     const last = bound(tile, "upper");
     const running = truncated(page.freshness.whole_until, "month");
-    const isFirst = !first || first === truncated(first, "month");
-    const isLast = !last || last >= running || addDays(last, 1) === truncated(addDays(last, 1), "month");
-    return { first, last, isMonthly: isFirst && isLast && !(tile.ranking.movement && first === running) };
+    const isMonthly = (!first || first === truncated(first, "month")) && (!last || last === monthEnd(last));
+    return { first, last, isMonthly: isMonthly && !(tile.ranking.movement && first === running) };
   }
 
   function within(tile, rows) {
@@ -751,7 +750,7 @@
 
   function isMonthEdge(key) {
     const day = chosen[key];
-    return !day || day.endsWith("-01") || monthEnd(day) === day;
+    return !day || day === (key === boundKey("upper") ? monthEnd(day) : truncated(day, "month"));
   }
 
   // The page with the orders behind a tile: of the chosen countries, and of the month if the tile shows one.
