@@ -695,7 +695,9 @@
         trouble = "The server cannot be asked: " + error.message + ".";
       }
     } else if (rows === null) {
-      trouble = "This file does not carry this choice. A served page does: oceanrecords dashboard serve";
+      const names = tile.choices.filter((key) => chosen[key].length > 1).map((key) => nameOf(key).toLowerCase());
+      trouble = "This file has these figures for all or for one" + (names.length ? " (" + names.join(", ") + ")" : "") +
+        ", not for this choice. Several at once: oceanrecords dashboard serve";
     }
     shownRows.set(tile.key, rows || []);
     if (trouble) body.replaceChildren(element("p", { class: "empty" }, trouble));

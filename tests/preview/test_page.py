@@ -274,7 +274,7 @@ def test_unknown_values_in_the_address_are_left_out(
     assert_shows(shown, asking, dashboard, {})
 
 
-@pytest.mark.parametrize("width", [360, 390, 760, 1000, 1280])
+@pytest.mark.parametrize("width", [360, 390, 600, 699, 700, 760, 1000, 1120, 1280])
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, page_file: Path, tmp_path: Path, width: int
 ) -> None:
