@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from base.errors import UserError
+from base.errors import UserError, not_installed
 from metabase.definition import Dashboard, DefinitionError, Problem, Question
 
 DEFAULT_ROLE = "oceanrecords_metabase"
@@ -122,8 +122,10 @@ def check_questions(
 
     Raises:
         DefinitionError: if a statement fails, or lacks a column that the definition names.
-        UserError: if the connection may not take on the role.
+        UserError: if the warehouse is not installed, or the connection may not take on the role.
     """
+    if connection.execute("SELECT to_regnamespace(%s) IS NULL", [SCHEMA]).fetchone() == (True,):
+        raise not_installed(f'schema "{SCHEMA}" does not exist')
     problems = [
         problem
         for question in dashboard.questions.values()
@@ -339,10 +341,7 @@ def role_state(connection: psycopg.Connection[Any], role: str, schema: str = SCH
         with connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(_statement("role_state.sql"), values).fetchone()
     except psycopg.errors.InvalidSchemaName as error:
-        raise UserError(
-            f"The database has no schema {schema}, so there is nothing for a dashboard to show.",
-            "Install the warehouse first: oceanrecords migrate",
-        ) from error
+        raise not_installed(f'schema "{schema}" does not exist') from error
     if row is None:
         return RoleState(exists=False)
     beyond = []

@@ -38,7 +38,8 @@ _VIEWS = """
     FROM pg_class AS c
     WHERE c.relnamespace = to_regnamespace('kpi')
         AND c.relkind IN ('v', 'm')
-    ORDER BY c.relname
+    -- Figures first, then what explains them.
+    ORDER BY c.relname IN ('definition', 'freshness'), c.relname
 """
 
 

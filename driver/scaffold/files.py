@@ -171,6 +171,7 @@ def _figures(model: Model) -> dict[str, Any]:
         "label": (best.dimension.label or best.dimension.key[0].name)
         if best and best.dimension
         else None,
+        "role": role,
         "ranking": shorten(f"{stem}_by_{role}", 60) if best else None,
     }
 

@@ -127,9 +127,8 @@
     const first = bound(tile, "lower");
     const last = bound(tile, "upper");
     const running = truncated(page.freshness.whole_until, "month");
-    const isFirst = !first || first === truncated(first, "month");
-    const isLast = !last || last >= running || addDays(last, 1) === truncated(addDays(last, 1), "month");
-    return { first, last, isMonthly: isFirst && isLast && !(tile.ranking.movement && first === running) };
+    const isMonthly = (!first || first === truncated(first, "month")) && (!last || last === monthEnd(last));
+    return { first, last, isMonthly: isMonthly && !(tile.ranking.movement && first === running) };
   }
 
   function within(tile, rows) {
@@ -696,7 +695,9 @@
         trouble = "The server cannot be asked: " + error.message + ".";
       }
     } else if (rows === null) {
-      trouble = "This file does not carry this choice. A served page does: oceanrecords dashboard serve";
+      const names = tile.choices.filter((key) => chosen[key].length > 1).map((key) => nameOf(key).toLowerCase());
+      trouble = "This file has these figures for all or for one" + (names.length ? " (" + names.join(", ") + ")" : "") +
+        ", not for this choice. Several at once: oceanrecords dashboard serve";
     }
     shownRows.set(tile.key, rows || []);
     if (trouble) body.replaceChildren(element("p", { class: "empty" }, trouble));
@@ -751,7 +752,7 @@
 
   function isMonthEdge(key) {
     const day = chosen[key];
-    return !day || day.endsWith("-01") || monthEnd(day) === day;
+    return !day || day === (key === boundKey("upper") ? monthEnd(day) : truncated(day, "month"));
   }
 
   // The page with the orders behind a tile: of the chosen countries, and of the month if the tile shows one.

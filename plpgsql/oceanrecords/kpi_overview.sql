@@ -109,7 +109,7 @@ AS $overview_of$
     compared AS (
         SELECT
             m.month_start,
-            m.is_mature,
+            m.orders > 0 AND NOT m.is_mature AS is_provisional,
             CASE
                 WHEN m.whole_days = 0 THEN 'No full day yet'
                 WHEN m.before_lost_share_percent IS NULL AND m.before_fulfilment_hours IS NULL
@@ -138,8 +138,8 @@ AS $overview_of$
         coalesce(t.line, ''),
         coalesce(t.months, '{}'),
         f.is_up_good,
-        f.is_lossy AND NOT coalesce(p.is_mature, false),
-        f.is_lossy AND EXISTS (SELECT FROM month AS m WHERE m.is_last AND NOT m.is_mature),
+        f.is_lossy AND coalesce(p.is_provisional, false),
+        f.is_lossy AND EXISTS (SELECT FROM month AS m WHERE m.is_last AND m.orders > 0 AND NOT m.is_mature),
         coalesce(p.note, 'No full day yet')
     FROM figure AS f
     CROSS JOIN clock AS c

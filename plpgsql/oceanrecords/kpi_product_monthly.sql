@@ -13,17 +13,67 @@ COMMENT ON VIEW kpi.product IS 'Products with their names as they are now. Sourc
 COMMENT ON COLUMN kpi.product.product_id IS 'Product.';
 COMMENT ON COLUMN kpi.product.product_name IS 'Name.';
 
-CREATE OR REPLACE VIEW kpi.product_monthly AS
+CREATE OR REPLACE VIEW work.kpi_line AS
 SELECT
-    a.month_start,
+    d.full_date AS day,
+    CASE
+        WHEN f.is_lost THEN coalesce((f.lost_at AT TIME ZONE c.time_zone)::date, d.full_date)
+    END AS lost_on,
+    f.ordered_at,
+    d.month_start,
     a.country,
-    a.product_type,
-    a.product_subtype,
-    a.product_id,
+    p.product_type,
+    p.product_subtype,
+    coalesce(p.product_id, -1) AS product_id,
+    l.quantity::bigint AS quantity,
+    l.amount AS sales
+FROM dwh.fact_order AS f
+JOIN dwh.fact_order_line AS l ON l.order_id = f.order_id
+JOIN dwh.dim_date AS d ON d.date_key = f.ordered_date_key
+JOIN dwh.dim_address AS a ON a.address_key = f.address_key
+JOIN dwh.dim_product AS p ON p.product_key = l.product_key
+CROSS JOIN (SELECT max(s.value) AS time_zone FROM etl.setting AS s
+    WHERE s.name = 'time_zone') AS c
+WHERE NOT f.is_deleted
+    AND NOT l.is_deleted
+    AND d.month_start IS NOT NULL;
+
+COMMENT ON VIEW work.kpi_line IS 'Order lines with day of order and day of loss: for periods that are not made of whole months, and for what was known earlier.';
+COMMENT ON COLUMN work.kpi_line.day IS 'Day of the order, in the business time zone.';
+COMMENT ON COLUMN work.kpi_line.lost_on IS 'Day on which the order was cancelled or refunded; the day of the order if unknown; NULL if the order is not lost.';
+COMMENT ON COLUMN work.kpi_line.ordered_at IS 'Timestamp of the order.';
+COMMENT ON COLUMN work.kpi_line.month_start IS 'First day of the month of the order.';
+COMMENT ON COLUMN work.kpi_line.country IS 'Country of the address, in the version valid when ordered.';
+COMMENT ON COLUMN work.kpi_line.product_type IS 'Product type, in the version valid when ordered.';
+COMMENT ON COLUMN work.kpi_line.product_subtype IS 'Product subtype, in the version valid when ordered.';
+COMMENT ON COLUMN work.kpi_line.product_id IS 'Product; -1 while it is not known.';
+COMMENT ON COLUMN work.kpi_line.quantity IS 'Pieces.';
+COMMENT ON COLUMN work.kpi_line.sales IS 'Quantity times unit price.';
+
+CREATE OR REPLACE VIEW kpi.product_monthly AS
+WITH sold AS NOT MATERIALIZED (
+    SELECT a.month_start, a.country, a.product_type, a.product_subtype, a.product_id, a.quantity, a.sales
+    FROM dwh.agg_product_monthly AS a
+    WHERE (SELECT c.horizon FROM work.kpi_clock AS c) = 'infinity'
+    UNION ALL
+    -- On a business date, what is ordered or lost later is not known yet.
+    SELECT l.month_start, l.country, l.product_type, l.product_subtype, l.product_id, sum(l.quantity)::bigint, sum(l.sales)
+    FROM work.kpi_line AS l
+    WHERE (SELECT isfinite(c.horizon) FROM work.kpi_clock AS c)
+        AND l.day <= (SELECT c.horizon FROM work.kpi_clock AS c)
+        AND (l.lost_on IS NULL OR l.lost_on > (SELECT c.horizon FROM work.kpi_clock AS c))
+    GROUP BY 1, 2, 3, 4, 5
+)
+SELECT
+    s.month_start,
+    s.country,
+    s.product_type,
+    s.product_subtype,
+    s.product_id,
     coalesce(p.product_name, 'Unknown') AS product_name,
-    a.quantity,
-    a.sales
-FROM dwh.agg_product_monthly AS a
+    s.quantity,
+    s.sales
+FROM sold AS s
 LEFT JOIN kpi.product AS p USING (product_id);
 
 COMMENT ON VIEW kpi.product_monthly IS 'What was sold by month, country and product; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
@@ -44,7 +94,19 @@ SELECT
     a.product_subtype,
     a.quantity,
     a.sales
-FROM dwh.agg_subtype_monthly AS a;
+FROM dwh.agg_subtype_monthly AS a
+WHERE (SELECT c.horizon FROM work.kpi_clock AS c) = 'infinity'
+UNION ALL
+SELECT
+    p.month_start,
+    p.country,
+    p.product_type,
+    p.product_subtype,
+    sum(p.quantity)::bigint,
+    sum(p.sales)
+FROM kpi.product_monthly AS p
+WHERE (SELECT isfinite(c.horizon) FROM work.kpi_clock AS c)
+GROUP BY 1, 2, 3, 4;
 
 COMMENT ON VIEW kpi.subtype_monthly IS 'What was sold by month, country and product subtype; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.subtype_monthly.month_start IS 'First day of the month of the order, in the business time zone.';

@@ -1,42 +1,5 @@
 -- What was sold in a period, and what ranks by it. One function decides which tables answer; the rankings sum its rows.
 
-CREATE OR REPLACE VIEW work.kpi_line AS
-SELECT
-    d.full_date AS day,
-    CASE
-        WHEN f.is_lost THEN coalesce((f.lost_at AT TIME ZONE c.time_zone)::date, d.full_date)
-    END AS lost_on,
-    f.ordered_at,
-    d.month_start,
-    a.country,
-    p.product_type,
-    p.product_subtype,
-    coalesce(p.product_id, -1) AS product_id,
-    l.quantity::bigint AS quantity,
-    l.amount AS sales
-FROM dwh.fact_order AS f
-JOIN dwh.fact_order_line AS l ON l.order_id = f.order_id
-JOIN dwh.dim_date AS d ON d.date_key = f.ordered_date_key
-JOIN dwh.dim_address AS a ON a.address_key = f.address_key
-JOIN dwh.dim_product AS p ON p.product_key = l.product_key
-CROSS JOIN (SELECT max(s.value) AS time_zone FROM etl.setting AS s
-    WHERE s.name = 'time_zone') AS c
-WHERE NOT f.is_deleted
-    AND NOT l.is_deleted
-    AND d.month_start IS NOT NULL;
-
-COMMENT ON VIEW work.kpi_line IS 'Order lines with day of order and day of loss: for periods that are not made of whole months, and for what was known earlier.';
-COMMENT ON COLUMN work.kpi_line.day IS 'Day of the order, in the business time zone.';
-COMMENT ON COLUMN work.kpi_line.lost_on IS 'Day on which the order was cancelled or refunded; the day of the order if unknown; NULL if the order is not lost.';
-COMMENT ON COLUMN work.kpi_line.ordered_at IS 'Timestamp of the order.';
-COMMENT ON COLUMN work.kpi_line.month_start IS 'First day of the month of the order.';
-COMMENT ON COLUMN work.kpi_line.country IS 'Country of the address, in the version valid when ordered.';
-COMMENT ON COLUMN work.kpi_line.product_type IS 'Product type, in the version valid when ordered.';
-COMMENT ON COLUMN work.kpi_line.product_subtype IS 'Product subtype, in the version valid when ordered.';
-COMMENT ON COLUMN work.kpi_line.product_id IS 'Product; -1 while it is not known.';
-COMMENT ON COLUMN work.kpi_line.quantity IS 'Pieces.';
-COMMENT ON COLUMN work.kpi_line.sales IS 'Quantity times unit price.';
-
 /*
 What was sold from day p_first to before day p_until, by member. Whole months come from the smallest aggregate that has the answer: totals, by
 country, whole quarters with the months at either end, or all there is. The days of months that the period cuts come from the facts. With
@@ -207,12 +170,15 @@ DECLARE
     v_products bigint[] := work.kpi_products(p_level, p_products);
     v_first date;
     v_until date;
+    v_known_until date;
 BEGIN
     -- A period that reaches the first or the last day there is has no end on that side, and so no month that it cuts.
+    -- On a business date, what is ordered or lost later is not known yet.
     SELECT
         CASE WHEN p_from > c.first_day THEN p_from ELSE '-infinity' END,
-        CASE WHEN p_to < c.last_day THEN p_to + 1 ELSE 'infinity' END
-    INTO STRICT v_first, v_until
+        CASE WHEN p_to < c.last_day THEN p_to + 1 ELSE c.horizon + 1 END,
+        CASE WHEN isfinite(c.horizon) THEN c.horizon + 1 END
+    INTO STRICT v_first, v_until, v_known_until
     FROM work.kpi_clock AS c;
     RETURN QUERY
     SELECT
@@ -228,7 +194,7 @@ BEGIN
             sum(k.quantity) AS quantity,
             sum(k.sales) AS sales,
             sum(sum(k.sales)) OVER () AS total
-        FROM work.kpi_sold(p_level, v_first, v_until, NULL, p_countries, p_product_types, p_product_subtypes, v_products) AS k
+        FROM work.kpi_sold(p_level, v_first, v_until, v_known_until, p_countries, p_product_types, p_product_subtypes, v_products) AS k
         GROUP BY k.country, k.product_subtype, k.product_id
         ORDER BY sum(k.sales) DESC
         -- Among equals the name decides, at the end of the list as well.
@@ -267,7 +233,7 @@ COMMENT ON FUNCTION kpi.top_products_of(date, date, text[], text[], integer) IS 
 /*
 Two periods that can be compared: the chosen one, over its whole days, and the one before, with the day up to which each is known. The one before
 is taken as it was known at the same age.
-  * Full months are compared with as many before. A period that continues into the current month ends with the last complete month. Without a choice the
+  * Full months are compared with as many before. A period that reaches today ends with the last complete month. Without a choice the
     period is the last complete month; one end alone selects one month.
   * The current month alone is compared over its whole days with the same days of the month before, clipped to the shorter month.
   * Any other whole days are compared with as many before.
@@ -308,10 +274,11 @@ AS $kpi_period$
         SELECT
             m.*,
             CASE
-                WHEN m.first_month = m.chosen_first AND m.first_month = m.running THEN 'current month'
+                WHEN m.first_month = m.chosen_first AND m.first_month = m.running AND coalesce(p_to, 'infinity') >= m.whole_until
+                    THEN 'current month'
                 WHEN p_from IS NULL
                     OR p_from = m.first_month
-                    AND (p_to IS NULL OR p_to >= m.running OR p_to + 1 = date_trunc('month', (p_to + 1)::timestamp)::date)
+                    AND (p_to IS NULL OR p_to >= m.whole_until OR p_to + 1 = date_trunc('month', (p_to + 1)::timestamp)::date)
                     THEN 'months'
                 ELSE 'days'
             END AS kind
@@ -465,7 +432,8 @@ SELECT
 FROM work.kpi_line AS l
 CROSS JOIN work.kpi_clock AS c
 LEFT JOIN kpi.product AS p USING (product_id)
-WHERE l.lost_on >= least((l.month_start + interval '1 month')::date + (c.whole_until - date_trunc('month', c.whole_until::timestamp)::date), c.whole_until)
+WHERE l.lost_on <= c.horizon
+    AND l.lost_on >= least((l.month_start + interval '1 month')::date + (c.whole_until - date_trunc('month', c.whole_until::timestamp)::date), c.whole_until)
 GROUP BY 1, 2, 3, 4, 5, 6;
 
 COMMENT ON VIEW kpi.late_loss IS 'Sales that were lost when their month was older than the last complete month is now: what a comparison of complete months at equal age adds again. Unit: business currency. Source: dwh.fact_order_line.';

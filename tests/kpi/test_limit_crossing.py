@@ -25,10 +25,11 @@ LIMIT = Decimal("0.06")
 ONE_DAY = timedelta(days=1)
 NEW = "SELECT month_start, crossed_on, lost_share_percent FROM kpi.limit_crossing WHERE is_new ORDER BY 1, 2"
 
-EARLIER = (
-    "UPDATE etl.run SET started_at = started_at - interval '{0} hours',"
-    " ended_at = ended_at - interval '{0} hours'"
+# Midnight some days ago, and all runs at that time.
+MIDNIGHT = (
+    "(date_trunc('day', now() AT TIME ZONE 'UTC') - {} * interval '1 day') AT TIME ZONE 'UTC'"
 )
+RUNS_AT = f"UPDATE etl.run SET started_at = {MIDNIGHT}, ended_at = {MIDNIGHT}"
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +72,17 @@ def test_each_crossing_is_new_once(history: psycopg.Connection[Any]) -> None:
 
 def test_a_late_load_tells_once(trading: Play) -> None:
     """The order of the day before yesterday is lost on that day, and the load of yesterday was missed."""
-    two_days_ago = "(now() AT TIME ZONE 'UTC')::date - 1.5 * interval '1 day'"
+    two_days_ago = MIDNIGHT.format(1.5)
     trading.loader.execute(
         f"UPDATE oceanrecords.orders SET ordered_at = {two_days_ago}, cancelled_at = {two_days_ago},"
         " order_status_id = (SELECT min(order_status_id) FROM oceanrecords.order_statuses WHERE is_lost)".encode()
     )
     trading.run()
     assert trading.rows(NEW) == [], "nothing was loaded a day ago: all is history"
-    trading.loader.execute(EARLIER.format(50).encode())
+    trading.loader.execute(RUNS_AT.format(2, 2).encode())
     trading.run()
     assert len(trading.rows(NEW)) == 1
-    trading.loader.execute(EARLIER.format(25).encode())
+    trading.loader.execute(RUNS_AT.format(1, 1).encode())
     assert trading.rows(NEW) == []
     trading.run()
     assert trading.rows(NEW) == []

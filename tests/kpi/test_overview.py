@@ -135,6 +135,10 @@ def test_empty_warehouse(database: Database, is_loaded: bool) -> None:
         "growth_percent": None,
         "trend": "",
     }
+    # Without orders there is nothing that may still be lost.
+    assert not database.value(
+        "SELECT bool_or(is_provisional OR is_last_month_provisional) FROM kpi.overview"
+    )
     assert database.value("SELECT complete_until IS NOT NULL FROM kpi.freshness") is is_loaded
     assert database.value("SELECT is_stale FROM kpi.freshness") is not is_loaded
 

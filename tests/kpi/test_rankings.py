@@ -200,6 +200,9 @@ PERIODS = [
     ("03-31", "03-01", None, "03-01", "03-29", "02-01", "03-01", "03-03"),
     ("03-15", "02-13", "03-14", "02-13", "03-15", "01-14", "02-13", "02-13"),
     ("03-15", "02-13", None, "02-13", "03-15", "01-14", "02-13", "02-13"),
+    ("03-31", "03-01", "03-30", "03-01", "03-31", "01-30", "03-01", "03-01"),
+    ("03-15", "03-01", "03-10", "03-01", "03-11", "02-19", "03-01", "03-05"),
+    ("03-15", "01-01", "03-10", "01-01", "03-11", "2024-10-24", "01-01", "01-05"),
     ("03-15", "01-01", "01-10", "01-01", "01-11", "2024-12-22", "01-01", "03-05"),
 ]
 
@@ -263,3 +266,42 @@ def test_movements_of_few_and_of_all(history: psycopg.Connection[Any]) -> None:
         "SELECT known_sales - before_sales FROM kpi.month WHERE is_complete ORDER BY month_start DESC LIMIT 1"
     ).fetchone()
     assert row == (change,)
+
+
+@pytest.mark.parametrize("today", [day("01-01"), day("01-31"), day("02-15")], ids=str)
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_comes_after_a_business_date_is_not_known(
+    history: psycopg.Connection[Any], level: str, today: date
+) -> None:
+    """Orders of later days do not count, and orders that are lost later are not lost yet."""
+    member = LEVELS[level]
+    group = "product_id, name" if member == "name" else member
+    values: dict[str, Any] = {"level": level, "limit": 10, **NOTHING}
+    known = PLAIN.replace("WHERE lost_on IS NULL", "WHERE (lost_on IS NULL OR lost_on > %(today)s)")
+    with history.transaction(force_rollback=True):
+        history.execute(
+            "UPDATE etl.setting SET value = %s WHERE name = 'business_date'", [today.isoformat()]
+        )
+        first = today.replace(day=1)
+        for begin, end in (
+            (None, None),
+            (first, None),
+            (None, day("12-31")),
+            (day("01-01"), today),
+        ):
+            for choice in ({}, {"countries": ["Germany"]}, {"types": ["Vinyl"]}):
+                values |= {"first": begin, "last": end, "today": today} | NOTHING | choice
+                wanted = history.execute(
+                    known.format(member=member, group=group).encode(),
+                    values | {"last": min(end or today, today)},
+                ).fetchall()
+                assert wanted
+                assert history.execute(RANKED, values).fetchall() == wanted, (begin, end, choice)
+        for view in ("product_monthly", "subtype_monthly"):
+            total = history.execute(f"SELECT sum(quantity), sum(sales) FROM kpi.{view}".encode())
+            wanted = history.execute(
+                f"WITH sold AS ({SOLD}) SELECT sum(quantity), sum(sales) FROM sold"
+                " WHERE day <= %(today)s AND (lost_on IS NULL OR lost_on > %(today)s)".encode(),
+                values,
+            ).fetchall()
+            assert total.fetchall() == wanted

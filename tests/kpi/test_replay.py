@@ -61,59 +61,61 @@ def ask(connection: psycopg.Connection[Any], view: str, columns: list[str]) -> l
 SMALL_GROUP = 5  # smaller counts of people are suppressed
 
 
+def assert_day(
+    connection: psycopg.Connection[Any],
+    orders: list[expected.Order],
+    day: date,
+    limits: list[tuple[date, Decimal]],
+) -> None:
+    """Hold the views, as they are on a day, against the operational system's orders."""
+    connection.execute(
+        "UPDATE etl.setting SET value = %s WHERE name = 'business_date'", [day.isoformat()]
+    )
+    wanted = expected.months(orders, day, limits)
+    assert ask(connection, "month", list(wanted[0])) == wanted, day
+
+    figures = expected.overview(wanted, day)
+    columns = [
+        "kpi",
+        "month_to_date",
+        "last_month",
+        "monthly_average",
+        "growth_percent",
+        "change_points",
+        "trend_values",
+        "trend",
+        "note",
+    ]
+    for row in ask(connection, "overview", columns):
+        name = row.pop("kpi")
+        assert len(row.pop("trend")) == figures[name].pop("months")
+        assert (row.pop("note") == "No full day yet") == (day.day == 1)
+        assert row == figures[name], (day, name)
+
+    past = [one for one in orders if one.day <= day]
+    counted = ask(connection, "customer_count", ["quarter_name", "unique_customers"])
+    assert {
+        row["quarter_name"]: row["unique_customers"] for row in counted if row["unique_customers"]
+    } == {
+        quarter: count
+        for quarter, count in expected.customers_by_quarter(past).items()
+        if count >= SMALL_GROUP
+    }, day
+
+    told = {
+        row["headline"]: (row["sales"], row["compared_with"])
+        for row in ask(connection, "headline", ["headline", "sales", "compared_with"])
+    }
+    for name, pair in expected.headline(orders, day).items():
+        assert told[name] == pair, (day, name)
+
+
 @pytest.mark.parametrize("start", month_starts(), ids=lambda day: f"{day:%Y-%m}")
 def test_every_day_of_a_month(history: psycopg.Connection[Any], start: date) -> None:
     orders = expected.orders(history)
     day = start
     while day < expected.next_month(start) and day <= ENDS:
-        history.execute(
-            "UPDATE etl.setting SET value = %s WHERE name = 'business_date'", [day.isoformat()]
-        )
-        wanted = expected.months(orders, day, LIMITS)
-        assert ask(history, "month", list(wanted[0])) == wanted, day
-
-        figures = expected.overview(wanted, day)
-        found = {
-            row.pop("kpi"): row
-            for row in ask(
-                history,
-                "overview",
-                [
-                    "kpi",
-                    "month_to_date",
-                    "last_month",
-                    "monthly_average",
-                    "growth_percent",
-                    "change_points",
-                    "trend_values",
-                    "trend",
-                    "note",
-                ],
-            )
-        }
-        for name, row in found.items():
-            assert len(row.pop("trend")) == figures[name].pop("months")
-            assert (row.pop("note") == "No full day yet") == (day.day == 1)
-            assert row == figures[name], (day, name)
-
-        past = [one for one in orders if one.day <= day]
-        counted = ask(history, "customer_count", ["quarter_name", "unique_customers"])
-        assert {
-            row["quarter_name"]: row["unique_customers"]
-            for row in counted
-            if row["unique_customers"]
-        } == {
-            quarter: count
-            for quarter, count in expected.customers_by_quarter(past).items()
-            if count >= SMALL_GROUP
-        }, day
-
-        told = {
-            row["headline"]: (row["sales"], row["compared_with"])
-            for row in ask(history, "headline", ["headline", "sales", "compared_with"])
-        }
-        for name, pair in expected.headline(orders, day).items():
-            assert told[name] == pair, (day, name)
+        assert_day(history, orders, day, LIMITS)
         day += timedelta(days=1)
 
 

@@ -223,5 +223,5 @@ def test_somebody_who_may_not_make_roles(database: Database, role: str) -> None:
 
 
 def test_a_database_that_is_no_warehouse(empty_database: Database) -> None:
-    with empty_database.connect() as connection, pytest.raises(UserError, match="no schema kpi"):
+    with empty_database.connect() as connection, pytest.raises(UserError, match="not installed"):
         warehouses.check_role(connection, DEFAULT_ROLE)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,19 @@ from tests.preview.browser import Browser, Shown
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
 
+# The day on which the page is looked at: whatever it shows does not depend on when the tests run.
+TODAY = date(2025, 7, 17)
+
 NASTY = """</script><img src=x onerror="document.title='taken'"> & "Ü" 'x' \\u003c %s"""
 
 Look = Callable[..., Shown]
+
+
+def set_today(connection: psycopg.Connection[Any], today: date) -> None:
+    """Make a day the business's today."""
+    connection.execute(
+        "UPDATE etl.setting SET value = %s WHERE name = 'business_date'", [today.isoformat()]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +49,8 @@ def warehouse(server: RunningServer, request: pytest.FixtureRequest) -> Iterator
     template: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
     with temporary_database(server, template.template_dbname) as made:
         with made.connect() as connection:
-            seed(connection, orders=1500, months=8, seed=3)
+            seed(connection, orders=1500, months=8, seed=3, until=TODAY)
+            set_today(connection, TODAY)
             connection.execute("CALL etl.run()")
             connection.execute(
                 "UPDATE oceanrecords.products SET name = %s WHERE product_id = (SELECT product_id"

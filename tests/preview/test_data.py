@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import yaml
 from metabase import definition, preview_cube, preview_data
 from metabase.definition import Dashboard
 from metabase.preview_data import Page
+from tests.preview.conftest import TODAY
 
 # What is tested here does not depend on the version of the server.
 pytestmark = pytest.mark.server("embedded")
@@ -147,4 +147,4 @@ def test_text_stands_out_from_its_ground(selector: str) -> None:
 def test_page_has_the_months_of_the_year(gathered: Page) -> None:
     assert all(month.day == 1 for month in gathered.months)
     assert list(gathered.months) == sorted(set(gathered.months))
-    assert gathered.months[-1] == date.today().replace(day=1)
+    assert gathered.months[-1] == TODAY.replace(day=1)

@@ -24,11 +24,13 @@ from metabase.preview_data import Page
 from metabase.serve import ROLE, Site, open_pool
 from simulator.seed import seed
 from tests.preview.browser import Browser, Shown
-from tests.preview.conftest import NASTY
+from tests.preview.conftest import NASTY, TODAY, set_today
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server.
 pytestmark = pytest.mark.server("embedded")
+
+ONE_DAY = timedelta(days=1)
 
 CHOICES: list[dict[str, Any]] = [
     {},
@@ -93,7 +95,9 @@ def assert_shows(
         ignored = [key for key in chosen if key not in question.filters.values()]
         if question.ranking and question.ranking.movement and not answer:
             assert "No two full periods" in tile.text
-        cuts = chosen.get("from", "-01")[-3:] != "-01" and bool(question.x)
+        first, last = values.get("from"), values.get("to")
+        is_whole = (not first or first.day == 1) and (not last or (last + ONE_DAY).day == 1)
+        cuts = not is_whole and bool(question.x)
         assert bool(tile.scope) is (bool(ignored) or cuts), question.key
 
 
@@ -155,16 +159,13 @@ def test_up_is_green_where_up_is_good(browser: Browser, page_file: Path, gathere
             is_good = (change > 0) == named["is_up_good"]
             wanted.append(("up" if change > 0 else "down", "good" if is_good else "bad"))
     assert cells == wanted
-    assert (len(wanted) == 4) is (date.today().day > 1)
+    assert len(wanted) == 4
 
 
 def test_young_figures_are_marked(browser: Browser, page_file: Path) -> None:
     shown = browser.look(page_file)
-    if date.today().day > 1:
-        assert shown.tiles["kpi_overview"].text.count("prov.") >= 3
-        assert "expected" in shown.tiles["kpi_overview"].text
-    else:
-        assert shown.tiles["kpi_overview"].text.count("no full day yet") >= 1
+    assert shown.tiles["kpi_overview"].text.count("prov.") >= 3
+    assert "expected" in shown.tiles["kpi_overview"].text
     assert "running" in {row[-1] for row in shown.tiles["lost_share"].rows}
 
 
@@ -273,7 +274,7 @@ def test_unknown_values_in_the_address_are_left_out(
     assert_shows(shown, asking, dashboard, {})
 
 
-@pytest.mark.parametrize("width", [360, 390, 760, 1000, 1280])
+@pytest.mark.parametrize("width", [360, 390, 600, 699, 700, 760, 1000, 1120, 1280])
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, page_file: Path, tmp_path: Path, width: int
 ) -> None:
@@ -413,16 +414,15 @@ def preset(name: str) -> str:
 
 def preset_days(name: str, today: date) -> tuple[date, date]:
     """Return the first and the last day of a preset."""
-    one_day = timedelta(days=1)
     month = today.replace(day=1)
     if name == "Last 30 days":
-        return today - 30 * one_day, today - one_day
+        return today - 30 * ONE_DAY, today - ONE_DAY
     if name == "This month":
-        return month, preview_data.next_month(month) - one_day
-    first = (month - one_day).replace(day=1)
+        return month, preview_data.next_month(month) - ONE_DAY
+    first = (month - ONE_DAY).replace(day=1)
     for _ in range(2):
-        first = (first - one_day).replace(day=1)
-    return first, month - one_day
+        first = (first - ONE_DAY).replace(day=1)
+    return first, month - ONE_DAY
 
 
 @pytest.mark.parametrize("name", ["Last 30 days", "This month", "Last 3 full months"])
@@ -438,7 +438,7 @@ def test_presets(
 ) -> None:
     clicks = choose("country", country) if country else ""
     shown = browser.look(with_script(page_file, clicks + preset(name), tmp_path))
-    first, last = preset_days(name, date.today())
+    first, last = preset_days(name, TODAY)
     chosen = {"from": first.isoformat(), "to": last.isoformat()}
     assert_shows(shown, asking, dashboard, chosen | ({"country": country} if country else {}))
     if name == "Last 30 days":
@@ -473,7 +473,7 @@ def test_tiles_link_to_the_orders_behind_them(
     assert links["top_products"] == (
         f"https://bi.example/dashboard/9?country=Germany&amp;month={month}"
     )
-    assert links["kpi_overview"].endswith(f"&amp;month={date.today().replace(day=1)}")
+    assert links["kpi_overview"].endswith(f"&amp;month={TODAY.replace(day=1)}")
     assert "freshness" not in links
     plain = re.findall(r"<a class=.orders.[^>]*>", preview.render_page(gathered))
     assert plain
@@ -527,7 +527,8 @@ def test_orders_behind_a_figure_are_those_that_the_login_sees(
 ) -> None:
     database = new_database()
     with database.connect() as connection:
-        seed(connection, orders=300, months=3, seed=3)
+        seed(connection, orders=300, months=3, seed=3, until=TODAY)
+        set_today(connection, TODAY)
         connection.execute("CALL etl.run()")
         login = f"suite_{uuid4().hex[:8]}"
         connection.execute("CALL etl.add_user(%s, '{analyst}', p_is_service => true)", [login])
@@ -547,7 +548,7 @@ def test_orders_behind_a_figure_are_those_that_the_login_sees(
                     start = browser.read(address).dom
                     link = re.search(r'data-orders="kpi_overview"[^>]*href="([^"]+)"', start)
                     assert link is not None
-                    month = date.today().replace(day=1)
+                    month = TODAY.replace(day=1)
                     assert link[1] == f"orders/?month={month}"
                     shown = browser.read(address + link[1])
                     everything = browser.read(address + "orders/")
@@ -593,7 +594,7 @@ def test_csv_of_a_tile(browser: Browser, page_file: Path, tmp_path: Path) -> Non
 def test_years_are_on_the_axis(browser: Browser, page_file: Path) -> None:
     shown = browser.look(page_file)
     years = set(re.findall(r'class="mark-text year"[^>]*>(20\d\d)<', shown.dom))
-    assert str(date.today().year) in years
+    assert years == {str(TODAY.year - 1), str(TODAY.year)}
 
 
 def test_it_prints_on_paper(browser: Browser, page_file: Path, tmp_path: Path) -> None:
@@ -641,14 +642,12 @@ def test_today_follows_the_setting(
     new_database: Any, browser: Browser, dashboard: Dashboard, tmp_path: Path
 ) -> None:
     database = new_database()
-    day = date.today() - timedelta(days=400)
-    database.execute(
-        "UPDATE etl.setting SET value = %s WHERE name = 'business_date'", day.isoformat()
-    )
+    connection = database.connect()
+    set_today(connection, TODAY)
     path = tmp_path / "page.html"
-    preview.write(preview.render(database.connect(), dashboard), path)
+    preview.write(preview.render(connection, dashboard), path)
     shown = browser.look(path)
-    assert f"{day.day} {day:%b %Y}" in shown.foot
+    assert f"{TODAY.day} {TODAY:%b %Y}" in shown.foot
 
 
 def test_movements_compare_at_equal_age(
@@ -658,7 +657,7 @@ def test_movements_compare_at_equal_age(
     database = new_database()
     connection = database.connect()
     seed(connection, orders=1500, months=6, seed=3, until=date(2025, 4, 3))
-    connection.execute("UPDATE etl.setting SET value = '2025-04-03' WHERE name = 'business_date'")
+    set_today(connection, date(2025, 4, 3))
     connection.execute("CALL etl.run()")
     page = preview_data.gather(connection, dashboard)
     assert page.cube is not None

@@ -54,6 +54,8 @@ def test_its_dashboard_shows_figures(draft: Make, name: str, tmp_path: Path) -> 
     assert "4 tiles" in made.call("dashboard", "preview", "--out", str(page))
     assert page.stat().st_size > 10_000
     assert "Counts:" in made.call("kpi", "--define")
+    figures = made.call("kpi")
+    assert figures.index("_monthly") < figures.index("definition") < figures.index("freshness")
     with made.database.connect() as connection:
         connection.execute("SET ROLE oceanrecords_business")
         row = connection.execute("SELECT complete_until, currency FROM kpi.freshness").fetchone()
