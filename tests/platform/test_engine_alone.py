@@ -47,7 +47,7 @@ PROGRAM = re.compile(
     rf"|oceanrecords (?=(warehouse|{'|'.join(_COMMANDS)})\b)"
 )
 BUSINESS = re.compile(
-    r"oceanrecords|customer|\bproducts?\b|supplier|retailer|fact_order|dim_(customer|product|status)|lost order",
+    r"oceanrecords|customer|\bproducts?\b|supplier|retailer|fact_order|countr(y|ies)\b|dim_(customer|product|status)|lost order",
     re.IGNORECASE,
 )
 
@@ -78,6 +78,7 @@ def test_nothing_of_it_speaks_of_the_retailer(alone: Database) -> None:
             found.append((row["place"], text[max(match.start() - 30, 0) : match.end() + 30]))
     assert found == []
     assert alone.value("SELECT to_regnamespace('oceanrecords') IS NULL")
+    assert alone.value("SELECT count(*) FROM etl.setting WHERE name = 'currency'") == 0
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,8 @@ def test_nothing_of_it_speaks_of_the_retailer(alone: Database) -> None:
         (("migrate",), 0),
         (("docs", "--out", "pages"), 0),
         (("trace", "order", "1"), 1),
-        (("forget", "customer", "1"), 1),
+        (("forget", "customer", "1", "--yes"), 1),
+        (("users", "add", "ana", "--country", "DE", "--no-password"), 1),
         (("simulate", "seed", "--orders", "10"), 1),
     ],
 )
