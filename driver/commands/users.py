@@ -377,7 +377,10 @@ def _render_chain(found: dict[str, Any]) -> None:
     if found["first_broken"] is not None:
         console.print(f"The audit trail is broken at entry {found['first_broken']}.", style="bad")
     else:
-        console.print(f"The audit trail is whole: {found['acts']} entries.", style="ok")
+        console.print(
+            f"The audit trail is whole: {output.plural(found['acts'], 'entry', 'entries')}.",
+            style="ok",
+        )
     if found["last_act"] is not None:
         console.print(
             f"Last entry {found['last_act']}, hash {found['last_hash']}. Store both outside the "
@@ -417,12 +420,11 @@ def _render_grants(answer: dict[str, Any]) -> None:
             Text(one["grantor"]),
         )
     console.print(table)
-    count = len(answer["grants"])
-    word = "privilege" if count == 1 else "privileges"
+    count = output.plural(len(answer["grants"]), "privilege")
     if answer["revoked"]:
-        console.print(f"{count} {word} revoked.")
+        console.print(f"{count} revoked.")
     else:
-        console.print(f"{count} {word} that are not declared; --revoke takes them away.")
+        console.print(f"{count} not declared; --revoke takes them away.")
 
 
 def _render(users: list[dict[str, Any]]) -> None:

@@ -224,7 +224,9 @@ def test_the_command_tells_what_it_reached(cli: Callable[..., Any], play: Play, 
     done = cli("forget", "customer", str(marie), "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["source"] == "local"
+    assert answer["remaining"] == []
+    assert "will be erased in" in done.stderr, "also where nobody is asked"
+    assert "dwh.dim_customer" in done.stderr
     assert {"dwh.dim_customer", "stage.customers", "oceanrecords.customers"} <= {
         row["relation"] for row in answer["replaced"]
     }

@@ -159,6 +159,7 @@ BEGIN
         FOR r_relation IN
             SELECT x.relation AS name, etl._forgetting_list(p_subject, r_object.object, x.relation) AS assignments
             FROM etl._personal_relations(r_object.object) AS x
+            WHERE x.is_reached
         LOOP
             v_relations := v_relations || r_relation.name::oid;
             EXECUTE format(
@@ -213,15 +214,9 @@ FROM (
         (5, 'dead rows in tables and in the statistics catalog', 'VACUUM frees the space; the server overwrites it later.'),
         (6, 'free space of the disk, and deleted files', 'Encrypt or erase the disk.'),
         (7, 'exports, reports, Metabase''s caches and copies of people', 'Delete them there.'),
-        (8, 'the operational system on another server', 'Erase them there as well; the warehouse does not load them again.')
+        (8, 'rows of the operational system that only its own program changes', 'Erase them there as well; the warehouse does not load them again.')
 ) AS l (position, place, remedy)
 ORDER BY l.position;
 COMMENT ON VIEW etl.forgetting_limit IS 'What forgetting does not reach.';
 COMMENT ON COLUMN etl.forgetting_limit.place IS 'Where personal data remain.';
 COMMENT ON COLUMN etl.forgetting_limit.remedy IS 'What to do about it.';
-
-CREATE OR REPLACE VIEW etl.forgetting_reach AS
-SELECT c.location
-FROM etl.source_connection AS c;
-COMMENT ON VIEW etl.forgetting_reach IS 'Whether forgetting reaches the operational system. Stewards may read it, but not etl.source_connection.';
-COMMENT ON COLUMN etl.forgetting_reach.location IS 'local: its rows are replaced as well. remote: they are replaced during extraction only.';

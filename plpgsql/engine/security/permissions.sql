@@ -112,7 +112,7 @@ FROM (
         ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,owner_role}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{people_reader,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgotten_row}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
         ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),

@@ -199,8 +199,8 @@ CREATE OR REPLACE TRIGGER sign
 
 /*
 Sets the rows that a user sees in schema analysis, by values of the row filter. If the user loses one, the sessions of the user end.
-Parameters: p_login, the user; p_values, values of the row filter, ?? for rows without a known value, * for all rows, none for no row; p_attribute, the attribute
-            that the caller takes them for, NULL for whichever is declared.
+Parameters: p_login, the user; p_values, values of the row filter, ?? for rows without a known value, * for all rows, none for no row;
+            p_attribute, the attribute that the caller takes them for, NULL for whichever is declared.
 Writes:     etl.row_access, audit.act.
 Errors:     ET032, ET033, ET035, ET043.
 */
