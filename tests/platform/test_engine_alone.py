@@ -177,6 +177,10 @@ def test_two_databases_of_a_server_hold_two_businesses(
     assert "holds the business 'shop', whose folder is unknown" in refused.stderr
     assert "--project DIR" in refused.stderr
     assert oceanrecords(*on, "status").returncode == 0
+    examined = oceanrecords(*on, "doctor", "--json")
+    assert examined.returncode == 0, examined.stdout
+    findings = {one["check"]: one["status"] for one in json.loads(examined.stdout)}
+    assert findings["migrations"] == "warning"
 
 
 def test_settings_of_the_folder_do_not_undo_those_of_the_database(
