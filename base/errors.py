@@ -70,7 +70,7 @@ _HINTS = {
 
 
 # Schemas that the driver's own statements name; a missing object of another schema is the user's.
-_OURS = re.compile(r"\b(etl|kpi|dwh|stage|work|delta|source|analysis|oceanrecords)\b")
+_OURS = re.compile(r"\b(etl|kpi|dwh|stage|work|delta|source|analysis|audit|oceanrecords)\b")
 
 
 def _is_not_installed(error: psycopg.Error) -> bool:

@@ -129,7 +129,7 @@ def _register(connection: psycopg.Connection[Any], business: Part) -> None:
         if not done.rowcount:
             raise UserError(
                 f'warehouse.toml: setting "{name}" does not exist.',
-                "SELECT name, description FROM etl.setting lists the settings.",
+                "To list the settings, run: oceanrecords settings list",
             )
     connection.execute(
         "INSERT INTO etl.business AS b (name, settings) VALUES (%s, %s) "

@@ -417,8 +417,8 @@ def create_role(connection: psycopg.Connection[Any], role: str, schema: str = SC
                 [role, [_LEVELS[schema]]],
             )
             if schema != SCHEMA and not state.exists:
-                # What an analyst sees is that of the login's countries; Metabase has one for all.
-                connection.execute("CALL etl.set_user_countries(%s, '{*}')", [role])
+                # What an analyst sees are the rows of the login; Metabase has one login for all.
+                connection.execute("CALL etl.set_user_rows(%s, '{*}')", [role])
             connection.execute(
                 setup.format(
                     role=sql.Identifier(role),

@@ -113,8 +113,8 @@ def sales_targets(
 
 def _tell_targets(rows: list[dict[str, Any]], given: list[targets.Target] | None) -> None:
     if given is not None:
-        plural = "" if len(given) == 1 else "s"
-        console.print(f"[ok]●[/] {len(given)} target{plural} set, {len(rows)} in all")
+        count = output.plural(len(given), "target")
+        console.print(f"[ok]●[/] {count} set, {len(rows)} in all")
         return
     if not rows:
         console.print(

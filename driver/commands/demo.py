@@ -28,11 +28,11 @@ EXAMPLES = (
 )
 
 _ACTION_LABELS = {
-    "place-order": "orders placed",
-    "update-order": "moved on",
-    "change-price": "prices changed",
-    "add-address": "addresses added",
-    "launch-product": "products launched",
+    "place-order": ("order placed", "orders placed"),
+    "update-order": ("moved on", "moved on"),
+    "change-price": ("price changed", "prices changed"),
+    "add-address": ("address added", "addresses added"),
+    "launch-product": ("product launched", "products launched"),
 }
 
 
@@ -94,7 +94,7 @@ def _prepare(play: Demo) -> None:
     _title("Set up", "a database, and the warehouse in it")
     play.create_database()
     count = play.migrate()
-    _done(f"database {DATABASE}: {count} migrations applied, procedures installed")
+    _done(f"database {DATABASE}: {output.plural(count, 'migration')} applied, routines installed")
 
 
 def _load_history(play: Demo) -> None:
@@ -140,9 +140,13 @@ def _play_days(play: Demo) -> None:
 
 def _played(when: str, done: TickResult) -> None:
     left = dict(done.done)
-    parts = [f"{left.pop(name)} {words}" for name, words in _ACTION_LABELS.items() if name in left]
+    parts = [
+        output.plural(left.pop(name), *words)
+        for name, words in _ACTION_LABELS.items()
+        if name in left
+    ]
     if left:
-        parts.append(f"{sum(left.values())} other changes")
+        parts.append(output.plural(sum(left.values()), "other change"))
     console.say("  [quiet]{}[/] {}", f"{when:<10}", ", ".join(parts))
 
 
@@ -171,15 +175,23 @@ def _break_and_repair(play: Demo) -> None:
         raise UserError("Facts should wait for the dimension that failed, and none does.")
     for entry in waiting:
         console.say(
-            "    {} rows of {} carry key -1 and wait for {}",
-            f"{entry['entries']:,}", entry["fact"], entry["dimension"],
+            "    {} of {} with key -1 in the queue, until {} is loaded",
+            output.plural(entry["entries"], "row"), entry["fact"], entry["dimension"],
         )  # fmt: skip
     _title("The repair", "the cause is gone; the next run mends the rest by itself")
     play.repair_dimension()
     _expect(play.load(), "succeeded")
     left = play.queue()
     if left:
-        raise UserError(f"The queue should be empty, and holds {left}.")
+        still = ", ".join(
+            f"{output.plural(one['entries'], 'row')} of {one['fact']} for {one['dimension']}"
+            for one in left
+        )
+        raise UserError(
+            "The repair did not empty the reprocessing queue.",
+            "See: oceanrecords queue",
+            detail=still,
+        )
     _done("the queue is empty")
 
 
@@ -188,10 +200,14 @@ def _prove(play: Demo) -> None:
     verdict = play.reconcile()
     if verdict["status"] != "equal":
         raise UserError(
-            f"The warehouse differs from its source in {verdict['differences']} rows.",
+            "The warehouse differs from its source: "
+            f"{output.plural(verdict['differences'], 'difference')}.",
             "`oceanrecords reconcile` names them.",
         )
-    _done(f"{verdict['objects']} objects, {verdict['rows']:,} rows: no difference")
+    _done(
+        f"{output.plural(verdict['objects'], 'object')}, "
+        f"{output.plural(verdict['rows'], 'row')}: no difference"
+    )
 
 
 def _report(play: Demo) -> None:

@@ -42,7 +42,7 @@ def write(
         typer.Option(
             "--refresh",
             metavar="FILE",
-            help="Update the pictures that a Markdown file marks, and write nothing else.",
+            help="Update the pictures and references that a Markdown file marks, nothing else.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -194,12 +194,17 @@ def _extensions(
 
 
 def _migrations(
-    _connection: psycopg.Connection, target: Target, option: str | None
+    connection: psycopg.Connection, target: Target, option: str | None
 ) -> Iterator[Finding]:
+    verdict: Verdict = "failed"
     try:
-        states = Migrator(target, project.chosen(option)).states()
+        business = project.chosen(option)
+        if business is None and project.held(connection) not in (None, project.BUILT_IN):
+            # Nothing names the folder of the business; all the rest can be examined.
+            verdict = "warning"
+        states = Migrator(target, business).states()
     except UserError as error:
-        yield Finding("migrations", "failed", error.message, error.hint or "")
+        yield Finding("migrations", verdict, error.message, error.hint or "")
         return
     pending = [one.name for one in states if one.applied_at is None]
     if not pending:

@@ -12,6 +12,7 @@ from rich.text import Text
 from base import output, state
 from base.connection import connect
 from base.errors import UserError
+from base.mode import mode
 from base.options import JsonOption
 from base.output import console, emit, error_console
 
@@ -20,46 +21,52 @@ EXAMPLES = "Example: oceanrecords forget customer 42"
 
 def forget(
     context: typer.Context,
-    subject: Annotated[str, typer.Argument(metavar="KIND", help="Kind of subject: customer.")],
+    subject: Annotated[
+        str, typer.Argument(metavar="KIND", help="Kind of subject, such as customer.")
+    ],
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its business key.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase the personal data of a customer in all layers and versions; facts and totals stay.
+    """Erase the personal data of a subject in all layers and versions; facts and totals stay.
 
-    On a terminal it shows what it will erase, and asks. Later extractions replace the data again.
-    Waits for a live run.
+    It shows what it will erase. On a terminal it asks before it does; in a pipe or a script it does
+    not ask, with or without --yes. Later extractions replace the data again. Waits for a live run.
     """
     dsn = state.of(context).dsn
     with (
         connect(dsn, application_name="oceanrecords forget") as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
+        cursor.execute("SELECT * FROM etl.forget_preview(%s, %s)", [subject, key])
+        if not mode.quiet:
+            _announce([row for row in cursor if row["is_reached"]])
         if not yes and sys.stdin.isatty():
-            cursor.execute("SELECT * FROM etl.forget_preview(%s, %s)", [subject, key])
-            _ask(subject, key, cursor.fetchall())
+            error_console.print("This cannot be undone.", style="warn")
+            if not typer.confirm(f"Forget {subject} {key.strip()}?", err=True):
+                raise UserError(f"{subject} {key.strip()} was not forgotten.")
         cursor.execute("SELECT relation, rows_replaced FROM etl.forget(%s, %s)", [subject, key])
         replaced = cursor.fetchall()
-        cursor.execute("SELECT location FROM etl.forgetting_reach")
-        reach = cursor.fetchone()
+        cursor.execute(
+            "SELECT relation, row_count, columns FROM etl.forget_preview(%s, %s)"
+            " WHERE NOT is_reached",
+            [subject, key],
+        )
+        remaining = cursor.fetchall()
         cursor.execute("SELECT place, remedy FROM etl.forgetting_limit")
         limits = cursor.fetchall()
     answer = {
         "subject": subject,
         "key": key.strip(),
-        "source": reach["location"] if reach else None,
         "replaced": replaced,
+        "remaining": remaining,
         "not_reached": limits,
     }
     emit(answer, as_json=as_json, render=_render)
 
 
-def _ask(subject: str, key: str, found: list[dict[str, Any]]) -> None:
-    """Show what will be erased, and ask for confirmation.
-
-    Raises:
-        UserError: if the answer is no.
-    """
+def _announce(found: list[dict[str, Any]]) -> None:
+    """Show what will be erased, on standard error: it is no part of the answer."""
     table = output.table("will be erased in", "rows", "columns", right=["rows"], wrap=["columns"])
     for row in found:
         table.add_row(
@@ -69,9 +76,6 @@ def _ask(subject: str, key: str, found: list[dict[str, Any]]) -> None:
         error_console.print(table)
     else:
         error_console.print("No layer has personal data of this key.", style="quiet")
-    error_console.print("This cannot be undone.", style="warn")
-    if not typer.confirm(f"Forget {subject} {key.strip()}?", err=True):
-        raise UserError(f"{subject} {key.strip()} was not forgotten.")
 
 
 def _render(answer: dict[str, Any]) -> None:
@@ -83,12 +87,12 @@ def _render(answer: dict[str, Any]) -> None:
         console.print(table)
     else:
         console.print("Nothing was left to replace.", style="quiet")
-    if answer["source"] == "remote":
-        console.print(
-            "The operational system is on another server: erase the data there as well. "
-            "The warehouse does not load them again.",
-            style="warn",
-        )
+    for one in answer["remaining"]:
+        console.say(
+            "[warn]Not erased: {} of the operational system, read as {}: {}.[/]\n"
+            "[warn]Erase the data there as well; the warehouse does not load them again.[/]",
+            output.plural(one["row_count"], "row"), one["relation"], ", ".join(one["columns"]),
+        )  # fmt: skip
     console.print("\nNot reached:")
     for one in answer["not_reached"]:
         console.print(Text(f"  {one['place']}. {one['remedy']}", style="quiet"), soft_wrap=True)

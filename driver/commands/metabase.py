@@ -372,7 +372,7 @@ def export(
     def render(_: object) -> None:
         for warning in read.warnings:
             console.print(f"! {warning}", style="warn")
-        console.print(f"Wrote {len(files)} files to {out}", style="ok")
+        console.print(f"Wrote {output.plural(len(files), 'file')} to {out}", style="ok")
 
     emit({"files": files, "warnings": read.warnings}, as_json=as_json, render=render)
 
@@ -592,7 +592,7 @@ def _show(report: Report, role: str | None, *, done: bool) -> None:
     for warning in report.warnings:
         console.print(f"! {warning}", style="warn", soft_wrap=True)
     count = len(report.changes)
-    changes = f"{count} change{'' if count == 1 else 's'}"
+    changes = output.plural(count, "change")
     where = f"Metabase {report.version or ''} at {report.url}"
     if not count:
         console.print(f"{where} is as defined; nothing to do.", style="ok")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from base import state
 from base.connection import connect_to, resolve
+from base.errors import UserError
 from base.options import JsonOption
 from base.output import console, emit
 
@@ -61,6 +62,12 @@ def plan(
     ):
         planned = cursor.execute("SELECT * FROM etl.planned_refresh").fetchall()
         counts = []
+        is_extracted = cursor.execute("SELECT FROM etl.watermark LIMIT 1").fetchone() is not None
+        if (rows or names) and not is_extracted:
+            raise UserError(
+                "Nothing has been extracted yet, so no change of rows can be counted.",
+                "The first run loads all rows: oceanrecords run",
+            )
         if rows or names:
             counts = cursor.execute(
                 "SELECT * FROM etl.plan_rows(%s::name[], %s)", [names or None, sample]

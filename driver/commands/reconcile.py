@@ -294,7 +294,7 @@ _REASONS = {
 
 def _left_out(counts: dict[str, int]) -> list[str]:
     return [
-        f"{counts[reason]:,} {'row' if counts[reason] == 1 else 'rows'} {words}"
+        f"{output.plural(counts[reason], 'row')} {words}"
         for reason, words in _REASONS.items()
         if counts.get(reason)
     ]
@@ -321,8 +321,7 @@ def _incomplete(answer: dict[str, Any]) -> str:
     skipped = sum(one["status"] == "skipped" for one in answer["comparisons"])
     words = "nothing differs"
     if skipped:
-        objects = "1 object" if skipped == 1 else f"{skipped} objects"
-        words = f"{objects} could not be compared"
+        words = f"{output.plural(skipped, 'object')} could not be compared"
     return words + _also(answer["left_out"])
 
 

@@ -1,7 +1,8 @@
-"""`oceanrecords users`: logins, their levels of permission and their countries."""
+"""`oceanrecords users`: logins, their levels of permission and the rows that they see."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -11,19 +12,20 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
+import typer.core
 from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
 from base.connection import connect
-from base.errors import UserError
+from base.errors import EXIT_USAGE, UserError
 from base.options import JsonOption
 from base.output import console, emit
 
 PASSWORD_VARIABLE = "OCEANRECORDS_USER_PASSWORD"  # noqa: S105
 
 app = typer.Typer(
-    help="Who may log in, with which levels of permission, and who sees which countries.",
+    help="Who may log in, with which levels of permission, and who sees which rows.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -46,17 +48,50 @@ ValidUntil = Annotated[
 ]
 
 
-@app.command(epilog="Example: oceanrecords users add ana --level analyst --country DE --country AT")
+class _WithRows(typer.core.TyperCommand):
+    """A command with an option that has the name of the row filter, which the business declares."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for one in self.get_params(ctx) for name in one.opts}
+        rest, given = [], iter(args)
+        for argument in given:
+            name, _, value = argument.partition("=")
+            if not name.startswith("--") or name in known or name == "--":
+                rest.append(argument)
+                continue
+            close = difflib.get_close_matches(name, known, 1, 0.8)
+            if "=" not in argument:
+                value = next(given, "")
+            if close:
+                raise UserError(f"No such option: {name}", f"Did you mean {close[0]}?", EXIT_USAGE)
+            if not value or value.startswith("--"):
+                raise UserError(f"Option {name} requires a value.", exit_code=EXIT_USAGE)
+            rest += ["--ATTRIBUTE", f"{name[2:]}={value}"]
+        return super().parse_args(ctx, rest)
+
+
+Rows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ATTRIBUTE",
+        metavar="VALUE",
+        help="Rows that an analyst sees: --country DE where the row filter is the country; may be "
+        "repeated, '*' for all, '??' for rows without a value.",
+    ),
+]
+
+
+@app.command(
+    cls=_WithRows,
+    epilog="Example: oceanrecords users add ana --level analyst --country DE --country AT",
+)
 def add(
     context: typer.Context,
     login: Login,
     level: Annotated[
         list[str] | None, typer.Option("--level", help="Level of permission; may be repeated.")
     ] = None,
-    country: Annotated[
-        list[str] | None,
-        typer.Option("--country", help="Country that an analyst sees; may be repeated, * for all."),
-    ] = None,
+    rows: Rows = None,
     password_file: PasswordFile = None,
     no_password: Annotated[
         bool,
@@ -95,8 +130,8 @@ def add(
         )
         if password is not None:
             _set_password(connection, login, password)
-        if country:
-            connection.execute("CALL etl.set_user_countries(%s, %s)", [login, country])
+        if rows:
+            _set_rows(connection, login, rows)
     _answer(context, login, as_json)
 
 
@@ -110,7 +145,7 @@ def remove(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a user: sessions, memberships, permissions, countries and the login itself."""
+    """Remove a user: sessions, memberships, permissions, rows and the login itself."""
     with _connect(context) as connection:
         connection.execute("CALL etl.remove_user(%s, %s)", [login, drop_owned])
     emit(
@@ -122,7 +157,7 @@ def remove(
 
 @app.command("list", epilog="Example: oceanrecords users list --json")
 def list_users(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the users with their levels and countries."""
+    """List the users with their levels and the rows that they see."""
     with _connect(context) as connection:
         users = _users(connection)
     emit(users, as_json=as_json, render=_render)
@@ -153,25 +188,24 @@ def revoke(
 
 
 @app.command(
-    epilog="Examples: oceanrecords users countries ana DE AT · oceanrecords users countries ana "
-    "--none"
+    "rows",
+    cls=_WithRows,
+    epilog="Examples: oceanrecords users rows ana --country DE --country AT · oceanrecords users "
+    "rows ana --none",
 )
-def countries(
+def set_rows(
     context: typer.Context,
     login: Login,
-    codes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CODE...]", help="Countries: DE AT, ?? for unknown, '*' for all."),
-    ] = None,
-    none: Annotated[bool, typer.Option("--none", help="Let the user see no country.")] = False,
+    rows: Rows = None,
+    none: Annotated[bool, typer.Option("--none", help="Let the user see no row.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the countries that a user sees; without arguments, show them."""
-    if none and codes:
-        raise UserError("--none and countries exclude each other.", exit_code=2)
-    if none or codes:
-        with _connect(context) as connection:
-            connection.execute("CALL etl.set_user_countries(%s, %s)", [login, codes or []])
+    """Set the rows that a user sees, by values of the row filter; without options, show them."""
+    if none and rows:
+        raise UserError("--none and values exclude each other.", exit_code=2)
+    if none or rows:
+        with _connect(context) as connection, connection.transaction():
+            _set_rows(connection, login, rows or [])
     _answer(context, login, as_json)
 
 
@@ -259,6 +293,20 @@ def _change_levels(context: typer.Context, call: str, login: str, levels: list[s
             connection.execute("SELECT etl._end_sessions(%s)", [login])
 
 
+def _set_rows(connection: psycopg.Connection[Any], login: str, rows: list[str]) -> None:
+    """Set the values of the row filter, each given as attribute=value."""
+    pairs = [one.split("=", 1) for one in rows]
+    attributes = sorted({attribute for attribute, _ in pairs})
+    if len(attributes) > 1:
+        raise UserError(
+            f"Rows are chosen by one attribute, not by {' and '.join(attributes)}.", exit_code=2
+        )
+    connection.execute(
+        "CALL etl.set_user_rows(%s, %s, %s)",
+        [login, [value for _, value in pairs], attributes[0] if attributes else None],
+    )
+
+
 def _set_password(
     connection: psycopg.Connection[Any],
     login: str,
@@ -329,7 +377,10 @@ def _render_chain(found: dict[str, Any]) -> None:
     if found["first_broken"] is not None:
         console.print(f"The audit trail is broken at entry {found['first_broken']}.", style="bad")
     else:
-        console.print(f"The audit trail is whole: {found['acts']} entries.", style="ok")
+        console.print(
+            f"The audit trail is whole: {output.plural(found['acts'], 'entry', 'entries')}.",
+            style="ok",
+        )
     if found["last_act"] is not None:
         console.print(
             f"Last entry {found['last_act']}, hash {found['last_hash']}. Store both outside the "
@@ -369,19 +420,18 @@ def _render_grants(answer: dict[str, Any]) -> None:
             Text(one["grantor"]),
         )
     console.print(table)
-    count = len(answer["grants"])
-    word = "privilege" if count == 1 else "privileges"
+    count = output.plural(len(answer["grants"]), "privilege")
     if answer["revoked"]:
-        console.print(f"{count} {word} revoked.")
+        console.print(f"{count} revoked.")
     else:
-        console.print(f"{count} {word} that are not declared; --revoke takes them away.")
+        console.print(f"{count} not declared; --revoke takes them away.")
 
 
 def _render(users: list[dict[str, Any]]) -> None:
     if not users:
         console.print("No users. `oceanrecords users add` adds one.", style="quiet")
         return
-    table = output.table("login", "levels", "countries", "", "added", "by")
+    table = output.table("login", "levels", "rows", "", "added", "by")
     for user in users:
         kind = "service" if user["is_service"] else ""
         if not user["is_managed"]:
@@ -391,7 +441,7 @@ def _render(users: list[dict[str, Any]]) -> None:
         table.add_row(
             Text(user["login"]),
             ", ".join(user["levels"]) or "none",
-            ", ".join(user["countries"]),
+            Text(", ".join(user["row_values"])),
             Text(kind, style="quiet"),
             output.moment(user["added_at"]),
             Text(user["added_by"] or ""),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from base import output
+from base.output import plural
 from driver.docs.catalog import Catalog, Column, Fact, Layer, Name, Object, Relation, Task
 from driver.docs.lineage import Lineage, Node
 
@@ -150,7 +151,7 @@ def flow_layers(catalog: Catalog) -> list[Layer]:
 def counts(catalog: Catalog, layer: Layer) -> list[str]:
     """Return how many relations of each kind a layer has."""
     kinds = Counter(relation.kind for relation in catalog.of(layer.schema))
-    return [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.most_common()]
+    return [plural(count, kind) for kind, count in kinds.most_common()]
 
 
 def layers(catalog: Catalog) -> Picture:
@@ -187,7 +188,7 @@ def operational(catalog: Catalog, schema: str) -> Picture:
     return Picture(
         f"er-{schema}",
         f"Tables of {schema}",
-        f"{len(tables)} tables and {len(references)} references between them.",
+        f"{plural(len(tables), 'table')}, {plural(len(references), 'reference')} between them.",
         tuple(
             Box(
                 str(table.name),
@@ -337,7 +338,8 @@ def table_flow(catalog: Catalog, lineage: Lineage) -> Picture:
     return Picture(
         "table-flow",
         "What each table derives from",
-        f"{len(names)} tables and views, {len(edges)} lines from each to what derives from it.",
+        f"{len(names)} tables and views, "
+        f"{plural(len(edges), 'line')} from each to what derives from it.",
         tuple(
             Box(
                 str(name),
@@ -389,7 +391,7 @@ def tasks(catalog: Catalog) -> Picture:
     return Picture(
         "task-graph",
         "Tasks",
-        f"{len(catalog.tasks)} tasks in the order in which they wait for one another.",
+        f"{plural(len(catalog.tasks), 'task')} in the order in which they wait for each other.",
         tuple(
             Box(
                 task.name,
@@ -419,7 +421,9 @@ def initial_state(catalog: Catalog) -> Picture:
     control = Box(
         "control tables",
         "etl",
-        note=f"{len(catalog.tables('etl'))} tables, {len(catalog.tasks)} tasks",
+        note=", ".join(
+            (plural(len(catalog.tables("etl")), "table"), plural(len(catalog.tasks), "task"))
+        ),
         link="schema-etl",
         style="task status-succeeded",
         column=1,

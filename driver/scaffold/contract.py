@@ -121,7 +121,7 @@ def _detection(source: Source, table: Table) -> tuple[str, str | None, str, str,
             reason = f"{c.name} holds the transaction that wrote the row; {gone}"
             return "snapshot", c.name, deletion, reason, False
     if table.rows <= FEW_ROWS:
-        reason = f"it has {_about(table.rows)} rows: reading all of them is exact and cheap"
+        reason = f"it has {_about(table.rows)}: reading all of them is exact and cheap"
         return "comparison", None, "comparison", reason, False
     for c in table.columns:
         is_time = c.base_type.startswith("timestamp") and c.is_not_null
@@ -129,7 +129,7 @@ def _detection(source: Source, table: Table) -> tuple[str, str | None, str, str,
             reason = f"a trigger keeps {c.name}, to be confirmed; {gone}"
             return "timestamp", c.name, deletion, reason, True
     reason = (
-        f"nothing marks a change, so each run reads all {_about(table.rows)} rows; "
+        f"nothing marks a change, so each run reads all {_about(table.rows)}; "
         "`oceanrecords source marks` writes marks"
     )
     return "comparison", None, "comparison", reason, True
@@ -138,6 +138,6 @@ def _detection(source: Source, table: Table) -> tuple[str, str | None, str, str,
 def _about(rows: int) -> str:
     """Return a number of rows rounded, so that it need not be right to the row."""
     if rows < 100:
-        return "fewer than 100"
+        return "fewer than 100 rows"
     scale = 10 ** (len(str(rows)) - 1)
-    return f"about {rows // scale * scale:,}"
+    return f"about {rows // scale * scale:,} rows"

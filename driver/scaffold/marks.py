@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from base import state
+from base import output, state
 from base.connection import connect
 from base.errors import UserError
 from base.options import JsonOption
@@ -125,7 +125,10 @@ def _render(answer: dict[str, object]) -> None:
     tables, without = answer["tables"], answer["without_key"]
     assert isinstance(tables, list)
     assert isinstance(without, list)
-    console.print(f"[ok]✓[/] {answer['file']} [quiet]marks {len(tables)} tables[/]", soft_wrap=True)
+    console.print(
+        f"[ok]✓[/] {answer['file']} [quiet]marks {output.plural(len(tables), 'table')}[/]",
+        soft_wrap=True,
+    )
     if without:
         console.print(f"[quiet]without a key: {', '.join(without)}[/]", soft_wrap=True)
     console.print(

@@ -20,7 +20,7 @@ CREATE TABLE etl.row_filter (
 );
 COMMENT ON TABLE etl.row_filter IS 'The attribute by which rows are shown to some users only: one row at most, written by etl.define_row_filter().';
 COMMENT ON COLUMN etl.row_filter.is_only IS 'Limits the table to one row.';
-COMMENT ON COLUMN etl.row_filter.attribute IS 'Name of the attribute, for messages, such as country.';
+COMMENT ON COLUMN etl.row_filter.attribute IS 'Name of the attribute, for messages and as the name of an option, such as branch.';
 COMMENT ON COLUMN etl.row_filter.value_relation IS 'Table or view that lists its values.';
 COMMENT ON COLUMN etl.row_filter.value_column IS 'Column of that table or view.';
 

@@ -96,7 +96,7 @@ DROP TABLE
     etl.pseudonym_secret,
     etl.published_view,
     etl.column_sensitivity,
-    etl.country_access,
+    etl.row_access,
     etl.user_account,
     etl.definer_routine,
     etl.permission,

@@ -1,4 +1,4 @@
--- Permissions: group roles, the catalog of permissions, users and their countries, forgotten subjects, and an append-only audit trail.
+-- Permissions: group roles, the catalog of permissions, users and the rows that they see, forgotten subjects, and an append-only audit trail.
 
 -- Roles belong to the server: another database may have created them, or may be creating them concurrently.
 DO $make_group_roles$
@@ -173,18 +173,18 @@ COMMENT ON COLUMN etl.user_account.is_service IS 'Whether a program logs in with
 COMMENT ON COLUMN etl.user_account.added_at IS 'When it was added.';
 COMMENT ON COLUMN etl.user_account.added_by IS 'Role that added it.';
 
-CREATE TABLE etl.country_access (
+CREATE TABLE etl.row_access (
     login name NOT NULL,
-    country_code text NOT NULL CHECK (country_code <> ''),
+    value text NOT NULL CHECK (value <> ''),
     role_id oid NOT NULL,
     granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (login, country_code)
+    PRIMARY KEY (login, value)
 );
-COMMENT ON TABLE etl.country_access IS 'Countries that each login sees in schema analysis. A login without an entry sees none.';
-COMMENT ON COLUMN etl.country_access.login IS 'Login.';
-COMMENT ON COLUMN etl.country_access.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for rows without a known country; * for all.';
-COMMENT ON COLUMN etl.country_access.role_id IS 'Role that had the name when the entry was made; a later role of the same name does not inherit it. Set by a trigger.';
-COMMENT ON COLUMN etl.country_access.granted_at IS 'When the entry was made.';
+COMMENT ON TABLE etl.row_access IS 'Rows that each login sees in schema analysis, by values of the row filter. A login without an entry sees none.';
+COMMENT ON COLUMN etl.row_access.login IS 'Login.';
+COMMENT ON COLUMN etl.row_access.value IS 'Value of the attribute that etl.row_filter names; ?? for rows without a known value; * for all rows.';
+COMMENT ON COLUMN etl.row_access.role_id IS 'Role that had the name when the entry was made; a later role of the same name does not inherit it. Set by a trigger.';
+COMMENT ON COLUMN etl.row_access.granted_at IS 'When the entry was made.';
 
 CREATE TABLE etl.pseudonym_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),

@@ -2,19 +2,16 @@
 --
 --   * etl.column_sensitivity declares how columns are shown: personal data masked, technical keys as pseudonyms. A column without a
 --     declaration is not published.
---   * Rows are those of the login's countries (etl.country_access). The country of a fact is that of the delivery address. A login sees the
+--   * Rows are those of the login's countries (etl.visible_value). The country of a fact is that of the delivery address. A login sees the
 --     customers with an address in its countries, and totals over its countries. A supplier elsewhere has no name; its row stays, so that joins
 --     lose no sales.
 --
 -- Views, not row-level security: PostgreSQL evaluates a policy's subquery per row once its hash exceeds memory, but joins a view's.
 
 CREATE OR REPLACE VIEW work.visible_country AS
-SELECT a.country_code, coalesce(c.country, CASE a.country_code WHEN '??' THEN 'Unknown' ELSE a.country_code END) AS country
-FROM etl.country_access AS a
-LEFT JOIN work.country AS c USING (country_code)
-WHERE a.login = current_user
-    AND a.role_id = (SELECT r.oid FROM pg_roles AS r
-        WHERE r.rolname = current_user);
+SELECT v.value AS country_code, coalesce(c.country, CASE v.value WHEN '??' THEN 'Unknown' ELSE v.value END) AS country
+FROM etl.visible_value AS v
+LEFT JOIN work.country AS c ON c.country_code = v.value;
 COMMENT ON VIEW work.visible_country IS 'Countries that the current login may see; * for all.';
 COMMENT ON COLUMN work.visible_country.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for rows without a known country; * for all.';
 COMMENT ON COLUMN work.visible_country.country IS 'Its name in the stars.';

@@ -3,6 +3,7 @@
 
 INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
+    ('currency', 'EUR', 'currency', 'Currency of all amounts, ISO 4217.'),
     (
         'business_date', '', 'date',
         'Date that the KPIs use as today; empty for the date of the calendar. Events after it do not count.'

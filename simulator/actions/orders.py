@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from base import output
 from base.errors import UserError
 from simulator.actions.common import (
     Cursor,
@@ -100,7 +101,7 @@ def place_order(
     return Played(
         "place-order",
         f"order {order['order_id']} of customer {address['customer_id']}: "
-        f"{len(products)} {'line' if len(products) == 1 else 'lines'}, {amount:,.2f} €",
+        f"{output.plural(len(products), 'line')}, {amount:,.2f} €",
         {
             "order_id": order["order_id"],
             "customer_id": address["customer_id"],

@@ -400,6 +400,28 @@ def test_the_committed_pictures_are_those_of_a_new_database(database: Database) 
     assert text.count("```mermaid") == len(pictures.named(known))
 
 
+@pytest.mark.parametrize("page", ["declarations", "commands"])
+def test_the_committed_reference_is_current(database: Database, page: str) -> None:
+    """Out of date? `oceanrecords docs --refresh docs/PAGE.md` writes it again."""
+    with database.connect() as connection:
+        known = catalog.read(connection)
+    text = STRUCTURE.with_name(f"{page}.md").read_text(encoding="utf-8")
+    assert markdown.refresh(text, known) == text
+
+
+def test_the_reference_has_every_declaration(database: Database) -> None:
+    """What a business may call is on the page, with every parameter explained."""
+    page = STRUCTURE.with_name("declarations.md").read_text(encoding="utf-8")
+    for row in database.rows(
+        "SELECT p.proname, a.name FROM pg_proc AS p CROSS JOIN LATERAL unnest(p.proargnames) AS a (name)"
+        " WHERE p.pronamespace = 'etl'::regnamespace AND p.proname ~ '^define_'"
+    ):
+        section = page.split(f"### etl.{row['proname']}\n")[1].split("### ")[0]
+        explained = re.search(rf"^\| `{row['name']}` \|.*\| (.*) \|$", section, re.M)
+        assert explained, row
+        assert len(explained[1]) > 3, row
+
+
 def test_mermaid_names_every_table(files: dict[str, str], known: Catalog) -> None:
     for table in known.of("oceanrecords"):
         if table.kind == "table":

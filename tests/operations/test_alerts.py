@@ -83,7 +83,7 @@ def test_the_hook_is_told_of_a_failed_check_and_a_bad_run(loaded: Database) -> N
     assert run(loaded) == "partial"
     pages = loaded.rows('SELECT * FROM "Ops".page')
     assert [page["kind"] for page in pages] == ["check", "run"]
-    assert pages[0]["message"] == "Check always failed: 1 rows violate it."
+    assert pages[0]["message"] == "Check always failed. Violating rows: 1."
     assert pages[1]["message"] == f"Run {RUNS + 1} ended partial: check:quality failed."
     assert pages[1]["details"]["tasks"][0]["sqlstate"] == "ET011"
     assert all(alert["hook_error"] is None for alert in alerts(loaded))

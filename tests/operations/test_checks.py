@@ -180,7 +180,7 @@ def test_what_a_run_writes_wrongly_is_found_by_that_run(loaded: Database, damage
     )
     task = run(loaded)
     assert task["status"] == "failed"
-    assert "loaded_orders_equal_lines (1 rows)" in task["message"]
+    assert "loaded_orders_equal_lines (violating rows: 1)" in task["message"]
 
 
 def test_the_source_may_move_on(loaded: Database) -> None:

@@ -47,7 +47,7 @@ PROGRAM = re.compile(
     rf"|oceanrecords (?=(warehouse|{'|'.join(_COMMANDS)})\b)"
 )
 BUSINESS = re.compile(
-    r"oceanrecords|customer|\bproducts?\b|supplier|retailer|fact_order|dim_(customer|product|status)|lost order",
+    r"oceanrecords|customer|\bproducts?\b|supplier|retailer|fact_order|countr(y|ies)\b|dim_(customer|product|status)|lost order",
     re.IGNORECASE,
 )
 
@@ -78,6 +78,7 @@ def test_nothing_of_it_speaks_of_the_retailer(alone: Database) -> None:
             found.append((row["place"], text[max(match.start() - 30, 0) : match.end() + 30]))
     assert found == []
     assert alone.value("SELECT to_regnamespace('oceanrecords') IS NULL")
+    assert alone.value("SELECT count(*) FROM etl.setting WHERE name = 'currency'") == 0
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,8 @@ def test_nothing_of_it_speaks_of_the_retailer(alone: Database) -> None:
         (("migrate",), 0),
         (("docs", "--out", "pages"), 0),
         (("trace", "order", "1"), 1),
-        (("forget", "customer", "1"), 1),
+        (("forget", "customer", "1", "--yes"), 1),
+        (("users", "add", "ana", "--country", "DE", "--no-password"), 1),
         (("simulate", "seed", "--orders", "10"), 1),
     ],
 )
@@ -175,6 +177,10 @@ def test_two_databases_of_a_server_hold_two_businesses(
     assert "holds the business 'shop', whose folder is unknown" in refused.stderr
     assert "--project DIR" in refused.stderr
     assert oceanrecords(*on, "status").returncode == 0
+    examined = oceanrecords(*on, "doctor", "--json")
+    assert examined.returncode == 0, examined.stdout
+    findings = {one["check"]: one["status"] for one in json.loads(examined.stdout)}
+    assert findings["migrations"] == "warning"
 
 
 def test_settings_of_the_folder_do_not_undo_those_of_the_database(

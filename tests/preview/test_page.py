@@ -533,7 +533,7 @@ def test_orders_behind_a_figure_are_those_that_the_login_sees(
         login = f"suite_{uuid4().hex[:8]}"
         connection.execute("CALL etl.add_user(%s, '{analyst}', p_is_service => true)", [login])
         try:
-            connection.execute("CALL etl.set_user_countries(%s, '{DE}')", [login])
+            connection.execute("CALL etl.set_user_rows(%s, '{DE}')", [login])
             with (
                 open_pool(database.dsn) as pool,
                 open_pool(database.dsn, login, analysis.SCHEMA) as analysts,

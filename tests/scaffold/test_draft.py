@@ -352,7 +352,8 @@ def test_a_dropped_table_leaves_the_stars_and_a_new_one_joins_them(draft: Make) 
 
 def test_a_person_is_forgotten_as_the_draft_declares(draft: Make) -> None:
     made = draft("orders")
-    made.call("forget", "employee", "2", "--yes")
+    told = made.call("forget", "employee", "2", "--yes")
+    assert "Not erased: 1 row of the operational system, read as source.employees" in told
     last_name = "SELECT last_name FROM dwh.dim_employee WHERE employee_id = 2"
     assert made.value(last_name) == "forgotten"
     made.execute("UPDATE orders.employees SET first_name = 'Again' WHERE employee_id = 2")

@@ -54,7 +54,7 @@ class People:
             "CALL etl.add_user(%s, %s, p_is_service => %s)", login, list(levels), service
         )
         if countries:
-            self.database.execute("CALL etl.set_user_countries(%s, %s)", login, list(countries))
+            self.database.execute("CALL etl.set_user_rows(%s, %s)", login, list(countries))
         self.logins[name] = login
         return login
 

@@ -330,9 +330,9 @@ def test_a_cursor_does_not_outlive_a_country(people: People) -> None:
     login = people.add("ana", "analyst", countries=("DE", "FR"))
     session = people.connect("ana")
     session.execute("DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM analysis.fact_order")
-    people.database.execute("CALL etl.set_user_countries(%s, '{DE,FR}')", login)
+    people.database.execute("CALL etl.set_user_rows(%s, '{DE,FR}')", login)
     session.execute("FETCH 1 FROM kept")
-    people.database.execute("CALL etl.set_user_countries(%s, '{DE}')", login)
+    people.database.execute("CALL etl.set_user_rows(%s, '{DE}')", login)
     with pytest.raises(psycopg.OperationalError):
         session.execute("FETCH ALL FROM kept")
 

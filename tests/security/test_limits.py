@@ -11,6 +11,7 @@ from base.connection import Target
 from base.errors import UserError
 from driver.migrate import Migrator
 from tests.security.conftest import DENIED, LEVELS, People
+from tests.warehouse.play import Play
 
 
 def limits(people: People, name: str) -> dict[str, str | None]:
@@ -91,3 +92,21 @@ def test_an_idle_analyst_who_keeps_a_migration_waiting_is_named(
         assert f"session {connection.info.backend_pid} of" in str(caught.value.detail)
         assert people.logins["ana"] in str(caught.value.detail)
     migrator.apply()
+
+
+def test_an_idle_analyst_delays_neither_loads_nor_forgetting(people: People, play: Play) -> None:
+    """What the analyst has read stays readable, so only a change of the views has to wait."""
+    people.add("ana", "analyst", countries=("*",))
+    marie = play.shop.customer("Marie")
+    play.run()
+    with people.connect("ana") as ana, ana.transaction():
+        ana.execute("SELECT count(*) FROM analysis.dim_customer")
+        ana.execute("SELECT count(*) FROM analysis.fact_order_line")
+        play.shop.customer("Otto")
+        play.loader.execute("SET lock_timeout = '2s'")
+        play.run()
+        play.run(full_refresh=["all"])
+        play.loader.execute("SELECT * FROM etl.forget('customer', %s)", [str(marie)])
+        ana.execute("SELECT count(*) FROM analysis.dim_customer")
+    name = "SELECT DISTINCT first_name FROM dwh.dim_customer WHERE customer_id = %s"
+    assert play.rows(name, marie) == [("Forgotten",)]

@@ -47,7 +47,7 @@ TEXTS = {
     "definer": "INSERT INTO etl.definer_routine VALUES ('etl', 'run', 'own')",
     "published rows": "UPDATE etl.published_view SET rows_query = 'SELECT 1'",
     "sensitivity": "UPDATE etl.column_sensitivity SET sensitivity = 'public'",
-    "country": "INSERT INTO etl.country_access (login, country_code) VALUES (CURRENT_USER, '*')",
+    "country": "INSERT INTO etl.row_access (login, value) VALUES (CURRENT_USER, '*')",
 }
 
 

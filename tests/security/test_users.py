@@ -60,7 +60,7 @@ def test_the_command_line_manages_users(cli: Cli, database: Database, logins: An
         "is_service": False,
         "can_log_in": True,
         "levels": ["analyst"],
-        "countries": ["DE"],
+        "row_values": ["DE"],
         "valid_until": None,
         "added_at": None,
         "added_by": "postgres",
@@ -69,26 +69,24 @@ def test_the_command_line_manages_users(cli: Cli, database: Database, logins: An
     assert stored.startswith("SCRAM-SHA-256$")
     assert cli("users", "grant", login, "steward", "auditor").returncode == 0
     assert cli("users", "revoke", login, "steward").returncode == 0
-    assert cli("users", "countries", login, "AT", "FR").returncode == 0
+    assert cli("users", "rows", login, "--country", "AT", "--country=FR").returncode == 0
     listed = json.loads(cli("users", "list", "--json").stdout)
     (user,) = [one for one in listed if one["login"] == login]
     assert user["levels"] == ["analyst", "auditor"]
-    assert user["countries"] == ["AT", "FR"]
-    assert (
-        json.loads(cli("users", "countries", login, "--none", "--json").stdout)["countries"] == []
-    )
+    assert user["row_values"] == ["AT", "FR"]
+    assert json.loads(cli("users", "rows", login, "--none", "--json").stdout)["row_values"] == []
     assert cli("users", "remove", login).returncode == 0
     acts = database.rows("SELECT act FROM audit.act WHERE target = %s ORDER BY act_id", login)
     assert [row["act"] for row in acts] == [
         "user added",
         "level granted",
         "password set",
-        "countries set",
+        "rows set",
         "level granted",
         "level granted",
         "level revoked",
-        "countries set",
-        "countries set",
+        "rows set",
+        "rows set",
         "user removed",
     ]
 
@@ -103,7 +101,7 @@ def test_nothing_is_left_of_a_user(people: People) -> None:
     with pytest.raises(psycopg.OperationalError):
         session.execute("SELECT 1")
     assert database.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", login) == 0
-    for table in ("etl.user_account", "etl.country_access"):
+    for table in ("etl.user_account", "etl.row_access"):
         assert database.value(f"SELECT count(*) FROM {table} WHERE login = %s", login) == 0
     left = (
         "SELECT count(*) FROM pg_auth_members AS m WHERE NOT EXISTS"
@@ -133,10 +131,7 @@ def test_a_name_that_is_reused_inherits_no_country(people: People) -> None:
     login = people.add("ana", "analyst", countries=("*",))
     people.database.execute(f"DROP ROLE {login}")
     people.database.execute("CALL etl.add_user(%s, '{analyst}')", login)
-    assert (
-        people.database.value("SELECT count(*) FROM etl.country_access WHERE login = %s", login)
-        == 0
-    )
+    assert people.database.value("SELECT count(*) FROM etl.row_access WHERE login = %s", login) == 0
 
 
 def test_membership_gives_nothing_to_give_on(people: People) -> None:
@@ -162,7 +157,7 @@ def test_nobody_raises_his_own_level(database: Database, people: People) -> None
         for call in (
             f"CALL etl.grant_level('{login}', 'steward')",
             "CALL etl.add_user('friend', '{steward}')",
-            f"CALL etl.set_user_countries('{login}', '{{*}}')",
+            f"CALL etl.set_user_rows('{login}', '{{*}}')",
             f"GRANT oceanrecords_steward TO {login}",
         ):
             assert attempt(connection, call) == "42501", call
@@ -200,7 +195,7 @@ def test_an_administrator_who_is_no_superuser(server: RunningServer, new_databas
             connection.execute("CALL etl.run()")
             assert connection.execute("SELECT status FROM etl.run").fetchall() == [("succeeded",)]
             connection.execute(f"CALL etl.add_user('{other}', '{{analyst}}')".encode())
-            connection.execute(f"CALL etl.set_user_countries('{other}', '{{DE}}')".encode())
+            connection.execute(f"CALL etl.set_user_rows('{other}', '{{DE}}')".encode())
             assert attempt(connection, f"CALL etl.grant_level('{admin}', 'steward')") == "ET033"
             with psycopg.connect(dsn, user=other) as reader:
                 assert reader.execute("SELECT count(*) FROM analysis.fact_order").fetchall() == [
@@ -246,12 +241,13 @@ def test_names_are_never_code(cli: Cli, database: Database) -> None:
     password = {"OCEANRECORDS_USER_PASSWORD": PASSWORD}
     try:
         assert cli("users", "add", NASTY, "--level", "business", env=password).returncode == 0
-        assert cli("users", "countries", NASTY, "DE").returncode == 0
+        assert cli("users", "rows", NASTY, "--country", "DE").returncode == 0
         assert cli("users", "grant", NASTY, "analyst").returncode == 0
         for arguments in (
             ("users", "grant", NASTY, NASTY),
             ("users", "revoke", NASTY, NASTY),
-            ("users", "countries", NASTY, NASTY),
+            ("users", "rows", NASTY, "--country", NASTY),
+            ("users", "rows", NASTY, f"--{NASTY}", "DE"),
             ("users", "add", NASTY, "--no-password"),
             ("forget", NASTY, "1"),
             ("forget", "customer", NASTY),
@@ -547,8 +543,8 @@ def test_a_later_namesake_inherits_no_country(people: People) -> None:
     )
     with people.connect("ana") as connection:
         assert connection.execute("SELECT count(*) FROM analysis.fact_order").fetchone() == (0,)
-    assert database.value("SELECT countries FROM etl.user_status WHERE login = %s", login) == []
-    database.execute("CALL etl.set_user_countries(%s, '{*}')", login)
+    assert database.value("SELECT row_values FROM etl.user_status WHERE login = %s", login) == []
+    database.execute("CALL etl.set_user_rows(%s, '{*}')", login)
     with people.connect("ana") as connection:
         assert connection.execute("SELECT count(*) > 0 FROM analysis.fact_order").fetchone() == (
             True,
@@ -612,3 +608,26 @@ def test_what_was_granted_past_the_product_is_found_and_taken_back(
     assert cli("users", "grants", "--revoke").returncode == 0
     assert database.rows("SELECT * FROM etl.direct_grant") == []
     assert login not in cli("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message", "hint"),
+    [
+        (("rows", "{}", "--branch", "north"), 1, 'rows cannot be chosen by "branch"', "country"),
+        (("rows", "{}", "--country", "Atlantis"), 1, 'country "Atlantis" does not exist', "lists"),
+        (("rows", "{}", "--country"), 2, "--country requires a value", ""),
+        (("rows", "{}", "--country", "DE", "--branch", "x"), 2, "not by branch and country", ""),
+        (("rows", "{}", "--country", "DE", "--none"), 2, "exclude each other", ""),
+        (("add", "{}", "--servise", "DE"), 2, "--servise", "--service"),
+    ],
+)
+def test_the_option_of_rows_has_the_name_of_the_row_filter(
+    cli: Cli, people: People, arguments: tuple[str, ...], status: int, message: str, hint: str
+) -> None:
+    login = people.add("ana", "analyst", countries=("FR",))
+    refused = cli("users", *(one.format(login) for one in arguments), env={"COLUMNS": "200"})
+    assert refused.returncode == status, refused.stdout + refused.stderr
+    assert message in refused.stderr
+    assert hint in refused.stderr
+    values = people.database.value("SELECT row_values FROM etl.user_status WHERE login = %s", login)
+    assert values == ["FR"], "nothing changed"

@@ -35,6 +35,8 @@ def test_what_is_forgotten_here_stays_so_though_the_source_still_has_it(connecte
     # Read through the connection, never written to.
     assert where_it_is(connected.warehouse, *SECRETS).keys() == REMOTE
     assert connected.source.rows(ROWS) == there
+    left = "SELECT relation, row_count FROM etl.forget_preview('customer', %s) WHERE NOT is_reached"
+    assert play.rows(left, str(marie)) == [("source.addresses", 1), ("source.customers", 1)]
     play.run()
     assert where_it_is(connected.warehouse, *SECRETS).keys() == REMOTE
 

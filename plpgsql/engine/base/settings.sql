@@ -3,7 +3,6 @@
 INSERT INTO etl.setting (name, value, value_type, description)
 VALUES
     ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides the date of a point in time.'),
-    ('currency', 'EUR', 'currency', 'Currency of all amounts, ISO 4217.'),
     ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
     (
         'compare_sources_every', '1 day', 'interval',
@@ -60,7 +59,7 @@ BEGIN
 
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no setting "%"', p_name
-            USING ERRCODE = 'ET002', HINT = 'SELECT * FROM etl.setting lists them.';
+            USING ERRCODE = 'ET002', HINT = 'To list the settings, run: oceanrecords settings list.';
     END IF;
     RETURN v_value;
 END
@@ -125,7 +124,7 @@ BEGIN
                 HINT = CASE NEW.value_type
                     WHEN 'procedure' THEN 'Create the procedure first, and write its name with its schema.'
                     WHEN 'time zone' THEN 'SELECT name FROM pg_timezone_names lists them.'
-                    ELSE 'SELECT * FROM etl.setting tells what each setting decides.'
+                    ELSE 'To see what each setting decides, run: oceanrecords settings list.'
                 END;
     END IF;
     RETURN NEW;

@@ -16,7 +16,7 @@ BEGIN
             AND NOT coalesce(v_name = 'all' AND v_name = ANY (p_full_refresh), false)
         THEN
             RAISE EXCEPTION 'there is no task or object "%"', v_name
-                USING ERRCODE = 'ET002', HINT = 'SELECT task, object FROM etl.task lists them.';
+                USING ERRCODE = 'ET002', HINT = 'To list the objects, run: oceanrecords ls.';
         END IF;
     END LOOP;
 END

@@ -1,5 +1,4 @@
--- The row filter: the attribute by which schema analysis shows a user some rows only. etl.country_access holds the values that each
--- user sees.
+-- The row filter: the attribute by which schema analysis shows a user some rows only. etl.row_access holds the values that each user sees.
 
 /*
 Declares the row filter of a business.
@@ -28,8 +27,8 @@ END
 $define_row_filter$;
 COMMENT ON FUNCTION etl.define_row_filter(text, regclass, name) IS 'Declares the attribute by which schema analysis shows a user some rows only.';
 
--- Values of the row filter as the business spells them; ET035 for one that does not exist.
-CREATE OR REPLACE FUNCTION etl._row_filter_values(p_values text[])
+-- Values of the row filter as the business spells them; ET035 for one that does not exist, or for another attribute than the declared one.
+CREATE OR REPLACE FUNCTION etl._row_filter_values(p_values text[], p_attribute text)
 RETURNS text[]
 LANGUAGE plpgsql
 STABLE
@@ -44,6 +43,13 @@ BEGIN
     SELECT *
     INTO r_filter
     FROM etl.row_filter;
+    IF p_attribute <> coalesce(r_filter.attribute, '') THEN
+        RAISE EXCEPTION 'rows cannot be chosen by "%"', p_attribute
+            USING ERRCODE = 'ET035', HINT = coalesce(
+                format('The row filter is "%s".', r_filter.attribute),
+                'This business has no row filter: declare one with etl.define_row_filter().'
+            );
+    END IF;
     FOREACH v_value IN ARRAY coalesce(p_values, '{}')
     LOOP
         v_known := CASE WHEN btrim(v_value) IN ('*', '??') THEN btrim(v_value) END;
@@ -67,8 +73,8 @@ END
 $_row_filter_values$;
 
 CREATE OR REPLACE VIEW etl.visible_value AS
-SELECT a.country_code AS value
-FROM etl.country_access AS a
+SELECT a.value
+FROM etl.row_access AS a
 WHERE a.login = current_user
     AND a.role_id = (SELECT r.oid FROM pg_roles AS r
         WHERE r.rolname = current_user);

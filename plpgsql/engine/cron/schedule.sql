@@ -323,7 +323,7 @@ BEGIN
             CALL etl.work(r_start.run_id);
         WHEN 'failed' THEN
             RAISE EXCEPTION 'no run was started: %', r_start.message
-                USING ERRCODE = 'ET015', HINT = 'To see every start: SELECT * FROM etl.schedule_history.';
+                USING ERRCODE = 'ET015', HINT = 'To see every start, run: oceanrecords schedule history.';
         ELSE
             NULL;
     END CASE;

@@ -20,7 +20,7 @@ BEGIN
     PERFORM etl._check_names(ARRAY[coalesce(p_object::text, '')], NULL);
     IF p_row_key IS NOT NULL AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_object AND q.row_key = p_row_key) THEN
         RAISE EXCEPTION 'there is no row % of % in quarantine', p_row_key, p_object
-            USING ERRCODE = 'ET002', HINT = format('SELECT row_key FROM etl.quarantine WHERE object = %L lists them.', p_object);
+            USING ERRCODE = 'ET002', HINT = format('To list them, run: oceanrecords quarantine %s.', p_object);
     END IF;
     UPDATE etl.quarantine AS q
     SET accepted_at = CASE WHEN p_is_accepted THEN clock_timestamp() END,

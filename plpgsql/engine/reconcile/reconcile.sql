@@ -61,7 +61,7 @@ BEGIN
     LOOP
         IF NOT EXISTS (SELECT FROM etl._reconciled_objects() AS o WHERE o.object = v_name) THEN
             RAISE EXCEPTION 'there is no source table, dimension, fact or aggregate "%"', v_name
-                USING ERRCODE = 'ET002', HINT = 'SELECT DISTINCT object FROM etl.task lists them.';
+                USING ERRCODE = 'ET002', HINT = 'To list the objects, run: oceanrecords ls.';
         END IF;
     END LOOP;
     SELECT (r.slice + 1) % p_slices

@@ -75,39 +75,6 @@ END
 $_forget_kept_rows$;
 
 /*
-Names the sessions that hold advisory locks, or write locks on relations.
-Parameters: p_relations, the relations.
-Returns:    a text such as: session 123 of "app" (psql), idle in transaction since …
-*/
-CREATE OR REPLACE FUNCTION etl._lock_holders(p_relations oid[])
-RETURNS text
-LANGUAGE sql
-VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $_lock_holders$
-    SELECT string_agg(
-        format(
-            'session %s of "%s"%s, %s since %s', a.pid, a.usename, coalesce(' (' || nullif(a.application_name, '') || ')', ''),
-            coalesce(a.state, 'active'), date_trunc('second', coalesce(a.xact_start, a.state_change))
-        ),
-        '; ' ORDER BY a.xact_start
-    )
-    FROM pg_stat_activity AS a
-    WHERE a.pid <> pg_backend_pid()
-        AND EXISTS (
-            SELECT
-            FROM pg_locks AS l
-            WHERE l.pid = a.pid
-                AND l.granted
-                AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-                AND (
-                    l.locktype = 'advisory'
-                    OR (l.locktype = 'relation' AND l.relation = ANY (p_relations) AND l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
-                )
-        )
-$_lock_holders$;
-
-/*
 Forgets a subject: replaces its personal data in all layers, permanently. Waits up to a minute for a live run and for each transaction that
 locks its rows. A repeated call replaces what has arrived since.
 Parameters: p_subject, kind of subject, such as customer; p_key, its key, in any spelling.
@@ -130,7 +97,6 @@ DECLARE
     v_rows bigint;
     v_kept bigint := 0;
     v_is_known boolean := EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = p_subject AND f.subject_key = v_key);
-    v_relations oid[];
 BEGIN
     PERFORM etl._await_no_run();
     INSERT INTO etl.forgotten_subject (subject, subject_key)
@@ -159,8 +125,8 @@ BEGIN
         FOR r_relation IN
             SELECT x.relation AS name, etl._forgetting_list(p_subject, r_object.object, x.relation) AS assignments
             FROM etl._personal_relations(r_object.object) AS x
+            WHERE x.is_reached
         LOOP
-            v_relations := v_relations || r_relation.name::oid;
             EXECUTE format(
                 'UPDATE %s AS r SET %s FROM %s',
                 r_relation.name, r_relation.assignments,
@@ -196,7 +162,7 @@ BEGIN
 EXCEPTION
     WHEN lock_not_available THEN
         RAISE EXCEPTION '% % was not forgotten: a lock was not released within a minute', p_subject, v_key
-            USING ERRCODE = 'ET049', DETAIL = coalesce(etl._lock_holders(v_relations), 'The session has ended.'),
+            USING ERRCODE = 'ET049', DETAIL = coalesce(etl.describe_sessions(etl.lock_holders()), 'The session that held it has just ended.'),
                 HINT = 'End the transaction of that session, or let a superuser call pg_terminate_backend(…). Then repeat the command.';
 END
 $forget$;
@@ -213,15 +179,9 @@ FROM (
         (5, 'dead rows in tables and in the statistics catalog', 'VACUUM frees the space; the server overwrites it later.'),
         (6, 'free space of the disk, and deleted files', 'Encrypt or erase the disk.'),
         (7, 'exports, reports, Metabase''s caches and copies of people', 'Delete them there.'),
-        (8, 'the operational system on another server', 'Erase them there as well; the warehouse does not load them again.')
+        (8, 'rows of the operational system that only its own program changes', 'Erase them there as well; the warehouse does not load them again.')
 ) AS l (position, place, remedy)
 ORDER BY l.position;
 COMMENT ON VIEW etl.forgetting_limit IS 'What forgetting does not reach.';
 COMMENT ON COLUMN etl.forgetting_limit.place IS 'Where personal data remain.';
 COMMENT ON COLUMN etl.forgetting_limit.remedy IS 'What to do about it.';
-
-CREATE OR REPLACE VIEW etl.forgetting_reach AS
-SELECT c.location
-FROM etl.source_connection AS c;
-COMMENT ON VIEW etl.forgetting_reach IS 'Whether forgetting reaches the operational system. Stewards may read it, but not etl.source_connection.';
-COMMENT ON COLUMN etl.forgetting_reach.location IS 'local: its rows are replaced as well. remote: they are replaced during extraction only.';

@@ -16,7 +16,15 @@ BEGIN
     WHERE l.level = p_level;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'access level "%" does not exist', p_level
-            USING ERRCODE = 'ET035', HINT = format('The levels are %s.', (SELECT string_agg(l.level, ', ' ORDER BY l.level) FROM etl.access_level AS l));
+            USING ERRCODE = 'ET035', HINT = (
+                SELECT format(
+                    'The levels are %s; for services, too: %s.',
+                    string_agg(l.level, ', ' ORDER BY l.level) FILTER (WHERE l.is_for_people),
+                    string_agg(l.level, ', ' ORDER BY l.level) FILTER (WHERE NOT l.is_for_people)
+                )
+                FROM etl.access_level AS l
+                WHERE l.role_name NOT IN (SELECT o.role_name FROM etl.owner_role AS o)
+            );
     END IF;
     RETURN r_level;
 END
@@ -51,7 +59,7 @@ BEGIN
     END IF;
     IF NOT p_is_new AND NOT EXISTS (SELECT FROM etl.user_account AS u WHERE u.login = p_login) THEN
         RAISE EXCEPTION 'user "%" does not exist', p_login
-            USING ERRCODE = 'ET035', HINT = 'SELECT * FROM etl.user_status lists the users; CALL etl.add_user adds one.';
+            USING ERRCODE = 'ET035', HINT = 'To list the users, run: oceanrecords users list. To add one: oceanrecords users add.';
     END IF;
 END
 $_check_user$;

@@ -107,12 +107,12 @@ FROM (
             '{object,sqlstate,attempts,is_retried,accepted_at,accepted_by,quarantined_at,tried_at,run_id}'
         ),
         ('{auditor,etl}', 'relation', 'etl', '{reconciliation_difference}', '{SELECT}', '{reconciliation_id,object,difference_id,kind,columns}'),
-        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,country_access}', '{SELECT}', NULL),
+        ('{auditor}', 'relation', 'etl', '{access_level,access_schema,column_sensitivity,row_access}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{definer_routine,permission,published_view,user_account}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{access_flaw,access_limit,access_object,column_status,direct_grant,owner_role}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{people_reader,permission_gap,user_status}', '{SELECT}', NULL),
         ('{auditor}', 'relation', 'etl', '{forgotten_row,forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
-        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgetting_reach,forgotten_row}', '{SELECT}', NULL),
+        ('{steward}', 'relation', 'etl', '{forgetting_limit,forgotten_row}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'etl', '{forgotten_subject,personal_column,personal_object,personal_subject}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{pseudonym_secret}', '{}', NULL),
         ('{auditor}', 'relation', 'audit', '{act}', '{SELECT}', NULL),
@@ -153,7 +153,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms,suppress_small}', '{}', NULL),
         -- Managing users needs CREATEROLE, which PostgreSQL checks.
-        ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_countries,set_user_password}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_password,set_user_rows}', '{}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{describe_sessions,has_shared_work,lock_holders}', '{EXECUTE}', NULL),

@@ -116,13 +116,13 @@ AS $_personal_rows_sql$
 $_personal_rows_sql$;
 
 /*
-Shows what etl.forget would replace. Writes nothing and waits for nothing.
+Shows what etl.forget would replace, and which rows of the operational system it does not reach. Writes nothing and waits for nothing.
 Parameters: p_subject, kind of subject, such as customer; p_key, its key.
-Returns:    relation, number of rows that still hold personal data, columns.
+Returns:    relation, number of rows that still hold personal data, columns, whether etl.forget replaces them.
 Errors:     ET041, ET042.
 */
 CREATE OR REPLACE FUNCTION etl.forget_preview(p_subject text, p_key text)
-RETURNS TABLE (relation text, row_count bigint, columns name[])
+RETURNS TABLE (relation text, row_count bigint, columns name[], is_reached boolean)
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -131,7 +131,7 @@ DECLARE
     r_relation record;
 BEGIN
     FOR r_relation IN
-        SELECT k.object, k.keys, x.relation AS name, etl._personal_rows_sql(p_subject, k.object, k.key_columns, x.relation) AS found
+        SELECT k.object, k.keys, x.relation AS name, x.is_reached AS is_written, etl._personal_rows_sql(p_subject, k.object, k.key_columns, x.relation) AS found
         FROM etl._personal_keys(p_subject, etl._canonical_key(p_subject, p_key)) AS k
         CROSS JOIN LATERAL etl._personal_relations(k.object) AS x
     LOOP
@@ -140,6 +140,7 @@ BEGIN
         USING r_relation.keys;
         IF row_count > 0 THEN
             relation := r_relation.name::text;
+            is_reached := r_relation.is_written;
             columns := ARRAY(
                 SELECT c.column_name
                 FROM etl.personal_column AS c
@@ -153,4 +154,4 @@ BEGIN
     END LOOP;
 END
 $forget_preview$;
-COMMENT ON FUNCTION etl.forget_preview(text, text) IS 'Shows what etl.forget would replace, without writing.';
+COMMENT ON FUNCTION etl.forget_preview(text, text) IS 'Shows what etl.forget would replace, and what it does not reach, without writing.';

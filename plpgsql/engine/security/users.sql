@@ -1,16 +1,16 @@
--- Users: logins, their levels and their countries. In psql:
+-- Users: logins, their levels and the rows that they see. In psql:
 --
 --     CALL etl.add_user('ana', '{analyst}');
 --     \password ana
---     CALL etl.set_user_countries('ana', '{DE,AT}');
+--     CALL etl.set_user_rows('ana', '{DE,AT}');
 --
 -- A password never reaches the server: psql's \password and the command line send a SCRAM verifier.
 --
 -- Managing users needs CREATEROLE, which no level gives: the caller is the migrating role or a superuser. The procedures have the rights of their
 -- caller. A membership comes without ADMIN OPTION, and from PostgreSQL 16 on without SET.
 --
--- Errors: ET032 the caller may not manage users, ET033 the caller's own permissions, ET034 a name or verifier is not allowed, ET035 a user, level
--- or country does not exist, ET036 the level is not for people, ET037 the user owns objects, ET043 a session does not end.
+-- Errors: ET032 the caller may not manage users, ET033 the caller's own permissions, ET034 a name or verifier is not allowed, ET035 a user, level,
+-- attribute or value does not exist, ET036 the level is not for people, ET037 the user owns objects, ET043 a session does not end.
 
 CREATE OR REPLACE VIEW etl.user_status AS
 WITH member AS (
@@ -27,10 +27,10 @@ SELECT
     u.is_service,
     r.rolcanlogin AS can_log_in,
     coalesce(m.levels, '{}') AS levels,
-    array(SELECT c.country_code FROM etl.country_access AS c
-        WHERE c.login = coalesce(u.login, m.login)
-            AND c.role_id = r.oid
-        ORDER BY c.country_code) AS countries,
+    array(SELECT a.value FROM etl.row_access AS a
+        WHERE a.login = coalesce(u.login, m.login)
+            AND a.role_id = r.oid
+        ORDER BY a.value) AS row_values,
     nullif(r.rolvaliduntil, 'infinity') AS valid_until,
     u.added_at,
     u.added_by
@@ -44,13 +44,13 @@ FULL JOIN (
         AND NOT p.rolcreaterole
 ) AS m ON m.login = u.login
 LEFT JOIN pg_roles AS r ON r.rolname = coalesce(u.login, m.login);
-COMMENT ON VIEW etl.user_status IS 'Users with their levels and countries, and other members of a level.';
+COMMENT ON VIEW etl.user_status IS 'Users with their levels and the rows that they see, and other members of a level.';
 COMMENT ON COLUMN etl.user_status.login IS 'Login.';
 COMMENT ON COLUMN etl.user_status.is_managed IS 'Whether etl.add_user added it to this warehouse.';
 COMMENT ON COLUMN etl.user_status.is_service IS 'Whether a program logs in with it, not a person.';
 COMMENT ON COLUMN etl.user_status.can_log_in IS 'Whether it may log in; NULL if the server no longer has the role.';
 COMMENT ON COLUMN etl.user_status.levels IS 'Levels of permission. They hold in all warehouses of the server.';
-COMMENT ON COLUMN etl.user_status.countries IS 'Countries that an analyst sees; * for all.';
+COMMENT ON COLUMN etl.user_status.row_values IS 'Rows that an analyst sees, by values of the row filter; * for all.';
 COMMENT ON COLUMN etl.user_status.valid_until IS 'When the password expires; NULL for never.';
 COMMENT ON COLUMN etl.user_status.added_at IS 'When it was added.';
 COMMENT ON COLUMN etl.user_status.added_by IS 'Role that added it.';
@@ -181,54 +181,55 @@ $revoke_level$;
 COMMENT ON PROCEDURE etl.revoke_level(text, text) IS 'Takes a level of permission from a user, and ends the sessions of that user.';
 
 -- Trigger: an entry is for the role that has the name now, not for a later one of the same name.
-CREATE OR REPLACE FUNCTION etl._sign_country_access()
+CREATE OR REPLACE FUNCTION etl._sign_row_access()
 RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_sign_country_access$
+AS $_sign_row_access$
 BEGIN
     NEW.role_id := coalesce((SELECT r.oid FROM pg_roles AS r WHERE r.rolname = NEW.login), 0);
     RETURN NEW;
 END
-$_sign_country_access$;
+$_sign_row_access$;
 
 CREATE OR REPLACE TRIGGER sign
-    BEFORE INSERT OR UPDATE ON etl.country_access
+    BEFORE INSERT OR UPDATE ON etl.row_access
     FOR EACH ROW
-    EXECUTE FUNCTION etl._sign_country_access();
+    EXECUTE FUNCTION etl._sign_row_access();
 
 /*
 Sets the rows that a user sees in schema analysis, by values of the row filter. If the user loses one, the sessions of the user end.
-Parameters: p_login, the user; p_countries, values of the attribute of etl.row_filter, ?? for rows without a known value, * for all rows; none for no row.
-Writes:     etl.country_access, audit.act.
+Parameters: p_login, the user; p_values, values of the row filter, ?? for rows without a known value, * for all rows, none for no row;
+            p_attribute, the attribute that the caller takes them for, NULL for whichever is declared.
+Writes:     etl.row_access, audit.act.
 Errors:     ET032, ET033, ET035, ET043.
 */
-CREATE OR REPLACE PROCEDURE etl.set_user_countries(p_login text, p_countries text[])
+CREATE OR REPLACE PROCEDURE etl.set_user_rows(p_login text, p_values text[], p_attribute text DEFAULT NULL)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $set_user_countries$
+AS $set_user_rows$
 DECLARE
-    v_countries text[] := etl._row_filter_values(p_countries);
+    v_values text[] := etl._row_filter_values(p_values, p_attribute);
     v_is_narrowed boolean;
 BEGIN
     PERFORM etl._check_user(p_login);
-    DELETE FROM etl.country_access AS c
+    DELETE FROM etl.row_access AS c
     WHERE c.login = p_login
-        AND c.country_code <> ALL (v_countries);
-    v_is_narrowed := FOUND AND '*' <> ALL (v_countries);
-    INSERT INTO etl.country_access (login, country_code)
-    SELECT p_login, c.code
-    FROM unnest(v_countries) AS c (code)
-    ON CONFLICT (login, country_code) DO UPDATE
+        AND c.value <> ALL (v_values);
+    v_is_narrowed := FOUND AND '*' <> ALL (v_values);
+    INSERT INTO etl.row_access (login, value)
+    SELECT p_login, n.value
+    FROM unnest(v_values) AS n (value)
+    ON CONFLICT (login, value) DO UPDATE
     SET granted_at = excluded.granted_at
-    WHERE country_access.role_id <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = p_login);
+    WHERE row_access.role_id <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = p_login);
     IF v_is_narrowed THEN
         PERFORM etl._end_sessions(p_login);
     END IF;
-    PERFORM etl._audit('countries set', p_login, jsonb_build_object('countries', v_countries));
+    PERFORM etl._audit('rows set', p_login, jsonb_build_object('values', v_values));
 END
-$set_user_countries$;
-COMMENT ON PROCEDURE etl.set_user_countries(text, text[]) IS 'Sets the countries that a user sees in schema analysis.';
+$set_user_rows$;
+COMMENT ON PROCEDURE etl.set_user_rows(text, text[], text) IS 'Sets the rows that a user sees in schema analysis, by values of the row filter.';
 
 /*
 Why an existing role cannot become a user: it has more power than any level.
@@ -262,7 +263,7 @@ Adds a user: a login without any power of its own, and its levels.
 Parameters: p_login, its name; p_levels, levels of permission; p_verifier, SCRAM verifier of its password, NULL for a login without a password
             (psql: \password); p_is_service, whether a program logs in with it; p_is_existing, whether the server may have the login already
             (it keeps its password unless a verifier is given, and gets only the levels named); p_valid_until, when its password expires.
-Writes:     roles of the server, etl.user_account, etl.country_access, audit.act.
+Writes:     roles of the server, etl.user_account, etl.row_access, audit.act.
 Errors:     ET032 to ET036.
 */
 CREATE OR REPLACE PROCEDURE etl.add_user(
@@ -299,8 +300,8 @@ BEGIN
     VALUES (p_login, p_is_service)
     ON CONFLICT (login) DO NOTHING;
     IF FOUND THEN
-        -- Countries of an earlier user of the same name do not pass to this one.
-        DELETE FROM etl.country_access AS c
+        -- Rows of an earlier user of the same name do not pass to this one.
+        DELETE FROM etl.row_access AS c
         WHERE c.login = p_login;
     END IF;
     IF p_valid_until IS NOT NULL THEN
@@ -346,9 +347,9 @@ END
 $_refuse_owner$;
 
 /*
-Removes a user: ends its sessions, and leaves no login, membership, permission, owned object or country.
+Removes a user: ends its sessions, and leaves no login, membership, permission, owned object or row.
 Parameters: p_login, the user; p_drop_owned, whether to drop the objects that it owns in this database.
-Writes:     roles of the server, etl.user_account, etl.country_access, audit.act.
+Writes:     roles of the server, etl.user_account, etl.row_access, audit.act.
 Errors:     ET032, ET033, ET035, ET037 when it owns something here or in another database, ET043 when a session does not end.
 */
 CREATE OR REPLACE PROCEDURE etl.remove_user(p_login text, p_drop_owned boolean DEFAULT false)
@@ -359,7 +360,7 @@ DECLARE
     v_detail text;
 BEGIN
     PERFORM etl._check_user(p_login);
-    DELETE FROM etl.country_access AS c
+    DELETE FROM etl.row_access AS c
     WHERE c.login = p_login;
     DELETE FROM etl.user_account AS u
     WHERE u.login = p_login;
@@ -386,4 +387,4 @@ BEGIN
     PERFORM etl._audit('user removed', p_login);
 END
 $remove_user$;
-COMMENT ON PROCEDURE etl.remove_user(text, boolean) IS 'Removes a user: no login, membership, permission, owned object or country is left.';
+COMMENT ON PROCEDURE etl.remove_user(text, boolean) IS 'Removes a user: no login, membership, permission, owned object or row is left.';

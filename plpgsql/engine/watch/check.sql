@@ -57,7 +57,7 @@ BEGIN
     PERFORM etl._alert(
         'check',
         CASE p_result.status
-            WHEN 'failed' THEN format('Check %s failed: %s rows violate it.', p_result.check_name, p_result.violations)
+            WHEN 'failed' THEN format('Check %s failed. Violating rows: %s.', p_result.check_name, p_result.violations)
             ELSE format('Check %s cannot be executed: %s.', p_result.check_name, p_result.message)
         END,
         -- Every role that can connect receives notifications, and auditors read alerts. Neither may see rows.
@@ -91,7 +91,7 @@ BEGIN
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'check "%" does not exist', v_name
-            USING ERRCODE = 'ET002', HINT = 'To list the checks: SELECT check_name FROM etl.quality_check.';
+            USING ERRCODE = 'ET002', HINT = 'To list the checks, run: oceanrecords check.';
     END IF;
     FOR r_check IN
         SELECT *
@@ -188,7 +188,7 @@ BEGIN
     LOOP
         IF etl._alert_check(r_result) THEN
             v_failed := v_failed || CASE r_result.status
-                WHEN 'failed' THEN format('%s (%s rows)', r_result.check_name, r_result.violations)
+                WHEN 'failed' THEN format('%s (violating rows: %s)', r_result.check_name, r_result.violations)
                 ELSE format('%s (cannot be executed: %s)', r_result.check_name, r_result.message)
             END;
         END IF;
@@ -197,7 +197,7 @@ BEGIN
         r_task.status := 'failed';
         r_task.sqlstate := 'ET011';
         r_task.message := format('%s failed: %s', CASE cardinality(v_failed) WHEN 1 THEN 'a check' ELSE 'checks' END, array_to_string(v_failed, ', '));
-        r_task.hint := 'To see the first violating rows: SELECT * FROM etl.check_status.';
+        r_task.hint := 'To see the first violating rows, run: oceanrecords check.';
     END IF;
     RETURN r_task;
 END
@@ -263,7 +263,7 @@ BEGIN
     WHERE s.source_table = p_source_table;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no source table "%"', p_source_table
-            USING ERRCODE = 'ET002', HINT = 'SELECT source_table FROM etl.source_table lists them.';
+            USING ERRCODE = 'ET002', HINT = 'To list them, run: oceanrecords ls kind:source_table.';
     END IF;
     SELECT *
     INTO r_watermark

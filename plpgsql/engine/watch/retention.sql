@@ -1,29 +1,33 @@
 -- Personal data that is kept no longer than declared after its row was deleted in the source.
 
 /*
-Relations that hold rows of a personal object, with what must be declared for each of them to be reached.
+Relations that hold rows of a personal object.
 Parameters: p_object, source table or dimension.
-Returns:    relations that can be written; the operational table only where it is in this database.
+Returns:    relations, and whether their rows can be replaced. Those of the operational system can where the contract is a view of one table in
+            this database.
 */
 CREATE OR REPLACE FUNCTION etl._personal_relations(p_object name)
-RETURNS TABLE (relation regclass)
+RETURNS TABLE (relation regclass, is_reached boolean)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_personal_relations$
-    SELECT to_regclass(format('%I.%I', k.base_schema, k.base_table))
-    FROM etl._contract() AS k
-    JOIN etl.source_table AS s ON s.source_table = k.relation
-    WHERE k.relation = p_object
-        AND (SELECT c.location FROM etl.source_connection AS c) = 'local'
-        AND k.base_table IS NOT NULL
+    SELECT coalesce(k.base, to_regclass(format('source.%I', s.source_table))), k.base IS NOT NULL
+    FROM etl.source_table AS s
+    LEFT JOIN (
+        SELECT c.relation, to_regclass(format('%I.%I', c.base_schema, c.base_table)) AS base
+        FROM etl._contract() AS c
+        WHERE c.base_table IS NOT NULL
+            AND (SELECT n.location FROM etl.source_connection AS n) = 'local'
+    ) AS k ON k.relation = s.source_table
+    WHERE s.source_table = p_object
     UNION ALL
-    SELECT to_regclass(format('%I.%I', l.schema_name, s.source_table))
+    SELECT to_regclass(format('%I.%I', l.schema_name, s.source_table)), true
     FROM etl.source_table AS s
     CROSS JOIN (VALUES ('stage'), ('delta')) AS l (schema_name)
     WHERE s.source_table = p_object
     UNION ALL
-    SELECT r.relation
+    SELECT r.relation, true
     FROM etl.dimension AS d
     CROSS JOIN LATERAL (
         VALUES (d.dimension_table), (to_regclass(format('work.%I', d.dimension || '_decision')))

@@ -250,7 +250,7 @@ BEGIN
     ORDER BY 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no task or object "%"', p_object
-            USING ERRCODE = 'ET002', HINT = 'To list the tasks: SELECT task, object FROM etl.task.';
+            USING ERRCODE = 'ET002', HINT = 'To list the objects, run: oceanrecords ls.';
     END IF;
 END
 $object_sql$;

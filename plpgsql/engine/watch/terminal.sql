@@ -144,14 +144,14 @@ WHERE c.is_enabled
 UNION ALL
 SELECT
     'queue', q.fact::text,
-    format('%s rows have waited for %s for more than %s', q.old_entries, q.dimension, etl.get_setting('queue_old_after')),
+    format('rows that have waited for %s for more than %s: %s', q.dimension, etl.get_setting('queue_old_after'), q.old_entries),
     format('See: oceanrecords queue --fact %s', q.fact)
 FROM etl.queue_status AS q
 WHERE q.old_entries > 0
 UNION ALL
 SELECT
     'quarantine', q.object::text,
-    format('%s rows have been in quarantine for more than %s', count(*), etl.get_setting('queue_old_after')),
+    format('rows that have been in quarantine for more than %s: %s', etl.get_setting('queue_old_after'), count(*)),
     format('See: oceanrecords quarantine %s', q.object)
 FROM etl.quarantine AS q
 WHERE clock_timestamp() - q.quarantined_at > etl.get_setting('queue_old_after')::interval

@@ -403,8 +403,8 @@ DECLARE
 BEGIN
     IF lower(p_kind) = 'run' THEN
         IF cardinality(p_key) IS DISTINCT FROM 1 OR p_key[1] !~ '^[0-9]{1,18}$' THEN
-            RAISE EXCEPTION '"%" is no number of a run', array_to_string(p_key, ' ')
-                USING ERRCODE = 'ET046', HINT = 'To list the runs: SELECT run_id FROM etl.run_status.';
+            RAISE EXCEPTION '"%" is not the number of a run', array_to_string(p_key, ' ')
+                USING ERRCODE = 'ET046', HINT = 'To list the runs, run: oceanrecords status.';
         END IF;
         RETURN QUERY
         SELECT *
