@@ -277,9 +277,7 @@ def _retold(past: list[Version], log: list[tuple[datetime, Row]]) -> list[Versio
         start = version.start
         for moment, word in heard:
             if start is None or moment > start:
-                told.append(
-                    Version(start, moment, version.tracked | (words[-1] if words else {}))
-                )
+                told.append(Version(start, moment, version.tracked | (words[-1] if words else {})))
                 start = moment
             words.append(word)
         told.append(Version(start, version.end, version.tracked | (words[-1] if words else {})))

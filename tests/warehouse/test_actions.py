@@ -579,9 +579,13 @@ def test_a_late_price_from_a_former_life_holds_from_its_date_to_the_deletion(tra
     assert trading.value(VERSION_OF_LINE, early) == 5
     assert trading.value(VERSION_OF_LINE, late) == 6
     trading.assert_right()
-    before = trading.value("SELECT json_agg(d ORDER BY product_key)::text FROM dwh.dim_product AS d")
+    before = trading.value(
+        "SELECT json_agg(d ORDER BY product_key)::text FROM dwh.dim_product AS d"
+    )
     trading.run(full_refresh=["dim_product"])
-    assert before == trading.value("SELECT json_agg(d ORDER BY product_key)::text FROM dwh.dim_product AS d")
+    assert before == trading.value(
+        "SELECT json_agg(d ORDER BY product_key)::text FROM dwh.dim_product AS d"
+    )
 
 
 def test_an_order_that_comes_back_counts_again(trading: Play) -> None:
