@@ -345,7 +345,8 @@ member AS MATERIALIZED (
         {{k.key}},
         coalesce(v._is_there, false) AS _is_there,
         greatest(
-            least(coalesce(v._deleted_at, v._effective_at, {{batch_at}}), {{now}}),
+            -- Minus infinity is no date: it would replace the versions that there are.
+            least(coalesce(nullif(v._deleted_at, '-infinity'), nullif(v._effective_at, '-infinity'), {{batch_at}}), {{now}}),
             CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
         ) AS _at{{, v.tracked}}
     FROM {{keys}} AS k
