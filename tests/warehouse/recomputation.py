@@ -216,7 +216,12 @@ class Member:
         elif state.tracked != self._moves[-1][1]:
             self._moves.append((_after(self.versions[-1], state.changed_at), state.tracked))
         self.overwritten = state.overwritten
-        self.versions = _merged(self._past + _era(self._moves, log))
+        if self._past and log is not None:
+            end = self._past[-1].end
+            assert end is not None
+            self._past = _retold(self._past, log)
+            log = [(moment, word) for moment, word in log if moment >= end]
+        self.versions = _merged(self._past + _era(self._moves, log or None))
 
     def miss(self, deleted_at: Callable[[], datetime]) -> None:
         """The member is not there."""
@@ -253,6 +258,30 @@ def _era(
         end = ordered[position + 1] if position + 1 < len(ordered) else None
         versions.append(Version(moment, end, tracked))
     return versions
+
+
+def _retold(past: list[Version], log: list[tuple[datetime, Row]]) -> list[Version]:
+    """Return versions of earlier lives. What the log tells of one holds from its moment, not before."""
+    told: list[Version] = []
+    words: list[Row] = []
+    for position, version in enumerate(past):
+        if position and version.start != past[position - 1].end:
+            words = []
+        assert version.end is not None
+        since = past[position - 1].end if position else None
+        heard = [
+            (moment, word)
+            for moment, word in log
+            if (since is None or moment >= since) and moment < version.end
+        ]
+        start = version.start
+        for moment, word in heard:
+            if start is None or moment > start:
+                told.append(Version(start, moment, version.tracked | (words[-1] if words else {})))
+                start = moment
+            words.append(word)
+        told.append(Version(start, version.end, version.tracked | (words[-1] if words else {})))
+    return _merged(told)
 
 
 def _latest(words: Iterable[tuple[datetime | None, Row]], moment: datetime | None) -> Row:

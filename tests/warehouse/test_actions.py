@@ -547,6 +547,47 @@ def test_a_product_that_comes_back_keeps_the_prices_of_its_former_life(trading: 
     trading.assert_right()
 
 
+def test_a_late_price_from_a_former_life_holds_from_its_date_to_the_deletion(trading: Play) -> None:
+    """What was known before its date stays, and it says nothing of the present life."""
+    shop = trading.shop
+    product = shop.product(trading.subtype, trading.supplier, "5.00")
+    early = shop.order(trading.customer, trading.address, {product: 1})
+    moment = shop.wait(hours=1)
+    late = shop.order(trading.customer, trading.address, {product: 1})
+    trading.run()
+    shop.delete("order_lines", order_id=early, line_number=1)
+    shop.delete("order_lines", order_id=late, line_number=1)
+    shop.delete("products", product_id=product)
+    trading.run()
+    shop.wait(days=1)
+    shop.product(trading.subtype, trading.supplier, "7.00", product_id=product)
+    trading.run()
+    shop.insert("product_prices", product_id=product, valid_from=moment, price=Decimal(6))
+    shop.line(early, 1, product)
+    shop.line(late, 1, product)
+    trading.run()
+    assert trading.rows(
+        "SELECT price, valid_from = %s, valid_from = '-infinity', is_current FROM dwh.dim_product"
+        " WHERE product_id = %s ORDER BY valid_from",
+        moment,
+        product,
+    ) == [
+        (Decimal(5), False, True, False),
+        (Decimal(6), True, False, False),
+        (Decimal(7), False, False, True),
+    ]
+    assert trading.value(VERSION_OF_LINE, early) == 5
+    assert trading.value(VERSION_OF_LINE, late) == 6
+    trading.assert_right()
+    before = trading.value(
+        "SELECT json_agg(d ORDER BY product_key)::text FROM dwh.dim_product AS d"
+    )
+    trading.run(full_refresh=["dim_product"])
+    assert before == trading.value(
+        "SELECT json_agg(d ORDER BY product_key)::text FROM dwh.dim_product AS d"
+    )
+
+
 def test_an_order_that_comes_back_counts_again(trading: Play) -> None:
     shop, order = trading.shop, trading.orders[0]
     shop.delete("orders", order_id=order)

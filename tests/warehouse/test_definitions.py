@@ -277,3 +277,76 @@ def test_an_engine_that_compiles_other_rows_loads_the_object_completely(trading:
     assert plan(trading) == {}
     trading.loader.execute("CALL etl.build()")
     assert plan(trading) == {"dim_supplier": changed}
+
+
+def rewritten(play: Play, view: str, part: str, other: str) -> None:
+    """Replace a part of a view's definition."""
+    definition = play.value("SELECT pg_get_viewdef(%s::regclass)", view)
+    assert part in definition, definition
+    play.loader.execute(
+        f"CREATE OR REPLACE VIEW {view} AS {definition.replace(part, other)}".encode()
+    )
+
+
+def test_a_view_that_stops_seeing_deletions_is_refused_while_another_sees_them(
+    trading: Play,
+) -> None:
+    """The mirror keeps deleted rows for the other view. Without a build, they used to stay in the object."""
+    seen = " AND (s.deleted_at IS NULL)"
+    before = trading.value("SELECT pg_get_viewdef('work.fact_order'::regclass)")
+    rewritten(trading, "work.fact_order", seen, "")
+    for _ in range(2):
+        with pytest.raises(psycopg.Error, match=r"work\.fact_order.*deleted_at") as refused:
+            trading.run()
+        assert refused.value.sqlstate == "ET003"
+        assert "deleted_at IS NULL" in (refused.value.diag.message_hint or "")
+    trading.loader.execute(f"CREATE OR REPLACE VIEW work.fact_order AS {before}".encode())
+    trading.run()
+    trading.assert_right()
+
+
+def test_a_mirror_follows_its_only_view_which_stops_seeing_deletions(trading: Play) -> None:
+    """Neither what was deleted before nor what is deleted later stays in the object."""
+    shop = trading.shop
+    kind = shop.product_type("Tape")
+    trading.run()
+    deleted = "SELECT count(*) FROM stage.product_types WHERE deleted_at IS NOT NULL"
+    product_type = "SELECT product_type FROM dwh.dim_product WHERE product_id = %s AND is_current"
+
+    def delete_type(number: int) -> None:
+        # As replication does: the subtypes stay.
+        trading.loader.execute("SET session_replication_role = replica")
+        trading.loader.execute(
+            "DELETE FROM oceanrecords.product_types WHERE product_type_id = %s", [number]
+        )
+        trading.loader.execute("RESET session_replication_role")
+        trading.run()
+
+    delete_type(trading.kind)
+    assert trading.value(deleted) == 1
+    rewritten(trading, "work.dim_product", " AND (t.deleted_at IS NULL)", "")
+    trading.run()
+    assert trading.value(deleted) == 0
+    assert trading.value(product_type, trading.product) == "Unknown"
+    shop.update("product_subtypes", {"product_subtype_id": trading.subtype}, product_type_id=kind)
+    trading.run()
+    assert trading.value(product_type, trading.product) == "Tape"
+    delete_type(kind)
+    assert trading.value(deleted) == 0
+    assert trading.value(product_type, trading.product) == "Unknown"
+
+
+def test_a_view_that_reads_another_mirror_is_refused_until_a_dependency_is_declared(
+    trading: Play,
+) -> None:
+    """No change of that mirror would ever reach the object."""
+    name = "TRIM(BOTH FROM s.name)"
+    rewritten(
+        trading,
+        "work.dim_supplier",
+        name,
+        f"{name} || (SELECT min('') FROM stage.customers WHERE deleted_at IS NULL)",
+    )
+    with pytest.raises(psycopg.Error, match=r"stage\.customers.*no dependency") as refused:
+        trading.run()
+    assert refused.value.sqlstate == "ET003"

@@ -67,6 +67,45 @@ AS $_json_key$
     JOIN unnest(coalesce(p_columns, p_names)) WITH ORDINALITY AS c (name, position) USING (position)
 $_json_key$;
 
+/*
+Condition that the key of a row has no value: a column is NULL, or the JSON null, which a key that is stored as JSON cannot tell from NULL.
+Parameters: p_key, key columns; p_alias, of the row; p_table, the table whose types count.
+Returns:    SQL text.
+*/
+CREATE OR REPLACE FUNCTION etl._no_key_condition(p_key name[], p_alias text, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_no_key_condition$
+    SELECT string_agg(
+        format(CASE WHEN t.typbasetype <> 0 AND t.typbasetype = 'jsonb'::regtype OR t.oid = 'jsonb'::regtype THEN '%1$s.%2$I IS NULL OR %1$s.%2$I = ''null''' ELSE '%1$s.%2$I IS NULL' END, p_alias, c.name),
+        ' OR ' ORDER BY c.position
+    )
+    FROM unnest(p_key) WITH ORDINALITY AS c (name, position)
+    JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
+    JOIN pg_type AS t ON t.oid = a.atttypid
+$_no_key_condition$;
+
+/*
+Condition that the key of a row does not fit into an index entry, which holds 2,704 bytes with its header.
+Parameters: as of etl._no_key_condition.
+Returns:    SQL text.
+*/
+CREATE OR REPLACE FUNCTION etl._long_key_condition(p_key name[], p_alias text, p_table regclass)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_long_key_condition$
+    SELECT CASE
+        WHEN bool_or(a.attlen = -1) THEN format('pg_column_size(ROW(%s)) > 2700', string_agg(format('%s.%I', p_alias, c.name), ', ' ORDER BY c.position))
+        ELSE 'false'
+    END
+    FROM unnest(p_key) WITH ORDINALITY AS c (name, position)
+    JOIN pg_attribute AS a ON a.attrelid = p_table AND a.attname = c.name
+$_long_key_condition$;
+
 -- Columns of a relation in their order.
 CREATE OR REPLACE FUNCTION etl._columns(p_relation regclass)
 RETURNS name[]

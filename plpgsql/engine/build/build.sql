@@ -342,9 +342,6 @@ BEGIN
         END IF;
         PERFORM etl._follow_columns(r_source.source_table, v_columns);
         PERFORM etl._follow_key(r_source.source_table, r_source.key_columns);
-        IF etl._keeps_live_rows_only(r_source.source_table) THEN
-            EXECUTE format('DELETE FROM stage.%I WHERE deleted_at IS NOT NULL', r_source.source_table);
-        END IF;
         IF etl._ensure_table(
             'delta', r_source.source_table,
             format('SELECT NULL::bigint AS batch_id, NULL::text AS delta_operation, s.* FROM (SELECT %s, deleted_at FROM stage.%I) AS s', etl._list(v_columns), r_source.source_table),
@@ -357,6 +354,7 @@ BEGIN
         END IF;
     END LOOP;
 
+    PERFORM etl._remove_deleted_rows();
     PERFORM etl._build_work_tables();
     PERFORM etl._check_plans();
 

@@ -335,7 +335,7 @@ AS $_find_unusable_names$
         FROM etl.fact AS f
         UNION ALL
         SELECT k.dimension, v.relation,
-            '{_at,_deleted_at,_effective_at,_goes_on,_island,_is_absent,_is_log_only,_is_state_only,_is_there,_known_number,_latest,_life,_log_number,_precedence,_starts_island,_state_number,_version}'
+            '{_at,_deleted_at,_effective_at,_goes_on,_island,_is_absent,_is_log_only,_is_state_only,_is_there,_known_number,_last_life,_latest,_life,_log_number,_precedence,_starts_island,_state_number,_version}'
         FROM etl.dimension AS k
         CROSS JOIN LATERAL (VALUES (k.dimension_table), (k.transform_view), (k.history_view)) AS v (relation)
         UNION ALL
@@ -410,7 +410,27 @@ AS $_keeps_live_rows_only$
     WHERE m.source_table = p_source_table
 $_keeps_live_rows_only$;
 
--- Declarations that do not fit each other, and mirrors that are read without a dependency.
+-- Removes deleted rows from the mirrors that keep live rows only: until a view was changed, another rule may have held.
+CREATE OR REPLACE FUNCTION etl._remove_deleted_rows()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_remove_deleted_rows$
+DECLARE
+    v_mirror regclass;
+BEGIN
+    FOR v_mirror IN
+        SELECT to_regclass(format('stage.%I', s.source_table))
+        FROM etl.source_table AS s
+        WHERE to_regclass(format('stage.%I', s.source_table)) IS NOT NULL
+            AND etl._keeps_live_rows_only(s.source_table)
+    LOOP
+        EXECUTE format('DELETE FROM %s WHERE deleted_at IS NOT NULL', v_mirror);
+    END LOOP;
+END
+$_remove_deleted_rows$;
+
+-- Declarations that do not fit each other.
 CREATE OR REPLACE FUNCTION etl._find_wrong_references()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -422,12 +442,6 @@ AS $_find_wrong_references$
     FROM etl.dependency AS p
     WHERE NOT EXISTS (SELECT FROM etl.dimension AS d WHERE d.dimension = p.object)
         AND NOT EXISTS (SELECT FROM etl.fact AS f WHERE f.fact = p.object)
-    UNION ALL
-    SELECT m.object, format('%s reads mirror stage.%I, but no dependency says which keys a change there affects', m.view, m.source_table),
-        'Changes of that source table would not reach the object. A dependency is derived only if each row is made of the row with the same key and of no other.',
-        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
-    FROM etl._read_mirrors() AS m
-    WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
     UNION ALL
     SELECT p.object, format('dependency on "%s" watches column "%s", which source.%I does not have', p.source_table, c.name, p.source_table), NULL,
         'Correct watched_columns.'
@@ -472,15 +486,21 @@ AS $_find_wrong_references$
 $_find_wrong_references$;
 
 /*
-Views that read a mirror without its column deleted_at, while another view reads it. The mirror then keeps deleted rows for the other view, and they would
-stay in this object as if they were alive.
+Views that read a mirror without a dependency, or without its column deleted_at while another view reads it. The mirror then keeps deleted rows for the
+other view, and they would stay in this object as if they were alive.
 */
-CREATE OR REPLACE FUNCTION etl._find_unseen_deletions()
+CREATE OR REPLACE FUNCTION etl._find_misread_mirrors()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_find_unseen_deletions$
+AS $_find_misread_mirrors$
+    SELECT m.object, format('%s reads mirror stage.%I, but no dependency says which keys a change there affects', m.view, m.source_table),
+        'Changes of that source table would not reach the object. A dependency is derived only if each row is made of the row with the same key and of no other.',
+        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
+    FROM etl._read_mirrors() AS m
+    WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
+    UNION ALL
     SELECT m.object, format('%s reads mirror stage.%I without its column deleted_at', m.view, m.source_table),
         format('The mirror keeps deleted rows, because %s reads that column. They would stay in the object as if they were alive.', o.view),
         'Add "deleted_at IS NULL" to the join or WHERE clause, or show deleted_at in the view.'
@@ -488,8 +508,30 @@ AS $_find_unseen_deletions$
     JOIN etl._read_mirrors() AS o ON o.source_table = m.source_table AND o.sees_deletions
     JOIN etl.source_table AS s ON s.source_table = m.source_table AND s.delete_detection <> 'none'
     WHERE NOT m.sees_deletions
-    ORDER BY m.object, o.object
-$_find_unseen_deletions$;
+    ORDER BY 1, 2, 3
+$_find_misread_mirrors$;
+
+/*
+Refuses views that read mirrors otherwise than the catalog says, or what no load would follow.
+Errors: ET003.
+*/
+CREATE OR REPLACE FUNCTION etl._check_reads()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_check_reads$
+BEGIN
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_misread_mirrors() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_unfollowed_reads() AS f
+    LIMIT 1;
+    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
+    FROM etl._find_fleeting_values() AS f
+    LIMIT 1;
+END
+$_check_reads$;
 
 /*
 Refuses a statement that PostgreSQL cannot plan. The statement is not run.
@@ -536,15 +578,7 @@ BEGIN
     PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
     FROM etl._find_wrong_types() AS f
     LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_unseen_deletions() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_unfollowed_reads() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_fleeting_values() AS f
-    LIMIT 1;
+    PERFORM etl._check_reads();
     PERFORM etl._refuse_unplannable(
         a.aggregate, format('%s cannot be made of %s', etl._finer_key(a), f.aggregate_table),
         format('SELECT %s FROM %s AS c', etl._finer_key(a), f.aggregate_table),

@@ -303,8 +303,8 @@ $_definition_signature$;
 /*
 Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
 in any load.
-Returns:    the objects and their changes; NULL if there are none, or if another session locks a table that a view reads: then the next run
-            checks again.
+Returns:    the objects and their changes, empty if no object was loaded with what has changed; NULL if no definition has changed, or if another
+            session locks a table that a view reads: then the next run checks again.
 Writes:     etl.load_state, etl.run_control.
 */
 CREATE OR REPLACE FUNCTION etl._request_changed()
@@ -329,7 +329,7 @@ BEGIN
             AND NOT l.needs_reload
         RETURNING l.object, p.reasons
     )
-    SELECT jsonb_object_agg(c.object, c.reasons)
+    SELECT coalesce(jsonb_object_agg(c.object, c.reasons), '{}')
     INTO v_reasons
     FROM changed AS c;
     UPDATE etl.run_control

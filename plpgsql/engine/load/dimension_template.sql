@@ -166,7 +166,7 @@ $_joined_states_sql$;
 Timelines of members with a change log, as common table expressions that end in "timeline". A log entry takes the attributes that are not logged from
 the state before it. Logged attributes always come from the log. Points before the first state or log entry take that first one. A member that was
 deleted and returned has several lives. The log of one life does not apply to another: a source that deletes a member forgets its log, the
-dimension does not.
+dimension does not. So in an earlier life an entry holds from its date on, and what was known before that date stays.
 Parameters: p_values, of the dimension; p_dimension, the dimension; p_keys, relation with the keys.
 Returns:    SQL text; reads known and member.
 */
@@ -216,14 +216,21 @@ aligned AS (
         s._at IS NULL AS _is_log_only{{, s.tracked}}{{, g.logged}},
         g._at IS NULL AS _is_state_only,
         greatest(count(s._at) OVER point, 1) AS _state_number,
-        count(*) FILTER (WHERE s._is_absent) OVER point AS _life
+        count(*) FILTER (WHERE s._is_absent) OVER point AS _life,
+        count(*) FILTER (WHERE s._is_absent) OVER (PARTITION BY {{b.key}}) AS _last_life
     FROM points AS b
     LEFT JOIN states AS s ON {{s.key = b.key}} AND s._at = b._at
     LEFT JOIN log AS g ON {{g.key = b.key}} AND g._at = b._at
     WINDOW point AS (PARTITION BY {{b.key}} ORDER BY b._at)
 ),
 counted AS (
-    SELECT a.*, greatest(count(*) FILTER (WHERE NOT a._is_state_only) OVER (PARTITION BY {{a.key}}, a._life ORDER BY a._at), 1) AS _log_number
+    SELECT
+        a.*,
+        greatest(
+            count(*) FILTER (WHERE NOT a._is_state_only) OVER (PARTITION BY {{a.key}}, a._life ORDER BY a._at),
+            -- The first entry of the present life holds from its start. Of an earlier one the source may have forgotten the first entries.
+            (a._life = a._last_life)::integer
+        ) AS _log_number
     FROM aligned AS a
 ),
 filled AS (
@@ -255,7 +262,7 @@ carried AS (
                     format(
                         CASE WHEN g.position IS NULL
                             THEN E',\nfirst_value(a.%1$I) OVER last_state AS %1$I'
-                            ELSE E',\ncoalesce(first_value(a._logged_%2$s) OVER last_log, first_value(a.%1$I) OVER last_state) AS %1$I'
+                            ELSE E',\nCASE WHEN first_value(a._is_state_only) OVER last_log THEN first_value(a.%1$I) OVER last_state ELSE first_value(a._logged_%2$s) OVER last_log END AS %1$I'
                         END,
                         t.name, g.position
                     ),
@@ -338,7 +345,8 @@ member AS MATERIALIZED (
         {{k.key}},
         coalesce(v._is_there, false) AS _is_there,
         greatest(
-            least(coalesce(v._deleted_at, v._effective_at, {{batch_at}}), {{now}}),
+            -- Minus infinity is no date: it would replace the versions that there are.
+            least(coalesce(nullif(v._deleted_at, '-infinity'), nullif(v._effective_at, '-infinity'), {{batch_at}}), {{now}}),
             CASE WHEN l.valid_to = 'infinity' THEN l.valid_from + interval '1 microsecond' ELSE l.valid_to END
         ) AS _at{{, v.tracked}}
     FROM {{keys}} AS k

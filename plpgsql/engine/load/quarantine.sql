@@ -124,13 +124,13 @@ BEGIN
             SELECT q.object, q.row_key
             FROM etl.quarantine AS q
             WHERE q.object = r_object.object
-                AND q.sqlstate <> '23502'
+                AND q.sqlstate NOT IN ('23502', '54000')
             ON CONFLICT (source_table, row_key) DO UPDATE
             SET batch_id = NULL;
             PERFORM etl._request_refresh(ARRAY[q.object::text])
             FROM etl.quarantine AS q
             WHERE q.object = r_object.object
-                AND (q.sqlstate = '23502' OR jsonb_path_exists(q.row_key, '$.* ? (@ == null)'))
+                AND (q.sqlstate IN ('23502', '54000') OR jsonb_path_exists(q.row_key, '$.* ? (@ == null)'))
             LIMIT 1;
         ELSE
             -- A running load would clear keys that it has not seen.

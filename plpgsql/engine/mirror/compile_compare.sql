@@ -94,6 +94,11 @@ BEGIN
     WHERE q.object = {{name}}
         AND q.sqlstate LIKE '22%'
         AND q.run_id <> p_batch.run_id;
+    -- So were the rows without a usable key. The merge finds those that still have none.
+    UPDATE etl.quarantine AS q
+    SET is_retried = true
+    WHERE q.object = {{name}}
+        AND q.sqlstate ~ '^(23|54)';
     RETURN this.result;
 END$sql$,
             v.of_source || jsonb_build_object(

@@ -24,12 +24,20 @@ BEGIN
     INSERT INTO stage.{{table}} (batch_id{{, columns}})
     SELECT this.batch_id{{, s.columns}}
     FROM source.{{table}} AS s;
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
+    GET DIAGNOSTICS this.row_count = ROW_COUNT;{{check}}
     RETURN this.row_count;
 END$sql$,
-            etl._source_values(p_source)
+            v.of_source || jsonb_build_object('check', CASE WHEN v.of_source ->> 'd_key_is_null' LIKE '%''null''%' THEN etl._render(
+                $sql$
+    -- The mirror's key excludes NULL, and not the JSON null.
+    IF EXISTS (SELECT FROM stage.{{table}} AS d WHERE {{d_key_is_null}}) THEN
+        RAISE not_null_violation;
+    END IF;$sql$,
+                v.of_source
+            ) ELSE '' END)
         )
     )
+    FROM etl._source_values(p_source) AS v (of_source)
 $_compile_fill$;
 
 /*
@@ -167,6 +175,25 @@ BEGIN
     EXCEPTION
         WHEN data_exception THEN$sql$ || etl._fetch_template('{{changed}}') || $sql$
     END;
+    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = {{name}} AND q.sqlstate IN ('23502', '54000')) THEN
+        -- Nothing tells which of the rows without a usable key have got one, or are gone: all are tried again.
+        BEGIN
+            INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})
+            SELECT this.batch_id, 'upsert'{{, s.columns}}
+            FROM source.{{table}} AS s
+            WHERE ({{s_key_is_null}} OR {{s_key_is_long}})
+                AND ({{changed}}) IS NOT TRUE;
+            GET DIAGNOSTICS this.row_count = ROW_COUNT;
+            this.result.rows_read := this.result.rows_read + this.row_count;
+            UPDATE etl.quarantine AS q
+            SET is_retried = true
+            WHERE q.object = {{name}}
+                AND q.sqlstate IN ('23502', '54000');
+        EXCEPTION
+            WHEN data_exception THEN
+                NULL;
+        END;
+    END IF;
     IF this.result.rows_read > 0 THEN
         DELETE FROM delta.{{table}} AS d WHERE d.batch_id <> this.batch_id;
         PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.result.rows_read, 0);

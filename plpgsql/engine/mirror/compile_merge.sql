@@ -72,8 +72,8 @@ AS $_pending_key_sql$
 $_pending_key_sql$;
 
 /*
-Rows without a usable key go to quarantine: a key column is NULL, or several rows share the key, and the engine cannot
-know which of them is right.
+Rows without a usable key go to quarantine: a key column is NULL, the key does not fit into an index entry, or several
+rows share the key, and the engine cannot know which of them is right.
 Returns:    a template, part of merge_<table>.
 */
 CREATE OR REPLACE FUNCTION etl._unusable_template()
@@ -92,13 +92,17 @@ AS $_unusable_template$
             AND q.object = {{name}}
             AND q.row_key = {{d_row_key}};
         WITH unusable AS (
-            SELECT {{d.key}}, count(*) AS row_count
+            SELECT
+                {{d.key}},
+                count(*) AS _row_count,
+                CASE WHEN {{d_key_is_null}} THEN '23502' WHEN {{d_key_is_long}} THEN '54000' ELSE '23505' END AS _sqlstate
             FROM delta.{{table}} AS d
             WHERE d.batch_id = this.batch_id
                 AND d.delta_operation = 'upsert'
             GROUP BY {{d.key}}
             HAVING count(*) > 1
                 OR {{d_key_is_null}}
+                OR {{d_key_is_long}}
         ),
         removed AS (
             DELETE FROM delta.{{table}} AS d
@@ -107,15 +111,15 @@ AS $_unusable_template$
                 AND d.delta_operation = 'upsert'
                 AND {{same_or_null_key}}
             RETURNING
-                {{d_key_is_null}} AS is_null,
-                u.row_count,
+                u._sqlstate AS sqlstate,
+                u._row_count AS row_count,
                 {{d_row_key}} AS row_key,
                 to_jsonb(d) - '{batch_id,delta_operation,deleted_at}'::text[] AS original_row
         ),
         entries AS (
             SELECT
-                CASE WHEN r.is_null THEN r.original_row ELSE r.row_key END AS row_key,
-                r.is_null,
+                CASE WHEN r.sqlstate = '23502' THEN r.original_row ELSE r.row_key END AS row_key,
+                r.sqlstate,
                 max(r.row_count) AS row_count,
                 jsonb_agg(r.original_row) AS originals
             FROM removed AS r
@@ -124,27 +128,29 @@ AS $_unusable_template$
         SELECT count(etl._quarantine(
             {{name}},
             e.row_key,
-            CASE WHEN e.is_null THEN '23502' ELSE '23505' END,
-            CASE WHEN e.is_null THEN 'a column of its key is NULL' ELSE format('%s rows of the source share its key', e.row_count) END,
-            CASE WHEN e.is_null THEN e.originals -> 0 ELSE e.originals END,
+            e.sqlstate,
+            CASE e.sqlstate
+                WHEN '23502' THEN 'a column of its key is NULL'
+                WHEN '54000' THEN 'its key is too long for an index entry'
+                ELSE format('%s rows of the source share its key', e.row_count)
+            END,
+            CASE e.sqlstate WHEN '23505' THEN e.originals ELSE e.originals -> 0 END,
             this.run_id
         ) IS NULL)
         INTO this.result.rows_quarantined
         FROM entries AS e;
-        PERFORM etl._end_retry({{name}});
     END IF;
 $sql$
 $_unusable_template$;
 
 /*
 Writes a batch to the mirror: deletions, changes, new rows.
-Parameters: p_source, the table.
 Returns:    a template, part of merge_<table>.
 */
-CREATE OR REPLACE FUNCTION etl._mirror_write_template(p_source etl.source_table)
+CREATE OR REPLACE FUNCTION etl._mirror_write_template()
 RETURNS text
 LANGUAGE sql
-STABLE
+IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_mirror_write_template$
     SELECT $sql$
@@ -158,15 +164,15 @@ AS $_mirror_write_template$
         AND m.deleted_at IS NULL
         AND {{m.key = d.key}};
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_deleted := this.row_count;$sql$ || CASE WHEN etl._keeps_live_rows_only(p_source.source_table) THEN $sql$
-
-    -- No view reads deleted_at of this mirror, so it keeps live rows only.
-    DELETE FROM stage.{{table}} AS m
-    USING delta.{{table}} AS d
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'delete'
-        AND m.deleted_at IS NOT NULL
-        AND {{m.key = d.key}};$sql$ ELSE '' END || $sql$
+    this.result.rows_deleted := this.row_count;
+    IF this.row_count > 0 AND etl._keeps_live_rows_only({{name}}) THEN
+        DELETE FROM stage.{{table}} AS m
+        USING delta.{{table}} AS d
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'delete'
+            AND m.deleted_at IS NOT NULL
+            AND {{m.key = d.key}};
+    END IF;
 
     -- Rows that differ from what they were.
     UPDATE stage.{{table}} AS m
@@ -229,10 +235,10 @@ DECLARE
     row_count bigint;
     are_unusable boolean;
 BEGIN
-    SELECT coalesce(sum(k.row_count), 0), coalesce(bool_or(k.upserts > 1 OR k.upserts > 0 AND k.is_null), false)
+    SELECT coalesce(sum(k.row_count), 0), coalesce(bool_or(k.upserts > 1 OR k.upserts > 0 AND k.is_unusable), false)
     INTO this.row_count, this.are_unusable
     FROM (
-        SELECT count(*) AS row_count, count(*) FILTER (WHERE d.delta_operation = 'upsert') AS upserts, {{d_key_is_null}} AS is_null
+        SELECT count(*) AS row_count, count(*) FILTER (WHERE d.delta_operation = 'upsert') AS upserts, {{d_key_is_null}} OR {{d_key_is_long}} AS is_unusable
         FROM delta.{{table}} AS d
         WHERE d.batch_id = this.batch_id
             AND d.delta_operation <> 'before'
@@ -273,7 +279,7 @@ $sql$ || etl._unusable_template() || $sql$
         AND d.delta_operation <> 'before';
     GET DIAGNOSTICS this.row_count = ROW_COUNT;
     PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
-$sql$ || etl._mirror_write_template(p_source),
+$sql$ || etl._mirror_write_template(),
             etl._source_values(p_source)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
         ARRAY[

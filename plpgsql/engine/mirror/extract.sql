@@ -26,10 +26,11 @@ BEGIN
     PERFORM etl._request_reload((SELECT array_agg(d.object) FROM etl.dependency AS d WHERE d.source_table = p_source.source_table));
     INSERT INTO etl.extraction (batch_id, source_table, rows_extracted, complete_until, is_bulk, is_complete)
     VALUES (p_batch.batch_id, p_source.source_table, v_rows, p_until, true, true);
+    DELETE FROM etl.quarantine AS q WHERE q.object = p_source.source_table;
     PERFORM etl._move_watermark(p_source.source_table, p_batch, p_until);
     RETURN v_rows;
 EXCEPTION
-    WHEN unique_violation OR not_null_violation OR data_exception THEN
+    WHEN unique_violation OR not_null_violation OR data_exception OR program_limit_exceeded THEN
         RETURN NULL;
 END
 $_fill_mirror$;

@@ -39,6 +39,7 @@ BEGIN
         INTO r_result
         USING r_batch.batch_id, p_run_id, r_extraction.rows_extracted, r_extraction.is_complete;
     END IF;
+    PERFORM etl._end_retry(p_source_table);
     PERFORM etl._move_watermark(p_source_table, r_batch, r_extraction.complete_until);
     RETURN r_result;
 END

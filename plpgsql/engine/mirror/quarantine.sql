@@ -31,7 +31,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_quarantine$
     INSERT INTO etl.quarantine AS q (object, row_key, sqlstate, reason, original_row, run_id)
     VALUES (p_object, p_key, p_sqlstate, p_reason, p_original, p_run_id)
-    ON CONFLICT (object, row_key) DO UPDATE
+    ON CONFLICT (object, jsonb_hash_extended(row_key, 0), jsonb_hash_extended(row_key, 1)) DO UPDATE
     SET sqlstate = excluded.sqlstate,
         reason = excluded.reason,
         original_row = excluded.original_row,

@@ -14,7 +14,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_key_condition$
     SELECT string_agg(
         CASE
-            WHEN p_row_key ->> c.name::text IS NULL THEN format('%s.%I IS NULL', p_alias, c.name)
+            WHEN p_row_key ->> c.name::text IS NULL THEN format('(%s)', etl._no_key_condition(ARRAY[c.name], p_alias, p_table))
             -- postgres_fdw sends a constant to the source server, which matters for unreadable rows.
             WHEN t.typnamespace = 'pg_catalog'::regnamespace
                 THEN format('%s.%I = %L::%s', p_alias, c.name, p_row_key ->> c.name::text, format_type(a.atttypid, a.atttypmod))
@@ -28,7 +28,7 @@ AS $_key_condition$
 $_key_condition$;
 
 /*
-Whether a row of a source table cannot be mirrored: it cannot be read, its key is shared, or a column of its key is NULL.
+Whether a row of a source table cannot be mirrored: it cannot be read, its key is shared or too long, or a column of its key is NULL.
 Parameters: p_source_table, the table; p_row_key, its key, or the row where the key is not usable.
 */
 CREATE OR REPLACE FUNCTION etl._cannot_be_read(p_source_table name, p_row_key jsonb)
@@ -41,16 +41,18 @@ DECLARE
     v_key name[] := (SELECT s.key_columns FROM etl.source_table AS s WHERE s.source_table = p_source_table);
     v_condition text := etl._key_condition(v_key, p_row_key, v_source, 's');
     v_rows bigint;
+    v_is_long boolean;
 BEGIN
     BEGIN
-        EXECUTE format('SELECT count(*) FROM %s AS s WHERE %s', v_source, v_condition) INTO v_rows;
+        EXECUTE format('SELECT count(*), bool_or(%s) FROM %s AS s WHERE %s', etl._long_key_condition(v_key, 's', v_source), v_source, v_condition)
+        INTO v_rows, v_is_long;
     EXCEPTION
         WHEN data_exception THEN
             -- Not a key of this table.
             RETURN false;
     END;
-    IF v_rows <> 1 THEN
-        RETURN v_rows > 1;
+    IF v_rows <> 1 OR v_is_long THEN
+        RETURN v_rows > 0;
     END IF;
     EXECUTE format('SELECT count(to_jsonb(s.*)) FROM %s AS s WHERE %s', v_source, v_condition) INTO v_rows;
     RETURN EXISTS (SELECT FROM unnest(v_key) AS c (name) WHERE p_row_key ->> c.name::text IS NULL);

@@ -123,8 +123,7 @@ AS $_comparison_values$
         'expected', p_expected,
         'actual', p_actual,
         'key', to_jsonb(p_key),
-        -- A composite key IS NOT NULL only when none of its fields is NULL.
-        'key_not_null', format('num_nulls(%s) = 0', etl._list(p_key, 'o.%1$I')),
+        'key_not_null', format('NOT (%s)', etl._no_key_condition(p_key, 'o', p_table)),
         'typed', etl._typed_list(p_key || p_columns, 'o', p_table),
         'hashed', etl._hashed_list(p_key, 'r', p_table),
         'row_image', concat_ws(', ', etl._hashed_list(p_key, 'r', p_table), etl._compared_list(p_columns, 'r', p_table)),
@@ -232,7 +231,6 @@ BEGIN
     CREATE TEMPORARY TABLE reconciled_difference (kind text, row_key jsonb, expected jsonb, actual jsonb) ON COMMIT DROP;
     IF p_key IS NOT NULL THEN
         EXECUTE format('CREATE TEMPORARY TABLE reconciled_ignored ON COMMIT DROP AS SELECT %s FROM %s WITH NO DATA', etl._list(p_key), p_table);
-        EXECUTE format('CREATE UNIQUE INDEX ON pg_temp.reconciled_ignored (%s)', etl._list(p_key));
     END IF;
 END
 $_begin_comparison$;
@@ -252,7 +250,7 @@ DECLARE
     v_count bigint;
 BEGIN
     EXECUTE format(
-        'INSERT INTO pg_temp.reconciled_ignored (%s) SELECT DISTINCT %s FROM (%s) AS q WHERE %s ON CONFLICT DO NOTHING',
+        'INSERT INTO pg_temp.reconciled_ignored (%1$s) SELECT %2$s FROM (%3$s) AS q WHERE %4$s EXCEPT SELECT %1$s FROM pg_temp.reconciled_ignored',
         etl._list(p_key), etl._from_json(p_key, 'q.row_key', p_table), p_keys, etl._list(p_key, '(q.row_key ->> %1$L) IS NOT NULL', ' AND ')
     )
     USING p_object;

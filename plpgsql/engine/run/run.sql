@@ -17,8 +17,8 @@ Parameters: p_only, tasks or objects that the run is confined to (all by default
 Returns:    the run.
 Writes:     etl.run, etl.task_run, etl.worker; for objects that are recomputed etl.watermark and etl.load_state; if the source is unchanged
             as etl._is_idle.
-Errors:     ET001 a run is live; ET002 an object or task does not exist; ET060 another session keeps runs from starting; 55P03 a lock is not
-            granted within the setting wait_limit.
+Errors:     ET001 a run is live; ET002 an object or task does not exist; ET003 a view was changed and does not fit the catalog; ET060 another
+            session keeps runs from starting; 55P03 a lock is not granted within the setting wait_limit.
 */
 CREATE OR REPLACE FUNCTION etl.start_run(
     p_only text[] DEFAULT NULL,
@@ -73,6 +73,12 @@ BEGIN
     PERFORM etl._alert_if_stale();
     PERFORM etl._request_refresh(p_full_refresh);
     v_reasons := etl._request_changed();
+    IF v_reasons IS NOT NULL THEN
+        -- A view that was replaced may read other mirrors than etl.build() has checked, or their deleted rows.
+        PERFORM etl._check_reads();
+        PERFORM etl._remove_deleted_rows();
+        v_reasons := nullif(v_reasons, '{}');
+    END IF;
     v_is_idle := p_only IS NULL AND p_full_refresh IS NULL AND v_reasons IS NULL AND etl._is_idle();
     INSERT INTO etl.run (origin, only_tasks, full_refresh, reload_reasons)
     VALUES (p_origin, p_only, p_full_refresh, v_reasons)
