@@ -152,12 +152,12 @@ INSERT INTO etl.personal_column (subject, object, column_name, replacement)
 VALUES
     ('customer', 'customers', 'first_name', '''Forgotten'''),
     ('customer', 'customers', 'last_name', '''Customer'''),
-    ('customer', 'customers', 'email', 'format(''forgotten-%s@forgotten.invalid'', r.customer_id)'),
+    ('customer', 'customers', 'email', '''forgotten-'' || r.customer_id::text || ''@forgotten.invalid'''),
     ('customer', 'customers', 'phone', 'NULL'),
     ('customer', 'dim_customer', 'first_name', '''Forgotten'''),
     ('customer', 'dim_customer', 'last_name', '''Customer'''),
     ('customer', 'dim_customer', 'full_name', '''Forgotten Customer'''),
-    ('customer', 'dim_customer', 'email', 'format(''forgotten-%s@forgotten.invalid'', r.customer_id)'),
+    ('customer', 'dim_customer', 'email', '''forgotten-'' || r.customer_id::text || ''@forgotten.invalid'''),
     ('customer', 'dim_customer', 'phone', 'NULL'),
     ('customer', 'addresses', 'street', '''Forgotten'''),
     ('customer', 'dim_address', 'street', '''Forgotten''')

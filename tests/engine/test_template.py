@@ -35,7 +35,7 @@ def render(connection: psycopg.Connection[object], template: str) -> object:
         ("ON {{k.none = v.none}}", "ON true"),
         (
             "WHERE {{f.columns <> w.columns}}",
-            "WHERE ROW(f.amount, f.code::text)::record *<> ROW(w.amount, w.code::text)::record",
+            "WHERE record_image_ne(ROW(f.amount, f.code::text), ROW(w.amount, w.code::text))",
         ),
         ("WHERE {{f.none <> w.none}}", "WHERE false"),
         ("SET {{columns := w.columns}}", "SET amount = w.amount,\n    code = w.code"),

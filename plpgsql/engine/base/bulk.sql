@@ -2,7 +2,7 @@
 
 /*
 Drops the indexes and constraints of an empty table and returns the statements that recreate them. A key that foreign keys of other tables
-reference stays.
+reference stays. A table that is on several nodes keeps all of them.
 Parameters: p_table, the table.
 Returns:    statements, for _finish_bulk to execute in this order.
 Writes:     structure of the table; takes an ACCESS EXCLUSIVE lock on it until the end of the transaction.
@@ -16,6 +16,9 @@ DECLARE
     v_statements text[] := ARRAY[]::text[];
     r_part record;
 BEGIN
+    IF etl._is_distributed(p_table) THEN
+        RETURN v_statements;
+    END IF;
     FOR r_part IN
         -- Keys and indexes first: foreign keys are validated in one pass over them.
         SELECT
@@ -71,7 +74,10 @@ BEGIN
     LOOP
         EXECUTE v_statement;
     END LOOP;
-    EXECUTE format('ANALYZE %s', p_table);
+    -- The nodes analyze their parts of a table by autovacuum; a transaction that has written to such a table cannot do it.
+    IF NOT etl._is_distributed(p_table) THEN
+        EXECUTE format('ANALYZE %s', p_table);
+    END IF;
 END
 $_finish_bulk$;
 

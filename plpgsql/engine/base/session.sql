@@ -29,12 +29,24 @@ BEGIN
 END
 $_pin_session$;
 
--- Whether tables of the warehouse may be on more than one node.
-CREATE OR REPLACE FUNCTION etl._is_distributed()
+/*
+Whether a table is on more than one node: distributed by a column, or whole on each node. On one server no table is. What must be done otherwise
+then is decided by this question, and at build where that is possible.
+Parameters: p_table, the table; NULL to ask whether any table is.
+*/
+CREATE OR REPLACE FUNCTION etl._is_distributed(p_table regclass DEFAULT NULL)
 RETURNS boolean
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_is_distributed$
-    SELECT EXISTS (SELECT 1 FROM pg_extension AS e WHERE e.extname = 'citus')
+DECLARE
+    v_is_distributed boolean;
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE 'SELECT EXISTS (SELECT FROM pg_dist_partition AS p WHERE p.logicalrelid = $1 OR $1 IS NULL)' INTO v_is_distributed USING p_table;
+    RETURN v_is_distributed;
+END
 $_is_distributed$;

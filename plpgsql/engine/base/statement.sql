@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp
 SET default_statistics_target = 10
 AS $_analyze$
 BEGIN
-    IF p_rows > p_few THEN
+    IF p_rows > p_few AND NOT etl._is_distributed(p_table) THEN
         EXECUTE format('ANALYZE %s%s', p_table, CASE WHEN p_rows > 10000 THEN '' ELSE format(' (%s)', etl._list(p_columns)) END);
     END IF;
 END

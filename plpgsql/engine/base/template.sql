@@ -5,7 +5,7 @@
 --     {{k.key}}                      k.order_id, k.line_number
 --     {{, k.key}}                    the same after a comma; nothing where the list is empty
 --     {{k.key = v.key}}              k.order_id = v.order_id AND k.line_number = v.line_number
---     {{f.columns <> w.columns}}     ROW(f.amount)::record *<> ROW(w.amount)::record
+--     {{f.columns <> w.columns}}     record_image_ne(ROW(f.amount), ROW(w.amount))
 --     {{columns := w.columns}}       amount = w.amount
 --
 -- Keys are compared by the equality operator of their type, as in the source. All other columns are compared by their stored image: values
@@ -45,11 +45,11 @@ BEGIN
         RETURN CASE v_parts[4] WHEN '=' THEN 'true' WHEN '<>' THEN 'false' ELSE '' END;
     END IF;
     IF v_parts[4] = '<>' THEN
-        -- Cast to record: two bare ROWs would be compared column by column, by an operator of the columns' types.
+        -- The function of the operator *<>, which would compare two bare ROWs column by column.
         v_text := format(
-            'ROW(%s)::record *<> ROW(%s)::record', etl._image_list(v_left, v_parts[2], p_values), etl._image_list(v_right, v_parts[5], p_values)
+            'record_image_ne(ROW(%s), ROW(%s))', etl._image_list(v_left, v_parts[2], p_values), etl._image_list(v_right, v_parts[5], p_values)
         );
-        RETURN CASE WHEN length(v_text) > 100 THEN replace(v_text, ' *<> ', E'\n' || p_indent || '    *<> ') ELSE v_text END;
+        RETURN CASE WHEN length(v_text) > 100 THEN replace(v_text, '), ROW(', E'),\n' || p_indent || '    ROW(') ELSE v_text END;
     END IF;
     SELECT string_agg(
         concat(v_parts[2] || '.', quote_ident(l.name), ' ' || CASE v_parts[4] WHEN ':=' THEN '=' ELSE v_parts[4] END || ' ', v_parts[5] || '.', quote_ident(r.name)),

@@ -314,7 +314,10 @@ AS $build$
 DECLARE
     r_source etl.source_table;
     v_columns name[];
+    v_propagation text := coalesce(current_setting('citus.enable_ddl_propagation', true), 'on');
 BEGIN
+    -- On Citus, changes of spread tables reach the nodes, whatever else the transaction keeps on the coordinator.
+    PERFORM set_config('citus.enable_ddl_propagation', 'on', true);
     -- A live run uses the tables that change here.
     PERFORM etl._await_no_run();
     PERFORM etl._check_catalog();
@@ -367,10 +370,14 @@ BEGIN
     ON CONFLICT DO NOTHING;
 
     PERFORM etl._build_constraints();
+    -- Compiled routines are needed on the coordinator only.
+    PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
     PERFORM etl._compile();
+    PERFORM set_config('citus.enable_ddl_propagation', 'on', true);
     PERFORM etl._build_tasks();
     PERFORM etl._comment_mirrors();
     PERFORM etl._hand_over_built();
+    PERFORM set_config('citus.enable_ddl_propagation', v_propagation, true);
 END
 $build$;
 COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';

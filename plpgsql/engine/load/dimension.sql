@@ -136,7 +136,7 @@ BEGIN
         valid_to = w.valid_to,
         is_current = w.is_current,
         run_id = w.run_id{{attribute_values}}
-    FROM {{decision}} AS w
+    FROM (SELECT * FROM {{decision}}) AS w
     WHERE w.planned_operation = 'update'
         AND d.{{surrogate_key}} = w.{{surrogate_key}};
     GET DIAGNOSTICS v_rows = ROW_COUNT;
@@ -202,7 +202,7 @@ BEGIN
     WHERE d.dimension = p_dimension;
     IF etl._needs_reload(p_dimension) THEN
         PERFORM etl._enqueue_all(p_dimension, r_dimension.business_key, r_dimension.dimension_table, r_dimension.transform_view);
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
+        EXECUTE format('SELECT NOT EXISTS (SELECT 1 FROM %s WHERE %I > 0)', r_dimension.dimension_table, r_dimension.surrogate_key) INTO v_is_empty;
     END IF;
     v_pending := etl._begin_load(p_dimension, r_dimension.business_key);
     IF v_pending > 0 THEN

@@ -153,7 +153,7 @@ timeline AS (
         p_values || jsonb_build_object(
             'is_changed', (
                 SELECT format(
-                    'ROW(%s)::record *<> ROW(%s)::record',
+                    'record_image_ne(ROW(%s), ROW(%s))',
                     string_agg(format('lag(c.%I) OVER point', t.name), ', ' ORDER BY t.position), string_agg(format('c.%I', t.name), ', ' ORDER BY t.position)
                 )
                 FROM jsonb_array_elements_text(p_values -> 'tracked') WITH ORDINALITY AS t (name, position)

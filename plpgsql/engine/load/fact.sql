@@ -327,14 +327,14 @@ SET search_path = pg_catalog, pg_temp
 AS $_refusal_sql$
     SELECT CASE WHEN count(*) = 0 THEN '' ELSE etl._render(
         $template$
-WITH refused AS (
-    DELETE FROM {{decision}} AS w
-    WHERE w.unresolved_keys ?| {{final}}
-    RETURNING {{as_json}} AS fact_key, w.unresolved_keys
-)
 SELECT count(etl._refuse_fact({{name}}, r.fact_key, k.key_column, k.dimension, r.unresolved_keys -> k.key_column, p_run_id) IS NULL)
 INTO r_result.rows_quarantined
-FROM refused AS r
+FROM (
+    SELECT {{as_json}} AS fact_key, w.unresolved_keys
+    FROM {{decision}} AS w
+    WHERE w.unresolved_keys ?| {{final}}
+    OFFSET 0
+) AS r
 CROSS JOIN LATERAL (
     SELECT c.key_column::text, c.dimension
     FROM etl.fact_dimension AS c
@@ -343,7 +343,11 @@ CROSS JOIN LATERAL (
         AND r.unresolved_keys ? c.key_column
     ORDER BY c.key_column
     LIMIT 1
-) AS k;$template$,
+) AS k;
+IF r_result.rows_quarantined > 0 THEN
+    DELETE FROM {{decision}} AS w
+    WHERE w.unresolved_keys ?| {{final}};
+END IF;$template$,
         p_values || jsonb_build_object('final', quote_literal(array_agg(r.key_column ORDER BY r.number)::text[]) || '::text[]')
     ) END
     FROM etl._fact_roles(p_fact) AS r
@@ -422,7 +426,7 @@ DECLARE
     v_rebuild text[];
 BEGIN
     PERFORM etl._clear_table(format('work.%I', p_fact.fact || '_key')::regclass);
-    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', p_fact.fact_table) INTO v_is_empty;
+    EXECUTE format('SELECT NOT EXISTS (SELECT 1 FROM %s)', p_fact.fact_table) INTO v_is_empty;
     IF v_is_empty THEN
         PERFORM etl._request_reload(etl._fed_by(p_fact.fact));
         v_rebuild := etl._begin_bulk(p_fact.fact_table);

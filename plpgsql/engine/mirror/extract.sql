@@ -87,7 +87,7 @@ BEGIN
     FROM etl.watermark AS w
     WHERE w.source_table = p_source_table;
     IF NOT FOUND THEN
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM stage.%I)', p_source_table) INTO v_is_empty;
+        EXECUTE format('SELECT NOT EXISTS (SELECT 1 FROM stage.%I)', p_source_table) INTO v_is_empty;
     END IF;
     IF v_is_empty THEN
         r_result.rows_inserted := etl._fill_mirror(r_source, r_batch, v_until);
@@ -130,7 +130,7 @@ BEGIN
         EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3)', 'compare_' || p_source.source_table)
         INTO r_result
         -- A table that is always read as a whole counts what it reads. Nodes do not join a whole table with one that is not distributed.
-        USING p_batch, p_until, p_source.change_detection <> 'comparison' AND NOT etl._is_distributed();
+        USING p_batch, p_until, p_source.change_detection <> 'comparison' AND NOT etl._is_distributed(format('stage.%I', p_source.source_table)::regclass);
     ELSE
         EXECUTE format('SELECT * FROM compiled.%I($1, $2, $3, $4)', 'extract_' || p_source.source_table)
         INTO r_result

@@ -208,7 +208,7 @@ FULL JOIN (
 ) AS a ON {{e.key = a.key}} AND e._occurrence = a._occurrence
 WHERE e.{{first}} IS NULL
     OR a.{{first}} IS NULL
-    OR ROW({{expected_image}})::record *<> ROW({{actual_image}})::record;$sql$,
+    OR record_image_ne(ROW({{expected_image}}), ROW({{actual_image}}));$sql$,
         p_values || jsonb_build_object('expected_rows', etl._side_sql('expected', p_values), 'actual_rows', etl._side_sql('actual', p_values))
     )
 $_row_sql$;
@@ -266,7 +266,7 @@ LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_not_ignored$
-    SELECT format('NOT EXISTS (SELECT FROM pg_temp.reconciled_ignored AS i WHERE %s)', etl._match(p_key, 'i', p_alias))
+    SELECT format('NOT EXISTS (SELECT FROM (SELECT * FROM pg_temp.reconciled_ignored) AS i WHERE %s)', etl._match(p_key, 'i', p_alias))
 $_not_ignored$;
 
 /*

@@ -121,7 +121,7 @@ AS $_correction_sql$
     WITH version AS (
         SELECT d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to{{, d.kept}}, v._is_known, v.deleted_at,
             -- Otherwise another version is missing, which the plan adds.
-            v._is_known AND NOT ROW({{tracked_d}})::record *<> ROW({{tracked_v}})::record AS _is_last_known,
+            v._is_known AND NOT record_image_ne(ROW({{tracked_d}}), ROW({{tracked_v}})) AS _is_last_known,
             lag(d.valid_from) OVER member AS _previous_from,
             lead(d.valid_from) OVER member AS _next_from{{kept_values}}
         FROM {{dimension_table}} AS d
@@ -167,7 +167,7 @@ AS $_correction_sql$
     SELECT c.*
     FROM corrected AS c
     WHERE (c.valid_from, c.valid_to) <> (c._right_valid_from, c._right_valid_to)
-        OR ROW({{kept_d}})::record *<> ROW({{kept_right}})::record;
+        OR record_image_ne(ROW({{kept_d}}), ROW({{kept_right}}));
 END$sql$,
         p_values
     )
@@ -371,7 +371,7 @@ FROM (
         AND {{key_not_null}}
 ) AS v
 JOIN {{dimension_table}} AS d ON {{d.bk = v.bk}} AND d.is_current
-WHERE ROW({{shown_d}})::record *<> ROW({{shown_v}})::record
+WHERE record_image_ne(ROW({{shown_d}}), ROW({{shown_v}}))
     AND {{in_slice}}
     AND {{is_compared}}$sql$,
         p_values

@@ -48,9 +48,13 @@ LEFT JOIN (
     FROM {{source}} AS o
     WHERE {{wanted}}
 ) AS e ON {{e.key = i.key}}
-LEFT JOIN {{stage}} AS a ON {{a.key = i.key}} AND a.deleted_at IS NULL
+LEFT JOIN (
+    SELECT *
+    FROM {{stage}} AS o
+    WHERE {{wanted}}
+) AS a ON {{a.key = i.key}} AND a.deleted_at IS NULL
 WHERE (e.{{first}} IS NULL) <> (a.{{first}} IS NULL)
-    OR NOT e.{{first}} IS NULL AND ROW({{expected_image}})::record *<> ROW({{actual_image}})::record$sql$,
+    OR NOT e.{{first}} IS NULL AND record_image_ne(ROW({{expected_image}}), ROW({{actual_image}}))$sql$,
         etl._comparison_values('', '', p_source.key_columns, p_columns, v_stage, '{}') || jsonb_build_object(
             'source', format('source.%I', p_source.source_table), 'stage', v_stage::text,
             -- postgres_fdw sends it to the source server.

@@ -22,13 +22,15 @@ BEGIN
     FROM etl.fact AS f
     WHERE f.fact = p_fact;
     SELECT jsonb_build_object(
-        'roles', string_agg(
+        'roles', string_agg(format('(%L::name, %L::name)', k.key_column, k.dimension), ', ' ORDER BY k.number) FILTER (WHERE k.is_loaded),
+        'dimension_keys', string_agg(
             format(
-                '(%L::name, %L::name, CASE WHEN (%s) IS NOT NULL THEN %s END, f.%I = -1)',
-                k.key_column, k.dimension, etl._list(k.lookup_columns, k.source || '.%1$I'), etl._json_key(k.business_key, k.source, k.lookup_columns), k.key_column
+                'WHEN %L THEN CASE WHEN (%s) IS NOT NULL THEN %s END',
+                k.key_column, etl._list(k.lookup_columns, k.source || '.%1$I'), etl._json_key(k.business_key, k.source, k.lookup_columns)
             ),
-            ', ' ORDER BY k.number
+            E'\n' ORDER BY k.number
         ) FILTER (WHERE k.is_loaded),
+        'key_values', string_agg(format('WHEN %L THEN f.%I', k.key_column, k.key_column), ' ' ORDER BY k.number) FILTER (WHERE k.is_loaded),
         -- Members by way of which others are looked up.
         'joins', coalesce(string_agg(
             format(E'\nLEFT JOIN %s AS d%s ON d%2$s.%I = f.%I', k.dimension_table, k.number, k.surrogate_key, k.key_column), ''
@@ -42,18 +44,22 @@ BEGIN
     END IF;
     RETURN QUERY EXECUTE etl._render(
         $template$WITH named AS MATERIALIZED (
-    SELECT {{f.key}} FROM {{table}} AS f WHERE NOT f.is_deleted AND -1 IN ({{keys}})
-    UNION
-    SELECT {{queued_key}} FROM etl.reprocessing_queue AS q WHERE q.fact = $1
+    SELECT {{f.key}}
+    FROM {{table}} AS f
+    WHERE NOT f.is_deleted
+        AND (-1 IN ({{keys}}) OR ({{f.key}}) IN (SELECT {{queued_key}} FROM etl.reprocessing_queue AS q WHERE q.fact = $1))
 )
-SELECT {{key_as_json}}, r.*
+SELECT {{key_as_json}}, r.key_column, r.dimension, CASE r.key_column {{dimension_keys}} END, CASE r.key_column {{key_values}} END = -1
 FROM named AS k
-JOIN {{table}} AS f ON {{f.key = k.key}} AND NOT f.is_deleted
-LEFT JOIN LATERAL (SELECT * FROM {{view}} AS o WHERE {{o.key = k.key}} LIMIT 1) AS v ON true{{joins}}
-CROSS JOIN LATERAL (VALUES {{roles}}) AS r$template$,
+JOIN {{table}} AS f ON {{f.key = k.key}}
+-- ANY: only the rows of these keys are computed.
+LEFT JOIN (SELECT DISTINCT ON ({{o.key}}) o.* FROM {{view}} AS o WHERE {{among_named}} ORDER BY {{o.key}}) AS v ON {{v.key = f.key}}{{joins}}
+CROSS JOIN (VALUES {{roles}}) AS r (key_column, dimension)$template$,
         v_values || jsonb_build_object(
             'key', to_jsonb(r_fact.business_key), 'table', r_fact.fact_table::text, 'view', r_fact.transform_view::text,
-            'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table), 'key_as_json', etl._json_key(r_fact.business_key, 'f')
+            'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table),
+            'among_named', etl._list(r_fact.business_key, 'o.%1$I = ANY (ARRAY(SELECT n.%1$I FROM named AS n))', ' AND '),
+            'key_as_json', etl._json_key(r_fact.business_key, 'f')
         )
     )
     USING p_fact;
@@ -94,7 +100,7 @@ WHERE CASE
         WHEN q.fact IS NULL THEN u.is_unresolved AND u.dimension_key IS NOT NULL
         ELSE (q.dimension = u.dimension AND q.dimension_key = u.dimension_key AND (u.is_unresolved OR q.is_ready)) IS NOT TRUE
     END
-    AND NOT EXISTS (SELECT FROM work.%1$I AS k WHERE %2$s = fact_key)
+    AND NOT EXISTS (SELECT FROM (SELECT %2$s AS row_key FROM work.%1$I AS k OFFSET 0) AS p WHERE p.row_key = fact_key)
     AND NOT EXISTS (SELECT FROM etl.quarantine AS n WHERE n.object = $1 AND n.row_key = fact_key)$sql$,
             r_fact.fact || '_key', etl._json_key(r_fact.business_key, 'k')
         )
@@ -168,7 +174,7 @@ BEGIN
         RETURN EXISTS (SELECT FROM etl.newer_keys(p_object) AS n WHERE n.row_key = p_row_key)
             OR EXISTS (SELECT FROM etl.reextraction AS e WHERE e.source_table = p_object AND e.row_key = p_row_key);
     ELSIF r_object.kind IN ('dimension', 'fact') THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM work.%I AS k WHERE %s = $1)', p_object || '_key', etl._json_key(r_object.business_key, 'k'))
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM work.%I AS k WHERE %s = $1)', p_object || '_key', etl._json_key(r_object.business_key, 'k'))
         INTO v_is_pending
         USING p_row_key;
     END IF;

@@ -85,7 +85,8 @@ BEGIN
         JOIN pg_class AS c ON c.oid = o.table_name
         WHERE o.kind = CASE WHEN p_task.kind IN ('extract', 'stage') THEN 'source' ELSE p_task.kind END
             AND o.object = p_task.object
-            AND r_result.rows_inserted > 2 * c.reltuples;
+            AND r_result.rows_inserted > 2 * c.reltuples
+            AND NOT etl._is_distributed(o.table_name);
         IF FOUND THEN
             -- A table that was small is large now. Until autovacuum comes, statements would be planned for the small one.
             EXECUTE format('ANALYZE %s', v_grown);

@@ -134,6 +134,8 @@ DECLARE
     v_revoked bigint;
     v_granted bigint;
 BEGIN
+    -- On Citus, privileges on spread tables reach the nodes.
+    PERFORM set_config('citus.enable_ddl_propagation', 'on', true);
     v_owned := etl._hand_over();
     PERFORM etl._make_definers();
     -- REVOKE on a table also revokes the privileges on its columns, so columns come second.

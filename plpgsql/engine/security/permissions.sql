@@ -129,6 +129,7 @@ FROM (
         ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,health,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{object_placement,placement}', '{SELECT}', NULL),
         ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
         -- It reads schemas that auditors may not use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),

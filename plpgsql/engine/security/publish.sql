@@ -162,7 +162,7 @@ BEGIN
         END IF;
         EXECUTE format('CREATE OR REPLACE TEMPORARY VIEW _published AS SELECT * FROM (%s) AS t LIMIT 0', r_view.rows_query);
         v_given := etl._columns('pg_temp._published'::regclass);
-        DROP VIEW pg_temp._published;
+        EXECUTE 'DROP VIEW _published';
 
         SELECT
             string_agg(etl._published_column(v_table, a.attname, a.atttypid, s.sensitivity, coalesce(d.is_default, 'false')), ', ' ORDER BY s.position),

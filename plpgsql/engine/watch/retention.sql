@@ -75,8 +75,8 @@ BEGIN
         EXECUTE etl._render(
             $template$UPDATE {{relation}} AS r
 SET {{column}} = {{replacement}}
-FROM {{mirror}} AS m
-WHERE m.deleted_at < clock_timestamp() - $1
+FROM (SELECT * FROM {{mirror}}) AS m
+WHERE m.deleted_at < $1
     AND {{r.key = m.key}}
     AND r.{{column}} IS DISTINCT FROM ({{replacement}})$template$,
             jsonb_build_object(
@@ -84,7 +84,7 @@ WHERE m.deleted_at < clock_timestamp() - $1
                 'mirror', r_column.mirror::text, 'key', to_jsonb(r_column.key_columns)
             )
         )
-        USING r_column.kept_after_deletion;
+        USING clock_timestamp() - r_column.kept_after_deletion;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         IF v_rows > 0 THEN
             PERFORM audit._analyze(r_column.relation);
