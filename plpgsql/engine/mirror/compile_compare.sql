@@ -119,10 +119,8 @@ LEFT JOIN (
                 END
             )
         ),
-        ARRAY[
-            -- A key usually has an index, whose order shows what repeats.
-            'enable_hashagg = off'
-        ]
+        -- A key usually has an index, whose order shows what repeats.
+        ARRAY['enable_hashagg = off']
     )
     FROM etl._source_values(p_source) AS v (of_source)
 $_compile_compare$;
