@@ -7,7 +7,7 @@ import pytest
 from tests.engine.test_define import Lab
 from tests.support.database import Database
 
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 ITEMS = """
 CREATE SCHEMA lab;

@@ -9,7 +9,7 @@ from tests.engine.test_define import DIMENSION, FACT, OPERATIONAL, SOURCES, VIEW
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server.
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 THINGS = (
     "CREATE VIEW work.dim_thing AS SELECT thing_id, label, colour, deleted_at FROM stage.things;"

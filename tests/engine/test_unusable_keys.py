@@ -9,7 +9,7 @@ import pytest
 from tests.engine.test_source_types import Table
 from tests.support.database import Database
 
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 # Hashes do not become shorter by compression: the first key just fits into an index entry, the second does not.
 HASHES = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, {}) AS n)"
