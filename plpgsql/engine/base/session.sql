@@ -1,8 +1,8 @@
 -- Session settings must not change results: keys are stored as text and jsonb, and PostgreSQL formats values by the settings of the session.
 
 /*
-Pins, until the end of the transaction, the settings that decide how values and names are written and how text is read. The business's time zone
-is the setting time_zone of etl.setting, never that of the session.
+Pins, until the end of the transaction, the settings that decide how values and names are written, how text is read, and which rows are seen. The
+business's time zone is the setting time_zone of etl.setting, never that of the session.
 Errors: none; a role that may not set lc_messages keeps its own.
 */
 CREATE OR REPLACE FUNCTION etl._pin_session()
@@ -21,7 +21,9 @@ BEGIN
         set_config('quote_all_identifiers', 'off', true),
         set_config('standard_conforming_strings', 'on', true),
         set_config('transform_null_equals', 'off', true),
-        set_config('array_nulls', 'on', true);
+        set_config('array_nulls', 'on', true),
+        -- Rows that a policy of the source hides would count as deleted: an error is better.
+        set_config('row_security', 'off', true);
     IF current_setting('lc_messages') NOT IN ('C', 'en_US.UTF-8') AND has_parameter_privilege('lc_messages', 'SET') THEN
         -- Messages are kept, and stripped of values, in English.
         PERFORM set_config('lc_messages', 'C', true);
