@@ -89,16 +89,11 @@ BEGIN
         DELETE FROM delta.{{table}} AS d WHERE d.batch_id <> this.batch_id;
         PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.result.rows_read, 0);
     END IF;
-    -- All rows were read: what was unreadable in an earlier run is readable now, or gone.
-    DELETE FROM etl.quarantine AS q
-    WHERE q.object = {{name}}
-        AND q.sqlstate LIKE '22%'
-        AND q.run_id <> p_batch.run_id;
-    -- So were the rows without a usable key. The merge finds those that still have none.
+    -- All rows were read. The merge finds those that are still unusable, and releases the others.
     UPDATE etl.quarantine AS q
     SET is_retried = true
     WHERE q.object = {{name}}
-        AND q.sqlstate ~ '^(23|54)';
+        AND (q.sqlstate NOT LIKE '22%' OR q.run_id <> p_batch.run_id);
     RETURN this.result;
 END$sql$,
             v.of_source || jsonb_build_object(
