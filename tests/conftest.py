@@ -60,6 +60,7 @@ _ON_ONE_SERVER = (
     "tests/operations/test_reconcile.py",
     "tests/platform/test_cli.py",
     "tests/platform/test_connection.py",
+    "tests/platform/test_doctor.py",
     "tests/platform/test_migrate.py",
     "tests/platform/test_run.py",
     "tests/platform/test_session.py",
@@ -74,9 +75,11 @@ _ON_ONE_SERVER = (
     "tests/source/test_connection.py",
     "tests/source/test_hostile_names.py",
     "tests/source/test_moved_source.py",
+    "tests/source/test_network.py",
     "tests/source/test_unreadable_rows.py",
     "tests/warehouse/test_definitions.py",
     "tests/warehouse/test_drift.py",
+    "tests/warehouse/test_quarantine.py",
     "tests/warehouse/test_recomputation.py",
 )
 
@@ -110,8 +113,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=60,
-        help="how many random histories tests/warehouse/test_histories.py plays (default: 60)",
+        default=40,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 40)",
     )
     parser.addoption(
         "--every-damage",
