@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 NO_TESTS = 5  # exit status of pytest
 SUITES = {
     "catalog": "tests/engine/test_catalog.py",
-    "damage": "tests/operations/test_damage.py",
     "second business": "tests/engine/test_second_business.py",
     "contract": "tests/engine/test_contract.py",
     "change detection": "tests/engine/test_change_detection.py",
@@ -328,30 +327,6 @@ MUTATIONS = (
         "a declared column that does not exist is not refused",
         "a_fault_of_the_catalog",
         ("catalog",),
-    ),
-    Mutation(
-        "reconcile/judge.sql",
-        "AND (m.row_key @> {{key_as_json}} OR (x.expected ->> {{key_column}}) = '-1' AND m.kind = 'missing')",
-        "AND false",
-        "facts are reported for a wrong member that they follow",
-        "",
-        ("reconcile", "damage"),
-    ),
-    Mutation(
-        "reconcile/fact.sql",
-        "HAVING count(*) > 1$sql$",
-        "HAVING count(*) > 2$sql$",
-        "a group that an aggregate holds twice is not reported",
-        "",
-        ("reconcile", "damage"),
-    ),
-    Mutation(
-        "reconcile/judge.sql",
-        "AND u.object = ANY (etl._upstream_of(r_object.object))",
-        "AND false",
-        "objects are judged by differences that were not kept",
-        "more_than_can_be_kept",
-        ("reconcile", "damage"),
     ),
 )
 
