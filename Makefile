@@ -11,7 +11,10 @@ PYTHON = $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 pyt
 # Where the words of .vocabulary are refused: each line is a word to avoid and what to write instead.
 PLAIN := README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md Makefile docs/architecture.md docs/coming-from-dbt.md docs/kpis.md \
 	docs/structure.md docs/decisions docs/testing.md driver/docs simulator
-PYTEST_ARGS ?= -n auto --dist worksteal
+# What finds the most faults in the least time: see the table of docs/testing.md.
+CHECKED := $(addprefix tests/engine/test_,layers.py template.py define.py second_business.py change_detection.py) \
+	$(addprefix tests/warehouse/test_,actions.py versions.py) $(addprefix tests/platform/test_,imports.py documentation.py)
+PYTEST_ARGS ?= -n logical --dist worksteal
 
 .PHONY: help
 help: ## List the targets
@@ -33,8 +36,7 @@ check: $(VENV)/.installed-test ## Every day: style and types of Python, and the 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto -m "not slow" tests/engine/test_layers.py tests/engine/test_template.py tests/engine/test_define.py tests/warehouse/test_versions.py \
-		tests/operations/test_checks.py tests/platform/test_imports.py tests/platform/test_documentation.py
+	$(BIN)/pytest $(PYTEST_ARGS) -m "not slow" $(CHECKED)
 
 .PHONY: bench
 bench: $(VENV)/.installed-test ## Measure the warehouse against dbt and hand-written SQL (BENCH_ARGS='--help')
@@ -42,10 +44,16 @@ bench: $(VENV)/.installed-test ## Measure the warehouse against dbt and hand-wri
 
 .PHONY: lint
 lint: $(VENV)/.installed-test ## Style of Python and SQL, and types
+	@$(MAKE) --no-print-directory --jobs --output-sync lint-python lint-sql lint-words
+
+.PHONY: lint-python lint-sql lint-words
+lint-python:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+lint-sql:
 	$(BIN)/sqlfluff lint --disable-progress-bar migrations plpgsql
+lint-words:
 	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs base driver simulator metabase plpgsql migrations tests benchmarks
 	$(BIN)/codespell --dictionary .vocabulary $(PLAIN)
 

@@ -18,7 +18,8 @@ Fixtures
 
 Everything that uses one of them runs on each chosen server: `pytest --server embedded|debian|all`
 (default: embedded; OCEANRECORDS_TEST_SERVER names another default). `@pytest.mark.server("debian")`
-binds a test to one server, for example because only Debian's has pg_cron, pgtap and plpgsql_check.
+binds a test to one server, for example because only Debian's has pg_cron, pgtap and plpgsql_check;
+what `_ON_ONE_SERVER` lists runs on one of those chosen.
 """
 
 from __future__ import annotations
@@ -46,6 +47,41 @@ from tests.support.servers import RunningServer, Servers, why_not_debian
 
 KINDS = ("embedded", "debian")
 _ENVIRONMENT = ("OCEANRECORDS_", "PG")
+# What these tests show does not depend on the version of the server, so one server is enough. What runs on both: routines
+# under plpgsql_check, migrations, extraction, loads, locks, plans, privileges, roles, a second business, commands on the
+# engine alone, and the KPIs.
+_ON_ONE_SERVER = (
+    "tests/engine/test_template.py",
+    "tests/insight/test_trace.py",
+    "tests/kpi/test_overview.py",
+    "tests/kpi/test_rankings.py",
+    "tests/operations/test_alerts.py",
+    "tests/operations/test_checks.py",
+    "tests/operations/test_reconcile.py",
+    "tests/platform/test_cli.py",
+    "tests/platform/test_connection.py",
+    "tests/platform/test_doctor.py",
+    "tests/platform/test_migrate.py",
+    "tests/platform/test_run.py",
+    "tests/platform/test_session.py",
+    "tests/security/test_error_texts.py",
+    "tests/security/test_forget.py",
+    "tests/security/test_settings.py",
+    "tests/security/test_users.py::test_a_name_that_cannot_be_told_from_another_is_refused",
+    "tests/security/test_users.py::test_tampering_breaks_the_chain",
+    "tests/security/test_users.py::test_what_is_refused_leaves_nothing",
+    "tests/simulator/test_constraints.py",
+    "tests/simulator/test_lifecycle.py",
+    "tests/source/test_connection.py",
+    "tests/source/test_hostile_names.py",
+    "tests/source/test_moved_source.py",
+    "tests/source/test_network.py",
+    "tests/source/test_unreadable_rows.py",
+    "tests/warehouse/test_definitions.py",
+    "tests/warehouse/test_drift.py",
+    "tests/warehouse/test_quarantine.py",
+    "tests/warehouse/test_recomputation.py",
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +113,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=60,
-        help="how many random histories tests/warehouse/test_histories.py plays (default: 60)",
+        default=40,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 40)",
     )
     parser.addoption(
         "--every-damage",
@@ -101,6 +137,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICE] = Choice(kinds, reason)
     # So that a terminated session takes its servers along.
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests first: a worker that begins one when the others are done keeps them waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -126,6 +168,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize("server", parameters, indirect=True, scope="session")
             return
         kinds = wanted
+    elif metafunc.definition.nodeid.startswith(_ON_ONE_SERVER):
+        kinds = kinds[:1]
     metafunc.parametrize("server", kinds, indirect=True, scope="session")
 
 
@@ -190,6 +234,14 @@ def template(server: RunningServer, request: pytest.FixtureRequest) -> str:
     """Name of the migrated template on the server in use."""
     executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
     return executor.template_dbname
+
+
+@pytest.fixture(scope="session")
+def engine_template(server: RunningServer) -> Iterator[str]:
+    """Name of a database with the engine alone, to be copied."""
+    with temporary_database(server, None) as made:
+        Migrator(Target(made.dsn, "tests"), engine_only=True).apply()
+        yield made.name
 
 
 @pytest.fixture

@@ -11,21 +11,11 @@ from pathlib import Path
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from base.connection import Target
-from driver.migrate import Migrator
 from tests.engine.library import Library
 from tests.support.database import Database, temporary_database
 from tests.support.servers import RunningServer
 
 STEPS = sorted(Path(__file__).with_name("library").glob("*.sql"))
-
-
-@pytest.fixture(scope="session")
-def engine_template(server: RunningServer) -> Iterator[str]:
-    """Name of a database with the engine alone."""
-    with temporary_database(server, None) as made:
-        Migrator(Target(made.dsn, "tests"), engine_only=True).apply()
-        yield made.name
 
 
 @pytest.fixture(scope="session")

@@ -333,3 +333,14 @@ def test_a_table_that_is_swapped_by_renaming_is_noticed(database: Database) -> N
     # Its rows are older than the watermark: a comparison finds them.
     shelf.write("CALL etl.run(NULL, '{items}')")
     assert shelf.mirror() == {1: "swapped"}
+
+
+def test_a_row_that_comes_back_as_it_was_is_alive_again(database: Database) -> None:
+    shelf = Shelf(database, "comparison", "comparison")
+    shelf.write("CREATE TABLE shelf.kept AS SELECT * FROM shelf.items WHERE item_id = 1")
+    shelf.write("DELETE FROM shelf.items WHERE item_id = 1")
+    shelf.run()
+    assert shelf.mirror() == {2: "two"}
+    shelf.write("INSERT INTO shelf.items SELECT * FROM shelf.kept")
+    shelf.run()
+    assert shelf.mirror() == {1: "one", 2: "two"}

@@ -99,6 +99,23 @@ def test_it_reprocesses(library: Library) -> None:
     assert library.value("SELECT count(*) FROM etl.queue_entry") == 0
 
 
+def test_what_a_run_of_a_part_made_ready_is_resolved_by_the_next(library: Library) -> None:
+    """The dimension alone is loaded again. Then nothing is new, and only the queue says that there is work."""
+    library.run()
+    library.execute(
+        "CREATE FUNCTION dwh.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;"
+        " CREATE TRIGGER refuse BEFORE INSERT ON dwh.dim_member FOR EACH ROW EXECUTE FUNCTION dwh.refuse()"
+    )
+    loan = library.lend(library.member("Ann"), library.book("978-1"))
+    library.run(expect="partial")
+    assert library.loan(loan)["member_id"] is None
+    library.execute("DROP TRIGGER refuse ON dwh.dim_member")
+    library.execute("CALL etl.run('{dim_member}')")
+    library.run()
+    assert library.loan(loan)["member_name"] == "Ann"
+    assert library.value("SELECT count(*) FROM etl.queue_entry") == 0
+
+
 def test_it_follows_deletions(library: Library) -> None:
     member = library.member("Ann")
     loan = library.lend(member, library.book("978-1"))

@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NO_TESTS = 5  # exit status of pytest
 SUITES = {
+    "catalog": "tests/engine/test_catalog.py",
     "second business": "tests/engine/test_second_business.py",
     "contract": "tests/engine/test_contract.py",
     "change detection": "tests/engine/test_change_detection.py",
@@ -55,7 +56,7 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
-        "mirror/compile.sql",
+        "mirror/values.sql",
         "AND NOT pg_visible_in_snapshot({{column}}, {{snapshot}})",
         "AND {{column}} >= pg_snapshot_xmax({{snapshot}})",
         "a row that commits late is missed",
@@ -63,7 +64,7 @@ MUTATIONS = (
         ("actions", "histories"),
     ),
     Mutation(
-        "mirror/compile.sql",
+        "mirror/values.sql",
         "AND {{column}} < {{until}}",
         "AND true",
         "rows younger than the oldest transaction are read, and its own are missed",
@@ -71,7 +72,7 @@ MUTATIONS = (
         ("change detection",),
     ),
     Mutation(
-        "mirror/compile.sql",
+        "mirror/compile_extract.sql",
         "AND NOT pg_visible_in_snapshot(t.row_xid, this.last)",
         "AND t.row_xid >= pg_snapshot_xmax(this.last)",
         "a late deletion is missed",
@@ -79,7 +80,7 @@ MUTATIONS = (
         ("actions", "histories"),
     ),
     Mutation(
-        "mirror/compile.sql",
+        "mirror/compile_extract.sql",
         "AND NOT EXISTS (SELECT FROM source.{{table}} AS s WHERE {{s.key = m.key}})",
         "AND false",
         "deleted rows are not found by comparison",
@@ -87,7 +88,7 @@ MUTATIONS = (
         ("change detection",),
     ),
     Mutation(
-        "mirror/compile.sql",
+        "mirror/compile_compare.sql",
         "ELSE {{m.values <> s.values}}",
         "ELSE false",
         "a full comparison finds no changed row",
@@ -95,14 +96,14 @@ MUTATIONS = (
         ("change detection",),
     ),
     Mutation(
-        "mirror/compile.sql",
+        "mirror/compile_extract.sql",
         "SELECT this.batch_id{{, s.columns}}\n    FROM source.{{table}} AS s;",
         "SELECT this.batch_id{{, s.columns}}\n    FROM source.{{table}} AS s OFFSET 1;",
         "the initial extraction loses a row",
         "it_loads",
     ),
     Mutation(
-        "mirror/compile.sql",
+        "mirror/compile_merge.sql",
         "WHERE c.batch_id = this.batch_id{{unwatched}}",
         "WHERE c.batch_id = this.batch_id{{unwatched}} AND c.delta_operation <> 'before'",
         "only the new image of a row makes keys pending",
@@ -255,6 +256,78 @@ MUTATIONS = (
         "failed_check_makes or each_check_finds",
         ("checks",),
     ),
+    Mutation(
+        "mirror/unchanged.sql",
+        "AND NOT pg_visible_in_snapshot(t.row_xid, this.last)",
+        "AND t.row_xid >= pg_snapshot_xmax(this.last)",
+        "a late deletion, alone, passes for nothing new",
+        "late_deletion_alone",
+        ("actions", "histories"),
+    ),
+    Mutation(
+        "mirror/compile_merge.sql",
+        "(b.deleted_at IS NOT NULL OR {{b.values <> d.values}})",
+        "({{b.values <> d.values}})",
+        "a row that comes back as it was stays deleted",
+        "comes_back_as_it_was",
+        ("change detection", "actions", "histories"),
+    ),
+    Mutation(
+        "mirror/compile_merge.sql",
+        "HAVING count(*) > 1\n                OR {{d_key_is_null}}",
+        "HAVING {{d_key_is_null}}",
+        "rows that share a key are not quarantined",
+        "without_a_usable_key",
+        ("quarantine", "contract"),
+    ),
+    Mutation(
+        "mirror/watermark.sql",
+        "AND pg_snapshot_xmax(p_batch.snapshot) >= pg_snapshot_xmin(p_watermark.snapshot)",
+        "",
+        "a source that went back in time passes for the same",
+        "went_back_in_time",
+        ("faults",),
+    ),
+    Mutation(
+        "run/claim.sql",
+        "ELSE e.wait_for = 'success' AND p.status <> 'succeeded'",
+        "ELSE false",
+        "a task begins though what it needs has failed",
+        "has_just_failed_is_not_free",
+        ("faults",),
+    ),
+    Mutation(
+        "run/claim.sql",
+        "SET status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END",
+        "SET status = 'failed'",
+        "a task of a worker that died is not taken over",
+        "taken_over_by_another",
+        ("faults",),
+    ),
+    Mutation(
+        "run/idle.sql",
+        "SELECT FROM etl.reprocessing_queue AS q WHERE q.is_ready\nUNION ALL\n",
+        "",
+        "a queue with facts that can be resolved passes for nothing to do",
+        "made_ready_is_resolved",
+        ("second business", "faults"),
+    ),
+    Mutation(
+        "catalog/task_graph.sql",
+        "SELECT 'fact:' || k.fact, t.task, 'end'",
+        "SELECT 'fact:' || k.fact, t.task, 'success'",
+        "a failed dimension stops its facts",
+        "failed_dimension_does_not_stop",
+        ("faults",),
+    ),
+    Mutation(
+        "catalog/contract.sql",
+        "OR etl._column_type(to_regclass(w.relation), c.name) IS NULL",
+        "",
+        "a declared column that does not exist is not refused",
+        "a_fault_of_the_catalog",
+        ("catalog",),
+    ),
 )
 
 
@@ -267,7 +340,7 @@ def try_out(mutation: Mutation, folder: Path, *, is_quick: bool) -> tuple[str, s
     path.write_text(text.replace(mutation.right, mutation.wrong, 1), encoding="utf-8")
     try:
         narrow = [(mutation.suites[0], ["-k", mutation.tests])] if mutation.tests else []
-        whole = [] if is_quick else [(one, list[str]()) for one in mutation.suites]
+        whole = [] if is_quick and narrow else [(one, list[str]()) for one in mutation.suites]
         for suite, choice in [*narrow, *whole]:
             command = [sys.executable, "-m", "pytest", "-xqp", "no:cacheprovider", SUITES[suite]]
             finished = subprocess.run(
@@ -292,7 +365,9 @@ def main() -> None:
     """Try all mutations, or those of the files that are named, and print a table of Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", help="files below plpgsql/engine; all by default")
-    parser.add_argument("--quick", action="store_true", help="run the named tests only")
+    parser.add_argument(
+        "--quick", action="store_true", help="run the named tests only, where a mutation names any"
+    )
     arguments = parser.parse_args()
     wanted = arguments.files
     missed = 0

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from base.connection import Target
 from base.errors import UserError
 from driver import project
 from driver.cli import _COMMANDS
-from driver.migrate import Migrator
 from tests.conftest import Finished
-from tests.support.database import Database
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer
 
 SHOP = """
 CREATE SCHEMA shop;
@@ -53,10 +52,10 @@ BUSINESS = re.compile(
 
 
 @pytest.fixture
-def alone(empty_database: Database) -> Database:
+def alone(server: RunningServer, engine_template: str) -> Iterator[Database]:
     """A database with the engine alone."""
-    Migrator(Target(empty_database.dsn, "tests"), engine_only=True).apply()
-    return empty_database
+    with temporary_database(server, engine_template) as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
+from pytest_postgresql.executors import NoopExecutor
 
+from tests.operations.conftest import be_the_same_source
 from tests.source.conftest import (  # noqa: F401  (a warehouse with its source elsewhere)
     connected,
     link,
@@ -18,8 +20,10 @@ from tests.source.conftest import (  # noqa: F401  (a warehouse with its source 
     shop_database,
     source_server,
 )
-from tests.support.database import Database
+from tests.support.database import Database, temporary_database
+from tests.support.servers import RunningServer
 from tests.warehouse.play import Play
+from tests.warehouse.shop import Shop
 
 DENIED = "42501"
 LEVELS = ("analyst", "application", "auditor", "business", "etl", "steward")
@@ -100,6 +104,47 @@ def read_all(connection: Connection) -> dict[str, str]:
     return texts
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A database with a shop that sells to Germany and France, loaded.
+
+    Attributes:
+        name: of the database, to be copied.
+        play: what there is in the shop; its connections are closed.
+    """
+
+    name: str
+    play: Play
+
+
+@pytest.fixture(scope="session")
+def loaded(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Loaded]:
+    executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
+    with temporary_database(server, executor.template_dbname) as made:
+        made.execute("CALL etl.apply_permissions()")
+        play = Play.observed(made.connect)
+        play.open()
+        shop = play.shop
+        marie = shop.customer("Marie", email="marie.curie@example.org", phone="+33 1 2345")
+        paris = shop.address(
+            marie, city="Paris", street="Rue Cuvier 12", postal_code="75005", country_code="FR"
+        )
+        shop.order(marie, paris, {play.product: 1, play.other_product: 4})
+        play.run()
+        made.close()
+        yield Loaded(made.name, play)
+
+
+@pytest.fixture
+def template(server: RunningServer, request: pytest.FixtureRequest) -> str:
+    """Name of what `database` is a copy of: loaded for the tests that take `play`."""
+    if "play" in request.fixturenames:
+        loaded: Loaded = request.getfixturevalue("loaded")
+        return loaded.name
+    executor: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
+    return executor.template_dbname
+
+
 @pytest.fixture
 def database(database: Database) -> Database:
     """The copy of a database does not take the permissions of the database itself along."""
@@ -108,18 +153,17 @@ def database(database: Database) -> Database:
 
 
 @pytest.fixture
-def play(database: Database) -> Play:
+def play(database: Database, loaded: Loaded) -> Play:
     """A shop that sells to Germany and France, loaded."""
-    play = Play.observed(database.connect)
-    play.open()
-    shop = play.shop
-    marie = shop.customer("Marie", email="marie.curie@example.org", phone="+33 1 2345")
-    paris = shop.address(
-        marie, city="Paris", street="Rue Cuvier 12", postal_code="75005", country_code="FR"
+    be_the_same_source(database)
+    shop = Shop(database.connect(), loaded.play.shop.now)
+    return replace(
+        loaded.play,
+        connect=database.connect,
+        loader=database.connect(),
+        shop=shop,
+        orders=list(loaded.play.orders),
     )
-    shop.order(marie, paris, {play.product: 1, play.other_product: 4})
-    play.run()
-    return play
 
 
 @pytest.fixture

@@ -788,3 +788,18 @@ def test_a_line_committed_with_its_order_never_comes_without_it(trading: Play) -
     trading.run()
     assert _orders_to(trading, "in between") == 1
     trading.assert_right()
+
+
+def test_a_late_deletion_alone_is_noticed(trading: Play) -> None:
+    """Nothing else is new when it commits: the question whether anything is asks for late tombstones as well."""
+    doomed = trading.shop.order(trading.customer, trading.address, {trading.product: 1})
+    trading.run()
+    late = trading.connect()
+    late.execute("BEGIN")
+    late.execute("DELETE FROM oceanrecords.orders WHERE order_id = %s", [doomed])
+    trading.shop.order(trading.customer, trading.address, {trading.product: 1})
+    trading.run()
+    late.execute("COMMIT")
+    trading.run()
+    assert trading.value("SELECT is_deleted FROM dwh.fact_order WHERE order_id = %s", doomed)
+    trading.assert_right()

@@ -440,7 +440,8 @@ def test_lines_that_were_taken_up_without_their_orders_come_with_them(busy: Play
 
 def test_a_statement_timeout_interrupts_the_run_and_the_next_one_goes_on(busy: Play) -> None:
     runner = busy.connect()
-    runner.execute("SET statement_timeout = '400ms'")
+    # Enough to come to where it is held, also on a machine that is busy.
+    runner.execute("SET statement_timeout = '2s'")
     with held(busy, "dwh.fact_order"), pytest.raises(psycopg.errors.QueryCanceled):
         runner.execute("CALL etl.run()")
     assert (
