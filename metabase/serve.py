@@ -24,7 +24,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from base import wsgi
-from base.errors import UserError
+from base.errors import UserError, not_installed
 from metabase import preview, preview_data
 from metabase.definition import Dashboard
 
@@ -88,12 +88,12 @@ def open_pool(conninfo: str, role: str = ROLE, schema: str = "kpi") -> Pool:
         row = probe.execute(
             "SELECT coalesce(has_schema_privilege(to_regnamespace(%s), 'USAGE'), false)", [schema]
         ).fetchone()
+        if row != (True,) and schema == "kpi":
+            raise not_installed('schema "kpi" does not exist')
         if row != (True,):
             raise UserError(
                 f"The role {role} may not read schema {schema}.",
-                "Name a login of level analyst; `oceanrecords users list` shows them."
-                if schema != "kpi"
-                else "Install the warehouse first: oceanrecords migrate",
+                "Name a login of level analyst; `oceanrecords users list` shows them.",
             )
     return ConnectionPool(
         conninfo,

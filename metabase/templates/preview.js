@@ -331,7 +331,7 @@
     const body = rows.map((row) => {
       const unit = get(row, "unit");
       const note = get(row, "note");
-      if (note) notes.add(note);
+      if (note && note !== "No full day yet") notes.add(note);
       const cells = values.map((name, n) => {
         const value = get(row, name);
         const isProvisional = name === "month_to_date" ? get(row, "is_provisional") : name === "last_month" && get(row, "is_last_month_provisional");
@@ -355,7 +355,7 @@
         cell(get(row, "kpi"), get(row, "kpi"), { scope: "row" }, "th"),
         ...cells,
         cell(change, text, attributes),
-        cell(get(row, "trend"), sparkline(get(row, "trend_values") || [], row, at), { class: "trend", "data-title": titled("trend") }));
+        cell(get(row, "trend"), sparkline(get(row, "trend_values") || [], row, at, shape("month_to_date")), { class: "trend", "data-title": titled("trend") }));
     });
     return [table(tile, "figures", head, body), ...[...notes].map((note) => element("p", { class: "note" }, note + "."))];
   }
@@ -366,7 +366,7 @@
     return (value > 0 ? "Up" : "Down") + ((value > 0) === isUpGood ? ", which is good" : ", which is not good");
   }
 
-  function sparkline(values, row, at) {
+  function sparkline(values, row, at, shape) {
     const known = values.filter((value) => value !== null);
     const low = Math.min(...known);
     const span = Math.max(...known) - low;
@@ -385,16 +385,11 @@
         const box = svg.getBoundingClientRect();
         const n = Math.min(values.length - 1, Math.max(0, Math.round((event.clientX - box.left) / box.width * (values.length - 1))));
         const month = addMonths(page.freshness.whole_until, n - values.length);
-        const column = tile0(at);
-        tell(event, monthName(month), [[row[at.kpi], withUnit(values[n], row[at.unit], column)]]);
+        tell(event, monthName(month), [[row[at.kpi], withUnit(values[n], row[at.unit], shape)]]);
       });
       svg.addEventListener("pointerleave", hush);
     }
     return svg;
-  }
-
-  function tile0(at) {
-    return page.tiles.find((tile) => tile.columns[at.trend_values] && tile.columns[at.trend_values].name === "trend_values").columns[at.month_to_date];
   }
 
   function cards(tile, rows) {
@@ -1010,10 +1005,15 @@
   function start() {
     const root = document.documentElement;
     const theme = new URLSearchParams(location.search).get("theme") || remembered();
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => { root.dataset.theme = system.matches ? "dark" : "light"; };
     if (theme === "dark" || theme === "light") root.dataset.theme = theme;
+    else {
+      follow();
+      system.addEventListener("change", () => { if (!remembered()) follow(); });
+    }
     document.getElementById("theme").addEventListener("click", () => {
-      const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-      root.dataset.theme = isDark ? "light" : "dark";
+      root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
       remembered(root.dataset.theme);
     });
     document.getElementById("print").addEventListener("click", () => window.print());
