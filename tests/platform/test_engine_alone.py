@@ -100,7 +100,7 @@ def test_nothing_of_it_speaks_of_the_retailer(alone: Database) -> None:
         (("docs", "--out", "pages"), 0),
         (("trace", "order", "1"), 1),
         (("forget", "customer", "1", "--yes"), 1),
-        (("users", "add", "ana", "--country", "DE", "--no-password"), 1),
+        (("users", "add", "ana", "--country", "DE", "--no-password"), 2),
         (("simulate", "seed", "--orders", "10"), 1),
     ],
 )
