@@ -47,7 +47,7 @@ PROGRAM = re.compile(
     rf"|oceanrecords (?=(warehouse|{'|'.join(_COMMANDS)})\b)"
 )
 BUSINESS = re.compile(
-    r"oceanrecords|customer|\bproducts?\b|supplier|retailer|fact_order|countr(y|ies)\b|dim_(customer|product|status)|lost order",
+    r"oceanrecords|customer|\bproducts?\b|supplier|retailer|fact_order|(country|countries)\b|dim_(customer|product|status)|lost order",
     re.IGNORECASE,
 )
 
