@@ -94,9 +94,12 @@ def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
     for part in parts:
         if not part.is_engine:
             _register(connection, part)
-    connection.execute("CALL etl.build()")
-    connection.execute("CALL etl.publish()")
-    connection.execute("CALL etl.apply_permissions()")
+    for step in ("build", "publish", "apply_permissions"):
+        try:
+            connection.execute(sql.SQL("CALL etl.{}()").format(sql.Identifier(step)))
+        except psycopg.Error as error:
+            error.add_note(f"while installing etl.{step}()")
+            raise
 
 
 def _place(path: Path) -> str:

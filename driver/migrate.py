@@ -503,7 +503,7 @@ class Migrator:
         except psycopg.errors.LockNotAvailable as error:
             raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
-            notes = getattr(error, "__notes__", None) or ["permissions"]
+            notes = getattr(error, "__notes__", None) or ["the installation"]
             failed = from_database(error, context=notes[-1].removeprefix("while installing "))
             if self._is_source_remote():
                 failed.hint = _REMOTE

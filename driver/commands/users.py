@@ -115,6 +115,8 @@ def add(
     The password comes from --password-file, the variable OCEANRECORDS_USER_PASSWORD, or a prompt.
     Only its SCRAM verifier leaves this program: no log and no process list shows it.
     """
+    if rows:
+        _check_attribute(context, rows)
     password = None if no_password else _password(password_file, login, is_needed=not existing)
     with _connect(context) as connection, connection.transaction():
         connection.execute(
@@ -295,16 +297,41 @@ def _change_levels(context: typer.Context, call: str, login: str, levels: list[s
 
 def _set_rows(connection: psycopg.Connection[Any], login: str, rows: list[str]) -> None:
     """Set the values of the row filter, each given as attribute=value."""
-    pairs = [one.split("=", 1) for one in rows]
-    attributes = sorted({attribute for attribute, _ in pairs})
+    values = [one.split("=", 1)[1] for one in rows]
+    attribute = _attribute(rows) if rows else None
+    connection.execute("CALL etl.set_user_rows(%s, %s, %s)", [login, values, attribute])
+
+
+def _attribute(rows: list[str]) -> str:
+    """Return the attribute of values that are given as attribute=value.
+
+    Raises:
+        UserError: if there are several.
+    """
+    attributes = sorted({one.split("=", 1)[0] for one in rows})
     if len(attributes) > 1:
         raise UserError(
-            f"Rows are chosen by one attribute, not by {' and '.join(attributes)}.", exit_code=2
+            f"Rows are chosen by one attribute, not by {' and '.join(attributes)}.",
+            exit_code=EXIT_USAGE,
         )
-    connection.execute(
-        "CALL etl.set_user_rows(%s, %s, %s)",
-        [login, [value for _, value in pairs], attributes[0] if attributes else None],
-    )
+    return attributes[0]
+
+
+def _check_attribute(context: typer.Context, rows: list[str]) -> None:
+    """Refuse an option that is none, before a password is asked for.
+
+    Raises:
+        UserError: if the row filter has another name.
+    """
+    given = _attribute(rows)
+    with _connect(context) as connection:
+        row = connection.execute("SELECT attribute FROM etl.row_filter").fetchone()
+    if row is None or row[0] != given:
+        raise UserError(
+            f"No such option: --{given}",
+            f"Rows are chosen by --{row[0]}." if row else "This business has no row filter.",
+            EXIT_USAGE,
+        )
 
 
 def _set_password(

@@ -265,7 +265,7 @@ def test_answers_to_people_and_to_programs(ask: Callable[..., Finished]) -> None
         (["order", "99999999999999999999999"], "ET046", "no key"),
         (["order", "999999"], "ET047", "there is no order with the key 999999"),
         (["run", "999999"], "ET047", "there is no run 999999"),
-        (["run", "yesterday"], "ET046", "no number of a run"),
+        (["run", "yesterday"], "ET046", "not the number of a run"),
     ],
 )
 def test_what_cannot_be_traced_is_told_in_a_sentence(

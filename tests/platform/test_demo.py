@@ -26,7 +26,7 @@ def test_it_needs_nothing_and_leaves_nothing_running(
         done = oceanrecords(*SMALL)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "broken on purpose by the demonstration" in done.stdout
-        assert "carry key -1 and wait for dim_product" in done.stdout
+        assert "with key -1 in the queue, until dim_product is loaded" in done.stdout
         assert "the queue is empty" in done.stdout
         assert "no difference" in done.stdout
         assert "Sales" in done.stdout

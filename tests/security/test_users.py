@@ -619,6 +619,7 @@ def test_what_was_granted_past_the_product_is_found_and_taken_back(
         (("rows", "{}", "--country", "DE", "--branch", "x"), 2, "not by branch and country", ""),
         (("rows", "{}", "--country", "DE", "--none"), 2, "exclude each other", ""),
         (("add", "{}", "--servise", "DE"), 2, "--servise", "--service"),
+        (("add", "{}", "--branch", "north"), 2, "No such option: --branch", "--country"),
     ],
 )
 def test_the_option_of_rows_has_the_name_of_the_row_filter(

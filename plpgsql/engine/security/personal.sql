@@ -35,7 +35,10 @@ BEGIN
     IF NOT EXISTS (SELECT FROM etl.personal_object AS o WHERE o.subject = p_subject) THEN
         RAISE EXCEPTION 'no personal data are declared for subject "%"', p_subject
             USING ERRCODE = 'ET042',
-                HINT = format('Choose one of: %s.', (SELECT string_agg(DISTINCT o.subject, ', ') FROM etl.personal_object AS o));
+                HINT = coalesce(
+                    (SELECT format('Choose one of: %s.', string_agg(DISTINCT o.subject, ', ')) FROM etl.personal_object AS o HAVING count(*) > 0),
+                    'Declare them in etl.personal_subject, etl.personal_object and etl.personal_column.'
+                );
     ELSIF btrim(coalesce(p_key, '')) = '' THEN
         RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
             USING ERRCODE = 'ET041';
