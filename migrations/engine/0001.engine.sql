@@ -37,14 +37,14 @@ COMMENT ON COLUMN etl.setting.value_type IS 'What the value has to be; it is che
 COMMENT ON COLUMN etl.setting.description IS 'What the setting decides, with its unit.';
 
 CREATE TABLE etl.declaration (
-    kind text NOT NULL CHECK (kind IN ('source', 'dimension', 'fact', 'aggregate', 'check', 'row filter')),
+    kind text NOT NULL CHECK (kind IN ('source', 'dimension', 'fact', 'aggregate', 'check')),
     object name NOT NULL,
     business text,
     declared_by xid8 NOT NULL,
     PRIMARY KEY (kind, object)
 );
 COMMENT ON TABLE etl.declaration IS 'What etl.define_*() has declared, and when: an installation drops from the catalog what it no longer declares.';
-COMMENT ON COLUMN etl.declaration.kind IS 'source, dimension, fact, aggregate, check or row filter.';
+COMMENT ON COLUMN etl.declaration.kind IS 'source, dimension, fact, aggregate or check.';
 COMMENT ON COLUMN etl.declaration.object IS 'Name of the object.';
 COMMENT ON COLUMN etl.declaration.business IS 'Business that declares it; NULL where it was declared by hand.';
 COMMENT ON COLUMN etl.declaration.declared_by IS 'Transaction that last declared it.';
@@ -58,7 +58,6 @@ CREATE TABLE etl.source_table (
     change_column name,
     lookback interval NOT NULL DEFAULT '10 minutes' CHECK (lookback >= interval '0'),
     delete_detection text NOT NULL DEFAULT 'none' CHECK (delete_detection IN ('tombstone', 'comparison', 'none')),
-    read_relations jsonb,
     CHECK ((change_detection = 'comparison') = (change_column IS NULL))
 );
 COMMENT ON TABLE etl.source_table IS 'Source tables: for each row there is a relation source.<name>, and the engine keeps delta.<name> and stage.<name>.';
@@ -68,7 +67,6 @@ COMMENT ON COLUMN etl.source_table.change_detection IS 'How changed rows are fou
 COMMENT ON COLUMN etl.source_table.change_column IS 'Column of type xid8 (snapshot) or timestamptz (timestamp) that tells when a row changed.';
 COMMENT ON COLUMN etl.source_table.lookback IS 'Change detection by timestamp: how far before the last watermark rows are read again.';
 COMMENT ON COLUMN etl.source_table.delete_detection IS 'How deleted rows are found: tombstone (source.tombstones), comparison (keys of stage against the source, every time), none.';
-COMMENT ON COLUMN etl.source_table.read_relations IS 'Relations that the view source.<name> read when etl.build() was last called: their names and oids. NULL when they are on another server.';
 
 CREATE TABLE etl.watermark (
     source_table name PRIMARY KEY REFERENCES etl.source_table ON DELETE CASCADE,

@@ -3,7 +3,7 @@
 ALTER TABLE etl.task DROP CONSTRAINT task_kind_check;
 ALTER TABLE etl.task ADD CONSTRAINT task_kind_check
     CHECK (kind IN ('extract', 'stage', 'dimension', 'fact', 'aggregate', 'check', 'maintain'));
-COMMENT ON COLUMN etl.task.kind IS 'extract or stage a source table; load a dimension, fact or aggregate; check the quality of the data; maintain the engine''s own history.';
+COMMENT ON COLUMN etl.task.kind IS 'What is done: extract or stage a source table, load a dimension, a fact or an aggregate, check the quality of the data, maintain the engine''s own history.';
 
 -- Alerts --------------------------------------------------------------------------------------------------------------
 
@@ -17,14 +17,14 @@ CREATE TABLE etl.alert (
     hook_sqlstate text,
     hook_error text
 );
-COMMENT ON TABLE etl.alert IS 'Alerts, and the outcome of the hook procedure for each.';
+COMMENT ON TABLE etl.alert IS 'Alerts that were raised, and how the hook procedure took each.';
 COMMENT ON COLUMN etl.alert.alert_id IS 'Number of the alert.';
 COMMENT ON COLUMN etl.alert.raised_at IS 'When it was raised.';
-COMMENT ON COLUMN etl.alert.kind IS 'run: a run ended partial or failed; check: a check of severity fail did not pass; stale: the warehouse was stale when a run started.';
+COMMENT ON COLUMN etl.alert.kind IS 'run: a run did not end well; check: a check of severity fail failed; stale: the warehouse was older than promised when a run started.';
 COMMENT ON COLUMN etl.alert.message IS 'What happened, in one sentence.';
 COMMENT ON COLUMN etl.alert.details IS 'The same for programs.';
-COMMENT ON COLUMN etl.alert.hook IS 'Hook procedure that was called; NULL if the setting alert_hook was empty.';
-COMMENT ON COLUMN etl.alert.hook_sqlstate IS 'Error code of the hook; NULL if it succeeded.';
+COMMENT ON COLUMN etl.alert.hook IS 'Hook procedure that was called; NULL where the setting alert_hook is empty.';
+COMMENT ON COLUMN etl.alert.hook_sqlstate IS 'Error code of the hook; NULL when it did well.';
 COMMENT ON COLUMN etl.alert.hook_error IS 'Error message of the hook.';
 
 -- Quality checks ------------------------------------------------------------------------------------------------------
@@ -39,15 +39,15 @@ CREATE TABLE etl.quality_check (
     added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     written_objects name[]
 );
-COMMENT ON TABLE etl.quality_check IS 'Data quality checks.';
+COMMENT ON TABLE etl.quality_check IS 'Checks of the data''s quality, one row each.';
 COMMENT ON COLUMN etl.quality_check.check_name IS 'Name of the check.';
-COMMENT ON COLUMN etl.quality_check.severity IS 'warn: violations are recorded; fail: they also make the run partial.';
-COMMENT ON COLUMN etl.quality_check.description IS 'Rule that holds if the check passes.';
-COMMENT ON COLUMN etl.quality_check.query IS 'SELECT of the violating rows, every name qualified. The check passes if there are none.';
-COMMENT ON COLUMN etl.quality_check.run_every IS 'How often runs do the check: 0 means every run, otherwise the first run after the interval.';
+COMMENT ON COLUMN etl.quality_check.severity IS 'warn: violations are recorded; fail: they make the run partial as well.';
+COMMENT ON COLUMN etl.quality_check.description IS 'What holds when the check passes.';
+COMMENT ON COLUMN etl.quality_check.query IS 'SELECT of the violating rows, every name qualified; none means that the check passes.';
+COMMENT ON COLUMN etl.quality_check.run_every IS 'How often runs do the check: 0 in every run, otherwise in the first run after the interval.';
 COMMENT ON COLUMN etl.quality_check.is_enabled IS 'Whether runs do it.';
 COMMENT ON COLUMN etl.quality_check.added_at IS 'When it was added; the interval counts from then.';
-COMMENT ON COLUMN etl.quality_check.written_objects IS 'Dimensions, facts and aggregates whose newly written rows it reads: a run that has written none skips it. NULL if it reads more.';
+COMMENT ON COLUMN etl.quality_check.written_objects IS 'Dimensions, facts and aggregates whose rows it looks at, as the run has written them: a run that has written none leaves it out. NULL when it looks at more.';
 
 CREATE TABLE etl.check_result (
     result_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -61,12 +61,12 @@ CREATE TABLE etl.check_result (
     seconds numeric(12, 3) NOT NULL,
     message text
 );
-COMMENT ON TABLE etl.check_result IS 'Results of the data quality checks.';
+COMMENT ON TABLE etl.check_result IS 'What the quality checks found.';
 COMMENT ON COLUMN etl.check_result.result_id IS 'Number of the result.';
 COMMENT ON COLUMN etl.check_result.check_name IS 'Check.';
 COMMENT ON COLUMN etl.check_result.severity IS 'Severity that the check had.';
-COMMENT ON COLUMN etl.check_result.run_id IS 'Run that did the check; NULL if a person did.';
-COMMENT ON COLUMN etl.check_result.checked_at IS 'Time of the check.';
+COMMENT ON COLUMN etl.check_result.run_id IS 'Run that did the check; NULL where a person did.';
+COMMENT ON COLUMN etl.check_result.checked_at IS 'When it was done.';
 COMMENT ON COLUMN etl.check_result.status IS 'passed, failed, or error when its query could not be executed.';
 COMMENT ON COLUMN etl.check_result.violations IS 'Number of violating rows; NULL after an error.';
 COMMENT ON COLUMN etl.check_result.sample IS 'The first few violating rows.';
@@ -89,17 +89,17 @@ CREATE TABLE etl.reconciliation (
     left_out jsonb NOT NULL DEFAULT '{}',
     repair_requested_at timestamptz
 );
-COMMENT ON TABLE etl.reconciliation IS 'Comparisons of source, mirrors, star schemas and aggregates, each on one snapshot.';
+COMMENT ON TABLE etl.reconciliation IS 'Comparisons of source, stage and stars, each on one snapshot.';
 COMMENT ON COLUMN etl.reconciliation.reconciliation_id IS 'Number of the reconciliation.';
 COMMENT ON COLUMN etl.reconciliation.started_at IS 'Start.';
 COMMENT ON COLUMN etl.reconciliation.ended_at IS 'End.';
 COMMENT ON COLUMN etl.reconciliation.objects IS 'Objects that it was confined to; NULL for all.';
-COMMENT ON COLUMN etl.reconciliation.slices IS 'Number of slices into which the keys are divided; 1 if everything was compared.';
+COMMENT ON COLUMN etl.reconciliation.slices IS 'Into how many slices the keys are divided; 1 when everything was compared.';
 COMMENT ON COLUMN etl.reconciliation.slice IS 'Slice that was compared, from 0.';
-COMMENT ON COLUMN etl.reconciliation.left_out IS 'Rows of all objects that were excluded, by reason, as in etl.reconciliation_object.';
-COMMENT ON COLUMN etl.reconciliation.status IS 'equal; different; incomplete if nothing differs but an object could not be compared, or rows are pending. It is incomplete until it ends.';
+COMMENT ON COLUMN etl.reconciliation.left_out IS 'Rows left out of all objects, by reason, as in etl.reconciliation_object.';
+COMMENT ON COLUMN etl.reconciliation.status IS 'equal; different; incomplete when nothing differs but some object could not be compared, or rows wait for a load. It is incomplete until it ends.';
 COMMENT ON COLUMN etl.reconciliation.differences IS 'Number of differing rows.';
-COMMENT ON COLUMN etl.reconciliation.repair_requested_at IS 'When the repair was requested from the next run.';
+COMMENT ON COLUMN etl.reconciliation.repair_requested_at IS 'When the repair of what differs was handed to the next run.';
 
 CREATE TABLE etl.default_member (
     dimension name NOT NULL REFERENCES etl.dimension ON DELETE CASCADE,
@@ -133,23 +133,23 @@ CREATE TABLE etl.reconciliation_object (
     message text,
     PRIMARY KEY (reconciliation_id, object)
 );
-COMMENT ON TABLE etl.reconciliation_object IS 'Result of a reconciliation for each object.';
+COMMENT ON TABLE etl.reconciliation_object IS 'What a reconciliation found for each object.';
 COMMENT ON COLUMN etl.reconciliation_object.reconciliation_id IS 'Reconciliation.';
 COMMENT ON COLUMN etl.reconciliation_object.object IS 'Source table, dimension, fact, aggregate, reprocessing_queue or quarantine.';
 COMMENT ON COLUMN etl.reconciliation_object.position IS 'Place in the order from the source on.';
-COMMENT ON COLUMN etl.reconciliation_object.comparison IS 'The two layers that were compared.';
+COMMENT ON COLUMN etl.reconciliation_object.comparison IS 'Which two layers were compared.';
 COMMENT ON COLUMN etl.reconciliation_object.status IS 'equal, different, or skipped with the reason as message.';
-COMMENT ON COLUMN etl.reconciliation_object.expected_rows IS 'Expected number of rows.';
-COMMENT ON COLUMN etl.reconciliation_object.actual_rows IS 'Actual number of rows.';
-COMMENT ON COLUMN etl.reconciliation_object.ignored_rows IS 'Rows that were excluded.';
-COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'Rows left out by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; unlogged: past versions that no log of the source confirms; pending: they differ, and the next load re-evaluates them; following: they differ because an upstream row does.';
-COMMENT ON COLUMN etl.reconciliation_object.expected_sums IS 'Expected sums of the numeric columns.';
-COMMENT ON COLUMN etl.reconciliation_object.actual_sums IS 'Actual sums of the numeric columns.';
-COMMENT ON COLUMN etl.reconciliation_object.buckets IS 'Number of buckets of keys whose checksums were compared; NULL if rows were compared directly.';
+COMMENT ON COLUMN etl.reconciliation_object.expected_rows IS 'Rows that there should be.';
+COMMENT ON COLUMN etl.reconciliation_object.actual_rows IS 'Rows that there are.';
+COMMENT ON COLUMN etl.reconciliation_object.ignored_rows IS 'Rows left out, for whatever reason.';
+COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'The same by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; pending: they differ, and wait for a load; following: they differ as something further up does.';
+COMMENT ON COLUMN etl.reconciliation_object.expected_sums IS 'Sums of the numeric columns as they should be.';
+COMMENT ON COLUMN etl.reconciliation_object.actual_sums IS 'Sums of the numeric columns as they are.';
+COMMENT ON COLUMN etl.reconciliation_object.buckets IS 'Number of buckets of keys whose checksums were compared; NULL where rows were compared at once.';
 COMMENT ON COLUMN etl.reconciliation_object.different_buckets IS 'Buckets that differ; only their rows were compared one by one.';
 COMMENT ON COLUMN etl.reconciliation_object.differences IS 'Number of differing rows.';
 COMMENT ON COLUMN etl.reconciliation_object.seconds IS 'Duration in seconds.';
-COMMENT ON COLUMN etl.reconciliation_object.message IS 'Why it was skipped, or a remark.';
+COMMENT ON COLUMN etl.reconciliation_object.message IS 'Why it was skipped, or what else is to be known.';
 
 CREATE TABLE etl.reconciliation_difference (
     reconciliation_id bigint NOT NULL,
@@ -163,15 +163,15 @@ CREATE TABLE etl.reconciliation_difference (
     PRIMARY KEY (reconciliation_id, object, difference_id),
     FOREIGN KEY (reconciliation_id, object) REFERENCES etl.reconciliation_object ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
 );
-COMMENT ON TABLE etl.reconciliation_difference IS 'Rows that differ: key, columns, expected and actual values. At most as many per object as the setting reconciliation_rows_kept.';
+COMMENT ON TABLE etl.reconciliation_difference IS 'Rows that differ, by name: table, key, columns, what should be there and what is. At most as many of an object as the setting reconciliation_rows_kept says.';
 COMMENT ON COLUMN etl.reconciliation_difference.reconciliation_id IS 'Reconciliation.';
-COMMENT ON COLUMN etl.reconciliation_difference.object IS 'Object whose mirror, dimension, fact or aggregate has the wrong row.';
+COMMENT ON COLUMN etl.reconciliation_difference.object IS 'Object whose stage table, dimension, fact or aggregate holds the wrong row.';
 COMMENT ON COLUMN etl.reconciliation_difference.difference_id IS 'Number of the difference.';
-COMMENT ON COLUMN etl.reconciliation_difference.kind IS 'missing: the row does not exist; surplus: it should not exist; different: some columns differ.';
-COMMENT ON COLUMN etl.reconciliation_difference.row_key IS 'Business key of the row, with valid_from for a version of a member, or group of an aggregate.';
+COMMENT ON COLUMN etl.reconciliation_difference.kind IS 'missing: there is no such row; surplus: it should not be there; different: some columns differ.';
+COMMENT ON COLUMN etl.reconciliation_difference.row_key IS 'Business key of the row, with valid_from where a version of a member is meant, or group of an aggregate.';
 COMMENT ON COLUMN etl.reconciliation_difference.columns IS 'Columns that differ.';
-COMMENT ON COLUMN etl.reconciliation_difference.expected IS 'Expected values; the whole row for a missing one.';
-COMMENT ON COLUMN etl.reconciliation_difference.actual IS 'Actual values; the whole row for a surplus one.';
+COMMENT ON COLUMN etl.reconciliation_difference.expected IS 'What they should hold; the whole row for a missing one.';
+COMMENT ON COLUMN etl.reconciliation_difference.actual IS 'What they hold; the whole row for a surplus one.';
 
 CREATE TABLE etl.reextraction (
     source_table name NOT NULL REFERENCES etl.source_table ON DELETE CASCADE,
@@ -180,11 +180,11 @@ CREATE TABLE etl.reextraction (
     batch_id bigint,
     PRIMARY KEY (source_table, row_key)
 );
-COMMENT ON TABLE etl.reextraction IS 'Rows that the next batch extracts even if they have not changed.';
+COMMENT ON TABLE etl.reextraction IS 'Rows that the next extraction brings whether they have changed or not.';
 COMMENT ON COLUMN etl.reextraction.source_table IS 'Source table.';
 COMMENT ON COLUMN etl.reextraction.row_key IS 'Key of the row.';
-COMMENT ON COLUMN etl.reextraction.requested_at IS 'When it was requested.';
-COMMENT ON COLUMN etl.reextraction.batch_id IS 'Last batch with the row; the request ends when the watermark has reached that batch.';
+COMMENT ON COLUMN etl.reextraction.requested_at IS 'When it was asked for.';
+COMMENT ON COLUMN etl.reextraction.batch_id IS 'Batch that last brought it; it is done when the watermark has reached that.';
 
 -- Schedule ------------------------------------------------------------------------------------------------------------
 
@@ -197,13 +197,13 @@ CREATE TABLE etl.schedule (
     time_zone text NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE etl.schedule IS 'The installed schedule, one row at most.';
-COMMENT ON COLUMN etl.schedule.is_only IS 'Limits the table to one row.';
-COMMENT ON COLUMN etl.schedule.every IS 'Interval or cron expression as it was given.';
-COMMENT ON COLUMN etl.schedule.cron_schedule IS 'The same in pg_cron''s notation.';
+COMMENT ON TABLE etl.schedule IS 'The schedule that was installed, one row at most.';
+COMMENT ON COLUMN etl.schedule.is_only IS 'Keeps it at one row.';
+COMMENT ON COLUMN etl.schedule.every IS 'Interval or cron expression as it was asked for.';
+COMMENT ON COLUMN etl.schedule.cron_schedule IS 'The same as pg_cron understands it.';
 COMMENT ON COLUMN etl.schedule.workers IS 'Number of jobs that share each run.';
 COMMENT ON COLUMN etl.schedule.cron_database IS 'Database that pg_cron lives in.';
-COMMENT ON COLUMN etl.schedule.time_zone IS 'Time zone in which it fires: that of pg_cron; for one run per day, that of the business when it was installed.';
+COMMENT ON COLUMN etl.schedule.time_zone IS 'Time zone in which it fires: of pg_cron, for one run a day that of the business when it was installed.';
 COMMENT ON COLUMN etl.schedule.installed_at IS 'When it was installed or last changed.';
 
 CREATE TABLE etl.scheduled_start (
@@ -214,10 +214,10 @@ CREATE TABLE etl.scheduled_start (
     run_id bigint,
     message text NOT NULL
 );
-COMMENT ON TABLE etl.scheduled_start IS 'Every start of the schedule, also those that did nothing.';
+COMMENT ON TABLE etl.scheduled_start IS 'Every start that the scheduler made, also those that found nothing to do.';
 COMMENT ON COLUMN etl.scheduled_start.start_id IS 'Number of the start.';
-COMMENT ON COLUMN etl.scheduled_start.fired_at IS 'Time of the start.';
-COMMENT ON COLUMN etl.scheduled_start.worker IS 'Number of the job, from 1.';
+COMMENT ON COLUMN etl.scheduled_start.fired_at IS 'When it came.';
+COMMENT ON COLUMN etl.scheduled_start.worker IS 'Which of the schedule''s jobs it was, from 1.';
 COMMENT ON COLUMN etl.scheduled_start.outcome IS 'started a run; joined the run that another job started; left; failed.';
 COMMENT ON COLUMN etl.scheduled_start.run_id IS 'Run that it started, joined or found.';
 COMMENT ON COLUMN etl.scheduled_start.message IS 'The same in words.';
@@ -232,8 +232,8 @@ CREATE TABLE etl.maintenance (
     run_id bigint NOT NULL,
     deleted jsonb NOT NULL
 );
-COMMENT ON TABLE etl.maintenance IS 'Prunings of the engine''s own history.';
+COMMENT ON TABLE etl.maintenance IS 'When the engine''s own history was pruned, and of what.';
 COMMENT ON COLUMN etl.maintenance.maintenance_id IS 'Number of the maintenance.';
-COMMENT ON COLUMN etl.maintenance.maintained_at IS 'Time of the maintenance.';
+COMMENT ON COLUMN etl.maintenance.maintained_at IS 'When it was done.';
 COMMENT ON COLUMN etl.maintenance.run_id IS 'Run that did it.';
 COMMENT ON COLUMN etl.maintenance.deleted IS 'Rows deleted, by table.';

@@ -12,18 +12,6 @@ COMMENT ON COLUMN etl.business.name IS 'Name of the business, from its warehouse
 COMMENT ON COLUMN etl.business.settings IS 'Settings that its warehouse.toml gave at the last migration. Only a changed one replaces the value in etl.setting.';
 COMMENT ON COLUMN etl.business.installed_at IS 'When it was first installed.';
 
-CREATE TABLE etl.row_filter (
-    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-    attribute text NOT NULL CHECK (attribute <> ''),
-    value_relation regclass NOT NULL,
-    value_column name NOT NULL
-);
-COMMENT ON TABLE etl.row_filter IS 'The attribute by which rows are shown to some users only: one row at most, written by etl.define_row_filter().';
-COMMENT ON COLUMN etl.row_filter.is_only IS 'Limits the table to one row.';
-COMMENT ON COLUMN etl.row_filter.attribute IS 'Name of the attribute, for messages and as the name of an option, such as branch.';
-COMMENT ON COLUMN etl.row_filter.value_relation IS 'Table or view that lists its values.';
-COMMENT ON COLUMN etl.row_filter.value_column IS 'Column of that table or view.';
-
 CREATE VIEW source.extraction_point AS
 SELECT
     pg_current_snapshot() AS snapshot,
@@ -41,9 +29,9 @@ SELECT
     -- Three times, and as much again for a disk that is busy.
     6 * current_setting('wal_writer_delay')::interval AS wal_flushed_within
 FROM pg_control_system() AS s;
-COMMENT ON VIEW source.extraction_point IS 'What the current transaction sees. Read it in the transaction that reads the rows.';
+COMMENT ON VIEW source.extraction_point IS 'What a reader sees at this moment: read it in the transaction that reads the rows.';
 COMMENT ON COLUMN source.extraction_point.snapshot IS 'Transactions whose rows are visible.';
-COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system that counts these transactions; another system counts from the start.';
+COMMENT ON COLUMN source.extraction_point.system_identifier IS 'Database system that counts these transactions; another one counts anew.';
 COMMENT ON COLUMN source.extraction_point.read_at IS 'Time of day of the reading.';
 COMMENT ON COLUMN source.extraction_point.is_standby IS 'Whether the server is a hot standby, whose snapshots leave out the open transactions.';
 COMMENT ON COLUMN source.extraction_point.database_id IS 'Oid of the database: another one when it was dropped and restored.';

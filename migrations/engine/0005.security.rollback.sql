@@ -1,22 +1,22 @@
--- Removes the permissions and their catalog; the warehouse then belongs to the role that rolls back. The last database that uses the group
--- roles drops them. Refused if data other than permissions would be lost.
+-- Takes permissions and their catalog away; the warehouse then belongs to who rolls back. Group roles go with the last database that
+-- uses them. Refused while somebody would lose more than permissions by it.
 
 DO $refuse_to_lose$
 BEGIN
     IF EXISTS (SELECT FROM etl.forgotten_subject) THEN
-        RAISE EXCEPTION 'forgotten subjects exist, whose data the next load would bring back'
+        RAISE EXCEPTION 'somebody was forgotten, which a rollback would undo at the next load'
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SELECT * FROM etl.forgotten_subject';
     ELSIF EXISTS (SELECT FROM etl.user_account) THEN
-        RAISE EXCEPTION 'users exist, whose logins would remain without management'
+        RAISE EXCEPTION 'there are users, who would be left with logins that nobody manages'
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Remove them first: oceanrecords users list, oceanrecords users remove.';
     ELSIF EXISTS (SELECT FROM audit.act AS a WHERE a.act <> 'permissions applied') THEN
-        RAISE EXCEPTION 'the audit trail is not empty'
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Save a copy, then execute: DROP SCHEMA audit CASCADE;';
+        RAISE EXCEPTION 'the audit trail is not empty, and a rollback would lose it'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Save it, then DROP SCHEMA audit CASCADE says that you mean it.';
     END IF;
 END
 $refuse_to_lose$;
 
--- Routines get the rights of their caller again: their new owner may be a superuser.
+-- Routines work with the rights of their caller again: their owner may be a superuser from here on.
 DO $make_invokers$
 DECLARE
     v_routine regprocedure;
@@ -64,9 +64,9 @@ DROP TRIGGER IF EXISTS bind_hook ON etl.setting;
 DROP TRIGGER IF EXISTS withhold_values ON etl.task_run;
 DROP PROCEDURE IF EXISTS etl.apply_permissions;
 DROP FUNCTION IF EXISTS etl._make_definers;
-DROP VIEW IF EXISTS etl.access_flaw, etl.access_limit, etl.permission_gap, etl.direct_grant, etl.column_status, etl.people_reader, etl.access_object;
+DROP VIEW IF EXISTS etl.access_flaw, etl.access_limit, etl.permission_gap, etl.direct_grant, etl.column_status, etl._wanted_privilege, etl.access_object;
 DROP VIEW IF EXISTS etl.user_status;
--- Extractions call it; there are no forgotten subjects.
+-- Extractions call it; nobody is forgotten.
 CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)
 RETURNS bigint
 LANGUAGE sql
@@ -96,7 +96,7 @@ DROP TABLE
     etl.pseudonym_secret,
     etl.published_view,
     etl.column_sensitivity,
-    etl.row_access,
+    etl.country_access,
     etl.user_account,
     etl.definer_routine,
     etl.permission,

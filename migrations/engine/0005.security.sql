@@ -1,6 +1,7 @@
--- Permissions: group roles, the catalog of permissions, users and the rows that they see, forgotten subjects, and an append-only audit trail.
+-- Who may do what: group roles, the catalog of permissions, users, the countries that each of them sees, what was forgotten, and an
+-- audit trail that only grows. Which object is open to whom is told by rows (plpgsql/engine/security/permissions.sql, plpgsql/oceanrecords/permissions.sql).
 
--- Roles belong to the server: another database may have created them, or may be creating them concurrently.
+-- Roles belong to the whole server, so another database may have made them already, or may be making them at this very moment.
 DO $make_group_roles$
 DECLARE
     r_role record;
@@ -13,10 +14,10 @@ BEGIN
                 ('oceanrecords_analyst', 'Warehouse: reads the stars, personal data masked, only the rows that the login may see.'),
                 ('oceanrecords_application', 'Warehouse: works with the operational system.'),
                 ('oceanrecords_auditor', 'Warehouse: reads control tables and logs.'),
-                ('oceanrecords_business', 'Warehouse: reads the KPIs, schema kpi.'),
+                ('oceanrecords_business', 'Warehouse: reads the key figures, schema kpi.'),
                 ('oceanrecords_etl', 'Warehouse: runs the loads; not for people.'),
                 ('oceanrecords_owner', 'Warehouse: owns the warehouse; no login is a member.'),
-                ('oceanrecords_steward', 'Warehouse: sees personal data, handles queue, quarantine and repairs, forgets.')
+                ('oceanrecords_steward', 'Warehouse: sees personal data, looks after queue, quarantine and repairs, forgets.')
         ) AS r (name, description)
     LOOP
         BEGIN
@@ -50,7 +51,7 @@ BEGIN
         END IF;
     END LOOP;
 
-    -- The migrating role gives objects to the owning role, so it must be a member of it, unless it is a superuser.
+    -- The migrating role hands objects to the owning role, so it must be a member of it; a superuser need not be.
     IF NOT pg_has_role(current_user, 'oceanrecords_owner', 'USAGE') THEN
         BEGIN
             EXECUTE format('GRANT oceanrecords_owner TO %I', current_user);
@@ -66,9 +67,9 @@ END
 $make_group_roles$;
 
 CREATE SCHEMA analysis;
-COMMENT ON SCHEMA analysis IS 'The stars for analysts: views named like the tables of schema dwh, personal data masked, only rows that the login may see.';
+COMMENT ON SCHEMA analysis IS 'The stars as analysts see them: the tables of schema dwh under the same names, personal data masked, only the rows that the login may see.';
 CREATE SCHEMA audit;
-COMMENT ON SCHEMA audit IS 'Audit trail of users, permissions and forgetting. It is append-only and does not belong to the owner of the warehouse.';
+COMMENT ON SCHEMA audit IS 'What was done to users and permissions, and who was forgotten. It only grows, and does not belong to the owner of the warehouse.';
 
 -- Catalog of permissions ----------------------------------------------------------------------------------------------
 
@@ -83,13 +84,13 @@ CREATE TABLE etl.access_level (
     temporary_space bigint CHECK (temporary_space > 0)
 );
 COMMENT ON TABLE etl.access_level IS 'Levels of permission, each a group role.';
-COMMENT ON COLUMN etl.access_level.level IS 'Name of the level.';
+COMMENT ON COLUMN etl.access_level.level IS 'Level, as people call it.';
 COMMENT ON COLUMN etl.access_level.role_name IS 'Group role; logins become members of it.';
 COMMENT ON COLUMN etl.access_level.is_for_people IS 'Whether a person may have it; otherwise it is for programs only.';
-COMMENT ON COLUMN etl.access_level.description IS 'Purpose.';
-COMMENT ON COLUMN etl.access_level.connection_limit IS 'Sessions that a login of the level may have at once; NULL for no limit. With several levels, the highest limit holds.';
-COMMENT ON COLUMN etl.access_level.statement_timeout IS 'How long a statement may take; NULL for no limit. A session may set another value.';
-COMMENT ON COLUMN etl.access_level.idle_timeout IS 'How long a transaction may be idle; NULL for no limit. A session may set another value.';
+COMMENT ON COLUMN etl.access_level.description IS 'What the level is for.';
+COMMENT ON COLUMN etl.access_level.connection_limit IS 'Sessions that a login of the level may have at once; NULL for no limit. Of several levels the highest counts.';
+COMMENT ON COLUMN etl.access_level.statement_timeout IS 'How long a statement of the level may take; NULL for no limit. A default: the session may set another one.';
+COMMENT ON COLUMN etl.access_level.idle_timeout IS 'How long a transaction of the level may be idle; NULL for no limit. A default, too.';
 COMMENT ON COLUMN etl.access_level.temporary_space IS 'Space for temporary files of a session, in bytes; NULL for no limit.';
 
 CREATE TABLE etl.access_schema (
@@ -98,7 +99,7 @@ CREATE TABLE etl.access_schema (
 );
 COMMENT ON TABLE etl.access_schema IS 'Schemas whose permissions are declared in etl.permission.';
 COMMENT ON COLUMN etl.access_schema.schema_name IS 'Schema.';
-COMMENT ON COLUMN etl.access_schema.owner_level IS 'Level whose role owns the schema and its objects; NULL if they belong to the migrating role.';
+COMMENT ON COLUMN etl.access_schema.owner_level IS 'Level whose role owns the schema and all that is in it; NULL where it stays with who migrates.';
 CREATE INDEX access_schema_owner ON etl.access_schema (owner_level);
 
 CREATE TABLE etl.permission (
@@ -112,13 +113,13 @@ CREATE TABLE etl.permission (
     PRIMARY KEY (level, object_kind, schema_name, object_name, privileges),
     CHECK (column_names IS NULL OR (object_kind = 'relation' AND cardinality(column_names) > 0))
 );
-COMMENT ON TABLE etl.permission IS 'Privileges of the levels. etl.apply_permissions revokes from the levels and from PUBLIC what no row gives.';
+COMMENT ON TABLE etl.permission IS 'Who may do what with which object. What no row gives is revoked from the levels and from PUBLIC by etl.apply_permissions.';
 COMMENT ON COLUMN etl.permission.level IS 'Level.';
 COMMENT ON COLUMN etl.permission.object_kind IS 'database, extension (the routines of one), schema, relation (table, view, foreign table, sequence) or routine.';
 COMMENT ON COLUMN etl.permission.schema_name IS 'Schema of the object; for a schema, itself; for a routine of an extension, the extension; for the database, empty.';
 COMMENT ON COLUMN etl.permission.object_name IS 'Name of the object, * for any characters.';
-COMMENT ON COLUMN etl.permission.privileges IS 'Privileges; none to leave the object to its owner.';
-COMMENT ON COLUMN etl.permission.column_names IS 'Columns to which the privileges are limited; NULL for all.';
+COMMENT ON COLUMN etl.permission.privileges IS 'Privileges; none where the row says only that the object is left to its owner.';
+COMMENT ON COLUMN etl.permission.column_names IS 'Columns that the privileges are confined to; NULL for all.';
 COMMENT ON COLUMN etl.permission.origin IS 'Who declares it: engine, or the name of the business, whose rows each installation replaces; own for yours, which it leaves alone.';
 
 CREATE TABLE etl.definer_routine (
@@ -127,10 +128,10 @@ CREATE TABLE etl.definer_routine (
     reason text NOT NULL CHECK (reason <> ''),
     PRIMARY KEY (schema_name, routine_name)
 );
-COMMENT ON TABLE etl.definer_routine IS 'Routines that have the rights of their owner (SECURITY DEFINER). No other routine has.';
+COMMENT ON TABLE etl.definer_routine IS 'Routines that work with the rights of their owner (SECURITY DEFINER); no other does.';
 COMMENT ON COLUMN etl.definer_routine.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.definer_routine.routine_name IS 'Routine.';
-COMMENT ON COLUMN etl.definer_routine.reason IS 'Why it needs them.';
+COMMENT ON COLUMN etl.definer_routine.reason IS 'Why it must be so.';
 
 -- What analysts see ---------------------------------------------------------------------------------------------------
 
@@ -142,11 +143,11 @@ CREATE TABLE etl.column_sensitivity (
     origin text NOT NULL DEFAULT 'own',
     PRIMARY KEY (schema_name, object_name, column_name)
 );
-COMMENT ON TABLE etl.column_sensitivity IS 'Sensitivity of the columns of the contract and of the stars. A column without a row is not published to analysts.';
+COMMENT ON TABLE etl.column_sensitivity IS 'How sensitive columns of the contract and of the stars are. A column that no row names is not published to analysts.';
 COMMENT ON COLUMN etl.column_sensitivity.schema_name IS 'source or dwh.';
-COMMENT ON COLUMN etl.column_sensitivity.object_name IS 'Relation; * for all relations without a row of their own for the column.';
+COMMENT ON COLUMN etl.column_sensitivity.object_name IS 'Relation, * for all of the schema; a row that names the relation comes first.';
 COMMENT ON COLUMN etl.column_sensitivity.column_name IS 'Column.';
-COMMENT ON COLUMN etl.column_sensitivity.sensitivity IS 'public: published unchanged. internal: a technical key, published as a pseudonym. personal: published as "masked". secret: not published.';
+COMMENT ON COLUMN etl.column_sensitivity.sensitivity IS 'public: published as it is. internal: a technical key, published as a pseudonym. personal: published as "masked". secret: not published.';
 COMMENT ON COLUMN etl.column_sensitivity.origin IS 'Who declares it: engine, or the name of the business, whose rows each installation replaces; own for yours, which it leaves alone.';
 
 CREATE TABLE etl.published_view (
@@ -154,9 +155,9 @@ CREATE TABLE etl.published_view (
     rows_query text NOT NULL CHECK (rows_query <> ''),
     origin text NOT NULL DEFAULT 'own'
 );
-COMMENT ON TABLE etl.published_view IS 'Views of schema analysis. etl.publish() creates them with the columns that etl.column_sensitivity declares.';
+COMMENT ON TABLE etl.published_view IS 'Views of schema analysis. etl.publish() makes them, with the columns that etl.column_sensitivity declares.';
 COMMENT ON COLUMN etl.published_view.view_name IS 'View in schema analysis, and table of schema dwh whose columns and comments it takes.';
-COMMENT ON COLUMN etl.published_view.rows_query IS 'SELECT of the rows that the current login may see, with columns of the table.';
+COMMENT ON COLUMN etl.published_view.rows_query IS 'SELECT that gives the rows that the current login may see, with columns of the table.';
 COMMENT ON COLUMN etl.published_view.origin IS 'Who declares it: engine, or the name of the business, whose rows each installation replaces; own for yours, which it leaves alone.';
 
 -- Users ---------------------------------------------------------------------------------------------------------------
@@ -167,31 +168,31 @@ CREATE TABLE etl.user_account (
     added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     added_by name NOT NULL DEFAULT session_user
 );
-COMMENT ON TABLE etl.user_account IS 'Logins that were added to this warehouse. Their levels are memberships of the server, see etl.user_status.';
+COMMENT ON TABLE etl.user_account IS 'Logins that were made for this warehouse. Their levels are memberships of the server, see etl.user_status.';
 COMMENT ON COLUMN etl.user_account.login IS 'Login.';
 COMMENT ON COLUMN etl.user_account.is_service IS 'Whether a program logs in with it, not a person.';
 COMMENT ON COLUMN etl.user_account.added_at IS 'When it was added.';
-COMMENT ON COLUMN etl.user_account.added_by IS 'Role that added it.';
+COMMENT ON COLUMN etl.user_account.added_by IS 'Who added it.';
 
-CREATE TABLE etl.row_access (
+CREATE TABLE etl.country_access (
     login name NOT NULL,
-    value text NOT NULL CHECK (value <> ''),
+    country_code text NOT NULL CHECK (country_code <> ''),
     role_id oid NOT NULL,
     granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (login, value)
+    PRIMARY KEY (login, country_code)
 );
-COMMENT ON TABLE etl.row_access IS 'Rows that each login sees in schema analysis, by values of the row filter. A login without an entry sees none.';
-COMMENT ON COLUMN etl.row_access.login IS 'Login.';
-COMMENT ON COLUMN etl.row_access.value IS 'Value of the attribute that etl.row_filter names; ?? for rows without a known value; * for all rows.';
-COMMENT ON COLUMN etl.row_access.role_id IS 'Role that had the name when the entry was made; a later role of the same name does not inherit it. Set by a trigger.';
-COMMENT ON COLUMN etl.row_access.granted_at IS 'When the entry was made.';
+COMMENT ON TABLE etl.country_access IS 'Which login sees which countries in schema analysis. A login without an entry sees none.';
+COMMENT ON COLUMN etl.country_access.login IS 'Login.';
+COMMENT ON COLUMN etl.country_access.country_code IS 'Country, ISO 3166-1 alpha-2; ?? for what has no known country; * for everything.';
+COMMENT ON COLUMN etl.country_access.role_id IS 'The role that had the name when the entry was made: a later role of the same name does not inherit it. Set by the database.';
+COMMENT ON COLUMN etl.country_access.granted_at IS 'When the entry was made.';
 
 CREATE TABLE etl.pseudonym_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     secret text NOT NULL DEFAULT replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')
 );
-COMMENT ON TABLE etl.pseudonym_secret IS 'Secret of the pseudonyms, without which they cannot be computed from a list of keys. Only the owner of the warehouse reads it; etl.rotate_pseudonyms() replaces it.';
-COMMENT ON COLUMN etl.pseudonym_secret.is_only IS 'Limits the table to one row.';
+COMMENT ON TABLE etl.pseudonym_secret IS 'Secret that pseudonyms are made with, so that they cannot be made from a list of all keys. Only the owner of the warehouse reads it; etl.rotate_pseudonyms() replaces it.';
+COMMENT ON COLUMN etl.pseudonym_secret.is_only IS 'Keeps it at one row.';
 COMMENT ON COLUMN etl.pseudonym_secret.secret IS 'The secret.';
 INSERT INTO etl.pseudonym_secret DEFAULT VALUES;
 
@@ -203,7 +204,7 @@ CREATE TABLE etl.personal_subject (
 );
 COMMENT ON TABLE etl.personal_subject IS 'Kinds of subject with personal data, such as a patient.';
 COMMENT ON COLUMN etl.personal_subject.subject IS 'Kind of subject.';
-COMMENT ON COLUMN etl.personal_subject.key_type IS 'SQL type of its key. Keys are compared as values of this type: 007 equals 7.';
+COMMENT ON COLUMN etl.personal_subject.key_type IS 'SQL type of its key. Keys are compared as values of this type: 007 and 7 are the same one.';
 
 CREATE TABLE etl.personal_object (
     subject text NOT NULL,
@@ -215,8 +216,8 @@ CREATE TABLE etl.personal_object (
 COMMENT ON TABLE etl.personal_object IS 'Source tables and dimensions that hold personal data of a kind of subject, such as a patient.';
 COMMENT ON COLUMN etl.personal_object.subject IS 'Kind of subject.';
 COMMENT ON COLUMN etl.personal_object.object IS 'Source table or dimension.';
-COMMENT ON COLUMN etl.personal_object.key_columns IS 'Columns that identify its rows.';
-COMMENT ON COLUMN etl.personal_object.key_query IS 'SELECT of the keys of the rows that are about this subject only; $1 is the subject''s key as text.';
+COMMENT ON COLUMN etl.personal_object.key_columns IS 'Columns by which its rows are found.';
+COMMENT ON COLUMN etl.personal_object.key_query IS 'SELECT that gives the keys of the rows that are about the subject alone; $1 is the subject''s key as text.';
 
 CREATE TABLE etl.personal_column (
     subject text NOT NULL,
@@ -227,12 +228,12 @@ CREATE TABLE etl.personal_column (
     PRIMARY KEY (subject, object, column_name),
     FOREIGN KEY (subject, object) REFERENCES etl.personal_object ON DELETE CASCADE
 );
-COMMENT ON TABLE etl.personal_column IS 'Columns with personal data, and their values after the subject is forgotten.';
+COMMENT ON TABLE etl.personal_column IS 'Columns that hold personal data, and what stands there once the subject is forgotten.';
 COMMENT ON COLUMN etl.personal_column.subject IS 'Kind of subject.';
 COMMENT ON COLUMN etl.personal_column.object IS 'Source table or dimension.';
 COMMENT ON COLUMN etl.personal_column.column_name IS 'Column.';
 COMMENT ON COLUMN etl.personal_column.replacement IS 'SQL expression over the row, alias r.';
-COMMENT ON COLUMN etl.personal_column.kept_after_deletion IS 'How long the value is kept after the deletion of the row in the source; NULL for ever.';
+COMMENT ON COLUMN etl.personal_column.kept_after_deletion IS 'How long the value is kept after the row was deleted in the source; NULL for ever.';
 
 CREATE TABLE etl.forgotten_subject (
     subject text NOT NULL,
@@ -241,11 +242,11 @@ CREATE TABLE etl.forgotten_subject (
     forgotten_by name NOT NULL DEFAULT session_user,
     PRIMARY KEY (subject, subject_key)
 );
-COMMENT ON TABLE etl.forgotten_subject IS 'Forgotten subjects. Their data are replaced when the source sends them again.';
+COMMENT ON TABLE etl.forgotten_subject IS 'Who was forgotten. Their data are suppressed when the source brings them again.';
 COMMENT ON COLUMN etl.forgotten_subject.subject IS 'Kind of subject.';
-COMMENT ON COLUMN etl.forgotten_subject.subject_key IS 'Canonical key of the subject.';
+COMMENT ON COLUMN etl.forgotten_subject.subject_key IS 'Key of the subject, as the type of its key writes it.';
 COMMENT ON COLUMN etl.forgotten_subject.forgotten_at IS 'When the subject was first forgotten.';
-COMMENT ON COLUMN etl.forgotten_subject.forgotten_by IS 'Login that forgot it.';
+COMMENT ON COLUMN etl.forgotten_subject.forgotten_by IS 'Who did it.';
 
 CREATE TABLE etl.forgotten_row (
     object name NOT NULL,
@@ -256,7 +257,7 @@ CREATE TABLE etl.forgotten_row (
     FOREIGN KEY (subject, subject_key) REFERENCES etl.forgotten_subject ON DELETE CASCADE
 );
 CREATE INDEX forgotten_row_subject ON etl.forgotten_row (subject, subject_key);
-COMMENT ON TABLE etl.forgotten_row IS 'Rows of the source whose personal columns are replaced during extraction.';
+COMMENT ON TABLE etl.forgotten_row IS 'Rows of the source whose personal columns are replaced when they are extracted.';
 COMMENT ON COLUMN etl.forgotten_row.object IS 'Source table.';
 COMMENT ON COLUMN etl.forgotten_row.row_key IS 'Key of the row.';
 COMMENT ON COLUMN etl.forgotten_row.subject IS 'Kind of subject.';
@@ -273,18 +274,18 @@ CREATE TABLE audit.act (
     details jsonb NOT NULL DEFAULT '{}',
     hash bytea NOT NULL
 );
-COMMENT ON TABLE audit.act IS 'Audit trail of users, permissions, forgetting and traces. audit.note adds rows; none is changed or removed.';
-COMMENT ON COLUMN audit.act.act_id IS 'Number of the act, without gaps.';
+COMMENT ON TABLE audit.act IS 'What was done to users and permissions, who was forgotten, whose data were read. Rows are added by audit.note, never changed or removed.';
+COMMENT ON COLUMN audit.act.act_id IS 'Number of the act: one more than the one before, without gaps.';
 COMMENT ON COLUMN audit.act.acted_at IS 'When; set by the database.';
-COMMENT ON COLUMN audit.act.actor IS 'Login of the session; set by the database.';
-COMMENT ON COLUMN audit.act.act IS 'Act, such as user added.';
-COMMENT ON COLUMN audit.act.target IS 'Target: a login, or the kind and key of a subject.';
-COMMENT ON COLUMN audit.act.details IS 'Further facts; never a password, never personal data.';
-COMMENT ON COLUMN audit.act.hash IS 'SHA-256 of the row and the previous hash: a changed, removed or inserted row breaks the chain.';
+COMMENT ON COLUMN audit.act.actor IS 'Login of the session that did it; set by the database.';
+COMMENT ON COLUMN audit.act.act IS 'What was done.';
+COMMENT ON COLUMN audit.act.target IS 'To whom: a login, or the kind and key of a subject.';
+COMMENT ON COLUMN audit.act.details IS 'What else is to be known; never a password, never personal data.';
+COMMENT ON COLUMN audit.act.hash IS 'SHA-256 over the row and the hash of the row before: a row that was changed, removed or put in between breaks the chain.';
 
 /*
 Hash of an act in the chain.
-Parameters: p_before, hash of the previous act, NULL for the first; p_act, the act.
+Parameters: p_before, hash of the act before, NULL for the first; p_act, the act.
 */
 CREATE FUNCTION audit._hash(p_before bytea, p_act audit.act)
 RETURNS bytea
@@ -292,7 +293,7 @@ LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_hash$
-    -- The text of a timestamp depends on the time zone of the session, so hash a number.
+    -- The moment as a number: as text it would depend on the time zone of the session.
     SELECT sha256(
         coalesce(p_before, ''::bytea) || convert_to(
             jsonb_build_array(p_act.act_id, extract(epoch FROM p_act.acted_at)::text, p_act.actor, p_act.act, p_act.target, p_act.details)::text,
@@ -310,7 +311,7 @@ AS $_sign$
 DECLARE
     r_before audit.act;
 BEGIN
-    -- The lock is held until the transaction ends, so numbers have no gaps.
+    -- One after the other, to the end of the transaction: a number that is given away is never missing.
     LOCK TABLE audit.act IN SHARE ROW EXCLUSIVE MODE;
     SELECT *
     INTO r_before
@@ -324,11 +325,11 @@ BEGIN
     RETURN NEW;
 END
 $_sign$;
-COMMENT ON FUNCTION audit._sign() IS 'Trigger: sets number, time, actor and hash, whatever the writer supplied.';
+COMMENT ON FUNCTION audit._sign() IS 'Trigger: number, moment, actor and hash are what the database knows, whatever the writer claims.';
 
 /*
-Records an act. The owner of the warehouse can write the audit trail by this function only.
-Parameters: p_act, the act; p_target, its target; p_details, further facts.
+Notes an act. The only way to write the audit trail.
+Parameters: p_act, what was done; p_target, to whom; p_details, what else is to be known.
 Writes:     audit.act.
 */
 CREATE FUNCTION audit.note(p_act text, p_target text, p_details jsonb DEFAULT '{}')
@@ -339,11 +340,11 @@ AS $note$
     INSERT INTO audit.act (act, target, details)
     VALUES (p_act, p_target, p_details)
 $note$;
-COMMENT ON FUNCTION audit.note(text, text, jsonb) IS 'Records an act in the audit trail.';
+COMMENT ON FUNCTION audit.note(text, text, jsonb) IS 'Notes an act in the audit trail.';
 
 /*
-Verifies the chain. Store number and hash of the last act outside the server: a superuser can write a new chain, but not change your copy.
-Returns:    number of acts; the first act that breaks the chain, NULL for none; number and hash of the last act.
+Tells whether the chain is whole. Note number and hash of the last act elsewhere: whoever could write the whole chain anew cannot change what you noted.
+Returns:    number of acts; the first one that does not fit, NULL when all do; number and hash of the last act.
 */
 CREATE FUNCTION audit.verify()
 RETURNS TABLE (acts bigint, first_broken bigint, last_act bigint, last_hash text)
@@ -365,7 +366,7 @@ AS $verify$
         FROM audit.act AS a
     ) AS c
 $verify$;
-COMMENT ON FUNCTION audit.verify() IS 'Verifies the chain of the audit trail: first_broken is NULL if it is whole.';
+COMMENT ON FUNCTION audit.verify() IS 'Tells whether the chain of the audit trail is whole: first_broken is NULL then.';
 
 CREATE FUNCTION audit._refuse_change()
 RETURNS trigger
@@ -373,13 +374,13 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_change$
 BEGIN
-    RAISE EXCEPTION 'cannot execute % on the audit trail', TG_OP
-        USING ERRCODE = 'ET038', DETAIL = 'It is append-only.', HINT = 'Record a correction as a new act.';
+    RAISE EXCEPTION 'the audit trail only grows: % is refused', TG_OP
+        USING ERRCODE = 'ET038', HINT = 'What was noted stays noted.';
 END
 $_refuse_change$;
-COMMENT ON FUNCTION audit._refuse_change() IS 'Trigger: refuses to change or remove entries (ET038).';
+COMMENT ON FUNCTION audit._refuse_change() IS 'Trigger: refuses to change or remove what was noted.';
 
--- ANALYZE needs the owner of a table, and the owner of the warehouse does not own the operational tables.
+-- ANALYZE takes the owner of a table, and the operational tables do not belong to the owner of the warehouse.
 CREATE FUNCTION audit._analyze(p_relation regclass)
 RETURNS void
 LANGUAGE plpgsql
@@ -389,7 +390,7 @@ BEGIN
     EXECUTE format('ANALYZE %s', p_relation);
 END
 $_analyze$;
-COMMENT ON FUNCTION audit._analyze(regclass) IS 'Analyzes a table, so that its statistics no longer hold values of replaced rows.';
+COMMENT ON FUNCTION audit._analyze(regclass) IS 'Makes the statistics of a table anew: they hold values of its rows.';
 
 CREATE TRIGGER sign
     BEFORE INSERT ON audit.act
@@ -399,6 +400,6 @@ CREATE TRIGGER refuse_change
     BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.act
     FOR EACH STATEMENT
     EXECUTE FUNCTION audit._refuse_change();
--- ENABLE ALWAYS: session_replication_role = replica does not skip them.
+-- Not even a session that plays a replica skips them.
 ALTER TABLE audit.act ENABLE ALWAYS TRIGGER sign;
 ALTER TABLE audit.act ENABLE ALWAYS TRIGGER refuse_change;

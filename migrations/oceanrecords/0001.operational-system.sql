@@ -389,17 +389,13 @@ COMMENT ON FUNCTION oceanrecords._touch() IS 'Trigger: sets updated_at and row_x
 -- Parameters: trigger arguments: the columns of the table's primary key.
 -- Returns:    nothing that counts (AFTER trigger).
 -- Writes:     oceanrecords.deleted_rows, as its owner, so that who may delete need not be able to write tombstones.
---             Every session writes keys in the same format.
+--             Moments in a key are written in UTC, so that a key always reads the same.
 CREATE FUNCTION oceanrecords._leave_tombstone()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET TimeZone = 'UTC'
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = 1
+SET timezone = 'UTC'
 AS $_leave_tombstone$
 BEGIN
     INSERT INTO oceanrecords.deleted_rows (table_name, row_key)

@@ -1,5 +1,5 @@
--- Tables behind the KPIs: incrementally maintained aggregates, and the limit of lost orders. Views and catalog rows are installed from
--- plpgsql/ after every apply.
+-- Tables behind the key figures: aggregates, which the engine keeps up to date by adding and subtracting what changed, and the
+-- limit that lost orders are measured against. Views and catalog rows are installed from plpgsql/ after every apply.
 
 -- Aggregates ----------------------------------------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ CREATE TABLE dwh.agg_order_lost_daily (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dwh.agg_order_lost_daily IS 'Lost orders by day of order and day of loss: what was known of a period at an earlier date. Grain: a day of order, a day of loss and a country.';
 COMMENT ON COLUMN dwh.agg_order_lost_daily.day IS 'Day of the order, in the business time zone.';
-COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_on IS 'Day of the cancellation or refund; the day of the order if the time of loss is unknown.';
+COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_on IS 'Day of the cancellation or refund; the day of the order if the moment of loss is unknown.';
 COMMENT ON COLUMN dwh.agg_order_lost_daily.country IS 'Country that the orders went to; Unknown while the address is not known.';
 COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_orders IS 'Measure: orders placed on the one day and lost on the other.';
 COMMENT ON COLUMN dwh.agg_order_lost_daily.lost_amount IS 'Measure: gross amount of these orders, in the business currency.';
@@ -59,7 +59,7 @@ COMMENT ON COLUMN dwh.agg_product_monthly.product_type IS 'Product type at the t
 COMMENT ON COLUMN dwh.agg_product_monthly.product_subtype IS 'Product subtype at the time of the order.';
 COMMENT ON COLUMN dwh.agg_product_monthly.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN dwh.agg_product_monthly.quantity IS 'Measure: pieces sold.';
-COMMENT ON COLUMN dwh.agg_product_monthly.sales IS 'Measure: quantity times unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_monthly.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_product_total_monthly (
@@ -76,7 +76,7 @@ COMMENT ON COLUMN dwh.agg_product_total_monthly.month_start IS 'First day of the
 COMMENT ON COLUMN dwh.agg_product_total_monthly.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.quantity IS 'Measure: pieces sold.';
-COMMENT ON COLUMN dwh.agg_product_total_monthly.sales IS 'Measure: quantity times unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_total_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_total_monthly.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_product_total_quarterly (
@@ -93,7 +93,7 @@ COMMENT ON COLUMN dwh.agg_product_total_quarterly.quarter_start IS 'First day of
 COMMENT ON COLUMN dwh.agg_product_total_quarterly.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN dwh.agg_product_total_quarterly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_product_total_quarterly.quantity IS 'Measure: pieces sold.';
-COMMENT ON COLUMN dwh.agg_product_total_quarterly.sales IS 'Measure: quantity times unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_total_quarterly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_total_quarterly.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_product_total (
@@ -108,7 +108,7 @@ COMMENT ON TABLE dwh.agg_product_total IS 'dwh.agg_product_total_quarterly over 
 COMMENT ON COLUMN dwh.agg_product_total.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN dwh.agg_product_total.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_product_total.quantity IS 'Measure: pieces sold.';
-COMMENT ON COLUMN dwh.agg_product_total.sales IS 'Measure: quantity times unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_total.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_total.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_product_country (
@@ -125,7 +125,7 @@ COMMENT ON COLUMN dwh.agg_product_country.country IS 'Country that the orders we
 COMMENT ON COLUMN dwh.agg_product_country.product_id IS 'Product; -1 while it is not known.';
 COMMENT ON COLUMN dwh.agg_product_country.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_product_country.quantity IS 'Measure: pieces sold.';
-COMMENT ON COLUMN dwh.agg_product_country.sales IS 'Measure: quantity times unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_product_country.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_product_country.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_subtype_monthly (
@@ -144,7 +144,7 @@ COMMENT ON COLUMN dwh.agg_subtype_monthly.country IS 'Country that the orders we
 COMMENT ON COLUMN dwh.agg_subtype_monthly.product_type IS 'Product type at the time of the order; Unknown while the product is not known.';
 COMMENT ON COLUMN dwh.agg_subtype_monthly.product_subtype IS 'Product subtype at the time of the order.';
 COMMENT ON COLUMN dwh.agg_subtype_monthly.quantity IS 'Measure: pieces sold.';
-COMMENT ON COLUMN dwh.agg_subtype_monthly.sales IS 'Measure: quantity times unit price, in the business currency.';
+COMMENT ON COLUMN dwh.agg_subtype_monthly.sales IS 'Measure: quantity by unit price, in the business currency.';
 COMMENT ON COLUMN dwh.agg_subtype_monthly.run_id IS 'Run that last wrote the row.';
 
 CREATE TABLE dwh.agg_customer_quarterly (
@@ -183,7 +183,7 @@ CREATE TABLE kpi.lost_order_limit (
 );
 COMMENT ON TABLE kpi.lost_order_limit IS 'Share of orders that may be lost. Each row holds from its date until the next row''s; add a row to change the limit from a date on.';
 COMMENT ON COLUMN kpi.lost_order_limit.valid_from IS 'First day, by date of order, on which the limit holds; -infinity for the first limit.';
-COMMENT ON COLUMN kpi.lost_order_limit.limit_share IS 'Lost orders divided by orders, from 0 to 1: 0.05 is five percent.';
+COMMENT ON COLUMN kpi.lost_order_limit.limit_share IS 'Lost orders by orders, from 0 to 1: 0.05 is five percent.';
 INSERT INTO kpi.lost_order_limit (valid_from, limit_share)
 VALUES ('-infinity', 0.08);
 
@@ -208,8 +208,8 @@ CREATE TABLE kpi.definition (
     leaves_out text NOT NULL,
     as_of text NOT NULL
 );
-COMMENT ON TABLE kpi.definition IS 'Definitions of the KPIs, which the dashboard, Metabase and the command line show.';
-COMMENT ON COLUMN kpi.definition.kpi IS 'Name of the KPI.';
+COMMENT ON TABLE kpi.definition IS 'What each figure means, in one place: shown on the dashboard, in Metabase and by the command line.';
+COMMENT ON COLUMN kpi.definition.kpi IS 'Name of the figure, as everywhere.';
 COMMENT ON COLUMN kpi.definition.position IS 'Order.';
 COMMENT ON COLUMN kpi.definition.unit IS 'Unit; currency stands for the business currency (setting currency).';
 COMMENT ON COLUMN kpi.definition.definition IS 'What counts.';

@@ -1,0 +1,2 @@
+-- The earlier words are not restored: they said the same.
+SELECT;
