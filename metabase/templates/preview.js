@@ -691,8 +691,8 @@
       }
     } else if (rows === null) {
       const names = tile.choices.filter((key) => chosen[key].length > 1).map((key) => nameOf(key).toLowerCase());
-      trouble = "This file has these figures for all or for one" + (names.length ? " (" + names.join(", ") + ")" : "") +
-        ", not for this choice. Several at once: oceanrecords dashboard serve";
+      trouble = (names.length ? "This file has these figures for one " + names.join(" and ") + " or for all, not for several." : "This file does not have these figures for this choice.") +
+        " A served page has them: oceanrecords dashboard serve";
     }
     shownRows.set(tile.key, rows || []);
     if (trouble) body.replaceChildren(element("p", { class: "empty" }, trouble));

@@ -497,6 +497,7 @@ def test_several_countries(
         elif "country" in question.filters.values():
             # A file cannot ask anybody; it says so instead of showing something else.
             assert tile.rows == []
+            assert "for one country or for all, not for several" in tile.text
             assert "dashboard serve" in tile.text
 
 
