@@ -36,7 +36,7 @@ Whether a table is on more than one node: distributed by a column, or whole on e
 then is decided by this question, and at build where that is possible.
 Parameters: p_table, the table; NULL to ask whether any table is.
 */
-CREATE OR REPLACE FUNCTION etl._is_distributed(p_table regclass DEFAULT NULL)
+CREATE OR REPLACE FUNCTION etl._is_distributed(p_table regclass)
 RETURNS boolean
 LANGUAGE plpgsql
 STABLE

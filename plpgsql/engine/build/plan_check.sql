@@ -36,7 +36,8 @@ UNION ALL
         SELECT d.dimension, d.business_key FROM etl.dimension AS d WHERE d.transform_view IS NOT NULL
         UNION ALL
         SELECT f.fact, f.business_key FROM etl.fact AS f
-    ) AS o (object, business_key) USING (object);
+    ) AS o (object, business_key) USING (object)
+    WHERE NOT etl._is_to_be_declared(p.object);
 
     PERFORM etl._refuse_unplannable(
         d.dimension, 'its transformation cannot be loaded',
@@ -46,10 +47,12 @@ UNION ALL
         'Correct the view or the declaration.'
     )
     FROM etl.dimension AS d
-    WHERE d.transform_view IS NOT NULL;
+    WHERE d.transform_view IS NOT NULL
+        AND NOT etl._is_to_be_declared(d.dimension);
 
     PERFORM etl._refuse_unplannable(f.fact, 'its transformation cannot be loaded', etl._expected_fact_sql(f.fact), 'Correct the view or the declaration.')
-    FROM etl.fact AS f;
+    FROM etl.fact AS f
+    WHERE NOT etl._is_to_be_declared(f.fact);
 
     PERFORM etl._refuse_unplannable(
         a.aggregate, 'its groups cannot be summed',
@@ -59,6 +62,7 @@ UNION ALL
         ),
         'Measures must be numbers, and the group key must have an equality.'
     )
-    FROM etl.aggregate AS a;
+    FROM etl.aggregate AS a
+    WHERE NOT etl._is_to_be_declared(a.aggregate);
 END
 $_check_plans$;

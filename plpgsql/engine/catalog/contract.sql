@@ -17,6 +17,22 @@ BEGIN
 END
 $_refuse_declaration$;
 
+-- Whether the installation that declares a business in this transaction has yet to declare an object: until then the object has its former view.
+CREATE OR REPLACE FUNCTION etl._is_to_be_declared(p_object name)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_is_to_be_declared$
+    SELECT EXISTS (
+        SELECT
+        FROM etl.declaration AS d
+        WHERE d.object = p_object
+            AND d.business = current_setting('etl.business', true)
+            AND d.declared_by <> pg_current_xact_id()
+    )
+$_is_to_be_declared$;
+
 -- Relations and columns that the catalog names and that do not exist.
 CREATE OR REPLACE FUNCTION etl._find_missing_columns()
 RETURNS TABLE (object name, fault text, detail text, hint text)
@@ -522,13 +538,14 @@ SET search_path = pg_catalog, pg_temp
 AS $_check_reads$
 BEGIN
     PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_misread_mirrors() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_unfollowed_reads() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_fleeting_values() AS f
+    FROM (
+        SELECT * FROM etl._find_misread_mirrors()
+        UNION ALL
+        SELECT * FROM etl._find_unfollowed_reads()
+        UNION ALL
+        SELECT * FROM etl._find_fleeting_values()
+    ) AS f
+    WHERE NOT etl._is_to_be_declared(f.object)
     LIMIT 1;
 END
 $_check_reads$;
@@ -562,21 +579,20 @@ SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off
 AS $_check_catalog$
 BEGIN
-    -- Missing columns first: the other checks rely on existing columns.
     PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_missing_columns() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_unusable_names() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_wrong_references() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_uncovered_columns() AS f
-    LIMIT 1;
-    PERFORM etl._refuse_declaration(f.object, f.fault, f.detail, f.hint)
-    FROM etl._find_wrong_types() AS f
+    FROM (
+        -- Missing columns first: the other checks rely on existing columns.
+        SELECT * FROM etl._find_missing_columns()
+        UNION ALL
+        SELECT * FROM etl._find_unusable_names()
+        UNION ALL
+        SELECT * FROM etl._find_wrong_references()
+        UNION ALL
+        SELECT * FROM etl._find_uncovered_columns()
+        UNION ALL
+        SELECT * FROM etl._find_wrong_types()
+    ) AS f
+    WHERE NOT etl._is_to_be_declared(f.object)
     LIMIT 1;
     PERFORM etl._check_reads();
     PERFORM etl._refuse_unplannable(

@@ -116,7 +116,7 @@ AS $_begin_transaction$
 BEGIN
     PERFORM etl._pin_session();
     PERFORM etl._limit_waits();
-    IF NOT etl._is_distributed() THEN
+    IF NOT etl._is_distributed(NULL) THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 END

@@ -33,7 +33,7 @@ JOIN pg_roles AS r ON r.rolname = l.role_name
 CROSS JOIN LATERAL concat_ws(
     ', ',
     -- The nodes of a cluster are reached as the owner.
-    CASE WHEN r.rolcanlogin AND NOT (l.level = 'owner' AND etl._is_distributed()) THEN 'a login' END,
+    CASE WHEN r.rolcanlogin AND NOT (l.level = 'owner' AND etl._is_distributed(NULL)) THEN 'a login' END,
     CASE WHEN r.rolsuper THEN 'a superuser' END,
     CASE WHEN r.rolcreaterole THEN 'able to create roles' END,
     CASE WHEN r.rolcreatedb THEN 'able to create databases' END,
