@@ -75,7 +75,7 @@ derived AS (
             WHEN o.kind = 'fact' THEN 'distributed'
             WHEN o.kind = 'dimension' AND EXISTS (SELECT 1 FROM fact AS f) THEN 'reference'
             WHEN o.kind <> 'source' OR o.table_name NOT IN (SELECT r.relation FROM read_by_facts AS r) THEN 'local'
-            WHEN o.business_key && ARRAY(SELECT f.distribution_column FROM fact AS f) THEN 'distributed'
+            WHEN EXISTS (SELECT 1 FROM fact AS f WHERE f.distribution_column = ANY (o.business_key)) THEN 'distributed'
             ELSE 'reference'
         END AS placement
     FROM etl.object AS o
@@ -87,9 +87,9 @@ SELECT
     d.placement,
     CASE d.placement WHEN 'distributed' THEN d.distribution_column END AS distribution_column,
     array_remove(
-        CASE d.kind || ' ' || d.placement
-            WHEN 'source distributed' THEN ARRAY[d.table_name, etl._relation_in('delta', d.object)]
-            WHEN 'fact distributed' THEN ARRAY[
+        CASE
+            WHEN d.kind = 'source' AND d.placement = 'distributed' THEN ARRAY[d.table_name, etl._relation_in('delta', d.object)]
+            WHEN d.kind = 'fact' AND d.placement = 'distributed' THEN ARRAY[
                 d.table_name, etl._relation_in('work', (d.object || '_key')::name), etl._relation_in('work', (d.object || '_decision')::name)
             ]
             ELSE ARRAY[d.table_name]
