@@ -75,7 +75,7 @@ derived AS (
             WHEN o.kind = 'fact' THEN 'distributed'
             WHEN o.kind = 'dimension' AND EXISTS (SELECT 1 FROM fact AS f) THEN 'reference'
             WHEN o.kind <> 'source' OR o.table_name NOT IN (SELECT r.relation FROM read_by_facts AS r) THEN 'local'
-            WHEN EXISTS (SELECT 1 FROM fact AS f WHERE f.distribution_column = ANY (o.business_key)) THEN 'distributed'
+            WHEN o.business_key && (SELECT array_agg(f.distribution_column) FROM fact AS f) THEN 'distributed'
             ELSE 'reference'
         END AS placement
     FROM etl.object AS o
