@@ -87,40 +87,14 @@ AS $_unusable_template$
         -- A row in quarantine that is in the batch again leaves quarantine, unless it is unusable again.
         UPDATE etl.quarantine AS q
         SET is_retried = true
-        FROM delta.{{table}} AS d
-        WHERE d.batch_id = this.batch_id
-            AND q.object = {{name}}
-            AND q.row_key = {{d_row_key}};
-        WITH unusable AS (
-            SELECT {{d.key}}, count(*) AS row_count
+        FROM (
+            SELECT {{d_row_key}} AS row_key
             FROM delta.{{table}} AS d
             WHERE d.batch_id = this.batch_id
-                AND d.delta_operation = 'upsert'
-            GROUP BY {{d.key}}
-            HAVING count(*) > 1
-                OR {{d_key_is_null}}
-        ),
-        removed AS (
-            DELETE FROM delta.{{table}} AS d
-            USING unusable AS u
-            WHERE d.batch_id = this.batch_id
-                AND d.delta_operation = 'upsert'
-                AND {{same_or_null_key}}
-            RETURNING
-                {{d_key_is_null}} AS is_null,
-                u.row_count,
-                {{d_row_key}} AS row_key,
-                to_jsonb(d) - '{batch_id,delta_operation,deleted_at}'::text[] AS original_row
-        ),
-        entries AS (
-            SELECT
-                CASE WHEN r.is_null THEN r.original_row ELSE r.row_key END AS row_key,
-                r.is_null,
-                max(r.row_count) AS row_count,
-                jsonb_agg(r.original_row) AS originals
-            FROM removed AS r
-            GROUP BY 1, 2
-        )
+            OFFSET 0
+        ) AS k
+        WHERE q.object = {{name}}
+            AND q.row_key = k.row_key;
         SELECT count(etl._quarantine(
             {{name}},
             e.row_key,
@@ -130,7 +104,43 @@ AS $_unusable_template$
             this.run_id
         ) IS NULL)
         INTO this.result.rows_quarantined
-        FROM entries AS e;
+        FROM (
+            SELECT
+                CASE WHEN r.is_null THEN r.original_row ELSE r.row_key END AS row_key,
+                r.is_null,
+                max(r.row_count) AS row_count,
+                jsonb_agg(r.original_row) AS originals
+            FROM (
+                SELECT
+                    {{d_key_is_null}} AS is_null,
+                    count(*) OVER (PARTITION BY {{d.key}}) AS row_count,
+                    {{d_row_key}} AS row_key,
+                    to_jsonb(d) - '{batch_id,delta_operation,deleted_at}'::text[] AS original_row
+                FROM delta.{{table}} AS d
+                WHERE d.batch_id = this.batch_id
+                    AND d.delta_operation = 'upsert'
+            ) AS r
+            WHERE r.is_null
+                OR r.row_count > 1
+            GROUP BY 1, 2
+            OFFSET 0
+        ) AS e;
+        DELETE FROM delta.{{table}} AS d
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'upsert'
+            AND ({{d_key_is_null}});
+        DELETE FROM delta.{{table}} AS d
+        USING (
+            SELECT {{r.key}}
+            FROM delta.{{table}} AS r
+            WHERE r.batch_id = this.batch_id
+                AND r.delta_operation = 'upsert'
+            GROUP BY {{r.key}}
+            HAVING count(*) > 1
+        ) AS u
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'upsert'
+            AND {{d.key = u.key}};
         PERFORM etl._end_retry({{name}});
     END IF;
 $sql$
