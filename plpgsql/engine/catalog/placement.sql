@@ -7,7 +7,8 @@
 --   local         on the coordinator only: all other tables, also the mirrors, deltas, pending keys and planned changes of dimensions.
 
 /*
-Declares the placement of an object. The default is derived: facts distributed with their mirrors, dimensions reference, all else local. It decides how the tables are spread, and changes no table that is spread already.
+Declares the placement of an object. The default is derived: facts distributed with their mirrors, dimensions reference, all else local. It decides
+how the tables are spread, and changes no table that is spread already.
 Parameters: p_object, source table, dimension, fact or aggregate; p_placement, distributed, reference or local; NULL for the default.
 Writes:     etl.placement.
 Errors:     ET002 there is no such object; ET003 objects of its kind cannot be placed so.
