@@ -288,6 +288,7 @@ class Object:
     downstream: list[str]
     tags: list[str]
     position: int | None
+    placement: str | None
 
 
 @dataclass(frozen=True)

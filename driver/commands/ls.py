@@ -44,9 +44,10 @@ def ls(
 
 def _render(answer: list[Object]) -> None:
     table = output.table(
-        "object", "kind", "layer", "rows", "complete until", "tags", "loaded from", "loads",
+        "object", "kind", "layer", "rows", "complete until", "tags", "placement", "loaded from",
+        "loads",
         right=("rows",), wrap=("loaded from", "loads"),
-        spare=("tags", "loads", "loaded from", "layer"),
+        spare=("placement", "tags", "loads", "loaded from", "layer"),
     )  # fmt: skip
     for one in answer:
         table.add_row(
@@ -57,6 +58,7 @@ def _render(answer: list[Object]) -> None:
             output.moment(one.complete_until)
             or Text("never" if one.is_stale else "", style="yellow"),
             ", ".join(one.tags),
+            Text(one.placement or "", style="dim"),
             Text(output.one_line(", ".join(one.upstream)), style="dim"),
             Text(output.one_line(", ".join(one.downstream)), style="dim"),
         )

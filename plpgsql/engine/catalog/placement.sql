@@ -3,12 +3,12 @@
 --
 --   distributed   facts, and the mirrors whose key begins like theirs: rows with the same value of the distribution column are on one node.
 --                 So are the delta of such a mirror, and the pending keys and planned changes of a fact: they are joined on the nodes.
---   reference     whole on each node: the tables of dimensions, and the other mirrors that the transformation view of a fact reads.
---   local         on the coordinator only: all other tables, also the deltas, pending keys and planned changes of dimensions.
+--   reference     whole on each node: the tables of dimensions.
+--   local         on the coordinator only: all other tables, also the mirrors, deltas, pending keys and planned changes of dimensions.
 
 /*
-Declares the placement of an object. The default is derived: facts distributed, dimensions reference, mirrors as the facts need them, aggregates
-local. It decides how the tables are spread, and changes no table that is spread already.
+Declares the placement of an object. The default is derived: facts distributed with their mirrors, dimensions reference, all else local. It decides
+how the tables are spread, and changes no table that is spread already.
 Parameters: p_object, source table, dimension, fact or aggregate; p_placement, distributed, reference or local; NULL for the default.
 Writes:     etl.placement.
 Errors:     ET002 there is no such object; ET003 objects of its kind cannot be placed so.
@@ -29,7 +29,7 @@ BEGIN
         RAISE EXCEPTION 'object "%" does not exist', p_object
             USING ERRCODE = 'ET002', HINT = 'SELECT object FROM etl.object lists them.';
     ELSIF p_placement <> ALL (CASE v_kind
-        WHEN 'source' THEN '{distributed,reference,local}'
+        WHEN 'source' THEN '{distributed,local}'
         WHEN 'dimension' THEN '{reference,local}'
         WHEN 'fact' THEN '{distributed,local}'
         ELSE '{local}'
@@ -37,7 +37,7 @@ BEGIN
     THEN
         RAISE EXCEPTION 'placement "%" is not possible for % "%"', p_placement, v_kind, p_object
             USING ERRCODE = 'ET003',
-                HINT = 'Facts can be distributed or local, dimensions reference or local, source tables any of the three, aggregates local.';
+                HINT = 'Facts and source tables can be distributed or local, dimensions reference or local, aggregates are local.';
     END IF;
     DELETE FROM etl.placement AS p
     WHERE p.object = p_object;
@@ -73,10 +73,12 @@ derived AS (
         CASE
             WHEN p.placement IS NOT NULL THEN p.placement
             WHEN o.kind = 'fact' THEN 'distributed'
-            WHEN o.kind = 'dimension' AND EXISTS (SELECT 1 FROM fact AS f) THEN 'reference'
-            WHEN o.kind <> 'source' OR o.table_name NOT IN (SELECT r.relation FROM read_by_facts AS r) THEN 'local'
-            WHEN o.business_key && (SELECT array_agg(f.distribution_column) FROM fact AS f) THEN 'distributed'
-            ELSE 'reference'
+            WHEN o.kind = 'dimension' AND (SELECT count(*) FROM fact AS f) > 0 THEN 'reference'
+            WHEN o.kind = 'source'
+                AND o.table_name IN (SELECT r.relation FROM read_by_facts AS r)
+                AND o.business_key @> ARRAY[(SELECT min(f.distribution_column)::name FROM fact AS f)]
+                THEN 'distributed'
+            ELSE 'local'
         END AS placement
     FROM etl.object AS o
     LEFT JOIN etl.placement AS p ON p.object = o.object

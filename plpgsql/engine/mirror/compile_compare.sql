@@ -76,7 +76,7 @@ BEGIN
             )
             AND NOT EXISTS (
                 SELECT
-                FROM etl.quarantine AS q
+                FROM (SELECT * FROM etl.quarantine) AS q
                 WHERE q.object = {{name}}
                     AND q.run_id = p_batch.run_id
                     AND q.sqlstate LIKE '22%'

@@ -67,48 +67,54 @@ AS $_deletion_template$
         ) AS g ({{key}}, _deleted_at)
         WHERE NOT EXISTS (
             SELECT
-            FROM delta.{{table}} AS d
-            WHERE d.batch_id = this.batch_id
-                AND d.delta_operation = 'upsert'
-                AND {{d.key = g.key}}
+            FROM (
+                SELECT {{d.key}}
+                FROM delta.{{table}} AS d
+                WHERE d.batch_id = this.batch_id
+                    AND d.delta_operation = 'upsert'
+                OFFSET 0
+            ) AS d
+            WHERE {{d.key = g.key}}
         )
         GROUP BY {{g.key}};
         GET DIAGNOSTICS this.deletions = ROW_COUNT;
         IF this.deletions > 0 THEN
             -- The source may still have an unchanged row under such a key: it shared the key with the deleted row, or the tombstone came with a
             -- dump. That row is fetched, whatever the mirror holds.
-            WITH present AS (
-                DELETE FROM delta.{{table}} AS d
-                USING (
-                    SELECT {{s.key}}
-                    FROM source.{{table}} AS s
-                    JOIN delta.{{table}} AS d ON {{d.key = s.key}}
-                    WHERE NOT this.is_remote
-                        AND d.batch_id = this.batch_id
-                        AND d.delta_operation = 'delete'
-                    UNION ALL
+            SELECT array_agg(DISTINCT p.row_key)
+            INTO this.row_keys
+            FROM (
+                SELECT {{d_row_key}} AS row_key
+                FROM delta.{{table}} AS d
+                JOIN (
                     -- postgres_fdw can send this condition, so only these keys cross the network.
                     SELECT {{s.key}}
                     FROM source.{{table}} AS s
-                    WHERE this.is_remote
-                        AND {{among_deleted}}
-                ) AS s
+                    WHERE {{among_deleted}}
+                    OFFSET 0
+                ) AS s ON {{s.key = d.key}}
                 WHERE d.batch_id = this.batch_id
                     AND d.delta_operation = 'delete'
-                    AND {{s.key = d.key}}
-                RETURNING {{d_row_key}} AS row_key
-            ),
-            requested AS (
+                OFFSET 0
+            ) AS p;
+            IF this.row_keys IS NOT NULL THEN
                 INSERT INTO etl.reextraction (source_table, row_key)
-                SELECT {{name}}, p.row_key
-                FROM present AS p
-                GROUP BY p.row_key
+                SELECT {{name}}, t.row_key
+                FROM unnest(this.row_keys) AS t (row_key)
                 ON CONFLICT (source_table, row_key) DO UPDATE
-                SET batch_id = NULL
-            )
-            SELECT this.deletions - count(*)
-            INTO this.deletions
-            FROM present;
+                SET batch_id = NULL;
+                DELETE FROM delta.{{table}} AS d
+                USING (
+                    SELECT {{unpacked_key}}
+                    FROM unnest(this.row_keys) AS t (row_key)
+                    OFFSET 0
+                ) AS k ({{key}})
+                WHERE d.batch_id = this.batch_id
+                    AND d.delta_operation = 'delete'
+                    AND {{k.key = d.key}};
+                GET DIAGNOSTICS this.row_count = ROW_COUNT;
+                this.deletions := this.deletions - this.row_count;
+            END IF;
         END IF;
     END IF;
 $sql$
@@ -163,7 +169,6 @@ DECLARE
     row_keys jsonb[];
     row_count bigint;
     deletions bigint := 0;
-    is_remote boolean := EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = {{source_name}}::regclass);
 BEGIN
     BEGIN
         INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})

@@ -248,7 +248,7 @@ BEGIN
                 FROM unnest(this.row_keys) AS t (row_key)
             ) AS k ({{key}})
             WHERE num_nulls({{k.key}}) = 0
-                AND NOT EXISTS (SELECT FROM delta.{{table}} AS d WHERE d.batch_id = this.batch_id AND {{d.key = k.key}})
+                AND NOT EXISTS (SELECT FROM (SELECT {{d.key}} FROM delta.{{table}} AS d WHERE d.batch_id = this.batch_id OFFSET 0) AS d WHERE {{d.key = k.key}})
         ) AS g;
         CONTINUE WHEN this.row_keys IS NULL;
         this.part := compiled.{{fetch}}(p_batch, this.row_keys);
@@ -261,7 +261,7 @@ BEGIN
             SELECT t.row_key, {{unpacked_key}}
             FROM unnest(this.row_keys) AS t (row_key)
         ) AS k (_row_key{{, key}})
-        WHERE NOT EXISTS (SELECT FROM delta.{{table}} AS d WHERE d.batch_id = this.batch_id AND {{d.key = k.key}})
+        WHERE NOT EXISTS (SELECT FROM (SELECT {{d.key}} FROM delta.{{table}} AS d WHERE d.batch_id = this.batch_id OFFSET 0) AS d WHERE {{d.key = k.key}})
             AND NOT EXISTS (
                 SELECT
                 FROM etl.quarantine AS q

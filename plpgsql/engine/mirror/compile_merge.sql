@@ -87,44 +87,14 @@ AS $_unusable_template$
         -- A row in quarantine that is in the batch again leaves quarantine, unless it is unusable again.
         UPDATE etl.quarantine AS q
         SET is_retried = true
-        FROM delta.{{table}} AS d
-        WHERE d.batch_id = this.batch_id
-            AND q.object = {{name}}
-            AND q.row_key = {{d_row_key}};
-        WITH unusable AS (
-            SELECT
-                {{d.key}},
-                count(*) AS _row_count,
-                CASE WHEN {{d_key_is_null}} THEN '23502' WHEN {{d_key_is_long}} THEN '54000' ELSE '23505' END AS _sqlstate
+        FROM (
+            SELECT {{d_row_key}} AS row_key
             FROM delta.{{table}} AS d
             WHERE d.batch_id = this.batch_id
-                AND d.delta_operation = 'upsert'
-            GROUP BY {{d.key}}
-            HAVING count(*) > 1
-                OR {{d_key_is_null}}
-                OR {{d_key_is_long}}
-        ),
-        removed AS (
-            DELETE FROM delta.{{table}} AS d
-            USING unusable AS u
-            WHERE d.batch_id = this.batch_id
-                AND d.delta_operation = 'upsert'
-                AND {{same_or_null_key}}
-            RETURNING
-                u._sqlstate AS sqlstate,
-                u._row_count AS row_count,
-                {{d_row_key}} AS row_key,
-                to_jsonb(d) - '{batch_id,delta_operation,deleted_at}'::text[] AS original_row
-        ),
-        entries AS (
-            SELECT
-                CASE WHEN r.sqlstate = '23502' THEN r.original_row ELSE r.row_key END AS row_key,
-                r.sqlstate,
-                max(r.row_count) AS row_count,
-                jsonb_agg(r.original_row) AS originals
-            FROM removed AS r
-            GROUP BY 1, 2
-        )
+            OFFSET 0
+        ) AS k
+        WHERE q.object = {{name}}
+            AND q.row_key = k.row_key;
         SELECT count(etl._quarantine(
             {{name}},
             e.row_key,
@@ -138,7 +108,46 @@ AS $_unusable_template$
             this.run_id
         ) IS NULL)
         INTO this.result.rows_quarantined
-        FROM entries AS e;
+        FROM (
+            SELECT
+                CASE WHEN r.sqlstate = '23502' THEN r.original_row ELSE r.row_key END AS row_key,
+                r.sqlstate,
+                max(r.row_count) AS row_count,
+                jsonb_agg(r.original_row) AS originals
+            FROM (
+                SELECT
+                    CASE
+                        WHEN {{d_key_is_null}} THEN '23502'
+                        WHEN {{d_key_is_long}} THEN '54000'
+                        WHEN count(*) OVER (PARTITION BY {{d.key}}) > 1 THEN '23505'
+                    END AS sqlstate,
+                    count(*) OVER (PARTITION BY {{d.key}}) AS row_count,
+                    {{d_row_key}} AS row_key,
+                    to_jsonb(d) - '{batch_id,delta_operation,deleted_at}'::text[] AS original_row
+                FROM delta.{{table}} AS d
+                WHERE d.batch_id = this.batch_id
+                    AND d.delta_operation = 'upsert'
+            ) AS r
+            WHERE r.sqlstate IS NOT NULL
+            GROUP BY 1, 2
+            OFFSET 0
+        ) AS e;
+        DELETE FROM delta.{{table}} AS d
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'upsert'
+            AND ({{d_key_is_null}} OR {{d_key_is_long}});
+        DELETE FROM delta.{{table}} AS d
+        USING (
+            SELECT {{r.key}}
+            FROM delta.{{table}} AS r
+            WHERE r.batch_id = this.batch_id
+                AND r.delta_operation = 'upsert'
+            GROUP BY {{r.key}}
+            HAVING count(*) > 1
+        ) AS u
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'upsert'
+            AND {{d.key = u.key}};
     END IF;
 $sql$
 $_unusable_template$;

@@ -53,8 +53,9 @@ AS $_begin_retry$
 BEGIN
     IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_object) THEN
         EXECUTE format(
-            'UPDATE etl.quarantine AS q SET is_retried = true FROM work.%I AS k WHERE q.object = $1 AND q.row_key = %s',
-            p_object || '_key', etl._json_key(p_business_key, 'k')
+            'UPDATE etl.quarantine AS q SET is_retried = true FROM (SELECT %s AS row_key FROM work.%I AS k OFFSET 0) AS k '
+            'WHERE q.object = $1 AND q.row_key = k.row_key',
+            etl._json_key(p_business_key, 'k'), p_object || '_key'
         )
         USING p_object;
     END IF;

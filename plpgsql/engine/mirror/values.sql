@@ -99,7 +99,6 @@ BEGIN
         'fetch', quote_ident('fetch_' || p_source.source_table),
         'salvage', quote_ident('salvage_' || p_source.source_table),
         'delta_name', quote_literal(format('delta.%I', p_source.source_table)),
-        'source_name', quote_literal(format('source.%I', p_source.source_table)),
         'key', v_key,
         'first_key', quote_ident(v_key[1]),
         'columns', v_columns,
@@ -109,7 +108,6 @@ BEGIN
         'd_key_is_null', etl._no_key_condition(v_key, 'd', v_stage::regclass),
         'd_key_is_long', etl._long_key_condition(v_key, 'd', v_stage::regclass),
         's_key_is_long', etl._long_key_condition(v_key, 's', v_stage::regclass),
-        'same_or_null_key', etl._list(v_key, 'd.%1$I IS NOT DISTINCT FROM u.%1$I', ' AND '),
         'either_key', etl._list(v_key, 'coalesce(s.%1$I, m.%1$I)'),
         'is_sought', etl._list(v_key, 's.%1$I = this.sought.%1$I', ' AND '),
         'among_deleted', etl._among_sql(

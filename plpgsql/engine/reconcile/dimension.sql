@@ -229,6 +229,7 @@ CREATE OR REPLACE FUNCTION etl._remove_pending(p_object name, p_key name[], p_ta
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
 AS $_remove_pending$
 DECLARE
     v_keys regclass := format('work.%I', p_object || '_key')::regclass;
@@ -236,11 +237,13 @@ DECLARE
 BEGIN
     PERFORM set_config('search_path', etl._operator_path(p_table, p_key), true);
     IF EXISTS (SELECT FROM pg_temp.reconciled_difference) THEN
+        EXECUTE format('CREATE TEMPORARY TABLE reconciled_pending ON COMMIT DROP AS SELECT DISTINCT %s FROM %s', etl._list(p_key), v_keys);
         EXECUTE format(
-            'DELETE FROM pg_temp.reconciled_difference AS x USING (SELECT DISTINCT %s FROM %s) AS k WHERE (%s) = (%s)',
-            etl._list(p_key), v_keys, etl._list(p_key, 'k.%1$I'), etl._from_json(p_key, 'x.row_key', p_table)
+            'DELETE FROM pg_temp.reconciled_difference AS x USING pg_temp.reconciled_pending AS k WHERE (%s) = (%s)',
+            etl._list(p_key, 'k.%1$I'), etl._from_json(p_key, 'x.row_key', p_table)
         );
         GET DIAGNOSTICS v_count = ROW_COUNT;
+        DROP TABLE pg_temp.reconciled_pending;
         PERFORM etl._assert_not_emptied(v_keys);
     END IF;
     RETURN v_count;

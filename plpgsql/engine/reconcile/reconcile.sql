@@ -244,9 +244,11 @@ CREATE OR REPLACE FUNCTION etl._name_members(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
 AS $_name_members$
 DECLARE
     r_role record;
+    v_values jsonb;
 BEGIN
     FOR r_role IN
         SELECT k.fact, k.key_column, d.dimension_table, d.surrogate_key, d.business_key,
@@ -255,20 +257,37 @@ BEGIN
         JOIN etl.dimension AS d USING (dimension)
         JOIN etl.reconciliation_object AS o ON o.reconciliation_id = p_reconciliation_id AND o.object = k.fact AND o.differences > 0
     LOOP
-        EXECUTE format(
-            $sql$UPDATE etl.reconciliation_difference AS x
-SET expected = x.expected || jsonb_build_object(%1$L, coalesce((SELECT %2$s FROM %3$s AS d WHERE d.%4$I = (x.expected ->> %1$L)::bigint), x.expected -> %1$L)),
-    actual = x.actual || jsonb_build_object(%1$L, coalesce((SELECT %2$s FROM %3$s AS d WHERE d.%4$I = (x.actual ->> %1$L)::bigint), x.actual -> %1$L))
-WHERE x.reconciliation_id = $1
-    AND x.object = $2
-    AND x.kind = 'different'
-    AND %1$L = ANY (x.columns)$sql$,
-            r_role.key_column,
-            format('jsonb_build_object(''key'', d.%I) || %s', r_role.surrogate_key, etl._json_key(r_role.business_key, 'd'))
+        v_values := jsonb_build_object(
+            'key_column', quote_literal(r_role.key_column), 'surrogate_key', quote_ident(r_role.surrogate_key), 'table', r_role.dimension_table::text,
+            'member', format('jsonb_build_object(''key'', d.%I) || %s', r_role.surrogate_key, etl._json_key(r_role.business_key, 'd'))
                 || CASE WHEN r_role.has_history THEN ' || jsonb_build_object(''valid_from'', d.valid_from)' ELSE '' END,
-            r_role.dimension_table, r_role.surrogate_key
-        )
-        USING p_reconciliation_id, r_role.fact;
+            'those', format(
+                'x.reconciliation_id = %s AND x.object = %L AND x.kind = ''different'' AND %L = ANY (x.columns)', p_reconciliation_id, r_role.fact, r_role.key_column
+            )
+        );
+        DROP TABLE IF EXISTS pg_temp.reconciled_member;
+        EXECUTE etl._render(
+            $sql$CREATE TEMPORARY TABLE reconciled_member ON COMMIT DROP AS
+SELECT d.{{surrogate_key}} AS version, {{member}} AS member
+FROM {{table}} AS d
+WHERE d.{{surrogate_key}} IN (
+    SELECT unnest(ARRAY[(x.expected ->> {{key_column}})::bigint, (x.actual ->> {{key_column}})::bigint])
+    FROM etl.reconciliation_difference AS x
+    WHERE {{those}}
+)$sql$,
+            v_values
+        );
+        EXECUTE etl._render(
+            $sql$UPDATE etl.reconciliation_difference AS x
+SET expected = x.expected || jsonb_build_object({{key_column}}, coalesce((
+        SELECT m.member FROM pg_temp.reconciled_member AS m WHERE m.version = (x.expected ->> {{key_column}})::bigint
+    ), x.expected -> {{key_column}})),
+    actual = x.actual || jsonb_build_object({{key_column}}, coalesce((
+        SELECT m.member FROM pg_temp.reconciled_member AS m WHERE m.version = (x.actual ->> {{key_column}})::bigint
+    ), x.actual -> {{key_column}}))
+WHERE {{those}}$sql$,
+            v_values
+        );
     END LOOP;
 END
 $_name_members$;

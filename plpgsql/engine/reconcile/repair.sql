@@ -12,6 +12,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_delete_repeated$
 BEGIN
+    IF EXISTS (
+        SELECT
+        FROM pg_index AS i
+        WHERE i.indrelid = p_table
+            AND i.indisprimary
+            AND p_key @> ARRAY(SELECT a.attname FROM pg_attribute AS a WHERE a.attrelid = p_table AND a.attnum = ANY (i.indkey))
+    ) THEN
+        RETURN;
+    END IF;
     PERFORM set_config('search_path', etl._operator_path(p_table, p_key), true);
     EXECUTE etl._render(
         $sql$DELETE FROM {{table}} AS t
@@ -38,12 +47,13 @@ $_delete_repeated$;
 /*
 Writes rows as they should be, in a table that no load writes.
 Parameters: p_reconciliation_id, p_object, $1 and $2 of p_rows; p_key, p_table, key and table of the rows; p_rows, a SELECT of all columns.
-Writes:     the table.
+Writes:     the table, pg_temp.reconciled_expected.
 */
 CREATE OR REPLACE FUNCTION etl._write_expected(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass, p_rows text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
 AS $_write_expected$
 DECLARE
     v_values jsonb := (
@@ -62,17 +72,21 @@ DECLARE
             AND a.attgenerated = ''
     );
 BEGIN
-    EXECUTE etl._render('UPDATE {{table}} AS d SET {{columns := v.columns}} FROM ({{rows}}) AS v WHERE {{d.key = v.key}}', v_values)
+    DROP TABLE IF EXISTS pg_temp.reconciled_expected;
+    EXECUTE etl._render('CREATE TEMPORARY TABLE reconciled_expected ON COMMIT DROP AS SELECT {{key}}{{, columns}} FROM {{table}} WITH NO DATA', v_values);
+    EXECUTE etl._render('INSERT INTO pg_temp.reconciled_expected SELECT {{v.key}}{{, v.columns}} FROM ({{rows}}) AS v', v_values)
     USING p_reconciliation_id, p_object;
+    EXECUTE etl._render(
+        'UPDATE {{table}} AS d SET {{columns := v.columns}} FROM (SELECT * FROM pg_temp.reconciled_expected) AS v WHERE {{d.key = v.key}}', v_values
+    );
     EXECUTE etl._render(
         $sql$INSERT INTO {{table}} ({{key}}{{, columns}}{{run_id}})
 OVERRIDING SYSTEM VALUE
 SELECT {{v.key}}{{, v.columns}}{{no_run}}
-FROM ({{rows}}) AS v
+FROM pg_temp.reconciled_expected AS v
 WHERE NOT EXISTS (SELECT FROM {{table}} AS d WHERE {{d.key = v.key}})$sql$,
         v_values
-    )
-    USING p_reconciliation_id, p_object;
+    );
 END
 $_write_expected$;
 
@@ -101,12 +115,14 @@ WHERE m.dimension = $2$sql$,
     );
     EXECUTE format(
         $sql$DELETE FROM %s AS d
-USING etl.reconciliation_difference AS x
-WHERE x.reconciliation_id = $1
-    AND x.object = $2
-    AND x.kind = 'surplus'
-    AND d.%I < -2
-    AND x.row_key = jsonb_build_object(%L, d.%2$I)$sql$,
+WHERE d.%I < -2
+    AND d.%2$I IN (
+        SELECT (x.row_key ->> %L)::bigint
+        FROM etl.reconciliation_difference AS x
+        WHERE x.reconciliation_id = $1
+            AND x.object = $2
+            AND x.kind = 'surplus'
+    )$sql$,
         p_dimension.dimension_table, p_dimension.surrogate_key, p_dimension.surrogate_key
     )
     USING p_reconciliation_id, p_dimension.dimension;
@@ -152,20 +168,22 @@ AS $_repair_members$
 DECLARE
     v_bk name[] := p_dimension.business_key;
     v_values jsonb := etl._member_values(p_dimension) || jsonb_build_object('keys', format('work.%I', p_dimension.dimension || '_key'));
+    v_pending bigint[];  -- versions of pending members
     r_part record;
 BEGIN
     PERFORM set_config('search_path', etl._operator_path(p_dimension.dimension_table, v_bk), true);
     PERFORM etl._enqueue_differing(p_reconciliation_id, p_dimension.dimension, v_bk, p_dimension.dimension_table);
     PERFORM etl._begin_comparison();
     EXECUTE format('SELECT compiled.%I($1, 1, 0)', 'correct_' || p_dimension.dimension) USING etl._note_deletions(p_dimension);
+    EXECUTE etl._render('SELECT array_agg(d.{{sk}}) FROM {{dimension_table}} AS d JOIN {{keys}} AS k ON {{k.bk = d.bk}}', v_values) INTO v_pending;
+    EXECUTE etl._render('DELETE FROM pg_temp.reconciled_correction AS c WHERE (c.{{sk}} = ANY ($1)) IS NOT TRUE', v_values) USING v_pending;
     EXECUTE etl._render(
         $sql$UPDATE {{dimension_table}} AS d
 SET valid_from = c._right_valid_from,
     valid_to = c._right_valid_to,
     is_current = c._right_valid_to = 'infinity'{{right_kept_set}}
-FROM pg_temp.reconciled_correction AS c
-WHERE d.{{sk}} = c.{{sk}}
-    AND EXISTS (SELECT FROM {{keys}} AS k WHERE {{k.bk = d.bk}})$sql$,
+FROM (SELECT * FROM pg_temp.reconciled_correction) AS c
+WHERE d.{{sk}} = c.{{sk}}$sql$,
         v_values
     );
     -- A deleted member keeps what its mirror held last, in all versions.
@@ -178,25 +196,31 @@ WHERE d.{{sk}} = c.{{sk}}
         ) AS p (attributes, is_deleted, condition)
         WHERE jsonb_array_length(p.attributes) > 0
     LOOP
+        v_values := v_values || jsonb_build_object('part', r_part.attributes, 'is_deleted', r_part.is_deleted, 'condition', r_part.condition);
+        DROP TABLE IF EXISTS pg_temp.reconciled_plan;
+        EXECUTE etl._render('CREATE TEMPORARY TABLE reconciled_plan ON COMMIT DROP AS SELECT {{sk}}{{, part}} FROM {{dimension_table}} WITH NO DATA', v_values);
         EXECUTE etl._render(
-            $sql$UPDATE {{dimension_table}} AS d
-SET {{part := v.part}}
-FROM (
+            $sql$INSERT INTO pg_temp.reconciled_plan
+SELECT d.{{sk}}{{, v.part}}
+FROM {{dimension_table}} AS d
+JOIN (
     SELECT {{view_typed}}
     FROM {{transform_view}} AS o
     WHERE {{view_deleted_at}} {{is_deleted}}
-) AS v
-WHERE {{d.bk = v.bk}}
-    AND EXISTS (
-        SELECT
-        FROM etl.reconciliation_difference AS x
-        WHERE x.reconciliation_id = $1
-            AND x.object = $2
-            AND {{condition}}
-    )$sql$,
-            v_values || jsonb_build_object('part', r_part.attributes, 'is_deleted', r_part.is_deleted, 'condition', r_part.condition)
+) AS v ON {{d.bk = v.bk}}
+WHERE EXISTS (
+    SELECT
+    FROM etl.reconciliation_difference AS x
+    WHERE x.reconciliation_id = $1
+        AND x.object = $2
+        AND {{condition}}
+)$sql$,
+            v_values
         )
         USING p_reconciliation_id, p_dimension.dimension, ARRAY(SELECT jsonb_array_elements_text(r_part.attributes))::name[];
+        EXECUTE etl._render(
+            'UPDATE {{dimension_table}} AS d SET {{part := v.part}} FROM (SELECT * FROM pg_temp.reconciled_plan) AS v WHERE d.{{sk}} = v.{{sk}}', v_values
+        );
     END LOOP;
 END
 $_repair_members$;

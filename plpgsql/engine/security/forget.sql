@@ -139,8 +139,10 @@ BEGIN
                 relation := r_relation.name::text;
                 rows_replaced := v_rows;
                 RETURN NEXT;
-                -- Statistics hold values of rows until the next ANALYZE.
-                PERFORM audit._analyze(r_relation.name);
+                -- Statistics hold values of rows until the next ANALYZE, which the nodes of a cluster do by autovacuum.
+                IF NOT etl._is_distributed(r_relation.name) THEN
+                    PERFORM audit._analyze(r_relation.name);
+                END IF;
             END IF;
         END LOOP;
         v_kept := v_kept + coalesce((SELECT sum(etl._forget_kept_rows(p_subject, r_object.object, e.key)) FROM jsonb_array_elements(r_object.keys) AS e (key)), 0);

@@ -139,7 +139,7 @@ FROM (
         ('{owner}', 'routine', 'etl', '{_*}', '{}', NULL),
         ('{owner}', 'routine', 'compiled', '{*}', '{}', NULL),
         ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
-        ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by,place}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),

@@ -7,7 +7,20 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_keys_sql$
-    SELECT format('(SELECT %s FROM jsonb_array_elements($1) AS e (key)) AS k (%s)', etl._from_json(p_key_columns, 'e.key', p_relation), etl._list(p_key_columns))
+    SELECT format(
+        '(SELECT %s FROM jsonb_array_elements($1) AS e (key)) AS k (%s)',
+        string_agg(
+            -- A cast that is immutable, for a plain type: Citus refuses others in the change of a spread table.
+            CASE WHEN t.type_oid = ANY ('{smallint,integer,bigint,text,uuid}'::regtype[])
+                THEN format('(e.key ->> %L)::%s', c.name, t.type_oid::regtype)
+                ELSE etl._from_json(ARRAY[c.name], 'e.key', p_relation)
+            END,
+            ', ' ORDER BY c.position
+        ),
+        etl._list(p_key_columns)
+    )
+    FROM unnest(p_key_columns) WITH ORDINALITY AS c (name, position)
+    CROSS JOIN LATERAL etl._base_type(p_relation, c.name) AS t
 $_keys_sql$;
 
 /*

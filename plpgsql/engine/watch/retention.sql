@@ -86,7 +86,7 @@ WHERE m.deleted_at < $1
         )
         USING clock_timestamp() - r_column.kept_after_deletion;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
-        IF v_rows > 0 THEN
+        IF v_rows > 0 AND NOT etl._is_distributed(r_column.relation) THEN
             PERFORM audit._analyze(r_column.relation);
         END IF;
         v_total := v_total + v_rows;

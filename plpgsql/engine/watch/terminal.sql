@@ -25,7 +25,8 @@ SELECT
     coalesce(u.names, '{}') AS upstream,
     coalesce(l.names, '{}') AS downstream,
     coalesce(g.names, '{}') AS tags,
-    t.position
+    t.position,
+    p.placement
 FROM (
     SELECT s.source_table AS object, 'source table' AS kind, m.oid::regclass AS relation
     FROM etl.source_table AS s
@@ -41,6 +42,7 @@ FROM (
     SELECT a.aggregate, 'aggregate', a.aggregate_table
     FROM etl.aggregate AS a
 ) AS o
+LEFT JOIN etl.object_placement AS p ON p.object = o.object
 LEFT JOIN pg_class AS c ON c.oid = o.relation
 LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN etl.watermark_status AS w ON w.object = o.object AND w.kind = o.kind
@@ -78,6 +80,7 @@ COMMENT ON COLUMN etl.object_status.upstream IS 'Objects that it is loaded from.
 COMMENT ON COLUMN etl.object_status.downstream IS 'Objects that are loaded from it.';
 COMMENT ON COLUMN etl.object_status.tags IS 'Its tags, see etl.object_tag.';
 COMMENT ON COLUMN etl.object_status.position IS 'Order of the objects.';
+COMMENT ON COLUMN etl.object_status.placement IS 'Where its table is, or would be, on a cluster: distributed, reference or local.';
 
 CREATE OR REPLACE VIEW etl.failing_task AS
 SELECT t.task, t.kind, t.object, t.run_id, t.ended_at AS failed_at, t.attempts, t.sqlstate, t.message, t.detail, t.hint
