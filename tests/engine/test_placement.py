@@ -217,7 +217,7 @@ def test_an_impossible_placement_is_refused(
 
 
 def test_on_one_server_nothing_is_distributed(database: Database) -> None:
-    assert database.value("SELECT etl._is_distributed()") is False
+    assert database.value("SELECT etl._is_distributed(NULL)") is False
     assert database.value("SELECT etl._is_distributed('dwh.fact_order')") is False
 
 
