@@ -60,7 +60,14 @@ GIVEN = """
     VALUES ('fact_order', '{"order_id": 17}', '22003', 'numeric field overflow', 1);
 """
 # pg_cron, Citus, another server, the question of a dashboard: their own tests run these.
-FOREIGN = ("cron.", "CREATE EXTENSION citus", "citus_", "etl.connect_source", "[[AND", "etl.add_user")
+FOREIGN = (
+    "cron.",
+    "CREATE EXTENSION citus",
+    "citus_",
+    "etl.connect_source",
+    "[[AND",
+    "etl.add_user",
+)
 
 
 def blocks(page: Path) -> Iterator[str]:
