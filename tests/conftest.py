@@ -17,7 +17,8 @@ Fixtures
     oceanrecords    the same, without a database chosen
 
 Everything that uses one of them runs on each chosen server: `pytest --server embedded|debian|all`
-(default: embedded; OCEANRECORDS_TEST_SERVER names another default). `@pytest.mark.server("debian")`
+(default: embedded; OCEANRECORDS_TEST_SERVER names another default).
+`pytest --server citus` runs tests/scaling on a cluster instead, and nothing else. `@pytest.mark.server("debian")`
 binds a test to one server, for example because only Debian's has pg_cron, pgtap and plpgsql_check;
 what `_ON_ONE_SERVER` lists runs on one of those chosen.
 """
@@ -106,9 +107,9 @@ _SESSIONS = """
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--server",
-        choices=[*KINDS, "all"],
+        choices=[*KINDS, "all", "citus"],
         default=os.environ.get("OCEANRECORDS_TEST_SERVER", "embedded"),
-        help="PostgreSQL server(s) to run the tests on",
+        help="PostgreSQL server(s) to run the tests on; citus: the cluster of OCEANRECORDS_CITUS_DSN, with its own tests",
     )
     parser.addoption(
         "--histories",
@@ -125,23 +126,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # The environment of whoever runs the tests must not choose their database.
-    for name in list(os.environ):
-        if name.startswith(_ENVIRONMENT) and not name.startswith("OCEANRECORDS_TEST_"):
-            del os.environ[name]
     chosen = config.getoption("--server")
+    kept = (
+        "OCEANRECORDS_TEST_",
+        "OCEANRECORDS_CITUS_DSN" if chosen == "citus" else "OCEANRECORDS_TEST_",
+    )
+    for name in list(os.environ):
+        if name.startswith(_ENVIRONMENT) and not name.startswith(kept):
+            del os.environ[name]
+    if chosen == "citus" and not os.environ.get("OCEANRECORDS_CITUS_DSN"):
+        raise pytest.UsageError("--server citus needs a cluster: OCEANRECORDS_CITUS_DSN")
     reason = why_not_debian() if chosen in ("debian", "all") else None
     if reason and (chosen == "debian" or os.environ.get("CI") == "true"):
         raise pytest.UsageError(f"Debian's server cannot be used: {reason}")
     wanted = KINDS if chosen == "all" else (str(chosen),)
-    kinds = tuple(kind for kind in wanted if kind == "embedded" or not reason)
+    kinds = tuple(kind for kind in wanted if kind != "debian" or not reason)
     config.stash[_CHOICE] = Choice(kinds, reason)
     # So that a terminated session takes its servers along.
     signal.signal(signal.SIGTERM, _interrupt)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run slow tests first: a worker that begins one when the others are done keeps them waiting."""
+    if config.getoption("--server") == "citus":
+        others = [item for item in items if not item.nodeid.startswith("tests/scaling/")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.nodeid.startswith("tests/scaling/")]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
