@@ -1,4 +1,4 @@
--- Plainer comments, and a plainer error of the audit trail
+-- Plainer comments, a plainer error of the audit trail, and one power less
 --
 -- depends: 0009.row-filter
 
@@ -107,3 +107,14 @@ COMMENT ON COLUMN etl.forgotten_subject.subject_key IS 'Canonical key of the sub
 COMMENT ON COLUMN etl.forgotten_subject.forgotten_by IS 'Login that forgot it.';
 COMMENT ON TABLE etl.forgotten_row IS 'Rows of the source whose personal columns are replaced during extraction.';
 COMMENT ON TABLE etl.object_tag IS 'Tags of objects, for selectors such as tag:finance.';
+
+-- Loads no longer check foreign keys at once.
+DO $take_back$
+BEGIN
+    IF has_parameter_privilege('oceanrecords_owner', 'session_replication_role', 'SET')
+        AND has_parameter_privilege('session_replication_role', 'SET WITH GRANT OPTION')
+    THEN
+        REVOKE SET ON PARAMETER session_replication_role FROM oceanrecords_owner;
+    END IF;
+END
+$take_back$;

@@ -7,7 +7,7 @@ import pytest
 from tests.engine.test_source_types import Table
 from tests.support.database import Database
 
-pytestmark = pytest.mark.server("embedded")
+pytestmark = [pytest.mark.server("embedded"), pytest.mark.installed("engine")]
 
 PARTITIONED = """
 DROP VIEW source.things;

@@ -99,7 +99,7 @@ def test_a_failed_check_makes_the_run_partial_and_its_findings_stay(loaded: Data
     task = run(loaded)
     suppliers = loaded.value("SELECT count(*) FROM dwh.dim_supplier")
     assert (task["status"], task["sqlstate"]) == ("failed", "ET011")
-    assert f"no_germans ({suppliers} rows)" in task["message"]
+    assert f"no_germans (violating rows: {suppliers})" in task["message"]
     assert loaded.value("SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1") == "partial"
     (found,) = results(loaded, "no_germans")
     assert (found["status"], found["violations"]) == ("failed", suppliers)

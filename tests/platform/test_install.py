@@ -98,7 +98,7 @@ def test_a_transformation_view_that_is_replaced_stays_declared(
     view = "CREATE OR REPLACE VIEW work.dim_status AS {} FROM (VALUES (1::smallint)) AS s (order_status_id);"
     columns = (
         "SELECT s.order_status_id, 'a'::text AS status_code, 'b'::text AS status_name, false AS is_lost, "
-        "now() AS effective_at, NULL::timestamptz AS deleted_at"
+        "NULL::timestamptz AS effective_at, NULL::timestamptz AS deleted_at"
     )
     install(view=view.format(columns.replace("'b'::text AS status_name, false AS is_lost",
                                              "false AS is_lost, 'b'::text AS status_name")))  # fmt: skip

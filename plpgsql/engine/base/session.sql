@@ -43,12 +43,13 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_is_distributed$
 DECLARE
+    v_tables regclass := to_regclass('pg_catalog.pg_dist_partition');
     v_is_distributed boolean;
 BEGIN
-    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+    IF v_tables IS NULL THEN
         RETURN false;
     END IF;
-    EXECUTE 'SELECT EXISTS (SELECT FROM pg_dist_partition AS p WHERE p.logicalrelid = $1 OR $1 IS NULL)' INTO v_is_distributed USING p_table;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s AS p WHERE p.logicalrelid = $1 OR $1 IS NULL)', v_tables) INTO v_is_distributed USING p_table;
     RETURN v_is_distributed;
 END
 $_is_distributed$;

@@ -87,9 +87,9 @@ END
 $_set_default_privileges$;
 
 /*
-Gives the owners the rights beyond their own objects that the loads use: to see whether another session is idle, and to check the foreign keys
-of a load at once. Without them, a load cannot tell an idle lock holder from an active one, and checks row by row.
-Writes: memberships and parameter permissions of the server, if the caller may grant them; etl.access_flaw shows missing ones.
+Gives the owners the right beyond their own objects that the loads use: to see whether another session is idle. Without it, a load cannot tell an
+idle lock holder from an active one.
+Writes: memberships of the server, if the caller may grant them; etl.access_flaw shows missing ones.
 */
 CREATE OR REPLACE FUNCTION etl._empower_owners()
 RETURNS void
@@ -105,11 +105,6 @@ BEGIN
     LOOP
         IF NOT pg_has_role(v_role, 'pg_read_all_stats', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION') THEN
             EXECUTE format('GRANT pg_read_all_stats TO %I', v_role);
-        END IF;
-        IF NOT has_parameter_privilege(v_role, 'session_replication_role', 'SET')
-            AND has_parameter_privilege('session_replication_role', 'SET WITH GRANT OPTION')
-        THEN
-            EXECUTE format('GRANT SET ON PARAMETER session_replication_role TO %I', v_role);
         END IF;
     END LOOP;
 EXCEPTION
