@@ -202,7 +202,9 @@ BEGIN
         WHERE a.usesysid = v_role
             AND a.pid <> pg_backend_pid()
     LOOP
-        IF NOT r_session.has_ended THEN
+        -- A session that ended by itself in the meantime was not found.
+        PERFORM pg_stat_clear_snapshot();
+        IF NOT r_session.has_ended AND EXISTS (SELECT FROM pg_stat_get_activity(r_session.pid) AS a WHERE a.usesysid = v_role) THEN
             RAISE EXCEPTION 'session % of "%" does not end', r_session.pid, p_login
                 USING ERRCODE = 'ET043', HINT = format('Run the command again, or let a superuser execute: SELECT pg_terminate_backend(%s);', r_session.pid);
         END IF;
