@@ -405,7 +405,13 @@ def create_role(connection: psycopg.Connection[Any], role: str, schema: str = SC
         UserError: if the role has more rights than it should, or may not be made.
     """
     state = role_state(connection, role, schema)
-    if state.exists and not state.faults:
+    # A role is the server's, the rows that it sees are a warehouse's: another one may have made it.
+    is_blind = schema != SCHEMA and connection.execute(
+        "SELECT NOT EXISTS (SELECT FROM etl.user_status "
+        "WHERE login = %s AND (is_managed OR row_values <> '{}'))",
+        [role],
+    ).fetchone() == (True,)
+    if state.exists and not state.faults and not is_blind:
         return False
     if not state.mendable:
         check_role(connection, role, schema)
@@ -416,7 +422,7 @@ def create_role(connection: psycopg.Connection[Any], role: str, schema: str = SC
                 "CALL etl.add_user(%s, %s, p_is_service => true, p_is_existing => true)",
                 [role, [_LEVELS[schema]]],
             )
-            if schema != SCHEMA and not state.exists:
+            if is_blind:
                 # What an analyst sees are the rows of the login; Metabase has one login for all.
                 connection.execute("CALL etl.set_user_rows(%s, '{*}')", [role])
             connection.execute(

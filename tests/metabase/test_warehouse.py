@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from base.errors import UserError
-from metabase import export
+from metabase import analysis, export
 from metabase import warehouse as warehouses
 from metabase.definition import Column, Dashboard, DefinitionError
 from metabase.warehouse import DEFAULT_ROLE
@@ -135,6 +136,22 @@ def test_a_login_is_made_once(database: Database, role: str) -> None:
         assert warehouses.create_role(connection, role)
         assert not warehouses.create_role(connection, role)
         warehouses.check_role(connection, role)
+
+
+def test_a_login_of_another_warehouse_sees_the_rows_of_this_one(
+    database: Database, new_database: Any, role: str
+) -> None:
+    """The role is the server's, so it exists; which rows it sees is each warehouse's own."""
+    for warehouse in (database, new_database()):
+        with warehouse.connect() as connection:
+            assert warehouses.create_role(connection, role, analysis.SCHEMA)
+            assert not warehouses.create_role(connection, role, analysis.SCHEMA)
+        rows = "SELECT row_values FROM etl.user_status WHERE login = %s"
+        assert warehouse.value(rows, role) == ["*"]
+        warehouse.execute("CALL etl.set_user_rows(%s, '{DE}')", role)
+        with warehouse.connect() as connection:
+            assert not warehouses.create_role(connection, role, analysis.SCHEMA)
+        assert warehouse.value(rows, role) == ["DE"]
 
 
 def test_the_login_sees_schema_kpi_alone(database: Database, role: str) -> None:
