@@ -8,6 +8,9 @@
 --     {{f.columns <> w.columns}}     record_image_ne(ROW(f.amount), ROW(w.amount))
 --     {{columns := w.columns}}       amount = w.amount
 --
+-- Where a table of the coordinator may meet one that is spread over nodes, it stands in a subquery, as in "FROM (SELECT * FROM etl.quarantine) AS q",
+-- which a cluster reads first. On one server the planner merges it into the statement.
+--
 -- Keys are compared by the equality operator of their type, as in the source. All other columns are compared by their stored image: values
 -- that are equal but not identical differ (30 days and 1 month, 1.0 and 1.00, Smith and smith in citext), and a type needs no equality
 -- operator.
