@@ -400,14 +400,9 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_read_mirrors$
     SELECT v.object, v.view, m.source_table, m.sees_deletions
-    FROM (
-        SELECT d.dimension, d.transform_view FROM etl.dimension AS d
-        UNION ALL
-        SELECT d.dimension, d.history_view FROM etl.dimension AS d
-        UNION ALL
-        SELECT f.fact, f.transform_view FROM etl.fact AS f
-    ) AS v (object, view)
+    FROM etl._transformation_views() AS v
     CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
+    WHERE v.kind <> 'aggregate'
 $_read_mirrors$;
 
 /*

@@ -1,5 +1,25 @@
 -- What a transformation must not read, because no load would follow its changes: the rows would stay as they were, and every run would succeed.
 
+-- The views that make the rows of the objects.
+CREATE OR REPLACE FUNCTION etl._transformation_views()
+RETURNS TABLE (object name, kind text, view regclass)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_transformation_views$
+    SELECT d.dimension, 'dimension', v.view
+    FROM etl.dimension AS d
+    CROSS JOIN LATERAL (VALUES (d.transform_view), (d.history_view)) AS v (view)
+    WHERE v.view IS NOT NULL
+    UNION ALL
+    SELECT f.fact, 'fact', f.transform_view
+    FROM etl.fact AS f
+    UNION ALL
+    SELECT a.aggregate, 'aggregate', a.contribution_view
+    FROM etl.aggregate AS a
+    WHERE a.finer_aggregate IS NULL
+$_transformation_views$;
+
 -- Everything that the transformation of an object reads or calls, through views and functions.
 CREATE OR REPLACE FUNCTION etl._transformation_reads()
 RETURNS TABLE (object name, kind text, classid oid, objid oid)
@@ -9,16 +29,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_transformation_reads$
     WITH RECURSIVE reads (object, kind, classid, objid) AS (
         SELECT v.object, v.kind, 'pg_class'::regclass::oid, v.view::oid
-        FROM (
-            SELECT d.dimension, 'dimension', d.transform_view FROM etl.dimension AS d
-            UNION ALL
-            SELECT d.dimension, 'dimension', d.history_view FROM etl.dimension AS d
-            UNION ALL
-            SELECT f.fact, 'fact', f.transform_view FROM etl.fact AS f
-            UNION ALL
-            SELECT a.aggregate, 'aggregate', a.contribution_view FROM etl.aggregate AS a WHERE a.finer_aggregate IS NULL
-        ) AS v (object, kind, view)
-        WHERE v.view IS NOT NULL
+        FROM etl._transformation_views() AS v
         UNION
         SELECT r.object, r.kind, n.classid, n.objid
         FROM reads AS r
