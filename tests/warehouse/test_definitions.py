@@ -169,6 +169,8 @@ def test_a_new_attribute_is_filled_into_the_versions_that_are_there(trading: Pla
     trading.run()
     assert trading.value(versions) == before
     assert trading.value("SELECT count(*) FROM dwh.dim_product") == products
+    written = "SELECT rows_updated FROM etl.task_run WHERE object = 'dim_product' ORDER BY run_id DESC LIMIT 1"
+    assert trading.value(written) == products - 1, "the versions that were filled, without -1"
     assert (
         trading.value(
             "SELECT count(*) FROM dwh.dim_product WHERE product_key > 0 AND label IS DISTINCT FROM upper(product_name)"

@@ -125,7 +125,7 @@ AS $_find_missing_columns$
         OR etl._column_type(to_regclass(w.relation), c.name) IS NULL
 $_find_missing_columns$;
 
--- Columns of targets without a value, and targets without the constraint that a load needs.
+-- Columns of targets without a value, columns of views without a target, and targets without the constraint that a load needs.
 CREATE OR REPLACE FUNCTION etl._find_uncovered_columns()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -142,6 +142,20 @@ AS $_find_uncovered_columns$
         || ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = f.fact)
     )) AS c (name)
     WHERE etl._column_type(f.transform_view, c.name) IS NULL
+    UNION ALL
+    -- Columns of views without a target. Left out in silence, a new attribute would stay away from the star while every run succeeds.
+    SELECT u.object, format('column "%s" of %s leads nowhere', c.name, u.view),
+        format('%s has no such column, or fills it by itself.', u.target), format('ALTER TABLE %s ADD COLUMN %I %s, or leave it out of the view.', u.target, c.name, etl._column_type(u.view, c.name))
+    FROM (
+        SELECT d.dimension, d.transform_view, d.dimension_table, etl._columns(d.dimension_table) || 'effective_at'::name
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.transform_view, f.fact_table,
+            etl._without(etl._columns(f.fact_table), ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = f.fact))
+            || ARRAY(SELECT unnest(array_remove(k.lookup_columns || k.as_of_column, NULL)) FROM etl.fact_dimension AS k WHERE k.fact = f.fact)
+        FROM etl.fact AS f
+    ) AS u (object, view, target, used)
+    CROSS JOIN LATERAL unnest(etl._without(etl._columns(u.view), u.used || 'deleted_at'::name)) AS c (name)
     UNION ALL
     SELECT t.object, format('nothing fills column "%s" of %s, which is NOT NULL', a.attname, t.target), NULL,
         'Declare it as an attribute or measure, give it a default, or drop NOT NULL.'
@@ -355,7 +369,10 @@ AS $_find_unusable_names$
         FROM etl.dimension AS k
         CROSS JOIN LATERAL (VALUES (k.dimension_table), (k.transform_view), (k.history_view)) AS v (relation)
         UNION ALL
-        SELECT f.fact, f.transform_view, '{_is_given}'
+        SELECT d.dimension, d.transform_view, d.surrogate_key || '{valid_from,valid_to,is_current,run_id}'::name[]
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.transform_view, '{_is_given,is_deleted,run_id}'
         FROM etl.fact AS f
     ) AS r (object, relation, reserved)
     CROSS JOIN LATERAL unnest(r.reserved) AS c (name)

@@ -310,8 +310,8 @@ Errors:     ET003 when a relation does not exist.
 CREATE OR REPLACE FUNCTION etl.define_fact(
     p_name name,
     p_key name[],
-    p_measures name[],
-    p_dimensions etl.fact_dimension[],
+    p_measures name[] DEFAULT '{}',
+    p_dimensions etl.fact_dimension[] DEFAULT '{}',
     p_depends_on etl.dependency[] DEFAULT '{}',
     p_table regclass DEFAULT NULL,
     p_view regclass DEFAULT NULL

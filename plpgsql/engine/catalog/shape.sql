@@ -94,10 +94,14 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_create_dimension_table$
 DECLARE
-    v_attributes name[] := etl._without(etl._columns(p_view), p_key || '{effective_at,deleted_at}'::name[]);
+    v_surrogate_key name := regexp_replace(p_name, '^dim_', '') || '_key';
+    -- Columns of the view that are called as those of a version are refused by the build.
+    v_attributes name[] := etl._without(
+        etl._columns(p_view), p_key || v_surrogate_key || '{effective_at,deleted_at,valid_from,valid_to,is_current,run_id}'::name[]
+    );
     v_values jsonb := jsonb_build_object(
         'table', format('dwh.%I', p_name),
-        'surrogate_key', quote_ident(regexp_replace(p_name, '^dim_', '') || '_key'),
+        'surrogate_key', quote_ident(v_surrogate_key),
         'index', quote_ident(p_name || '_version'),
         'key', to_jsonb(p_key),
         'columns', (SELECT string_agg(format(E'%I %s,\n', c.name, etl._held_type(p_view, c.name)), '' ORDER BY c.position) FROM unnest(p_key || v_attributes) WITH ORDINALITY AS c (name, position)),
@@ -120,7 +124,7 @@ INSERT INTO {{table}} ({{surrogate_key}}, valid_from, valid_to, is_current, run_
         v_values
     );
     PERFORM etl._comment_target(format('dwh.%I', p_name)::regclass, p_view, ARRAY[
-        [regexp_replace(p_name, '^dim_', '') || '_key', 'Surrogate key of the version; -1 is Unknown.'],
+        [v_surrogate_key, 'Surrogate key of the version; -1 is Unknown.'],
         ['valid_from', 'From when on the version is valid.'],
         ['valid_to', 'Until when the version is valid; infinity for the current one.'],
         ['is_current', 'Whether this is the current version.'],
@@ -142,7 +146,8 @@ AS $_create_fact_table$
 DECLARE
     v_plain name[] := etl._without(
         etl._columns(p_view),
-        p_key || 'deleted_at'::name || ARRAY(SELECT DISTINCT c.name FROM unnest(p_dimensions) AS k CROSS JOIN LATERAL unnest(k.lookup_columns) AS c (name))
+        p_key || '{deleted_at,is_deleted,run_id}'::name[]
+        || ARRAY(SELECT DISTINCT c.name FROM unnest(p_dimensions) AS k CROSS JOIN LATERAL unnest(k.key_column || k.lookup_columns) AS c (name))
     );
     v_event name := (SELECT k.as_of_column FROM unnest(p_dimensions) AS k WHERE k.as_of_column IS NOT NULL LIMIT 1);
 BEGIN
