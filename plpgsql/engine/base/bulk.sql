@@ -80,16 +80,6 @@ BEGIN
 END
 $_finish_bulk$;
 
--- Size up to which it is cheaper to delete the rows of a table than to give it a new file.
-CREATE OR REPLACE FUNCTION etl._few_bytes()
-RETURNS bigint
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_few_bytes$
-    SELECT 4 * 1024 * 1024::bigint
-$_few_bytes$;
-
 /*
 Empties a table of the engine: by TRUNCATE if it is large, by DELETE if that is cheaper than creating a new file.
 Parameters: p_table, a table in delta or work.
@@ -101,7 +91,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_clear_table$
 BEGIN
-    IF pg_relation_size(p_table) > etl._few_bytes() THEN
+    IF pg_relation_size(p_table) > 4 * 1024 * 1024 THEN
         EXECUTE format('TRUNCATE %s', p_table);
     ELSE
         EXECUTE format('DELETE FROM %s', p_table);

@@ -50,18 +50,3 @@ BEGIN
     RETURN v_call;
 END
 $_hook_call$;
-
--- Statement that calls the alert hook, with the privileges of the role that set it if they are bound.
-CREATE OR REPLACE FUNCTION etl._bound_hook_call(p_hook text)
-RETURNS text
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_bound_hook_call$
-BEGIN
-    IF obj_description(to_regprocedure('audit._call_hook(text, text, jsonb)'), 'pg_proc') = p_hook THEN
-        RETURN 'SELECT audit._call_hook($1, $2, $3)';
-    END IF;
-    RETURN etl._hook_call(p_hook);
-END
-$_bound_hook_call$;

@@ -168,21 +168,23 @@ BEGIN
 END
 $_lock_start$;
 
--- Raises ET001: a run is live. The detail names its workers, the hint is the caller's.
+-- Raises ET001 if a run is live (p_run_id is not NULL). The detail names its workers, the hint is the caller's.
 CREATE OR REPLACE FUNCTION etl._refuse_beside_run(p_run_id bigint, p_hint text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_beside_run$
 BEGIN
-    RAISE EXCEPTION 'run % is already running', p_run_id
-        USING ERRCODE = 'ET001',
-            DETAIL = concat_ws(
-                ' ',
-                (SELECT format('Started at %s.', date_trunc('second', r.started_at)) FROM etl.run AS r WHERE r.run_id = p_run_id),
-                etl.describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
-            ),
-            HINT = p_hint;
+    IF p_run_id IS NOT NULL THEN
+        RAISE EXCEPTION 'run % is already running', p_run_id
+            USING ERRCODE = 'ET001',
+                DETAIL = concat_ws(
+                    ' ',
+                    (SELECT format('Started at %s.', date_trunc('second', r.started_at)) FROM etl.run AS r WHERE r.run_id = p_run_id),
+                    etl.describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
+                ),
+                HINT = p_hint;
+    END IF;
 END
 $_refuse_beside_run$;
 

@@ -75,8 +75,11 @@ AS $_find_missing_columns$
         SELECT f.fact, f.fact_table::text, f.business_key || f.measures || '{is_deleted,run_id}'::name[], 'a fact table'
         FROM etl.fact AS f
         UNION ALL
-        SELECT k.fact, etl._lookup_relation(k)::text, k.lookup_columns, 'the key ' || k.key_column
+        SELECT k.fact, coalesce(d.dimension_table, f.transform_view)::text, k.lookup_columns, 'the key ' || k.key_column
         FROM etl.fact_dimension AS k
+        JOIN etl.fact AS f USING (fact)
+        LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
+        LEFT JOIN etl.dimension AS d ON d.dimension = r.dimension
         UNION ALL
         SELECT k.fact, f.transform_view::text, ARRAY[k.as_of_column], 'the key ' || k.key_column
         FROM etl.fact_dimension AS k
@@ -211,28 +214,6 @@ AS $_find_uncovered_columns$
     WHERE NOT a.attnotnull
 $_find_uncovered_columns$;
 
-/*
-Whether INSERT can assign a value of one type to a column of another type.
-*/
-CREATE OR REPLACE FUNCTION etl._is_assignable(p_from oid, p_to oid)
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_is_assignable$
-    SELECT p_from = p_to
-        OR t.typcategory = 'S'
-        OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = p_from AND c.casttarget = p_to AND c.castcontext IN ('a', 'i'))
-        OR (
-            t.typelem <> 0 AND f.typelem <> 0
-            AND (t.typelem = f.typelem OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = f.typelem AND c.casttarget = t.typelem AND c.castcontext IN ('a', 'i')))
-        )
-    FROM pg_type AS f
-    CROSS JOIN pg_type AS t
-    WHERE f.oid = p_from
-        AND t.oid = p_to
-$_is_assignable$;
-
 -- Columns whose type the engine cannot use: points in time without a time zone, values that their target does not
 -- take.
 CREATE OR REPLACE FUNCTION etl._find_wrong_types()
@@ -308,8 +289,18 @@ AS $_find_wrong_types$
     CROSS JOIN LATERAL unnest(p.columns) AS c (name)
     CROSS JOIN LATERAL (SELECT p.object, p.view, p.target, c.name AS column_name) AS w
     CROSS JOIN LATERAL etl._base_type(w.view, w.column_name) AS v
-    CROSS JOIN LATERAL etl._base_type(w.target, w.column_name) AS t
-    WHERE NOT etl._is_assignable(v.type_oid, t.type_oid)
+    CROSS JOIN LATERAL etl._base_type(w.target, w.column_name) AS g
+    JOIN pg_type AS f ON f.oid = v.type_oid
+    JOIN pg_type AS t ON t.oid = g.type_oid
+    -- What INSERT cannot assign: neither the same type, nor text, nor with a cast of the types or of their elements.
+    WHERE f.oid <> t.oid
+        AND t.typcategory <> 'S'
+        AND NOT EXISTS (
+            SELECT
+            FROM (VALUES (f.oid, t.oid), (nullif(f.typelem, 0), nullif(t.typelem, 0))) AS p (given, wanted)
+            WHERE p.given = p.wanted
+                OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = p.given AND c.casttarget = p.wanted AND c.castcontext IN ('a', 'i'))
+        )
 $_find_wrong_types$;
 
 -- Names that are too long, stand for two objects, or are those of the engine's own columns.

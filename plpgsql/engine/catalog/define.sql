@@ -391,7 +391,23 @@ DECLARE
     v_view regclass := etl._relation_of('work', p_name, coalesce(p_view, (SELECT a.contribution_view FROM etl.aggregate AS a WHERE a.aggregate = p_rollup_of)));
 BEGIN
     IF p_table IS NULL AND to_regclass(format('dwh.%I', p_name)) IS NULL THEN
-        PERFORM etl._create_aggregate_table(p_name, p_group, p_measures, v_view);
+        PERFORM etl._create_target(
+            p_name,
+            v_view,
+            '{{columns}}run_id bigint NOT NULL, PRIMARY KEY ({{group}})',
+            jsonb_build_object('group', to_jsonb(p_group), 'columns', concat(etl._column_definitions(v_view, p_group, ' NOT NULL'), (
+                -- A sum has the type that sum() returns.
+                SELECT string_agg(
+                    format(
+                        E'%I %s NOT NULL,\n', m.name,
+                        CASE WHEN etl._held_type(v_view, m.name) IN ('smallint', 'integer') THEN 'bigint' ELSE 'numeric' END
+                    ),
+                    '' ORDER BY m.position
+                )
+                FROM unnest(p_measures) WITH ORDINALITY AS m (name, position)
+            ))),
+            ARRAY[['run_id', 'Run that last wrote the row.']]
+        );
     END IF;
     INSERT INTO etl.aggregate (
         aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate, finer_expressions

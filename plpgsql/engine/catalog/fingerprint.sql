@@ -201,36 +201,6 @@ AS $_fingerprint$
 $_fingerprint$;
 
 /*
-What differs between two fingerprints.
-Parameters: p_before, p_now, fingerprints.
-Returns:    sentences, such as "view work.dim_person has changed"; none if nothing differs.
-*/
-CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
-RETURNS text[]
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_fingerprint_changes$
-    SELECT coalesce(array_agg(c.sentence ORDER BY c.part) FILTER (WHERE c.is_reason OR c.is_only_reason), '{}')
-    FROM (
-        SELECT
-            coalesce(n.key, b.key) AS part,
-            CASE
-                WHEN b.value IS NULL THEN n.key || ' is new'
-                WHEN n.value IS NULL THEN b.key || ' is gone'
-                WHEN n.key LIKE 'setting %' THEN format('%s has changed from %s to %s', n.key, b.value, n.value)
-                ELSE n.key || ' has changed'
-            END AS sentence,
-            -- A routine changes with every definition that it is compiled from.
-            coalesce(n.key, b.key) NOT LIKE 'routine %' AS is_reason,
-            bool_and(coalesce(n.key, b.key) LIKE 'routine %') OVER () AS is_only_reason
-        FROM jsonb_each_text(p_before) AS b
-        FULL JOIN jsonb_each_text(p_now) AS n ON n.key = b.key
-        WHERE n.value IS DISTINCT FROM b.value
-    ) AS c
-$_fingerprint_changes$;
-
-/*
 Objects that the next run loads completely, and why: never loaded, requested, or a definition that their rows depend on has changed.
 Returns:    object, kind, reasons; in the order in which they are loaded.
 */
@@ -251,54 +221,32 @@ AS $plan$
         END
     FROM etl.load_state AS l
     JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
-    CROSS JOIN LATERAL etl._fingerprint_changes(l.fingerprint, etl._fingerprint(l.object)) AS c (changes)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(d.sentence ORDER BY d.part) FILTER (WHERE d.is_reason OR d.is_only_reason), '{}')
+        FROM (
+            SELECT
+                p.part,
+                CASE
+                    WHEN b.value IS NULL THEN p.part || ' is new'
+                    WHEN n.value IS NULL THEN p.part || ' is gone'
+                    WHEN p.part LIKE 'setting %' THEN format('%s has changed from %s to %s', p.part, b.value, n.value)
+                    ELSE p.part || ' has changed'
+                END AS sentence,
+                -- A routine changes with every definition that it is compiled from.
+                p.part NOT LIKE 'routine %' AS is_reason,
+                bool_and(p.part LIKE 'routine %') OVER () AS is_only_reason
+            FROM jsonb_each_text(l.fingerprint) AS b
+            FULL JOIN jsonb_each_text(etl._fingerprint(l.object)) AS n ON n.key = b.key
+            CROSS JOIN LATERAL coalesce(n.key, b.key) AS p (part)
+            WHERE n.value IS DISTINCT FROM b.value
+        ) AS d
+    ) AS c (changes)
     WHERE l.needs_reload
         OR l.fingerprint IS NULL
         OR cardinality(c.changes) > 0
     ORDER BY t.position
 $plan$;
 COMMENT ON FUNCTION etl.plan() IS 'Objects that the next run loads completely, and why.';
-
-CREATE OR REPLACE VIEW etl.planned_refresh AS
-SELECT p.object, p.kind, p.reasons
-FROM etl.plan() AS p;
-COMMENT ON VIEW etl.planned_refresh IS 'Objects that the next run loads completely, and why (etl.plan).';
-COMMENT ON COLUMN etl.planned_refresh.object IS 'Dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.kind IS 'dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.reasons IS 'Changes since its last full load, or another reason.';
-
--- Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.
-CREATE OR REPLACE FUNCTION etl._definition_signature()
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_definition_signature$
-    -- The xmin of each catalog row that holds a definition, and the rows of small tables: cheap to read, and no change escapes it.
-    SELECT md5(concat_ws(
-        ',',
-        (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
-        (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
-        (SELECT string_agg(s.name || ':' || s.value, ',' ORDER BY s.name) FROM etl.setting AS s),
-        (
-            SELECT string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
-            FROM (
-                SELECT DISTINCT substr(k.part, 7)
-                FROM etl.load_state AS l
-                CROSS JOIN LATERAL jsonb_object_keys(l.fingerprint) AS k (part)
-                WHERE k.part LIKE 'table %'
-            ) AS t (name)
-            WHERE to_regclass(t.name) IS NOT NULL
-        ),
-        (SELECT string_agg(to_jsonb(d)::text, ',' ORDER BY d.dimension) FROM etl.dimension AS d),
-        (SELECT string_agg(to_jsonb(a)::text, ',' ORDER BY a.dimension, a.attribute) FROM etl.dimension_attribute AS a),
-        (SELECT string_agg(to_jsonb(f)::text, ',' ORDER BY f.fact) FROM etl.fact AS f),
-        (SELECT string_agg(to_jsonb(k)::text, ',' ORDER BY k.fact, k.key_column) FROM etl.fact_dimension AS k),
-        (SELECT string_agg(to_jsonb(g)::text, ',' ORDER BY g.aggregate) FROM etl.aggregate AS g),
-        (SELECT string_agg(to_jsonb(l)::text, ',' ORDER BY l.aggregate, l.fact) FROM etl.aggregate_fact AS l),
-        (SELECT string_agg(to_jsonb(n)::text, ',' ORDER BY n.object, n.source_table) FROM etl.dependency AS n)
-    ))
-$_definition_signature$;
 
 /*
 Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
@@ -314,9 +262,27 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
-    v_signature text := etl._definition_signature();
+    v_signature text;
     v_reasons jsonb;
 BEGIN
+    -- While what fingerprints are made of is the same, none has changed. The xmin of the rows that hold definitions, and checksums of small tables,
+    -- are cheap to read, and no change escapes them.
+    SELECT md5(concat_ws(
+        ',',
+        (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
+        (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
+        string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
+    ))
+    INTO v_signature
+    FROM (
+        SELECT 'etl.' || unnest('{aggregate,aggregate_fact,dependency,dimension,dimension_attribute,fact,fact_dimension,setting}'::text[])
+        UNION
+        SELECT substr(k.part, 7)
+        FROM etl.load_state AS l
+        CROSS JOIN LATERAL jsonb_object_keys(l.fingerprint) AS k (part)
+        WHERE k.part LIKE 'table %'
+    ) AS t (name)
+    WHERE to_regclass(t.name) IS NOT NULL;
     IF v_signature = (SELECT c.definition_signature FROM etl.run_control AS c) THEN
         RETURN NULL;
     END IF;

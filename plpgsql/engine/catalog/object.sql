@@ -73,6 +73,4 @@ COMMENT ON COLUMN etl.object.object IS 'Name.';
 COMMENT ON COLUMN etl.object.business_key IS 'Columns that identify a row.';
 COMMENT ON COLUMN etl.object.table_name IS 'Table that holds its rows.';
 COMMENT ON COLUMN etl.object.view_name IS 'View that returns them.';
-COMMENT ON COLUMN etl.object.business IS 'Business that declares it; NULL where it was declared by hand.';
 COMMENT ON COLUMN etl.object.needs_full_refresh IS 'True if a full refresh is requested; NULL for a source table, and for a dimension that nothing loads.';
-COMMENT ON COLUMN etl.object.loaded_at IS 'When it was last loaded.';

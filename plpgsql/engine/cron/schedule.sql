@@ -195,8 +195,8 @@ BEGIN
     ORDER BY n.number;
     -- Jobs of a schedule that had more workers.
     statement := format(
-        'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE j.jobname LIKE %L AND substring(j.jobname FROM ''[0-9]+$'')::integer > %s',
-        etl._job_pattern() || 'worker %', p_workers
+        'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE starts_with(j.jobname, %L) AND substring(j.jobname FROM ''[0-9]+$'')::integer > %s',
+        format('etl %s worker ', current_database()), p_workers
     );
     RETURN NEXT;
     -- The history of a job belongs to the role that installs the schedule, which the engine's own maintenance does not run as.
@@ -204,8 +204,8 @@ BEGIN
         'SELECT cron.schedule(%L, ''17 3 * * *'', %L)',
         format('etl %s prune', current_database()),
         format(
-            'DELETE FROM cron.job_run_details AS d USING cron.job AS j WHERE j.jobid = d.jobid AND j.jobname LIKE %L AND d.end_time < now() - interval %L',
-            etl._job_pattern(), etl.get_setting('runs_kept')
+            'DELETE FROM cron.job_run_details AS d USING cron.job AS j WHERE j.jobid = d.jobid AND starts_with(j.jobname, %L) AND d.end_time < now() - interval %L',
+            format('etl %s ', current_database()), etl.get_setting('runs_kept')
         )
     );
     RETURN NEXT;
@@ -219,7 +219,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $unschedule_statement$
-    SELECT c.cron_database, format('SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname LIKE %L', etl._job_pattern())
+    SELECT c.cron_database, format('SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE starts_with(j.jobname, %L)', format('etl %s ', current_database()))
     FROM etl._find_cron() AS c
 $unschedule_statement$;
 COMMENT ON FUNCTION etl.unschedule_statement() IS 'Statement that removes the jobs of the schedule and returns their number, to be executed in the database of pg_cron.';
@@ -402,7 +402,7 @@ END
 $_scheduled_start$;
 
 -- The jobs of the schedule, each with the last failure that pg_cron recorded, such as a refused connection. None if
--- pg_cron lives in another database.
+-- pg_cron lives in another database, or this role may not look into it.
 CREATE OR REPLACE FUNCTION etl._cron_jobs()
 RETURNS TABLE (job_id bigint, job_name text, schedule text, command text, username text, is_active boolean, last_error text, last_error_at timestamptz)
 LANGUAGE plpgsql
@@ -410,7 +410,13 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_cron_jobs$
 BEGIN
-    IF NOT etl._may_see_cron() THEN
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_namespace AS n
+        JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'job'
+        WHERE n.nspname = 'cron'
+            AND has_schema_privilege(n.oid, 'USAGE')
+    ) THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE
@@ -424,8 +430,7 @@ LEFT JOIN LATERAL (
     ORDER BY r.runid DESC
     LIMIT 1
 ) AS d ON true
-WHERE j.jobname LIKE $1$sql$
-    USING etl._job_pattern();
+WHERE starts_with(j.jobname, format('etl %s ', current_database()))$sql$;
 END
 $_cron_jobs$;
 
@@ -457,11 +462,6 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS l ON true;
 COMMENT ON VIEW etl.schedule_status IS 'The schedule, one row per job.';
-COMMENT ON COLUMN etl.schedule_status.worker IS 'Number of the job.';
-COMMENT ON COLUMN etl.schedule_status.every IS 'Interval or cron expression as it was given.';
-COMMENT ON COLUMN etl.schedule_status.cron_schedule IS 'The same in pg_cron''s notation.';
-COMMENT ON COLUMN etl.schedule_status.cron_database IS 'Database that pg_cron lives in.';
-COMMENT ON COLUMN etl.schedule_status.installed_at IS 'When the schedule was installed or last changed.';
 COMMENT ON COLUMN etl.schedule_status.job_id IS 'Job of pg_cron; NULL if pg_cron lives in another database, or the job was removed.';
 COMMENT ON COLUMN etl.schedule_status.command IS 'Statement of the job.';
 COMMENT ON COLUMN etl.schedule_status.username IS 'Role that executes it.';
@@ -471,7 +471,6 @@ COMMENT ON COLUMN etl.schedule_status.last_outcome IS 'Its outcome: started, joi
 COMMENT ON COLUMN etl.schedule_status.last_message IS 'The same in words.';
 COMMENT ON COLUMN etl.schedule_status.cron_error IS 'Last failure that pg_cron recorded.';
 COMMENT ON COLUMN etl.schedule_status.cron_error_at IS 'When that was.';
-COMMENT ON COLUMN etl.schedule_status.time_zone IS 'Time zone in which it fires.';
 
 CREATE OR REPLACE VIEW etl.schedule_history AS
 SELECT
@@ -487,12 +486,6 @@ SELECT
 FROM etl.scheduled_start AS s
 LEFT JOIN etl.run_status AS r USING (run_id);
 COMMENT ON VIEW etl.schedule_history IS 'Every start of the scheduler, with the outcome of its run.';
-COMMENT ON COLUMN etl.schedule_history.start_id IS 'Number of the start.';
-COMMENT ON COLUMN etl.schedule_history.fired_at IS 'Time of the start.';
-COMMENT ON COLUMN etl.schedule_history.worker IS 'Number of the job.';
-COMMENT ON COLUMN etl.schedule_history.outcome IS 'started, joined, left or failed.';
-COMMENT ON COLUMN etl.schedule_history.message IS 'The same in words, such as: left: run 17 was running.';
 COMMENT ON COLUMN etl.schedule_history.run_id IS 'Run that it started, joined or found.';
 COMMENT ON COLUMN etl.schedule_history.run_status IS 'Status of that run.';
 COMMENT ON COLUMN etl.schedule_history.run_seconds IS 'Duration of the run in seconds.';
-COMMENT ON COLUMN etl.schedule_history.rows_written IS 'Rows that the run wrote to the star schemas.';

@@ -200,7 +200,6 @@ WHERE g.lanname = 'sql'
     AND p.proretset
     AND p.prokind = 'f';
 COMMENT ON VIEW etl.lineage_definition IS 'Definitions of the views and of the SQL functions that return rows.';
-COMMENT ON COLUMN etl.lineage_definition.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.lineage_definition.object_name IS 'View or function.';
 COMMENT ON COLUMN etl.lineage_definition.kind IS 'view or function.';
 COMMENT ON COLUMN etl.lineage_definition.column_names IS 'Columns that it returns; NULL for a function that does not name them.';

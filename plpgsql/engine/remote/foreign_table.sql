@@ -93,38 +93,19 @@ END
 $_drop_source_server$;
 
 /*
-Reads the password from the temporary table source_password, which the caller has filled, and drops the table.
-Returns: the password; NULL when there is none.
-*/
-CREATE OR REPLACE FUNCTION etl._take_password()
-RETURNS text
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_take_password$
-DECLARE
-    v_password text;
-BEGIN
-    IF to_regclass('pg_temp.source_password') IS NOT NULL THEN
-        EXECUTE 'SELECT p.password FROM pg_temp.source_password AS p LIMIT 1' INTO v_password;
-        DROP TABLE pg_temp.source_password;
-    END IF;
-    RETURN nullif(v_password, '');
-END
-$_take_password$;
-
-/*
-Creates the user mapping. Its statement contains the password: neither pg_stat_statements nor the context of an error
-may show it.
-Parameters: p_user, p_password, login at the source.
+Creates the user mapping with the password of the temporary table source_password, which the caller has filled, and drops that table. The statement
+contains the password: neither pg_stat_statements nor the context of an error may show it.
+Parameters: p_user, login at the source.
 Errors:     ET028 when pg_stat_statements would record the statement, and the role may not prevent that.
 */
-CREATE OR REPLACE FUNCTION etl._create_user_mapping(p_user text, p_password text)
+CREATE OR REPLACE FUNCTION etl._create_user_mapping(p_user text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_create_user_mapping$
 DECLARE
     v_track text := current_setting('pg_stat_statements.track', true);
+    v_password text;
 BEGIN
     IF v_track = 'all' THEN
         BEGIN
@@ -136,6 +117,10 @@ BEGIN
                         HINT = format('Let a superuser connect the source, or run: GRANT SET ON PARAMETER pg_stat_statements.track TO %I;', current_user);
         END;
     END IF;
+    IF to_regclass('pg_temp.source_password') IS NOT NULL THEN
+        EXECUTE 'SELECT nullif(p.password, '''') FROM pg_temp.source_password AS p LIMIT 1' INTO v_password;
+        DROP TABLE pg_temp.source_password;
+    END IF;
     BEGIN
         -- FOR PUBLIC: every reader of the contract uses this login, as with the views. password_required: the loads run with the privileges of
         -- roles that are no superusers. Such a role may not use a connection for which the source asks no password, even if one is given,
@@ -143,7 +128,7 @@ BEGIN
         EXECUTE format(
             'CREATE USER MAPPING FOR PUBLIC SERVER etl_source OPTIONS (user %L%s%s)',
             p_user,
-            ', password ' || quote_literal(p_password),
+            ', password ' || quote_literal(v_password),
             CASE WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN ', password_required ''false''' END
         );
     EXCEPTION

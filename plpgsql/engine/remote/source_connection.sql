@@ -20,26 +20,6 @@
 -- be replaced, ET028 the password would be recorded, ET029 the local tables are empty.
 
 /*
-Refuses to change the source while a run is running, and keeps new runs from starting until the transaction ends.
-Errors: ET001.
-*/
-CREATE OR REPLACE FUNCTION etl._refuse_live_run()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_live_run$
-DECLARE
-    v_run_id bigint;
-BEGIN
-    PERFORM etl._lock_start();
-    v_run_id := etl._live_run();
-    IF v_run_id IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(v_run_id, 'Wait until it ends, or stop it.');
-    END IF;
-END
-$_refuse_live_run$;
-
-/*
 Reads a row of each relation of the source, so that an error names what is missing now, and not in the next run.
 Parameters: p_schema, schema on the source server.
 Errors:     ET021 to ET026; 25P04 as etl._reach_source.
@@ -129,12 +109,12 @@ SET client_min_messages = warning
 SET lock_timeout = '30s'
 AS $connect_source$
 DECLARE
-    v_password text := etl._take_password();
     r_before etl.source_connection;
     r_after etl.source_connection;
     r_relation record;
 BEGIN
-    PERFORM etl._refuse_live_run();
+    PERFORM etl._lock_start();
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends, or stop it.');
     PERFORM etl._ensure_wrapper();
     SELECT *
     INTO r_before
@@ -157,7 +137,7 @@ BEGIN
         ) || p_options) AS o
     );
     COMMENT ON SERVER etl_source IS 'The operational system, when it is on another server.';
-    PERFORM etl._create_user_mapping(p_user, v_password);
+    PERFORM etl._create_user_mapping(p_user);
 
     CREATE FOREIGN TABLE etl._source_setting (name text, setting text)
     SERVER etl_source OPTIONS (schema_name 'pg_catalog', table_name 'pg_settings');
@@ -227,7 +207,8 @@ DECLARE
     v_is_mirrored boolean;
     v_is_filled boolean;
 BEGIN
-    PERFORM etl._refuse_live_run();
+    PERFORM etl._lock_start();
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends, or stop it.');
     IF (SELECT c.location FROM etl.source_connection AS c) = 'local' THEN
         RETURN false;
     END IF;

@@ -160,7 +160,7 @@ BEGIN
         rows_replaced := v_kept;
         RETURN NEXT;
     END IF;
-    PERFORM etl._audit('forgotten', format('%s %s', p_subject, v_key));
+    PERFORM audit.note('forgotten', format('%s %s', p_subject, v_key));
 EXCEPTION
     WHEN lock_not_available THEN
         RAISE EXCEPTION '% % was not forgotten: a lock was not released within a minute', p_subject, v_key

@@ -187,7 +187,7 @@ BEGIN
     WHERE u.login = ANY (v_grantees)
         AND u.login <> session_user;
     IF cardinality(v_grantees) > 0 THEN
-        PERFORM etl._audit('direct grants revoked', coalesce(p_grantee, current_database()), jsonb_build_object('privileges', cardinality(v_grantees)));
+        PERFORM audit.note('direct grants revoked', coalesce(p_grantee, current_database()), jsonb_build_object('privileges', cardinality(v_grantees)));
     END IF;
     RETURN cardinality(v_grantees);
 END

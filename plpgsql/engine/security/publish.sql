@@ -30,27 +30,6 @@ RETURN ('x' || pg_catalog.substr(
     1, 15
 ))::bit(60)::bigint;
 
--- Kind of the pseudonyms of a column: the surrogate key of its dimension, or else its own name.
-CREATE OR REPLACE FUNCTION etl._pseudonym_kind(p_table regclass, p_column name)
-RETURNS name
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_pseudonym_kind$
-    -- A role-playing key, such as billing_person_key, must join with the key of its dimension.
-    SELECT coalesce(
-        (
-            SELECT d.surrogate_key
-            FROM etl.fact AS f
-            JOIN etl.fact_dimension AS r USING (fact)
-            JOIN etl.dimension AS d USING (dimension)
-            WHERE f.fact_table = p_table
-                AND r.key_column = p_column
-        ),
-        p_column
-    )
-$_pseudonym_kind$;
-
 /*
 SQL of a column as analysts see it, over a row t of the table and the secret k.
 Parameters: p_table, table of schema dwh; p_column, its column; p_type, its type; p_sensitivity, public, internal or personal; p_is_default, a
@@ -71,7 +50,20 @@ AS $_published_column$
                 THEN 'CASE WHEN t.%1$I < 0 THEN t.%1$I::bigint ELSE etl._pseudonym(k.secret, %2$L, t.%1$I::text) END'
             ELSE 'etl._pseudonym(k.secret, %2$L, t.%1$I::text)'
         END || ' AS %1$I',
-        p_column, etl._pseudonym_kind(p_table, p_column), p_is_default
+        p_column,
+        -- The kind of the key: a role-playing key, such as billing_person_key, must join with the key of its dimension.
+        coalesce(
+            (
+                SELECT d.surrogate_key
+                FROM etl.fact AS f
+                JOIN etl.fact_dimension AS r USING (fact)
+                JOIN etl.dimension AS d USING (dimension)
+                WHERE f.fact_table = p_table
+                    AND r.key_column = p_column
+            ),
+            p_column
+        ),
+        p_is_default
     )
 $_published_column$;
 
@@ -106,32 +98,6 @@ EXCEPTION
 END
 $_drop_reshaped$;
 
--- Comments a view of schema analysis and its columns like the table of schema dwh.
-CREATE OR REPLACE FUNCTION etl._comment_published(p_view name)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_comment_published$
-DECLARE
-    v_table regclass := format('dwh.%I', p_view)::regclass;
-    r_column record;
-BEGIN
-    EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', p_view, obj_description(v_table, 'pg_class') || ' For analysts.');
-    FOR r_column IN
-        SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
-        FROM etl.column_status AS s
-        JOIN pg_attribute AS a ON a.attrelid = format('analysis.%I', p_view)::regclass AND a.attname = s.column_name
-        WHERE s.schema_name = 'dwh'
-            AND s.object_name = p_view
-    LOOP
-        EXECUTE format(
-            'COMMENT ON COLUMN analysis.%I.%I IS %L', p_view, r_column.column_name,
-            concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
-        );
-    END LOOP;
-END
-$_comment_published$;
-
 /*
 Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the
 stars; oceanrecords migrate calls it.
@@ -145,6 +111,7 @@ SET client_min_messages = warning
 AS $publish$
 DECLARE
     r_view record;
+    r_column record;
     v_table regclass;
     v_given name[];
     v_columns text;
@@ -188,7 +155,19 @@ BEGIN
             'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k OFFSET 0',
             r_view.view_name, v_columns, r_view.rows_query
         );
-        PERFORM etl._comment_published(r_view.view_name);
+        EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', r_view.view_name, obj_description(v_table, 'pg_class') || ' For analysts.');
+        FOR r_column IN
+            SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
+            FROM etl.column_status AS s
+            WHERE s.schema_name = 'dwh'
+                AND s.object_name = r_view.view_name
+                AND s.column_name = ANY (etl._columns(format('analysis.%I', r_view.view_name)::regclass))
+        LOOP
+            EXECUTE format(
+                'COMMENT ON COLUMN analysis.%I.%I IS %L', r_view.view_name, r_column.column_name,
+                concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
+            );
+        END LOOP;
     END LOOP;
     PERFORM etl._hand_over_built();
 END
@@ -206,7 +185,7 @@ AS $rotate_pseudonyms$
 BEGIN
     UPDATE etl.pseudonym_secret AS s
     SET secret = DEFAULT;
-    PERFORM etl._audit('pseudonyms rotated', current_database());
+    PERFORM audit.note('pseudonyms rotated', current_database());
 END
 $rotate_pseudonyms$;
 COMMENT ON PROCEDURE etl.rotate_pseudonyms() IS 'Replaces the secret of the pseudonyms: all pseudonyms in schema analysis change.';

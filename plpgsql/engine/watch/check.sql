@@ -228,16 +228,7 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW etl.check_status IS 'Quality checks, each with its last result.';
 COMMENT ON COLUMN etl.check_status.check_name IS 'Check.';
 COMMENT ON COLUMN etl.check_status.severity IS 'warn or fail.';
-COMMENT ON COLUMN etl.check_status.description IS 'What holds when the check passes.';
-COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 means every run.';
-COMMENT ON COLUMN etl.check_status.is_enabled IS 'Whether runs do it.';
-COMMENT ON COLUMN etl.check_status.status IS 'passed, failed or error; NULL if it was never done.';
-COMMENT ON COLUMN etl.check_status.violations IS 'Number of violating rows.';
 COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL if the reader may not see rows of the source.';
-COMMENT ON COLUMN etl.check_status.checked_at IS 'When it was last done.';
-COMMENT ON COLUMN etl.check_status.seconds IS 'Duration in seconds.';
-COMMENT ON COLUMN etl.check_status.message IS 'Error message.';
-COMMENT ON COLUMN etl.check_status.run_id IS 'Run that did it; NULL if a person did.';
 
 /*
 Keys of source rows that changed or were deleted after the watermark. A check that compares with the source excludes them on both sides, and so

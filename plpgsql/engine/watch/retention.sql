@@ -92,7 +92,7 @@ WHERE m.deleted_at < $1
         v_total := v_total + v_rows;
     END LOOP;
     IF v_total > 0 THEN
-        PERFORM etl._audit('expired data erased', current_database(), jsonb_build_object('values', v_total));
+        PERFORM audit.note('expired data erased', current_database(), jsonb_build_object('values', v_total));
     END IF;
     RETURN v_total;
 END

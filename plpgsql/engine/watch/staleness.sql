@@ -79,7 +79,12 @@ BEGIN
         RETURN;
     END IF;
     BEGIN
-        EXECUTE etl._bound_hook_call(r_alert.hook) USING p_kind, p_message, p_details;
+        -- With the privileges of the role that set it, if they are bound (etl._bind_hook).
+        EXECUTE CASE
+            WHEN obj_description(to_regprocedure('audit._call_hook(text, text, jsonb)'), 'pg_proc') = r_alert.hook THEN 'SELECT audit._call_hook($1, $2, $3)'
+            ELSE etl._hook_call(r_alert.hook)
+        END
+        USING p_kind, p_message, p_details;
     EXCEPTION
         -- The run goes on whatever the hook does, even after a timeout or a cancellation.
         WHEN query_canceled OR assert_failure OR OTHERS THEN

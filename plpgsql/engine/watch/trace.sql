@@ -3,43 +3,21 @@
 --
 -- Errors: ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
 
--- Short name of an object: without the prefix of a star schema's table, in the singular.
-CREATE OR REPLACE FUNCTION etl._trace_name(p_object name)
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_trace_name$
-    SELECT CASE
-        WHEN b.name ~ '(ss|us|is)$' THEN b.name
-        WHEN b.name ~ 'ies$' THEN regexp_replace(b.name, 'ies$', 'y')
-        WHEN b.name ~ '(ss|us|x|ch|sh)es$' THEN regexp_replace(b.name, 'es$', '')
-        ELSE regexp_replace(b.name, 's$', '')
-    END
-    FROM (VALUES (regexp_replace(p_object, '^(dim|fact)_', ''))) AS b (name)
-$_trace_name$;
-
 CREATE OR REPLACE VIEW etl.trace_kind AS
 SELECT
-    etl._trace_name(s.source_table) AS kind,
-    s.source_table AS object,
-    'source table' AS object_kind,
-    s.key_columns
-FROM etl.source_table AS s
-UNION ALL
-SELECT
-    etl._trace_name(d.dimension),
-    d.dimension,
-    'dimension',
-    d.business_key
-FROM etl.dimension AS d
-UNION ALL
-SELECT
-    etl._trace_name(f.fact),
-    f.fact,
-    'fact',
-    f.business_key
-FROM etl.fact AS f
+    CASE
+        WHEN n.stem ~ '(ss|us|is)$' THEN n.stem
+        WHEN n.stem ~ 'ies$' THEN regexp_replace(n.stem, 'ies$', 'y')
+        WHEN n.stem ~ '(ss|us|x|ch|sh)es$' THEN regexp_replace(n.stem, 'es$', '')
+        ELSE regexp_replace(n.stem, 's$', '')
+    END AS kind,
+    o.object,
+    CASE o.kind WHEN 'source' THEN 'source table' ELSE o.kind END AS object_kind,
+    o.business_key AS key_columns
+FROM etl.object AS o
+-- In the singular, without the prefix of a star schema's table.
+CROSS JOIN LATERAL regexp_replace(o.object, '^(dim|fact)_', '') AS n (stem)
+WHERE o.kind <> 'aggregate'
 UNION ALL
 VALUES ('run', 'run'::name, 'run', '{run_id}'::name[]);
 COMMENT ON VIEW etl.trace_kind IS 'What can be traced: objects by business key, runs by number.';
@@ -185,63 +163,6 @@ END
 $_trace_target$;
 
 /*
-Parameters: p_source_table; p_columns, columns of its key.
-Returns:    sections of a trace from the source to stage, each with its query (see etl._trace_section).
-*/
-CREATE OR REPLACE FUNCTION etl._trace_source(p_source_table name, p_columns name[])
-RETURNS TABLE (step integer, layer text, relation text, title text, query text)
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_trace_source$
-    SELECT q.*
-    FROM (
-        SELECT
-            to_regclass(format('stage.%I', p_source_table)) AS mirror,
-            etl._trace_key(p_columns, to_regclass(format('stage.%I', p_source_table)), 't.%1$I = %2$s', ' AND ') AS condition
-    ) AS c
-    CROSS JOIN LATERAL (
-        VALUES
-            (
-                1, 'source', format('source.%I', p_source_table), 'the row as it is now',
-                format('SELECT t.* FROM source.%I AS t WHERE %s', p_source_table, c.condition)
-            ),
-            (
-                3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
-                format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, c.condition)
-            ),
-            (4, 'stage', c.mirror::text, 'the mirror', format('SELECT t.* FROM %s AS t WHERE %s', c.mirror, c.condition)),
-            (
-                6, 'etl', 'etl.reextraction', 'requested again',
-                format('SELECT t.* FROM etl.reextraction AS t WHERE t.source_table = %L AND t.row_key = $2', p_source_table)
-            ),
-            (
-                7, 'etl', 'etl.quarantine', p_source_table || ' could not be loaded',
-                format('SELECT t.* FROM etl.quarantine AS t WHERE t.object = %L AND t.row_key @> $2', p_source_table)
-            )
-    ) AS q (step, layer, relation, title, query)
-    UNION ALL
-    SELECT
-        2, 'source', 'source.tombstones', 'its deletion',
-        format('SELECT t.* FROM source.tombstones AS t WHERE t.table_name = %L AND t.row_key = $2', p_source_table)
-    FROM etl.source_table AS s
-    WHERE s.source_table = p_source_table
-        AND s.delete_detection = 'tombstone'
-    UNION ALL
-    -- Rows that have the key as a part of their own, such as the lines of an order.
-    SELECT
-        5, 'stage', format('stage.%I', s.source_table), 'rows that have the key in theirs',
-        format(
-            'SELECT t.* FROM stage.%I AS t WHERE %s ORDER BY %s',
-            s.source_table, etl._trace_key(p_columns, to_regclass(format('stage.%I', s.source_table)), 't.%1$I = %2$s', ' AND '),
-            etl._list(s.key_columns, 't.%1$I')
-        )
-    FROM etl.source_table AS s
-    WHERE s.source_table <> p_source_table
-        AND s.key_columns @> p_columns
-$_trace_source$;
-
-/*
 Parameters: p_object, dimension or fact; p_keys, SELECT of its business keys in which $1 is the traced key; p_step, number before the first section.
 Returns:    sections of a trace from work on, each with its query (see etl._trace_section).
 */
@@ -320,7 +241,7 @@ AS $_trace_object$
     SELECT
         p_step + 4, 'etl', 'etl.reprocessing_queue', p_object || ' waits, or is waited for',
         format(
-            'SELECT q.* FROM etl.queue_entry AS q WHERE q.%I = %L AND q.%I IN (SELECT %s FROM %s) ORDER BY q.queued_at, q.key_column',
+            'SELECT q.*, clock_timestamp() - q.queued_at AS age FROM etl.reprocessing_queue AS q WHERE q.%I = %L AND q.%I IN (SELECT %s FROM %s) ORDER BY q.queued_at, q.key_column',
             o.kind, p_object, o.kind || '_key', etl._json_key(o.business_key, 'k'), o.keys
         )
     FROM traced AS o
@@ -344,9 +265,52 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_trace_sections$
-    SELECT s.*
-    FROM etl._trace_source(p_source_table, p_columns) AS s
-    WHERE p_source_table IS NOT NULL
+    SELECT q.*
+    FROM (
+        SELECT
+            to_regclass(format('stage.%I', p_source_table)) AS mirror,
+            etl._trace_key(p_columns, to_regclass(format('stage.%I', p_source_table)), 't.%1$I = %2$s', ' AND ') AS condition
+        WHERE p_source_table IS NOT NULL
+    ) AS c
+    CROSS JOIN LATERAL (
+        VALUES
+            (
+                1, 'source', format('source.%I', p_source_table), 'the row as it is now',
+                format('SELECT t.* FROM source.%I AS t WHERE %s', p_source_table, c.condition)
+            ),
+            (
+                3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
+                format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, c.condition)
+            ),
+            (4, 'stage', c.mirror::text, 'the mirror', format('SELECT t.* FROM %s AS t WHERE %s', c.mirror, c.condition)),
+            (
+                6, 'etl', 'etl.reextraction', 'requested again',
+                format('SELECT t.* FROM etl.reextraction AS t WHERE t.source_table = %L AND t.row_key = $2', p_source_table)
+            ),
+            (
+                7, 'etl', 'etl.quarantine', p_source_table || ' could not be loaded',
+                format('SELECT t.* FROM etl.quarantine AS t WHERE t.object = %L AND t.row_key @> $2', p_source_table)
+            )
+    ) AS q (step, layer, relation, title, query)
+    UNION ALL
+    SELECT
+        2, 'source', 'source.tombstones', 'its deletion',
+        format('SELECT t.* FROM source.tombstones AS t WHERE t.table_name = %L AND t.row_key = $2', p_source_table)
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+        AND s.delete_detection = 'tombstone'
+    UNION ALL
+    -- Rows that have the key as a part of their own, such as the lines of an order.
+    SELECT
+        5, 'stage', format('stage.%I', s.source_table), 'rows that have the key in theirs',
+        format(
+            'SELECT t.* FROM stage.%I AS t WHERE %s ORDER BY %s',
+            s.source_table, etl._trace_key(p_columns, to_regclass(format('stage.%I', s.source_table)), 't.%1$I = %2$s', ' AND '),
+            etl._list(s.key_columns, 't.%1$I')
+        )
+    FROM etl.source_table AS s
+    WHERE s.source_table <> p_source_table
+        AND s.key_columns @> p_columns
     UNION ALL
     SELECT s.*
     FROM unnest(p_objects) WITH ORDINALITY AS o (name, position)
@@ -415,7 +379,7 @@ BEGIN
     INTO r_target
     FROM etl._trace_target(p_kind, p_key);
     IF current_setting('transaction_read_only') = 'off' THEN
-        PERFORM etl._audit('traced', format('%s %s', p_kind, array_to_string(p_key, ' ')));
+        PERFORM audit.note('traced', format('%s %s', p_kind, array_to_string(p_key, ' ')));
     END IF;
     FOR r_section IN
         SELECT *
@@ -512,7 +476,7 @@ BEGIN
             ),
             (
                 4, 'etl.reprocessing_queue', 'what it queued and is still unresolved',
-                'SELECT t.* FROM etl.queue_entry AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.queued_at, t.fact, t.fact_key', v_limit
+                'SELECT t.*, clock_timestamp() - t.queued_at AS age FROM etl.reprocessing_queue AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.queued_at, t.fact, t.fact_key', v_limit
             ),
             (
                 5, 'etl.quarantine', 'what it could not load',
