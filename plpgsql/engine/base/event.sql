@@ -22,11 +22,8 @@ AS $_notify$
     )::text)
 $_notify$;
 
-/*
-Parameters: p_hook, value of the setting alert_hook: a procedure's name, with or without its parameter types.
-Returns:    a CALL with three parameters, every name quoted.
-Errors:     ET010 there is no such procedure.
-*/
+-- A CALL of the alert hook with three parameters, every name quoted (ET010: there is no such procedure). p_hook is a procedure's name, with or
+-- without its parameter types.
 CREATE OR REPLACE FUNCTION etl._hook_call(p_hook text)
 RETURNS text
 LANGUAGE plpgsql

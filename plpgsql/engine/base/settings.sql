@@ -1,11 +1,5 @@
 -- Settings of the engine, how they are read, and the check on write.
 
-/*
-Value of a setting.
-Parameters: p_name, name of the setting.
-Returns:    its value as text.
-Errors:     ET002 when there is no such setting.
-*/
 CREATE OR REPLACE FUNCTION etl.get_setting(p_name text)
 RETURNS text
 LANGUAGE plpgsql

@@ -2,12 +2,9 @@
 -- reference tables that both read, the object's declaration, and the statements that the engine compiles from these. A fingerprint shows whether
 -- all that is still what the rows were loaded with.
 
-/*
-Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
-recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
-functions, and PostgreSQL's, are left out.
-Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
-*/
+-- Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
+-- recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
+-- functions, and PostgreSQL's, are left out.
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
 RETURNS TABLE (classid oid, objid oid)
 LANGUAGE sql
@@ -65,10 +62,7 @@ AS $_reads_of$
         AND m.objid <> p_objid
 $_reads_of$;
 
-/*
-Checksum of the rows of a table, in whatever order they lie.
-Parameters: p_table, the table.
-*/
+-- Checksum of the rows of a table, in whatever order they lie.
 CREATE OR REPLACE FUNCTION etl._content_checksum(p_table regclass)
 RETURNS text
 LANGUAGE plpgsql
@@ -88,12 +82,8 @@ BEGIN
 END
 $_content_checksum$;
 
-/*
-Fingerprint of the definitions that the rows of an object depend on.
-Parameters: p_object, dimension, fact or aggregate.
-Returns:    an object: each part by its name, such as "view work.dim_person" or "setting time_zone", with a checksum of its definition, or with
-            the value of a setting.
-*/
+-- Fingerprint of the definitions that the rows of an object depend on: each part by its name, such as "view work.dim_person" or "setting time_zone",
+-- with a checksum of its definition, or with the value of a setting.
 CREATE OR REPLACE FUNCTION etl._fingerprint(p_object name)
 RETURNS jsonb
 LANGUAGE sql
@@ -200,10 +190,7 @@ AS $_fingerprint$
     ) AS p
 $_fingerprint$;
 
-/*
-Objects that the next run loads completely, and why: never loaded, requested, or a definition that their rows depend on has changed.
-Returns:    object, kind, reasons; in the order in which they are loaded.
-*/
+-- Those that were never loaded, whose refresh is requested, or with a definition that has changed; in the order in which they are loaded.
 CREATE OR REPLACE FUNCTION etl.plan()
 RETURNS TABLE (object name, kind text, reasons text[])
 LANGUAGE sql
@@ -248,6 +235,39 @@ AS $plan$
 $plan$;
 COMMENT ON FUNCTION etl.plan() IS 'Objects that the next run loads completely, and why.';
 
+-- Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.
+CREATE OR REPLACE FUNCTION etl._definition_signature()
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_definition_signature$
+    -- The xmin of each catalog row that holds a definition, and the rows of small tables: cheap to read, and no change escapes it.
+    SELECT md5(concat_ws(
+        ',',
+        (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
+        (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
+        (SELECT string_agg(s.name || ':' || s.value, ',' ORDER BY s.name) FROM etl.setting AS s),
+        (
+            SELECT string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
+            FROM (
+                SELECT DISTINCT substr(k.part, 7)
+                FROM etl.load_state AS l
+                CROSS JOIN LATERAL jsonb_object_keys(l.fingerprint) AS k (part)
+                WHERE k.part LIKE 'table %'
+            ) AS t (name)
+            WHERE to_regclass(t.name) IS NOT NULL
+        ),
+        (SELECT string_agg(to_jsonb(d)::text, ',' ORDER BY d.dimension) FROM etl.dimension AS d),
+        (SELECT string_agg(to_jsonb(a)::text, ',' ORDER BY a.dimension, a.attribute) FROM etl.dimension_attribute AS a),
+        (SELECT string_agg(to_jsonb(f)::text, ',' ORDER BY f.fact) FROM etl.fact AS f),
+        (SELECT string_agg(to_jsonb(k)::text, ',' ORDER BY k.fact, k.key_column) FROM etl.fact_dimension AS k),
+        (SELECT string_agg(to_jsonb(g)::text, ',' ORDER BY g.aggregate) FROM etl.aggregate AS g),
+        (SELECT string_agg(to_jsonb(l)::text, ',' ORDER BY l.aggregate, l.fact) FROM etl.aggregate_fact AS l),
+        (SELECT string_agg(to_jsonb(n)::text, ',' ORDER BY n.object, n.source_table) FROM etl.dependency AS n)
+    ))
+$_definition_signature$;
+
 /*
 Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
 in any load.
@@ -262,27 +282,9 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
-    v_signature text;
+    v_signature text := etl._definition_signature();
     v_reasons jsonb;
 BEGIN
-    -- While what fingerprints are made of is the same, none has changed. The xmin of the rows that hold definitions, and checksums of small tables,
-    -- are cheap to read, and no change escapes them.
-    SELECT md5(concat_ws(
-        ',',
-        (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
-        (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
-        string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
-    ))
-    INTO v_signature
-    FROM (
-        SELECT 'etl.' || unnest('{aggregate,aggregate_fact,dependency,dimension,dimension_attribute,fact,fact_dimension,setting}'::text[])
-        UNION
-        SELECT substr(k.part, 7)
-        FROM etl.load_state AS l
-        CROSS JOIN LATERAL jsonb_object_keys(l.fingerprint) AS k (part)
-        WHERE k.part LIKE 'table %'
-    ) AS t (name)
-    WHERE to_regclass(t.name) IS NOT NULL;
     IF v_signature = (SELECT c.definition_signature FROM etl.run_control AS c) THEN
         RETURN NULL;
     END IF;

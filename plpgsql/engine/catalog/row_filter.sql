@@ -79,3 +79,4 @@ WHERE a.login = current_user
     AND a.role_id = (SELECT r.oid FROM pg_roles AS r
         WHERE r.rolname = current_user);
 COMMENT ON VIEW etl.visible_value IS 'Values of the row filter that the current user sees; * is all rows. For the queries of etl.published_view.';
+COMMENT ON COLUMN etl.visible_value.value IS 'Value; * for all rows, ?? for rows without a known value.';

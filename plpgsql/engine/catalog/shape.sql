@@ -15,11 +15,8 @@ AS $_primary_key$
         AND c.contype = 'p'
 $_primary_key$;
 
-/*
-Primary key of a table that a contract view reads.
-Parameters: p_view, the view.
-Returns:    columns of the view; NULL unless exactly one of the tables that it reads has a primary key whose columns all are columns of the view.
-*/
+-- Primary key of the table that a contract view reads. NULL unless exactly one of the tables that it reads has a primary key whose columns all are
+-- columns of the view.
 CREATE OR REPLACE FUNCTION etl._primary_key_behind(p_view regclass)
 RETURNS name[]
 LANGUAGE sql
@@ -94,12 +91,8 @@ AS $_column_definitions$
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_column_definitions$;
 
-/*
-Creates a table dwh.<name> in the shape of a view, with the comments of the view.
-Parameters: p_name, its name; p_view, the view; p_template, columns and constraints, as in CREATE TABLE, and p_values for it (etl._render);
-            p_own, column and comment of the columns that the view does not have.
-Writes:     the table.
-*/
+-- Creates a table dwh.<name> in the shape of a view, with the comments of the view. p_template has its columns and constraints, as in CREATE TABLE;
+-- p_own has column and comment of the columns that the view does not have.
 CREATE OR REPLACE FUNCTION etl._create_target(p_name name, p_view regclass, p_template text, p_values jsonb, p_own text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -107,20 +100,17 @@ SET search_path = pg_catalog, pg_temp
 AS $_create_target$
 DECLARE
     v_table text := format('dwh.%I', p_name);
-    r_column record;
 BEGIN
     EXECUTE format(E'CREATE TABLE %s (\n%s\n)', v_table, etl._render(p_template, p_values));
     EXECUTE format('COMMENT ON TABLE %s IS %L', v_table, coalesce(obj_description(p_view, 'pg_class'), format('Rows of %s.', p_view)));
-    FOR r_column IN
-        SELECT c.attname, coalesce(o.comment, col_description(p_view, v.attnum)) AS comment
+    PERFORM etl._execute(ARRAY(
+        SELECT format('COMMENT ON COLUMN %s.%I IS %L', v_table, c.attname, coalesce(o.comment, col_description(p_view, v.attnum)))
         FROM pg_attribute AS c
         LEFT JOIN (SELECT p_own[i][1], p_own[i][2] FROM generate_subscripts(p_own, 1) AS i) AS o (name, comment) ON o.name = c.attname
         LEFT JOIN pg_attribute AS v ON v.attrelid = p_view AND v.attname = c.attname
         WHERE c.attrelid = v_table::regclass
             AND c.attnum > 0
-    LOOP
-        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', v_table, r_column.attname, r_column.comment);
-    END LOOP;
+    ));
 END
 $_create_target$;
 

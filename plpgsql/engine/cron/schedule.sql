@@ -35,14 +35,10 @@ AS $_is_daily$
     SELECT p_every !~ '[*/,]' AND trim(p_every) !~ '^(\S+\s+){4}\S+$' AND p_every::interval = interval '1 day'
 $_is_daily$;
 
-/*
-Translates an interval for pg_cron. A cron expression, and every interval but 1 day, means the time zone of pg_cron. 1 day means the day of the
-business (setting time_zone). pg_cron knows no time zone but its own, so the jobs come every hour, at the minute at which that day begins, and
-the first one of a day starts the run (etl._scheduled_start). This respects daylight saving, and a server that was down at midnight runs later.
-Parameters: p_every, such as 5 minutes, 1 hour, 30 seconds, or a cron expression of five fields; p_cron_version, version of pg_cron.
-Returns:    the schedule.
-Errors:     ET014 cron has no such schedule.
-*/
+-- Translates an interval, such as 5 minutes, or a cron expression of five fields for pg_cron (ET014: cron has no such schedule). A cron expression,
+-- and every interval but 1 day, means the time zone of pg_cron. 1 day means the day of the business (setting time_zone). pg_cron knows no time zone
+-- but its own, so the jobs come every hour, at the minute at which that day begins, and the first one of a day starts the run (etl._scheduled_start).
+-- This respects daylight saving, and a server that was down at midnight runs later.
 CREATE OR REPLACE FUNCTION etl._cron_schedule(p_every text, p_cron_version text)
 RETURNS text
 LANGUAGE plpgsql
@@ -91,11 +87,8 @@ BEGIN
 END
 $_cron_schedule$;
 
-/*
-Returns:    database and version of pg_cron on this server.
-Errors:     ET012 the server does not have it, or has not loaded it, or its extension is missing in this database, where it belongs;
-            ET018 this role may not use it: the hint has the statements that let it.
-*/
+-- Database and version of pg_cron on this server. ET012: the server does not have it, or has not loaded it, or its extension is missing in this
+-- database, where it belongs. ET018: this role may not use it; the hint has the statements that let it.
 CREATE OR REPLACE FUNCTION etl._find_cron()
 RETURNS TABLE (cron_database name, cron_version text)
 LANGUAGE plpgsql
@@ -154,12 +147,8 @@ BEGIN
 END
 $_find_cron$;
 
-/*
-Statements that install the schedule, to be executed in the database of pg_cron. They change existing jobs in place.
-Parameters: p_every, interval or cron expression; p_workers, number of jobs that share each run.
-Returns:    the database, the schedule, and the statements in their order.
-Errors:     ET012, ET018 as etl._find_cron; ET014 cron has no such schedule, or the number of workers is not 1 to 64.
-*/
+-- They change existing jobs in place. p_every is an interval or a cron expression, p_workers the number of jobs that share each run. ET012, ET018 as
+-- etl._find_cron; ET014: cron has no such schedule, or the number of workers is not 1 to 64.
 CREATE OR REPLACE FUNCTION etl.schedule_statements(p_every text, p_workers integer DEFAULT 1)
 RETURNS TABLE (cron_database name, cron_schedule text, statement text)
 LANGUAGE plpgsql
@@ -224,14 +213,9 @@ AS $unschedule_statement$
 $unschedule_statement$;
 COMMENT ON FUNCTION etl.unschedule_statement() IS 'Statement that removes the jobs of the schedule and returns their number, to be executed in the database of pg_cron.';
 
-/*
-Installs the schedule, or changes the existing one.
-Parameters: p_every, interval (5 minutes, 1 hour) or cron expression; p_workers, number of jobs that share each run; p_is_executed, whether the
-            statements of etl.schedule_statements have been executed already, in another database.
-Returns:    the schedule as pg_cron understands it.
-Writes:     jobs of pg_cron, etl.schedule.
-Errors:     as etl.schedule_statements; ET013 pg_cron lives in another database: the detail has the statements.
-*/
+-- p_is_executed says that the statements of etl.schedule_statements, which has the other parameters, have been executed already, in another database.
+-- Writes jobs of pg_cron, etl.schedule. Errors as etl.schedule_statements; ET013: pg_cron lives in another database, and the detail has the
+-- statements.
 CREATE OR REPLACE FUNCTION etl.schedule_install(p_every text, p_workers integer DEFAULT 1, p_is_executed boolean DEFAULT false)
 RETURNS text
 LANGUAGE plpgsql
@@ -270,13 +254,7 @@ END
 $schedule_install$;
 COMMENT ON FUNCTION etl.schedule_install(text, integer, boolean) IS 'Installs the schedule, or changes the existing one; returns it as pg_cron understands it.';
 
-/*
-Removes the schedule. A live run goes on.
-Parameters: p_is_executed, whether the statement of etl.unschedule_statement has been executed already, in another database.
-Returns:    number of jobs removed here.
-Writes:     jobs of pg_cron, etl.schedule.
-Errors:     ET012, ET018 as etl._find_cron; ET013 pg_cron lives in another database: the detail has the statement.
-*/
+-- A live run goes on. Parameter, tables and errors as of etl.schedule_install.
 CREATE OR REPLACE FUNCTION etl.schedule_remove(p_is_executed boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -303,13 +281,9 @@ END
 $schedule_remove$;
 COMMENT ON FUNCTION etl.schedule_remove(boolean) IS 'Removes the schedule; returns the number of jobs removed.';
 
-/*
-The statement of the jobs: starts a run and executes it, joins the run that another job has just started, or ends.
-Parameters: p_worker, number of the job; p_gap, starts closer than this count as one; p_is_daily, whether one start per day of the business is
-            enough: further ones end without a record.
-Writes:     etl.scheduled_start, and what a run writes.
-Errors:     ET015 no run was started; those of etl.work. A live run (ET001) is no error.
-*/
+-- p_worker is the number of the job. Starts closer than p_gap count as one. If p_is_daily, one start per day of the business is enough: further ones
+-- end without a record. Writes etl.scheduled_start, and what a run writes. ET015: no run was started; those of etl.work. A live run (ET001) is no
+-- error.
 CREATE OR REPLACE PROCEDURE etl.scheduled_run(p_worker integer DEFAULT 1, p_gap interval DEFAULT '30 seconds', p_is_daily boolean DEFAULT false)
 LANGUAGE plpgsql
 AS $scheduled_run$

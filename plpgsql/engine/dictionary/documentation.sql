@@ -44,14 +44,7 @@ COMMENT ON COLUMN etl.layer.is_operational IS 'Whether the extraction contract r
 COMMENT ON COLUMN etl.layer.comment IS 'Its comment.';
 
 CREATE OR REPLACE VIEW etl.dictionary_object AS
-WITH extension_member AS (
-    SELECT
-        d.classid,
-        d.objid
-    FROM pg_catalog.pg_depend AS d
-    WHERE d.deptype = 'e'
-),
-object AS (
+WITH object AS (
     SELECT
         c.oid,
         c.tableoid,
@@ -93,12 +86,8 @@ SELECT
 FROM object AS o
 JOIN pg_catalog.pg_namespace AS n ON n.oid = o.namespace
 JOIN etl.layer AS l ON l.schema_name = n.nspname
-WHERE NOT EXISTS (
-    SELECT 1
-    FROM extension_member AS e
-    WHERE e.classid = o.tableoid
-        AND e.objid = o.oid
-);
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+    WHERE e.classid = o.tableoid AND e.objid = o.oid AND e.deptype = 'e');
 COMMENT ON VIEW etl.dictionary_object IS 'Tables, views, types and routines of all layers with their comments.';
 COMMENT ON COLUMN etl.dictionary_object.layer IS 'Position of the layer.';
 COMMENT ON COLUMN etl.dictionary_object.object_name IS 'Name.';
@@ -199,23 +188,17 @@ COMMENT ON COLUMN etl.dictionary_reference.is_optional IS 'Whether a row may ref
 COMMENT ON COLUMN etl.dictionary_reference.is_unique IS 'Whether at most one row refers to each.';
 
 CREATE OR REPLACE VIEW etl.dictionary_gap AS
-SELECT
-    'schema' AS kind,
-    l.schema_name::text AS object
+SELECT 'schema' AS kind, l.schema_name::text AS object
 FROM etl.layer AS l
 WHERE l.comment IS NULL
 UNION ALL
-SELECT
-    o.kind,
-    format('%I.%I', o.schema_name, o.object_name)
+SELECT o.kind, format('%I.%I', o.schema_name, o.object_name)
 FROM etl.dictionary_object AS o
 WHERE o.comment IS NULL
     -- Internal routines are documented in their files.
     AND (o.is_public OR o.kind NOT IN ('function', 'procedure', 'aggregate'))
 UNION ALL
-SELECT
-    'column',
-    format('%I.%I.%I', c.schema_name, c.object_name, c.column_name)
+SELECT 'column', format('%I.%I.%I', c.schema_name, c.object_name, c.column_name)
 FROM etl.dictionary_column AS c
 WHERE c.comment IS NULL;
 COMMENT ON VIEW etl.dictionary_gap IS 'Objects and columns without a comment; internal routines need none.';

@@ -19,11 +19,8 @@
 -- ET024 schema, table or column missing, ET025 privilege missing, ET026 unsuitable server, ET027 relation that cannot
 -- be replaced, ET028 the password would be recorded, ET029 the local tables are empty.
 
-/*
-Reads a row of each relation of the source, so that an error names what is missing now, and not in the next run.
-Parameters: p_schema, schema on the source server.
-Errors:     ET021 to ET026; 25P04 as etl._reach_source.
-*/
+-- Reads a row of each relation of the source, so that an error names what is missing now, and not in the next run: ET021 to ET026, or 25P04 as
+-- etl._reach_source.
 CREATE OR REPLACE FUNCTION etl._probe_source(p_schema name)
 RETURNS void
 LANGUAGE plpgsql
@@ -79,19 +76,11 @@ BEGIN
 END
 $_probe_source$;
 
-/*
-Lets schema source read another server: foreign tables replace the views of the contract. All or nothing, in the
-transaction of the caller. A second call replaces login and options. The password is read from the temporary table
-source_password (column password), which the caller fills by COPY in the same session, so that no log shows it.
-Parameters: p_host, p_port, p_dbname, p_user, where the operational system is, as in libpq; p_schema, its schema, by
-            default that of the local tables; p_sslmode, as in libpq; p_fetch_size, rows per fetch; p_options, further
-            options of libpq or postgres_fdw for the server, such as sslrootcert; p_keep_watermarks, whether it is the
-            same database under another address. Otherwise the next run compares all rows with the mirrors, unless the
-            address is the same as before.
-Returns:    relations, number of foreign tables; remote_schema; is_rebaselined, whether the next run compares all rows.
-Writes:     structure of schema source, etl.watermark.
-Errors:     ET001 while a run is running, ET020 to ET028.
-*/
+-- All or nothing, in the transaction of the caller. A second call replaces login and options. The parameters are as in libpq, besides p_schema, the
+-- schema of the operational system, by default that of the local tables; p_fetch_size, rows per fetch; p_options, further options of libpq or
+-- postgres_fdw for the server, such as sslrootcert; p_keep_watermarks, whether it is the same database under another address. Otherwise the next run
+-- compares all rows with the mirrors (is_rebaselined), unless the address is the same as before. Writes the structure of schema source,
+-- etl.watermark. Errors: ET001 while a run is running, ET020 to ET028.
 CREATE OR REPLACE FUNCTION etl.connect_source(
     p_host text,
     p_dbname text,
@@ -185,16 +174,9 @@ END
 $connect_source$;
 COMMENT ON FUNCTION etl.connect_source(text, text, text, integer, name, text, integer, jsonb, boolean) IS 'Lets schema source read another server: foreign tables replace its views. The password comes from the temporary table source_password.';
 
-/*
-Lets schema source read this database again: the views of the contract return; server, login and foreign tables are
-dropped.
-Parameters: p_even_if_empty, whether to accept that local tables are empty although their mirrors are not: the next run
-            would mark all rows as deleted.
-Returns:    whether the source was another server until now.
-Writes:     structure of schema source, etl.watermark.
-Errors:     ET001 while a run is running, ET027 when other objects depend on a foreign table, ET029 when the local
-            tables are empty.
-*/
+-- The views of the contract return; server, login and foreign tables are dropped. p_even_if_empty accepts that local tables are empty although their
+-- mirrors are not: the next run would mark all rows as deleted. Writes the structure of schema source, etl.watermark. Errors: ET001 while a run is
+-- running, ET027 when other objects depend on a foreign table, ET029 when the local tables are empty.
 CREATE OR REPLACE FUNCTION etl.disconnect_source(p_even_if_empty boolean DEFAULT false)
 RETURNS boolean
 LANGUAGE plpgsql

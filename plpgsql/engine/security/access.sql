@@ -1,10 +1,8 @@
 -- etl.apply_permissions(): owners, permissions and limits as the catalog declares them (etl.access_schema, etl.permission,
 -- etl.definer_routine, etl.access_level). A second call changes nothing.
 
-/*
-Makes the declared routines SECURITY DEFINER. CREATE OR REPLACE resets that.
-Errors: ET031 when a declared routine does not exist, or has no fixed search path.
-*/
+-- Makes the declared routines SECURITY DEFINER, which CREATE OR REPLACE resets. ET031 when a declared routine does not exist, or has no fixed search
+-- path.
 CREATE OR REPLACE FUNCTION etl._make_definers()
 RETURNS void
 LANGUAGE plpgsql
@@ -34,13 +32,9 @@ BEGIN
 END
 $_make_definers$;
 
-/*
-Sets what no row of etl.permission says: the permissions that new objects get, and rights of the server. Routines of the owners are not for PUBLIC. An
-object that the caller creates in a schema of an owner is open to that owner until the next call. A view of the contract that is dropped and created
-again stays readable for the loads.
-Writes: default privileges of the owners, and of the caller in the schemas of the warehouse. As far as the caller may: membership of the owners in
-        pg_read_all_stats, which etl.access_flaw misses otherwise; routines that create large objects.
-*/
+-- Sets what no row of etl.permission says: the permissions that new objects get, and rights of the server. Routines of the owners are not for PUBLIC.
+-- An object that the caller creates in a schema of an owner is open to that owner until the next call. A view of the contract that is dropped and
+-- created again stays readable for the loads.
 CREATE OR REPLACE FUNCTION etl._set_defaults()
 RETURNS void
 LANGUAGE plpgsql
@@ -110,12 +104,10 @@ BEGIN
 END
 $_set_defaults$;
 
-/*
-Brings owners, permissions and limits in line with the catalog. Call it after every change of the catalog or of the objects. The caller is a
-superuser, or the migrating role, which must be a member of the owning role. Permissions of roles that are not a level stay (see etl.direct_grant).
-Writes:  owners, permissions and default privileges of the objects of etl.access_object, limits of the users; audit.act if anything changed.
-Errors:  ET030 when a group role is missing, ET031 when a routine of etl.definer_routine is unsuitable.
-*/
+-- Call it after every change of the catalog or of the objects. The caller is a superuser, or the migrating role, which must be a member of the owning
+-- role. Permissions of roles that are not a level stay (see etl.direct_grant). Writes owners, permissions and default privileges of the objects of
+-- etl.access_object, limits of the users; audit.act if anything changed. ET030 when a group role is missing, ET031 when a routine of
+-- etl.definer_routine is unsuitable.
 CREATE OR REPLACE PROCEDURE etl.apply_permissions()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -55,12 +55,7 @@ COMMENT ON COLUMN etl.access_limit.wanted IS 'Limit that the levels give; NULL f
 COMMENT ON COLUMN etl.access_limit.present IS 'Limit that is set; NULL for none.';
 COMMENT ON COLUMN etl.access_limit.statement IS 'Statement that sets the limit that the levels give.';
 
-/*
-Sets the limits that the levels give. A limit that the caller may not set stays as it is: temp_file_limit needs a superuser.
-Parameters: p_login, the user; NULL for all users.
-Returns:    number of limits that changed.
-Writes:     settings of roles.
-*/
+-- Sets the limits that the levels give, of one user or of all. A limit that the caller may not set stays as it is: temp_file_limit needs a superuser.
 CREATE OR REPLACE FUNCTION etl._set_limits(p_login text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql

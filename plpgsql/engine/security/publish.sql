@@ -9,11 +9,7 @@
 -- The views end with OFFSET 0. Without it, the planner moves conditions with leakproof operators below the filter of the rows, even in a
 -- security barrier, and EXPLAIN ANALYZE then counts the hidden rows that satisfy them.
 
-/*
-Pseudonym of a key: 60 bits of a hash that is keyed like HMAC.
-Parameters: p_secret, the secret; p_kind, kind of the key, such as customer_id; p_key, the key as text.
-Returns:    a number above 0; NULL for NULL.
-*/
+-- Pseudonym of a key of a kind, such as customer_id: 60 bits of a hash that is keyed like HMAC, a number above 0.
 CREATE OR REPLACE FUNCTION etl._pseudonym(p_secret text, p_kind text, p_key text)
 RETURNS bigint
 LANGUAGE sql
@@ -30,11 +26,8 @@ RETURN ('x' || pg_catalog.substr(
     1, 15
 ))::bit(60)::bigint;
 
-/*
-SQL of a column as analysts see it, over a row t of the table and the secret k.
-Parameters: p_table, table of schema dwh; p_column, its column; p_type, its type; p_sensitivity, public, internal or personal; p_is_default, a
-            condition that is true for default members, whose values are not personal.
-*/
+-- SQL of a column as analysts see it, over a row t of the table and the secret k. p_is_default is a condition that is true for default members, whose
+-- values are not personal.
 CREATE OR REPLACE FUNCTION etl._published_column(p_table regclass, p_column name, p_type oid, p_sensitivity text, p_is_default text)
 RETURNS text
 LANGUAGE sql
@@ -67,11 +60,8 @@ AS $_published_column$
     )
 $_published_column$;
 
-/*
-Drops a view of schema analysis whose columns change: CREATE OR REPLACE can only add columns at the end.
-Parameters: p_view, the view; p_shape, its new columns, each a name and a type.
-Errors:     ET044 when other objects depend on the view.
-*/
+-- Drops a view of schema analysis whose columns (names and types) change: CREATE OR REPLACE can only add columns at the end. ET044 when other objects
+-- depend on the view.
 CREATE OR REPLACE FUNCTION etl._drop_reshaped(p_view name, p_shape text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -98,6 +88,32 @@ EXCEPTION
 END
 $_drop_reshaped$;
 
+-- Comments a view of schema analysis and its columns like the table of schema dwh.
+CREATE OR REPLACE FUNCTION etl._comment_published(p_view name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_comment_published$
+DECLARE
+    v_table regclass := format('dwh.%I', p_view)::regclass;
+    r_column record;
+BEGIN
+    EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', p_view, obj_description(v_table, 'pg_class') || ' For analysts.');
+    FOR r_column IN
+        SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
+        FROM etl.column_status AS s
+        JOIN pg_attribute AS a ON a.attrelid = format('analysis.%I', p_view)::regclass AND a.attname = s.column_name
+        WHERE s.schema_name = 'dwh'
+            AND s.object_name = p_view
+    LOOP
+        EXECUTE format(
+            'COMMENT ON COLUMN analysis.%I.%I IS %L', p_view, r_column.column_name,
+            concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
+        );
+    END LOOP;
+END
+$_comment_published$;
+
 /*
 Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the
 stars; oceanrecords migrate calls it.
@@ -111,7 +127,6 @@ SET client_min_messages = warning
 AS $publish$
 DECLARE
     r_view record;
-    r_column record;
     v_table regclass;
     v_given name[];
     v_columns text;
@@ -155,29 +170,14 @@ BEGIN
             'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k OFFSET 0',
             r_view.view_name, v_columns, r_view.rows_query
         );
-        EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', r_view.view_name, obj_description(v_table, 'pg_class') || ' For analysts.');
-        FOR r_column IN
-            SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
-            FROM etl.column_status AS s
-            WHERE s.schema_name = 'dwh'
-                AND s.object_name = r_view.view_name
-                AND s.column_name = ANY (etl._columns(format('analysis.%I', r_view.view_name)::regclass))
-        LOOP
-            EXECUTE format(
-                'COMMENT ON COLUMN analysis.%I.%I IS %L', r_view.view_name, r_column.column_name,
-                concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
-            );
-        END LOOP;
+        PERFORM etl._comment_published(r_view.view_name);
     END LOOP;
     PERFORM etl._hand_over_built();
 END
 $publish$;
 COMMENT ON PROCEDURE etl.publish() IS 'Creates the views of schema analysis from etl.published_view and etl.column_sensitivity (ET044).';
 
-/*
-Replaces the secret of the pseudonyms. All pseudonyms in schema analysis change: extracts with old ones can no longer be joined.
-Writes:  etl.pseudonym_secret, audit.act.
-*/
+-- Extracts with old ones can no longer be joined. Writes etl.pseudonym_secret, audit.act.
 CREATE OR REPLACE PROCEDURE etl.rotate_pseudonyms()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

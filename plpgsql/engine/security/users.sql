@@ -51,14 +51,9 @@ COMMENT ON COLUMN etl.user_status.levels IS 'Levels of permission. They hold in 
 COMMENT ON COLUMN etl.user_status.row_values IS 'Rows that an analyst sees, by values of the row filter; * for all.';
 COMMENT ON COLUMN etl.user_status.valid_until IS 'When the password expires; NULL for never.';
 
-/*
-Sets the password of a user.
-Parameters: p_login, the user; p_verifier, SCRAM verifier, as libpq's PQencryptPasswordConn makes it; p_length, number of characters of the
-            password, which a verifier does not show; p_valid_until, when the password expires, NULL to leave that unchanged.
-Writes:     a role of the server, audit.act.
-Errors:     ET032 to ET035; ET034 also when it is not a verifier, or when the password is made of the login or shorter than the setting
-            password_length.
-*/
+-- The verifier is as libpq's PQencryptPasswordConn makes it. p_length is the number of characters of the password, which a verifier does not show;
+-- p_valid_until is when the password expires, NULL to leave that unchanged. Writes a role of the server, audit.act. ET034 also when it is not a
+-- verifier, or when the password is made of the login or shorter than the setting password_length.
 CREATE OR REPLACE PROCEDURE etl.set_user_password(p_login text, p_verifier text, p_length integer DEFAULT NULL, p_valid_until timestamptz DEFAULT NULL)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -94,12 +89,7 @@ END
 $set_user_password$;
 COMMENT ON PROCEDURE etl.set_user_password(text, text, integer, timestamptz) IS 'Sets the password of a user, given as a SCRAM verifier.';
 
-/*
-Gives a user a level of permission.
-Parameters: p_login, the user; p_level, the level.
-Writes:     memberships of the server, audit.act.
-Errors:     ET032 to ET036.
-*/
+-- Writes memberships of the server, audit.act. ET032 to ET036.
 CREATE OR REPLACE PROCEDURE etl.grant_level(p_login text, p_level text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -141,23 +131,17 @@ END
 $grant_level$;
 COMMENT ON PROCEDURE etl.grant_level(text, text) IS 'Gives a user a level of permission.';
 
-/*
-Takes a level of permission from a user, and ends the sessions of that user.
-Parameters: p_login, the user; p_level, the level.
-Writes:     memberships of the server, audit.act.
-Errors:     ET032, ET033, ET035, ET043.
-*/
+-- Writes memberships of the server, audit.act. ET032, ET033, ET035, ET043.
 CREATE OR REPLACE PROCEDURE etl.revoke_level(p_login text, p_level text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $revoke_level$
 DECLARE
     r_level etl.access_level;
-    v_statement text;
 BEGIN
     PERFORM etl._check_user(p_login);
     r_level := etl._check_level(p_level);
-    FOR v_statement IN
+    PERFORM etl._execute(ARRAY(
         SELECT format('REVOKE %I FROM %I', g.rolname, r.rolname) || CASE
             WHEN current_setting('server_version_num')::integer < 160000 THEN ''
             -- From PostgreSQL 16 on, each grantor makes a membership of its own.
@@ -166,9 +150,7 @@ BEGIN
         FROM pg_auth_members AS m
         JOIN pg_roles AS g ON g.oid = m.roleid AND g.rolname = r_level.role_name
         JOIN pg_roles AS r ON r.oid = m.member AND r.rolname = p_login
-    LOOP
-        EXECUTE v_statement;
-    END LOOP;
+    ));
     PERFORM etl._set_limits(p_login);
     PERFORM etl._end_sessions(p_login);
     PERFORM audit.note('level revoked', p_login, jsonb_build_object('level', p_level));
@@ -193,13 +175,8 @@ CREATE OR REPLACE TRIGGER sign
     FOR EACH ROW
     EXECUTE FUNCTION etl._sign_row_access();
 
-/*
-Sets the rows that a user sees in schema analysis, by values of the row filter. If the user loses one, the sessions of the user end.
-Parameters: p_login, the user; p_values, values of the row filter, ?? for rows without a known value, * for all rows, none for no row;
-            p_attribute, the attribute that the caller takes them for, NULL for whichever is declared.
-Writes:     etl.row_access, audit.act.
-Errors:     ET032, ET033, ET035, ET043.
-*/
+-- If the user loses one, its sessions end. ?? is for rows without a known value, * for all rows, none for no row. p_attribute is the attribute that
+-- the caller takes them for, NULL for whichever is declared. Writes etl.row_access, audit.act. ET032, ET033, ET035, ET043.
 CREATE OR REPLACE PROCEDURE etl.set_user_rows(p_login text, p_values text[], p_attribute text DEFAULT NULL)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -227,14 +204,9 @@ END
 $set_user_rows$;
 COMMENT ON PROCEDURE etl.set_user_rows(text, text[], text) IS 'Sets the rows that a user sees in schema analysis, by values of the row filter.';
 
-/*
-Adds a user: a login without any power of its own, and its levels.
-Parameters: p_login, its name; p_levels, levels of permission; p_verifier, SCRAM verifier of its password, NULL for a login without a password
-            (psql: \password); p_is_service, whether a program logs in with it; p_is_existing, whether the server may have the login already
-            (it keeps its password unless a verifier is given, and gets only the levels named); p_valid_until, when its password expires.
-Writes:     roles of the server, etl.user_account, etl.row_access, audit.act.
-Errors:     ET032 to ET036.
-*/
+-- A login without any power of its own. p_is_service: a program logs in with it. p_is_existing: the server may have the login already; it keeps its
+-- password unless a verifier is given, and gets only the levels named. p_valid_until is when its password expires. Writes roles of the server,
+-- etl.user_account, etl.row_access, audit.act. ET032 to ET036.
 CREATE OR REPLACE PROCEDURE etl.add_user(
     p_login text,
     p_levels text[] DEFAULT '{}',
@@ -303,12 +275,8 @@ END
 $add_user$;
 COMMENT ON PROCEDURE etl.add_user(text, text[], text, boolean, boolean, timestamptz) IS 'Adds a user with levels of permission. Then \password, in psql, sets the password.';
 
-/*
-Removes a user: ends its sessions, and leaves no login, membership, permission, owned object or row.
-Parameters: p_login, the user; p_drop_owned, whether to drop the objects that it owns in this database.
-Writes:     roles of the server, etl.user_account, etl.row_access, audit.act.
-Errors:     ET032, ET033, ET035, ET037 when it owns something here or in another database, ET043 when a session does not end.
-*/
+-- Ends its sessions. p_drop_owned drops the objects that it owns in this database. Writes roles of the server, etl.user_account, etl.row_access,
+-- audit.act. ET032, ET033, ET035, ET037 when it owns something here or in another database, ET043 when a session does not end.
 CREATE OR REPLACE PROCEDURE etl.remove_user(p_login text, p_drop_owned boolean DEFAULT false)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

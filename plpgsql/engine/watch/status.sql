@@ -161,11 +161,7 @@ COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
 COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest row cannot be loaded; without its values if the reader may not see them.';
 COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
-/*
-Parameters: p_object, a source table, dimension, fact or aggregate, or the name of a task.
-Returns:    the SQL that its tasks execute, in order: step, task and purpose, statement.
-Errors:     ET002 there is no such object or task.
-*/
+-- p_object is a source table, dimension, fact or aggregate, or the name of a task.
 CREATE OR REPLACE FUNCTION etl.object_sql(p_object text)
 RETURNS TABLE (step integer, title text, statement text)
 LANGUAGE plpgsql

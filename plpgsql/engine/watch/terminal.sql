@@ -213,9 +213,7 @@ COMMENT ON COLUMN etl.health.object IS 'Object or quality check; NULL for the wh
 COMMENT ON COLUMN etl.health.message IS 'What was found.';
 COMMENT ON COLUMN etl.health.remedy IS 'Command that solves it or shows more; empty if all is well.';
 
-/*
-Extractions read all tables on one snapshot, and checks and the maintenance are one task each: a second worker finds no task meanwhile.
-*/
+-- Extractions read all tables on one snapshot, and checks and the maintenance are one task each: a second worker finds no task meanwhile.
 CREATE OR REPLACE FUNCTION etl.has_shared_work(p_run_id bigint)
 RETURNS boolean
 LANGUAGE sql

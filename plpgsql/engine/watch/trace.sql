@@ -26,12 +26,8 @@ COMMENT ON COLUMN etl.trace_kind.object IS 'Source table, dimension, fact, or ru
 COMMENT ON COLUMN etl.trace_kind.object_kind IS 'source table, dimension, fact or run.';
 COMMENT ON COLUMN etl.trace_kind.key_columns IS 'Columns of its key, in the order in which a key is given.';
 
-/*
-Executes the query of one section.
-Parameters: p_step, p_layer, p_relation, p_title, of the section; p_query, SELECT in which $1 is the key as text[] and $2 the same as jsonb; p_key,
-            p_key_json, the key; p_limit, rows at most.
-Returns:    one row per entry; one whose entry is NULL if there are none. has_more is true on the last entry if there are more.
-*/
+-- Executes the query of one section, in which $1 is the key as text[] and $2 the same as jsonb. Returns one row per entry, or one whose entry is
+-- NULL. has_more is true on the last entry if there are more than p_limit.
 CREATE OR REPLACE FUNCTION etl._trace_section(
     p_step integer,
     p_layer text,
@@ -66,11 +62,8 @@ BEGIN
 END
 $_trace_section$;
 
-/*
-Parameters: p_columns, key columns of a relation.
-Returns:    list of the values of a key that is given as text[] in $1, cast to the columns' types; p_format is applied to each with the column
-            (%1$I) and the value (%2$s).
-*/
+-- The values of a key that is given as text[] in $1, cast to the types of the relation's columns; p_format is applied to each column (%1$I) and value
+-- (%2$s).
 CREATE OR REPLACE FUNCTION etl._trace_key(
     p_columns name[],
     p_relation regclass,
@@ -88,12 +81,7 @@ AS $_trace_key$
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_trace_key$;
 
-/*
-Finds what a kind and a key mean.
-Parameters: p_kind, name of the kind or of an object; p_key, values of the key in the order of its columns.
-Returns:    source_table (NULL if none has this key), objects, the dimensions and facts with the same key, key_columns, and the key as jsonb.
-Errors:     ET045, ET046.
-*/
+-- What a kind (ET045) and the values of a key (ET046) mean: a source table, if one has this key, and the dimensions and facts with the same key.
 CREATE OR REPLACE FUNCTION etl._trace_target(p_kind text, p_key text[])
 RETURNS TABLE (source_table name, objects name[], key_columns name[], key_json jsonb)
 LANGUAGE plpgsql
@@ -141,8 +129,7 @@ BEGIN
     END IF;
     v_relation := coalesce(
         to_regclass('stage.' || quote_ident(source_table)),
-        (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = v_object),
-        (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = v_object)
+        (SELECT o.table_name FROM etl.object AS o WHERE o.object = v_object AND o.kind IN ('dimension', 'fact'))
     );
     BEGIN
         EXECUTE format('SELECT jsonb_build_object(%s)', etl._trace_key(key_columns, v_relation, '%1$L, %2$s'))
@@ -162,10 +149,8 @@ BEGIN
 END
 $_trace_target$;
 
-/*
-Parameters: p_object, dimension or fact; p_keys, SELECT of its business keys in which $1 is the traced key; p_step, number before the first section.
-Returns:    sections of a trace from work on, each with its query (see etl._trace_section).
-*/
+-- Sections of the trace of a dimension or fact from work on, numbered from p_step, each with its query (see etl._trace_section). p_keys is a SELECT
+-- of its business keys in which $1 is the traced key.
 CREATE OR REPLACE FUNCTION etl._trace_object(p_object name, p_keys text, p_step integer)
 RETURNS TABLE (step integer, layer text, relation text, title text, query text)
 LANGUAGE sql
@@ -179,13 +164,10 @@ AS $_trace_object$
             etl._match(o.business_key, 't', 'k') AS is_same_key,
             etl._list(o.business_key, 't.%1$I') AS sort_key
         FROM (
-            SELECT 'dimension' AS kind, d.dimension_table AS target, d.business_key, d.transform_view IS NOT NULL AS is_loaded
-            FROM etl.dimension AS d
-            WHERE d.dimension = p_object
-            UNION ALL
-            SELECT 'fact', f.fact_table, f.business_key, true
-            FROM etl.fact AS f
-            WHERE f.fact = p_object
+            SELECT e.kind, e.table_name AS target, e.business_key, e.view_name IS NOT NULL AS is_loaded
+            FROM etl.object AS e
+            WHERE e.object = p_object
+                AND e.kind IN ('dimension', 'fact')
         ) AS o
     )
     SELECT
@@ -255,10 +237,7 @@ AS $_trace_object$
     FROM traced AS o
 $_trace_object$;
 
-/*
-Parameters: p_source_table, p_objects, p_columns, as etl._trace_target returns them.
-Returns:    sections of a trace, each with its query (see etl._trace_section).
-*/
+-- All sections of a trace, each with its query (see etl._trace_section).
 CREATE OR REPLACE FUNCTION etl._trace_sections(p_source_table name, p_objects name[], p_columns name[], p_limit integer)
 RETURNS TABLE (step integer, layer text, relation text, title text, query text)
 LANGUAGE sql
@@ -314,12 +293,8 @@ AS $_trace_sections$
     UNION ALL
     SELECT s.*
     FROM unnest(p_objects) WITH ORDINALITY AS o (name, position)
-    CROSS JOIN LATERAL (
-        SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = o.name
-        UNION ALL
-        SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = o.name
-    ) AS k (relation)
-    CROSS JOIN LATERAL etl._trace_object(o.name, 'SELECT ' || etl._trace_key(p_columns, k.relation), o.position::integer * 10) AS s
+    JOIN etl.object AS k ON k.object = o.name AND k.kind IN ('dimension', 'fact')
+    CROSS JOIN LATERAL etl._trace_object(o.name, 'SELECT ' || etl._trace_key(p_columns, k.table_name), o.position::integer * 10) AS s
     UNION ALL
     -- The other objects that a change of the row touches, found by the same query as in the merge into the mirror.
     SELECT s.*
@@ -343,15 +318,9 @@ AS $_trace_sections$
     ) AS s
 $_trace_sections$;
 
-/*
-Past and present of a business key in every layer, or of a run (etl.trace_run).
-Parameters: p_kind, what it is a key of (etl.trace_kind); p_key, values of the key in the order of its columns; p_limit, rows of a section at
-            most.
-Returns:    step, order of the section; its layer, relation and title; entry, a row of it as JSON, NULL if there is none; has_more, whether
-            there are further rows. The last section holds the runs that wrote what was found.
-Writes:     the audit trail: a trace shows personal data.
-Errors:     ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
-*/
+-- p_kind is a kind of etl.trace_kind, or a run (etl.trace_run); p_key has the values of the key in the order of its columns; p_limit is the number of
+-- rows of a section at most. entry is a row of the section as JSON, NULL if there is none; has_more says whether there are further rows. The last
+-- section holds the runs that wrote what was found. Writes the audit trail: a trace shows personal data.
 CREATE OR REPLACE FUNCTION etl.trace(p_kind text, p_key text[], p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
 LANGUAGE plpgsql
@@ -435,11 +404,7 @@ END
 $trace$;
 COMMENT ON FUNCTION etl.trace(text, text[], integer) IS 'Past and present of a business key in every layer, and the runs that wrote it; errors ET045, ET046, ET047.';
 
-/*
-Parameters: p_run_id, the run; p_limit, rows of a section at most.
-Returns:    sections, as etl.trace does.
-Errors:     ET047 the run does not exist (any more).
-*/
+-- Sections as of etl.trace, with p_limit rows at most.
 CREATE OR REPLACE FUNCTION etl.trace_run(p_run_id bigint, p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
 LANGUAGE plpgsql
