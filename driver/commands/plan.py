@@ -60,7 +60,7 @@ def plan(
         connect_to(resolve(state.of(context).dsn)) as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        planned = cursor.execute("SELECT * FROM etl.planned_refresh").fetchall()
+        planned = cursor.execute("SELECT * FROM etl.plan()").fetchall()
         counts = []
         is_extracted = cursor.execute("SELECT FROM etl.watermark LIMIT 1").fetchone() is not None
         if (rows or names) and not is_extracted:

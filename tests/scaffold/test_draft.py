@@ -37,7 +37,7 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     assert {star for (star,) in stars} == STARS[name]
     for (star,) in stars:
         assert made.value(f"SELECT count(*) > 1 FROM dwh.{star}")
-    assert made.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert made.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     assert made.value("SELECT count(*) FROM etl.quarantine") == 0
     assert (
         made.rows(

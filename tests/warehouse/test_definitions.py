@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from tests.warehouse.faults import blocked_run
 from tests.warehouse.play import Play
 
-PLAN = "SELECT object, reasons FROM etl.planned_refresh"
+PLAN = "SELECT object, reasons FROM etl.plan()"
 
 
 def replaced(play: Play, view: str, column: str, expression: str) -> None:
@@ -245,7 +245,7 @@ def test_the_settings_of_the_session_do_not_matter(trading: Play) -> None:
         assert usual.execute(
             "SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1"
         ).fetchone() == ("succeeded",)
-        assert strange.execute("SELECT * FROM etl.planned_refresh").fetchall() == []
+        assert strange.execute("SELECT * FROM etl.plan()").fetchall() == []
     trading.loader = usual
     trading.assert_right()
     strange.execute("BEGIN")

@@ -96,9 +96,7 @@ AS $_find_unfollowed_reads$
         )
 $_find_unfollowed_reads$;
 
-/*
-Transformations that read the clock, the session or chance. Their values change although no source row does.
-*/
+-- Transformations that read the clock, the session or chance. Their values change although no source row does.
 CREATE OR REPLACE FUNCTION etl._find_fleeting_values()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
