@@ -86,7 +86,7 @@ BEGIN
     FOR v_number IN 2..cardinality(v_parts) BY 2
     LOOP
         v_text := v_text
-            || etl._render_placeholder(v_parts[v_number], p_values, substring(v_text FROM '( *)[^\n]*$'))
+            || etl._render_placeholder(v_parts[v_number], p_values, substring(split_part(v_text, E'\n', -1) FROM '^ *'))
             || v_parts[v_number + 1];
     END LOOP;
     RETURN v_text;
