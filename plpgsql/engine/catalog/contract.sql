@@ -512,6 +512,15 @@ AS $_find_misread_mirrors$
     FROM etl._read_mirrors() AS m
     WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
     UNION ALL
+    SELECT m.object, format('%s reads mirror stage.%I no longer by its key alone', m.view, m.source_table),
+        'The dependency was derived while each row was made of the row with the same key. Of a change, the load would now follow a part.',
+        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''). Or change the view back.', m.source_table)
+    FROM etl._read_mirrors() AS m
+    JOIN etl.dependency AS p USING (object, source_table)
+    JOIN etl.source_table AS s USING (source_table)
+    WHERE p.is_derived
+        AND NOT etl._is_read_by_key(m.view, s.key_columns, m.source_table)
+    UNION ALL
     SELECT m.object, format('%s reads mirror stage.%I without its column deleted_at', m.view, m.source_table),
         format('The mirror keeps deleted rows, because %s reads that column. They would stay in the object as if they were alive.', o.view),
         'Add "deleted_at IS NULL" to the join or WHERE clause, or show deleted_at in the view.'

@@ -177,7 +177,7 @@ LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $depends_on$
-    SELECT ROW(NULL, p_source_table, p_key_query, p_watched_columns)::etl.dependency
+    SELECT ROW(NULL, p_source_table, p_key_query, p_watched_columns, false)::etl.dependency
 $depends_on$;
 COMMENT ON FUNCTION etl.depends_on(name, text, name[]) IS 'Says which keys of an object a change in a source table touches, for p_depends_on of a declaration.';
 
@@ -198,8 +198,8 @@ BEGIN
     INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
     SELECT p_object, d.source_table, coalesce(d.key_query, format('SELECT %s FROM changed', etl._list(p_key))), d.watched_columns
     FROM unnest(p_depends_on) AS d;
-    INSERT INTO etl.dependency (object, source_table, key_query)
-    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key))
+    INSERT INTO etl.dependency (object, source_table, key_query, is_derived)
+    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key)), true
     FROM unnest(p_views) AS v (view)
     CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
     JOIN etl.source_table AS s USING (source_table)
