@@ -472,6 +472,13 @@ AS $_find_wrong_references$
     JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
     WHERE r.lookup_role IS NOT NULL
     UNION ALL
+    SELECT k.fact, format('key "%s" looks up %s without a point in time', k.key_column, k.dimension),
+        format('Attribute "%s" has type 2, so a member has several versions, and none of them is the right one at all times.', a.attribute),
+        'Name the column that says when: p_as_of => ''…''. Or give the attributes type 1.'
+    FROM etl.fact_dimension AS k
+    JOIN (SELECT t.dimension, min(t.attribute) FROM etl.dimension_attribute AS t WHERE t.scd_type = 2 GROUP BY t.dimension) AS a (dimension, attribute) USING (dimension)
+    WHERE k.as_of_column IS NULL
+    UNION ALL
     SELECT d.dimension, format('no attribute of type 2 is in its history view %s', d.history_view), 'A log without such an attribute has nothing to tell.',
         'Declare the attribute with type 2, or leave the history view out.'
     FROM etl.dimension AS d

@@ -275,8 +275,9 @@ COMMENT ON FUNCTION etl.define_dimension(name, name[], name[], name[], etl.depen
 /*
 Declares a key of a fact: for p_dimensions of define_fact.
 Parameters: p_dimension, the dimension; p_key_column, column of the fact (by default the surrogate key's name); p_lookup, columns of the fact's view that hold
-            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted; p_null_key,
-            key of a row without a business key; p_through, another key column whose member has the lookup columns.
+            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted, needed
+            where an attribute of the dimension has type 2; p_null_key, key of a row without a business key; p_through, another key
+            column whose member has the lookup columns.
 Returns:    a row for the array.
 */
 CREATE OR REPLACE FUNCTION etl.fact_key(
