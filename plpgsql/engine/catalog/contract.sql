@@ -439,6 +439,13 @@ AS $_find_wrong_references$
     JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
     WHERE r.lookup_role IS NOT NULL
     UNION ALL
+    SELECT k.fact, format('key "%s" looks up %s without a point in time', k.key_column, k.dimension),
+        format('Attribute "%s" has type 2, so a member has several versions, and none of them is the right one at all times.', a.attribute),
+        'Name the column that says when: p_as_of => ''…''. Or give the attributes type 1.'
+    FROM etl.fact_dimension AS k
+    JOIN (SELECT t.dimension, min(t.attribute) FROM etl.dimension_attribute AS t WHERE t.scd_type = 2 GROUP BY t.dimension) AS a (dimension, attribute) USING (dimension)
+    WHERE k.as_of_column IS NULL
+    UNION ALL
     SELECT d.dimension, format('no attribute of type 2 is in its history view %s', d.history_view), 'A log without such an attribute has nothing to tell.',
         'Declare the attribute with type 2, or leave the history view out.'
     FROM etl.dimension AS d
@@ -476,6 +483,15 @@ AS $_find_misread_mirrors$
         format('Declare it: depends_on(%L, ''SELECT … FROM changed …''), or as a row of etl.dependency.', m.source_table)
     FROM etl._read_mirrors() AS m
     WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
+    UNION ALL
+    SELECT m.object, format('%s reads mirror stage.%I no longer by its key alone', m.view, m.source_table),
+        'The dependency was derived while each row was made of the row with the same key. Of a change, the load would now follow a part.',
+        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''). Or change the view back.', m.source_table)
+    FROM etl._read_mirrors() AS m
+    JOIN etl.dependency AS p USING (object, source_table)
+    JOIN etl.source_table AS s USING (source_table)
+    WHERE p.is_derived
+        AND NOT etl._is_read_by_key(m.view, s.key_columns, m.source_table)
     UNION ALL
     SELECT m.object, format('%s reads mirror stage.%I without its column deleted_at', m.view, m.source_table),
         format('The mirror keeps deleted rows, because %s reads that column. They would stay in the object as if they were alive.', o.view),

@@ -155,7 +155,7 @@ LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $depends_on$
-    SELECT ROW(NULL, p_source_table, p_key_query, p_watched_columns)::etl.dependency
+    SELECT ROW(NULL, p_source_table, p_key_query, p_watched_columns, false)::etl.dependency
 $depends_on$;
 COMMENT ON FUNCTION etl.depends_on(name, text, name[]) IS 'Says which keys of an object a change in a source table touches, for p_depends_on of a declaration.';
 
@@ -172,8 +172,8 @@ BEGIN
     INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
     SELECT p_object, d.source_table, coalesce(d.key_query, format('SELECT %s FROM changed', etl._list(p_key))), d.watched_columns
     FROM unnest(p_depends_on) AS d;
-    INSERT INTO etl.dependency (object, source_table, key_query)
-    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key))
+    INSERT INTO etl.dependency (object, source_table, key_query, is_derived)
+    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key)), true
     FROM unnest(p_views) AS v (view)
     CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
     JOIN etl.source_table AS s USING (source_table)
@@ -249,8 +249,9 @@ COMMENT ON FUNCTION etl.define_dimension(name, name[], name[], name[], etl.depen
 /*
 Declares a key of a fact: for p_dimensions of define_fact.
 Parameters: p_dimension, the dimension; p_key_column, column of the fact (by default the surrogate key's name); p_lookup, columns of the fact's view that hold
-            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted; p_null_key,
-            key of a row without a business key; p_through, another key column whose member has the lookup columns.
+            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted, needed
+            where an attribute of the dimension has type 2; p_null_key, key of a row without a business key; p_through, another key
+            column whose member has the lookup columns.
 Returns:    a row for the array.
 */
 CREATE OR REPLACE FUNCTION etl.fact_key(

@@ -122,7 +122,7 @@ AS $_fingerprint$
         FROM etl.aggregate_fact AS l
         WHERE l.aggregate = p_object
         UNION ALL
-        SELECT 'dependency on ' || n.source_table, to_jsonb(n)::text, NULL
+        SELECT 'dependency on ' || n.source_table, (to_jsonb(n) - 'is_derived')::text, NULL
         FROM etl.dependency AS n
         WHERE n.object = p_object
     ),
@@ -247,6 +247,16 @@ AS $_definition_signature$
         ',',
         (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
         (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
+        (SELECT string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) FROM pg_trigger AS g WHERE NOT g.tgisinternal),
+        (
+            SELECT string_agg(concat_ws(':', c.oid, c.relfilenode, i.inhparent), ',' ORDER BY c.oid, i.inhparent)
+            FROM pg_class AS c
+            LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
+            WHERE c.oid >= 16384
+                AND c.relkind IN ('r', 'p')
+                AND c.relpersistence <> 't'
+                AND c.relnamespace::regnamespace::text <> ALL ('{audit,delta,dwh,etl,pg_toast,stage,work}')
+        ),
         (SELECT string_agg(s.name || ':' || s.value, ',' ORDER BY s.name) FROM etl.setting AS s),
         (
             SELECT string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
@@ -269,11 +279,51 @@ AS $_definition_signature$
 $_definition_signature$;
 
 /*
-Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
-in any load.
+State of what the contract of a source table reads: the definitions of its views and functions, and of each table its identity, its file, its partitions
+and its triggers. It changes when a view is replaced, a table is created again or swapped, a partition is attached, detached or truncated, or a
+trigger is disabled or enabled: no trigger of the source marks the rows that this brings or takes.
+Parameters: p_source_table, the source table.
+Returns:    a checksum.
+*/
+CREATE OR REPLACE FUNCTION etl._contract_state(p_source_table name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $_contract_state$
+    WITH RECURSIVE reads (classid, objid) AS (
+        SELECT 'pg_class'::regclass::oid, to_regclass(format('source.%I', p_source_table))::oid
+        UNION
+        SELECT n.classid, n.objid
+        FROM reads AS r
+        CROSS JOIN LATERAL (
+            SELECT * FROM etl._reads_of(r.classid, r.objid)
+            UNION ALL
+            SELECT r.classid, i.inhrelid FROM pg_inherits AS i WHERE i.inhparent = r.objid
+        ) AS n (classid, objid)
+    )
+    SELECT md5(string_agg(d.definition, ',' ORDER BY d.definition))
+    FROM (
+        SELECT concat_ws(
+            ':', c.oid, c.relfilenode, CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
+            (SELECT string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal)
+        )
+        FROM reads AS r
+        JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        UNION ALL
+        SELECT p.oid || ':' || p.xmin
+        FROM reads AS r
+        JOIN pg_proc AS p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
+    ) AS d (definition)
+$_contract_state$;
+
+/*
+Requests a full refresh of the objects whose definitions have changed since their last full load, and a complete comparison of the source tables whose
+contract reads something else. Aggregates of such a fact apply its differences, as in any load.
 Returns:    the objects and their changes, empty if no object was loaded with what has changed; NULL if no definition has changed, or if another
             session locks a table that a view reads: then the next run checks again.
-Writes:     etl.load_state, etl.run_control.
+Writes:     etl.load_state, etl.watermark, etl.run_control.
 */
 CREATE OR REPLACE FUNCTION etl._request_changed()
 RETURNS jsonb
@@ -283,11 +333,24 @@ SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
     v_signature text := etl._definition_signature();
+    v_before jsonb;
+    v_now jsonb;
+    v_sources text[];
     v_reasons jsonb;
 BEGIN
-    IF v_signature = (SELECT c.definition_signature FROM etl.run_control AS c) THEN
+    SELECT c.contract_states
+    INTO v_before
+    FROM etl.run_control AS c
+    WHERE c.definition_signature IS DISTINCT FROM v_signature;
+    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    SELECT
+        coalesce(jsonb_object_agg(s.source_table, s.state), '{}'),
+        coalesce(array_agg(s.source_table) FILTER (WHERE v_before ->> s.source_table::text <> s.state), '{}')
+    INTO v_now, v_sources
+    FROM (SELECT t.source_table, etl._contract_state(t.source_table) FROM etl.source_table AS t) AS s (source_table, state);
+    PERFORM etl._request_refresh(v_sources);
     WITH changed AS (
         UPDATE etl.load_state AS l
         SET needs_reload = true
@@ -299,9 +362,14 @@ BEGIN
     )
     SELECT coalesce(jsonb_object_agg(c.object, c.reasons), '{}')
     INTO v_reasons
-    FROM changed AS c;
+    FROM (
+        SELECT * FROM changed
+        UNION ALL
+        SELECT s.name, ARRAY[format('what source.%I reads has changed', s.name)] FROM unnest(v_sources) AS s (name)
+    ) AS c;
     UPDATE etl.run_control
-    SET definition_signature = v_signature;
+    SET definition_signature = v_signature,
+        contract_states = v_now;
     RETURN v_reasons;
 EXCEPTION
     WHEN lock_not_available THEN

@@ -38,48 +38,6 @@ AS $_primary_key_behind$
     WHERE k.candidates = 1
 $_primary_key_behind$;
 
-/*
-Whether a row of a view comes from the mirror's row of the same key and from no other row of that mirror, so that the key of a changed row is the
-only key that the change touches. The planner proves it: a condition on the view's key then reaches every scan of the mirror. It does not through a
-window function, LIMIT, an aggregate over other keys, or a join on other columns.
-Parameters: p_view, the view; p_key, its key, and that of the mirror; p_source_table, the mirror.
-*/
-CREATE OR REPLACE FUNCTION etl._is_read_by_key(p_view regclass, p_key name[], p_source_table name)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
--- A custom plan would replace the parameters by their values.
-SET plan_cache_mode = force_generic_plan
-SET quote_all_identifiers = off
-AS $_is_read_by_key$
-DECLARE
-    v_plan jsonb;
-BEGIN
-    EXECUTE format(
-        'PREPARE _etl_read_by_key (%s) AS SELECT * FROM %s AS v WHERE %s',
-        (SELECT string_agg(etl._column_type(p_view, k.name), ', ' ORDER BY k.position) FROM unnest(p_key) WITH ORDINALITY AS k (name, position)),
-        p_view,
-        (SELECT string_agg(format('v.%I = $%s', k.name, k.position), ' AND ') FROM unnest(p_key) WITH ORDINALITY AS k (name, position))
-    );
-    EXECUTE format(
-        'EXPLAIN (FORMAT json, VERBOSE, COSTS off) EXECUTE _etl_read_by_key (%s)', array_to_string(array_fill('NULL'::text, ARRAY[cardinality(p_key)]), ', ')
-    )
-    INTO v_plan;
-    DEALLOCATE _etl_read_by_key;
-    RETURN NOT EXISTS (
-        SELECT
-        FROM jsonb_path_query(v_plan, 'strict $.** ? (@."Schema" == "stage" && @."Relation Name" == $name)', jsonb_build_object('name', p_source_table)) AS s (scan)
-        CROSS JOIN unnest(p_key) WITH ORDINALITY AS k (name, position)
-        WHERE concat_ws(' ', s.scan ->> 'Index Cond', s.scan ->> 'Recheck Cond', s.scan ->> 'Filter')
-            -- As in "((e.thing_id)::text = $1)". A function of the key, as in "(btrim(e.thing_id) = $1)", is not the key.
-            !~ format(
-                '(?<![\w"])\(\(?("[^"]+"|\w+)\.%s\)?(::[^=]*)? (=|OPERATOR\([^)]*=\)) \(*\$%s\M',
-                regexp_replace(quote_ident(k.name), '(\W)', '\\\1', 'g'), k.position
-            )
-    );
-END
-$_is_read_by_key$;
-
 -- Definitions of the columns of a new table: those of a view, in the types in which they are held.
 CREATE OR REPLACE FUNCTION etl._column_definitions(p_view regclass, p_columns name[], p_constraint text DEFAULT '')
 RETURNS text

@@ -297,11 +297,11 @@ AS $_unresolved_sql$
     SELECT CASE
         WHEN count(*) = 0 THEN 'NULL'
         ELSE format(
-            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN nullif(jsonb_strip_nulls(jsonb_build_object(\n        %s\n    )), ''{}'')\nEND',
+            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN (SELECT jsonb_object_agg(u.key_column, u.member) FROM (VALUES\n        %s\n    ) AS u (key_column, member) WHERE u.member IS NOT NULL)\nEND',
             string_agg(format('e.%I', r.key_column), ', ' ORDER BY r.number),
             string_agg(
                 format(
-                    '%L, CASE WHEN e.%I = -1 AND (%s) IS NOT NULL THEN %s END',
+                    '(%L, CASE WHEN e.%I = -1 AND num_nulls(%s) = 0 THEN %s END)',
                     r.key_column, r.key_column, etl._list(r.kept_columns, 'e.%1$I'), etl._json_key(r.business_key, 'e', r.kept_columns)
                 ),
                 E',\n        ' ORDER BY r.number
