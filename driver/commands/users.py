@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
+from base import password as password_of
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
 from base.options import JsonOption
@@ -31,12 +31,6 @@ app = typer.Typer(
 )
 
 Login = Annotated[str, typer.Argument(metavar="NAME", help="The login.")]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option("--password-file", metavar="FILE", help="Take the password from a file."),
-]
-
-
 ValidUntil = Annotated[
     datetime | None,
     typer.Option(
@@ -92,7 +86,7 @@ def add(
         list[str] | None, typer.Option("--level", help="Level of permission; may be repeated.")
     ] = None,
     rows: Rows = None,
-    password_file: PasswordFile = None,
+    password_file: password_of.FileOption = None,
     no_password: Annotated[
         bool,
         typer.Option("--no-password", help="Set no password; the login cannot log in with one."),
@@ -266,7 +260,7 @@ def audit(
 def password(
     context: typer.Context,
     login: Login,
-    password_file: PasswordFile = None,
+    password_file: password_of.FileOption = None,
     valid_until: ValidUntil = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -356,31 +350,19 @@ def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
     Raises:
         UserError: if a password is needed and not given.
     """
-    if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise UserError(f"The password file {file} cannot be read: {reason}.") from error
-        found = lines[0] if lines else ""
-    elif os.environ.get(PASSWORD_VARIABLE):
-        found = os.environ[PASSWORD_VARIABLE]
-    elif not is_needed:
-        return None
-    elif sys.stdin.isatty():
+    found = password_of.read(PASSWORD_VARIABLE, file)
+    if found is None and is_needed:
+        if not sys.stdin.isatty():
+            raise UserError(
+                f"There is no password for {login}.",
+                f"Use --password-file, {PASSWORD_VARIABLE} or --no-password.",
+                exit_code=2,
+            )
         found = str(
             typer.prompt(
                 f"Password of {login}", hide_input=True, confirmation_prompt=True, err=True
             )
         )
-    else:
-        raise UserError(
-            f"There is no password for {login}.",
-            f"Use --password-file, {PASSWORD_VARIABLE} or --no-password.",
-            exit_code=2,
-        )
-    if not found:
-        raise UserError(f"The password of {login} is empty.")
     return found
 
 
@@ -422,13 +404,9 @@ def _render_acts(acts: list[dict[str, Any]]) -> None:
         "", "when", "actor", "act", "target", "details", right=[""], wrap=["details"]
     )
     for one in acts:
+        details = json.dumps(one["details"], ensure_ascii=False) if one["details"] else ""
         table.add_row(
-            str(one["act_id"]),
-            output.moment(one["acted_at"]),
-            Text(one["actor"]),
-            Text(one["act"]),
-            Text(one["target"]),
-            Text(json.dumps(one["details"], ensure_ascii=False) if one["details"] else ""),
+            str(one["act_id"]), one["acted_at"], one["actor"], one["act"], one["target"], details
         )
     console.print(table)
 
@@ -437,15 +415,10 @@ def _render_grants(answer: dict[str, Any]) -> None:
     if not answer["grants"]:
         console.print("No role has privileges that are not declared.")
         return
-    table = output.table("role", "privilege", "kind", "object", "granted by")
+    table = output.table("role", "privilege", "kind", "object", "granted by", quiet=["kind"])
     for one in answer["grants"]:
-        table.add_row(
-            Text(one["grantee"]),
-            Text(one["privilege"]),
-            Text(one["object_kind"], style="quiet"),
-            Text(f"{one['schema_name']}.{one['object_name']}"),
-            Text(one["grantor"]),
-        )
+        name = f"{one['schema_name']}.{one['object_name']}"
+        table.add_row(one["grantee"], one["privilege"], one["object_kind"], name, one["grantor"])
     console.print(table)
     count = output.plural(len(answer["grants"]), "privilege")
     if answer["revoked"]:
@@ -458,19 +431,13 @@ def _render(users: list[dict[str, Any]]) -> None:
     if not users:
         console.print("No users. `oceanrecords users add` adds one.", style="quiet")
         return
-    table = output.table("login", "levels", "rows", "", "added", "by")
+    table = output.table("login", "levels", "rows", "", "added", "by", quiet=[""])
     for user in users:
         kind = "service" if user["is_service"] else ""
         if not user["is_managed"]:
             kind = "not added here"
         elif not user["can_log_in"]:
             kind = "cannot log in"
-        table.add_row(
-            Text(user["login"]),
-            ", ".join(user["levels"]) or "none",
-            Text(", ".join(user["row_values"])),
-            Text(kind, style="quiet"),
-            output.moment(user["added_at"]),
-            Text(user["added_by"] or ""),
-        )
+        levels, rows = ", ".join(user["levels"]) or "none", ", ".join(user["row_values"])
+        table.add_row(user["login"], levels, rows, kind, user["added_at"], user["added_by"])
     console.print(table)
