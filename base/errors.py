@@ -98,7 +98,6 @@ def unknown(what: str, name: str, known: Iterable[str], *, lists: str = "") -> U
 
     Parameters:
         what: what the name should be of, such as 'object'.
-        name: the name given.
         known: the names that exist.
         lists: command that lists them.
     """
@@ -134,7 +133,6 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
     """Turn a database error into a UserError with the server's message, DETAIL and HINT.
 
     Parameters:
-        error: what psycopg raised.
         context: the operation, put before the message ("migration 0002.engine").
 
     Returns:

@@ -116,7 +116,6 @@ class RunView:
     """Shows one run: a line for each finished task, and below them what runs.
 
     Parameters:
-        console: where to.
         brief: show failures only (for runs that repeat).
     """
 
@@ -230,7 +229,6 @@ class Snapshot:
 
     Attributes:
         run: the newest run; None before the first.
-        tasks: its tasks.
         failing: tasks whose last outcome is a failure, of whichever run.
         queue: reprocessing queue, per fact and dimension.
         quarantine: rows in quarantine, per object.
@@ -389,8 +387,6 @@ def task_lines(tasks: Sequence[Task], room: int, width: int = 10**6) -> list[Tex
 
     Parameters:
         tasks: tasks of a run, in their order.
-        room: number of lines.
-        width: columns.
     """
     groups = by_kind(tasks)
     names = max((len(task.object) for task in tasks), default=0)

@@ -339,7 +339,6 @@ def fetch(
     """Return rows of the view that a class stands for.
 
     Parameters:
-        connection: to the warehouse.
         kind: one of the classes of this module.
         rest: WHERE, ORDER BY and LIMIT.
         parameters: values for the placeholders in `rest`.

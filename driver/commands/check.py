@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 import typer
@@ -21,6 +20,7 @@ from base.errors import (
 )
 from base.options import FailOption, JsonOption, complete_check
 from base.output import console, emit
+from driver.rows import plain
 from driver.warehouse import Check, Problem, fetch
 
 EXAMPLES = (
@@ -102,20 +102,20 @@ def _render(answer: list[Check]) -> None:
 def _table(answer: list[Check]) -> output.Table:
     table = output.table(
         "", "check", "severity", "holds when", "violations", "took", "at", "every",
-        title="Quality checks", right=("violations", "took"),
-        wrap=("holds when",), spare=("every", "at", "took", "severity"),
+        title="Quality checks", wrap=("holds when",),
+        spare=("every", "at", "took", "severity"), quiet=("severity", "holds when", "every"),
     )  # fmt: skip
     for one in answer:
         sign, style = _MARKS.get(one.status or "", ("·", "quiet"))
         table.add_row(
             Text(sign, style=style),
             Text(one.check_name, style="" if one.is_enabled else "dim"),
-            Text(one.severity, style="dim"),
-            Text(one.description, style="dim"),
-            output.number(one.violations),
-            output.seconds(one.seconds),
-            output.moment(one.checked_at) or Text("never", style="yellow"),
-            Text(_every(one), style="dim"),
+            one.severity,
+            one.description,
+            one.violations,
+            output.duration(one.seconds),
+            one.checked_at or Text("never", style="yellow"),
+            _every(one),
         )
     return table
 
@@ -138,17 +138,10 @@ def _explain(one: Check) -> None:
     line.append(f"  {output.plural(one.violations or 0, 'violating row')}", style="default")
     console.print(line)
     for row in one.sample or []:
-        console.print(Text(f"  {_brief(row)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  {plain(row)}", style="dim"), soft_wrap=True)
     hidden = (one.violations or 0) - len(one.sample or [])
     if hidden:
         console.say("  [quiet]{} more: oceanrecords sql check:quality[/]", f"{hidden:,}")
-
-
-def _brief(row: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in row.items()
-    )
 
 
 def _summary(answer: list[Check]) -> Text:

@@ -67,11 +67,9 @@ def forget(
 
 def _announce(found: list[dict[str, Any]]) -> None:
     """Show what will be erased, on standard error: it is no part of the answer."""
-    table = output.table("will be erased in", "rows", "columns", right=["rows"], wrap=["columns"])
+    table = output.table("will be erased in", "rows", "columns", wrap=["columns"])
     for row in found:
-        table.add_row(
-            Text(row["relation"]), output.number(row["row_count"]), Text(", ".join(row["columns"]))
-        )
+        table.add_row(row["relation"], row["row_count"], ", ".join(row["columns"]))
     if found:
         error_console.print(table)
     else:
@@ -81,9 +79,9 @@ def _announce(found: list[dict[str, Any]]) -> None:
 def _render(answer: dict[str, Any]) -> None:
     console.print(Text(f"{answer['subject']} {answer['key']} is forgotten."))
     if answer["replaced"]:
-        table = output.table("replaced in", "rows", right=["rows"])
+        table = output.table("replaced in", "rows")
         for row in answer["replaced"]:
-            table.add_row(Text(row["relation"]), output.number(row["rows_replaced"]))
+            table.add_row(row["relation"], row["rows_replaced"])
         console.print(table)
     else:
         console.print("Nothing was left to replace.", style="quiet")

@@ -153,8 +153,7 @@ def _import(connection: psycopg.Connection[Any], file: Path) -> dict[str, Any]:
 
 
 def _render(answer: list[dict[str, Any]]) -> None:
-    table = output.table("dimension", "versions", "columns left out", right=("versions",))
+    table = output.table("dimension", "versions", "columns left out")
     for one in answer:
-        left_out = ", ".join(one.get("left_out", []))
-        table.add_row(one["dimension"], f"{one['versions']:,}", left_out)
+        table.add_row(one["dimension"], one["versions"], ", ".join(one.get("left_out", [])))
     console.print(table)

@@ -13,6 +13,7 @@ from base.connection import connect_to, resolve
 from base.errors import UserError
 from base.options import JsonOption
 from base.output import console, emit
+from driver.rows import plain
 
 EXAMPLES = (
     "Examples: oceanrecords plan · oceanrecords plan --rows · "
@@ -112,12 +113,12 @@ def _render_rows(rows: dict[str, Any]) -> None:
     parts = [f"{rows[key]:,} {word}" for key, word in _COUNTS if rows[key]]
     console.print(Text(f"  rows: {', '.join(parts) or 'none would change'}"), soft_wrap=True)
     for row in rows["sample"] or []:
-        key = ", ".join(f"{name} {value}" for name, value in (row["key"] or {}).items())
+        key = plain(row["key"] or {})
         before, after = row["before"] or {}, row["after"] or {}
         changes = ", ".join(
-            f"{name}: {before.get(name)!s} → {after.get(name)!s}"
+            f"{name}: {plain(before.get(name))} → {plain(after.get(name))}"
             if row["operation"] != "insert"
-            else f"{name}: {after[name]!s}"
+            else f"{name}: {plain(after[name])}"
             for name in sorted(before.keys() | after.keys())
         )
         console.print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections import deque
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from base.errors import EXIT_ERROR, from_database
 from base.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
 from base.output import console, emit, error_console
 from driver.live import RunView
+from driver.rows import plain
 from driver.run import run as work
 from driver.selection import Catalog
 
@@ -329,23 +329,23 @@ def _table(answer: dict[str, Any]) -> output.Table:
     table = output.table(
         "comparison", "object", "", "rows", "instead of", "differ", "left out", "sums", "took",
         title=f"Reconciliation {answer['reconciliation_id']}",
-        right=("rows", "instead of", "differ", "left out", "took"),
-        wrap=("sums",), spare=("took", "sums"),
+        right=("instead of", "differ"), wrap=("sums",), spare=("took", "sums"),
+        quiet=("comparison", "left out"),
     )  # fmt: skip
     before = None
     for one in answer["comparisons"]:
         sign, style = _SIGNS[one["status"]]
         unequal = one["expected_rows"] != one["actual_rows"]
         table.add_row(
-            Text("" if one["comparison"] == before else one["comparison"], style="dim"),
+            "" if one["comparison"] == before else one["comparison"],
             one["object"],
             Text(sign, style=style),
-            output.number(one["actual_rows"]),
-            output.number(one["expected_rows"]) if unequal else "",
-            Text(output.number(one["differences"]), style="bad" if one["differences"] else "dim"),
-            Text(output.number(one["ignored_rows"]), style="dim"),
+            one["actual_rows"],
+            one["expected_rows"] if unequal else "",
+            Text(output.shown(one["differences"]), style="bad" if one["differences"] else "dim"),
+            one["ignored_rows"],
             _sums(one),
-            output.seconds(one["seconds"]),
+            output.duration(one["seconds"]),
         )
         before = one["comparison"]
     return table
@@ -373,19 +373,18 @@ def _render_differences(one: dict[str, Any]) -> None:
             columns = ", ".join(row["columns"])
             console.say("  a row {}", f"{_KINDS[row['kind']]}: {columns}".removesuffix(": "))
             continue
-        key = ", ".join(f"{name} {value}" for name, value in row["row_key"].items())
-        line = Text(f"  {key} ")
+        line = Text(f"  {plain(row['row_key'])} ")
         line.append(_KINDS[row["kind"]], style="bad")
         if row["kind"] == "different":
             for column in row["columns"]:
                 line.append(f"\n    {column}: ", style="dim")
-                line.append(_value(row["actual"][column]), style="bad")
+                line.append(plain(row["actual"][column]), style="bad")
                 line.append(" instead of ", style="dim")
-                line.append(_value(row["expected"][column]), style="ok")
+                line.append(plain(row["expected"][column]), style="ok")
         else:
             whole = row["expected"] or row["actual"]
             rest = {name: value for name, value in whole.items() if name not in row["row_key"]}
-            line.append(f"\n    {_value(rest)}", style="dim")
+            line.append(f"\n    {plain(rest)}", style="dim")
         console.print(line, soft_wrap=True)
     if one["rows"] and "row_key" not in one["rows"][0]:
         console.print("  [quiet]level steward sees keys and values[/]")
@@ -396,9 +395,3 @@ def _render_differences(one: dict[str, Any]) -> None:
 
 def _told(differences: int) -> str:
     return f"{differences:,} rows differ" if differences != 1 else "1 row differs"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

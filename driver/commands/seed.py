@@ -43,8 +43,6 @@ class Seeded:
     """Outcome of a file.
 
     Attributes:
-        table: the table.
-        file: the file.
         rows: rows that the table has now.
         inserted, deleted: rows that were written; a changed row counts in both.
         created: whether the table was made.

@@ -38,7 +38,6 @@ class Column:
         default: the expression of its default, or None.
         has_equality: whether values can be compared by a default "=".
         number: its place in pg_attribute, which a rename leaves as it is.
-        comment: its comment, or None.
     """
 
     name: str
@@ -58,7 +57,6 @@ class Reference:
     """A foreign key, declared or found in the data.
 
     Attributes:
-        columns: its columns.
         schema, table: the table that it refers to.
         to: the columns there.
         is_guess: whether it is not declared.
@@ -95,15 +93,11 @@ class Table:
 
     Attributes:
         schema, name: what it is called.
-        columns: its columns in order.
         keys: columns that identify a row: the primary key, else unique columns; () if none.
         key_is_guess: whether the key is not declared, but was unique when the draft was made.
-        references: its foreign keys.
-        triggers: its triggers.
         rows: number of rows when it was first read, a million at most.
         days: first and last day of each column of dates or times, when it was first read.
         renames: columns that were renamed since, each with the name that the contract keeps.
-        comment: its comment, or None.
     """
 
     schema: str
@@ -128,7 +122,6 @@ class Source:
     """The tables of an operational system.
 
     Attributes:
-        schemas: its schemas.
         tables: its tables, by schema and name.
         left_out: tables that the role may not read.
         tombstones: schemas that have a table of tombstones.

@@ -26,7 +26,6 @@ class Played:
     """An action that took place.
 
     Attributes:
-        action: its name.
         summary: what it did, for people.
         facts: what it did, for programs: numbers of the rows and values.
     """
@@ -49,9 +48,6 @@ def perform(
     """Play one action in a transaction of its own.
 
     Parameters:
-        connection: an open connection.
-        action: what to play.
-        rng: decides what is left to chance.
         clock: business time of the action; the time of day when None.
 
     Returns:

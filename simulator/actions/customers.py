@@ -30,8 +30,6 @@ def add_address(
     """Give a customer one more address: a new one, or that of another customer.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         customer_id: who gets it; anybody when None.
         shared: whether it is another customer's; left to chance if None. It is a new one if
             no other customer has one.

@@ -43,8 +43,6 @@ def place_order(
     """Place an order: best-sellers and new products often, at the price of the moment.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         customer_id: who orders; anybody when None.
         product_ids: what is ordered; whatever when None.
 
@@ -154,8 +152,6 @@ def update_order(
     """Move an order on in its life.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         order_id: which order; one that has waited long and is not locked if None.
         to: code of the status that it enters; what usually comes next when None.
 

@@ -33,8 +33,6 @@ def change_price(
     """Give a product another price; the price log is written by the operational system.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         product_id: which product; one that no other session has locked if None.
         price: the new price in euros; somewhat lower or higher than the old one when None.
 

@@ -296,7 +296,7 @@ def test_each_action_changes_its_table_and_keeps_all_relations(seeded: Seeded, n
     before = one(seeded, count)
     rng = random.Random(3)
     with seeded.transaction():
-        played = ACTIONS_OF_PLAN[name](seeded.cursor(), rng)
+        played = ACTIONS_OF_PLAN[name][0](seeded.cursor(), rng)
         assert played is not None
         touched = one(seeded, f"{count} WHERE row_xid = pg_current_xact_id()")
         gone = one(
@@ -563,7 +563,7 @@ def test_each_command_answers(seeded: Seeded, database: Database) -> None:
         assert finished.stdout.strip()
     answer = json.loads(invoke(database, "tick", "--json", "--orders", "2", "--moves", "1").stdout)
     assert answer["done"]["place-order"] == 2
-    assert "Played one round" in invoke(database, "tick").stdout
+    assert "Played 1 round: " in invoke(database, "tick").stdout
     told = invoke(database, "stream", "--every", "0ms", "--rounds", "2").stdout
     assert "round 2" in told
     assert "Played 2 rounds" in told
