@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,17 @@ from base.errors import EXIT_USAGE, UserError
 MOST_ROWS = 100_000
 _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0,
           "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}  # fmt: skip
+
+
+def to_path(text: str) -> Path:
+    """Read the name of a file or folder; an empty one would mean the current folder.
+
+    Raises:
+        UserError: if it is empty.
+    """
+    if not text.strip():
+        raise UserError("The name of a file or folder must not be empty.", exit_code=EXIT_USAGE)
+    return Path(text)
 
 
 def duration(option: str, text: str, least: float, most: float) -> timedelta:
@@ -93,7 +105,9 @@ FailOption = Annotated[
         "waited too long.",
     ),
 ]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows to show.")]
+LimitOption = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows of a table to show.")
+]
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(

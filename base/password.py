@@ -11,12 +11,15 @@ from typing import Annotated
 import typer
 
 from base.errors import EXIT_USAGE, UserError
+from base.options import to_path
 
 _COMMAND_TIMEOUT_SECONDS = 60
 
 FileOption = Annotated[
     Path | None,
-    typer.Option("--password-file", metavar="FILE", help="Read the password from a file."),
+    typer.Option(
+        "--password-file", metavar="FILE", parser=to_path, help="Read the password from a file."
+    ),
 ]
 
 

@@ -316,13 +316,15 @@ class Picture:
         title.append(f"   {output.seconds(run.seconds)}", style="not bold")
         title.append(f"   {output.one_line(run.scope)}", style="not bold dim")
         over, total = sum(task.is_over for task in self.snapshot.tasks), len(self.snapshot.tasks)
+        if not total:
+            return [_cut(title)]
         told = Text(f" {over} of {output.plural(total, 'task')}")
         if run.rows_written:
             _append(told, f" · {output.plural(run.rows_written, 'row')}", "dim", width - 11)
             _append(told, f" · {rate(run.rows_written, run.seconds)}", "dim", width - 11)
         failed = any(task.status == "failed" for task in self.snapshot.tasks)
         room = max(5, min(60, width - told.cell_len - 1))
-        full = room * over // total if total else room
+        full = room * over // total
         bar = Text("━" * full, style="bad" if failed else "ok" if over == total else "busy")
         return [_cut(title), bar.append("━" * (room - full), style="dim").append_text(told)]
 

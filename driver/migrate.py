@@ -31,7 +31,7 @@ from yoyo.migrations import Migration, MigrationStep, get_migration_hash, topolo
 
 from base import sqlfile
 from base.connection import Target, connect_to, describe
-from base.errors import UserError, from_database
+from base.errors import UserError, from_database, unknown
 from driver import project
 from driver.install import install
 from driver.project import Part
@@ -286,11 +286,7 @@ class Migrator:
                 trace then.
         """
         if name not in self.optional():
-            raise UserError(
-                f"There is no optional migration '{name}'.",
-                f"There is: {', '.join(self.optional()) or 'none'}.",
-                exit_code=2,
-            )
+            raise unknown("optional migration", name, self.optional())
         pending = [one.name for one in self.states() if one.applied_at is None]
         if pending:
             raise UserError(
@@ -417,9 +413,8 @@ class Migrator:
             m for m in known if m.id.startswith(name) or m.id.partition("/")[2].startswith(name)
         ]
         if not matching:
-            raise UserError(
-                f"There is no migration '{name}'.", "See `oceanrecords migrate --list`."
-            )
+            names = [part for one in known for part in (one.id, one.id.partition("/")[2])]
+            raise unknown("migration", name, names, lists="oceanrecords migrate --list")
         if len(matching) > 1:
             raise UserError(
                 f"More than one migration begins with '{name}'.",
@@ -619,5 +614,6 @@ def _is_reversible(migration: Migration) -> bool:
 
 def _summary(migration: Migration) -> str:
     """Return the first sentence of the comment that opens a migration."""
-    text = " ".join((getattr(migration.module, "__doc__", None) or "").split())
+    first, *_ = re.split(r"\n\s*\n", getattr(migration.module, "__doc__", None) or "", maxsplit=1)
+    text = " ".join(first.split())
     return re.split(r"(?<=\w\w)[.:](?: |$)", text, maxsplit=1)[0]

@@ -10,14 +10,7 @@ from rich.text import Text
 
 from base import output, state
 from base.connection import connect
-from base.errors import (
-    EXIT_ERROR,
-    EXIT_USAGE,
-    UNKNOWN_NAME,
-    UserError,
-    from_database,
-    suggest,
-)
+from base.errors import EXIT_ERROR, EXIT_USAGE, UserError, unknown
 from base.options import FailOption, JsonOption, complete_check
 from base.output import console, emit
 from driver.rows import plain
@@ -76,14 +69,11 @@ def check(
 
 
 def _run(connection: psycopg.Connection, names: list[str] | None) -> None:
-    try:
-        connection.execute("SELECT etl.run_checks(%s)", [names])
-    except psycopg.Error as error:
-        if error.sqlstate != UNKNOWN_NAME:
-            raise
-        known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
-        wrong = next((name for name in names or [] if name not in known), "")
-        raise suggest(from_database(error), wrong, known) from error
+    known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
+    for name in names or []:
+        if name not in known:
+            raise unknown("check", name, known, lists="oceanrecords check")
+    connection.execute("SELECT etl.run_checks(%s)", [names])
 
 
 def _render(answer: list[Check]) -> None:
@@ -150,7 +140,7 @@ def _summary(answer: list[Check]) -> Text:
     never = sum(one.status is None for one in answer)
     passed = len(answer) - len(bad) - never
     text = Text("● ", style="bad" if severe else "warn" if bad else "ok")
-    text.append(f"{passed} of {len(answer)} checks passed", style="default")
+    text.append(f"{passed} of {output.plural(len(answer), 'check')} passed", style="default")
     if bad:
         text.append(f", {severe} failed, {len(bad) - severe} warned", style="default")
     if never:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import psycopg
 import typer
 from psycopg import conninfo, sql
-from psycopg.rows import dict_row
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from base import output, state
@@ -28,7 +27,7 @@ from driver.live import RunView, summary
 from driver.migrate import Migrator
 from driver.rows import rows_table
 from driver.run import Outcome, run
-from driver.warehouse import Queued, fetch
+from driver.warehouse import Queued, fetch, rows
 
 # The simulator is imported where it is used: the help of the command would wait for it.
 if TYPE_CHECKING:
@@ -239,11 +238,11 @@ def _break_and_repair(
     _expect(target, "succeeded")
     left = fetch(connection, Queued, "ORDER BY fact, dimension")
     if left:
-        rows = (f"{output.plural(one.entries, 'row')} of {one.fact}" for one in left)
+        waiting_for = (f"{output.plural(one.entries, 'row')} of {one.fact}" for one in left)
         raise UserError(
             "The repair did not empty the reprocessing queue.",
             "See: oceanrecords queue",
-            detail=", ".join(rows),
+            detail=", ".join(waiting_for),
         )
     _done("the queue is empty")
 
@@ -251,7 +250,7 @@ def _break_and_repair(
 def _prove(connection: psycopg.Connection[Any]) -> None:
     _title("Reconciliation", "the warehouse against the source, computed in the database")
     connection.execute("CALL etl.reconcile()")
-    (verdict,) = _rows(
+    (verdict,) = rows(
         connection,
         "SELECT overall_status AS status, overall_differences AS differences,"
         " count(*) AS objects, sum(expected_rows) AS rows"
@@ -274,16 +273,12 @@ def _report(connection: psycopg.Connection[Any]) -> None:
 
     _title("KPIs", "as the business sees them")
     columns = "kpi, unit, month_to_date, monthly_average, growth_percent, trend"
-    rows = _rows(connection, f"SELECT {columns} FROM kpi.overview")  # noqa: S608
-    console.print(rows_table(rows, indent=2))
+    shown = rows(connection, f"SELECT {columns} FROM kpi.overview")  # noqa: S608
+    console.print(rows_table(shown, indent=2))
     page = EmbeddedServer().home / "dashboard.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     preview.write(preview.render(connection, definition.load()), page)
     _done(f"the dashboard is in {page}: open it in a browser")
-
-
-def _rows(connection: psycopg.Connection[Any], query: str) -> list[dict[str, Any]]:
-    return connection.cursor(row_factory=dict_row).execute(query.encode()).fetchall()
 
 
 def _what_next(target: Target, *, keep: bool) -> None:

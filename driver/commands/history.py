@@ -13,8 +13,8 @@ from psycopg.rows import namedtuple_row
 
 from base import output, state
 from base.connection import connect
-from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.errors import EXIT_USAGE, UserError, not_installed
+from base.options import JsonOption, to_path
 from base.output import console, emit
 
 EXAMPLES = (
@@ -44,7 +44,8 @@ FROM etl.dimension AS d
 WHERE d.dimension = %s
 """
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of one CSV file per dimension.")
+    Path,
+    typer.Argument(metavar="DIR", parser=to_path, help="Folder of one CSV file per dimension."),
 ]
 
 
@@ -59,7 +60,7 @@ def export_history(context: typer.Context, folder: Folder, as_json: JsonOption =
     with connect(state.of(context).dsn, application_name="oceanrecords history") as connection:
         names = [name for (name,) in connection.execute(_DIMENSIONS).fetchall()]
         if not names:
-            raise UserError("The database has no dimension in schema dwh.")
+            raise not_installed('schema "dwh" has no dimension')
         folder.mkdir(parents=True, exist_ok=True)
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -12,7 +12,7 @@ from rich.text import Text
 from base import output, state
 from base.connection import Target, connect_to, resolve
 from base.errors import UserError, from_database
-from base.options import MOST_ROWS, JsonOption
+from base.options import JsonOption, LimitOption
 from base.output import console, emit
 from driver.warehouse import Job, Start, fetch
 
@@ -83,9 +83,7 @@ def remove(context: typer.Context, as_json: JsonOption = False) -> None:
 @app.command(epilog="Examples: oceanrecords schedule history --limit 50")
 def history(
     context: typer.Context,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Starts to show.")
-    ] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show the last starts, also those that did nothing because a run was running."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import Annotated, Any
 
 import psycopg
@@ -13,13 +14,16 @@ from rich.text import Text
 
 from base import output, password, state
 from base.connection import connect as connect_to_warehouse
-from base.errors import UserError
-from base.options import JsonOption
+from base.errors import UserError, unknown
+from base.options import JsonOption, duration
 from base.output import console, emit
 from driver import project
 from driver.scaffold import marks
+from driver.warehouse import rows
 
 PASSWORD_VARIABLE = "OCEANRECORDS_SOURCE_PASSWORD"  # noqa: S105
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 app = typer.Typer(
     help="Place of the operational system: this database, or another server.",
@@ -61,9 +65,7 @@ def connect(
     no_password: Annotated[
         bool, typer.Option("--no-password", help="Log in without a password.")
     ] = False,
-    sslmode: Annotated[
-        str, typer.Option("--sslmode", help="disable, allow, prefer, require, verify-ca or …-full.")
-    ] = "prefer",
+    sslmode: Annotated[str, typer.Option("--sslmode", help=", ".join(_SSL_MODES) + ".")] = "prefer",
     fetch_size: Annotated[
         int, typer.Option("--fetch-size", min=1, help="Rows per fetch.")
     ] = 10_000,
@@ -91,6 +93,8 @@ def connect(
     """
     for name, value in (("--host", host), ("--dbname", dbname), ("--user", user)):
         state.needs(value, name)
+    if sslmode not in _SSL_MODES:
+        raise unknown("sslmode", sslmode, _SSL_MODES)
     options = _options(option or [])
     secret = None
     if not no_password:
@@ -115,7 +119,7 @@ def connect(
                 "keep_watermarks": keep_watermarks,
             },
         )
-        answer |= _status(connection, "5 minutes")
+        answer |= _status(connection, timedelta(minutes=5))
     emit(answer, as_json=as_json, render=_render_connected)
 
 
@@ -150,7 +154,7 @@ def status(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", metavar="INTERVAL", help="Age from which open transactions are counted."
+            "--older-than", metavar="TIME", help="Age from which open transactions are counted."
         ),
     ] = "5 minutes",
     as_json: JsonOption = False,
@@ -159,8 +163,9 @@ def status(
 
     Exit status 1 if it cannot.
     """
+    age = duration("--older-than", older_than, 0, 366 * 86400)
     with _warehouse(context) as connection:
-        answer = _status(connection, older_than)
+        answer = _status(connection, age)
     emit(answer, as_json=as_json, render=lambda data: _render_status(data, older_than))
     if not answer["is_reachable"]:
         raise typer.Exit(1)
@@ -229,12 +234,8 @@ def contract(
 app.command(epilog=marks.EXAMPLE)(marks.marks)
 
 
-def _status(connection: psycopg.Connection, older_than: str) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            "SELECT * FROM etl.source_status(%s::interval)", [older_than]
-        ).fetchone()
-    assert row is not None
+def _status(connection: psycopg.Connection, older_than: timedelta) -> dict[str, Any]:
+    (row,) = rows(connection, "SELECT * FROM etl.source_status(%s::interval)", older_than)
     return row
 
 

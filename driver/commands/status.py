@@ -7,9 +7,7 @@ import signal
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import psycopg
 import typer
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
@@ -31,6 +29,7 @@ from driver.warehouse import (
     by_kind,
     fetch,
     latest_runs,
+    rows,
     tasks_of,
 )
 
@@ -70,18 +69,13 @@ def status(
             "watermarks": fetch(connection, Watermark),
             "queue": fetch(connection, Queued, "ORDER BY fact, dimension"),
             "quarantine": fetch(connection, Quarantined, "ORDER BY object"),
-            "schema_drift": _rows(connection, "SELECT * FROM etl.schema_drift"),
+            "schema_drift": rows(connection, "SELECT * FROM etl.schema_drift"),
             "health": fetch(connection, Health, "ORDER BY position, object"),
             "problems": fetch(connection, Problem, "ORDER BY kind, object"),
         }
     emit(answer, as_json=as_json, render=lambda data: _render(data, show_all))
     if fail and answer["problems"]:
         raise typer.Exit(EXIT_ERROR)
-
-
-def _rows(connection: psycopg.Connection, query: str) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode()).fetchall()
 
 
 def _watch(context: typer.Context, *, as_json: bool) -> None:

@@ -12,17 +12,18 @@ from typing import Annotated, Any
 import psycopg
 import typer
 import typer.core
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
 from base import password as password_of
 from base.connection import connect
-from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.errors import EXIT_USAGE, UserError, unknown
+from base.options import JsonOption, LimitOption
 from base.output import console, emit
+from driver.warehouse import rows as rows_of
 
 PASSWORD_VARIABLE = "OCEANRECORDS_USER_PASSWORD"  # noqa: S105
+_ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"
 
 app = typer.Typer(
     help="Who may log in, with which levels of permission, and who sees which rows.",
@@ -216,15 +217,19 @@ def grants(
     as_json: JsonOption = False,
 ) -> None:
     """List privileges, memberships and attributes that the catalog does not give."""
-    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(
+    with _connect(context) as connection:
+        roles = {"PUBLIC", *(name for (name,) in connection.execute(_ROLES).fetchall())}
+        if role is not None and role not in roles:
+            raise unknown("role", role, roles)
+        found = rows_of(
+            connection,
             "SELECT grantee, privilege, object_kind, schema_name, object_name, grantor "
             "FROM etl.direct_grant WHERE grantee = coalesce(%s, grantee) "
             "ORDER BY grantee, schema_name, object_name, privilege",
-            [role],
-        ).fetchall()
+            role,
+        )
         if revoke:
-            cursor.execute("SELECT etl.revoke_direct_grants(%s)", [role])
+            connection.execute("SELECT etl.revoke_direct_grants(%s)", [role])
     answer = {"grants": found, "revoked": revoke}
     emit(answer, as_json=as_json, render=_render_grants)
 
@@ -236,23 +241,23 @@ def audit(
         bool,
         typer.Option("--verify", help="Verify that the trail is whole; exit status 1 if not."),
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Entries to show.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show the audit trail of users and permissions, or verify it."""
-    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
+    with _connect(context) as connection:
         if verify:
-            found = cursor.execute("SELECT * FROM audit.verify()").fetchone()
-            assert found is not None
+            (found,) = rows_of(connection, "SELECT * FROM audit.verify()")
             emit(found, as_json=as_json, render=_render_chain)
             if found["first_broken"] is not None:
                 raise typer.Exit(1)
             return
-        acts = cursor.execute(
+        acts = rows_of(
+            connection,
             "SELECT act_id, acted_at, actor, act, target, details FROM audit.act "
             "ORDER BY act_id DESC LIMIT %s",
-            [limit],
-        ).fetchall()
+            limit,
+        )
     emit(acts, as_json=as_json, render=_render_acts)
 
 
@@ -367,18 +372,19 @@ def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
 
 
 def _users(connection: psycopg.Connection[Any], login: str | None = None) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            "SELECT * FROM etl.user_status WHERE login = coalesce(%s, login) ORDER BY login",
-            [login],
-        ).fetchall()
+    return rows_of(
+        connection,
+        "SELECT * FROM etl.user_status WHERE login = coalesce(%s, login) ORDER BY login",
+        login,
+    )
 
 
 def _answer(context: typer.Context, login: str, as_json: bool) -> None:
     with _connect(context) as connection:
         users = _users(connection, login)
-    if not users:
-        raise UserError(f'User "{login}" does not exist.', "See `oceanrecords users list`.")
+        if not users:
+            known = [one["login"] for one in _users(connection)]
+            raise unknown("user", login, known, lists="oceanrecords users list")
     emit(users[0], as_json=as_json, render=lambda user: _render([user]))
 
 

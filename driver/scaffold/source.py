@@ -15,10 +15,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from base.errors import UserError
-from driver.scaffold.text import quoted, singular
+from base.errors import UserError, unknown
+from driver.scaffold.text import singular
 
 FILE = "source.json"
+_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'"
 _COUNT_LIMIT = 1_000_000
 # The table of tombstones that `oceanrecords source marks` makes.
 TOMBSTONES = "deleted_rows"
@@ -205,10 +206,10 @@ def read(
     """
     wanted_schemas = tuple(schemas)
     text = Path(__file__).with_name("sql").joinpath("tables.sql").read_text(encoding="utf-8")
+    there = [name for (name,) in connection.execute(_SCHEMAS).fetchall()]
     for schema in wanted_schemas:
-        row = connection.execute("SELECT to_regnamespace(%s) IS NULL", [quoted(schema)]).fetchone()
-        if row and row[0]:
-            raise UserError(f'schema "{schema}" does not exist in the source.', exit_code=2)
+        if schema not in there:
+            raise unknown("schema", schema, there)
     raws = [
         row[0]
         for row in connection.execute(text.encode(), {"schemas": list(wanted_schemas)}).fetchall()
@@ -220,11 +221,7 @@ def read(
         if known is None and not any(
             name in (r["name"], f"{r['schema']}.{r['name']}") for r in raws
         ):
-            raise UserError(
-                f'table "{name}" does not exist in {", ".join(wanted_schemas)}.',
-                f"There are: {', '.join(r['name'] for r in raws)}.",
-                exit_code=2,
-            )
+            raise unknown("table", name, [r["name"] for r in raws])
     if names:
         raws = [r for r in raws if names & {r["name"], f"{r['schema']}.{r['name']}"}]
     tables = [_from_catalog(connection, raw, known) for raw in raws if raw["is_readable"]]

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from base import output
-from base.errors import UserError
+from base.errors import UserError, unknown
 from simulator.actions.common import (
     Cursor,
     Played,
@@ -221,8 +221,7 @@ def _status(statuses: dict[int, dict[str, Any]], code: str) -> int:
     for number, row in statuses.items():
         if row["code"] == code:
             return number
-    known = ", ".join(row["code"] for row in statuses.values())
-    raise UserError(f"There is no status {code}.", f"The statuses are: {known}.", 2)
+    raise unknown("status", code, [row["code"] for row in statuses.values()])
 
 
 def amend_order(cursor: Cursor, rng: random.Random) -> Played | None:

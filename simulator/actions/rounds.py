@@ -69,7 +69,7 @@ class TickPlan:
             number = getattr(self, name)
             if not 0 <= number <= 1_000_000:
                 raise UserError(
-                    f"A round cannot have {number} {name}.",
+                    f"A round cannot have {number:g} {name}.",
                     "Choose a number from 0 to 1,000,000.",
                     2,
                 )

@@ -164,7 +164,7 @@ def test_update_order_to_a_status(seeded: Seeded) -> None:
         with pytest.raises(psycopg.Error) as refused:
             actions.update_order(cursor, random.Random(1), order_id=1501, to="paid")
         assert refused.value.sqlstate == "OR001"
-        with pytest.raises(UserError, match="no status gone"):
+        with pytest.raises(UserError, match='Status "gone" does not exist'):
             actions.update_order(cursor, random.Random(1), order_id=1501, to="gone")
         with pytest.raises(UserError, match="Order 999999 does not exist"):
             actions.update_order(cursor, random.Random(1), order_id=999999)
