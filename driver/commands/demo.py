@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import psycopg
 import typer
 from psycopg import conninfo, sql
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from base import output, state
 from base.connection import Target, connect_to, resolve
@@ -141,24 +140,12 @@ def _load_history(
     months: int,
     ends: datetime,
 ) -> None:
+    from driver.commands.simulate import progress_bar
     from simulator.seed import seed
 
     _title("History", "the operational system as it has grown")
-    with Progress(
-        TextColumn("  {task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        bar = progress.add_task("seeding", total=1.0)
-        result = seed(
-            connection,
-            orders=orders,
-            months=months,
-            until=ends.date(),
-            progress=lambda step, share: progress.update(bar, completed=share, description=step),
-        )
+    with progress_bar(console) as advance:
+        result = seed(connection, orders=orders, months=months, until=ends.date(), progress=advance)
     _done(
         f"{result.orders:,} orders of {result.customers:,} customers,"
         f" {result.order_lines:,} lines, {result.starts_on:%b %Y} to {result.ends_on:%b %Y}"

@@ -13,7 +13,7 @@ from psycopg.rows import namedtuple_row
 
 from base import output, state
 from base.connection import connect
-from base.errors import EXIT_USAGE, UserError, not_installed
+from base.errors import EXIT_USAGE, UserError, from_database, not_installed
 from base.options import JsonOption, to_path
 from base.output import console, emit
 
@@ -87,7 +87,12 @@ def import_history(context: typer.Context, folder: Folder, as_json: JsonOption =
         connection.transaction(),
     ):
         connection.execute("SELECT etl._await_no_run()")
-        answer = [_import(connection, file) for file in files]
+        answer = []
+        for file in files:
+            try:
+                answer.append(_import(connection, file))
+            except psycopg.DataError as error:
+                raise from_database(error, context=str(file)) from error
     emit(answer, as_json=as_json, render=_render)
 
 

@@ -143,4 +143,4 @@ def _render(summary: list[Quarantined], rows: list[QuarantinedRow]) -> None:
     console.print(table)
     rest = sum(one.row_count for one in summary) - len(rows)
     if rest > 0:
-        console.say("[quiet]{} more; --limit shows more of them[/]", output.plural(rest, "row"))
+        console.say("[quiet]{}; --limit shows more of them[/]", output.plural(rest, "more row"))

@@ -83,4 +83,4 @@ def _render(summary: list[Queued], entries: list[QueueEntry]) -> None:
     console.print(table)
     rest = sum(one.entries for one in summary) - len(entries)
     if rest > 0:
-        console.say("[quiet]{} more; --limit shows more of them[/]", output.plural(rest, "row"))
+        console.say("[quiet]{}; --limit shows more of them[/]", output.plural(rest, "more row"))

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from base import output, state
@@ -94,7 +95,10 @@ def seed_command(
     orders, and delivery times by country. The newest orders are still open.
     """
     ends_on = _day(until) if until is not None else None
-    with _connection(context, "oceanrecords seed") as connection, _bar() as advance:
+    with (
+        _connection(context, "oceanrecords seed") as connection,
+        progress_bar(error_console) as advance,
+    ):
         result = seed.seed(
             connection,
             orders=orders,
@@ -133,16 +137,16 @@ def _day(text: str) -> date:
 
 
 @contextmanager
-def _bar() -> Iterator[seed.Progress]:
-    """Show a progress bar on standard error, where that is a terminal."""
+def progress_bar(shown_on: Console) -> Iterator[seed.Progress]:
+    """Show a progress bar where there is a terminal."""
     with Progress(
         TextColumn("[progress.description]{task.description:<14}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        console=error_console,
+        console=shown_on,
         transient=True,
-        disable=not error_console.is_terminal,
+        disable=not shown_on.is_terminal,
     ) as progress:
         task = progress.add_task("locking", total=1.0)
 

@@ -168,20 +168,21 @@ def from_json(path: Path) -> Source:
 
 
 def _table(raw: dict[str, Any]) -> Table:
+    """Return a table of JSON, as an earlier call kept it or as the catalog gives it."""
     return Table(
         raw["schema"],
         raw["name"],
-        tuple(Column(**one) for one in raw["columns"]),
+        tuple(Column(**one) for one in raw["columns"] or ()),
         tuple(raw["key"]),
-        raw["key_is_guess"],
+        raw.get("key_is_guess", False),
         tuple(
-            Reference(tuple(r["columns"]), r["schema"], r["table"], tuple(r["to"]), r["is_guess"])
-            for r in raw["references"]
+            Reference(**one | {"columns": tuple(one["columns"]), "to": tuple(one["to"])})
+            for one in raw["references"] or ()
         ),
-        tuple(Trigger(**one) for one in raw["triggers"]),
+        tuple(Trigger(**one) for one in raw["triggers"] or ()),
         raw["rows"],
-        {name: (days[0], days[1]) for name, days in raw["days"].items()},
-        dict(raw["renames"]),
+        {name: (days[0], days[1]) for name, days in raw.get("days", {}).items()},
+        raw.get("renames", {}),
         raw["comment"],
     )
 
@@ -249,26 +250,11 @@ def _from_catalog(
     connection: psycopg.Connection[Any], raw: dict[str, Any], known: Source | None
 ) -> Table:
     before = known.table(raw["schema"], raw["name"]) if known else None
-    columns = tuple(Column(**one) for one in raw["columns"] or ())
-    keys = raw["keys"] or []
-    table = Table(
-        raw["schema"],
-        raw["name"],
-        columns,
-        tuple(keys[0]["columns"]) if keys else (),
-        False,
-        tuple(
-            Reference(tuple(r["columns"]), r["schema"], r["table"], tuple(r["to"]))
-            for r in raw["references"] or ()
-        ),
-        tuple(Trigger(**one) for one in raw["triggers"] or ()),
-        before.rows if before else _rows(connection, raw),
-        {},
-        _renames(before, columns) if before else {},
-        raw["comment"],
-    )
-    days = before.days if before else _days(connection, table)
-    return replace(table, days=days)
+    key = raw["keys"][0]["columns"] if raw["keys"] else []
+    table = _table(raw | {"key": key, "rows": before.rows if before else _rows(connection, raw)})
+    if before is None:
+        return replace(table, days=_days(connection, table))
+    return replace(table, days=before.days, renames=_renames(before, table.columns))
 
 
 def _renames(before: Table, columns: tuple[Column, ...]) -> dict[str, str]:
