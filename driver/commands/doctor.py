@@ -256,12 +256,12 @@ _MARKS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad"
 
 
 def _render(answer: list[dict[str, Any]]) -> None:
-    table = output.table("", "", "", wrap=("",))
+    table = output.table("", "", wrap=("",))
     for one in answer:
         mark, style = _MARKS[one["status"]]
-        table.add_row(Text(mark, style), one["check"], one["message"])
+        table.add_row(Text.assemble((mark, style), f" {one['check']}"), one["message"])
         if one["remedy"]:
-            table.add_row("", "", Text(one["remedy"], "quiet"))
+            table.add_row("", Text(one["remedy"], "quiet"))
     console.print(table)
     failed = sum(one["status"] == "failed" for one in answer)
     if failed:

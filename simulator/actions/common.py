@@ -73,6 +73,11 @@ def key_ranges(cursor: Cursor) -> dict[str, Any]:
     return keys
 
 
+def any_key(rng: random.Random, keys: dict[str, Any], of: str) -> int:
+    """Return a number between the first and last key of customers, products or addresses."""
+    return rng.randint(keys[f"first_{of}"], keys[f"last_{of}"])
+
+
 def customer_of(cursor: Cursor, customer_id: int) -> dict[str, Any]:
     """Return a customer, with the country of the first address.
 

@@ -13,6 +13,7 @@ from base.errors import UserError, unknown
 from simulator.actions.common import (
     Cursor,
     Played,
+    any_key,
     ask,
     customer_of,
     do,
@@ -50,7 +51,7 @@ def place_order(
         UserError: if the system is empty, or the customer or a product cannot order or be ordered.
     """
     keys = key_ranges(cursor)
-    wanted = customer_id or rng.randint(keys["first_customer"], keys["last_customer"])
+    wanted = any_key(rng, keys, "customer") if customer_id is None else customer_id
     addresses = ask(cursor, "addresses_of_customer", from_customer=wanted)
     if customer_id is not None and (not addresses or addresses[0]["customer_id"] != customer_id):
         customer_of(cursor, customer_id)
@@ -139,7 +140,7 @@ def _any_products(
     cursor: Cursor, rng: random.Random, keys: dict[str, Any], number: int
 ) -> list[int]:
     """Return products that are sold, as many as asked for or a few less."""
-    drawn = [rng.randint(keys["first_product"], keys["last_product"]) for _ in range(number)]
+    drawn = [any_key(rng, keys, "product") for _ in range(number)]
     rows = ask(cursor, "any_products", product_keys=drawn)
     if not rows:
         rows = ask(cursor, "any_products", product_keys=[keys["first_product"]])

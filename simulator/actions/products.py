@@ -11,6 +11,7 @@ from simulator.actions.common import (
     Cursor,
     Played,
     any_country,
+    any_key,
     ask,
     do,
     empty_system,
@@ -48,7 +49,7 @@ def change_price(
         )
     keys = key_ranges(cursor)
     if product_id is None:
-        wanted = rng.randint(keys["first_product"], keys["last_product"])
+        wanted = any_key(rng, keys, "product")
         rows = ask(cursor, "hold_product", from_product=wanted)
         if not rows:
             return None
@@ -120,11 +121,7 @@ def launch_product(cursor: Cursor, rng: random.Random) -> Played:
 def reclassify_product(cursor: Cursor, rng: random.Random) -> Played | None:
     """Move a product to another subtype."""
     keys = key_ranges(cursor)
-    rows = ask(
-        cursor,
-        "hold_product",
-        from_product=rng.randint(keys["first_product"], keys["last_product"]),
-    )
+    rows = ask(cursor, "hold_product", from_product=any_key(rng, keys, "product"))
     if not rows:
         return None
     number = rows[0]["product_id"]

@@ -82,6 +82,7 @@ def test_place_order_of_a_customer_for_products(seeded: Seeded) -> None:
     ("options", "told"),
     [
         ({"customer_id": 999_999}, "Customer 999999 does not exist"),
+        ({"customer_id": 0}, "Customer 0 does not exist"),
         ({"product_ids": [1, 999_999]}, "Product 999999 does not exist"),
     ],
 )
