@@ -18,6 +18,7 @@ from base.errors import did_you_mean, from_database
 from base.options import JsonOption, LimitOption, complete_trace
 from base.output import console, emit
 from driver.commands.status import render_fault, tasks_table
+from driver.rows import plain
 from driver.trace import Section, trace
 from driver.warehouse import Task, tasks_of
 
@@ -199,7 +200,7 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return _moment(value) if value in _ENDS or _is_moment(value) else value
-    return str(value)
+    return plain(value)
 
 
 def _is_moment(value: str) -> bool:
