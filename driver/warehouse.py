@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
 
 Row = TypeVar("Row")
 
@@ -332,6 +333,15 @@ _VIEWS: dict[type[Any], str] = {
 }
 
 
+def rows(
+    connection: psycopg.Connection[Any], query: str | sql.Composed, *parameters: object
+) -> list[dict[str, Any]]:
+    """Return rows of a query of this program by the names of their columns."""
+    text = query.encode() if isinstance(query, str) else query
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(text, parameters or None).fetchall()
+
+
 def fetch(
     connection: psycopg.Connection[Any],
     kind: type[Row],
@@ -341,7 +351,6 @@ def fetch(
     """Return rows of the view that a class stands for.
 
     Parameters:
-        connection: to the warehouse.
         kind: one of the classes of this module.
         rest: WHERE, ORDER BY and LIMIT.
         parameters: values for the placeholders in `rest`.

@@ -43,7 +43,6 @@ class Column(_Named):
 
     Attributes:
         column: its name.
-        type: its SQL type.
         is_key: part of the primary key.
         is_reference: part of a foreign key.
         sensitivity: how analysts see it; 'not decided' if it is not declared; None in layers

@@ -10,8 +10,8 @@ import pytest
 
 from base.connection import Target
 from base.errors import UserError
+from base.sqlfile import statements
 from driver import project
-from driver.install import statements
 from driver.migrate import Migrator
 from driver.project import Part
 from tests.support.database import Database
@@ -169,6 +169,6 @@ SELECT 'a;b', "c;d", $x$ e; $$ f; $x$, E'\\';'; /* g; */
 DO $$ BEGIN NULL; END $$;
 -- the end
 """
-    found = [one.strip() for one in statements(text)]
+    found = [one.strip() for _, one in statements(text)]
     assert len(found) == 2
     assert found[1].startswith("/* g; */\nDO")
