@@ -576,7 +576,7 @@ def _as_dict(report: Report, role: str | None) -> dict[str, Any]:
 
 def _show_change(change: Change) -> None:
     line = Text(f"{_SIGNS[change.action]} ", style=_STYLES[change.action])
-    line.append(f"{change.kind:<12}", style="quiet")
+    line.append(f"{change.kind:<13}", style="quiet")
     line.append(change.name, style="default")
     if change.details:
         line.append(f"  {', '.join(change.details)}", style="quiet")

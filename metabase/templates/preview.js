@@ -659,7 +659,8 @@
   // The page --------------------------------------------------------------------------------------
 
   function hasValues(tile, rows) {
-    return tile.y.some((name) => rows.some((row) => row[columnOf(tile, name).index] !== null));
+    const { index } = columnOf(tile, tile.y[0]);
+    return rows.some((row) => row[index] !== null);
   }
 
   async function show(tile) {
