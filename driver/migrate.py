@@ -47,7 +47,8 @@ _HOLDERS = """
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE a.datname = current_database() AND l.granted AND l.locktype = 'relation'
         AND n.nspname !~ '^(pg_|information_schema)'
-        AND a.application_name !~ '^oceanrecords migrate'
+        -- Any session may take that name.
+        AND NOT (a.usename = session_user AND a.application_name ~ '^oceanrecords migrate')
     ORDER BY 5
 """
 _HOLDER = """

@@ -67,9 +67,7 @@ def test_its_dashboard_shows_figures(draft: Make, name: str, tmp_path: Path) -> 
         assert made.rows(question.read_text(encoding="utf-8")), question.name
 
 
-def test_a_dashboard_of_another_business_is_refused(
-    draft: Make, oceanrecords: Callable[..., Finished]
-) -> None:
+def test_another_business_is_refused(draft: Make, oceanrecords: Callable[..., Finished]) -> None:
     made = draft("keyless")
     for project, message in (
         ((), "holds the business 'keyless', whose folder is unknown"),
@@ -77,6 +75,12 @@ def test_a_dashboard_of_another_business_is_refused(
     ):
         refused = oceanrecords(*project, "--dsn", made.database.dsn, "dashboard", "preview")
         assert refused.returncode == 1
+        assert message in refused.stderr
+    for project, message in (
+        ("oceanrecords", "holds the business 'keyless', not 'oceanrecords'"),
+        (str(made.folder.parent), "is not the folder of a business"),
+    ):
+        refused = oceanrecords("--project", project, "--dsn", made.database.dsn, "run")
         assert message in refused.stderr
 
 
