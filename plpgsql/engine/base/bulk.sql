@@ -1,8 +1,9 @@
--- Bulk loads into empty tables: indexes and constraints are dropped before and built once afterwards.
+-- Bulk loads into empty tables: indexes and keys are dropped before and built once afterwards.
 
 /*
-Drops the indexes and constraints of an empty table and returns the statements that recreate them. A key that foreign keys of other tables
-reference stays. A table that is on several nodes keeps all of them.
+Drops the indexes and keys of an empty table and returns the statements that recreate them. Foreign keys stay, and so does a key that foreign keys
+of other tables reference: to drop one would lock the table at its other end, and with it every load beside this one. A table that is on several
+nodes keeps all of them.
 Parameters: p_table, the table.
 Returns:    statements, for _finish_bulk to execute in this order.
 Writes:     structure of the table; takes an ACCESS EXCLUSIVE lock on it until the end of the transaction.
@@ -20,22 +21,20 @@ BEGIN
         RETURN v_statements;
     END IF;
     FOR r_part IN
-        -- Keys and indexes first: foreign keys are validated in one pass over them.
         SELECT
             format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname) AS remove,
             format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)) AS make,
-            CASE c.contype WHEN 'f' THEN 3 ELSE 1 END AS step,
+            1 AS step,
             c.conname AS name
         FROM pg_constraint AS c
         WHERE c.conrelid = p_table
-            AND c.contype IN ('p', 'u', 'x', 'f')
+            AND c.contype IN ('p', 'u', 'x')
             AND NOT EXISTS (
                 SELECT
                 FROM pg_constraint AS f
                 WHERE f.confrelid = p_table
                     AND f.contype = 'f'
                     AND f.conindid = c.conindid
-                    AND c.contype <> 'f'
             )
         UNION ALL
         SELECT
