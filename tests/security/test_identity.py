@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,31 @@ def test_no_key_is_that_of_the_operational_system_or_follows_its_order(people: P
     ).fetchone()
     assert ranked is not None
     assert all(abs(one) < 0.9 for one in ranked)
+
+
+def test_rows_do_not_come_in_the_order_of_their_keys(people: People) -> None:
+    """The n-th row of a table that was loaded at once is the n-th key."""
+    sell(people, 40)
+    people.add("ana", "analyst", countries=("*",))
+    connection = people.connect("ana")
+    for table, column in (
+        ("dim_customer", "customer_id"),
+        ("dim_address", "address_id"),
+        ("fact_order", "order_id"),
+        ("fact_order_line", "order_id"),
+        ("agg_customer_quarterly", "customer_id"),
+    ):
+        plain = {
+            row["pseudonym"]: row["key"]
+            for row in people.database.rows(
+                f"SELECT DISTINCT etl._pseudonym(s.secret, '{column}', t.{column}::text) AS pseudonym, t.{column} AS key"
+                f" FROM dwh.{table} AS t CROSS JOIN etl.pseudonym_secret AS s WHERE t.{column} > 0"
+            )
+        }
+        keys = [plain[one] for one in values(connection, table, column)]
+        ascents = sum(one < other for one, other in pairwise(keys))
+        # The number of ascents of a shuffled sequence has a variance of a twelfth of its length.
+        assert abs(ascents - len(keys) / 2) < 6 * (len(keys) / 12) ** 0.5 + 1, (table, keys)
 
 
 def test_the_same_key_is_the_same_pseudonym_everywhere(people: People) -> None:

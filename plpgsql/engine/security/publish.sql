@@ -6,6 +6,9 @@
 -- Every technical key is published as a pseudonym. Surrogate keys, too: they are assigned in the order of the business keys, so they reveal them.
 -- A key has the same pseudonym in all views, so joins work. Keys below 0 (Unknown, Not Yet) stay.
 --
+-- Rows come in an order that depends on the secret. A table returns its rows in the order of a first load, which is that of the business keys: the
+-- n-th row would be the n-th customer.
+--
 -- The views end with OFFSET 0. Without it, the planner moves conditions with leakproof operators below the filter of the rows, even in a
 -- security barrier, and EXPLAIN ANALYZE then counts the hidden rows that satisfy them.
 
@@ -131,6 +134,7 @@ DECLARE
     v_given name[];
     v_columns text;
     v_shape text[];
+    v_order text;
 BEGIN
     FOR r_view IN
         SELECT p.view_name, p.rows_query
@@ -148,8 +152,10 @@ BEGIN
 
         SELECT
             string_agg(etl._published_column(v_table, a.attname, a.atttypid, s.sensitivity, coalesce(d.is_default, 'false')), ', ' ORDER BY s.position),
-            array_agg(a.attname || ' ' || CASE s.sensitivity WHEN 'internal' THEN 'bigint' ELSE format_type(a.atttypid, NULL) END ORDER BY s.position)
-        INTO v_columns, v_shape
+            array_agg(a.attname || ' ' || CASE s.sensitivity WHEN 'internal' THEN 'bigint' ELSE format_type(a.atttypid, NULL) END ORDER BY s.position),
+            'ORDER BY md5(k.secret || concat_ws('':'', '
+            || string_agg(format('t.%I', a.attname), ', ' ORDER BY s.position) FILTER (WHERE s.sensitivity = 'internal') || '))::uuid'
+        INTO v_columns, v_shape, v_order
         FROM etl.column_status AS s
         JOIN pg_attribute AS a ON a.attrelid = v_table AND a.attname = s.column_name
         LEFT JOIN (
@@ -167,8 +173,8 @@ BEGIN
         END IF;
         PERFORM etl._drop_reshaped(r_view.view_name, v_shape);
         EXECUTE format(
-            'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k OFFSET 0',
-            r_view.view_name, v_columns, r_view.rows_query
+            'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k %s OFFSET 0',
+            r_view.view_name, v_columns, r_view.rows_query, v_order
         );
         PERFORM etl._comment_published(r_view.view_name);
     END LOOP;
