@@ -332,12 +332,14 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
-    v_signature text := etl._definition_signature();
+    v_signature text;
     v_before jsonb;
     v_now jsonb;
     v_sources text[];
     v_reasons jsonb;
 BEGIN
+    -- Here, and not above: the handler below catches nothing that happens in a declaration.
+    v_signature := etl._definition_signature();
     SELECT c.contract_states
     INTO v_before
     FROM etl.run_control AS c
