@@ -278,13 +278,9 @@ AS $_definition_signature$
     ))
 $_definition_signature$;
 
-/*
-State of what the contract of a source table reads: the definitions of its views and functions, and of each table its identity, its file, its partitions
-and its triggers. It changes when a view is replaced, a table is created again or swapped, a partition is attached, detached or truncated, or a
-trigger is disabled or enabled: no trigger of the source marks the rows that this brings or takes.
-Parameters: p_source_table, the source table.
-Returns:    a checksum.
-*/
+-- State of what the contract of a source table reads, as a checksum: the definitions of its views and functions, and of each table its identity, its
+-- file, its partitions and its triggers. It changes when a view is replaced, a table is created again or swapped, a partition is attached, detached
+-- or truncated, or a trigger is disabled or enabled: no trigger of the source marks the rows that this brings or takes.
 CREATE OR REPLACE FUNCTION etl._contract_state(p_source_table name)
 RETURNS text
 LANGUAGE sql
