@@ -70,6 +70,8 @@ BEGIN
         FROM pg_proc AS p
         WHERE p.pronamespace = 'compiled'::regnamespace
             AND p.proname <> ALL (p_kept)
+            -- Routines that views read belong to etl.publish().
+            AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
     LOOP
         EXECUTE format('DROP FUNCTION %s', v_routine);
     END LOOP;

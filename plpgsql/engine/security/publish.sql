@@ -118,6 +118,83 @@ END
 $_comment_published$;
 
 /*
+Lets levels read views over tables that are on several nodes. Citus reads these tables with the privileges of the caller, and not with those of
+the view's owner. A view whose readers may not read its tables themselves therefore takes its rows from a routine that has the privileges of
+the owner. Views of schema work are left alone: they are for the loads. On one server there is nothing to do.
+Writes: schema compiled, views.
+*/
+CREATE OR REPLACE FUNCTION etl._read_as_owner()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $_read_as_owner$
+DECLARE
+    v_propagation text := coalesce(current_setting('citus.enable_ddl_propagation', true), 'on');
+    r_view record;
+BEGIN
+    IF NOT etl._is_distributed(NULL) THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
+    LOOP
+        -- One at a time: a view over another view reads no table any more once the other one has its routine.
+        WITH RECURSIVE part AS MATERIALIZED (
+            SELECT DISTINCT w.ev_class AS view_id, d.refobjid AS relation_id
+            FROM pg_rewrite AS w
+            JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+            WHERE d.refobjid <> w.ev_class
+        ),
+        beneath (view_id, relation_id) AS (
+            SELECT p.view_id, p.relation_id
+            FROM part AS p
+            UNION
+            SELECT b.view_id, p.relation_id
+            FROM beneath AS b
+            JOIN part AS p ON p.view_id = b.relation_id
+        ),
+        reader AS MATERIALIZED (
+            SELECT w.object_id, w.role_id
+            FROM etl._wanted_privileges() AS w
+            WHERE w.privilege = 'SELECT'
+                AND w.column_number = 0
+        ),
+        denied AS MATERIALIZED (
+            SELECT DISTINCT b.view_id
+            FROM beneath AS b
+            JOIN pg_class AS v ON v.oid = b.view_id AND v.relkind = 'v' AND v.relnamespace <> 'work'::regnamespace
+            JOIN reader AS r ON r.object_id = b.view_id
+            WHERE etl._is_distributed(b.relation_id)
+                AND NOT EXISTS (SELECT FROM reader AS t WHERE t.object_id = b.relation_id AND t.role_id = r.role_id)
+        )
+        SELECT d.view_id::regclass AS name, format('read_%s_%s', n.nspname, c.relname)::name AS routine, pg_get_viewdef(d.view_id) AS query, a.shape, a.columns
+        INTO r_view
+        FROM denied AS d
+        JOIN pg_class AS c ON c.oid = d.view_id
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        CROSS JOIN LATERAL (
+            SELECT
+                string_agg(format('%I %s', t.attname, format_type(t.atttypid, t.atttypmod)), ', ' ORDER BY t.attnum) AS shape,
+                string_agg(format('r.%I::%s', t.attname, format_type(t.atttypid, t.atttypmod)), ', ' ORDER BY t.attnum) AS columns
+            FROM pg_attribute AS t
+            WHERE t.attrelid = d.view_id
+                AND t.attnum > 0
+        ) AS a
+        WHERE NOT EXISTS (SELECT FROM beneath AS b JOIN denied AS o ON o.view_id = b.relation_id WHERE b.view_id = d.view_id)
+        ORDER BY 1
+        LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        EXECUTE format('DROP FUNCTION IF EXISTS compiled.%I()', r_view.routine);
+        PERFORM etl._create_compiled(
+            r_view.routine, '', format(E'TABLE (%s)\nSTABLE SECURITY DEFINER', r_view.shape), format('Rows of view %s, read with the privileges of its owner.', r_view.name),
+            format(E'#variable_conflict use_column\nBEGIN\n    RETURN QUERY\n%s\nEND', r_view.query)
+        );
+        EXECUTE format('CREATE OR REPLACE VIEW %s AS SELECT %s FROM compiled.%I() AS r', r_view.name, r_view.columns, r_view.routine);
+    END LOOP;
+    PERFORM set_config('citus.enable_ddl_propagation', v_propagation, true);
+END
+$_read_as_owner$;
+
+/*
 Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the
 stars; oceanrecords migrate calls it.
 Writes:  views of schema analysis and their comments.
@@ -178,6 +255,7 @@ BEGIN
         );
         PERFORM etl._comment_published(r_view.view_name);
     END LOOP;
+    PERFORM etl._read_as_owner();
     PERFORM etl._hand_over_built();
 END
 $publish$;

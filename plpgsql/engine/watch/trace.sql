@@ -183,25 +183,37 @@ AS $_trace_object$
         p_step + 2, 'dwh', o.target::text,
         CASE WHEN o.kind = 'fact' THEN 'rows' WHEN o.is_loaded THEN 'versions, and how many facts point at each' ELSE 'member, and how many facts point at it' END,
         format(
-            'SELECT t.*%s FROM %s JOIN %s AS t ON %s ORDER BY %s%s',
-            (
-                SELECT format(
-                    ', jsonb_build_object(%s) AS facts',
-                    string_agg(
-                        format('%L, (SELECT count(*) FROM %s AS f WHERE f.%I = t.%I)', f.fact || '.' || l.key_column, f.fact_table, l.key_column, d.surrogate_key),
-                        ', ' ORDER BY f.fact, l.key_column
-                    )
-                )
-                FROM etl.fact_dimension AS l
-                JOIN etl.fact AS f USING (fact)
-                JOIN etl.dimension AS d USING (dimension)
-                WHERE l.dimension = p_object
-                    AND o.kind = 'dimension'
-                HAVING count(*) > 0
-            ),
-            o.keys, o.target, o.is_same_key, o.sort_key, CASE WHEN o.kind = 'dimension' AND o.is_loaded THEN ', t.valid_from' END
+            'SELECT t.*%s FROM %s JOIN %s AS t ON %s%s ORDER BY %s%s',
+            c.entry, o.keys, o.target, o.is_same_key, c.joins, o.sort_key, CASE WHEN o.kind = 'dimension' AND o.is_loaded THEN ', t.valid_from' END
         )
     FROM traced AS o
+    LEFT JOIN LATERAL (
+        -- Grouped, and not a subquery per version: nodes cannot count rows for a row elsewhere.
+        SELECT
+            format(', jsonb_build_object(%s) AS facts', string_agg(format('%L, coalesce(%s.facts, 0)', f.fact || '.' || l.key_column, n.name), ', ' ORDER BY n.name)) AS entry,
+            string_agg(
+                etl._render(
+                    $template$ LEFT JOIN (
+    SELECT f.{{key_column}} AS key, count(*) AS facts
+    FROM {{fact_table}} AS f
+    WHERE f.{{key_column}} IN (SELECT t.{{surrogate_key}} FROM {{keys}} JOIN {{target}} AS t ON {{is_same_key}})
+    GROUP BY f.{{key_column}}
+) AS {{name}} ON {{name}}.key = t.{{surrogate_key}}$template$,
+                    jsonb_build_object(
+                        'key_column', quote_ident(l.key_column), 'fact_table', f.fact_table::text, 'surrogate_key', quote_ident(d.surrogate_key),
+                        'keys', o.keys, 'target', o.target::text, 'is_same_key', o.is_same_key, 'name', n.name
+                    )
+                ),
+                '' ORDER BY n.name
+            ) AS joins
+        FROM etl.fact_dimension AS l
+        JOIN etl.fact AS f USING (fact)
+        JOIN etl.dimension AS d USING (dimension)
+        CROSS JOIN LATERAL (SELECT quote_ident(f.fact || '.' || l.key_column)) AS n (name)
+        WHERE l.dimension = p_object
+            AND o.kind = 'dimension'
+        HAVING count(*) > 0
+    ) AS c ON true
     UNION ALL
     SELECT
         p_step + 3, 'dwh', o.target::text, 'versions that it points at',
