@@ -8,7 +8,7 @@ with its owner, grants and comments.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from base import sqlfile
 from base.errors import UserError
 from driver.project import Part
 
@@ -43,11 +44,6 @@ WHERE c.relkind = 'v'
 
 _SQL = Path(__file__).with_name("sql")
 
-_TOKEN = re.compile(
-    r"--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
-    r"|(\$(?:[A-Za-z_]\w*)?\$).*?\1|;",
-    re.DOTALL,
-)
 _BUILD = re.compile(r"CALL\s+etl\.build\s*\(", re.IGNORECASE)
 _VIEW = re.compile(r"CREATE\s+OR\s+REPLACE\s+VIEW\s+([^\s(]+)", re.IGNORECASE)
 _ROUTINE_HINT = re.compile(r"DROP \w+ (.+\))")
@@ -196,7 +192,7 @@ class _Replacer:
         except psycopg.Error as error:
             if error.sqlstate not in _NOT_REPLACEABLE + _IN_USE or "begin atomic" in text.lower():
                 raise
-        for statement in statements(text):
+        for _, statement in sqlfile.statements(text):
             try:
                 self._execute(statement)
             except psycopg.Error as error:
@@ -333,14 +329,3 @@ class _Replacer:
         ).fetchall()
         for (statement,) in found:
             self._connection.execute(statement.encode())
-
-
-def statements(text: str) -> Iterator[str]:
-    """Yield the statements of a text, split at semicolons outside quotes and comments."""
-    start = 0
-    for token in _TOKEN.finditer(text):
-        if token[0] == ";":
-            yield text[start : token.end()]
-            start = token.end()
-    if _TOKEN.sub(lambda found: "" if found[0][:2] in ("--", "/*") else "x", text[start:]).strip():
-        yield text[start:]

@@ -22,7 +22,6 @@ def patch(folder: Path, old: Model, new: Model, name: str) -> str:
         folder: the folder of the business; nothing is written to it.
         old: the draft for the source as it was.
         new: the draft for the source as it is.
-        name: name of the business.
     """
     before, after = files.render(old, name), files.render(new, name)
     before.pop(files.STARS)

@@ -37,7 +37,7 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     assert {star for (star,) in stars} == STARS[name]
     for (star,) in stars:
         assert made.value(f"SELECT count(*) > 1 FROM dwh.{star}")
-    assert made.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert made.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     assert made.value("SELECT count(*) FROM etl.quarantine") == 0
     assert (
         made.rows(
@@ -526,23 +526,48 @@ def test_a_draft_reads_a_source_on_another_server(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (("shop",), "Which schema"),
-        (("shop", "--schema", "nowhere"), 'schema "nowhere" does not exist'),
-        (("shop", "--schema", "orders", "--tables", "nothing"), 'table "nothing" does not exist'),
-        (("shop", "--schema", "orders", "--name", "Big Shop"), "is no name for a business"),
-        (("filled", "--schema", "orders"), "is not empty"),
+        (("shop",), 2, "Which schema"),
+        (("shop", "--schema", "order"), 1, "Did you mean orders"),
+        (
+            ("shop", "--schema", "orders", "--tables", "nothing"),
+            1,
+            'Table "nothing" does not exist',
+        ),
+        (("shop", "--schema", "orders", "--name", "Big Shop"), 2, "is no name for a business"),
+        (("filled", "--schema", "orders"), 2, "is not empty"),
+        (("/proc/shop", "--schema", "orders"), 1, "/proc/shop cannot be used"),
     ],
 )
 def test_what_cannot_be_drafted_is_told(
     empty_database: Database, oceanrecords: Callable[..., Finished], tmp_path: Path,
-    arguments: tuple[str, ...], message: str,
+    arguments: tuple[str, ...], status: int, message: str,
 ) -> None:  # fmt: skip
     empty_database.execute((SOURCES / "orders.sql").read_text(encoding="utf-8"))
     (tmp_path / "filled").mkdir()
     (tmp_path / "filled" / "notes.txt").write_text("mine")
     finished = oceanrecords("--dsn", empty_database.dsn, "new", *arguments, cwd=tmp_path)
-    assert finished.returncode == 2
+    assert finished.returncode == status
     assert message in finished.stderr
     assert not (tmp_path / "shop").exists()
+
+
+def test_a_fact_may_have_no_time_but_that_of_its_creation(
+    empty_database: Database, oceanrecords: Callable[..., Finished], tmp_path: Path
+) -> None:
+    empty_database.execute(
+        "CREATE SCHEMA shop; CREATE TABLE shop.item (item_id int PRIMARY KEY, name text);"
+        "CREATE TABLE shop.sale (sale_id int PRIMARY KEY, item_id int REFERENCES shop.item, "
+        "amount numeric NOT NULL, created_at timestamptz NOT NULL);"
+        "INSERT INTO shop.item VALUES (1, 'Lamp');"
+        "INSERT INTO shop.sale VALUES (1, 1, 9.5, '2026-03-04 12:00+00')"
+    )
+    for arguments in (
+        ("new", "draft", "--schema", "shop"),
+        ("--project", "draft", "migrate"),
+        ("run",),
+    ):
+        finished = oceanrecords("--dsn", empty_database.dsn, *arguments, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert empty_database.value("SELECT created_date_key FROM dwh.fact_sale") == 20260304

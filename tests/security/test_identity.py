@@ -131,8 +131,10 @@ def test_a_key_in_another_role_joins_with_its_dimension(database: Database) -> N
     database.execute(
         "UPDATE etl.fact_dimension SET key_column = 'payer_key' WHERE fact = 'fact_order' AND key_column = 'payment_key'"
     )
-    kind = database.value("SELECT etl._pseudonym_kind('dwh.fact_order', 'payer_key')")
-    assert kind == "payment_key"
+    column = database.value(
+        "SELECT etl._published_column('dwh.fact_order', 'payer_key', 'text'::regtype, 'internal', 'false')"
+    )
+    assert column == "etl._pseudonym(k.secret, 'payment_key', t.payer_key::text) AS payer_key"
 
 
 def test_another_secret_makes_other_pseudonyms(people: People) -> None:
