@@ -135,7 +135,7 @@ def from_database(error: psycopg.Error, *, context: str | None = None) -> UserEr
         The error to raise.
     """
     diag = error.diag
-    if _is_not_installed(error):
+    if context is None and _is_not_installed(error):
         return not_installed(diag.message_primary, diag.sqlstate)
     message = (diag.message_primary or str(error).strip() or type(error).__name__).strip()
     first_line = message.splitlines()[0]

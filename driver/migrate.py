@@ -33,7 +33,7 @@ from base import sqlfile
 from base.connection import Target, connect_to, describe
 from base.errors import UserError, from_database, unknown
 from driver import project
-from driver.install import install
+from driver.install import dressed_views, install
 from driver.project import Part
 from driver.warehouse import lock_holders
 
@@ -259,6 +259,7 @@ class Migrator:
                 wanted = migrations[: migrations.index(self._find(until)) + 1]
             applied = _applied(connection)
             self._compare(connection, applied)
+            views = dressed_views(connection) if any(m.id not in applied for m in wanted) else []
             with self._backend() as backend:
                 for migration in wanted:
                     if migration.id not in applied:
@@ -267,7 +268,7 @@ class Migrator:
                         done.append(migration.id)
             if len(wanted) == len(migrations):
                 on_start(INSTALLING)
-                self._install()
+                self._install(views)
         return done
 
     def optional(self) -> list[str]:
@@ -457,8 +458,11 @@ class Migrator:
                     "migration.",
                 )
 
-    def _install(self) -> None:
+    def _install(self, views: Sequence[dict[str, Any]]) -> None:
         """Install the parts' files in one transaction.
+
+        Parameters:
+            views: what `dressed_views` returned before the migrations.
 
         Raises:
             UserError: naming the file of the statement that failed.
@@ -470,7 +474,7 @@ class Migrator:
                 self.target, autocommit=False, application_name="oceanrecords migrate"
             ) as connection:
                 connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-                install(connection, self._parts)
+                install(connection, self._parts, views)
         except psycopg.errors.LockNotAvailable as error:
             raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
@@ -540,9 +544,14 @@ class Migrator:
         except psycopg.Error as error:  # of a migration in Python
             raise from_database(error, context=Path(migration.path).name) from error
         except UserError as error:
-            if error.code != _LOCK_NOT_AVAILABLE:
-                raise
-            raise self._kept_waiting(f"Migration {migration.id}") from error
+            if error.code == _LOCK_NOT_AVAILABLE:
+                raise self._kept_waiting(f"Migration {migration.id}") from error
+            if error.code in ("2BP01", "0A000") and "view" in (error.detail or ""):
+                error.hint = (
+                    "In the migration, drop these views first: DROP VIEW IF EXISTS …; the files of "
+                    "the business create them again, with their grants."
+                )
+            raise
 
     def _kept_waiting(self, what: str) -> UserError:
         """Return the error of a lock timeout, with the sessions that hold locks."""

@@ -154,7 +154,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """A row of etl.queue_entry; the attributes are its columns."""
+    """A row of etl.reprocessing_queue with its age; the attributes are its columns."""
 
     fact: str
     fact_key: Any
@@ -317,7 +317,9 @@ _VIEWS: dict[type[Any], str] = {
     Health: "etl.health",
     Watermark: "etl.watermark_status",
     Queued: "etl.queue_status",
-    QueueEntry: "etl.queue_entry",
+    QueueEntry: """(
+        SELECT q.*, clock_timestamp() - q.queued_at AS age FROM etl.reprocessing_queue AS q
+    ) AS q""",
     Quarantined: "etl.quarantine_status",
     QuarantinedRow: "etl.quarantine",
     Check: "etl.check_status",

@@ -63,7 +63,7 @@ def plan(
         for name in names:
             if name not in catalog.tasks:
                 catalog.require(name)
-        planned = rows_of(connection, "SELECT * FROM etl.planned_refresh")
+        planned = rows_of(connection, "SELECT * FROM etl.plan()")
         counts = []
         if rows or names:
             if not rows_of(connection, "SELECT source_table FROM etl.watermark LIMIT 1"):

@@ -19,6 +19,7 @@ from base.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
 from base.mode import mode
 from base.options import ExcludeOption, JsonOption, complete_task, duration
 from base.output import console, error_console, print_error, print_json
+from driver import project
 from driver.live import RunView, summary
 from driver.run import Interrupted, Outcome, Sessions
 from driver.run import run as work
@@ -95,6 +96,9 @@ def run(
     mode.lines = as_json
     target = resolve(state.of(context).dsn)
     signal.signal(signal.SIGTERM, _interrupt)
+    if state.of(context).project:
+        with connect_to(target) as connection:
+            project.expect(state.of(context).project, connection)
     if interval is not None:
         _repeat(target, workers, interval, as_json=as_json)
         return

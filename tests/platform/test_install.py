@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -138,11 +139,18 @@ def test_an_outdated_overload_of_a_public_routine_goes(
     assert database.value("SELECT count(*) FROM pg_proc WHERE proname = 'get_setting'") == 1
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("SELECT FROM nowhere;", "relation \"nowhere\" does not exist"),
+        ("SELECT etl.define_fact(p_none => 1);", "function etl.define_fact(p_none => integer) does not exist"),
+    ],
+)  # fmt: skip
 def test_a_failing_file_is_named_and_nothing_changes(
-    install: Callable[..., None], database: Database
+    install: Callable[..., None], database: Database, statement: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=r"plpgsql/bad.sql: relation \"nowhere\" does not exist"):
-        install(view=VIEW, bad="SELECT FROM nowhere;")
+    with pytest.raises(UserError, match=re.escape(f"plpgsql/bad.sql: {message}")):
+        install(view=VIEW, bad=statement)
     assert database.value("SELECT to_regclass('kpi.one') IS NULL")
 
 

@@ -86,6 +86,8 @@ def test_an_idle_analyst_who_keeps_a_migration_waiting_is_named(
     monkeypatch.setattr("driver.migrate.LOCK_TIMEOUT", "300ms")
     migrator = Migrator(Target(people.database.dsn, "tests"))
     with people.connect("ana") as connection, connection.transaction():
+        # It does not hide under the name of a migration.
+        connection.execute("SET application_name = 'oceanrecords migrate'")
         connection.execute("SELECT count(*) FROM analysis.dim_customer")
         with pytest.raises(UserError, match="waited 300ms for a lock") as caught:
             migrator.apply()
