@@ -2,5 +2,5 @@
 --
 -- depends: 0010.wording
 
-DROP VIEW IF EXISTS etl.object_status, etl.object_edge, etl.planned_refresh, etl.queue_entry, etl.star_aggregate, etl.task_graph;
+DROP VIEW IF EXISTS etl.planned_refresh, etl.queue_entry, etl.star_aggregate, etl.task_graph;
 DROP TRIGGER IF EXISTS note_default ON etl.setting;
