@@ -468,6 +468,24 @@ REFUSED: dict[str, tuple[str, str]] = {
         " CREATE VIEW work.fact_t AS SELECT id, amount FROM stage.t; SELECT etl.define_fact('fact_t', '{id}', '{amount}', '{}')",
         'work.fact_t has no column "remark"',
     ),
+    "column of a view that no target has": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE VIEW work.dim_t AS SELECT id, label, deleted_at FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}'); CALL etl.build();"
+        " CREATE OR REPLACE VIEW work.dim_t AS SELECT id, label, deleted_at, upper(label) AS loud FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}')",
+        'column "loud" of work.dim_t leads nowhere',
+    ),
+    "column of a fact's view that is neither stored nor looked up": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, amount integer); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE TABLE dwh.fact_t (id bigint PRIMARY KEY, date_key integer, amount integer, is_deleted boolean, run_id bigint);"
+        " CREATE VIEW work.fact_t AS SELECT id, amount, date '2025-01-01' AS day, 'x' AS remark FROM stage.t;"
+        " SELECT etl.define_fact('fact_t', '{id}', p_dimensions => ARRAY[etl.fact_key('dim_date', p_lookup => '{day}')])",
+        'column "remark" of work.fact_t leads nowhere',
+    ),
+    "attribute with a name of the versions": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE VIEW work.dim_t AS SELECT id, label AS is_current FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}')",
+        'column "is_current" of work.dim_t has a name that the engine uses itself',
+    ),
     "name that is too long": (
         f"CREATE TABLE lab.t (id bigint PRIMARY KEY); CREATE VIEW source.{'t' * 60} AS SELECT * FROM lab.t; SELECT etl.define_source('{'t' * 60}')",
         "its name is longer than 48 bytes",

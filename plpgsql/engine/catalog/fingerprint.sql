@@ -2,12 +2,9 @@
 -- reference tables that both read, the object's declaration, and the statements that the engine compiles from these. A fingerprint shows whether
 -- all that is still what the rows were loaded with.
 
-/*
-Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
-recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
-functions, and PostgreSQL's, are left out.
-Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
-*/
+-- Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
+-- recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
+-- functions, and PostgreSQL's, are left out.
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
 RETURNS TABLE (classid oid, objid oid)
 LANGUAGE sql
@@ -65,10 +62,7 @@ AS $_reads_of$
         AND m.objid <> p_objid
 $_reads_of$;
 
-/*
-Checksum of the rows of a table, in whatever order they lie.
-Parameters: p_table, the table.
-*/
+-- Checksum of the rows of a table, in whatever order they lie.
 CREATE OR REPLACE FUNCTION etl._content_checksum(p_table regclass)
 RETURNS text
 LANGUAGE plpgsql
@@ -88,12 +82,8 @@ BEGIN
 END
 $_content_checksum$;
 
-/*
-Fingerprint of the definitions that the rows of an object depend on.
-Parameters: p_object, dimension, fact or aggregate.
-Returns:    an object: each part by its name, such as "view work.dim_person" or "setting time_zone", with a checksum of its definition, or with
-            the value of a setting.
-*/
+-- Fingerprint of the definitions that the rows of an object depend on: each part by its name, such as "view work.dim_person" or "setting time_zone",
+-- with a checksum of its definition, or with the value of a setting.
 CREATE OR REPLACE FUNCTION etl._fingerprint(p_object name)
 RETURNS jsonb
 LANGUAGE sql
@@ -200,40 +190,7 @@ AS $_fingerprint$
     ) AS p
 $_fingerprint$;
 
-/*
-What differs between two fingerprints.
-Parameters: p_before, p_now, fingerprints.
-Returns:    sentences, such as "view work.dim_person has changed"; none if nothing differs.
-*/
-CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
-RETURNS text[]
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_fingerprint_changes$
-    SELECT coalesce(array_agg(c.sentence ORDER BY c.part) FILTER (WHERE c.is_reason OR c.is_only_reason), '{}')
-    FROM (
-        SELECT
-            coalesce(n.key, b.key) AS part,
-            CASE
-                WHEN b.value IS NULL THEN n.key || ' is new'
-                WHEN n.value IS NULL THEN b.key || ' is gone'
-                WHEN n.key LIKE 'setting %' THEN format('%s has changed from %s to %s', n.key, b.value, n.value)
-                ELSE n.key || ' has changed'
-            END AS sentence,
-            -- A routine changes with every definition that it is compiled from.
-            coalesce(n.key, b.key) NOT LIKE 'routine %' AS is_reason,
-            bool_and(coalesce(n.key, b.key) LIKE 'routine %') OVER () AS is_only_reason
-        FROM jsonb_each_text(p_before) AS b
-        FULL JOIN jsonb_each_text(p_now) AS n ON n.key = b.key
-        WHERE n.value IS DISTINCT FROM b.value
-    ) AS c
-$_fingerprint_changes$;
-
-/*
-Objects that the next run loads completely, and why: never loaded, requested, or a definition that their rows depend on has changed.
-Returns:    object, kind, reasons; in the order in which they are loaded.
-*/
+-- Those that were never loaded, whose refresh is requested, or with a definition that has changed; in the order in which they are loaded.
 CREATE OR REPLACE FUNCTION etl.plan()
 RETURNS TABLE (object name, kind text, reasons text[])
 LANGUAGE sql
@@ -251,21 +208,32 @@ AS $plan$
         END
     FROM etl.load_state AS l
     JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
-    CROSS JOIN LATERAL etl._fingerprint_changes(l.fingerprint, etl._fingerprint(l.object)) AS c (changes)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(d.sentence ORDER BY d.part) FILTER (WHERE d.is_reason OR d.is_only_reason), '{}')
+        FROM (
+            SELECT
+                p.part,
+                CASE
+                    WHEN b.value IS NULL THEN p.part || ' is new'
+                    WHEN n.value IS NULL THEN p.part || ' is gone'
+                    WHEN p.part LIKE 'setting %' THEN format('%s has changed from %s to %s', p.part, b.value, n.value)
+                    ELSE p.part || ' has changed'
+                END AS sentence,
+                -- A routine changes with every definition that it is compiled from.
+                p.part NOT LIKE 'routine %' AS is_reason,
+                bool_and(p.part LIKE 'routine %') OVER () AS is_only_reason
+            FROM jsonb_each_text(l.fingerprint) AS b
+            FULL JOIN jsonb_each_text(etl._fingerprint(l.object)) AS n ON n.key = b.key
+            CROSS JOIN LATERAL coalesce(n.key, b.key) AS p (part)
+            WHERE n.value IS DISTINCT FROM b.value
+        ) AS d
+    ) AS c (changes)
     WHERE l.needs_reload
         OR l.fingerprint IS NULL
         OR cardinality(c.changes) > 0
     ORDER BY t.position
 $plan$;
 COMMENT ON FUNCTION etl.plan() IS 'Objects that the next run loads completely, and why.';
-
-CREATE OR REPLACE VIEW etl.planned_refresh AS
-SELECT p.object, p.kind, p.reasons
-FROM etl.plan() AS p;
-COMMENT ON VIEW etl.planned_refresh IS 'Objects that the next run loads completely, and why (etl.plan).';
-COMMENT ON COLUMN etl.planned_refresh.object IS 'Dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.kind IS 'dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.reasons IS 'Changes since its last full load, or another reason.';
 
 -- Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.
 CREATE OR REPLACE FUNCTION etl._definition_signature()

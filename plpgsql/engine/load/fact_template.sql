@@ -96,21 +96,6 @@ AS $_fact_values$
     WHERE f.fact = p_fact
 $_fact_values$;
 
--- Value of search_path under which the keys of a fact and of its dimensions are compared by their own operators.
-CREATE OR REPLACE FUNCTION etl._fact_path(p_fact name)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_fact_path$
-    SELECT etl._search_path(
-        etl._operator_schemas(f.fact_table, f.business_key)
-        || ARRAY(SELECT unnest(etl._operator_schemas(r.dimension_table, r.business_key)) FROM etl._fact_roles(p_fact) AS r)
-    )
-    FROM etl.fact AS f
-    WHERE f.fact = p_fact
-$_fact_path$;
-
 /*
 Rows of a fact with their surrogate keys resolved.
 Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the rows of the transformation view as v;

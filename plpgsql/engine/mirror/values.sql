@@ -108,6 +108,8 @@ BEGIN
         'values', etl._without(v_columns, v_key),
         'null_key', (SELECT format('%L::jsonb', jsonb_object_agg(k.name, NULL)) FROM unnest(v_key) AS k (name)),
         's_key_is_null', etl._no_key_condition(v_key, 's', v_stage::regclass),
+        -- No node has rows without a value in the distribution column: there, rows without a key are told apart as they are read.
+        'with_key', CASE WHEN etl._is_distributed(v_stage::regclass) THEN format(' AND NOT (%s)', etl._no_key_condition(v_key, 's', v_stage::regclass)) ELSE '' END,
         'd_key_is_null', etl._no_key_condition(v_key, 'd', v_stage::regclass),
         'd_key_is_long', etl._long_key_condition(v_key, 'd', v_stage::regclass),
         's_key_is_long', etl._long_key_condition(v_key, 's', v_stage::regclass),
