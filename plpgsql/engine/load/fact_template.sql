@@ -175,7 +175,7 @@ All rows that a fact should hold.
 Parameters: p_fact, the fact; p_condition, on the rows r of its view: what it leaves out is not computed.
 Returns:    a SELECT: business key and the other writable columns but run_id, in the types in which they are compared.
 */
-CREATE OR REPLACE FUNCTION etl._expected_fact_sql(p_fact name, p_condition text DEFAULT 'true')
+CREATE OR REPLACE FUNCTION etl._expected_fact_sql(p_fact name, p_condition text)
 RETURNS text
 LANGUAGE sql
 STABLE
