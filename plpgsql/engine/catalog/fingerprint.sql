@@ -348,7 +348,9 @@ BEGIN
         coalesce(array_agg(s.source_table) FILTER (WHERE v_before ->> s.source_table::text <> s.state), '{}')
     INTO v_now, v_sources
     FROM (SELECT t.source_table, etl._contract_state(t.source_table) FROM etl.source_table AS t) AS s (source_table, state);
-    PERFORM etl._request_refresh(v_sources);
+    UPDATE etl.watermark AS w
+    SET compared_at = NULL
+    WHERE w.source_table = ANY (v_sources);
     WITH changed AS (
         UPDATE etl.load_state AS l
         SET needs_reload = true
