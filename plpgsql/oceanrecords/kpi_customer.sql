@@ -2,6 +2,33 @@
 -- the quarter outside the chosen countries, is a small group. So the total does not reveal a small country by subtraction.
 
 /*
+Customers with an order in a quarter up to a day, by country, read from the facts; a routine of its own as work.kpi_line_sold is.
+Parameters: p_quarter, first day of the quarter; p_horizon, the last day that counts.
+Returns:    each customer once per country; nothing without a quarter.
+*/
+CREATE OR REPLACE FUNCTION work.kpi_quarter_customer(p_quarter date, p_horizon date)
+RETURNS TABLE (country text, customer_id bigint)
+LANGUAGE plpgsql
+STABLE
+STRICT
+SET search_path = pg_catalog, pg_temp
+AS $kpi_quarter_customer$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT DISTINCT a.country, u.customer_id
+    FROM dwh.dim_date AS d
+    JOIN dwh.fact_order AS f ON f.ordered_date_key = d.date_key
+    JOIN dwh.dim_customer AS u USING (customer_key)
+    JOIN dwh.dim_address AS a USING (address_key)
+    WHERE d.full_date BETWEEN p_quarter AND p_horizon
+        AND NOT f.is_deleted
+        AND u.customer_id IS NOT NULL;
+END
+$kpi_quarter_customer$;
+COMMENT ON FUNCTION work.kpi_quarter_customer(date, date) IS 'Customers with an order in a quarter up to a day, by country.';
+
+/*
 Unique customers by quarter, over the chosen countries, without a gap from the first order to today. A chosen country with a small group in a
 quarter is left out of that quarter.
 Parameters: p_countries, names of countries; none for all.
@@ -31,14 +58,9 @@ AS $customer_count_of$
         FROM work.kpi_clock AS c
     ),
     played AS MATERIALIZED (
-        SELECT DISTINCT c.played_quarter AS quarter_start, a.country, u.customer_id
+        SELECT c.played_quarter AS quarter_start, p.country, p.customer_id
         FROM clock AS c
-        JOIN dwh.dim_date AS d ON d.full_date BETWEEN c.played_quarter AND c.horizon
-        JOIN dwh.fact_order AS f ON f.ordered_date_key = d.date_key
-        JOIN dwh.dim_customer AS u USING (customer_key)
-        JOIN dwh.dim_address AS a USING (address_key)
-        WHERE NOT f.is_deleted
-            AND u.customer_id IS NOT NULL
+        CROSS JOIN LATERAL work.kpi_quarter_customer(c.played_quarter, c.horizon) AS p
     ),
     customer AS NOT MATERIALIZED (
         SELECT a.quarter_start, a.country, a.customer_id

@@ -87,15 +87,8 @@ AS $kpi_sold$
             AND a.month_start >= v.months_from AND a.month_start < v.months_until
         UNION ALL
         SELECT l.country, l.product_type, l.product_subtype, l.product_id, l.quantity, l.sales
-        FROM work.kpi_line AS l
-        WHERE (p_known_until IS NOT NULL OR p_first < v.months_from OR p_until > greatest(v.months_until, v.months_from))
-            AND l.day >= p_first AND l.day < p_until
-            -- The index on the timestamp finds the rows; two days cover the time zones of the business and of the session.
-            AND l.ordered_at >= p_first - 2 AND l.ordered_at < p_until + 2
-            AND (
-                l.lost_on >= p_known_until
-                OR l.lost_on IS NULL AND (l.day < v.months_from OR l.day >= greatest(v.months_until, v.months_from))
-            )
+        FROM work.kpi_line_sold(p_first, p_until, p_known_until, v.months_from, greatest(v.months_until, v.months_from)) AS l
+        WHERE p_known_until IS NOT NULL OR p_first < v.months_from OR p_until > greatest(v.months_until, v.months_from)
     ) AS s
     WHERE (cardinality(p_countries) = 0 OR s.country = ANY (p_countries))
         AND (cardinality(p_product_types) = 0 OR s.product_type = ANY (p_product_types))

@@ -32,7 +32,7 @@ FROM (
         ('{owner}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
         ('{owner}', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
         -- Only functions of schema kpi call these, with the rights of the owner.
-        ('{owner}', 'routine', 'work', '{kpi_period,kpi_products,kpi_sold}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'work', '{kpi_line_sold,kpi_period,kpi_products,kpi_quarter_customer,kpi_sold}', '{EXECUTE}', NULL),
         -- Trigger functions need no permission.
         ('{owner}', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
 
@@ -80,6 +80,7 @@ VALUES
     ('kpi', 'overview_of', 'A business user reads KPIs without the right to read the stars.'),
     ('kpi', 'quarter_of', 'A business user reads KPIs without the right to read the stars.'),
     ('kpi', 'ranking_of', 'A business user reads KPIs without the right to read the stars.'),
+    ('work', 'kpi_line_sold', 'A business user reads KPIs without the right to read the stars.'),
     ('oceanrecords', '_leave_tombstone', 'Deleting a row writes a tombstone without the right to write tombstones.'),
     ('oceanrecords', '_log_price', 'Changing a price writes the price log without the right to write it.')
 ON CONFLICT (schema_name, routine_name) DO UPDATE

@@ -6,8 +6,10 @@ generated statements against the list of forms that a cluster refused.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import psycopg
@@ -16,6 +18,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.tokens import Token, Tokenizer, TokenType
 
+from simulator.seed import seed
 from tests.support.database import Database
 
 # What is tested here does not depend on the version of the server.
@@ -80,6 +83,16 @@ def _calls(node: exp.Expression, change: exp.Expression) -> set[str]:
     }
 
 
+def _scalar(subquery: exp.Subquery) -> exp.Expression | None:
+    """Return the SELECT in whose list a subquery stands for one value; None for one in FROM or WHERE."""
+    node: exp.Expression | None = subquery
+    while node is not None and not isinstance(node.parent, exp.Select):
+        node = node.parent
+        if isinstance(node, (exp.From, exp.Join, exp.Where, exp.Lateral)):
+            return None
+    return node.parent if node is not None and node.arg_key == "expressions" else None
+
+
 def refused(statement: str, spread: set[str]) -> list[str]:
     """Say why Citus would refuse a statement; `spread` has the tables that are on several nodes."""
     reasons: list[str] = []
@@ -105,6 +118,13 @@ def refused(statement: str, spread: set[str]) -> list[str]:
         for part in [change.args.get("where"), *(change.expressions or [])]:
             if is_spread and part is not None and _calls(part, change) & (STABLE | VOLATILE):
                 reasons.append("a function that decides on rows is not immutable")
+    for subquery in tree.find_all(exp.Subquery):
+        names = {table.alias_or_name for table in subquery.find_all(exp.Table)}
+        names |= {part.alias for part in subquery.find_all(exp.Subquery, exp.Lateral, exp.CTE)}
+        reads = {_name(table) for table in subquery.find_all(exp.Table)} & spread
+        outer = {column.table for column in subquery.find_all(exp.Column)} - names - {""}
+        if reads and outer and isinstance(_scalar(subquery), exp.Select):
+            reasons.append(f"a subquery for each row reads {', '.join(sorted(reads))}")
     for values in tree.find_all(exp.Values):
         if values.find_ancestor(exp.Lateral) and list(values.find_all(exp.Column)):
             reasons.append("VALUES refers to columns")
@@ -135,6 +155,7 @@ ORDER BY p.proname
         "UPDATE dwh.f AS f SET a = format('%s', f.k)",
         "DELETE FROM dwh.f AS f WHERE f.at < clock_timestamp()",
         "SELECT 1 FROM dwh.f AS f CROSS JOIN LATERAL (VALUES (f.a), (f.b)) AS v",
+        "SELECT jsonb_build_object('n', (SELECT count(*) FROM dwh.f AS f WHERE f.k = d.k)) FROM dwh.d AS d",
     ],
 )
 def test_a_form_that_citus_refuses_is_found(statement: str) -> None:
@@ -147,6 +168,7 @@ def test_a_form_that_citus_refuses_is_found(statement: str) -> None:
         "UPDATE dwh.f AS f SET a = w.a FROM (SELECT * FROM work.w) AS w WHERE w.k = f.k",
         "UPDATE dwh.f AS f SET a = g.a FROM dwh.g AS g WHERE g.k = f.k",
         "UPDATE etl.q AS q SET a = format('%s', q.k)",
+        "SELECT d.k, (SELECT max(f.k) FROM dwh.f AS f) FROM dwh.d AS d",
     ],
 )
 def test_a_form_that_citus_takes_is_left_alone(statement: str) -> None:
@@ -164,6 +186,60 @@ def test_compiled_statements_have_forms_that_citus_takes(database: Database) -> 
             found += [f"{row['name']}: {reason}" for reason in refused(statement, spread)]
     assert seen > 300
     assert not found
+
+
+# What the engine writes when it runs: reconciliation, repair, erasure and trace are not compiled.
+DYNAMIC = """
+CALL etl.run();
+UPDATE dwh.fact_order SET quantity = quantity + 1 WHERE order_id < 9;
+DELETE FROM stage.order_lines WHERE order_id = 9;
+UPDATE stage.customers SET first_name = 'Wrong' WHERE customer_id = 2;
+UPDATE dwh.dim_customer SET first_name = 'Wrong' WHERE customer_id = 3;
+UPDATE dwh.agg_order_daily SET sales = sales + 1;
+INSERT INTO etl.personal_object (subject, object, key_columns, key_query)
+VALUES ('customer', 'orders', '{order_id}', 'SELECT o.order_id FROM stage.orders AS o WHERE o.customer_id = $1::bigint');
+INSERT INTO etl.personal_column (subject, object, column_name, replacement) VALUES ('customer', 'orders', 'paid_at', 'r.ordered_at');
+GRANT SELECT, UPDATE (paid_at) ON oceanrecords.orders TO oceanrecords_owner;
+CALL etl.reconcile();
+SELECT count(etl.repair());
+SELECT count(*) FROM etl.forget('customer', '1');
+UPDATE oceanrecords.orders SET updated_at = updated_at;
+CALL etl.run(NULL, '{orders,order_lines,customers,fact_order,dim_customer}');
+CALL etl.reconcile();
+SELECT count(*) FROM etl.trace('customer', '{2}');
+SELECT count(*) FROM etl.trace('order', '{2}')
+"""
+
+
+def test_statements_of_a_reconciliation_have_forms_that_citus_takes(database: Database) -> None:
+    spread = {row["name"] for row in database.rows(SPREAD)}
+    mentions = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in spread))
+    seen: set[str] = set()
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        text = notice.message_primary or ""
+        if "plan:" in text:
+            statement = json.loads(text[text.index("{") :])["Query Text"]
+            if mentions.search(statement):
+                seen.add(statement)
+
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        seed(connection, orders=40, months=3, seed=5, until=date(2026, 1, 1))
+        connection.execute("LOAD 'auto_explain'")
+        for setting in (
+            "log_min_duration = 0",
+            "log_nested_statements = on",
+            "log_format = json",
+            "log_level = notice",
+        ):
+            connection.execute(f"SET auto_explain.{setting}".encode())
+        connection.add_notice_handler(note)
+        for statement in DYNAMIC.split(";"):
+            connection.execute(statement.encode())
+    assert len(seen) > 100
+    for part in ("reconciled_", "forgotten_row", "jsonb_build_object('fact_order"):
+        assert any(part in statement for statement in seen), part
+    assert {statement: found for statement in seen if (found := refused(statement, spread))} == {}
 
 
 def _placements(database: Database) -> dict[str, Any]:

@@ -96,6 +96,7 @@ BEGIN
         PERFORM truncate_local_data_after_distributing_table(r_table.relation);
     END LOOP;
     CALL etl.build();
+    CALL etl.publish();
 
     -- The nodes are reached as the role that a run has here, and so is this one for what all nodes get. It has no password: pg_hba.conf decides.
     FOR r_table IN

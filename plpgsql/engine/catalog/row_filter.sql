@@ -75,8 +75,9 @@ $_row_filter_values$;
 CREATE OR REPLACE VIEW etl.visible_value AS
 SELECT a.value
 FROM etl.row_access AS a
-WHERE a.login = current_user
-    AND a.role_id = (SELECT r.oid FROM pg_roles AS r
-        WHERE r.rolname = current_user);
-COMMENT ON VIEW etl.visible_value IS 'Values of the row filter that the current user sees; * is all rows. For the queries of etl.published_view.';
+-- The role of the session, and not current_user: on a cluster, a routine with the privileges of the owner reads this view.
+CROSS JOIN (SELECT CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END) AS u (login)
+WHERE a.login = u.login
+    AND a.role_id = to_regrole(quote_ident(u.login));
+COMMENT ON VIEW etl.visible_value IS 'Values of the row filter that the user of the session sees; * is all rows. For the queries of etl.published_view.';
 COMMENT ON COLUMN etl.visible_value.value IS 'Value; * for all rows, ?? for rows without a known value.';

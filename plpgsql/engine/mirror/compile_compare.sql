@@ -34,6 +34,10 @@ BEGIN
         this.is_compared := this.is_compared
             AND NOT EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = {{name}})
             AND NOT EXISTS (SELECT FROM source.{{table}} GROUP BY {{key}} HAVING count(*) > 1);
+        -- All rows are read. Those that are still unusable are found again; the merge releases the others.
+        UPDATE etl.quarantine AS q
+        SET is_retried = true
+        WHERE q.object = {{name}};
         IF this.is_compared THEN
             INSERT INTO delta.{{table}} (batch_id, delta_operation{{, key}}{{, values}}, deleted_at)
             SELECT
@@ -52,10 +56,10 @@ BEGIN
         ELSE
             INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})
             SELECT this.batch_id, 'upsert'{{, s.columns}}
-            FROM source.{{table}} AS s;
+            FROM source.{{table}} AS s WHERE true{{with_key}};
         END IF;
         GET DIAGNOSTICS this.row_count = ROW_COUNT;
-        this.result.rows_read := this.row_count;
+        this.result.rows_read := this.row_count;{{separate_keyless}}
     EXCEPTION
         WHEN data_exception THEN
             this.is_compared := false;$sql$ || etl._fetch_template('true') || $sql$
@@ -89,14 +93,10 @@ BEGIN
         DELETE FROM delta.{{table}} AS d WHERE d.batch_id <> this.batch_id;
         PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.result.rows_read, 0);
     END IF;
-    -- All rows were read. The merge finds those that are still unusable, and releases the others.
-    UPDATE etl.quarantine AS q
-    SET is_retried = true
-    WHERE q.object = {{name}}
-        AND (q.sqlstate NOT LIKE '22%' OR q.run_id <> p_batch.run_id);
     RETURN this.result;
 END$sql$,
             v.of_source || jsonb_build_object(
+                'separate_keyless', CASE WHEN v.of_source ->> 'with_key' <> '' THEN etl._render(etl._keyless_template('true'), v.of_source) ELSE '' END,
                 'deleted_at', CASE p_source.delete_detection WHEN 'tombstone' THEN 'coalesce(t._deleted_at, this.until)' ELSE 'this.until' END,
                 'join_tombstones', CASE p_source.delete_detection
                     -- A tombstone says when the row was deleted.

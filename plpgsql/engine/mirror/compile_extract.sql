@@ -164,40 +164,47 @@ DECLARE
     now pg_snapshot := p_batch.snapshot;
     since timestamptz := p_since;
     until timestamptz := p_until;
+    read_at timestamptz := p_batch.read_at;
     result etl.load_result := (0, 0, 0, 0, 0, 0);
     part etl.load_result;
     row_keys jsonb[];
     row_count bigint;
     deletions bigint := 0;
+    has_unusable boolean;
 BEGIN
+    -- Nothing tells which of the rows without a usable key have got one, or are gone: all are tried again.
+    UPDATE etl.quarantine AS q
+    SET is_retried = true
+    WHERE q.object = {{name}}
+        AND q.sqlstate IN ('23502', '54000');
+    this.has_unusable := FOUND;
     BEGIN
         INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})
         SELECT this.batch_id, 'upsert'{{, s.columns}}
         FROM source.{{table}} AS s
-        WHERE {{changed}};
+        WHERE {{changed}}{{with_key}};
         GET DIAGNOSTICS this.row_count = ROW_COUNT;
-        this.result.rows_read := this.row_count;
+        this.result.rows_read := this.row_count;{{separate_keyless}}
     EXCEPTION
         WHEN data_exception THEN$sql$ || etl._fetch_template('{{changed}}') || $sql$
     END;
-    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = {{name}} AND q.sqlstate IN ('23502', '54000')) THEN
-        -- Nothing tells which of the rows without a usable key have got one, or are gone: all are tried again.
+    IF this.has_unusable THEN
         BEGIN
             INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})
             SELECT this.batch_id, 'upsert'{{, s.columns}}
             FROM source.{{table}} AS s
-            WHERE ({{s_key_is_null}} OR {{s_key_is_long}})
+            WHERE ({{s_key_is_long}})
+                AND NOT ({{s_key_is_null}})
                 AND ({{changed}}) IS NOT TRUE;
             GET DIAGNOSTICS this.row_count = ROW_COUNT;
             this.result.rows_read := this.result.rows_read + this.row_count;
-            UPDATE etl.quarantine AS q
-            SET is_retried = true
-            WHERE q.object = {{name}}
-                AND q.sqlstate IN ('23502', '54000');
         EXCEPTION
             WHEN data_exception THEN
-                NULL;
-        END;
+                UPDATE etl.quarantine AS q
+                SET is_retried = false
+                WHERE q.object = {{name}}
+                    AND q.sqlstate = '54000';
+        END;$sql$ || etl._keyless_template('({{changed}}) IS NOT TRUE') || $sql$
     END IF;
     IF this.result.rows_read > 0 THEN
         DELETE FROM delta.{{table}} AS d WHERE d.batch_id <> this.batch_id;
@@ -211,9 +218,12 @@ $sql$ || etl._deletion_template(p_source) || $sql$
     this.result.rows_read := this.result.rows_read + this.deletions;
     RETURN this.result;
 END$sql$,
-            etl._source_values(p_source)
+            v.of_source || jsonb_build_object(
+                'separate_keyless', CASE WHEN v.of_source ->> 'with_key' <> '' THEN etl._render(etl._keyless_template('{{changed}}'), v.of_source) ELSE '' END
+            )
         ),
         -- Slices of keys come one by one, in their order.
         ARRAY['enable_hashagg = off']
     )
+    FROM etl._source_values(p_source) AS v (of_source)
 $_compile_extract$;

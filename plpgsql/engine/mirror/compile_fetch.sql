@@ -143,6 +143,53 @@ END$sql$,
 $_compile_fetch$;
 
 /*
+Statements that take the rows of a batch without a key. They go to quarantine in the merge. Rows that delta cannot hold, because no node has rows
+without a value in the distribution column, go there at once.
+Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
+Returns:    a template.
+*/
+CREATE OR REPLACE FUNCTION etl._keyless_template(p_condition text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_keyless_template$
+    SELECT replace(
+        $sql$
+            -- Nothing tells rows without a key apart, so they are read together.
+            BEGIN
+                INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})
+                SELECT this.batch_id, 'upsert'{{, s.columns}}
+                FROM source.{{table}} AS s
+                WHERE ({{s_key_is_null}})
+                    AND {{condition}};
+                GET DIAGNOSTICS this.row_count = ROW_COUNT;
+                this.result.rows_read := this.result.rows_read + this.row_count;
+            EXCEPTION
+                WHEN data_exception THEN
+                    BEGIN
+                        SELECT count(etl._quarantine({{name}}, to_jsonb(r), '23502', 'a column of its key is NULL', to_jsonb(r), p_batch.run_id) IS NULL)
+                        INTO this.row_count
+                        FROM (
+                            SELECT {{s.columns}}
+                            FROM source.{{table}} AS s
+                            WHERE ({{s_key_is_null}})
+                                AND {{condition}}
+                        ) AS r;
+                    EXCEPTION
+                        WHEN data_exception THEN
+                            PERFORM etl._quarantine(
+                                {{name}}, {{null_key}}, SQLSTATE, 'a column of its key is NULL, and it cannot be read: ' || SQLERRM, NULL, p_batch.run_id
+                            );
+                            this.row_count := 1;
+                    END;
+                    this.result.rows_quarantined := this.result.rows_quarantined + this.row_count;
+            END;$sql$,
+        '{{condition}}', p_condition
+    )
+$_keyless_template$;
+
+/*
 Statements that fetch the rows of a batch one key at a time, after the statement that reads all of them has failed: the
 body of an exception handler.
 Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
@@ -173,25 +220,9 @@ AS $_fetch_template$
                 this.part := compiled.{{fetch}}(p_batch, this.row_keys);
                 this.result.rows_read := this.result.rows_read + this.part.rows_read;
                 this.result.rows_quarantined := this.result.rows_quarantined + this.part.rows_quarantined;
-            END LOOP;
-            -- Rows without a key go to quarantine in the merge. Nothing tells them apart, so they are read together.
-            BEGIN
-                INSERT INTO delta.{{table}} (batch_id, delta_operation{{, columns}})
-                SELECT this.batch_id, 'upsert'{{, s.columns}}
-                FROM source.{{table}} AS s
-                WHERE ({{s_key_is_null}})
-                    AND {{condition}};
-                GET DIAGNOSTICS this.row_count = ROW_COUNT;
-                this.result.rows_read := this.result.rows_read + this.row_count;
-            EXCEPTION
-                WHEN data_exception THEN
-                    PERFORM etl._quarantine(
-                        {{name}}, {{null_key}}, SQLSTATE, 'a column of its key is NULL, and it cannot be read: ' || SQLERRM, NULL, p_batch.run_id
-                    );
-                    this.result.rows_quarantined := this.result.rows_quarantined + 1;
-            END;$sql$,
+            END LOOP;$sql$,
         '{{condition}}', p_condition
-    )
+    ) || etl._keyless_template(p_condition)
 $_fetch_template$;
 
 /*

@@ -50,15 +50,20 @@ BEGIN
         EXECUTE etl._render(
             $template$UPDATE {{relation}} AS r
 SET {{replacements}}
-FROM etl.forgotten_row AS f
+FROM (
+    SELECT {{unpacked_key}}
+    FROM etl.forgotten_row AS t
+    WHERE t.object = $2
+        AND t.subject = $3
+    OFFSET 0
+) AS k ({{key}})
 WHERE r.batch_id = $1
-    AND f.object = $2
-    AND f.subject = $3
-    AND f.row_key = {{row_key}}{{upserts_only}}$template$,
+    AND {{k.key = r.key}}{{upserts_only}}$template$,
             jsonb_build_object(
                 'relation', p_relation::text,
                 'replacements', etl._forgetting_list(r_object.subject, p_source_table, p_relation),
-                'row_key', etl._json_key(r_object.key_columns, 'r'),
+                'key', to_jsonb(r_object.key_columns),
+                'unpacked_key', etl._from_json(r_object.key_columns, 't.row_key', p_relation),
                 'upserts_only', CASE WHEN etl._column_type(p_relation, 'delta_operation') IS NOT NULL THEN E'\n    AND r.delta_operation = ''upsert''' ELSE '' END
             )
         )
