@@ -139,6 +139,32 @@ AS $_find_fleeting_values$
     WHERE m.found IS NOT NULL
 $_find_fleeting_values$;
 
+-- Mirrors that a view reads, through other views as well, and whether every view that reads the mirror reads its column deleted_at.
+CREATE OR REPLACE FUNCTION etl._mirrors_of(p_view regclass)
+RETURNS TABLE (source_table name, sees_deletions boolean)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_mirrors_of$
+    WITH RECURSIVE read (view, relation, attnum) AS (
+        SELECT NULL::oid, p_view::oid, 0
+        UNION
+        SELECT v.relation, d.refobjid, d.refobjsubid
+        FROM read AS v
+        JOIN pg_rewrite AS w ON w.ev_class = v.relation
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT m.relname, bool_and(m.sees_deletions)
+    FROM (
+        SELECT c.relname, coalesce(bool_or(a.attname = 'deleted_at'), false) AS sees_deletions
+        FROM read AS r
+        JOIN pg_class AS c ON c.oid = r.relation AND c.relnamespace = 'stage'::regnamespace
+        LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = r.attnum
+        GROUP BY r.view, c.relname
+    ) AS m
+    GROUP BY m.relname
+$_mirrors_of$;
+
 /*
 Whether a row of a view comes from the mirror's row of the same key and from no other row of that mirror, so that the key of a changed row is the
 only key that the change touches. The planner proves it: a condition on the view's key then reaches every scan of the mirror. It does not through a
