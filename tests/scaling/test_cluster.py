@@ -270,6 +270,14 @@ def test_batches_of_two_workers(cluster: Cluster) -> None:
     )
     cluster.cli("run")
     cluster.assert_right()
+    # Nothing new is found by one question, as on one server.
+    cluster.cli("run")
+    assert (
+        cluster.value(
+            "SELECT count(*) FROM etl.task_run JOIN (SELECT max(run_id) AS run_id FROM etl.run) AS r USING (run_id)"
+        )
+        == 0
+    )
 
 
 def test_facts_of_a_failed_dimension_are_repaired_by_the_next_run(cluster: Cluster) -> None:
