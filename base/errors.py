@@ -57,6 +57,7 @@ class UserError(Exception):
 
 _WORDS = {EXIT_USAGE: "usage", EXIT_INTERRUPTED: "interrupted"}
 UNKNOWN_NAME = "ET002"
+_FEW = 20  # so many names are listed
 
 
 # Hints for errors of the server that come without one, by SQLSTATE.
@@ -65,6 +66,7 @@ _HINTS = {
     "42501": "`oceanrecords doctor` lists the privileges that the role needs.",
     "57P01": "An administrator ended the connection; the command can be repeated.",
     "57P02": "The server was stopped immediately; start it, and repeat the command.",
+    "HV00D": "Options are those of libpq's connection strings and of postgres_fdw.",
     "53100": "Free some space for the server's data directory, and repeat the command.",
 }
 
@@ -98,20 +100,15 @@ def unknown(what: str, name: str, known: Iterable[str], *, lists: str = "") -> U
 
     Parameters:
         what: what the name should be of, such as 'object'.
-        name: the name given.
         known: the names that exist.
         lists: command that lists them.
     """
     names = sorted(set(known))
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        hint = f"Did you mean {' or '.join(close)}?"
-    elif not names:
+    close = hint = did_you_mean(name, names)
+    if not names:
         hint = "There are none yet."
-    elif len(names) <= _FEW:
+    elif not close and len(names) <= _FEW:
         hint = f"There are: {', '.join(names)}."
-    else:
-        hint = ""
     if lists and (not hint or close):
         hint = f"{hint} `{lists}` lists all.".strip()
     return UserError(
@@ -119,29 +116,26 @@ def unknown(what: str, name: str, known: Iterable[str], *, lists: str = "") -> U
     )
 
 
-_FEW = 20
-
-
-def suggest(error: UserError, name: str, known: Iterable[str]) -> UserError:
-    """Add to the error for an unknown name the names that may have been meant."""
-    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
-    if close:
-        error.hint = f"Did you mean {' or '.join(close)}? {error.hint or ''}".strip()
-    return error
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the names that resemble one, or have a part that does; or ''."""
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=3, cutoff=0.6) or [
+        one for one in names if get_close_matches(name, re.split("[_:]", one), n=1, cutoff=0.75)
+    ]
+    return f"Did you mean {' or '.join(close[:3])}?" if close else ""
 
 
 def from_database(error: psycopg.Error, *, context: str | None = None) -> UserError:
     """Turn a database error into a UserError with the server's message, DETAIL and HINT.
 
     Parameters:
-        error: what psycopg raised.
         context: the operation, put before the message ("migration 0002.engine").
 
     Returns:
         The error to raise.
     """
     diag = error.diag
-    if _is_not_installed(error):
+    if context is None and _is_not_installed(error):
         return not_installed(diag.message_primary, diag.sqlstate)
     message = (diag.message_primary or str(error).strip() or type(error).__name__).strip()
     first_line = message.splitlines()[0]

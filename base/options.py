@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from base.errors import EXIT_USAGE, UserError
+
 MOST_ROWS = 100_000
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0,
+          "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}  # fmt: skip
+
+
+def to_path(text: str) -> Path:
+    """Read the name of a file or folder; an empty one would mean the current folder.
+
+    Raises:
+        UserError: if it is empty.
+    """
+    if not text.strip():
+        raise UserError("The name of a file or folder must not be empty.", exit_code=EXIT_USAGE)
+    return Path(text)
+
+
+def duration(option: str, text: str, least: float, most: float) -> timedelta:
+    """Read a time such as 500ms, 2s, '5 minutes', 8h or 1d.
+
+    Parameters:
+        option: what it was given for.
+        least, most: limits, in seconds.
+
+    Raises:
+        UserError: if it cannot be read, or is outside the limits.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*([a-z]+?)\s*", text.lower())
+    unit = _UNITS.get(match[2]) or _UNITS.get(match[2].removesuffix("s")) if match else None
+    seconds = float(match[1]) * unit if match and unit else -1.0
+    if not least <= seconds <= most:
+        raise UserError(
+            f'{option} cannot be "{text}".',
+            f"Write 30s, 1m, '5 minutes' or 1h; from {least:g} s to {most / 86400:g} days.",
+            EXIT_USAGE,
+        )
+    return timedelta(seconds=seconds)
 
 
 def _names(query: str) -> Callable[[typer.Context, str], list[str]]:
@@ -65,7 +105,9 @@ FailOption = Annotated[
         "waited too long.",
     ),
 ]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows to show.")]
+LimitOption = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows of a table to show.")
+]
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(

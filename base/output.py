@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -304,11 +305,13 @@ class _Column:
         name: the heading.
         is_number: to the right, and never broken.
         wraps: the first to be narrowed.
+        style: style of its cells that have none.
     """
 
     name: str
     is_number: bool
     wraps: bool
+    style: str = ""
 
 
 @dataclass
@@ -320,7 +323,6 @@ class Table:
     last each row becomes a list of fields.
 
     Attributes:
-        columns: the columns.
         title: a line above.
         spare: headings of columns that can be left out, the first to go first.
         indent: blanks in front of each line.
@@ -333,16 +335,18 @@ class Table:
     indent: int = 0
     rows: list[list[Text]] = field(default_factory=list)
 
-    def add_row(self, *cells: str | Text | None) -> None:
-        """Add a row; what is not given is empty."""
-        row = [self._cell(cell) for cell in cells]
-        row += [Text("") for _ in range(len(self.columns) - len(row))]
+    def add_row(self, *cells: object) -> None:
+        """Add a row of values, each shown as its type asks; what is not given is empty."""
+        row = []
+        for column, cell in zip_longest(self.columns, cells):
+            column.is_number |= is_number(cell)
+            row.append(self._cell(cell, column.style))
         self.rows.append(row)
 
     @staticmethod
-    def _cell(cell: str | Text | None) -> Text:
+    def _cell(cell: object, style: str) -> Text:
         if not isinstance(cell, Text):
-            return Text(one_line(cell or ""))
+            return Text(one_line(shown(cell)), style)
         if "\n" in cell.plain or _UNSAFE.search(cell.plain):
             cell = cell.copy()
             # A sign takes the place of one character, so styles stay where they are.
@@ -544,6 +548,7 @@ def table(
     right: Sequence[str] = (),
     wrap: Sequence[str] = (),
     spare: Sequence[str] = (),
+    quiet: Sequence[str] = (),
     indent: int = 0,
 ) -> Table:
     """Return an empty table in the house's style.
@@ -551,17 +556,17 @@ def table(
     Parameters:
         columns: the headings.
         title: a line above, left-aligned.
-        right: the headings whose columns hold numbers.
+        right: the headings of columns that read as numbers, although they are given as text.
         wrap: the headings whose columns are narrowed first.
         spare: the headings whose columns may be left out, the first to go first.
+        quiet: the headings whose columns stand back.
         indent: blanks in front of each line.
     """
-    return Table(
-        [_Column(name, name in right, name in wrap) for name in columns],
-        title,
-        spare,
-        indent,
-    )
+    made = [
+        _Column(name, name in right, name in wrap, "dim" if name in quiet else "")
+        for name in columns
+    ]
+    return Table(made, title, spare, indent)
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -578,11 +583,29 @@ def mark(word: str) -> Text:
     return Text(sign.get(word, "?"), style=_STATUS_STYLE.get(word, ""))
 
 
-def number(value: int | Decimal | None, *, zero: str = "·") -> str:
-    """Return a count with thousands separated; zero is quiet, NULL is empty."""
+def is_number(value: object) -> bool:
+    """Return whether a value reads as a number: a count, a measure or a duration."""
+    return isinstance(value, int | float | Decimal | timedelta) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """Return a value for people: a count with thousands separated, a zero as a quiet sign."""
     if value is None:
         return ""
-    return f"{value:,}" if value else zero
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, timedelta):
+        return seconds(value)
+    if isinstance(value, int | float | Decimal):
+        return f"{value:,}" if value else "·"
+    return str(value)
+
+
+def duration(value: float | Decimal | None) -> timedelta | None:
+    """Return seconds as a duration, which a table shows as one."""
+    return None if value is None else timedelta(seconds=float(value))
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:

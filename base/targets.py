@@ -47,7 +47,6 @@ class NamedTarget:
     """A target of a file.
 
     Attributes:
-        name: its name.
         dsn: its connection string, without a password.
         file: where it is declared.
         is_default: whether it is used when nothing else is named.

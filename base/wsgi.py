@@ -103,8 +103,9 @@ def serve(application: Callable[..., Any], host: str, port: int) -> None:
         )
     except (OSError, OverflowError, ValueError) as error:
         raise UserError(
-            f"Port {port} of {host} cannot be used: {getattr(error, 'strerror', None) or error}.",
-            "Choose another one with --port, or --port 0 for a free one.",
+            f"Port {port} of {host} cannot be used: "
+            f"{(getattr(error, 'strerror', None) or str(error)).rstrip('.')}.",
+            "Choose an address of this machine with --host, and a free port with --port 0.",
         ) from error
     shown = f"[{host}]" if ":" in host else host
     number = getattr(server, "effective_port", None) or server.effective_listen[0][1]

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from base import version
 from base.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
 from base.mode import mode
-from base.state import State
+from base.state import State, needs
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,8 @@ def _as_user_error(error: Exception) -> UserError:
     psycopg = sys.modules.get("psycopg")  # a module that is not imported raised nothing
     if psycopg is not None and isinstance(error, psycopg.Error):
         return from_database(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename} cannot be used: {error.strerror}.")
     return UserError(
         f"internal error: {type(error).__name__}: {error}",
         "This is a bug. Set OCEANRECORDS_DEBUG=1 to print the traceback.",
@@ -284,6 +286,8 @@ def root(
     ] = False,
 ) -> None:
     """Take the options that all commands share."""
+    if project is not None:
+        needs(project, "--project")
     if target is not None:
         from base import targets
 

@@ -8,7 +8,7 @@ with its owner, grants and comments.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from base import sqlfile
 from base.errors import UserError
 from driver.project import Part
 
@@ -32,13 +33,17 @@ FROM pg_proc AS p
 WHERE p.pronamespace = to_regnamespace('etl')
 """
 
+_VIEWS = """
+SELECT c.oid
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind = 'v'
+    AND c.relacl IS NOT NULL
+    AND n.nspname IN ('analysis', 'kpi', 'work')
+"""
+
 _SQL = Path(__file__).with_name("sql")
 
-_TOKEN = re.compile(
-    r"--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
-    r"|(\$(?:[A-Za-z_]\w*)?\$).*?\1|;",
-    re.DOTALL,
-)
 _BUILD = re.compile(r"CALL\s+etl\.build\s*\(", re.IGNORECASE)
 _VIEW = re.compile(r"CREATE\s+OR\s+REPLACE\s+VIEW\s+([^\s(]+)", re.IGNORECASE)
 _ROUTINE_HINT = re.compile(r"DROP \w+ (.+\))")
@@ -58,7 +63,27 @@ class _SetAside:
     is_settled: bool = False
 
 
-def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
+def dressed_views(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
+    """Return the views with grants, each with its row of dependents.sql.
+
+    A migration may drop them to alter a table; the installation that follows creates them again.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return [
+            row
+            for (view,) in connection.execute(_VIEWS).fetchall()
+            for row in cursor.execute(
+                (_SQL / "dependents.sql").read_bytes(), {"classid": "pg_class", "objid": view}
+            ).fetchall()
+            if row["id"] == view
+        ]
+
+
+def install(
+    connection: psycopg.Connection[Any],
+    parts: Sequence[Part],
+    dropped: Sequence[dict[str, Any]] = (),
+) -> None:
     """Run the files of the parts, register the business, build, and apply the permissions.
 
     Writes routines, views and catalog rows. The caller commits.
@@ -66,6 +91,7 @@ def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
     Parameters:
         connection: in a transaction.
         parts: the engine, then the business if there is one.
+        dropped: views as they were, with their grants; some may have to be created again.
 
     Raises:
         psycopg.Error: with a note that names the file.
@@ -95,6 +121,8 @@ def install(connection: psycopg.Connection[Any], parts: Sequence[Part]) -> None:
         if not part.is_engine:
             _register(connection, part)
     for step in ("build", "publish", "apply_permissions"):
+        if step == "apply_permissions":
+            replacer.dress_again(dropped)
         try:
             connection.execute(sql.SQL("CALL etl.{}()").format(sql.Identifier(step)))
         except psycopg.Error as error:
@@ -164,7 +192,7 @@ class _Replacer:
         except psycopg.Error as error:
             if error.sqlstate not in _NOT_REPLACEABLE + _IN_USE or "begin atomic" in text.lower():
                 raise
-        for statement in statements(text):
+        for _, statement in sqlfile.statements(text):
             try:
                 self._execute(statement)
             except psycopg.Error as error:
@@ -202,6 +230,12 @@ class _Replacer:
                 + (f": {problem}" if problem else "."),
                 f"Drop {row['name']}, migrate, create it in its new form. Nothing was changed.",
             )
+
+    def dress_again(self, views: Sequence[dict[str, Any]]) -> None:
+        """Give views that were dropped, and are there again, what they had."""
+        for row in views:
+            if self._value("SELECT to_regclass(%s)::oid", row["name"]) not in (None, row["id"]):
+                self._dress(row)
 
     # -- parts --------------------------------------------------------------
 
@@ -295,14 +329,3 @@ class _Replacer:
         ).fetchall()
         for (statement,) in found:
             self._connection.execute(statement.encode())
-
-
-def statements(text: str) -> Iterator[str]:
-    """Yield the statements of a text, split at semicolons outside quotes and comments."""
-    start = 0
-    for token in _TOKEN.finditer(text):
-        if token[0] == ";":
-            yield text[start : token.end()]
-            start = token.end()
-    if _TOKEN.sub(lambda found: "" if found[0][:2] in ("--", "/*") else "x", text[start:]).strip():
-        yield text[start:]

@@ -116,7 +116,6 @@ class RunView:
     """Shows one run: a line for each finished task, and below them what runs.
 
     Parameters:
-        console: where to.
         brief: show failures only (for runs that repeat).
     """
 
@@ -230,7 +229,6 @@ class Snapshot:
 
     Attributes:
         run: the newest run; None before the first.
-        tasks: its tasks.
         failing: tasks whose last outcome is a failure, of whichever run.
         queue: reprocessing queue, per fact and dimension.
         quarantine: rows in quarantine, per object.
@@ -318,13 +316,15 @@ class Picture:
         title.append(f"   {output.seconds(run.seconds)}", style="not bold")
         title.append(f"   {output.one_line(run.scope)}", style="not bold dim")
         over, total = sum(task.is_over for task in self.snapshot.tasks), len(self.snapshot.tasks)
+        if not total:
+            return [_cut(title)]
         told = Text(f" {over} of {output.plural(total, 'task')}")
         if run.rows_written:
             _append(told, f" · {output.plural(run.rows_written, 'row')}", "dim", width - 11)
             _append(told, f" · {rate(run.rows_written, run.seconds)}", "dim", width - 11)
         failed = any(task.status == "failed" for task in self.snapshot.tasks)
         room = max(5, min(60, width - told.cell_len - 1))
-        full = room * over // total if total else room
+        full = room * over // total
         bar = Text("━" * full, style="bad" if failed else "ok" if over == total else "busy")
         return [_cut(title), bar.append("━" * (room - full), style="dim").append_text(told)]
 
@@ -389,8 +389,6 @@ def task_lines(tasks: Sequence[Task], room: int, width: int = 10**6) -> list[Tex
 
     Parameters:
         tasks: tasks of a run, in their order.
-        room: number of lines.
-        width: columns.
     """
     groups = by_kind(tasks)
     names = max((len(task.object) for task in tasks), default=0)

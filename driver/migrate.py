@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,20 @@ from yoyo import exceptions as yoyo_exceptions
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
-from yoyo.migrations import Migration, get_migration_hash, topological_sort
+from yoyo.migrations import Migration, MigrationStep, get_migration_hash, topological_sort
 
 from base import sqlfile
 from base.connection import Target, connect_to, describe
-from base.errors import UserError, from_database
+from base.errors import UserError, from_database, unknown
 from driver import project
-from driver.install import install
+from driver.install import dressed_views, install
 from driver.project import Part
+from driver.warehouse import lock_holders
 
 _SCHEMA = "yoyo"
 _LOCK_KEY = 0x6F726D67  # the letters 'ormg'
+_LOCK_NOT_AVAILABLE = "55P03"
 LOCK_TIMEOUT = "60s"  # an open transaction that has read a view keeps it from being replaced
-_HOLDERS = """
-    SELECT DISTINCT a.pid, a.usename, a.application_name, a.state,
-        date_trunc('second', a.xact_start)
-    FROM pg_stat_activity AS a
-    JOIN pg_locks AS l USING (pid)
-    JOIN pg_class AS c ON c.oid = l.relation
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE a.datname = current_database() AND l.granted AND l.locktype = 'relation'
-        AND n.nspname !~ '^(pg_|information_schema)'
-        AND a.application_name !~ '^oceanrecords migrate'
-    ORDER BY 5
-"""
 _HOLDER = """
 SELECT format(
     'Held by process id %%s (role "%%s", application "%%s").',
@@ -91,18 +82,6 @@ class MigrationState:
     summary: str
 
 
-class _Cursor(psycopg.Cursor[Any]):
-    """A cursor that lets an error know the statement which caused it."""
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> _Cursor:
-        try:
-            return super().execute(query, params, **options)
-        except psycopg.Error as error:
-            if not hasattr(error, "failed_statement"):
-                error.failed_statement = query  # type: ignore[attr-defined]
-            raise
-
-
 def _wait_for_lock(connection: psycopg.Connection) -> None:
     """Wait for the lock on migrations; at a timeout, name its holder."""
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
@@ -140,7 +119,6 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
     """yoyo's psycopg 3 backend, connected as the rest of the program connects.
 
     Parameters:
-        target: the database.
         bookkeeping: work in the schema of yoyo's tables; migrations themselves create objects
             without a schema in public.
     """
@@ -156,9 +134,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
 
     def connect(self, dburi: object) -> psycopg.Connection:  # noqa: ARG002
         """Connect to the target, whatever the URI says."""
-        return connect_to(
-            self._target, application_name="oceanrecords migrate", cursor_factory=_Cursor
-        )
+        return connect_to(self._target, application_name="oceanrecords migrate")
 
     def init_connection(self, connection: psycopg.Connection) -> None:
         """Prepare a connection."""
@@ -209,7 +185,6 @@ class Migrator:
     """The engine and a business, against one database.
 
     Parameters:
-        target: the database.
         business: the business that was chosen, see `project.chosen`; None takes the one that the
             database holds, and OceanRecords for a database that holds nothing.
         engine_only: leave out any business.
@@ -284,6 +259,7 @@ class Migrator:
                 wanted = migrations[: migrations.index(self._find(until)) + 1]
             applied = _applied(connection)
             self._compare(connection, applied)
+            views = dressed_views(connection) if any(m.id not in applied for m in wanted) else []
             with self._backend() as backend:
                 for migration in wanted:
                     if migration.id not in applied:
@@ -292,7 +268,7 @@ class Migrator:
                         done.append(migration.id)
             if len(wanted) == len(migrations):
                 on_start(INSTALLING)
-                self._install()
+                self._install(views)
         return done
 
     def optional(self) -> list[str]:
@@ -311,11 +287,7 @@ class Migrator:
                 trace then.
         """
         if name not in self.optional():
-            raise UserError(
-                f"There is no optional migration '{name}'.",
-                f"There is: {', '.join(self.optional()) or 'none'}.",
-                exit_code=2,
-            )
+            raise unknown("optional migration", name, self.optional())
         pending = [one.name for one in self.states() if one.applied_at is None]
         if pending:
             raise UserError(
@@ -430,6 +402,7 @@ class Migrator:
                 for migration in ordered:
                     migration.id = f"{part.name}/{migration.id}"
                     migration.hash = get_migration_hash(migration.id)
+                    _point_at_lines(migration)
                 self._read += ordered
         return self._read
 
@@ -441,9 +414,8 @@ class Migrator:
             m for m in known if m.id.startswith(name) or m.id.partition("/")[2].startswith(name)
         ]
         if not matching:
-            raise UserError(
-                f"There is no migration '{name}'.", "See `oceanrecords migrate --list`."
-            )
+            names = [part for one in known for part in (one.id, one.id.partition("/")[2])]
+            raise unknown("migration", name, names, lists="oceanrecords migrate --list")
         if len(matching) > 1:
             raise UserError(
                 f"More than one migration begins with '{name}'.",
@@ -486,8 +458,11 @@ class Migrator:
                     "migration.",
                 )
 
-    def _install(self) -> None:
+    def _install(self, views: Sequence[dict[str, Any]]) -> None:
         """Install the parts' files in one transaction.
+
+        Parameters:
+            views: what `dressed_views` returned before the migrations.
 
         Raises:
             UserError: naming the file of the statement that failed.
@@ -499,7 +474,7 @@ class Migrator:
                 self.target, autocommit=False, application_name="oceanrecords migrate"
             ) as connection:
                 connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-                install(connection, self._parts)
+                install(connection, self._parts, views)
         except psycopg.errors.LockNotAvailable as error:
             raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
@@ -553,9 +528,6 @@ class Migrator:
         Raises:
             UserError: with the file and line of the statement that failed.
         """
-        path = Path(migration.path)
-        if action == "rollback" and path.suffix == ".sql":
-            path = _rollback_file(path)
         try:
             # yoyo prints what a SELECT returns; a migration has nothing to say on standard output.
             with contextlib.redirect_stdout(io.StringIO()):
@@ -565,29 +537,36 @@ class Migrator:
                     backend.apply_one(migration)
         except yoyo_exceptions.BadMigration as error:
             raise UserError(
-                f"Migration {migration.id} cannot be read.", f"Look at {path}.", detail=str(error)
+                f"Migration {migration.id} cannot be read.",
+                f"Look at {migration.path}.",
+                detail=str(error),
             ) from error
-        except psycopg.errors.LockNotAvailable as error:
-            raise self._kept_waiting(f"Migration {migration.id}") from error
-        except psycopg.Error as error:
-            raise _failed(error, path) from error
+        except psycopg.Error as error:  # of a migration in Python
+            raise from_database(error, context=Path(migration.path).name) from error
+        except UserError as error:
+            if error.code == _LOCK_NOT_AVAILABLE:
+                raise self._kept_waiting(f"Migration {migration.id}") from error
+            if error.code in ("2BP01", "0A000") and "view" in (error.detail or ""):
+                error.hint = (
+                    "In the migration, drop these views first: DROP VIEW IF EXISTS …; the files of "
+                    "the business create them again, with their grants."
+                )
+            raise
 
     def _kept_waiting(self, what: str) -> UserError:
         """Return the error of a lock timeout, with the sessions that hold locks."""
-        with connect_to(self.target, application_name="oceanrecords migrate lock") as connection:
-            holders = connection.execute(_HOLDERS).fetchall()
-        holding = "; ".join(
-            f'session {pid} of "{user}"'
-            + (f" ({application})" if application else "")
-            + f", {state or 'state unknown'}, transaction since {since}"
-            for pid, user, application, state, since in holders
-        )
+        holding = None
+        with (
+            connect_to(self.target, application_name="oceanrecords migrate lock") as connection,
+            contextlib.suppress(psycopg.Error),  # where the engine is not installed yet
+        ):
+            holding = lock_holders(connection)
         return UserError(
             f"{what} waited {LOCK_TIMEOUT} for a lock, and left no trace.",
             "Let the session end its transaction, or end it: SELECT pg_terminate_backend(…); "
             "then run the command again.",
             detail=holding or "The session that held it has ended.",
-            code="55P03",
+            code=_LOCK_NOT_AVAILABLE,
         )
 
 
@@ -608,22 +587,6 @@ def _optional_folder() -> Path:
     return project.engine().migrations / "optional"
 
 
-def _failed(error: psycopg.Error, path: Path) -> UserError:
-    """Return the error of a migration with its place in the file."""
-    statement = getattr(error, "failed_statement", None)
-    if path.suffix == ".sql" and isinstance(statement, str):
-        text = path.read_text(encoding="utf-8")
-        start = text.find(statement.strip())
-        if start >= 0:
-            start -= len(statement) - len(statement.lstrip())
-            return sqlfile.located(error, path, text, max(start, 0))
-    place = path.name
-    position = error.diag.statement_position
-    if position and isinstance(statement, str):
-        place = f"{place}, line {statement.count(chr(10), 0, int(position) - 1) + 1}"
-    return from_database(error, context=place)
-
-
 def _applied(connection: psycopg.Connection) -> dict[str, datetime]:
     """Return the migrations that a database has, with when each was applied (UTC)."""
     row = connection.execute("SELECT to_regclass('yoyo._yoyo_migration') IS NOT NULL").fetchone()
@@ -633,16 +596,25 @@ def _applied(connection: psycopg.Connection) -> dict[str, datetime]:
     return {name: applied_at.replace(tzinfo=UTC) for name, applied_at in rows}
 
 
-def _rollback_file(path: Path) -> Path:
+def _rollback_file(migration: Migration) -> Path:
+    path = Path(migration.path)
     return path.with_name(f"{path.stem}.rollback.sql")
+
+
+def _point_at_lines(migration: Migration) -> None:
+    """Let a migration in SQL run as its files, so that an error names file and line."""
+    migration.load()
+    if not migration.path.endswith(".sql"):
+        return
+    apply, rollback = (
+        partial(sqlfile.run, path=path) if path.exists() else None
+        for path in (Path(migration.path), _rollback_file(migration))
+    )
+    migration.steps = [MigrationStep(0, apply, rollback)]
 
 
 def _is_reversible(migration: Migration) -> bool:
     """Whether a migration can be rolled back."""
-    path = Path(migration.path)
-    if path.suffix == ".sql":
-        return _rollback_file(path).exists()
-    migration.load()
     return any(
         getattr(getattr(step, "step", step), "_rollback", None) is not None
         for step in migration.steps or []
@@ -651,6 +623,6 @@ def _is_reversible(migration: Migration) -> bool:
 
 def _summary(migration: Migration) -> str:
     """Return the first sentence of the comment that opens a migration."""
-    migration.load()
-    text = " ".join((getattr(migration.module, "__doc__", None) or "").split())
+    first, *_ = re.split(r"\n\s*\n", getattr(migration.module, "__doc__", None) or "", maxsplit=1)
+    text = " ".join(first.split())
     return re.split(r"(?<=\w\w)[.:](?: |$)", text, maxsplit=1)[0]

@@ -142,6 +142,23 @@ def held(connection: psycopg.Connection[Any]) -> str | None:
     return row[0] if row else None
 
 
+def expect(option: str | None, connection: psycopg.Connection[Any]) -> None:
+    """Refuse a database that holds another business than `--project` names.
+
+    Raises:
+        UserError: naming both.
+    """
+    if not option:
+        return
+    business, name = chosen(option), held(connection)
+    if business and name not in (None, business.name):
+        raise UserError(
+            f"The database {connection.info.dbname} holds the business {name!r}, not "
+            f"{business.name!r}.",
+            "Name the database with --dsn, or leave out --project: it is that of the database.",
+        )
+
+
 def dashboard(option: str | None, dsn: str | None) -> Path | None:
     """Return the folder of the dashboard of the business that a database holds.
 

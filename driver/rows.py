@@ -1,8 +1,8 @@
-"""Rows of any query as a table."""
+"""Rows of any query as a table, and values of JSON as text."""
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -16,46 +16,33 @@ def rows_table(rows: list[dict[str, Any]], *, indent: int = 0) -> output.Table:
         rows: at least one, all with the same columns.
         indent: blanks in front of each line.
     """
-    columns = list(rows[0])
-    numeric = [
-        column
-        for column in columns
-        if any(
-            isinstance(row[column], int | float | Decimal | timedelta)
-            and not isinstance(row[column], bool)
-            for row in rows
-        )
-    ]
-    table = output.table(*columns, right=numeric, indent=indent)
+    numeric = [name for name in rows[0] if any(output.is_number(row[name]) for row in rows)]
+    table = output.table(*rows[0], right=numeric, indent=indent)
     for row in rows:
-        table.add_row(*(cell(name, row[name]) for name in columns))
+        table.add_row(*(_cell(name, value) for name, value in row.items()))
     return table
 
 
-def cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     """Return a value for people; a number that is a name, such as a key, has no separators."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, datetime):
-        return output.moment(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return output.seconds(value)
+    if not output.is_number(value):
+        return output.shown(value)
     if isinstance(value, int):
         is_name = name.endswith(("_key", "_id", "year", "year_number"))
         return str(value) if is_name else f"{value:,}"
-    if isinstance(value, float | Decimal):
-        return f"{value:,.2f}"
-    return str(value)
+    if isinstance(value, Decimal):
+        # A sum of whole numbers is a number without decimals.
+        return f"{value:,}" if value.as_tuple().exponent == 0 else f"{value:,.2f}"
+    return f"{value:,.2f}" if isinstance(value, float) else output.shown(value)
 
 
-def key(value: Any) -> str:
-    """Return a business key, which the database gives as JSON, for people."""
+def plain(value: Any) -> str:
+    """Return a value that the database gives as JSON, such as a business key or a row."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return ", ".join(str(part) for part in value)
-    return "" if value is None else str(value)
+        return ", ".join(map(plain, value))
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, ensure_ascii=False)

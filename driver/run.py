@@ -30,12 +30,7 @@ Follow: TypeAlias = Callable[[int, list[Task], list[Task]], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
-
-    Attributes:
-        run: the run.
-        tasks: its tasks, in their order.
-    """
+    """How a run ended."""
 
     run: Run
     tasks: list[Task]
@@ -93,12 +88,7 @@ class _Worker(threading.Thread):
 
 
 class Sessions:
-    """Connections that can serve many runs: an open session keeps its plans.
-
-    Parameters:
-        target: the database.
-        workers: number of connections that execute tasks.
-    """
+    """Connections that can serve many runs: an open session keeps its plans."""
 
     def __init__(self, target: Target, workers: int) -> None:
         self._target = target
@@ -149,8 +139,6 @@ def run(
     """Start a run, or resume the last one if it was interrupted, and execute it until it ends.
 
     Parameters:
-        target: the database.
-        workers: number of connections that execute tasks.
         only: tasks or objects that the run is confined to.
         full_refresh: objects that are recomputed, or ['all'].
         origin: recorded with the run.
@@ -277,6 +265,8 @@ def _stop(workers: list[_Worker]) -> None:
 
 def _lost(error: psycopg.Error, run_id: int, reader: psycopg.Connection) -> UserError:
     told = from_database(error, context=f"Run {run_id} was cut off")
+    if told.code in ("3F000", "42P01", "42883"):  # an installation was left unfinished
+        return told
     told.hint = f"{told.hint} {_RESUMES}" if told.hint and told.code == "25P04" else _RESUMES
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return _name_holders(told, reader)

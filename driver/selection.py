@@ -27,11 +27,6 @@ LIST = "oceanrecords ls"
 _SELECTOR = re.compile(r"(?:(?P<up>\d*)\+)?(?P<what>[^+]+?)(?:\+(?P<down>\d*))?")
 
 
-def is_plain(selector: str) -> bool:
-    """Return whether a text is a selector with operators, not a name."""
-    return not any(sign in selector for sign in "+:,*?[")
-
-
 @dataclass(frozen=True)
 class Catalog:
     """The objects of the warehouse, and the names of its tasks.

@@ -36,7 +36,6 @@ def trace(
     """Return what is and was of a key in every layer, in the order in which data flows.
 
     Parameters:
-        connection: to the warehouse.
         kind: what it is a key of, such as 'product'; or 'run'.
         key: values of the key, in the order of its columns.
         limit: rows of a section at most.

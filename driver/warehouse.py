@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
 
 Row = TypeVar("Row")
 
@@ -153,7 +154,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """A row of etl.queue_entry; the attributes are its columns."""
+    """A row of etl.reprocessing_queue with its age; the attributes are its columns."""
 
     fact: str
     fact_key: Any
@@ -316,7 +317,9 @@ _VIEWS: dict[type[Any], str] = {
     Health: "etl.health",
     Watermark: "etl.watermark_status",
     Queued: "etl.queue_status",
-    QueueEntry: "etl.queue_entry",
+    QueueEntry: """(
+        SELECT q.*, clock_timestamp() - q.queued_at AS age FROM etl.reprocessing_queue AS q
+    ) AS q""",
     Quarantined: "etl.quarantine_status",
     QuarantinedRow: "etl.quarantine",
     Check: "etl.check_status",
@@ -330,6 +333,15 @@ _VIEWS: dict[type[Any], str] = {
 }
 
 
+def rows(
+    connection: psycopg.Connection[Any], query: str | sql.Composed, *parameters: object
+) -> list[dict[str, Any]]:
+    """Return rows of a query of this program by the names of their columns."""
+    text = query.encode() if isinstance(query, str) else query
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(text, parameters or None).fetchall()
+
+
 def fetch(
     connection: psycopg.Connection[Any],
     kind: type[Row],
@@ -339,7 +351,6 @@ def fetch(
     """Return rows of the view that a class stands for.
 
     Parameters:
-        connection: to the warehouse.
         kind: one of the classes of this module.
         rest: WHERE, ORDER BY and LIMIT.
         parameters: values for the placeholders in `rest`.

@@ -165,9 +165,6 @@ def bring(walk: Walk, analysts: Analysts, currency: str, secret: str | None) -> 
     """Bring connection, models, metrics and permissions to the definition.
 
     Parameters:
-        walk: the walk.
-        analysts: what they get.
-        currency: ISO 4217 code of all amounts.
         secret: password of the login, when it is known that it is needed.
 
     Returns:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from base.errors import UserError
 from metabase import identity
-from metabase.compare import covers, differences
-from metabase.walk import Action, Walk
+from metabase.compare import covers
+from metabase.walk import Walk
 
 CardKind = Literal["question", "model", "metric"]
 
@@ -23,8 +23,6 @@ def bring(
     """Bring one card to the definition.
 
     Parameters:
-        walk: the walk.
-        kind: what it is.
         key: the key in its mark.
         wanted: the card, with its mark.
         shown: ids of the cards that the dashboard shows.
@@ -36,24 +34,7 @@ def bring(
         UserError: if another card of the name was made otherwise, or the server does not keep what
             was written.
     """
-    name = str(wanted["name"])
-    whole = {**wanted, "archived": False}
-    found = _find(walk, kind, key, wanted, shown)
-    if found is None:
-        if not walk.change("create", kind, name):
-            return None
-        number = int(walk.client.post("/api/card", dict(wanted))["id"])
-    else:
-        number = int(found["id"])
-        changed = differences(whole, found)
-        if not changed:
-            return number
-        action: Action = "restore" if found.get("archived") else "update"
-        if not walk.change(action, kind, name, *changed):
-            return number
-        walk.client.put(f"/api/card/{number}", whole)
-    walk.verify_at(kind, name, f"/api/card/{number}", whole)
-    return number
+    return walk.bring(kind, "/api/card", _find(walk, kind, key, wanted, shown), wanted)
 
 
 def _find(
@@ -121,7 +102,6 @@ def orphans(walk: Walk, prefix: str, defined: Collection[str], shown: Collection
     """Name the cards that the definition no longer has; archive them when that is asked for.
 
     Parameters:
-        walk: the walk.
         prefix: what the keys of this definition begin with.
         defined: the keys that it has.
         shown: ids of the cards that the dashboard showed.

@@ -128,7 +128,6 @@ class _Api(Metabase_API):  # type: ignore[misc]
     Parameters:
         domain: address of the server.
         credentials: of the login; None for anonymous requests.
-        timeout: seconds to wait for an answer.
         log_in: opens a session, and returns it.
     """
 
@@ -165,24 +164,12 @@ class _Api(Metabase_API):  # type: ignore[misc]
         """Leave the session alone; a request that is refused renews it."""
         return True
 
-    def get(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
-        """Send GET."""
-        return super().get(endpoint, *args, **self._limited(kwargs))
-
-    def post(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
-        """Send POST."""
-        return super().post(endpoint, *args, **self._limited(kwargs))
-
-    def put(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
-        """Send PUT."""
-        return super().put(endpoint, *args, **self._limited(kwargs))
-
-    def delete(self, endpoint: str, *args: str, **kwargs: Any) -> Any:
-        """Send DELETE."""
-        return super().delete(endpoint, *args, **self._limited(kwargs))
-
-    def _limited(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"timeout": self._timeout, "allow_redirects": False, **arguments}
+    def send(self, method: Method, path: str, **arguments: Any) -> requests.Response:
+        """Send a request; it ends in time, and is not followed elsewhere."""
+        limits = {"timeout": self._timeout, "allow_redirects": False}
+        response = getattr(self, method)(path, "raw", **limits, **arguments)
+        assert isinstance(response, requests.Response)
+        return response
 
 
 class Client:
@@ -191,8 +178,6 @@ class Client:
     Parameters:
         url: address of the server, 'https://metabase.example.com'.
         credentials: None for requests that need none.
-        timeout: seconds to wait for an answer.
-        sleep: waits for some seconds.
         allow_http: send credentials over plain http to another machine.
 
     Raises:
@@ -286,7 +271,7 @@ class Client:
         if body is not None:
             arguments["json"] = body
         try:
-            response = getattr(self._api, method)(path, "raw", **arguments)
+            return self._api.send(method, path, **arguments)
         except requests.exceptions.SSLError as error:
             raise UserError(
                 f"The certificate of Metabase at {self.url} is not trusted.",
@@ -303,8 +288,6 @@ class Client:
                 "Check that it runs, and its address in METABASE_URL.",
                 detail=_reason(error),
             ) from error
-        assert isinstance(response, requests.Response)
-        return response
 
     def _answer(self, response: requests.Response, method: str, path: str) -> Json:
         if response.is_redirect:
@@ -385,9 +368,6 @@ class Client:
     def wait_until_ready(self, seconds: float) -> None:
         """Wait until the server has started.
 
-        Parameters:
-            seconds: how long at most.
-
         Raises:
             UserError: if it cannot be reached, or is not ready by then.
         """
@@ -434,8 +414,6 @@ def wait_for(
 
     Parameters:
         condition: returns whether it holds, and the state in words.
-        seconds: how long at most.
-        sleep: waits for some seconds.
         late: makes the error from the last state.
 
     Raises:

@@ -23,8 +23,6 @@ def content(
     """Bring a dashboard and all its questions to the definition.
 
     Parameters:
-        walk: the walk.
-        definition: the definition.
         database: id of the connection that its questions are asked on.
         collection_id: its collection on the server.
         prefix: what the keys of its questions begin with in the report.
@@ -59,10 +57,6 @@ def content(
 def collection(walk: Walk, definition: Collection) -> int | None:
     """Bring a collection to the definition.
 
-    Parameters:
-        walk: the walk.
-        definition: what it should be.
-
     Returns:
         Its id on the server; None while it is only planned.
 
@@ -72,23 +66,8 @@ def collection(walk: Walk, definition: Collection) -> int | None:
     wanted = {
         "name": definition.name,
         "description": identity.marked(definition.description, "collection", definition.key),
-        "archived": False,
     }
-    found = _find_collection(walk, definition)
-    if found is None:
-        if not walk.change("create", "collection", definition.name):
-            return None
-        body = {key: wanted[key] for key in ("name", "description")}
-        number = int(walk.client.post("/api/collection", body)["id"])
-        walk.verify_at("collection", definition.name, f"/api/collection/{number}", wanted)
-        return number
-    number = int(found["id"])
-    changed = differences(wanted, {"archived": False, **found})
-    action: Action = "restore" if found.get("archived") else "update"
-    if changed and walk.change(action, "collection", definition.name, *changed):
-        walk.client.put(f"/api/collection/{number}", {key: wanted[key] for key in changed})
-        walk.verify_at("collection", definition.name, f"/api/collection/{number}", wanted)
-    return number
+    return walk.bring("collection", "/api/collection", _find_collection(walk, definition), wanted)
 
 
 def _find_collection(walk: Walk, definition: Collection) -> dict[str, Any] | None:
@@ -120,8 +99,6 @@ def find(walk: Walk, definition: Dashboard, collection_id: int | None) -> dict[s
     """Return the dashboard, wherever it is, archived or not; None when there is none.
 
     Parameters:
-        walk: the walk.
-        definition: the definition.
         collection_id: its collection on the server, in which a namesake would be in the way.
 
     Raises:
@@ -178,8 +155,6 @@ def bring(
     """Bring the dashboard to the definition, with all its tiles.
 
     Parameters:
-        walk: the walk.
-        definition: the definition.
         collection_id: its collection on the server.
         found: the dashboard as it is now, or None.
         numbers: id on the server by key of the question.

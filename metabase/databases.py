@@ -23,8 +23,6 @@ def connect(walk: Walk, warehouse: Warehouse, secret: str | None) -> int | None:
     """Bring the connection to a warehouse to the definition.
 
     Parameters:
-        walk: the walk.
-        warehouse: how Metabase reaches it.
         secret: password of its login, when it is known that it is needed.
 
     Returns:
@@ -115,9 +113,6 @@ def wait_for_sync(walk: Walk, database: int, warehouse: Warehouse, views: Iterab
     """Wait until Metabase knows the views that are read; ask it to look if it does not.
 
     Parameters:
-        walk: the walk.
-        database: id of the connection on the server.
-        warehouse: how Metabase reaches it.
         views: their names, without the schema.
 
     Raises:

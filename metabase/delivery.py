@@ -21,8 +21,6 @@ def deliver(
     Without recipients neither is touched.
 
     Parameters:
-        walk: the walk.
-        definition: the definition.
         dashboard: id of the dashboard on the server; None while it is only planned.
         cards: id on the server by key of the question.
 

@@ -44,7 +44,6 @@ def read(client: Client, dashboard: Dashboard, ids: Mapping[str, int]) -> Export
     """Read a definition from a server.
 
     Parameters:
-        client: connection to the server.
         dashboard: the definition from which the server was provisioned: it tells what to look
             for, and keeps what a server does not know, such as formats.
         ids: id on the server by kind and key, as a plan reports them.
@@ -204,9 +203,7 @@ def write(dashboard: Dashboard, folder: Path, *, force: bool = False) -> list[Pa
     """Write a definition as files: `dashboard.yaml` and `questions/*.sql`.
 
     Parameters:
-        dashboard: the definition.
         folder: where; it is made if it is not there.
-        force: overwrite what is there.
 
     Returns:
         The files.

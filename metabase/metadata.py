@@ -24,13 +24,6 @@ def describe(
 
     What the catalog does not say is left to Metabase, and to people.
 
-    Parameters:
-        walk: the walk.
-        database: id of the connection on the server.
-        schema: schema of the warehouse.
-        catalog: its columns.
-        currency: ISO 4217 code of all amounts.
-
     Raises:
         UserError: if the server does not keep what was written.
     """
@@ -56,13 +49,8 @@ def describe(
             for column in columns
             if column.name in known
         }
-        changed = {
-            column: keys
-            for column, body in bodies.items()
-            if (keys := differences(body, known[column]))
-        }
+        table_keys, changed = _differences(table_body, bodies, table)
         details = [f"{column}: {', '.join(keys)}" for column, keys in changed.items()]
-        table_keys = differences(table_body, table)
         if not changed and not table_keys:
             continue
         if walk.change("update", "metadata", f"{schema}.{name}", *table_keys, *details):
@@ -70,7 +58,10 @@ def describe(
                 walk.client.put(f"/api/table/{table['id']}", table_body)
             for field in changed:
                 walk.client.put(f"/api/field/{fields[name, field]}", bodies[field])
-            _verify(walk, database, schema, name, table_body, bodies)
+            stored = _tables(walk, database, schema).get(name, {})
+            keys, left = _differences(table_body, bodies, stored)
+            lost = (f"{column}.{key}" for column, names in left.items() for key in names)
+            walk.verify("metadata", f"{schema}.{name}", (*keys, *lost))
 
 
 def field_id(walk: Walk, database: int, schema: str, table: str, column: str) -> int | None:
@@ -108,25 +99,10 @@ def _body(
     return body
 
 
-def _verify(
-    walk: Walk,
-    database: int,
-    schema: str,
-    name: str,
-    table_body: Mapping[str, Any],
-    bodies: Mapping[str, Mapping[str, Any]],
-) -> None:
-    table = _tables(walk, database, schema).get(name, {})
+def _differences(
+    table_body: Mapping[str, Any], bodies: Mapping[str, Mapping[str, Any]], table: Mapping[str, Any]
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return the keys of a table that differ, and those of its columns."""
     known = {one["name"]: one for one in table.get("fields") or ()}
-    walk.verify(
-        "metadata",
-        f"{schema}.{name}",
-        (
-            *differences(table_body, table),
-            *(
-                f"{column}.{key}"
-                for column, body in bodies.items()
-                for key in differences(body, known.get(column, {}))
-            ),
-        ),
-    )
+    columns = {name: differences(body, known.get(name, {})) for name, body in bodies.items()}
+    return differences(table_body, table), {name: keys for name, keys in columns.items() if keys}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from metabase import identity
-from metabase.definition import CHARTS, Column, Dashboard, Filter, Position, Question
+from metabase.definition import CHARTS, Column, Dashboard, Position, Question
 from metabase.questions import tags
 
 # type of a variable, of the widget of a question, of the dashboard's filter, and the filter's
@@ -32,39 +33,75 @@ _CHART_SETTINGS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class _Variable:
+    """A variable of a question's SQL, as its query, its card and its tile name it.
+
+    Attributes:
+        name: name in the SQL.
+        label: name of the filter.
+        filter: id of the dashboard's filter.
+        tag: what its template tag says beyond names.
+        widget: type of the widget of the question.
+    """
+
+    name: str
+    label: str
+    filter: str
+    tag: Mapping[str, Any]
+    widget: str
+
+    @property
+    def target(self) -> list[Any]:
+        """What a filter is mapped to."""
+        kind = "dimension" if self.tag["type"] == "dimension" else "variable"
+        return [kind, ["template-tag", self.name]]
+
+
+def _variables(
+    dashboard: Dashboard, question: Question, period: int | None = None
+) -> list[_Variable]:
+    ends = _ends(dashboard)
+    keys = [(tag, question.filters[tag]) for tag in tags(question.sql)]
+    result = []
+    for tag, key in keys:
+        if key not in ends:
+            filter_ = dashboard.filters[key]
+            kind, widget, *_ = _TYPES[filter_.type]
+            id_ = identity.parameter_id(key)
+            result.append(_Variable(tag, filter_.name, id_, {"type": kind}, widget))
+    if dashboard.period and any(key in ends for _, key in keys):
+        field = {"lib/uuid": identity.clause_id(question.key, PERIOD)}
+        tag_ = {
+            "type": "dimension",
+            "dimension": ["field", field, period],
+            "widget-type": _PERIOD_TYPE,
+        }
+        result.append(_Variable(PERIOD, dashboard.period.name, PERIOD_ID, tag_, _PERIOD_TYPE))
+    return result
+
+
 def dataset_query(
     dashboard: Dashboard, question: Question, database: int | None, period: int | None = None
 ) -> dict[str, Any]:
     """Return a question's query: MBQL 5, with one native stage.
 
     Parameters:
-        dashboard: the definition.
-        question: one of its questions.
+        dashboard, question: the definition, and one of its questions.
         database: id of the warehouse on the server.
         period: id of the column on the server that the period is a filter of.
     """
     native = with_period(dashboard, question)
     stage: dict[str, Any] = {"lib/type": "mbql.stage/native", "native": native}
-    template_tags: dict[str, Any] = {
-        tag: {
-            "id": identity.tag_id(question.key, tag),
-            "name": tag,
-            "display-name": filter_.name,
-            "type": _TYPES[filter_.type][0],
+    template_tags = {
+        one.name: {
+            "id": identity.tag_id(question.key, one.name),
+            "name": one.name,
+            "display-name": one.label,
+            **one.tag,
         }
-        for tag, filter_ in _tag_filters(dashboard, question).items()
+        for one in _variables(dashboard, question, period)
     }
-    if _has_period(dashboard, question):
-        assert dashboard.period is not None
-        clause = identity.clause_id(question.key, PERIOD)
-        template_tags[PERIOD] = {
-            "id": identity.tag_id(question.key, PERIOD),
-            "name": PERIOD,
-            "display-name": dashboard.period.name,
-            "type": "dimension",
-            "dimension": ["field", {"lib/uuid": clause}, period],
-            "widget-type": _PERIOD_TYPE,
-        }
     if template_tags:
         stage["template-tags"] = template_tags
     return {"lib/type": "mbql/query", "database": database, "stages": [stage]}
@@ -77,16 +114,9 @@ def card(
     collection: int | None,
     period: int | None = None,
 ) -> dict[str, Any]:
-    """Return the card of a question.
-
-    Parameters:
-        dashboard: the definition.
-        question: one of its questions.
-        database: id of the warehouse on the server.
-        collection: id of the collection on the server.
-        period: id of the column on the server that the period is a filter of.
-    """
+    """Return the card of a question; for the parameters see `dataset_query`."""
     key = identity.question_key(dashboard.key, question.key)
+    settings = visualization_settings(dashboard, question)
     return {
         "name": question.name,
         "description": question.description,
@@ -94,37 +124,18 @@ def card(
         "type": "question",
         "collection_id": collection,
         "dataset_query": dataset_query(dashboard, question, database, period),
-        "visualization_settings": {
-            **visualization_settings(dashboard, question),
-            identity.CARD_MARK: key,
-        },
-        "parameters": _card_parameters(dashboard, question),
-    }
-
-
-def _card_parameters(dashboard: Dashboard, question: Question) -> list[dict[str, Any]]:
-    result: list[dict[str, Any]] = [
-        {
-            "id": identity.tag_id(question.key, tag),
-            "type": _TYPES[filter_.type][1],
-            "name": filter_.name,
-            "slug": tag,
-            "target": ["variable", ["template-tag", tag]],
-        }
-        for tag, filter_ in _tag_filters(dashboard, question).items()
-    ]
-    if _has_period(dashboard, question):
-        assert dashboard.period is not None
-        result.append(
+        "visualization_settings": {**settings, identity.CARD_MARK: key},
+        "parameters": [
             {
-                "id": identity.tag_id(question.key, PERIOD),
-                "type": _PERIOD_TYPE,
-                "name": dashboard.period.name,
-                "slug": PERIOD,
-                "target": ["dimension", ["template-tag", PERIOD]],
+                "id": identity.tag_id(question.key, one.name),
+                "type": one.widget,
+                "name": one.label,
+                "slug": one.name,
+                "target": one.target,
             }
-        )
-    return result
+            for one in _variables(dashboard, question)
+        ],
+    }
 
 
 def _ends(dashboard: Dashboard) -> dict[str, str]:
@@ -134,39 +145,27 @@ def _ends(dashboard: Dashboard) -> dict[str, str]:
     return {dashboard.period.first: "min", dashboard.period.last: "max"}
 
 
-def _has_period(dashboard: Dashboard, question: Question) -> bool:
-    used = {question.filters.get(tag) for tag in tags(question.sql)}
-    return bool(used & set(_ends(dashboard)))
+def _period_places(dashboard: Dashboard, question: Question) -> Iterator[tuple[str, str]]:
+    """Yield the variables that are an end of the period, and what stands for each in Metabase."""
+    ends = _ends(dashboard)
+    for tag, key in question.filters.items():
+        if key in ends:
+            yield tag, _PERIOD_END.format(end=ends[key], none=_NO_DAY[ends[key]])
 
 
 def with_period(dashboard: Dashboard, question: Question) -> str:
     """Return a question's SQL for Metabase, in which one filter stands for two dates."""
-    text, ends = question.sql, _ends(dashboard)
-    for tag, key in question.filters.items():
-        if key in ends:
-            end = ends[key]
-            replacement = _PERIOD_END.format(end=end, none=_NO_DAY[end])
-            text = re.sub(rf"\{{\{{\s*{tag}\s*\}}\}}", replacement, text)
+    text = question.sql
+    for tag, replacement in _period_places(dashboard, question):
+        text = re.sub(rf"\{{\{{\s*{tag}\s*\}}\}}", replacement, text)
     return text
 
 
 def without_period(dashboard: Dashboard, question: Question, text: str) -> str:
     """Return a question's SQL as it stands in its file."""
-    ends = _ends(dashboard)
-    for tag, key in question.filters.items():
-        if key in ends:
-            end = ends[key]
-            replacement = _PERIOD_END.format(end=end, none=_NO_DAY[end])
-            text = text.replace(replacement, f"{{{{{tag}}}}}")
+    for tag, replacement in _period_places(dashboard, question):
+        text = text.replace(replacement, f"{{{{{tag}}}}}")
     return text
-
-
-def _tag_filters(dashboard: Dashboard, question: Question) -> dict[str, Filter]:
-    return {
-        tag: dashboard.filters[question.filters[tag]]
-        for tag in tags(question.sql)
-        if question.filters[tag] not in _ends(dashboard)
-    }
 
 
 def display(question: Question) -> str:
@@ -211,26 +210,19 @@ def derived_settings(dashboard: Dashboard, question: Question) -> dict[str, Any]
     return settings
 
 
+_SUFFIXES = {"percent": " %", "share": " %", "points": " pp", "hours": " h"}
+
+
 def _column(dashboard: Dashboard, column: Column) -> dict[str, Any]:
     settings: dict[str, Any] = {"column_title": column.title}
     match column.format:
-        case "money" | "change" if dashboard.currency:
-            settings |= {
-                "number_style": "currency",
-                "currency": dashboard.currency,
-                "currency_in_header": False,
-                "decimals": column.decimals,
-            }
-        case "money" | "change":
+        case "money" | "change" | "number" | "percent" | "share" | "points" | "hours":
             settings |= {"number_style": "decimal", "decimals": column.decimals}
-        case "number":
-            settings |= {"number_style": "decimal", "decimals": column.decimals}
-        case "percent" | "share":
-            settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " %"}
-        case "points":
-            settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " pp"}
-        case "hours":
-            settings |= {"number_style": "decimal", "decimals": column.decimals, "suffix": " h"}
+            if column.format in ("money", "change") and dashboard.currency:
+                settings["number_style"] = "currency"
+                settings |= {"currency": dashboard.currency, "currency_in_header": False}
+            elif column.format in _SUFFIXES:
+                settings["suffix"] = _SUFFIXES[column.format]
         case "date":
             settings |= {"date_style": "MMMM D, YYYY", "time_enabled": None}
         case "month":
@@ -241,12 +233,7 @@ def _column(dashboard: Dashboard, column: Column) -> dict[str, Any]:
 
 
 def parameters(dashboard: Dashboard, cards: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return the dashboard's filters.
-
-    Parameters:
-        dashboard: the definition.
-        cards: id on the server by key of the question.
-    """
+    """Return the dashboard's filters, given the ids on the server by key of the question."""
     result: list[dict[str, Any]] = []
     if dashboard.period:
         result.append(
@@ -262,7 +249,7 @@ def parameters(dashboard: Dashboard, cards: Mapping[str, int]) -> list[dict[str,
     for one in dashboard.filters.values():
         if one.key in _ends(dashboard):
             continue
-        _, _, type_, section = _TYPES[one.type]
+        *_, type_, section = _TYPES[one.type]
         parameter: dict[str, Any] = {
             "id": identity.parameter_id(one.key),
             "name": one.name,
@@ -271,11 +258,12 @@ def parameters(dashboard: Dashboard, cards: Mapping[str, int]) -> list[dict[str,
             "sectionId": section,
         }
         if one.source:
-            parameter["values_query_type"] = "list"
-            parameter["values_source_type"] = "card"
-            parameter["values_source_config"] = {
-                "card_id": cards.get(one.source.question),
-                "value_field": ["field", one.source.column, {"base-type": "type/Text"}],
+            field = ["field", one.source.column, {"base-type": "type/Text"}]
+            card_id = cards.get(one.source.question)
+            parameter |= {
+                "values_query_type": "list",
+                "values_source_type": "card",
+                "values_source_config": {"card_id": card_id, "value_field": field},
             }
         result.append(parameter)
     return result
@@ -292,9 +280,7 @@ def dashcard(
     """Return a question's tile.
 
     Parameters:
-        dashboard: the definition.
-        question: the question.
-        position: its place.
+        dashboard, question, position: the definition, the question and its place.
         card_id: its id on the server.
         dashcard_id: id of the tile there, or a negative number for a new one.
         orders: id on the server of the dashboard with the orders behind the figures.
@@ -309,25 +295,11 @@ def dashcard(
         "dashboard_tab_id": None,
         "series": [],
         "visualization_settings": _click_settings(question, orders),
-        "parameter_mappings": _mappings(dashboard, question, card_id),
+        "parameter_mappings": [
+            {"parameter_id": one.filter, "card_id": card_id, "target": one.target}
+            for one in _variables(dashboard, question)
+        ],
     }
-
-
-def _mappings(
-    dashboard: Dashboard, question: Question, card_id: int | None
-) -> list[dict[str, Any]]:
-    result: list[dict[str, Any]] = [
-        {
-            "parameter_id": identity.parameter_id(filter_.key),
-            "card_id": card_id,
-            "target": ["variable", ["template-tag", tag]],
-        }
-        for tag, filter_ in _tag_filters(dashboard, question).items()
-    ]
-    if _has_period(dashboard, question):
-        target = ["dimension", ["template-tag", PERIOD]]
-        result.append({"parameter_id": PERIOD_ID, "card_id": card_id, "target": target})
-    return result
 
 
 def _passed(kind: str, source: str, filter_key: str) -> dict[str, Any]:
@@ -346,21 +318,18 @@ def _click_settings(question: Question, orders: int | None) -> dict[str, Any]:
 
     A chart of months leads to the orders of the month and of the countries that are chosen.
     """
-    if question.click is None and orders and question.x and _is_monthly(question):
-        country = identity.parameter_id("country")
+    if question.click is None:
+        if not orders or question.x is None or question.columns[question.x].format != "month":
+            return {}
+        chosen = _passed("parameter", identity.parameter_id("country"), "country")
         return {
             "click_behavior": {
                 "type": "link",
                 "linkType": "dashboard",
                 "targetId": orders,
-                "parameterMapping": {
-                    **_passed("column", question.x, "month"),
-                    **_passed("parameter", country, "country"),
-                },
+                "parameterMapping": {**_passed("column", question.x, "month"), **chosen},
             }
         }
-    if question.click is None:
-        return {}
     column = question.click.column
     behaviour = {
         "type": "crossfilter",
@@ -370,10 +339,6 @@ def _click_settings(question: Question, orders: int | None) -> dict[str, Any]:
         return {"click_behavior": behaviour}
     # Of a table, each column has a behaviour of its own.
     return {"column_settings": {_column_reference(column): {"click_behavior": behaviour}}}
-
-
-def _is_monthly(question: Question) -> bool:
-    return question.x is not None and question.columns[question.x].format == "month"
 
 
 def _column_reference(name: str) -> str:

@@ -53,8 +53,6 @@ def settle(walk: Walk, grant: Grant, database: int | None, collection: int | Non
     """Give a group what it needs, and take away the rest.
 
     Parameters:
-        walk: the walk.
-        grant: the group, and what it may do.
         database: id of its connection to the warehouse.
         collection: id of its collection.
 

@@ -42,7 +42,6 @@ def render(
 
     Parameters:
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
-        dashboard: the definition.
         served: see `render_page`.
         orders: see `render_page`.
         freshness: see `metabase.preview_data.gather`.
@@ -61,7 +60,6 @@ def render_page(page: Page, *, served: bool = False, orders: str = "") -> str:
     """Return the page of what has been gathered.
 
     Parameters:
-        page: what has been gathered.
         served: whether a server stands behind it, which answers what the page does not carry.
         orders: address of the page with the orders behind the figures; empty if there is none.
     """

@@ -182,8 +182,6 @@ def ask(
     """Return a question's answer, in the columns and the order of its definition.
 
     Parameters:
-        connection: to the warehouse.
-        question: the question.
         chosen: value by key of the filter; several values are a list.
     """
     statement, parameters = question.compile(chosen)

@@ -39,13 +39,9 @@ class Provisioner:
     """Plans and provisions.
 
     Parameters:
-        client: connection to the server.
         credentials: who it is; on a fresh server its first administrator.
-        dashboard: the definition, valid.
         warehouse: how Metabase reaches the warehouse.
         password: returns the password of the warehouse's login when a connection has to be written.
-        options: see `Options`.
-        progress: called with each change as it is made.
         catalog: what the warehouse's catalog says of the columns that the login sees.
         analysts: the part for analysts; None leaves it out.
     """

@@ -36,12 +36,6 @@ FRESH_FOR = 2.0  # seconds for which the warehouse is not asked whether it has c
 MOST_ANSWERS = 500
 MOST_VALUES = 100
 
-_FRESHNESS = """
-    SELECT
-        f.complete_until, f.last_run_id, f.is_stale, f.today, f.whole_until, f.time_zone,
-        f.currency
-    FROM kpi.freshness AS f
-"""
 _TABLES = """
     SELECT c.relname FROM pg_class AS c
     WHERE c.relnamespace = 'kpi'::regnamespace AND c.relkind = 'r'
@@ -115,7 +109,9 @@ def _state(connection: psycopg.Connection[Any]) -> State:
         connection.execute(sql.SQL(_CHECKSUM).format(sql.Identifier(name))).fetchone()
         for name in tables
     ]
-    return (connection.execute(_FRESHNESS).fetchone(), *sums)
+    freshness = preview_data.read_freshness(connection)
+    del freshness["read_at"]
+    return (freshness, *sums)
 
 
 @dataclass
@@ -133,7 +129,6 @@ class Site(wsgi.Pages):
 
     Parameters:
         pool: see `open_pool`.
-        dashboard: the definition.
         hosts: host names, without port, that requests may name.
         orders: definition and pool of the page with the orders behind the figures; None for none.
     """
@@ -186,7 +181,6 @@ class Site(wsgi.Pages):
 
         Parameters:
             query: of the address: `question`, and values by key of the filter, several if need be.
-            path: of the page.
 
         Raises:
             ValueError: if the question, a filter or a date is unknown.

@@ -97,10 +97,7 @@ class Walk:
     """One walk over the server, to plan or to provision.
 
     Parameters:
-        client: connection to the server.
-        options: see `Options`.
         writes: whether to make the changes, or only to record them.
-        progress: called with each change as it is made.
     """
 
     def __init__(
@@ -178,6 +175,39 @@ class Walk:
             )
         found: dict[str, Any] = self.client.get(f"{path}/{strangers[0]['id']}")
         return found
+
+    def bring(
+        self, kind: Kind, path: str, found: Mapping[str, Any] | None, wanted: Mapping[str, Any]
+    ) -> int | None:
+        """Make a thing, change what differs, or take it out of the Trash.
+
+        Parameters:
+            kind: what it is.
+            path: address of all such things.
+            found: what the server has; None if there is none.
+            wanted: what it should be; not archived.
+
+        Returns:
+            Its id on the server; None while it is only planned.
+
+        Raises:
+            UserError: if the server does not keep what was written.
+        """
+        name, whole = str(wanted["name"]), {**wanted, "archived": False}
+        if found is None:
+            if not self.change("create", kind, name):
+                return None
+            number = int(self.client.post(path, dict(wanted))["id"])
+        else:
+            number = int(found["id"])
+            changed = differences(whole, {"archived": False, **found})
+            action: Action = "restore" if found.get("archived") else "update"
+            if not changed or not self.change(action, kind, name, *changed):
+                return number
+            keys = dict.fromkeys(one.partition(".")[0] for one in changed)
+            self.client.put(f"{path}/{number}", {key: whole[key] for key in keys})
+        self.verify_at(kind, name, f"{path}/{number}", whole)
+        return number
 
     def verify_at(self, kind: str, name: str, path: str, wanted: Mapping[str, Any]) -> None:
         """Read a thing back and compare it with what was sent."""

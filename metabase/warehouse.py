@@ -79,7 +79,6 @@ def catalog(connection: psycopg.Connection[Any], schema: str) -> tuple[CatalogCo
 
     Parameters:
         connection: connection to the warehouse, of a role that reads schema etl.
-        schema: the schema.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_statement("catalog.sql"), {"schema": schema}).fetchall()
@@ -117,7 +116,6 @@ def check_questions(
 
     Parameters:
         connection: autocommit connection to the warehouse.
-        dashboard: the definition.
         role: as whom; None as the connection's own role.
 
     Raises:
@@ -170,10 +168,6 @@ def meanings(connection: psycopg.Connection[Any]) -> dict[str, Meaning]:
 
 def resolve(connection: psycopg.Connection[Any], dashboard: Dashboard) -> Dashboard:
     """Fill in the currency, and in each description the filters and what its figures mean.
-
-    Parameters:
-        connection: to the warehouse.
-        dashboard: the definition.
 
     Raises:
         DefinitionError: if the definition demands another currency, or names an unknown figure.
@@ -329,8 +323,6 @@ def role_state(connection: psycopg.Connection[Any], role: str, schema: str = SCH
     """Look at a login with which Metabase reads the warehouse.
 
     Parameters:
-        connection: connection to the warehouse.
-        role: the login.
         schema: the only schema that it should see.
 
     Raises:
@@ -395,7 +387,6 @@ def create_role(connection: psycopg.Connection[Any], role: str, schema: str = SC
 
     Parameters:
         connection: autocommit connection to the warehouse, of a role that may create roles.
-        role: the login.
         schema: the only schema that it is to see.
 
     Returns:
@@ -446,7 +437,6 @@ def set_password(connection: psycopg.Connection[Any], role: str, password: str) 
 
     Parameters:
         connection: autocommit connection to the warehouse.
-        role: the login.
         password: its password from now on.
     """
     secret = connection.pgconn.encrypt_password(

@@ -38,7 +38,6 @@ def burst(
     session changes them concurrently.
 
     Parameters:
-        connection: an open connection in autocommit mode.
         fraction: share of the orders (half of it new ones, half of it moved on in their life), of
             the products and of the addresses that changes, above 0 and up to 1.
         seed: number that decides which.
@@ -52,7 +51,11 @@ def burst(
             clock.
     """
     if not 0 < fraction <= 1:
-        raise UserError(f"A share of {fraction} cannot change.", "Choose one above 0, up to 1.", 2)
+        raise UserError(
+            f"{100 * fraction:g} percent of the rows cannot change.",
+            "Choose more than 0, up to 100.",
+            2,
+        )
     moment = business_clock(connection, clock)
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(statement("seed/functions"), {"seed": seed})

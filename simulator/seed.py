@@ -12,7 +12,7 @@ import math
 import random
 from calendar import monthrange
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time
 from itertools import accumulate
 from typing import Any, LiteralString
@@ -196,22 +196,7 @@ def _bring_vocabulary(cursor: psycopg.Cursor[Any], plan: _Plan, seed: int) -> No
     _copy(
         cursor,
         "COPY seed_plan FROM STDIN",
-        [
-            (
-                plan.orders,
-                plan.customers,
-                plan.founders,
-                plan.products,
-                plan.first_products,
-                plan.product_stride,
-                plan.product_shift,
-                plan.suppliers,
-                plan.starts_on,
-                plan.ends_on,
-                _midnight(plan.starts_on),
-                _midnight(plan.ends_on),
-            )
-        ],
+        [(*astuple(plan), _midnight(plan.starts_on), _midnight(plan.ends_on))],
     )
     _copy(cursor, "COPY seed_word FROM STDIN", _words(seed))
     _copy(

@@ -26,11 +26,7 @@ class Words:
     """The words of one country.
 
     Attributes:
-        country: the country.
-        first_names: first names.
-        last_names: last names.
         places: city and postal code; large cities have several.
-        streets: names of streets.
     """
 
     country: Country

@@ -10,7 +10,6 @@ class Country:
     """A country that is delivered to.
 
     Attributes:
-        code: ISO 3166-1 alpha-2.
         locale: Faker's locale for its names and places.
         weight: share of the customers, relative to the others.
         transit_hours: usual time from shipment to delivery.
@@ -48,11 +47,7 @@ class Shelf:
     """A product subtype.
 
     Attributes:
-        department: product type that it belongs to.
-        name: name of the subtype.
         weight: share of the products, relative to the others.
-        lowest_price: in euros.
-        highest_price: in euros.
         noun: what the thing is called; empty for works, which are named after artist and title.
     """
 

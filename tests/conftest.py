@@ -28,8 +28,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +42,7 @@ from pytest_postgresql.executors import NoopExecutor
 from base.connection import Target
 from driver.migrate import Migrator
 from tests.support.database import Database, temporary_database
+from tests.support.program import Finished, Program
 from tests.support.servers import RunningServer, Servers, why_not_debian
 
 KINDS = ("embedded", "debian")
@@ -303,11 +302,15 @@ def own_server(server: RunningServer, servers: Servers) -> Iterator[Callable[...
         one.stop("immediate")
 
 
-Finished = subprocess.CompletedProcess[str]
+@pytest.fixture(scope="session")
+def program() -> Iterator[Program]:
+    """Calls the program in a process of its own, quickly."""
+    with contextlib.closing(Program()) as made:
+        yield made
 
 
 @pytest.fixture
-def oceanrecords(tmp_path: Path) -> Callable[..., Finished]:
+def oceanrecords(tmp_path: Path, program: Program) -> Callable[..., Finished]:
     """Runs the program in a folder of the test's own: `oceanrecords("db", "status", env={…})`."""
 
     def run(
@@ -316,16 +319,8 @@ def oceanrecords(tmp_path: Path) -> Callable[..., Finished]:
         cwd: Path | None = None,
         timeout: float = 120,
     ) -> Finished:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("oceanrecords")), *arguments],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"COLUMNS": "160", "NO_COLOR": "1"} | (env or {}),
-            cwd=cwd or tmp_path,
-            timeout=timeout,
-            check=False,
-        )
+        environment = os.environ | {"COLUMNS": "160", "NO_COLOR": "1"} | (env or {})
+        return program.call(*arguments, env=environment, cwd=cwd or tmp_path, timeout=timeout)
 
     return run
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 import typer
@@ -11,16 +10,10 @@ from rich.text import Text
 
 from base import output, state
 from base.connection import connect
-from base.errors import (
-    EXIT_ERROR,
-    EXIT_USAGE,
-    UNKNOWN_NAME,
-    UserError,
-    from_database,
-    suggest,
-)
+from base.errors import EXIT_ERROR, EXIT_USAGE, UserError, unknown
 from base.options import FailOption, JsonOption, complete_check
 from base.output import console, emit
+from driver.rows import plain
 from driver.warehouse import Check, Problem, fetch
 
 EXAMPLES = (
@@ -76,14 +69,11 @@ def check(
 
 
 def _run(connection: psycopg.Connection, names: list[str] | None) -> None:
-    try:
-        connection.execute("SELECT etl.run_checks(%s)", [names])
-    except psycopg.Error as error:
-        if error.sqlstate != UNKNOWN_NAME:
-            raise
-        known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
-        wrong = next((name for name in names or [] if name not in known), "")
-        raise suggest(from_database(error), wrong, known) from error
+    known = [row[0] for row in connection.execute("SELECT check_name FROM etl.quality_check")]
+    for name in names or []:
+        if name not in known:
+            raise unknown("check", name, known, lists="oceanrecords check")
+    connection.execute("SELECT etl.run_checks(%s)", [names])
 
 
 def _render(answer: list[Check]) -> None:
@@ -102,20 +92,20 @@ def _render(answer: list[Check]) -> None:
 def _table(answer: list[Check]) -> output.Table:
     table = output.table(
         "", "check", "severity", "holds when", "violations", "took", "at", "every",
-        title="Quality checks", right=("violations", "took"),
-        wrap=("holds when",), spare=("every", "at", "took", "severity"),
+        title="Quality checks", wrap=("holds when",),
+        spare=("every", "at", "took", "severity"), quiet=("severity", "holds when", "every"),
     )  # fmt: skip
     for one in answer:
         sign, style = _MARKS.get(one.status or "", ("·", "quiet"))
         table.add_row(
             Text(sign, style=style),
             Text(one.check_name, style="" if one.is_enabled else "dim"),
-            Text(one.severity, style="dim"),
-            Text(one.description, style="dim"),
-            output.number(one.violations),
-            output.seconds(one.seconds),
-            output.moment(one.checked_at) or Text("never", style="yellow"),
-            Text(_every(one), style="dim"),
+            one.severity,
+            one.description,
+            one.violations,
+            output.duration(one.seconds),
+            one.checked_at or Text("never", style="yellow"),
+            _every(one),
         )
     return table
 
@@ -138,17 +128,10 @@ def _explain(one: Check) -> None:
     line.append(f"  {output.plural(one.violations or 0, 'violating row')}", style="default")
     console.print(line)
     for row in one.sample or []:
-        console.print(Text(f"  {_brief(row)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  {plain(row)}", style="dim"), soft_wrap=True)
     hidden = (one.violations or 0) - len(one.sample or [])
     if hidden:
         console.say("  [quiet]{} more: oceanrecords sql check:quality[/]", f"{hidden:,}")
-
-
-def _brief(row: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in row.items()
-    )
 
 
 def _summary(answer: list[Check]) -> Text:
@@ -157,7 +140,7 @@ def _summary(answer: list[Check]) -> Text:
     never = sum(one.status is None for one in answer)
     passed = len(answer) - len(bad) - never
     text = Text("● ", style="bad" if severe else "warn" if bad else "ok")
-    text.append(f"{passed} of {len(answer)} checks passed", style="default")
+    text.append(f"{passed} of {output.plural(len(answer), 'check')} passed", style="default")
     if bad:
         text.append(f", {severe} failed, {len(bad) - severe} warned", style="default")
     if never:

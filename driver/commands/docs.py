@@ -13,7 +13,7 @@ import typer
 from base import state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.options import JsonOption, to_path
 from base.output import console, emit
 
 # What reads and draws the documentation is slow to import: `docs --help` does without it.
@@ -35,13 +35,16 @@ def write(
     context: typer.Context,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder to write to. [default: site]"),
+        typer.Option(
+            "--out", "-o", metavar="DIR", parser=to_path, help="Folder to write to. [default: site]"
+        ),
     ] = None,
     refresh: Annotated[
         Path | None,
         typer.Option(
             "--refresh",
             metavar="FILE",
+            parser=to_path,
             help="Update the pictures and references that a Markdown file marks, nothing else.",
         ),
     ] = None,

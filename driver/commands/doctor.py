@@ -5,7 +5,6 @@ What must be known before the warehouse is installed is judged here; the rest ar
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
@@ -253,31 +252,17 @@ def _row(connection: psycopg.Connection, query: str, values: Any = None) -> tupl
     return row
 
 
-def _lines(text: str, indent: int) -> list[str]:
-    """Return a text in lines that fit behind an indentation; in one where there is no terminal."""
-    if not text or not console.is_terminal:
-        return [output.one_line(text)] if text else []
-    width = max(console.width - indent, 20)
-    return textwrap.wrap(
-        output.one_line(text), width, break_long_words=False, break_on_hyphens=False
-    )
-
-
 _MARKS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
 
 
 def _render(answer: list[dict[str, Any]]) -> None:
-    width = max(len(one["check"]) for one in answer) + 2
+    table = output.table("", "", wrap=("",))
     for one in answer:
         mark, style = _MARKS[one["status"]]
-        line = Text()
-        line.append(f"{mark} ", style=style)
-        line.append(f"{one['check']:<{width}}")
-        for text, tone in ((one["message"], ""), (one["remedy"], "quiet")):
-            for part in _lines(text, width + 2):
-                line.append(part, tone)
-                console.print(line, soft_wrap=True)
-                line = Text(" " * (width + 2))
+        table.add_row(Text.assemble((mark, style), f" {one['check']}"), one["message"])
+        if one["remedy"]:
+            table.add_row("", Text(one["remedy"], "quiet"))
+    console.print(table)
     failed = sum(one["status"] == "failed" for one in answer)
     if failed:
         console.say("\n[bad]{}[/]", output.plural(failed, "check failed", "checks failed"))

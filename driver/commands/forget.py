@@ -6,7 +6,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
@@ -15,6 +14,7 @@ from base.errors import UserError
 from base.mode import mode
 from base.options import JsonOption
 from base.output import console, emit, error_console
+from driver.warehouse import rows
 
 EXAMPLES = "Example: oceanrecords forget customer 42"
 
@@ -34,27 +34,20 @@ def forget(
     not ask, with or without --yes. Later extractions replace the data again. Waits for a live run.
     """
     dsn = state.of(context).dsn
-    with (
-        connect(dsn, application_name="oceanrecords forget") as connection,
-        connection.cursor(row_factory=dict_row) as cursor,
-    ):
-        cursor.execute("SELECT * FROM etl.forget_preview(%s, %s)", [subject, key])
+    preview = "SELECT * FROM etl.forget_preview(%s, %s)"
+    with connect(dsn, application_name="oceanrecords forget") as connection:
+        found = rows(connection, preview, subject, key)
         if not mode.quiet:
-            _announce([row for row in cursor if row["is_reached"]])
+            _announce([row for row in found if row["is_reached"]])
         if not yes and sys.stdin.isatty():
             error_console.print("This cannot be undone.", style="warn")
             if not typer.confirm(f"Forget {subject} {key.strip()}?", err=True):
                 raise UserError(f"{subject} {key.strip()} was not forgotten.")
-        cursor.execute("SELECT relation, rows_replaced FROM etl.forget(%s, %s)", [subject, key])
-        replaced = cursor.fetchall()
-        cursor.execute(
-            "SELECT relation, row_count, columns FROM etl.forget_preview(%s, %s)"
-            " WHERE NOT is_reached",
-            [subject, key],
-        )
-        remaining = cursor.fetchall()
-        cursor.execute("SELECT place, remedy FROM etl.forgetting_limit")
-        limits = cursor.fetchall()
+        query = "SELECT relation, rows_replaced FROM etl.forget(%s, %s)"
+        replaced = rows(connection, query, subject, key)
+        columns = preview.replace("*", "relation, row_count, columns")
+        remaining = rows(connection, f"{columns} WHERE NOT is_reached", subject, key)
+        limits = rows(connection, "SELECT place, remedy FROM etl.forgetting_limit")
     answer = {
         "subject": subject,
         "key": key.strip(),
@@ -67,11 +60,9 @@ def forget(
 
 def _announce(found: list[dict[str, Any]]) -> None:
     """Show what will be erased, on standard error: it is no part of the answer."""
-    table = output.table("will be erased in", "rows", "columns", right=["rows"], wrap=["columns"])
+    table = output.table("will be erased in", "rows", "columns", wrap=["columns"])
     for row in found:
-        table.add_row(
-            Text(row["relation"]), output.number(row["row_count"]), Text(", ".join(row["columns"]))
-        )
+        table.add_row(row["relation"], row["row_count"], ", ".join(row["columns"]))
     if found:
         error_console.print(table)
     else:
@@ -81,9 +72,9 @@ def _announce(found: list[dict[str, Any]]) -> None:
 def _render(answer: dict[str, Any]) -> None:
     console.print(Text(f"{answer['subject']} {answer['key']} is forgotten."))
     if answer["replaced"]:
-        table = output.table("replaced in", "rows", right=["rows"])
+        table = output.table("replaced in", "rows")
         for row in answer["replaced"]:
-            table.add_row(Text(row["relation"]), output.number(row["rows_replaced"]))
+            table.add_row(row["relation"], row["rows_replaced"])
         console.print(table)
     else:
         console.print("Nothing was left to replace.", style="quiet")

@@ -13,8 +13,8 @@ from psycopg.rows import namedtuple_row
 
 from base import output, state
 from base.connection import connect
-from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.errors import EXIT_USAGE, UserError, from_database, not_installed
+from base.options import JsonOption, to_path
 from base.output import console, emit
 
 EXAMPLES = (
@@ -44,7 +44,8 @@ FROM etl.dimension AS d
 WHERE d.dimension = %s
 """
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of one CSV file per dimension.")
+    Path,
+    typer.Argument(metavar="DIR", parser=to_path, help="Folder of one CSV file per dimension."),
 ]
 
 
@@ -59,7 +60,7 @@ def export_history(context: typer.Context, folder: Folder, as_json: JsonOption =
     with connect(state.of(context).dsn, application_name="oceanrecords history") as connection:
         names = [name for (name,) in connection.execute(_DIMENSIONS).fetchall()]
         if not names:
-            raise UserError("The database has no dimension in schema dwh.")
+            raise not_installed('schema "dwh" has no dimension')
         folder.mkdir(parents=True, exist_ok=True)
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -86,7 +87,12 @@ def import_history(context: typer.Context, folder: Folder, as_json: JsonOption =
         connection.transaction(),
     ):
         connection.execute("SELECT etl._await_no_run()")
-        answer = [_import(connection, file) for file in files]
+        answer = []
+        for file in files:
+            try:
+                answer.append(_import(connection, file))
+            except psycopg.DataError as error:
+                raise from_database(error, context=str(file)) from error
     emit(answer, as_json=as_json, render=_render)
 
 
@@ -153,8 +159,7 @@ def _import(connection: psycopg.Connection[Any], file: Path) -> dict[str, Any]:
 
 
 def _render(answer: list[dict[str, Any]]) -> None:
-    table = output.table("dimension", "versions", "columns left out", right=("versions",))
+    table = output.table("dimension", "versions", "columns left out")
     for one in answer:
-        left_out = ", ".join(one.get("left_out", []))
-        table.add_row(one["dimension"], f"{one['versions']:,}", left_out)
+        table.add_row(one["dimension"], one["versions"], ", ".join(one.get("left_out", [])))
     console.print(table)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any
 
-import psycopg
 import typer
 from psycopg import sql
-from psycopg.rows import dict_row
 
 from base import output, state
 from base.connection import connect
@@ -16,6 +14,7 @@ from base.errors import EXIT_USAGE, UserError, not_installed, unknown
 from base.options import JsonOption, LimitOption, complete_kpi
 from base.output import console, emit
 from driver.rows import rows_table
+from driver.warehouse import rows
 
 EXAMPLES = (
     "Examples: oceanrecords kpi · oceanrecords kpi month --limit 24 · "
@@ -74,7 +73,7 @@ def kpi(
     if name is not None and show_all:
         raise UserError("--all takes no name of a view.", exit_code=EXIT_USAGE)
     with connect(state.of(context).dsn) as connection:
-        views = _rows(connection, sql.SQL(_VIEWS))
+        views = rows(connection, _VIEWS)
         known = [view["name"] for view in views]
         if not known and connection.execute("SELECT to_regnamespace('kpi') IS NULL").fetchone() == (
             True,
@@ -94,7 +93,7 @@ def kpi(
                     EXIT_USAGE,
                 )
         for view in chosen:
-            view["rows"] = _rows(connection, _query(view), {"since": start, "limit": limit + 1})
+            view["rows"] = rows(connection, _query(view, start, limit + 1))
     for view in chosen:
         del view["time_column"]
         view["more"] = len(view["rows"]) > limit
@@ -116,23 +115,18 @@ def _date(text: str | None) -> date | None:
         ) from None
 
 
-def _query(view: dict[str, Any]) -> sql.Composed:
-    column = view["time_column"]
-    if column is None:
-        return sql.SQL("SELECT * FROM kpi.{} LIMIT %(limit)s").format(sql.Identifier(view["name"]))
+def _query(view: dict[str, Any], since: date | None, limit: int) -> sql.Composed:
+    name = view["time_column"]
+    column = sql.SQL("NULL::date") if name is None else sql.Identifier(name)
     return sql.SQL(
-        "SELECT * FROM kpi.{view} WHERE %(since)s::date IS NULL OR {column} >= %(since)s "
-        "ORDER BY {column} DESC NULLS LAST LIMIT %(limit)s"
-    ).format(view=sql.Identifier(view["name"]), column=sql.Identifier(column))
-
-
-def _rows(
-    connection: psycopg.Connection,
-    query: sql.SQL | sql.Composed,
-    parameters: dict[str, Any] | None = None,
-) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, parameters).fetchall()
+        "SELECT * FROM kpi.{view} WHERE {since}::date IS NULL OR {column} >= {since}::date "
+        "ORDER BY {column} DESC NULLS LAST LIMIT {limit}"
+    ).format(
+        view=sql.Identifier(view["name"]),
+        column=column,
+        since=sql.Literal(since),
+        limit=sql.Literal(limit),
+    )
 
 
 def _define(context: typer.Context, name: str | None, *, as_json: bool) -> None:
@@ -141,7 +135,7 @@ def _define(context: typer.Context, name: str | None, *, as_json: bool) -> None:
         row = connection.execute("SELECT to_regclass('kpi.definition') IS NULL").fetchone()
         if row == (True,):
             raise not_installed('table "kpi.definition" does not exist')
-        known = _rows(connection, sql.SQL("SELECT * FROM kpi.definition ORDER BY position"))
+        known = rows(connection, "SELECT * FROM kpi.definition ORDER BY position")
     answer = [one for one in known if name is None or one["kpi"].casefold() == name.casefold()]
     if not answer:
         raise unknown("figure", str(name), [one["kpi"] for one in known])
@@ -161,13 +155,13 @@ def _render_definitions(answer: list[dict[str, Any]]) -> None:
             console.say("[quiet]{}:[/] {}", title, one[key], soft_wrap=False)
 
 
-def _render_overview(rows: list[dict[str, Any]]) -> None:
+def _render_overview(overview: list[dict[str, Any]]) -> None:
     """Print the columns of the overview that fit on a screen; values common to all rows, once."""
     table = output.table(
         "kpi", "month to date", "last month", "average", "change", "trend",
         right=("month to date", "last month", "average", "change"),
     )  # fmt: skip
-    for row in rows:
+    for row in overview:
         change = ""
         if row["growth_percent"] is not None:
             change = f"{row['growth_percent']:+,.1f} %"
@@ -181,9 +175,9 @@ def _render_overview(rows: list[dict[str, Any]]) -> None:
             row["trend"],
         )
     console.print(table)
-    for note in dict.fromkeys(row["note"] for row in rows):
+    for note in dict.fromkeys(row["note"] for row in overview):
         console.say("[quiet]{}[/]", note, soft_wrap=False)
-    provisional = [row["kpi"] for row in rows if row["is_provisional"]]
+    provisional = [row["kpi"] for row in overview if row["is_provisional"]]
     if provisional:
         words = f"Provisional, for orders may still be lost: {', '.join(provisional)}"
         console.say("[quiet]{}[/]", words, soft_wrap=False)
@@ -206,5 +200,5 @@ def _render(answer: list[dict[str, Any]]) -> None:
         else:
             console.print(rows_table(one["rows"]))
         if one["more"]:
-            limit = len(one["rows"])
-            console.say("[quiet]These are the first {} rows; --limit shows more.[/]", f"{limit:,}")
+            shown = output.plural(len(one["rows"]), "row")
+            console.say("[quiet]Only the first {}; --limit shows more.[/]", shown)

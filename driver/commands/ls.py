@@ -46,20 +46,14 @@ def _render(answer: list[Object]) -> None:
     table = output.table(
         "object", "kind", "layer", "rows", "complete until", "tags", "placement", "loaded from",
         "loads",
-        right=("rows",), wrap=("loaded from", "loads"),
+        wrap=("loaded from", "loads"),
         spare=("placement", "tags", "loads", "loaded from", "layer"),
+        quiet=("kind", "layer", "placement", "loaded from", "loads"),
     )  # fmt: skip
     for one in answer:
+        until = one.complete_until or Text("never" if one.is_stale else "", style="yellow")
         table.add_row(
-            one.object,
-            Text(one.kind, style="dim"),
-            Text(one.layer or "", style="dim"),
-            output.number(one.row_estimate),
-            output.moment(one.complete_until)
-            or Text("never" if one.is_stale else "", style="yellow"),
-            ", ".join(one.tags),
-            Text(one.placement or "", style="dim"),
-            Text(output.one_line(", ".join(one.upstream)), style="dim"),
-            Text(output.one_line(", ".join(one.downstream)), style="dim"),
-        )
+            one.object, one.kind, one.layer, one.row_estimate, until, ", ".join(one.tags),
+            one.placement, ", ".join(one.upstream), ", ".join(one.downstream),
+        )  # fmt: skip
     console.print(table)

@@ -419,24 +419,21 @@ def _prepared(
                     schema=analysis.SCHEMA,
                 ),
             )
-        if check:
-            known = warehouses.role_state(connection, warehouse.user)
+        for one, questions in _parts(prepared) if check else ():
+            known = warehouses.role_state(connection, one.user, one.schema)
             if not target.create_role:
-                for one in _logins(prepared):
-                    warehouses.check_role(connection, one.user, one.schema)
-            as_role = warehouse.user if known.exists and not known.faults else None
-            warehouses.check_questions(connection, dashboard, as_role)
-            if prepared.detail and prepared.analyst_warehouse:
-                analyst = prepared.analyst_warehouse
-                known = warehouses.role_state(connection, analyst.user, analyst.schema)
-                as_role = analyst.user if known.exists and not known.faults else None
-                warehouses.check_questions(connection, prepared.detail, as_role)
+                warehouses.check_role(connection, one.user, one.schema)
+            as_role = one.user if known.exists and not known.faults else None
+            warehouses.check_questions(connection, questions, as_role)
         yield replace(prepared, dashboard=warehouses.resolve(connection, dashboard))
 
 
-def _logins(prepared: _Prepared) -> tuple[Warehouse, ...]:
-    """Return the connections that Metabase is to have, one per login."""
-    return tuple(one for one in (prepared.warehouse, prepared.analyst_warehouse) if one)
+def _parts(prepared: _Prepared) -> list[tuple[Warehouse, Dashboard]]:
+    """Return the connections that Metabase is to have, one per login, and what is asked on each."""
+    parts = [(prepared.warehouse, prepared.dashboard)]
+    if prepared.analyst_warehouse and prepared.detail:
+        parts.append((prepared.analyst_warehouse, prepared.detail))
+    return parts
 
 
 def _provisioner(
@@ -514,7 +511,7 @@ def _plan_roles(prepared: _Prepared, target: _Target) -> str | None:
     if not target.create_role:
         return None
     planned = []
-    for one in _logins(prepared):
+    for one, _ in _parts(prepared):
         known = warehouses.role_state(prepared.connection, one.user, one.schema)
         if not known.exists:
             planned.append(f"create role {one.user}")
@@ -524,12 +521,9 @@ def _plan_roles(prepared: _Prepared, target: _Target) -> str | None:
 
 
 def _create_roles(prepared: _Prepared) -> None:
-    connection, warehouse = prepared.connection, prepared.warehouse
-    for one in _logins(prepared):
-        warehouses.create_role(connection, one.user, one.schema)
-    warehouses.check_questions(connection, prepared.dashboard, warehouse.user)
-    if prepared.detail and prepared.analyst_warehouse:
-        warehouses.check_questions(connection, prepared.detail, prepared.analyst_warehouse.user)
+    for one, questions in _parts(prepared):
+        warehouses.create_role(prepared.connection, one.user, one.schema)
+        warehouses.check_questions(prepared.connection, questions, one.user)
 
 
 def _role_password(connection: psycopg.Connection[Any], target: _Target, role: str) -> str:
@@ -576,7 +570,7 @@ def _as_dict(report: Report, role: str | None) -> dict[str, Any]:
 
 def _show_change(change: Change) -> None:
     line = Text(f"{_SIGNS[change.action]} ", style=_STYLES[change.action])
-    line.append(f"{change.kind:<12}", style="quiet")
+    line.append(f"{change.kind:<13}", style="quiet")
     line.append(change.name, style="default")
     if change.details:
         line.append(f"  {', '.join(change.details)}", style="quiet")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from base import output, state
 from base.connection import describe, resolve
@@ -129,20 +128,12 @@ def migrate(
 
 def _render_list(answer: list[dict[str, Any]]) -> None:
     table = output.table(
-        "migration",
-        "status",
-        "applied",
-        "undo",
-        "what it does",
-        wrap=("what it does",),
-        spare=("undo", "applied"),
+        "migration", "status", "applied", "undo", "what it does",
+        wrap=("what it does",), spare=("undo", "applied"),
     )  # fmt: skip
     for one in answer:
+        status = output.status(one["status"])
         table.add_row(
-            one["migration"],
-            output.status(one["status"]),
-            output.moment(one["applied_at"]),
-            Text("yes") if one["reversible"] else Text("no", style="dim"),
-            one["summary"],
+            one["migration"], status, one["applied_at"], one["reversible"], one["summary"]
         )
     console.print(table)

@@ -11,7 +11,7 @@ import typer
 from base import state
 from base.connection import connect
 from base.errors import UserError
-from base.options import JsonOption
+from base.options import JsonOption, to_path
 from base.output import console, emit
 from driver import project
 from driver.scaffold import changes, files, source, stars
@@ -25,7 +25,9 @@ EXAMPLES = (
 
 def new(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the business.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", parser=to_path, help="Folder of the business.")
+    ],
     dsn: Annotated[
         str | None,
         typer.Option("--dsn", metavar="DSN", help="Database with the source's tables; reads only."),

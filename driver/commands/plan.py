@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import state
@@ -13,6 +12,9 @@ from base.connection import connect_to, resolve
 from base.errors import UserError
 from base.options import JsonOption
 from base.output import console, emit
+from driver.rows import plain
+from driver.selection import Catalog
+from driver.warehouse import rows as rows_of
 
 EXAMPLES = (
     "Examples: oceanrecords plan · oceanrecords plan --rows · "
@@ -56,22 +58,21 @@ def plan(
     the load takes as long as a real one, and no run can start meanwhile.
     """
     names = list(objects or [])
-    with (
-        connect_to(resolve(state.of(context).dsn)) as connection,
-        connection.cursor(row_factory=dict_row) as cursor,
-    ):
-        planned = cursor.execute("SELECT * FROM etl.planned_refresh").fetchall()
+    with connect_to(resolve(state.of(context).dsn)) as connection:
+        catalog = Catalog.read(connection)
+        for name in names:
+            if name not in catalog.tasks:
+                catalog.require(name)
+        planned = rows_of(connection, "SELECT * FROM etl.plan()")
         counts = []
-        is_extracted = cursor.execute("SELECT FROM etl.watermark LIMIT 1").fetchone() is not None
-        if (rows or names) and not is_extracted:
-            raise UserError(
-                "Nothing has been extracted yet, so no change of rows can be counted.",
-                "The first run loads all rows: oceanrecords run",
-            )
         if rows or names:
-            counts = cursor.execute(
-                "SELECT * FROM etl.plan_rows(%s::name[], %s)", [names or None, sample]
-            ).fetchall()
+            if not rows_of(connection, "SELECT source_table FROM etl.watermark LIMIT 1"):
+                raise UserError(
+                    "Nothing has been extracted yet, so no change of rows can be counted.",
+                    "The first run loads all rows: oceanrecords run",
+                )
+            query = "SELECT * FROM etl.plan_rows(%s::name[], %s)"
+            counts = rows_of(connection, query, names or None, sample)
     emit(_answer(planned, counts, names), as_json=as_json, render=_render)
 
 
@@ -112,12 +113,12 @@ def _render_rows(rows: dict[str, Any]) -> None:
     parts = [f"{rows[key]:,} {word}" for key, word in _COUNTS if rows[key]]
     console.print(Text(f"  rows: {', '.join(parts) or 'none would change'}"), soft_wrap=True)
     for row in rows["sample"] or []:
-        key = ", ".join(f"{name} {value}" for name, value in (row["key"] or {}).items())
+        key = plain(row["key"] or {})
         before, after = row["before"] or {}, row["after"] or {}
         changes = ", ".join(
-            f"{name}: {before.get(name)!s} → {after.get(name)!s}"
+            f"{name}: {plain(before.get(name))} → {plain(after.get(name))}"
             if row["operation"] != "insert"
-            else f"{name}: {after[name]!s}"
+            else f"{name}: {plain(after[name])}"
             for name in sorted(before.keys() | after.keys())
         )
         console.print(

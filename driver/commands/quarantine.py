@@ -13,7 +13,7 @@ from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
 from base.options import JsonOption, LimitOption, complete_object
 from base.output import console, emit
-from driver.rows import key as shown_key
+from driver.rows import plain
 from driver.selection import Catalog
 from driver.warehouse import Quarantined, QuarantinedRow, fetch
 
@@ -116,17 +116,11 @@ def summary_table(quarantine: list[Quarantined]) -> output.Table:
     """Return rows of etl.quarantine_status as a table."""
     table = output.table(
         "object", "rows", "accepted", "oldest", "age", "latest reason",
-        title="Quarantine", right=("rows", "accepted", "age"), wrap=("latest reason",),
-        spare=("oldest",),
+        title="Quarantine", wrap=("latest reason",), spare=("oldest",),
     )  # fmt: skip
     for one in quarantine:
         table.add_row(
-            one.object,
-            output.number(one.row_count),
-            output.number(one.accepted),
-            output.moment(one.oldest),
-            output.seconds(one.age),
-            one.latest_reason,
+            one.object, one.row_count, one.accepted, one.oldest, one.age, one.latest_reason
         )
     return table
 
@@ -138,19 +132,15 @@ def _render(summary: list[Quarantined], rows: list[QuarantinedRow]) -> None:
     console.print(summary_table(summary))
     console.print()
     table = output.table(
-        "object", "key", "code", "reason", "tries", "since", title="Oldest rows", right=("tries",),
+        "object", "key", "code", "reason", "tries", "since", title="Oldest rows",
         wrap=("reason",), spare=("tries", "code"),
     )  # fmt: skip
     for one in rows:
         table.add_row(
-            one.object,
-            shown_key(one.row_key),
-            one.sqlstate,
-            one.reason,
-            str(one.attempts),
-            output.moment(one.quarantined_at),
-        )
+            one.object, plain(one.row_key), one.sqlstate, one.reason, one.attempts,
+            one.quarantined_at,
+        )  # fmt: skip
     console.print(table)
     rest = sum(one.row_count for one in summary) - len(rows)
     if rest > 0:
-        console.say("[quiet]{} more; --limit shows more of them[/]", output.plural(rest, "row"))
+        console.say("[quiet]{}; --limit shows more of them[/]", output.plural(rest, "more row"))

@@ -10,7 +10,7 @@ from base import output, state
 from base.connection import connect
 from base.options import JsonOption, LimitOption, complete_fact
 from base.output import console, emit
-from driver.rows import key
+from driver.rows import plain
 from driver.selection import Catalog
 from driver.warehouse import Queued, QueueEntry, fetch
 
@@ -57,17 +57,10 @@ def summary_table(queue: list[Queued]) -> output.Table:
     """Return rows of etl.queue_status as a table."""
     table = output.table(
         "fact", "waits for", "rows", "ready", "oldest", "age",
-        title="Reprocessing queue", right=("rows", "ready", "age"), spare=("oldest",),
+        title="Reprocessing queue", spare=("oldest",),
     )  # fmt: skip
     for one in queue:
-        table.add_row(
-            one.fact,
-            one.dimension,
-            output.number(one.entries),
-            output.number(one.ready),
-            output.moment(one.oldest),
-            output.seconds(one.age),
-        )
+        table.add_row(one.fact, one.dimension, one.entries, one.ready, one.oldest, one.age)
     return table
 
 
@@ -79,19 +72,15 @@ def _render(summary: list[Queued], entries: list[QueueEntry]) -> None:
     console.print()
     table = output.table(
         "fact", "key", "column", "waits for", "member", "tries", "age", title="Oldest rows",
-        right=("tries", "age"), spare=("tries", "column"),
+        spare=("tries", "column"),
     )  # fmt: skip
     for one in entries:
         table.add_row(
-            one.fact,
-            key(one.fact_key),
-            one.key_column,
-            one.dimension,
-            key(one.dimension_key),
-            str(one.attempts),
-            output.seconds(one.age),
-        )
+            one.fact, plain(one.fact_key), one.key_column, one.dimension,
+            plain(one.dimension_key),
+            one.attempts, one.age,
+        )  # fmt: skip
     console.print(table)
     rest = sum(one.entries for one in summary) - len(entries)
     if rest > 0:
-        console.say("[quiet]{} more; --limit shows more of them[/]", output.plural(rest, "row"))
+        console.say("[quiet]{}; --limit shows more of them[/]", output.plural(rest, "more row"))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections import deque
 from typing import Annotated, Any
 
 import psycopg
 import typer
-from psycopg.rows import dict_row
+from psycopg import sql
 from rich.text import Text
 
 from base import output, state
 from base.connection import Target, connect_to, resolve
-from base.errors import EXIT_ERROR, from_database
-from base.options import MOST_ROWS, ExcludeOption, JsonOption, complete_object
+from base.errors import EXIT_ERROR
+from base.options import ExcludeOption, JsonOption, LimitOption, complete_object
 from base.output import console, emit, error_console
 from driver.live import RunView
+from driver.rows import plain
 from driver.run import run as work
 from driver.selection import Catalog
+from driver.warehouse import rows as warehouse_rows
 
 EXAMPLES = (
     "Examples: oceanrecords reconcile · oceanrecords reconcile fact_order orders · "
@@ -72,12 +73,7 @@ def reconcile(
             "everything. Saves comparisons, not reading.",
         ),
     ] = 1,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", min=1, max=MOST_ROWS, help="Differing rows of each object to show."
-        ),
-    ] = 10,
+    limit: LimitOption = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Compare source, stage and stars by counts, sums and checksums, and name what differs.
@@ -151,12 +147,12 @@ def _once(
                 reconciliation_id = row[0] if row else None
             else:
                 reconciliation_id = _share(target, connection, objects, workers, slices)
-        answer = _rows(
+        answer = warehouse_rows(
             connection,
             "SELECT * FROM etl.reconciliation WHERE reconciliation_id = %s",
             reconciliation_id,
         )[0]
-        answer["comparisons"] = _rows(
+        answer["comparisons"] = warehouse_rows(
             connection,
             "SELECT * FROM etl.reconciliation_object WHERE reconciliation_id = %s "
             "ORDER BY position, object",
@@ -167,7 +163,7 @@ def _once(
         ).fetchone()
         rows = _DIFFERENCES if may_see == (True,) else _WITHOUT_VALUES
         for one in answer["comparisons"]:
-            one["rows"] = _rows(connection, rows, reconciliation_id, one["object"], limit)
+            one["rows"] = warehouse_rows(connection, rows, reconciliation_id, one["object"], limit)
     return answer
 
 
@@ -183,26 +179,35 @@ def _share(
         "SELECT etl._begin_reconciliation(%s, %s)", [objects or None, slices]
     ).fetchone()
     reconciliation_id = int(row[0]) if row else 0
-    named = _rows(
+    named = warehouse_rows(
         connection,
         # Facts take longest: they come first, so that no worker is left with one at the end.
         "SELECT object FROM etl.reconciliation_object WHERE reconciliation_id = %s "
         "ORDER BY comparison <> 'stage to fact', position",
         reconciliation_id,
     )
+    waiting = deque(one["object"] for one in named)
     errors: list[Exception] = []
+    snapshot = ""
+
+    def compare() -> None:
+        """Compare objects on the snapshot until none is left."""
+        try:
+            with connect_to(target, application_name="oceanrecords reconcile") as own:
+                while waiting:
+                    with contextlib.suppress(IndexError), own.transaction():
+                        name = waiting.popleft()
+                        own.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                        own.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+                        own.execute("SELECT etl._compare_object(%s, %s)", [reconciliation_id, name])
+        except Exception as error:
+            errors.append(error)
+
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        exported = connection.execute("SELECT pg_export_snapshot()").fetchone()
-        waiting = deque(one["object"] for one in named)
+        (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
         threads = [
-            threading.Thread(
-                target=_compare,
-                args=(target, str(exported[0]) if exported else "", reconciliation_id),
-                kwargs={"waiting": waiting, "errors": errors},
-                name="oceanrecords reconcile",
-                daemon=True,
-            )
+            threading.Thread(target=compare, name="oceanrecords reconcile", daemon=True)
             for _ in range(min(workers, len(named)))
         ]
         for thread in threads:
@@ -215,33 +220,6 @@ def _share(
     return reconciliation_id
 
 
-def _compare(
-    target: Target,
-    snapshot: str,
-    reconciliation_id: int,
-    *,
-    waiting: deque[str],
-    errors: list[Exception],
-) -> None:
-    """Compare objects on the snapshot until none is left."""
-    try:
-        with connect_to(target, application_name="oceanrecords reconcile") as connection:
-            while waiting:
-                with contextlib.suppress(IndexError), connection.transaction():
-                    name = waiting.popleft()
-                    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                    connection.execute(
-                        psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot)
-                    )
-                    connection.execute(
-                        "SELECT etl._compare_object(%s, %s)", [reconciliation_id, name]
-                    )
-    except psycopg.Error as error:
-        errors.append(from_database(error))
-    except Exception as error:
-        errors.append(error)
-
-
 def _repair(target: Target, reconciliation_id: int) -> tuple[int, bool]:
     """Hand differences to the next run; return how many, and whether this login may start it."""
     with connect_to(target) as connection:
@@ -252,11 +230,6 @@ def _repair(target: Target, reconciliation_id: int) -> tuple[int, bool]:
             [reconciliation_id],
         ).fetchone()
     return (int(row[0]), bool(row[1])) if row else (0, False)
-
-
-def _rows(connection: psycopg.Connection, query: str, *parameters: Any) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode(), parameters).fetchall()
 
 
 def _render(answer: dict[str, Any]) -> None:
@@ -329,23 +302,23 @@ def _table(answer: dict[str, Any]) -> output.Table:
     table = output.table(
         "comparison", "object", "", "rows", "instead of", "differ", "left out", "sums", "took",
         title=f"Reconciliation {answer['reconciliation_id']}",
-        right=("rows", "instead of", "differ", "left out", "took"),
-        wrap=("sums",), spare=("took", "sums"),
+        right=("instead of", "differ"), wrap=("sums",), spare=("took", "sums"),
+        quiet=("comparison", "left out"),
     )  # fmt: skip
     before = None
     for one in answer["comparisons"]:
         sign, style = _SIGNS[one["status"]]
         unequal = one["expected_rows"] != one["actual_rows"]
         table.add_row(
-            Text("" if one["comparison"] == before else one["comparison"], style="dim"),
+            "" if one["comparison"] == before else one["comparison"],
             one["object"],
             Text(sign, style=style),
-            output.number(one["actual_rows"]),
-            output.number(one["expected_rows"]) if unequal else "",
-            Text(output.number(one["differences"]), style="bad" if one["differences"] else "dim"),
-            Text(output.number(one["ignored_rows"]), style="dim"),
+            one["actual_rows"],
+            one["expected_rows"] if unequal else "",
+            Text(output.shown(one["differences"]), style="bad" if one["differences"] else "dim"),
+            one["ignored_rows"],
             _sums(one),
-            output.seconds(one["seconds"]),
+            output.duration(one["seconds"]),
         )
         before = one["comparison"]
     return table
@@ -373,19 +346,18 @@ def _render_differences(one: dict[str, Any]) -> None:
             columns = ", ".join(row["columns"])
             console.say("  a row {}", f"{_KINDS[row['kind']]}: {columns}".removesuffix(": "))
             continue
-        key = ", ".join(f"{name} {value}" for name, value in row["row_key"].items())
-        line = Text(f"  {key} ")
+        line = Text(f"  {plain(row['row_key'])} ")
         line.append(_KINDS[row["kind"]], style="bad")
         if row["kind"] == "different":
             for column in row["columns"]:
                 line.append(f"\n    {column}: ", style="dim")
-                line.append(_value(row["actual"][column]), style="bad")
+                line.append(plain(row["actual"][column]), style="bad")
                 line.append(" instead of ", style="dim")
-                line.append(_value(row["expected"][column]), style="ok")
+                line.append(plain(row["expected"][column]), style="ok")
         else:
             whole = row["expected"] or row["actual"]
             rest = {name: value for name, value in whole.items() if name not in row["row_key"]}
-            line.append(f"\n    {_value(rest)}", style="dim")
+            line.append(f"\n    {plain(rest)}", style="dim")
         console.print(line, soft_wrap=True)
     if one["rows"] and "row_key" not in one["rows"][0]:
         console.print("  [quiet]level steward sees keys and values[/]")
@@ -396,9 +368,3 @@ def _render_differences(one: dict[str, Any]) -> None:
 
 def _told(differences: int) -> str:
     return f"{differences:,} rows differ" if differences != 1 else "1 row differs"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

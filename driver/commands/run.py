@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,8 +17,9 @@ from base import output, state
 from base.connection import Target, connect_to, resolve
 from base.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, from_database
 from base.mode import mode
-from base.options import ExcludeOption, JsonOption, complete_task
+from base.options import ExcludeOption, JsonOption, complete_task, duration
 from base.output import console, error_console, print_error, print_json
+from driver import project
 from driver.live import RunView, summary
 from driver.run import Interrupted, Outcome, Sessions
 from driver.run import run as work
@@ -30,8 +30,7 @@ EXAMPLES = (
     "Examples: oceanrecords run --workers 2 · oceanrecords run --only +dim_product · "
     "oceanrecords run --full-refresh dim_product · oceanrecords run --every 1m"
 )
-_UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
-_LONGEST_PAUSE = 7 * 86400.0
+_LONGEST_PAUSE = 7 * 86400
 _STYLES = {"succeeded": "ok", "partial": "warn"}
 
 
@@ -88,7 +87,7 @@ def run(
             f"{objects[0]}.",
             exit_code=EXIT_USAGE,
         )
-    interval = _interval(every) if every is not None else None
+    interval = duration("--every", every, 1, _LONGEST_PAUSE) if every is not None else None
     if interval is not None and (only or exclude or full_refresh):
         raise UserError(
             "--every goes with neither --only, --exclude nor --full-refresh.",
@@ -97,6 +96,9 @@ def run(
     mode.lines = as_json
     target = resolve(state.of(context).dsn)
     signal.signal(signal.SIGTERM, _interrupt)
+    if state.of(context).project:
+        with connect_to(target) as connection:
+            project.expect(state.of(context).project, connection)
     if interval is not None:
         _repeat(target, workers, interval, as_json=as_json)
         return
@@ -159,14 +161,14 @@ def _print_changes(run_id: int, changed: list[Task], _tasks: list[Task]) -> None
         print_json({"event": "task", **asdict(task), "run_id": run_id}, as_line=True)
 
 
-def _repeat(target: Target, workers: int, interval: float, *, as_json: bool) -> None:
+def _repeat(target: Target, workers: int, interval: timedelta, *, as_json: bool) -> None:
     """Run at a steady pace until interrupted; a failed run does not end it.
 
     The connections stay open from one run to the next.
     """
     with Sessions(target, workers) as sessions:
         while True:
-            due = time.monotonic() + interval
+            due = time.monotonic() + interval.total_seconds()
             try:
                 outcome = _once(
                     target, workers, None, None, brief=True, as_json=as_json, sessions=sessions
@@ -183,24 +185,6 @@ def _repeat(target: Target, workers: int, interval: float, *, as_json: bool) -> 
 
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _interval(text: str) -> float:
-    """Return a time such as '90s', '1m' or '2 hours' in seconds.
-
-    Raises:
-        UserError: if it cannot be read, is less than a second, or more than a week.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
-    unit = _UNITS.get(match[2]) or _UNITS.get(match[2].removesuffix("s")) if match else None
-    seconds = float(match[1]) * unit if match and unit else 0.0
-    if not 1 <= seconds <= _LONGEST_PAUSE:
-        raise UserError(
-            f'"{text}" is not an interval for --every.',
-            "Write 30s, 1m, '5 minutes' or 1h; from a second to a week.",
-            exit_code=EXIT_USAGE,
-        )
-    return seconds
 
 
 def _answer(outcome: Outcome, *, as_json: bool) -> None:

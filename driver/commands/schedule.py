@@ -12,7 +12,7 @@ from rich.text import Text
 from base import output, state
 from base.connection import Target, connect_to, resolve
 from base.errors import UserError, from_database
-from base.options import MOST_ROWS, JsonOption
+from base.options import JsonOption, LimitOption
 from base.output import console, emit
 from driver.warehouse import Job, Start, fetch
 
@@ -83,9 +83,7 @@ def remove(context: typer.Context, as_json: JsonOption = False) -> None:
 @app.command(epilog="Examples: oceanrecords schedule history --limit 50")
 def history(
     context: typer.Context,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Starts to show.")
-    ] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show the last starts, also those that did nothing because a run was running."""
@@ -175,16 +173,16 @@ def _list_table(answer: list[Job]) -> output.Table:
         title=f"A run every {first.every}, in time zone {first.time_zone}  "
         f"({first.cron_schedule}; "
         f"pg_cron in database {first.cron_database})",
-        right=("worker",), wrap=("what it did",),
+        wrap=("what it did",),
     )  # fmt: skip
     for one in answer:
         word, style = "elsewhere", "dim"
         if one.is_active is not None:
             word, style = ("yes", "ok") if one.is_active else ("no", "warn")
         table.add_row(
-            str(one.worker),
+            one.worker,
             Text(word, style=style),
-            output.moment(one.last_fired_at) or Text("not yet", style="dim"),
+            one.last_fired_at or Text("not yet", style="dim"),
             Text(one.last_message or "", style=_STYLES.get(one.last_outcome or "", "")),
         )
     return table
@@ -204,17 +202,13 @@ def _render_history(answer: list[Start]) -> None:
         return
     table = output.table(
         "start", "worker", "", "what it did", "run ended", "took", "rows",
-        title="Starts", right=("worker", "took", "rows"), wrap=("what it did",),
+        title="Starts", right=("took", "rows"), wrap=("what it did",),
     )  # fmt: skip
     for one in answer:
-        ours = one.outcome in ("started", "joined")
-        table.add_row(
-            output.moment(one.fired_at),
-            str(one.worker),
-            Text(one.outcome, style=_STYLES[one.outcome]),
-            one.message,
-            output.status(one.run_status) if ours else "",
-            output.seconds(one.run_seconds) if ours else "",
-            output.number(one.rows_written) if ours else "",
-        )
+        ended: tuple[object, ...] = ()
+        if one.outcome in ("started", "joined"):
+            took = output.duration(one.run_seconds)
+            ended = (output.status(one.run_status), took, one.rows_written)
+        style = _STYLES[one.outcome]
+        table.add_row(one.fired_at, one.worker, Text(one.outcome, style=style), one.message, *ended)
     console.print(table)

@@ -15,7 +15,7 @@ from psycopg import sql
 from base import output, state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.options import JsonOption, to_path
 from base.output import console, emit
 from driver import project
 
@@ -43,8 +43,6 @@ class Seeded:
     """Outcome of a file.
 
     Attributes:
-        table: the table.
-        file: the file.
         rows: rows that the table has now.
         inserted, deleted: rows that were written; a changed row counts in both.
         created: whether the table was made.
@@ -64,6 +62,7 @@ def seed(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH]...",
+            parser=to_path,
             help=f"Files named schema.table.csv, or folders of them; by default {FOLDER} in the "
             "folder of the business.",
         ),

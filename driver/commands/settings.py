@@ -98,15 +98,15 @@ def _shown(value: str | None) -> str:
 def _render_list(answer: list[Setting]) -> None:
     table = output.table(
         "setting", "value", "type", "default", "meaning",
-        wrap=("meaning",), spare=("type", "default"),
+        wrap=("meaning",), spare=("type", "default"), quiet=("type", "default", "meaning"),
     )  # fmt: skip
     for one in answer:
         is_changed = one.default_value is not None and one.value != one.default_value
         table.add_row(
             one.name,
             Text(output.one_line(_shown(one.value)), style="yellow" if is_changed else ""),
-            Text(one.value_type, style="dim"),
-            Text(output.one_line(_shown(one.default_value)), style="dim"),
-            Text(output.one_line(one.description), style="dim"),
+            one.value_type,
+            _shown(one.default_value),
+            one.description,
         )
     console.print(table)

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial, wraps
 from typing import Annotated, Any
 
 import psycopg
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from base import output, state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.options import JsonOption, duration
 from base.output import console, emit, error_console
 from simulator import actions, burst, seed
 from simulator.actions import Played, TickPlan, TickResult
@@ -33,13 +35,15 @@ app = typer.Typer(
 
 _PLAN = TickPlan()
 
+CountOption = Annotated[int, typer.Option("--count", min=1, help="How many times.")]
 SeedOption = Annotated[
     int | None,
     typer.Option(
-        "--seed",
-        metavar="S",
-        help="Seed of the random numbers; otherwise a new one each time.",
+        "--seed", metavar="S", help="Seed of the random numbers; otherwise a new one each time."
     ),
+]
+CustomerOption = Annotated[
+    int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
 ]
 ClockOption = Annotated[
     str | None,
@@ -91,7 +95,10 @@ def seed_command(
     orders, and delivery times by country. The newest orders are still open.
     """
     ends_on = _day(until) if until is not None else None
-    with _connection(context, "oceanrecords seed") as connection, _bar() as advance:
+    with (
+        _connection(context, "oceanrecords seed") as connection,
+        progress_bar(error_console) as advance,
+    ):
         result = seed.seed(
             connection,
             orders=orders,
@@ -106,9 +113,9 @@ def seed_command(
 
 def _render_seed(answer: dict[str, Any]) -> None:
     last_day = answer["ends_on"] - timedelta(days=1)
-    table = output.table("", "rows", right=("rows",))
+    table = output.table("", "rows")
     for name in ("orders", "order_lines", "customers", "addresses", "products", "suppliers"):
-        table.add_row(name.replace("_", " "), output.number(answer[name]))
+        table.add_row(name.replace("_", " "), answer[name])
     console.print(f"History from {answer['starts_on']} to {last_day}", style="title")
     console.print(table)
     console.print("Next: oceanrecords run · oceanrecords simulate tick", style="quiet")
@@ -130,16 +137,16 @@ def _day(text: str) -> date:
 
 
 @contextmanager
-def _bar() -> Iterator[seed.Progress]:
-    """Show a progress bar on standard error, where that is a terminal."""
+def progress_bar(shown_on: Console) -> Iterator[seed.Progress]:
+    """Show a progress bar where there is a terminal."""
     with Progress(
         TextColumn("[progress.description]{task.description:<14}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        console=error_console,
+        console=shown_on,
         transient=True,
-        disable=not error_console.is_terminal,
+        disable=not shown_on.is_terminal,
     ) as progress:
         task = progress.add_task("locking", total=1.0)
 
@@ -159,10 +166,8 @@ def _bar() -> Iterator[seed.Progress]:
 )
 def place_order(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of orders.")] = 1,
-    customer: Annotated[
-        int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
-    ] = None,
+    count: CountOption = 1,
+    customer: CustomerOption = None,
     product: Annotated[
         list[int] | None,
         typer.Option("--product", metavar="ID", help="Product; may be repeated."),
@@ -172,17 +177,8 @@ def place_order(
     as_json: JsonOption = False,
 ) -> None:
     """Place orders."""
-    _perform(
-        context,
-        lambda cursor, rng: actions.place_order(
-            cursor, rng, customer_id=customer, product_ids=product or None
-        ),
-        count,
-        chance,
-        clock,
-        as_json=as_json,
-        nothing="No order could be placed.",
-    )
+    action = partial(actions.place_order, customer_id=customer, product_ids=product or None)
+    _perform(context, action, count, chance, clock, as_json, "No order could be placed.")
 
 
 @app.command(
@@ -192,18 +188,14 @@ def place_order(
 )
 def update_order(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of orders.")] = 1,
+    count: CountOption = 1,
     order: Annotated[
         int | None,
         typer.Option("--order", metavar="ID", help="Order; otherwise one that has waited long."),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to",
-            metavar="STATUS",
-            help="New status; otherwise the next one.",
-        ),
+        typer.Option("--to", metavar="STATUS", help="New status; otherwise the next one."),
     ] = None,
     chance: SeedOption = None,
     clock: ClockOption = None,
@@ -214,15 +206,8 @@ def update_order(
         raise UserError(
             "An order enters a status once.", "Leave out --count, or --order.", EXIT_USAGE
         )
-    _perform(
-        context,
-        lambda cursor, rng: actions.update_order(cursor, rng, order_id=order, to=to),
-        count,
-        chance,
-        clock,
-        as_json=as_json,
-        nothing="No order can be advanced.",
-    )
+    action = partial(actions.update_order, order_id=order, to=to)
+    _perform(context, action, count, chance, clock, as_json, "No order can be advanced.")
 
 
 @app.command(
@@ -232,10 +217,8 @@ def update_order(
 )
 def add_address(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of addresses.")] = 1,
-    customer: Annotated[
-        int | None, typer.Option("--customer", metavar="ID", help="Customer; otherwise any.")
-    ] = None,
+    count: CountOption = 1,
+    customer: CustomerOption = None,
     shared: Annotated[
         bool | None,
         typer.Option("--shared/--new", help="An existing or a new one; otherwise left to chance."),
@@ -245,15 +228,8 @@ def add_address(
     as_json: JsonOption = False,
 ) -> None:
     """Add addresses to customers."""
-    _perform(
-        context,
-        lambda cursor, rng: actions.add_address(cursor, rng, customer_id=customer, shared=shared),
-        count,
-        chance,
-        clock,
-        as_json=as_json,
-        nothing="No address could be added.",
-    )
+    action = partial(actions.add_address, customer_id=customer, shared=shared)
+    _perform(context, action, count, chance, clock, as_json, "No address could be added.")
 
 
 @app.command(
@@ -263,7 +239,7 @@ def add_address(
 )
 def change_price(
     context: typer.Context,
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of products.")] = 1,
+    count: CountOption = 1,
     product: Annotated[
         int | None, typer.Option("--product", metavar="ID", help="Product; otherwise any.")
     ] = None,
@@ -277,15 +253,8 @@ def change_price(
 ) -> None:
     """Change prices of products."""
     new = _price(price) if price is not None else None
-    _perform(
-        context,
-        lambda cursor, rng: actions.change_price(cursor, rng, product_id=product, price=new),
-        count,
-        chance,
-        clock,
-        as_json=as_json,
-        nothing="There is no active product.",
-    )
+    action = partial(actions.change_price, product_id=product, price=new)
+    _perform(context, action, count, chance, clock, as_json, "There is no active product.")
 
 
 def _price(text: str) -> Decimal:
@@ -304,7 +273,6 @@ def _perform(
     count: int,
     chance: int | None,
     clock: str | None,
-    *,
     as_json: bool,
     nothing: str,
 ) -> None:
@@ -330,20 +298,6 @@ def _perform(
 
 # Rounds ------------------------------------------------------------------------------------------
 
-_NUMBERS = {
-    "orders": "Orders placed.",
-    "moves": "Orders paid, shipped, delivered, cancelled, refunded.",
-    "amendments": "Lines of open orders changed or removed.",
-    "addresses": "Addresses that customers add, new and shared ones.",
-    "prices": "Products whose price changes.",
-    "customers": "New customers.",
-    "corrections": "Customers with a corrected name or e-mail address.",
-    "relocations": "Addresses whose street, city or country changes.",
-    "reclassifications": "Products that move to another subtype.",
-    "products": "Products launched; the next orders often contain them.",
-    "suppliers": "New suppliers.",
-}
-
 
 def _with_plan(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each number of a round, and the plan that they make."""
@@ -354,23 +308,23 @@ def _with_plan(command: Callable[..., None]) -> Callable[..., None]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=getattr(_PLAN, name),
-            annotation=Annotated[float, typer.Option(f"--{name}", help=purpose)],
+            annotation=Annotated[
+                float, typer.Option(f"--{name}", help=actions.ACTIONS_OF_PLAN[name][1])
+            ],
         )
-        for name, purpose in _NUMBERS.items()
+        for name in (one.name for one in dataclasses.fields(_PLAN))
+        if name in actions.ACTIONS_OF_PLAN
     ]
 
+    @wraps(command)
     def call(**given: Any) -> None:
-        chosen: dict[str, Any] = {name: given.pop(name) for name in _NUMBERS}
+        chosen: dict[str, Any] = {one.name: given.pop(one.name) for one in numbers}
         command(**given, plan=dataclasses.replace(_PLAN, **chosen))
 
-    parameters = [
-        *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own[:1]),
-        *numbers,
-        *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own[1:]),
-    ]
+    first, *rest = (one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)
+    parameters = [first, *numbers, *rest]
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {one.name: one.annotation for one in parameters}
-    call.__name__, call.__doc__ = command.__name__, command.__doc__
     return call
 
 
@@ -393,7 +347,7 @@ def tick(
     as_json: JsonOption = False,
 ) -> None:
     """Play one round of business. Each action is one transaction."""
-    plan = dataclasses.replace(plan, span=_duration("--span", span))
+    plan = dataclasses.replace(plan, span=duration("--span", span, 0, 366 * 86400))
     done: list[Played] = []
     with _connection(context) as connection:
         result = actions.tick(
@@ -427,7 +381,7 @@ def stream(
 
     Ctrl-C finishes the current action; a second Ctrl-C rolls it back.
     """
-    interval = _duration("--every", every).total_seconds()
+    interval = duration("--every", every, 0, 366 * 86400).total_seconds()
     with _connection(context) as connection, StopSignal() as stop:
         total = actions.stream(
             connection,
@@ -452,11 +406,11 @@ def _render_round(number: int, result: TickResult) -> None:
 
 
 def _render_result(result: TickResult) -> None:
-    rounds = "one round" if result.rounds == 1 else f"{result.rounds:,} rounds"
-    table = output.table("action", "number", right=("number",))
-    for name, number in sorted(result.done.items()):
-        table.add_row(name, output.number(number))
-    console.print(f"Played {rounds}: {result.actions:,} actions", style="title")
+    table = output.table("action", "number")
+    for one in sorted(result.done.items()):
+        table.add_row(*one)
+    rounds, done = output.plural(result.rounds, "round"), output.plural(result.actions, "action")
+    console.print(f"Played {rounds}: {done}", style="title")
     if result.done:
         console.print(table)
 
@@ -480,12 +434,6 @@ def burst_command(
     Half of the share are new orders, half are advanced ones. The share also applies to product
     prices and addresses.
     """
-    if not 0 < percent <= 100:
-        raise UserError(
-            f"A share of {percent} percent cannot change.",
-            "Choose more than 0, up to 100.",
-            EXIT_USAGE,
-        )
     seed_number = chance if chance is not None else random.Random().getrandbits(32)
     with _connection(context) as connection:
         result = burst.burst(connection, percent / 100, seed_number)
@@ -493,9 +441,9 @@ def burst_command(
 
 
 def _render_burst(answer: dict[str, Any]) -> None:
-    table = output.table("changed", "rows", right=("rows",))
+    table = output.table("changed", "rows")
     for name, number in answer.items():
-        table.add_row(name.replace("_", " "), output.number(number))
+        table.add_row(name.replace("_", " "), number)
     console.print(table)
 
 
@@ -519,23 +467,3 @@ def _moment(text: str | None) -> datetime | None:
         raise UserError(
             f"--clock {text} is no time.", "Write '2025-06-01 09:00'.", EXIT_USAGE
         ) from error
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = timedelta(days=366)
-
-
-def _duration(option: str, text: str) -> timedelta:
-    """Read a time such as 500ms, 2s, 1m, 8h, 1d."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|m|min|h|d)", text.strip())
-    try:
-        duration = timedelta(seconds=float(match[1]) * _UNITS[match[2]]) if match else None
-    except OverflowError:
-        duration = None
-    if duration is None or duration > _LONGEST:
-        raise UserError(
-            f"{option} {text} is not a time of up to a year.",
-            "Write 500ms, 2s, 1m or 8h.",
-            EXIT_USAGE,
-        )
-    return duration

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
-from pathlib import Path
+from datetime import timedelta
 from typing import Annotated, Any
 
 import psycopg
@@ -15,22 +12,30 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from base import output, state
+from base import output, password, state
 from base.connection import connect as connect_to_warehouse
-from base.errors import UserError
-from base.options import JsonOption
+from base.errors import UserError, unknown
+from base.options import JsonOption, duration
 from base.output import console, emit
 from driver import project
 from driver.scaffold import marks
+from driver.warehouse import rows
 
 PASSWORD_VARIABLE = "OCEANRECORDS_SOURCE_PASSWORD"  # noqa: S105
-_COMMAND_TIMEOUT_SECONDS = 60
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 app = typer.Typer(
     help="Place of the operational system: this database, or another server.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+SourceRole = Annotated[str, typer.Option("--user", help="Role that reads the source.")]
+SourceSchema = Annotated[
+    str | None,
+    typer.Option("--schema", help="Its schema; by default the same as that of the local one."),
+]
 
 
 @app.command(
@@ -47,14 +52,8 @@ def connect(
         str, typer.Option("--user", help="Role that reads the source (see `source grants`).")
     ],
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 5432,
-    schema: Annotated[
-        str | None,
-        typer.Option("--schema", help="Its schema; by default the same as that of the local one."),
-    ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option("--password-file", metavar="FILE", help="Read the password from a file."),
-    ] = None,
+    schema: SourceSchema = None,
+    password_file: password.FileOption = None,
     password_command: Annotated[
         str | None,
         typer.Option(
@@ -66,9 +65,7 @@ def connect(
     no_password: Annotated[
         bool, typer.Option("--no-password", help="Log in without a password.")
     ] = False,
-    sslmode: Annotated[
-        str, typer.Option("--sslmode", help="disable, allow, prefer, require, verify-ca or …-full.")
-    ] = "prefer",
+    sslmode: Annotated[str, typer.Option("--sslmode", help=", ".join(_SSL_MODES) + ".")] = "prefer",
     fetch_size: Annotated[
         int, typer.Option("--fetch-size", min=1, help="Rows per fetch.")
     ] = 10_000,
@@ -96,14 +93,20 @@ def connect(
     """
     for name, value in (("--host", host), ("--dbname", dbname), ("--user", user)):
         state.needs(value, name)
+    if sslmode not in _SSL_MODES:
+        raise unknown("sslmode", sslmode, _SSL_MODES)
     options = _options(option or [])
-    password = None if no_password else _password(password_file, password_command, user)
-    with connect_to_warehouse(
-        state.of(context).dsn, application_name="oceanrecords source"
-    ) as connection:
+    secret = None
+    if not no_password:
+        secret = password.read(PASSWORD_VARIABLE, password_file, password_command)
+        if secret is None and sys.stdin.isatty():
+            secret = typer.prompt(
+                f"Password of {user}", hide_input=True, default="", show_default=False, err=True
+            )
+    with _warehouse(context) as connection:
         answer = _connect(
             connection,
-            password,
+            secret or None,
             {
                 "host": host,
                 "dbname": dbname,
@@ -116,19 +119,23 @@ def connect(
                 "keep_watermarks": keep_watermarks,
             },
         )
-        answer |= _status(connection, "5 minutes")
+        answer |= _status(connection, timedelta(minutes=5))
     emit(answer, as_json=as_json, render=_render_connected)
 
 
+def _warehouse(context: typer.Context) -> psycopg.Connection[Any]:
+    return connect_to_warehouse(state.of(context).dsn, application_name="oceanrecords source")
+
+
 def _connect(
-    connection: psycopg.Connection, password: str | None, parameters: dict[str, Any]
+    connection: psycopg.Connection, secret: str | None, parameters: dict[str, Any]
 ) -> dict[str, Any]:
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        if password is not None:
+        if secret is not None:
             # The data of COPY reach no log, whereas log_statement shows parameters too.
             cursor.execute("CREATE TEMPORARY TABLE source_password (password text) ON COMMIT DROP")
             with cursor.copy("COPY pg_temp.source_password (password) FROM STDIN") as copy:
-                copy.write_row([password])
+                copy.write_row([secret])
         cursor.execute(
             "SELECT relations, remote_schema, is_rebaselined FROM etl.connect_source("
             "p_host => %(host)s, p_dbname => %(dbname)s, p_user => %(user)s, p_port => %(port)s, "
@@ -147,7 +154,7 @@ def status(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", metavar="INTERVAL", help="Age from which open transactions are counted."
+            "--older-than", metavar="TIME", help="Age from which open transactions are counted."
         ),
     ] = "5 minutes",
     as_json: JsonOption = False,
@@ -156,10 +163,9 @@ def status(
 
     Exit status 1 if it cannot.
     """
-    with connect_to_warehouse(
-        state.of(context).dsn, application_name="oceanrecords source"
-    ) as connection:
-        answer = _status(connection, older_than)
+    age = duration("--older-than", older_than, 0, 366 * 86400)
+    with _warehouse(context) as connection:
+        answer = _status(connection, age)
     emit(answer, as_json=as_json, render=lambda data: _render_status(data, older_than))
     if not answer["is_reachable"]:
         raise typer.Exit(1)
@@ -178,9 +184,7 @@ def disconnect(
     as_json: JsonOption = False,
 ) -> None:
     """Read the operational system of this database again, and drop the other server's login."""
-    with connect_to_warehouse(
-        state.of(context).dsn, application_name="oceanrecords source"
-    ) as connection:
+    with _warehouse(context) as connection:
         row = connection.execute("SELECT etl.disconnect_source(%s)", [even_if_empty]).fetchone()
     answer = {"location": "local", "disconnected": bool(row and row[0])}
     emit(answer, as_json=as_json, render=_render_disconnected)
@@ -191,18 +195,13 @@ def disconnect(
 )
 def grants(
     context: typer.Context,
-    user: Annotated[str, typer.Option("--user", help="Role that reads the source.")],
-    schema: Annotated[
-        str | None,
-        typer.Option("--schema", help="Its schema; by default the same as that of the local one."),
-    ] = None,
+    user: SourceRole,
+    schema: SourceSchema = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the GRANT statements that a role on the source server needs."""
     state.needs(user, "--user")
-    with connect_to_warehouse(
-        state.of(context).dsn, application_name="oceanrecords source"
-    ) as connection:
+    with _warehouse(context) as connection:
         rows = connection.execute(
             "SELECT * FROM etl.source_grants(%s, %s)", [user, schema]
         ).fetchall()
@@ -215,7 +214,7 @@ def grants(
 )
 def contract(
     context: typer.Context,
-    user: Annotated[str, typer.Option("--user", help="Role at the source that reads.")],
+    user: SourceRole,
     as_json: JsonOption = False,
 ) -> None:
     """Print the statements that install the contract of --project in the source's own database.
@@ -224,9 +223,7 @@ def contract(
     """
     state.needs(user, "--user")
     business = project.chosen(state.of(context).project)
-    with connect_to_warehouse(
-        state.of(context).dsn, application_name="oceanrecords source"
-    ) as connection:
+    with _warehouse(context) as connection:
         rows = connection.execute(
             "SELECT * FROM etl.source_contract(%s, %s)",
             [user, list(business.schemas) if business else []],
@@ -237,12 +234,8 @@ def contract(
 app.command(epilog=marks.EXAMPLE)(marks.marks)
 
 
-def _status(connection: psycopg.Connection, older_than: str) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            "SELECT * FROM etl.source_status(%s::interval)", [older_than]
-        ).fetchone()
-    assert row is not None
+def _status(connection: psycopg.Connection, older_than: timedelta) -> dict[str, Any]:
+    (row,) = rows(connection, "SELECT * FROM etl.source_status(%s::interval)", older_than)
     return row
 
 
@@ -265,61 +258,6 @@ def _options(given: list[str]) -> dict[str, str]:
             )
         options[name] = value
     return options
-
-
-def _password(file: Path | None, command: str | None, user: str) -> str | None:
-    """Return the password from file, command, environment or terminal; None without any of them.
-
-    Raises:
-        UserError: if it cannot be read, without quoting anything of it.
-    """
-    if file is not None and command is not None:
-        raise UserError("--password-file and --password-command exclude each other.", exit_code=2)
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UserError(f"The password file {file} cannot be read: {reason}.") from error
-        return _line(text, f"The password file {file}")
-    if command is not None:
-        return _line(_output_of(command), "What the password command printed")
-    from_environment = os.environ.get(PASSWORD_VARIABLE)
-    if from_environment is not None:
-        return _line(from_environment, f"The variable {PASSWORD_VARIABLE}")
-    if sys.stdin.isatty():
-        answer: str = typer.prompt(
-            f"Password of {user}", hide_input=True, default="", show_default=False, err=True
-        )
-        return answer or None
-    return None
-
-
-def _line(text: str, origin: str) -> str:
-    line = text.split("\n", 1)[0].removesuffix("\r")
-    if not line or "\0" in line:
-        raise UserError(f"{origin} holds no password in its first line.")
-    return line
-
-
-def _output_of(command: str) -> str:
-    try:
-        finished = subprocess.run(
-            shlex.split(command),
-            stdout=subprocess.PIPE,
-            timeout=_COMMAND_TIMEOUT_SECONDS,
-            check=False,
-            text=True,
-        )
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-        raise UserError(
-            "The password command cannot be run.",
-            "It is started without a shell; write sh -c '…' where one is needed.",
-            detail=type(error).__name__ if not isinstance(error, OSError) else error.strerror,
-        ) from None
-    if finished.returncode:
-        raise UserError(f"The password command failed with exit status {finished.returncode}.")
-    return finished.stdout
 
 
 def _render_connected(answer: dict[str, Any]) -> None:

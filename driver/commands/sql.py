@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from psycopg.rows import dict_row
 
 from base import output, state
 from base.connection import connect
@@ -13,6 +12,7 @@ from base.mode import mode
 from base.options import ExcludeOption, JsonOption, complete_task
 from base.output import console, emit
 from driver.selection import Catalog
+from driver.warehouse import rows
 
 EXAMPLES = (
     "Examples: oceanrecords sql dim_product · oceanrecords sql +fact_order | less · "
@@ -38,11 +38,9 @@ def sql(
         catalog = Catalog.read(connection)
         chosen = catalog.names_for_a_run(names, exclude or []) or []
         answer: list[dict[str, Any]] = []
-        with connection.cursor(row_factory=dict_row) as cursor:
-            for name in chosen:
-                answer += cursor.execute(
-                    "SELECT step, title, statement FROM etl.object_sql(%s) ORDER BY step", [name]
-                ).fetchall()
+        for name in chosen:
+            query = "SELECT step, title, statement FROM etl.object_sql(%s) ORDER BY step"
+            answer += rows(connection, query, name)
     for number, one in enumerate(answer, 1):
         one["step"] = number
     emit(answer, as_json=as_json, render=_render)

@@ -7,16 +7,14 @@ import signal
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import psycopg
 import typer
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
 from base.connection import connect
 from base.errors import EXIT_ERROR, EXIT_USAGE, UserError
 from base.options import FailOption, JsonOption
-from base.output import console, emit
+from base.output import console, duration, emit
 from driver.commands import quarantine, queue
 from driver.rows import rows_table
 from driver.warehouse import (
@@ -31,6 +29,7 @@ from driver.warehouse import (
     by_kind,
     fetch,
     latest_runs,
+    rows,
     tasks_of,
 )
 
@@ -70,18 +69,13 @@ def status(
             "watermarks": fetch(connection, Watermark),
             "queue": fetch(connection, Queued, "ORDER BY fact, dimension"),
             "quarantine": fetch(connection, Quarantined, "ORDER BY object"),
-            "schema_drift": _rows(connection, "SELECT * FROM etl.schema_drift"),
+            "schema_drift": rows(connection, "SELECT * FROM etl.schema_drift"),
             "health": fetch(connection, Health, "ORDER BY position, object"),
             "problems": fetch(connection, Problem, "ORDER BY kind, object"),
         }
     emit(answer, as_json=as_json, render=lambda data: _render(data, show_all))
     if fail and answer["problems"]:
         raise typer.Exit(EXIT_ERROR)
-
-
-def _rows(connection: psycopg.Connection, query: str) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode()).fetchall()
 
 
 def _watch(context: typer.Context, *, as_json: bool) -> None:
@@ -182,21 +176,14 @@ def _runs_table(runs: Sequence[Run]) -> output.Table:
     table = output.table(
         "run", "status", "started", "took", "tasks", "failed", "rows", "queued", "quarantined",
         "by", title="Runs", wrap=("by",), spare=("started", "by"),
-        right=("run", "took", "tasks", "failed", "rows", "queued", "quarantined"),
+        right=("run", "tasks"), quiet=("by",),
     )  # fmt: skip
     for run in runs:
         table.add_row(
-            str(run.run_id),
-            output.status(run.status),
-            output.moment(run.started_at),
-            output.seconds(run.seconds),
-            f"{run.succeeded}/{run.tasks}",
-            output.number(run.failed),
-            output.number(run.rows_written),
-            output.number(run.rows_queued),
-            output.number(run.rows_quarantined),
-            Text(output.one_line(run.scope), style="dim"),
-        )
+            str(run.run_id), output.status(run.status), run.started_at, duration(run.seconds),
+            f"{run.succeeded}/{run.tasks}", run.failed, run.rows_written, run.rows_queued,
+            run.rows_quarantined, run.scope,
+        )  # fmt: skip
     return table
 
 
@@ -207,26 +194,18 @@ def tasks_table(run_id: int, tasks: Sequence[Task], show_all: bool) -> output.Ta
         return output.said("[title]{}[/]  [quiet]nothing new[/]", title)
     table = output.table(
         "kind", "object", "", "took", "read", "new", "changed", "deleted", "queued", "quarantined",
-        title=title, spare=("took", "kind"),
-        right=("took", "read", "new", "changed", "deleted", "queued", "quarantined"),
+        title=title, spare=("took", "kind"), quiet=("kind",),
     )  # fmt: skip
     for kind, group in by_kind(tasks):
         shown = [task for task in group if show_all or not task.is_idle]
-        label = Text(kind, style="dim")
+        label = kind
         for task in shown:
             table.add_row(
-                label,
-                task.object,
-                output.mark(task.status),
-                output.seconds(task.seconds),
-                output.number(task.rows_read),
-                output.number(task.rows_inserted),
-                output.number(task.rows_updated),
-                output.number(task.rows_deleted),
-                output.number(task.rows_queued),
-                output.number(task.rows_quarantined),
-            )
-            label = Text("")
+                label, task.object, output.mark(task.status), duration(task.seconds),
+                task.rows_read, task.rows_inserted, task.rows_updated, task.rows_deleted,
+                task.rows_queued, task.rows_quarantined,
+            )  # fmt: skip
+            label = ""
         idle = [task for task in group if task not in shown]
         if idle:
             told = f"{len(idle)} more" if shown else f"all {len(idle)}"
@@ -242,7 +221,7 @@ def _watermark_table(watermarks: list[Watermark], show_all: bool) -> output.Tabl
     """Return the watermarks; objects of a kind with the same one share a line."""
     table = output.table(
         "kind", "object", "batch", "complete until", "lag", title="Watermarks",
-        right=("batch", "lag"), wrap=("object",), spare=("batch",),
+        right=("batch", "lag"), wrap=("object",), spare=("batch",), quiet=("kind",),
     )  # fmt: skip
     groups: dict[tuple[object, ...], list[Watermark]] = {}
     for one in watermarks:
@@ -258,10 +237,10 @@ def _watermark_table(watermarks: list[Watermark], show_all: bool) -> output.Tabl
             else ", ".join(other.object for other in group)
         )
         table.add_row(
-            Text("" if one.kind == kind_before else one.kind, style="dim"),
+            "" if one.kind == kind_before else one.kind,
             name,
             "" if one.batch_id is None else str(one.batch_id),
-            output.moment(one.complete_until) or Text("never", style="yellow"),
+            one.complete_until or Text("never", style="yellow"),
             Text(output.seconds(one.lag), style="yellow" if one.is_stale else ""),
         )
         kind_before = one.kind

@@ -35,8 +35,9 @@ from base import output, state
 from base.connection import connect
 from base.errors import EXIT_ERROR, EXIT_USAGE, UserError, from_database, unknown
 from base.mode import mode
-from base.options import JsonOption
+from base.options import JsonOption, to_path
 from base.output import console, emit, error_console
+from driver.rows import plain
 
 EXAMPLES = (
     "Examples: oceanrecords test · oceanrecords test warehouse-tests/dim_supplier.yaml · "
@@ -91,7 +92,9 @@ def run_tests(
     context: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help=f"YAML files or folders; {FOLDER} by default."),
+        typer.Argument(
+            metavar="[PATH]...", parser=to_path, help=f"YAML files or folders; {FOLDER} by default."
+        ),
     ] = None,
     name: Annotated[
         str | None,
@@ -279,19 +282,10 @@ def _render(result: Result) -> None:
     shown_on.print(line, soft_wrap=True)
     for one in result.differences:
         told = Text(f"    {one['problem']:<10}", style="warn")
-        told.append(_row(one["row"]), style="default")
+        told.append(output.one_line(plain(one["row"])), style="default")
         shown_on.print(told, soft_wrap=True)
     if result.more:
         shown_on.print(Text(f"    and {result.more:,} more", style="dim"))
     for text in (result.message, result.hint):
         if text:
             shown_on.print(Text(f"    {text}", style="dim"), soft_wrap=True)
-
-
-def _row(row: dict[str, Any]) -> str:
-    return output.one_line(
-        ", ".join(
-            f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-            for name, value in row.items()
-        )
-    )

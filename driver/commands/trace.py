@@ -14,10 +14,11 @@ from rich.text import Text
 
 from base import output, state
 from base.connection import connect
-from base.errors import from_database, suggest
-from base.options import MOST_ROWS, JsonOption, complete_trace
+from base.errors import did_you_mean, from_database
+from base.options import JsonOption, LimitOption, complete_trace
 from base.output import console, emit
 from driver.commands.status import render_fault, tasks_table
+from driver.rows import plain
 from driver.trace import Section, trace
 from driver.warehouse import Task, tasks_of
 
@@ -56,9 +57,7 @@ def trace_command(
         list[str],
         typer.Argument(metavar="KEY...", help="Business key; all parts of it, in their order."),
     ],
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MOST_ROWS, help="Rows of a section to show.")
-    ] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show a business key in every layer, past and present, or what a run did.
@@ -77,7 +76,9 @@ def trace_command(
                 raise
             rows = connection.execute("SELECT kind, object FROM etl.trace_kind").fetchall()
             known = {name for row in rows for name in row}
-            raise suggest(from_database(error), kind, known) from error
+            told = from_database(error)
+            told.hint = f"{did_you_mean(kind, known)} {told.hint or ''}".strip()
+            raise told from error
     answer = {"kind": kind, "key": key, "sections": [asdict(section) for section in sections]}
     if kind.lower() == "run":
         emit(answer, as_json=as_json, render=lambda _: _render_run(sections, tasks))
@@ -199,7 +200,7 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return _moment(value) if value in _ENDS or _is_moment(value) else value
-    return str(value)
+    return plain(value)
 
 
 def _is_moment(value: str) -> bool:

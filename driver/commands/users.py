@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -13,16 +12,18 @@ from typing import Annotated, Any
 import psycopg
 import typer
 import typer.core
-from psycopg.rows import dict_row
 from rich.text import Text
 
 from base import output, state
+from base import password as password_of
 from base.connection import connect
-from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption
+from base.errors import EXIT_USAGE, UserError, unknown
+from base.options import JsonOption, LimitOption
 from base.output import console, emit
+from driver.warehouse import rows as rows_of
 
 PASSWORD_VARIABLE = "OCEANRECORDS_USER_PASSWORD"  # noqa: S105
+_ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"
 
 app = typer.Typer(
     help="Who may log in, with which levels of permission, and who sees which rows.",
@@ -31,12 +32,6 @@ app = typer.Typer(
 )
 
 Login = Annotated[str, typer.Argument(metavar="NAME", help="The login.")]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option("--password-file", metavar="FILE", help="Take the password from a file."),
-]
-
-
 ValidUntil = Annotated[
     datetime | None,
     typer.Option(
@@ -92,7 +87,7 @@ def add(
         list[str] | None, typer.Option("--level", help="Level of permission; may be repeated.")
     ] = None,
     rows: Rows = None,
-    password_file: PasswordFile = None,
+    password_file: password_of.FileOption = None,
     no_password: Annotated[
         bool,
         typer.Option("--no-password", help="Set no password; the login cannot log in with one."),
@@ -222,15 +217,19 @@ def grants(
     as_json: JsonOption = False,
 ) -> None:
     """List privileges, memberships and attributes that the catalog does not give."""
-    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(
+    with _connect(context) as connection:
+        roles = {"PUBLIC", *(name for (name,) in connection.execute(_ROLES).fetchall())}
+        if role is not None and role not in roles:
+            raise unknown("role", role, roles)
+        found = rows_of(
+            connection,
             "SELECT grantee, privilege, object_kind, schema_name, object_name, grantor "
             "FROM etl.direct_grant WHERE grantee = coalesce(%s, grantee) "
             "ORDER BY grantee, schema_name, object_name, privilege",
-            [role],
-        ).fetchall()
+            role,
+        )
         if revoke:
-            cursor.execute("SELECT etl.revoke_direct_grants(%s)", [role])
+            connection.execute("SELECT etl.revoke_direct_grants(%s)", [role])
     answer = {"grants": found, "revoked": revoke}
     emit(answer, as_json=as_json, render=_render_grants)
 
@@ -242,23 +241,23 @@ def audit(
         bool,
         typer.Option("--verify", help="Verify that the trail is whole; exit status 1 if not."),
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Entries to show.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show the audit trail of users and permissions, or verify it."""
-    with _connect(context) as connection, connection.cursor(row_factory=dict_row) as cursor:
+    with _connect(context) as connection:
         if verify:
-            found = cursor.execute("SELECT * FROM audit.verify()").fetchone()
-            assert found is not None
+            (found,) = rows_of(connection, "SELECT * FROM audit.verify()")
             emit(found, as_json=as_json, render=_render_chain)
             if found["first_broken"] is not None:
                 raise typer.Exit(1)
             return
-        acts = cursor.execute(
+        acts = rows_of(
+            connection,
             "SELECT act_id, acted_at, actor, act, target, details FROM audit.act "
             "ORDER BY act_id DESC LIMIT %s",
-            [limit],
-        ).fetchall()
+            limit,
+        )
     emit(acts, as_json=as_json, render=_render_acts)
 
 
@@ -266,7 +265,7 @@ def audit(
 def password(
     context: typer.Context,
     login: Login,
-    password_file: PasswordFile = None,
+    password_file: password_of.FileOption = None,
     valid_until: ValidUntil = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -356,47 +355,36 @@ def _password(file: Path | None, login: str, *, is_needed: bool) -> str | None:
     Raises:
         UserError: if a password is needed and not given.
     """
-    if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise UserError(f"The password file {file} cannot be read: {reason}.") from error
-        found = lines[0] if lines else ""
-    elif os.environ.get(PASSWORD_VARIABLE):
-        found = os.environ[PASSWORD_VARIABLE]
-    elif not is_needed:
-        return None
-    elif sys.stdin.isatty():
+    found = password_of.read(PASSWORD_VARIABLE, file)
+    if found is None and is_needed:
+        if not sys.stdin.isatty():
+            raise UserError(
+                f"There is no password for {login}.",
+                f"Use --password-file, {PASSWORD_VARIABLE} or --no-password.",
+                exit_code=2,
+            )
         found = str(
             typer.prompt(
                 f"Password of {login}", hide_input=True, confirmation_prompt=True, err=True
             )
         )
-    else:
-        raise UserError(
-            f"There is no password for {login}.",
-            f"Use --password-file, {PASSWORD_VARIABLE} or --no-password.",
-            exit_code=2,
-        )
-    if not found:
-        raise UserError(f"The password of {login} is empty.")
     return found
 
 
 def _users(connection: psycopg.Connection[Any], login: str | None = None) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            "SELECT * FROM etl.user_status WHERE login = coalesce(%s, login) ORDER BY login",
-            [login],
-        ).fetchall()
+    return rows_of(
+        connection,
+        "SELECT * FROM etl.user_status WHERE login = coalesce(%s, login) ORDER BY login",
+        login,
+    )
 
 
 def _answer(context: typer.Context, login: str, as_json: bool) -> None:
     with _connect(context) as connection:
         users = _users(connection, login)
-    if not users:
-        raise UserError(f'User "{login}" does not exist.', "See `oceanrecords users list`.")
+        if not users:
+            known = [one["login"] for one in _users(connection)]
+            raise unknown("user", login, known, lists="oceanrecords users list")
     emit(users[0], as_json=as_json, render=lambda user: _render([user]))
 
 
@@ -422,13 +410,9 @@ def _render_acts(acts: list[dict[str, Any]]) -> None:
         "", "when", "actor", "act", "target", "details", right=[""], wrap=["details"]
     )
     for one in acts:
+        details = json.dumps(one["details"], ensure_ascii=False) if one["details"] else ""
         table.add_row(
-            str(one["act_id"]),
-            output.moment(one["acted_at"]),
-            Text(one["actor"]),
-            Text(one["act"]),
-            Text(one["target"]),
-            Text(json.dumps(one["details"], ensure_ascii=False) if one["details"] else ""),
+            str(one["act_id"]), one["acted_at"], one["actor"], one["act"], one["target"], details
         )
     console.print(table)
 
@@ -437,15 +421,10 @@ def _render_grants(answer: dict[str, Any]) -> None:
     if not answer["grants"]:
         console.print("No role has privileges that are not declared.")
         return
-    table = output.table("role", "privilege", "kind", "object", "granted by")
+    table = output.table("role", "privilege", "kind", "object", "granted by", quiet=["kind"])
     for one in answer["grants"]:
-        table.add_row(
-            Text(one["grantee"]),
-            Text(one["privilege"]),
-            Text(one["object_kind"], style="quiet"),
-            Text(f"{one['schema_name']}.{one['object_name']}"),
-            Text(one["grantor"]),
-        )
+        name = f"{one['schema_name']}.{one['object_name']}"
+        table.add_row(one["grantee"], one["privilege"], one["object_kind"], name, one["grantor"])
     console.print(table)
     count = output.plural(len(answer["grants"]), "privilege")
     if answer["revoked"]:
@@ -458,19 +437,13 @@ def _render(users: list[dict[str, Any]]) -> None:
     if not users:
         console.print("No users. `oceanrecords users add` adds one.", style="quiet")
         return
-    table = output.table("login", "levels", "rows", "", "added", "by")
+    table = output.table("login", "levels", "rows", "", "added", "by", quiet=[""])
     for user in users:
         kind = "service" if user["is_service"] else ""
         if not user["is_managed"]:
             kind = "not added here"
         elif not user["can_log_in"]:
             kind = "cannot log in"
-        table.add_row(
-            Text(user["login"]),
-            ", ".join(user["levels"]) or "none",
-            Text(", ".join(user["row_values"])),
-            Text(kind, style="quiet"),
-            output.moment(user["added_at"]),
-            Text(user["added_by"] or ""),
-        )
+        levels, rows = ", ".join(user["levels"]) or "none", ", ".join(user["row_values"])
+        table.add_row(user["login"], levels, rows, kind, user["added_at"], user["added_by"])
     console.print(table)

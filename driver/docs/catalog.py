@@ -43,7 +43,6 @@ class Column(_Named):
 
     Attributes:
         column: its name.
-        type: its SQL type.
         is_key: part of the primary key.
         is_reference: part of a foreign key.
         sensitivity: how analysts see it; 'not decided' if it is not declared; None in layers
@@ -372,12 +371,14 @@ _OBJECTS = """
 """
 _TASKS = """
     SELECT
-        task AS name, kind, object, coalesce(status, 'never') AS status, seconds::float8,
-        coalesce(rows_read, 0) AS read, coalesce(rows_inserted, 0) AS inserted,
-        coalesce(rows_updated, 0) AS updated, coalesce(rows_deleted, 0) AS deleted,
-        coalesce(rows_queued, 0) AS queued, coalesce(rows_quarantined, 0) AS quarantined, sqlstate
-    FROM etl.task_graph
-    ORDER BY position
+        t.task AS name, t.kind, t.object, coalesce(s.status, 'never') AS status, s.seconds::float8,
+        coalesce(s.rows_read, 0) AS read, coalesce(s.rows_inserted, 0) AS inserted,
+        coalesce(s.rows_updated, 0) AS updated, coalesce(s.rows_deleted, 0) AS deleted,
+        coalesce(s.rows_queued, 0) AS queued, coalesce(s.rows_quarantined, 0) AS quarantined,
+        s.sqlstate
+    FROM etl.task AS t
+    LEFT JOIN etl.task_status AS s USING (task)
+    ORDER BY t.position
 """
 _STEPS = """
     SELECT

@@ -22,7 +22,6 @@ def patch(folder: Path, old: Model, new: Model, name: str) -> str:
         folder: the folder of the business; nothing is written to it.
         old: the draft for the source as it was.
         new: the draft for the source as it is.
-        name: name of the business.
     """
     before, after = files.render(old, name), files.render(new, name)
     before.pop(files.STARS)
@@ -64,7 +63,7 @@ def _migration(old: Model, new: Model) -> str:
         elif [a.name for a in before.key] != [a.name for a in star.key]:
             parts.append(_rekeyed(before, star, old, new))
         else:
-            parts.append(_altered(before, star, new))
+            parts.append(_altered(before, star, old, new))
     text = "\n".join(one for one in parts if one)
     return f"-- The source has changed: the stars follow.\n\n{text}" if text else ""
 
@@ -79,16 +78,17 @@ def _columns(star: Dimension | Fact) -> tuple[Attribute, ...]:
     return (*star.details, *star.measures)
 
 
-def _views(star: Dimension | Fact, model: Model) -> str:
+def _views(star: Dimension | Fact, *models: Model) -> str:
     """Return the statement that drops the views on a star's table; the installation makes them."""
-    views = [f"kpi.{view}" for view in files.kpi_views(model) if view != "definition"]
+    views = [view for model in models for view in files.kpi_views(model) if view != "definition"]
+    names = [f"analysis.{star.name}", *(f"kpi.{view}" for view in dict.fromkeys(views))]
     return (
-        "-- The installation creates these views again.\n"
-        f"DROP VIEW IF EXISTS {', '.join([f'analysis.{star.name}', *views])};\n"
+        "-- The installation creates these views again, those that the draft still has.\n"
+        f"DROP VIEW IF EXISTS {', '.join(names)};\n"
     )
 
 
-def _altered(before: Dimension | Fact, star: Dimension | Fact, model: Model) -> str:
+def _altered(before: Dimension | Fact, star: Dimension | Fact, *models: Model) -> str:
     """Return what adds and retypes the columns of a star."""
     table = f"ALTER TABLE dwh.{star.name}"
     old = {a.name: a for a in (*before.key, *_columns(before))}
@@ -122,7 +122,7 @@ def _altered(before: Dimension | Fact, star: Dimension | Fact, model: Model) -> 
         must_drop_views = must_drop_views or bool(gone)
     else:
         lines += [f"-- {name} is no longer filled; it keeps what it holds.\n" for name in gone]
-    return "".join([_views(star, model)] * must_drop_views + lines)
+    return "".join([_views(star, *models)] * must_drop_views + lines)
 
 
 def _relinked(before: Fact, star: Fact) -> list[str]:
@@ -163,7 +163,7 @@ def _rekeyed(before: Dimension | Fact, star: Dimension | Fact, old: Model, model
             )
     text += _undeclared("dimension" if is_dimension else "fact", star.name)
     text += f"DELETE FROM etl.load_state WHERE object = {literal(star.name)};\n"
-    text += _views(star, model)
+    text += _views(star, old, model)
     text += f"DROP TABLE IF EXISTS work.{star.name}_key, work.{star.name}_decision;\n"
     text += f"DROP TABLE dwh.{star.name};\n"
     return text + macro(_table(star), star)

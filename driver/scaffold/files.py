@@ -21,7 +21,6 @@ def render(model: Model, name: str) -> dict[str, str]:
 
     Parameters:
         model: the draft.
-        name: name of the business.
     """
     persons = _persons(model)
     figures = _figures(model)

@@ -11,7 +11,7 @@ import typer
 from base import output, state
 from base.connection import connect
 from base.errors import UserError
-from base.options import JsonOption
+from base.options import JsonOption, to_path
 from base.output import console, emit
 from driver import project
 from driver.scaffold import source
@@ -26,7 +26,10 @@ COLUMN = "row_xid"
 def marks(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Option("--write", metavar="FILE", help="File to write; not overwritten.")
+        Path,
+        typer.Option(
+            "--write", metavar="FILE", parser=to_path, help="File to write; not overwritten."
+        ),
     ],
     schema: Annotated[
         list[str] | None,

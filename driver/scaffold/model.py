@@ -68,7 +68,6 @@ class Contract:
     """A source table as the warehouse reads it.
 
     Attributes:
-        table: the table.
         name: its name in the schemas source, delta and stage.
         fields: the columns that are read.
         left_out: columns that are left out on purpose, each with the reason.
@@ -171,8 +170,6 @@ class Attribute:
     Attributes:
         name: its name in the star.
         expression: what the view computes.
-        type: its SQL type.
-        comment: what it is.
         scd_type: 1 or 2, in a dimension.
         is_personal: whether it looks like personal data.
     """
@@ -199,7 +196,6 @@ class Star:
     Attributes:
         name: such as dim_product or fact_order.
         base: the table that identifies its rows.
-        key: the business key.
         joins: further tables that its view reads.
     """
 
@@ -267,10 +263,8 @@ class Lookup:
 
     Attributes:
         key_column: column of the fact table.
-        dimension: the dimension; None for the calendar.
         columns: columns of the fact's view that hold the business key.
         null_key: key when there is none.
-        comment: what it is.
         is_guess: whether the reference is not declared in the source.
     """
 
@@ -335,8 +329,6 @@ class Model:
     Attributes:
         source: what it was made from.
         contracts: the tables that are read.
-        dimensions, facts: the stars.
-        unused: tables that are in no star.
         calendar: first and last year of the events, None if there is none.
     """
 

@@ -15,10 +15,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from base.errors import UserError
-from driver.scaffold.text import quoted, singular
+from base.errors import UserError, unknown
+from driver.scaffold.text import singular
 
 FILE = "source.json"
+_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'"
 _COUNT_LIMIT = 1_000_000
 # The table of tombstones that `oceanrecords source marks` makes.
 TOMBSTONES = "deleted_rows"
@@ -38,7 +39,6 @@ class Column:
         default: the expression of its default, or None.
         has_equality: whether values can be compared by a default "=".
         number: its place in pg_attribute, which a rename leaves as it is.
-        comment: its comment, or None.
     """
 
     name: str
@@ -58,7 +58,6 @@ class Reference:
     """A foreign key, declared or found in the data.
 
     Attributes:
-        columns: its columns.
         schema, table: the table that it refers to.
         to: the columns there.
         is_guess: whether it is not declared.
@@ -95,15 +94,11 @@ class Table:
 
     Attributes:
         schema, name: what it is called.
-        columns: its columns in order.
         keys: columns that identify a row: the primary key, else unique columns; () if none.
         key_is_guess: whether the key is not declared, but was unique when the draft was made.
-        references: its foreign keys.
-        triggers: its triggers.
         rows: number of rows when it was first read, a million at most.
         days: first and last day of each column of dates or times, when it was first read.
         renames: columns that were renamed since, each with the name that the contract keeps.
-        comment: its comment, or None.
     """
 
     schema: str
@@ -128,7 +123,6 @@ class Source:
     """The tables of an operational system.
 
     Attributes:
-        schemas: its schemas.
         tables: its tables, by schema and name.
         left_out: tables that the role may not read.
         tombstones: schemas that have a table of tombstones.
@@ -174,20 +168,21 @@ def from_json(path: Path) -> Source:
 
 
 def _table(raw: dict[str, Any]) -> Table:
+    """Return a table of JSON, as an earlier call kept it or as the catalog gives it."""
     return Table(
         raw["schema"],
         raw["name"],
-        tuple(Column(**one) for one in raw["columns"]),
+        tuple(Column(**one) for one in raw["columns"] or ()),
         tuple(raw["key"]),
-        raw["key_is_guess"],
+        raw.get("key_is_guess", False),
         tuple(
-            Reference(tuple(r["columns"]), r["schema"], r["table"], tuple(r["to"]), r["is_guess"])
-            for r in raw["references"]
+            Reference(**one | {"columns": tuple(one["columns"]), "to": tuple(one["to"])})
+            for one in raw["references"] or ()
         ),
-        tuple(Trigger(**one) for one in raw["triggers"]),
+        tuple(Trigger(**one) for one in raw["triggers"] or ()),
         raw["rows"],
-        {name: (days[0], days[1]) for name, days in raw["days"].items()},
-        dict(raw["renames"]),
+        {name: (days[0], days[1]) for name, days in raw.get("days", {}).items()},
+        raw.get("renames", {}),
         raw["comment"],
     )
 
@@ -212,10 +207,10 @@ def read(
     """
     wanted_schemas = tuple(schemas)
     text = Path(__file__).with_name("sql").joinpath("tables.sql").read_text(encoding="utf-8")
+    there = [name for (name,) in connection.execute(_SCHEMAS).fetchall()]
     for schema in wanted_schemas:
-        row = connection.execute("SELECT to_regnamespace(%s) IS NULL", [quoted(schema)]).fetchone()
-        if row and row[0]:
-            raise UserError(f'schema "{schema}" does not exist in the source.', exit_code=2)
+        if schema not in there:
+            raise unknown("schema", schema, there)
     raws = [
         row[0]
         for row in connection.execute(text.encode(), {"schemas": list(wanted_schemas)}).fetchall()
@@ -227,11 +222,7 @@ def read(
         if known is None and not any(
             name in (r["name"], f"{r['schema']}.{r['name']}") for r in raws
         ):
-            raise UserError(
-                f'table "{name}" does not exist in {", ".join(wanted_schemas)}.',
-                f"There are: {', '.join(r['name'] for r in raws)}.",
-                exit_code=2,
-            )
+            raise unknown("table", name, [r["name"] for r in raws])
     if names:
         raws = [r for r in raws if names & {r["name"], f"{r['schema']}.{r['name']}"}]
     tables = [_from_catalog(connection, raw, known) for raw in raws if raw["is_readable"]]
@@ -259,26 +250,11 @@ def _from_catalog(
     connection: psycopg.Connection[Any], raw: dict[str, Any], known: Source | None
 ) -> Table:
     before = known.table(raw["schema"], raw["name"]) if known else None
-    columns = tuple(Column(**one) for one in raw["columns"] or ())
-    keys = raw["keys"] or []
-    table = Table(
-        raw["schema"],
-        raw["name"],
-        columns,
-        tuple(keys[0]["columns"]) if keys else (),
-        False,
-        tuple(
-            Reference(tuple(r["columns"]), r["schema"], r["table"], tuple(r["to"]))
-            for r in raw["references"] or ()
-        ),
-        tuple(Trigger(**one) for one in raw["triggers"] or ()),
-        before.rows if before else _rows(connection, raw),
-        {},
-        _renames(before, columns) if before else {},
-        raw["comment"],
-    )
-    days = before.days if before else _days(connection, table)
-    return replace(table, days=days)
+    key = raw["keys"][0]["columns"] if raw["keys"] else []
+    table = _table(raw | {"key": key, "rows": before.rows if before else _rows(connection, raw)})
+    if before is None:
+        return replace(table, days=_days(connection, table))
+    return replace(table, days=before.days, renames=_renames(before, table.columns))
 
 
 def _renames(before: Table, columns: tuple[Column, ...]) -> dict[str, str]:

@@ -365,7 +365,9 @@ def _dates(
     dates: list[Attribute] = []
     lookups: list[Lookup] = []
     for one, alias in fields:
-        if one.column is None or one.column.category != "D" or one.is_audit:
+        if one.column is None or one.column.category != "D":
+            continue
+        if one.is_audit and one is not at_event:
             continue
         if one.type.startswith("time "):
             continue

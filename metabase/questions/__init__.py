@@ -53,9 +53,6 @@ def parse(sql: str) -> tuple[Part, ...]:
     Quoted text and comments are taken as they are. A tag inside of them is refused, for Metabase
     would replace it there too, and the two would differ.
 
-    Parameters:
-        sql: the text of a question.
-
     Raises:
         TemplateError: if a bracket or brace is left open, nested, or stands in quotes or a comment.
     """
@@ -181,7 +178,6 @@ def compile(sql: str, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Turn a question's SQL into a statement for psycopg.
 
     Parameters:
-        sql: the text of a question.
         values: value of each variable; None, an empty text and an empty list mean 'not given'. A
             list fills a place such as `IN ({{country}})` with several values.
 

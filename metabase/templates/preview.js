@@ -16,8 +16,10 @@
   const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
   const NARROW = "\u202f";
   const formats = new Map();
-  const CURRENCY = new Intl.NumberFormat("en-GB", { style: "currency", currency: page.currency, currencyDisplay: "narrowSymbol" })
-    .formatToParts(1).find((part) => part.type === "currency").value;
+  const MONEY = new Intl.NumberFormat("en-GB", { style: "currency", currency: page.currency, currencyDisplay: "narrowSymbol" });
+  const CURRENCY = MONEY.formatToParts(1).find((part) => part.type === "currency").value;
+  // None of yen.
+  const CENTS = MONEY.resolvedOptions().maximumFractionDigits;
 
   function numberFormat(options) {
     const key = JSON.stringify(options);
@@ -53,7 +55,7 @@
 
   function withUnit(value, unit, column) {
     if (value === null) return "–";
-    if (unit === page.currency) return number(value, Math.abs(value) >= 10000 ? 0 : column.decimals) + NARROW + CURRENCY;
+    if (unit === page.currency) return number(value, Math.abs(value) >= 10000 ? 0 : Math.min(column.decimals, CENTS)) + NARROW + CURRENCY;
     if (unit === "pp") return number(value, column.decimals, SIGNED) + NARROW + "pp";
     if (unit === "hours") return number(value, 1) + NARROW + "h";
     return number(value, column.decimals) + (unit ? " " + unit : "");
@@ -331,11 +333,12 @@
     const body = rows.map((row) => {
       const unit = get(row, "unit");
       const note = get(row, "note");
+      const isEarly = note && note.startsWith("No full day yet");
       if (note && note !== "No full day yet") notes.add(note);
       const cells = values.map((name, n) => {
         const value = get(row, name);
         const isProvisional = name === "month_to_date" ? get(row, "is_provisional") : name === "last_month" && get(row, "is_last_month_provisional");
-        const shown = [element("span", {}, value === null && n === 0 ? (note === "No full day yet" ? "no full day yet" : "–") : withUnit(value, unit, shape(name)))];
+        const shown = [element("span", {}, value === null && n === 0 ? (isEarly ? "no full day yet" : "–") : withUnit(value, unit, shape(name)))];
         if (isProvisional && value !== null) {
           shown.push(element("abbr", { class: "provisional", title: "Provisional: orders of this month may still be lost" }, "prov."));
           if (n === 0 && get(row, "expected") !== null) {
@@ -471,7 +474,6 @@
   // Charts ----------------------------------------------------------------------------------------
 
   const STATES = { running: "still running", provisional: "provisional, orders may still be lost" };
-  const STYLES = ["series", "second", "third"];
 
   function niceTicks(low, high, count) {
     const rough = (high - low) / count || 1;
@@ -524,17 +526,14 @@
       });
       svg.append(grid);
     }
-    svg.append(periodAxis(points, axis, x, isBar ? slot : inner / Math.max(points.length - 1, 1), height - bottom + 17));
+    svg.append(periodAxis(points, axis, x, isBar ? slot : inner / Math.max(points.length - 1, 1), height - bottom + 20));
     if (isBar) svg.append(drawing("line", { class: "base", x1: left, x2: width - right, y1: y(0), y2: y(0) }));
     else if (!tile.goal && low < 0 && high > 0) svg.append(drawing("line", { class: "base", x1: left, x2: width - right, y1: y(0), y2: y(0) }));
     if (tile.goal) {
       svg.append(drawing("g", { class: "mark-rule goal" }, drawing("line", { x1: left, x2: width - right, y1: y(tile.goal.value), y2: y(tile.goal.value) })));
-      const lines = series.map((column) => points.map((point) => (point.row[column.index] === null ? null : y(point.row[column.index]))));
-      const place = clearest(lines, x, y(tile.goal.value), 7 * tile.goal.label.length, [left + 2, width - right], top);
-      svg.append(drawing("text", { class: "mark-text goal", x: place.x, y: place.y }, tile.goal.label));
     }
     if (isBar) svg.append(...bars(points, series[0], x, y, slot, isLabelled));
-    else series.forEach((column, n) => svg.append(...line(points, column, x, y, STYLES[n] || "third", slot)));
+    else series.forEach((column, n) => svg.append(...line(points, column, x, y, styleOf(tile, n), slot)));
 
     const cursor = drawing("line", { class: "cursor", y1: top, y2: height - bottom, visibility: "hidden" });
     svg.append(cursor);
@@ -563,27 +562,6 @@
       svg.addEventListener("click", (event) => pickPeriod(points[nearest(event)].day, axis.format));
     }
     return svg;
-  }
-
-  // Where a label on a horizontal line is farthest from the other lines, above it or below.
-  function clearest(lines, x, level, wide, [from, to], top) {
-    let best = { x: from, y: level - 6, room: -1 };
-    for (let at = from; at + wide <= to; at += 12) {
-      for (const middle of [level - 10, level + 12]) {
-        let room = middle - 8 < top ? 0 : 60;
-        for (const heights of lines) {
-          for (let n = 0; n + 1 < heights.length; n++) {
-            if (heights[n] === null || heights[n + 1] === null) continue;
-            for (let part = 0; part <= 1; part += 0.125) {
-              const across = x(n) + part * (x(n + 1) - x(n));
-              if (across > at - 8 && across < at + wide + 8) room = Math.min(room, Math.abs(heights[n] + part * (heights[n + 1] - heights[n]) - middle));
-            }
-          }
-        }
-        if (room > best.room) best = { x: at, y: middle + 4, room };
-      }
-    }
-    return best;
   }
 
   // Labels that do not touch; the year stands below its first month, and alone where there are many years.
@@ -651,9 +629,16 @@
     ];
   }
 
+  // The colour of limits is that of the goal, or of the second line where there is none.
+  function styleOf(tile, n) {
+    return n === 0 ? "series" : n === 1 && !tile.goal ? "limit" : "third";
+  }
+
   function legend(tile) {
-    if (tile.y.length < 2) return null;
-    return element("p", { class: "legend", "aria-hidden": "true" }, ...tile.y.map((name, n) => element("span", { class: STYLES[n] || "third" }, columnOf(tile, name).title)));
+    if (tile.y.length < 2 && !tile.goal) return null;
+    const lines = tile.y.map((name, n) => element("span", { class: styleOf(tile, n) }, columnOf(tile, name).title));
+    if (tile.goal) lines.push(element("span", { class: "limit" }, tile.goal.label));
+    return element("p", { class: "legend", "aria-hidden": "true" }, ...lines);
   }
 
   function summary(tile, rows) {
@@ -674,7 +659,8 @@
   // The page --------------------------------------------------------------------------------------
 
   function hasValues(tile, rows) {
-    return tile.y.some((name) => rows.some((row) => row[columnOf(tile, name).index] !== null));
+    const { index } = columnOf(tile, tile.y[0]);
+    return rows.some((row) => row[index] !== null);
   }
 
   async function show(tile) {

@@ -1,7 +1,7 @@
 /*
-The headline: sales of yesterday, of the month to date against last year and against the target, and a forecast of the month, over the
-chosen countries. All amounts cover whole days (over and loaded), as known when the last of them ended; what they are compared with is taken as it
-was known at the same age.
+The headline: sales of yesterday (while it is not loaded, of the last full day), of the month to date against last year and against the
+target, and a forecast of the month, over the chosen countries. All amounts cover whole days (over and loaded), as known when the last of them
+ended; what they are compared with is taken as it was known at the same age.
 
 The forecast is made of the whole days of the month and the days that are left. The whole days are reduced by the orders that are usually lost
 later. A day that is left gets the average of its weekday over the latest eight weeks, reduced in the same way. Without a week of history there is
@@ -52,7 +52,7 @@ AS $headline_of$
                 ('month', c.month_start, c.month_start + c.whole_days, c.whole_until),
                 ('same days', c.month_start, c.month_start + c.year_days, c.whole_until),
                 ('year before', c.year_before, c.year_before + c.year_days, c.year_before + c.whole_days),
-                ('whole month of year before', c.year_before, (c.year_before + interval '1 month')::date, 'infinity')
+                ('whole month of year before', c.year_before, (c.year_before + interval '1 month')::date, c.horizon + 1)
         ) AS f (name, first_day, until, known_until)
     ),
     daily AS MATERIALIZED (
@@ -160,7 +160,7 @@ AS $headline_of$
     CROSS JOIN LATERAL (
         VALUES
             (
-                1, 'Yesterday', to_char(c.whole_until - 1, 'Dy FMDD Mon YYYY'),
+                1, CASE WHEN c.whole_until < c.today THEN 'Last full day' ELSE 'Yesterday' END, to_char(c.whole_until - 1, 'Dy FMDD Mon YYYY'),
                 CASE WHEN c.whole_until > c.first_day THEN a.yesterday END,
                 'the same weekday a week before',
                 CASE WHEN c.whole_until - 8 >= c.first_day THEN a.week_before END,

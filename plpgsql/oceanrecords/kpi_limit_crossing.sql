@@ -9,8 +9,16 @@ WITH clock AS MATERIALIZED (
             WHEN c.today = (now() AT TIME ZONE c.time_zone)::date THEN (
                 SELECT (max(r.started_at) AT TIME ZONE c.time_zone)::date
                 FROM etl.run AS r
-                WHERE r.status = 'succeeded'
+                WHERE r.status IN ('succeeded', 'partial')
+                    AND r.only_tasks IS NULL
                     AND r.ended_at <= now() - interval '1 day'
+                    -- A check that fails, or a dimension, leaves the counts of a run as they should be.
+                    AND NOT EXISTS (
+                        SELECT FROM etl.task_run AS t
+                        WHERE t.run_id = r.run_id
+                            AND t.kind IN ('extract', 'stage', 'fact', 'aggregate')
+                            AND t.status <> 'succeeded'
+                    )
             )
         END AS known_until
     FROM work.kpi_clock AS c
@@ -44,7 +52,8 @@ known AS (
         e.day,
         sum(sum(e.orders)) OVER w AS orders,
         sum(sum(e.lost_orders)) OVER w AS lost_orders,
-        sum(sum(e.allowed_orders)) OVER w AS allowed_orders
+        -- A day whose limit is not known leaves its month without one.
+        CASE WHEN every(every(e.allowed_orders IS NOT NULL)) OVER w THEN sum(sum(e.allowed_orders)) OVER w END AS allowed_orders
     FROM event AS e
     CROSS JOIN clock AS c
     WHERE e.day < c.whole_until

@@ -99,7 +99,7 @@ AS $month_of$
         FROM month AS m
         CROSS JOIN LATERAL (
             VALUES
-                ('all', m.month_start, m.next_start, CASE WHEN isfinite(m.horizon) THEN m.horizon + 1 ELSE 'infinity' END),
+                ('all', m.month_start, m.next_start, m.horizon + 1),
                 ('known', m.month_start, m.month_start + m.whole_days, m.whole_until),
                 (
                     'now', m.month_start,
@@ -122,7 +122,7 @@ AS $month_of$
                 )
         ) AS r (role, first_day, until, known_until)
         WHERE r.role = 'all'
-            OR m.whole_days > 0
+            OR m.whole_days > 0 AND (r.role <> 'before' OR m.is_before_whole)
     ),
     daily AS MATERIALIZED (
         SELECT
@@ -257,11 +257,11 @@ AS $month_of$
         round(100 * k.lost_share, 4),
         round(100 * (k.lost_share - k.limit_share), 4),
         round(k.hours, 2),
-        CASE WHEN m.is_before_whole THEN b.sales END,
+        b.sales,
         round(b.order_value, 2),
         round(100 * b.lost_share, 4),
         round(b.hours, 2),
-        round(100 * (n.sales / nullif(CASE WHEN m.is_before_whole THEN b.sales END, 0) - 1), 2),
+        round(100 * (n.sales / nullif(b.sales, 0) - 1), 2),
         round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 2),
         round(100 * (n.lost_share - b.lost_share), 2),
         round(100 * (n.hours / nullif(b.hours, 0) - 1), 2),

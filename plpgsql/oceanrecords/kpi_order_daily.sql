@@ -1,15 +1,39 @@
 CREATE OR REPLACE VIEW kpi.order_daily AS
+WITH late AS (
+    -- On a business date, what is lost later is not lost yet.
+    SELECT a.day, a.country, sum(a.lost_orders)::bigint AS orders, sum(a.lost_amount) AS amount
+    FROM dwh.agg_order_lost_daily AS a
+    CROSS JOIN work.kpi_clock AS c
+    WHERE a.lost_on > c.horizon
+    GROUP BY a.day, a.country
+),
+known AS (
+    SELECT
+        a.day,
+        a.country,
+        a.orders,
+        a.lost_orders - coalesce(l.orders, 0) AS lost_orders,
+        a.sales + coalesce(l.amount, 0) AS sales,
+        a.fulfilled_orders,
+        a.hours_to_fulfil
+    FROM dwh.agg_order_daily AS a
+    CROSS JOIN work.kpi_clock AS c
+    LEFT JOIN late AS l
+        ON l.day = a.day
+        AND l.country = a.country
+    WHERE a.day <= c.horizon
+)
 SELECT
-    a.day,
-    a.country,
-    a.orders,
-    a.lost_orders,
-    a.sales,
-    round(a.sales / nullif(a.orders - a.lost_orders, 0), 2) AS average_order_value,
-    a.fulfilled_orders,
-    a.hours_to_fulfil,
-    round(a.hours_to_fulfil / nullif(a.fulfilled_orders, 0), 2) AS fulfilment_hours
-FROM dwh.agg_order_daily AS a;
+    k.day,
+    k.country,
+    k.orders,
+    k.lost_orders,
+    k.sales,
+    round(k.sales / nullif(k.orders - k.lost_orders, 0), 2) AS average_order_value,
+    k.fulfilled_orders,
+    k.hours_to_fulfil,
+    round(k.hours_to_fulfil / nullif(k.fulfilled_orders, 0), 2) AS fulfilment_hours
+FROM known AS k;
 
 COMMENT ON VIEW kpi.order_daily IS 'Orders by day and country, a row where there was something. Unit: orders, business currency, hours. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.order_daily.day IS 'Day in the business time zone: of the order, and for fulfilment of the delivery.';

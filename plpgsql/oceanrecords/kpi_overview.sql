@@ -49,7 +49,8 @@ AS $overview_of$
         SELECT
             m.*,
             m.month_start = c.month_start AS is_current,
-            m.month_start = (c.month_start - interval '1 month')::date AND m.is_complete AS is_last,
+            -- Before the first load of a month, the month before it is not complete either.
+            m.is_complete AND rank() OVER (PARTITION BY m.is_complete ORDER BY m.month_start DESC) = 1 AS is_last,
             m.is_complete
             AND m.is_from_start
             AND rank() OVER (PARTITION BY m.is_complete, m.is_from_start ORDER BY m.month_start DESC) <= 12 AS is_average
@@ -111,6 +112,8 @@ AS $overview_of$
             m.month_start,
             m.orders > 0 AND NOT m.is_mature AS is_provisional,
             CASE
+                WHEN m.whole_days = 0 AND l.month_start < (m.month_start - interval '1 month')::date
+                    THEN format('No full day yet; the last complete month is %s', l.month_name)
                 WHEN m.whole_days = 0 THEN 'No full day yet'
                 WHEN m.before_lost_share_percent IS NULL AND m.before_fulfilment_hours IS NULL
                     THEN format('%s of %s', CASE m.whole_days WHEN 1 THEN '1 day' ELSE m.whole_days || ' days' END, m.month_name)
@@ -122,6 +125,7 @@ AS $overview_of$
                 )
             END AS note
         FROM month AS m
+        LEFT JOIN month AS l ON l.is_last
         WHERE m.is_current
     )
     SELECT

@@ -38,27 +38,12 @@ AS $quarter_of$
     ),
     summed AS (
         SELECT
-            date_trunc('quarter', a.day::timestamp)::date AS quarter_start,
-            sum(a.orders)::bigint AS orders,
-            sum(a.lost_orders)::bigint AS lost_orders,
-            sum(a.sales) AS sales
-        FROM dwh.agg_order_daily AS a
-        CROSS JOIN work.kpi_clock AS c
-        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
-            AND a.day <= c.horizon
-        GROUP BY 1
-    ),
-    late AS (
-        -- What is lost after the day that is played is not lost on that day.
-        SELECT
-            date_trunc('quarter', a.day::timestamp)::date AS quarter_start,
-            sum(a.lost_orders)::bigint AS orders,
-            sum(a.lost_amount) AS amount
-        FROM dwh.agg_order_lost_daily AS a
-        CROSS JOIN work.kpi_clock AS c
-        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
-            AND a.day <= c.horizon
-            AND a.lost_on > c.horizon
+            date_trunc('quarter', d.day::timestamp)::date AS quarter_start,
+            sum(d.orders)::bigint AS orders,
+            sum(d.lost_orders)::bigint AS lost_orders,
+            sum(d.sales) AS sales
+        FROM kpi.order_daily AS d
+        WHERE cardinality(p_countries) = 0 OR d.country = ANY (p_countries)
         GROUP BY 1
     )
     SELECT
@@ -68,12 +53,11 @@ AS $quarter_of$
         q.is_complete
         AND q.age_days >= coalesce((SELECT min(v.age_days) FROM work.kpi_loss_curve AS v WHERE v.part_of_final >= 0.95), 0),
         coalesce(s.orders, 0),
-        coalesce(s.lost_orders, 0) - coalesce(l.orders, 0),
-        coalesce(s.sales, 0) + coalesce(l.amount, 0),
-        round((s.sales + coalesce(l.amount, 0)) / nullif(s.orders - s.lost_orders + coalesce(l.orders, 0), 0), 2)
+        coalesce(s.lost_orders, 0),
+        coalesce(s.sales, 0),
+        round(s.sales / nullif(s.orders - s.lost_orders, 0), 2)
     FROM quarter AS q
     LEFT JOIN summed AS s USING (quarter_start)
-    LEFT JOIN late AS l USING (quarter_start)
     ORDER BY q.quarter_start
 $quarter_of$;
 COMMENT ON FUNCTION kpi.quarter_of(text[]) IS 'kpi.quarter over the given countries; over all countries without any.';

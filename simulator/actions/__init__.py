@@ -16,6 +16,7 @@ from simulator.actions.products import (
     reclassify_product,
 )
 from simulator.actions.rounds import (
+    ACTIONS_OF_PLAN,
     TickPlan,
     TickResult,
     business_clock,
@@ -24,6 +25,7 @@ from simulator.actions.rounds import (
 )
 
 __all__ = [
+    "ACTIONS_OF_PLAN",
     "Action",
     "Played",
     "TickPlan",

@@ -26,7 +26,6 @@ class Played:
     """An action that took place.
 
     Attributes:
-        action: its name.
         summary: what it did, for people.
         facts: what it did, for programs: numbers of the rows and values.
     """
@@ -49,9 +48,6 @@ def perform(
     """Play one action in a transaction of its own.
 
     Parameters:
-        connection: an open connection.
-        action: what to play.
-        rng: decides what is left to chance.
         clock: business time of the action; the time of day when None.
 
     Returns:
@@ -75,6 +71,11 @@ def key_ranges(cursor: Cursor) -> dict[str, Any]:
     if keys["last_customer"] is None or keys["last_product"] is None:
         raise empty_system()
     return keys
+
+
+def any_key(rng: random.Random, keys: dict[str, Any], of: str) -> int:
+    """Return a number between the first and last key of customers, products or addresses."""
+    return rng.randint(keys[f"first_{of}"], keys[f"last_{of}"])
 
 
 def customer_of(cursor: Cursor, customer_id: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from simulator.actions.common import (
     Cursor,
     Played,
     any_country,
+    any_key,
     ask,
     customer_of,
     do,
@@ -30,8 +31,6 @@ def add_address(
     """Give a customer one more address: a new one, or that of another customer.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         customer_id: who gets it; anybody when None.
         shared: whether it is another customer's; left to chance if None. It is a new one if
             no other customer has one.
@@ -41,7 +40,7 @@ def add_address(
     """
     keys = key_ranges(cursor)
     if customer_id is None:
-        wanted = rng.randint(keys["first_customer"], keys["last_customer"])
+        wanted = any_key(rng, keys, "customer")
         found = ask(cursor, "addresses_of_customer", from_customer=wanted)
         if not found:
             raise empty_system()
@@ -51,7 +50,7 @@ def add_address(
         shared = rng.random() < _SHARE_SHARED
     if shared:
         for _ in range(5):
-            wanted = rng.randint(keys["first_customer"], keys["last_customer"])
+            wanted = any_key(rng, keys, "customer")
             addresses = ask(cursor, "addresses_of_customer", from_customer=wanted)
             address_id = rng.choice(addresses)["address_id"] if addresses else None
             if address_id and ask(
@@ -80,15 +79,10 @@ def add_customer(cursor: Cursor, rng: random.Random) -> Played:
     """
     keys = key_ranges(cursor)
     customer_id = ask(cursor, "next_customer")[0]["customer_id"]
-    addresses = (
-        ask(
-            cursor,
-            "addresses_of_customer",
-            from_customer=rng.randint(keys["first_customer"], keys["last_customer"]),
-        )
-        if rng.random() < 0.15
-        else []
-    )
+    addresses = []
+    if rng.random() < 0.15:
+        wanted = any_key(rng, keys, "customer")
+        addresses = ask(cursor, "addresses_of_customer", from_customer=wanted)
     country = addresses[0]["country_code"] if addresses else any_country(rng)
     vocabulary = words(country, VOCABULARY)
     first_name, last_name = rng.choice(vocabulary.first_names), rng.choice(vocabulary.last_names)
@@ -114,11 +108,7 @@ def add_customer(cursor: Cursor, rng: random.Random) -> Played:
 def correct_customer(cursor: Cursor, rng: random.Random) -> Played | None:
     """Correct the last name or the e-mail address of a customer."""
     keys = key_ranges(cursor)
-    rows = ask(
-        cursor,
-        "hold_customer",
-        from_customer=rng.randint(keys["first_customer"], keys["last_customer"]),
-    )
+    rows = ask(cursor, "hold_customer", from_customer=any_key(rng, keys, "customer"))
     if not rows:
         return None
     customer = customer_of(cursor, rows[0]["customer_id"])
@@ -140,11 +130,7 @@ def correct_customer(cursor: Cursor, rng: random.Random) -> Played | None:
 def move_address(cursor: Cursor, rng: random.Random) -> Played | None:
     """Change an address: another street and city, now and then another country."""
     keys = key_ranges(cursor)
-    rows = ask(
-        cursor,
-        "hold_address",
-        from_address=rng.randint(keys["first_address"], keys["last_address"]),
-    )
+    rows = ask(cursor, "hold_address", from_address=any_key(rng, keys, "address"))
     if not rows:
         return None
     country = rows[0]["country_code"] if rng.random() < 0.9 else any_country(rng)

@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 from base import output
-from base.errors import UserError
+from base.errors import UserError, unknown
 from simulator.actions.common import (
     Cursor,
     Played,
+    any_key,
     ask,
     customer_of,
     do,
@@ -43,8 +44,6 @@ def place_order(
     """Place an order: best-sellers and new products often, at the price of the moment.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         customer_id: who orders; anybody when None.
         product_ids: what is ordered; whatever when None.
 
@@ -52,7 +51,7 @@ def place_order(
         UserError: if the system is empty, or the customer or a product cannot order or be ordered.
     """
     keys = key_ranges(cursor)
-    wanted = customer_id or rng.randint(keys["first_customer"], keys["last_customer"])
+    wanted = any_key(rng, keys, "customer") if customer_id is None else customer_id
     addresses = ask(cursor, "addresses_of_customer", from_customer=wanted)
     if customer_id is not None and (not addresses or addresses[0]["customer_id"] != customer_id):
         customer_of(cursor, customer_id)
@@ -141,7 +140,7 @@ def _any_products(
     cursor: Cursor, rng: random.Random, keys: dict[str, Any], number: int
 ) -> list[int]:
     """Return products that are sold, as many as asked for or a few less."""
-    drawn = [rng.randint(keys["first_product"], keys["last_product"]) for _ in range(number)]
+    drawn = [any_key(rng, keys, "product") for _ in range(number)]
     rows = ask(cursor, "any_products", product_keys=drawn)
     if not rows:
         rows = ask(cursor, "any_products", product_keys=[keys["first_product"]])
@@ -154,8 +153,6 @@ def update_order(
     """Move an order on in its life.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         order_id: which order; one that has waited long and is not locked if None.
         to: code of the status that it enters; what usually comes next when None.
 
@@ -225,8 +222,7 @@ def _status(statuses: dict[int, dict[str, Any]], code: str) -> int:
     for number, row in statuses.items():
         if row["code"] == code:
             return number
-    known = ", ".join(row["code"] for row in statuses.values())
-    raise UserError(f"There is no status {code}.", f"The statuses are: {known}.", 2)
+    raise unknown("status", code, [row["code"] for row in statuses.values()])
 
 
 def amend_order(cursor: Cursor, rng: random.Random) -> Played | None:

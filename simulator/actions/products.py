@@ -11,6 +11,7 @@ from simulator.actions.common import (
     Cursor,
     Played,
     any_country,
+    any_key,
     ask,
     do,
     empty_system,
@@ -33,8 +34,6 @@ def change_price(
     """Give a product another price; the price log is written by the operational system.
 
     Parameters:
-        cursor: a cursor in the transaction to work in.
-        rng: decides what is left to chance.
         product_id: which product; one that no other session has locked if None.
         price: the new price in euros; somewhat lower or higher than the old one when None.
 
@@ -50,7 +49,7 @@ def change_price(
         )
     keys = key_ranges(cursor)
     if product_id is None:
-        wanted = rng.randint(keys["first_product"], keys["last_product"])
+        wanted = any_key(rng, keys, "product")
         rows = ask(cursor, "hold_product", from_product=wanted)
         if not rows:
             return None
@@ -122,11 +121,7 @@ def launch_product(cursor: Cursor, rng: random.Random) -> Played:
 def reclassify_product(cursor: Cursor, rng: random.Random) -> Played | None:
     """Move a product to another subtype."""
     keys = key_ranges(cursor)
-    rows = ask(
-        cursor,
-        "hold_product",
-        from_product=rng.randint(keys["first_product"], keys["last_product"]),
-    )
+    rows = ask(cursor, "hold_product", from_product=any_key(rng, keys, "product"))
     if not rows:
         return None
     number = rows[0]["product_id"]

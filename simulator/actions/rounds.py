@@ -24,20 +24,20 @@ from simulator.actions.products import (
 
 _LEAST_STEP = timedelta(milliseconds=1)
 
-ACTIONS_OF_PLAN: dict[str, Action] = {
-    "suppliers": add_supplier,
-    "products": launch_product,
-    "customers": add_customer,
-    "orders": place_order,
-    "moves": update_order,
-    "amendments": amend_order,
-    "addresses": add_address,
-    "prices": change_price,
-    "corrections": correct_customer,
-    "relocations": move_address,
-    "reclassifications": reclassify_product,
+ACTIONS_OF_PLAN: dict[str, tuple[Action, str]] = {
+    "suppliers": (add_supplier, "New suppliers."),
+    "products": (launch_product, "Products launched; the next orders often contain them."),
+    "customers": (add_customer, "New customers."),
+    "orders": (place_order, "Orders placed."),
+    "moves": (update_order, "Orders paid, shipped, delivered, cancelled, refunded."),
+    "amendments": (amend_order, "Lines of open orders changed or removed."),
+    "addresses": (add_address, "Addresses that customers add, new and shared ones."),
+    "prices": (change_price, "Products whose price changes."),
+    "corrections": (correct_customer, "Customers with a corrected name or e-mail address."),
+    "relocations": (move_address, "Addresses whose street, city or country changes."),
+    "reclassifications": (reclassify_product, "Products that move to another subtype."),
 }
-"""What the numbers of a `TickPlan` count."""
+"""What each number of a `TickPlan` counts: the action, and a sentence for people."""
 
 # A launch comes before the orders that it leads to; the other actions are mixed.
 _FIRST = ("suppliers", "products")
@@ -45,23 +45,10 @@ _FIRST = ("suppliers", "products")
 
 @dataclass(frozen=True)
 class TickPlan:
-    """How many of each action one round plays.
+    """How many of each action one round plays (see `ACTIONS_OF_PLAN`).
 
-    A broken number leaves the last one to chance: 0.2 is one in five rounds.
-
-    Attributes:
-        orders: orders placed.
-        moves: orders that are paid, shipped, delivered, now and then cancelled or refunded.
-        amendments: lines of open orders that get another quantity or are taken out.
-        addresses: addresses that customers add, some of them shared with another customer.
-        prices: products that get another price.
-        customers: new customers.
-        corrections: customers with a corrected name or e-mail address.
-        relocations: addresses that change, street, city or country.
-        reclassifications: products that move to another subtype.
-        products: products launched; the next orders often contain them.
-        suppliers: new suppliers.
-        span: business time that the round takes when it is played to a clock.
+    A broken number leaves the last one to chance: 0.2 is one in five rounds. `span` is the business
+    time that the round takes when it is played to a clock.
     """
 
     orders: float = 12
@@ -82,7 +69,7 @@ class TickPlan:
             number = getattr(self, name)
             if not 0 <= number <= 1_000_000:
                 raise UserError(
-                    f"A round cannot have {number} {name}.",
+                    f"A round cannot have {number:g} {name}.",
                     "Choose a number from 0 to 1,000,000.",
                     2,
                 )
@@ -122,7 +109,6 @@ def business_clock(
     The business never goes back: a price that holds from tomorrow is none for an order of today.
 
     Parameters:
-        connection: an open connection.
         clock: wanted business time, with its time zone; None for the time of day.
 
     Returns:
@@ -164,9 +150,7 @@ def tick(
     """Play one round of business, each action in a transaction of its own.
 
     Parameters:
-        connection: an open connection in autocommit mode.
         plan: how many of each action.
-        rng: decides what is left to chance.
         clock: business time at which the round begins, to take `plan.span`; None for the time of
             day.
         on_action: called with each action.
@@ -191,7 +175,7 @@ def tick(
         if stop is not None and stop():
             break
         moment = begins_at + place * step if begins_at is not None else None
-        played = perform(connection, ACTIONS_OF_PLAN[name], rng, moment)
+        played = perform(connection, ACTIONS_OF_PLAN[name][0], rng, moment)
         if played is not None:
             result.done[played.action] = result.done.get(played.action, 0) + 1
             if on_action is not None:
@@ -212,9 +196,7 @@ def stream(
     """Play round after round.
 
     Parameters:
-        connection: an open connection in autocommit mode.
         plan: how many of each action a round has.
-        rng: decides what is left to chance.
         pause: waits between rounds, called with the seconds that the round took; returns whether
             to stop.
         rounds: how many; no end when None.

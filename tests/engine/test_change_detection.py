@@ -253,7 +253,7 @@ def test_a_large_batch_leaves_the_table_of_changes_with_the_next_run(database: D
         "INSERT INTO shelf.items SELECT n, repeat('x', 100) FROM generate_series(4, 40000) AS n"
     )
     shelf.run()
-    assert shelf.warehouse.value("SELECT pg_relation_size('delta.items') > etl._few_bytes()")
+    assert shelf.warehouse.value("SELECT pg_relation_size('delta.items') > 4 * 1024 * 1024")
     shelf.write("UPDATE shelf.items SET label = 'one', row_xid = DEFAULT WHERE item_id IN (1, 3)")
     shelf.run()
     assert shelf.warehouse.value(held) == 4  # two rows, as they were and as they are
@@ -333,6 +333,84 @@ def test_a_table_that_is_swapped_by_renaming_is_noticed(database: Database) -> N
     # Its rows are older than the watermark: a comparison finds them.
     shelf.write("CALL etl.run(NULL, '{items}')")
     assert shelf.mirror() == {1: "swapped"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE OR REPLACE VIEW source.items AS SELECT item_id, upper(label) AS label, changed_at, row_xid FROM shelf.items",
+        # The same name, and rows that are older than the watermark.
+        "DROP VIEW source.items; ALTER TABLE shelf.items RENAME TO old_items; CREATE TABLE shelf.items (LIKE shelf.old_items);"
+        " INSERT INTO shelf.items SELECT item_id, upper(label), changed_at, row_xid FROM shelf.old_items; DROP TABLE shelf.old_items;"
+        " CREATE VIEW source.items AS SELECT item_id, label, changed_at, row_xid FROM shelf.items",
+        # Whoever disables triggers changes rows without a mark.
+        "ALTER TABLE shelf.items DISABLE TRIGGER mark; UPDATE shelf.items SET label = upper(label); ALTER TABLE shelf.items ENABLE TRIGGER mark",
+    ],
+    ids=["view replaced", "table created again", "trigger disabled"],
+)
+@pytest.mark.parametrize("changes", ["snapshot", "timestamp"])
+def test_what_the_contract_reads_has_changed(database: Database, changes: str, change: str) -> None:
+    """No row is marked as changed: the next run compares the table, and says why."""
+    shelf = Shelf(database, changes, "none")
+    shelf.write(
+        "CREATE FUNCTION shelf.mark() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.row_xid := pg_current_xact_id(); NEW.changed_at := clock_timestamp(); RETURN NEW; END';"
+        " CREATE TRIGGER mark BEFORE UPDATE ON shelf.items FOR EACH ROW EXECUTE FUNCTION shelf.mark();"
+        " UPDATE etl.source_table SET lookback = '0'"
+    )
+    shelf.run()
+    shelf.write(change)
+    shelf.run()
+    assert shelf.mirror() == {1: "ONE", 2: "TWO"}
+    assert shelf.warehouse.value(
+        "SELECT reload_reasons -> 'items' FROM etl.run ORDER BY run_id DESC LIMIT 1"
+    ) == ["what source.items reads has changed"]
+    shelf.run()
+    assert shelf.read() == 0
+
+
+def test_a_column_that_the_contract_has_retyped_stops_its_table_by_name(database: Database) -> None:
+    """Otherwise its values would be rounded to the type of the mirror, and reconciliation would agree."""
+    shelf = Shelf(database, "snapshot", "none")
+    shelf.write(
+        "DROP VIEW source.items; ALTER TABLE shelf.items ADD size numeric(6, 2) DEFAULT 1;"
+        " CREATE VIEW source.items AS SELECT * FROM shelf.items; CALL etl.build()"
+    )
+    shelf.run()
+    shelf.write(
+        "DROP VIEW source.items; ALTER TABLE shelf.items ALTER size TYPE numeric(6, 4);"
+        " CREATE VIEW source.items AS SELECT * FROM shelf.items; INSERT INTO shelf.items (item_id, size) VALUES (3, 1.2345)"
+    )
+    shelf.warehouse.execute("CALL etl.run()")
+    failed = "SELECT sqlstate, message FROM etl.task_status WHERE status = 'failed'"
+    assert shelf.warehouse.rows(failed) == [
+        (
+            "ET007",
+            'source table "items" has changed: column "size" is numeric(6,4) instead of numeric(6,2)',
+        )
+    ]
+    shelf.write("CALL etl.build()")
+    shelf.run()
+    assert str(shelf.warehouse.value("SELECT size FROM stage.items WHERE item_id = 3")) == "1.2345"
+
+
+def test_a_row_dated_in_the_future_arrives_and_so_do_its_changes(timed: Shelf) -> None:
+    timed.write("INSERT INTO shelf.items VALUES (3, 'three', now() + interval '10 years')")
+    timed.run()
+    assert timed.mirror()[3] == "three"
+    timed.write("UPDATE shelf.items SET label = 'THREE' WHERE item_id = 3")
+    timed.run()
+    assert timed.mirror()[3] == "THREE"
+
+
+def test_a_clock_that_is_set_back_loses_nothing(timed: Shelf) -> None:
+    """What is written afterwards is dated before the watermark."""
+    timed.write(
+        "UPDATE etl.watermark SET read_at = read_at + interval '2 hours', compared_at = compared_at + interval '2 hours';"
+        " INSERT INTO shelf.items VALUES (3, 'three', now() - interval '1 hour')"
+    )
+    timed.run()
+    assert timed.mirror()[3] == "three"
 
 
 def test_a_row_that_comes_back_as_it_was_is_alive_again(database: Database) -> None:

@@ -124,6 +124,9 @@ def test_an_attribute_of_any_type_is_loaded_changed_and_deleted(lab: Lab, name: 
         ("char(3)", "'a'", "'b'"),
         ("text[]", "'{a,b}'", "'{c}'"),
         ("int4range", "'[1,5)'", "'[6,9)'"),
+        # A part of the key is NULL, the key is not.
+        ("lab.pair", "ROW(1, 'x')::lab.pair", "ROW(1, NULL)::lab.pair"),
+        ("jsonb", "'[1]'", "'{\"a\": null}'"),
     ],
 )
 def test_a_key_of_any_type_leads_facts_to_their_members(
@@ -344,6 +347,49 @@ def test_a_key_that_the_view_gives_twice_is_quarantined_alone(lab: Lab, is_loade
     assert lab.value("SELECT count(*) FROM etl.quarantine WHERE object = 'dim_thing'") == 0
 
 
+def test_a_fact_without_a_moment_keeps_its_member_through_several_lives(lab: Lab) -> None:
+    """A member that was deleted and came back has two versions. The fact refers to one of them, always the same."""
+    things(lab, "thing_id integer PRIMARY KEY, label text", seen="thing_id, label")
+    declare(lab, "thing_id")
+    lab.execute(
+        "CREATE TABLE lab.events (event_id integer PRIMARY KEY, thing_id integer, amount integer); CREATE VIEW source.events AS SELECT * FROM lab.events;"
+        " SELECT etl.define_source('events'); CALL etl.build();"
+        " CREATE VIEW work.fact_event AS SELECT event_id, thing_id, amount, deleted_at FROM stage.events;"
+        " SELECT etl.define_fact('fact_event', '{event_id}', '{amount}', ARRAY[etl.fact_key('dim_thing')]); CALL etl.build();"
+        " INSERT INTO lab.things VALUES (1, 'one'); INSERT INTO lab.events VALUES (1, 1, 5)"
+    )
+    assert lab.run() == "succeeded"
+    lab.execute("DELETE FROM lab.things")
+    assert lab.run() == "succeeded"
+    lab.execute(
+        "INSERT INTO lab.things VALUES (1, 'again'); INSERT INTO lab.events VALUES (2, 1, 6)"
+    )
+    assert lab.run() == "succeeded"
+    labels = "SELECT f.event_id, d.label FROM dwh.fact_event AS f JOIN dwh.dim_thing AS d USING (thing_key) ORDER BY 1"
+    assert lab.value("SELECT count(*) FROM dwh.dim_thing WHERE thing_id = 1") == 2
+    assert lab.rows(labels) == [(1, "again"), (2, "again")]
+    lab.execute("CALL etl.run(NULL, '{fact_event}')")
+    assert lab.rows(labels) == [(1, "again"), (2, "again")]
+    lab.execute("CALL etl.reconcile()")
+    assert lab.value("SELECT DISTINCT overall_status FROM etl.reconciliation_status") == "equal"
+
+
+def test_a_sequence_at_its_end_is_no_fault_of_a_row(lab: Lab) -> None:
+    """The dimension fails, with the way out, and catches up by itself. Nothing is left in quarantine."""
+    things(lab, "thing_id integer PRIMARY KEY, label text", seen="thing_id, label")
+    declare(lab, "thing_id")
+    lab.execute("ALTER TABLE dwh.dim_thing ALTER thing_key SET MAXVALUE 2")
+    lab.execute("INSERT INTO lab.things VALUES (1, 'one'), (2, 'two'), (3, 'three')")
+    assert lab.run() == "partial"
+    failed = "SELECT message, hint LIKE 'Raise the limit of the sequence%' FROM etl.task_status WHERE status = 'failed' AND sqlstate = 'ET008'"
+    assert lab.rows(failed) == [
+        ("no row can be added to dim_thing: a sequence of its table has reached its limit", True)
+    ]
+    lab.execute("ALTER TABLE dwh.dim_thing ALTER thing_key SET MAXVALUE 9")
+    assert lab.run() == "succeeded"
+    assert lab.value("SELECT count(*) FROM dwh.dim_thing WHERE thing_key > 0") == 3
+
+
 # Refused ---------------------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -404,6 +450,12 @@ REFUSED: dict[str, tuple[str, str]] = {
         " valid_to timestamptz, is_current boolean, run_id bigint); CREATE VIEW work.dim_t AS SELECT id, label FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}')",
         'nothing fills column "other" of dwh.dim_t, which is NOT NULL',
     ),
+    "key of a fact to one of several versions": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text, amount integer); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE VIEW work.dim_t AS SELECT id, label, deleted_at FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}', '{label}');"
+        " CREATE VIEW work.fact_t AS SELECT id, amount, deleted_at FROM stage.t; SELECT etl.define_fact('fact_t', '{id}', '{amount}', ARRAY[etl.fact_key('dim_t')])",
+        'key "t_key" looks up dim_t without a point in time',
+    ),
     "fact without a key": (
         "CREATE TABLE lab.t (id bigint PRIMARY KEY, amount integer); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
         " CREATE TABLE dwh.fact_t (id bigint, amount integer, is_deleted boolean, run_id bigint); CREATE VIEW work.fact_t AS SELECT id, amount FROM stage.t;"
@@ -415,6 +467,24 @@ REFUSED: dict[str, tuple[str, str]] = {
         " CREATE TABLE dwh.fact_t (id bigint PRIMARY KEY, amount integer, remark text, is_deleted boolean, run_id bigint);"
         " CREATE VIEW work.fact_t AS SELECT id, amount FROM stage.t; SELECT etl.define_fact('fact_t', '{id}', '{amount}', '{}')",
         'work.fact_t has no column "remark"',
+    ),
+    "column of a view that no target has": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE VIEW work.dim_t AS SELECT id, label, deleted_at FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}'); CALL etl.build();"
+        " CREATE OR REPLACE VIEW work.dim_t AS SELECT id, label, deleted_at, upper(label) AS loud FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}')",
+        'column "loud" of work.dim_t leads nowhere',
+    ),
+    "column of a fact's view that is neither stored nor looked up": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, amount integer); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE TABLE dwh.fact_t (id bigint PRIMARY KEY, date_key integer, amount integer, is_deleted boolean, run_id bigint);"
+        " CREATE VIEW work.fact_t AS SELECT id, amount, date '2025-01-01' AS day, 'x' AS remark FROM stage.t;"
+        " SELECT etl.define_fact('fact_t', '{id}', p_dimensions => ARRAY[etl.fact_key('dim_date', p_lookup => '{day}')])",
+        'column "remark" of work.fact_t leads nowhere',
+    ),
+    "attribute with a name of the versions": (
+        "CREATE TABLE lab.t (id bigint PRIMARY KEY, label text); CREATE VIEW source.t AS SELECT * FROM lab.t; SELECT etl.define_source('t'); CALL etl.build();"
+        " CREATE VIEW work.dim_t AS SELECT id, label AS is_current FROM stage.t; SELECT etl.define_dimension('dim_t', '{id}')",
+        'column "is_current" of work.dim_t has a name that the engine uses itself',
     ),
     "name that is too long": (
         f"CREATE TABLE lab.t (id bigint PRIMARY KEY); CREATE VIEW source.{'t' * 60} AS SELECT * FROM lab.t; SELECT etl.define_source('{'t' * 60}')",

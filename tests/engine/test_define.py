@@ -242,3 +242,28 @@ def test_a_source_that_another_object_still_reads_is_not_dropped(lab: Lab) -> No
         )
         == 2
     )
+
+
+def test_a_key_may_be_widened_within_a_declaration(database: Database) -> None:
+    """Views are created again, mirrors and pending keys follow, and keys beyond the former type are loaded."""
+    lab = Lab(database.connect())
+    lab.execute(OPERATIONAL.replace("thing_id bigint", "thing_id integer"))
+    lab.declare(SOURCES, VIEWS, DIMENSION, FACT)
+    lab.execute("INSERT INTO lab.things VALUES (1, 'one')")
+    assert lab.run() == "succeeded"
+    for table in ("things", "events"):
+        lab.execute(
+            f"DROP VIEW source.{table}; ALTER TABLE lab.{table} ALTER thing_id TYPE bigint;"
+            f" CREATE VIEW source.{table} AS SELECT * FROM lab.{table}"
+        )
+    lab.execute(
+        "DROP VIEW work.dim_thing, work.fact_event; ALTER TABLE dwh.dim_thing ALTER thing_id TYPE bigint"
+    )
+    lab.declare(SOURCES, VIEWS, DIMENSION, FACT)
+    lab.execute(
+        "INSERT INTO lab.things VALUES (3000000000, 'many'); INSERT INTO lab.events VALUES (1, 3000000000, now(), 5)"
+    )
+    assert lab.run() == "succeeded"
+    assert lab.rows(
+        "SELECT d.label FROM dwh.fact_event JOIN dwh.dim_thing AS d USING (thing_key)"
+    ) == [("many",)]

@@ -90,13 +90,13 @@ def test_it_reprocesses(library: Library) -> None:
     loan = library.lend(library.member("Ann"), library.book("978-1"))
     library.run(expect="partial")
     assert library.loan(loan)["member_id"] is None
-    assert library.rows("SELECT fact, key_column FROM etl.queue_entry") == [
+    assert library.rows("SELECT fact, key_column FROM etl.reprocessing_queue") == [
         ("fact_loan", "member_key")
     ]
     library.execute("DROP TRIGGER refuse ON dwh.dim_member")
     library.run()
     assert library.loan(loan)["member_name"] == "Ann"
-    assert library.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert library.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
 
 
 def test_what_a_run_of_a_part_made_ready_is_resolved_by_the_next(library: Library) -> None:
@@ -113,7 +113,7 @@ def test_what_a_run_of_a_part_made_ready_is_resolved_by_the_next(library: Librar
     library.execute("CALL etl.run('{dim_member}')")
     library.run()
     assert library.loan(loan)["member_name"] == "Ann"
-    assert library.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert library.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
 
 
 def test_it_follows_deletions(library: Library) -> None:

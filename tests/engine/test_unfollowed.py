@@ -131,6 +131,24 @@ def test_rows_made_of_several_rows_of_a_mirror_want_a_dependency(
     assert error.value.sqlstate == "ET003"
 
 
+def test_a_view_that_no_longer_fits_its_derived_dependency_is_refused(lab: Lab) -> None:
+    """By the next run: nobody has built since. The view that fitted is taken again."""
+    lab.declare(SOURCES, THINGS, events("e.amount"), DIMENSION, FACT)
+    fill(lab)
+    last = "CREATE OR REPLACE VIEW work.dim_thing AS SELECT thing_id, {} AS label, colour, deleted_at FROM stage.things"
+    lab.execute(last.format("lag(label) OVER (ORDER BY thing_id)"))
+    with pytest.raises(
+        psycopg.Error, match=r"reads mirror stage\.things no longer by its key"
+    ) as error:
+        lab.run()
+    assert error.value.sqlstate == "ET003"
+    lab.execute(last.format("upper(label)"))
+    assert lab.run() == "succeeded"
+    assert lab.rows("SELECT label FROM dwh.dim_thing WHERE is_current AND thing_key > 0") == [
+        ("ONE",)
+    ]
+
+
 def test_a_declared_dependency_reaches_the_other_rows(lab: Lab) -> None:
     sequence = "row_number() OVER (PARTITION BY e.thing_id ORDER BY e.event_id DESC)"
     siblings = "SELECT e.event_id FROM changed JOIN stage.events AS e USING (thing_id)"

@@ -224,16 +224,19 @@ def months(
         compared_days = whole_days if is_complete else min(whole_days, (start - earlier).days)
         loaded = Sums.of(past, start, end, tomorrow)
         known = now = before = None
+        # A month in which business began later than on its first day is compared with nothing.
+        is_comparable = earlier >= first_day
         if whole_days:
             known = Sums.of(past, start, start + timedelta(days=whole_days), today)
             if is_complete:
                 now = known
                 age = today - end
-                before = Sums.of(past, earlier, start, start + age)
+                before = Sums.of(past, earlier, start, start + age) if is_comparable else None
             else:
                 now = Sums.of(past, start, start + timedelta(days=compared_days), today)
                 until = earlier + timedelta(days=compared_days)
-                before = Sums.of(past, earlier, until, earlier + timedelta(days=whole_days))
+                known_then = earlier + timedelta(days=whole_days)
+                before = Sums.of(past, earlier, until, known_then) if is_comparable else None
         known_limit = limit_share(start, start + timedelta(days=whole_days))
         whole_limit = limit_share(start, end)
         later_orders, later_amount = 0.0, 0.0
@@ -242,7 +245,6 @@ def months(
             if start <= one.day < end and 0 <= age_days < len(curve) and not one.lost(today):
                 later_orders += curve[age_days][1]
                 later_amount += float(one.amount) * curve[age_days][1]
-        before_sales = before.sales if before and earlier >= first_day else None
         expected_share = (
             None
             if known is None or not known.orders
@@ -273,11 +275,11 @@ def months(
                 "known_lost_share_percent": percent(known and known.lost_share),
                 "known_lost_deviation_points": known and deviation(known, known_limit),
                 "known_fulfilment_hours": rounded(known and known.mean_hours, 2),
-                "before_sales": before_sales,
+                "before_sales": before and before.sales,
                 "before_average_order_value": rounded(before and before.order_value, 2),
                 "before_lost_share_percent": percent(before and before.lost_share),
                 "before_fulfilment_hours": rounded(before and before.mean_hours, 2),
-                "sales_growth_percent": growth(now and now.sales, before_sales),
+                "sales_growth_percent": growth(now and now.sales, before and before.sales),
                 "average_order_value_growth_percent": growth(
                     now and now.order_value, before and before.order_value
                 ),
@@ -312,10 +314,7 @@ def deviation(sums: Sums, limit_share: Decimal | None) -> Decimal | None:
 def overview(rows: Sequence[dict[str, Any]], today: date) -> dict[str, dict[str, Any]]:
     """Return what kpi.overview should say, given what kpi.month should say."""
     full = [row for row in rows if row["is_complete"] and row["is_from_start"]][-12:]
-    last = next(
-        (row for row in rows if row["month_start"] == before_month(today) and row["is_complete"]),
-        {},
-    )
+    last = next((row for row in reversed(rows) if row["is_complete"]), {})
     now = next((row for row in rows if row["month_start"] == today.replace(day=1)), {})
     found = {}
     for name, column, known, change in (

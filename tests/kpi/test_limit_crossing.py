@@ -77,7 +77,10 @@ def test_a_late_load_tells_once(trading: Play) -> None:
         f"UPDATE oceanrecords.orders SET ordered_at = {two_days_ago}, cancelled_at = {two_days_ago},"
         " order_status_id = (SELECT min(order_status_id) FROM oceanrecords.order_statuses WHERE is_lost)".encode()
     )
+    trading.loader.execute("UPDATE kpi.lost_order_limit SET valid_from = 'infinity'")
     trading.run()
+    assert trading.rows("SELECT FROM kpi.limit_crossing") == [], "no limit is known"
+    trading.loader.execute("UPDATE kpi.lost_order_limit SET valid_from = '-infinity'")
     assert trading.rows(NEW) == [], "nothing was loaded a day ago: all is history"
     trading.loader.execute(RUNS_AT.format(2, 2).encode())
     trading.run()
@@ -86,3 +89,14 @@ def test_a_late_load_tells_once(trading: Play) -> None:
     assert trading.rows(NEW) == []
     trading.run()
     assert trading.rows(NEW) == []
+    # A check that fails makes a run partial: what was told is not told again.
+    trading.loader.execute("UPDATE etl.run SET status = 'partial'")
+    assert trading.rows(NEW) == []
+    # A run of some tasks told nothing.
+    trading.loader.execute(
+        f"UPDATE etl.run SET started_at = {MIDNIGHT.format(2)} WHERE run_id = (SELECT min(run_id) FROM etl.run)".encode()
+    )
+    trading.loader.execute(
+        "UPDATE etl.run SET only_tasks = '{dimension:dim_status}' WHERE run_id > (SELECT min(run_id) FROM etl.run)"
+    )
+    assert len(trading.rows(NEW)) == 1

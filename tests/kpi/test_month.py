@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from tests.kpi import expected
 from tests.warehouse.play import Play
 
 
@@ -137,6 +138,23 @@ def test_first_morning_of_a_month(shop: Play) -> None:
     headline = shop.rows("SELECT headline, sales, note FROM kpi.headline ORDER BY position")
     assert headline[0][:2] == ("Yesterday", 0)
     assert headline[1] == ("Month to date", None, "No full day yet")
+
+
+def test_a_month_that_no_load_has_seen(shop: Play) -> None:
+    """The last load was on the last day of a month: the month before that one is the last complete one."""
+    first = shop.value("SELECT date_trunc('month', now() AT TIME ZONE 'UTC')::date")
+    names = [f"{expected.before_month(expected.before_month(first)):%b %Y}"]
+    names.append(f"{expected.before_month(first):%b %Y}")
+    for name, pieces in zip(names, (3, 4), strict=True):
+        day = datetime.strptime(name, "%b %Y").replace(tzinfo=UTC)
+        order(shop, day, pieces)
+    shop.run()
+    shop.loader.execute("UPDATE etl.batch SET read_at = %s", [at(f"{first - timedelta(days=1)}")])
+    note = f"No full day yet; the last complete month is {names[0]}"
+    row = shop.row("SELECT * FROM kpi.overview WHERE kpi = 'Sales'")
+    assert (row["month_to_date"], row["last_month"], row["note"]) == (None, 30, note)
+    days = shop.rows("SELECT headline, period FROM kpi.headline ORDER BY position")
+    assert days[0] == ("Last full day", f"{first - timedelta(days=2):%a %-d %b %Y}")
 
 
 def test_part_of_a_month_counts_in_no_average(shop: Play) -> None:

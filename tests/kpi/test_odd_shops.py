@@ -100,13 +100,13 @@ def shop(play: Play) -> Play:
     return play
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Auckland"])
+@pytest.mark.parametrize("zone", ["America/St_Johns", "Pacific/Pago_Pago", "Pacific/Kiritimati"])
 def test_a_shop_in_a_zone(shop: Play, zone: str) -> None:
     shop.loader.execute("UPDATE etl.setting SET value = %s WHERE name = 'time_zone'", [zone])
     trade(shop, ZoneInfo(zone), 7)
     shop.run()
     orders = expected.orders(shop.loader, zone)
-    assert zone == "UTC" or orders != expected.orders(shop.loader)
+    assert orders != expected.orders(shop.loader)
     assert any(one.lost_on == one.day for one in orders)
     for day in days():
         assert_day(shop.loader, orders, day, LIMITS)

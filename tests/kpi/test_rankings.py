@@ -72,23 +72,30 @@ NOTHING = {"countries": [], "types": [], "subtypes": [], "products": []}
 MONTHS = 26
 
 
-@pytest.fixture
-def sold(trading: Play) -> Play:
-    """More than two years of sales to two countries, of three products and two types."""
-    shop = trading.shop
-    books = shop.product_type("Books")
-    atlas = shop.product(shop.subtype(books, "Maps"), trading.supplier, "31.00")
-    abroad = shop.address(trading.customer, "Lyon", country_code="FR")
-    for month in range(MONTHS):
-        shop.wait(days=30.5)
-        shop.order(
-            trading.customer,
-            abroad if month % 3 else trading.address,
-            {trading.product: 1 + month * 7 % 11, trading.other_product: 1 + month % 4},
-        )
-        shop.order(trading.customer, trading.address, {atlas: 1 + month * 5 % 9})
-    trading.run()
-    return trading
+@pytest.fixture(scope="module")
+def sold(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Play]:
+    """More than two years of sales to two countries, of three products and two types.
+
+    Tests share it: whatever one of them changes, rankings are what plain sums are.
+    """
+    template: NoopExecutor = request.getfixturevalue(f"{server.name}_template")
+    with temporary_database(server, template.template_dbname) as made:
+        trading = Play.on(made.connect)
+        trading.open()
+        shop = trading.shop
+        books = shop.product_type("Books")
+        atlas = shop.product(shop.subtype(books, "Maps"), trading.supplier, "31.00")
+        abroad = shop.address(trading.customer, "Lyon", country_code="FR")
+        for month in range(MONTHS):
+            shop.wait(days=30.5)
+            shop.order(
+                trading.customer,
+                abroad if month % 3 else trading.address,
+                {trading.product: 1 + month * 7 % 11, trading.other_product: 1 + month % 4},
+            )
+            shop.order(trading.customer, trading.address, {atlas: 1 + month * 5 % 9})
+        trading.run()
+        yield trading
 
 
 def answers(connection: psycopg.Connection[Any], **chosen: Any) -> tuple[list[Any], list[Any]]:

@@ -93,6 +93,13 @@ def assert_day(
         assert row == figures[name], (day, name)
 
     past = [one for one in orders if one.day <= day]
+    tomorrow = day + timedelta(days=1)
+    loaded = expected.Sums.of(past, date.min, tomorrow, tomorrow)
+    columns = ["orders", "lost_orders", "sales", "fulfilled_orders"]
+    daily = ask(connection, "order_daily", columns)
+    assert [sum(row[one] for row in daily) for one in columns] == [
+        getattr(loaded, one) for one in columns
+    ], day
     counted = ask(connection, "customer_count", ["quarter_name", "unique_customers"])
     assert {
         row["quarter_name"]: row["unique_customers"] for row in counted if row["unique_customers"]

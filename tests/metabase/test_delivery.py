@@ -107,6 +107,21 @@ def test_an_alert_that_went_with_its_archived_question_is_made_again(
     assert provision(recipients=MORNING).changes == []
 
 
+def test_a_subscription_that_went_with_its_archived_dashboard_is_made_again(
+    standin: Standin, client: Client, provision: Provision, provisioner: Callable[..., Provisioner]
+) -> None:
+    report = provision(recipients=MORNING)
+    client.put(f"/api/dashboard/{report.ids['dashboard']}", {"archived": True})
+    assert not standin.state.pulses
+    planned = provisioner(recipients=MORNING).plan().changes
+    assert [(one.action, one.kind) for one in planned] == [
+        ("restore", "dashboard"),
+        ("create", "subscription"),
+    ]
+    assert provision(recipients=MORNING).changes == planned
+    assert provision(recipients=MORNING).changes == []
+
+
 def test_what_people_subscribed_to_is_theirs(
     standin: Standin, client: Client, provision: Provision
 ) -> None:
@@ -118,7 +133,13 @@ def test_what_people_subscribed_to_is_theirs(
         "/api/pulse",
         {
             "name": "Mine",
-            "cards": [{"id": report.ids["question/top_products"]}],
+            "cards": [
+                {
+                    "id": report.ids["question/top_products"],
+                    "include_csv": False,
+                    "include_xls": False,
+                }
+            ],
             "channels": [channel],
             "dashboard_id": report.ids["dashboard"],
         },

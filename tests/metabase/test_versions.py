@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from metabase import identity
 from metabase import warehouse as warehouses
 from metabase.analysis import Analysts
 from metabase.client import OLDEST_VERSION, Client
@@ -78,6 +79,10 @@ def everything(
                     row["archived"] = True
                 for row in state.tables.values():
                     row["description"] = None
+                card = state.cards[report.ids["question/top_products"]]
+                mark = {identity.CARD_MARK: identity.card_key(card)}
+                card |= {"name": "x", "description": "x", "display": "pie", "type": "model"}
+                card |= {"parameters": [], "dataset_query": {}, "visualization_settings": mark}
             others = server.requests[number:]
             provision(mine, to=server, **options)
             assert state.essence() == before

@@ -93,7 +93,7 @@ def test_what_cannot_be_imported_is_named(
         (
             "dim_item",
             "item_key,item_id,valid_from,valid_to,is_current\nx,1,now,infinity,t\n",
-            "bigint",
+            "dim_item.csv: invalid input syntax",
         ),
     ):
         folder = tmp_path / "history"

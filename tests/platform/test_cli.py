@@ -48,6 +48,16 @@ def test_version_is_the_distributions(oceanrecords: Callable[..., Finished]) -> 
         ("migrate", "--list", "--rollback"),
         ("migrate", "--to", ""),
         ("queue", "--limit", "none"),
+        ("--project", "", "status"),
+        ("docs", "--out", ""),
+        ("export-history", ""),
+        ("import-history", " "),
+        ("new", "", "--schema", "shop"),
+        ("seed", ""),
+        ("test", ""),
+        ("source", "marks", "--write", ""),
+        ("source", "status", "--older-than", "soon"),
+        ("simulate", "tick", "--span", "soon"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_why(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 from base.connection import Target
 from base.errors import UserError
+from base.sqlfile import statements
 from driver import project
-from driver.install import statements
 from driver.migrate import Migrator
 from driver.project import Part
 from tests.support.database import Database
@@ -138,11 +139,18 @@ def test_an_outdated_overload_of_a_public_routine_goes(
     assert database.value("SELECT count(*) FROM pg_proc WHERE proname = 'get_setting'") == 1
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("SELECT FROM nowhere;", "relation \"nowhere\" does not exist"),
+        ("SELECT etl.define_fact(p_none => 1);", "function etl.define_fact(p_none => integer) does not exist"),
+    ],
+)  # fmt: skip
 def test_a_failing_file_is_named_and_nothing_changes(
-    install: Callable[..., None], database: Database
+    install: Callable[..., None], database: Database, statement: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=r"plpgsql/bad.sql: relation \"nowhere\" does not exist"):
-        install(view=VIEW, bad="SELECT FROM nowhere;")
+    with pytest.raises(UserError, match=re.escape(f"plpgsql/bad.sql: {message}")):
+        install(view=VIEW, bad=statement)
     assert database.value("SELECT to_regclass('kpi.one') IS NULL")
 
 
@@ -161,6 +169,6 @@ SELECT 'a;b', "c;d", $x$ e; $$ f; $x$, E'\\';'; /* g; */
 DO $$ BEGIN NULL; END $$;
 -- the end
 """
-    found = [one.strip() for one in statements(text)]
+    found = [one.strip() for _, one in statements(text)]
     assert len(found) == 2
     assert found[1].startswith("/* g; */\nDO")

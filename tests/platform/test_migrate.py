@@ -30,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
         "-- The first.\n-- It has: no way back.\nCREATE TABLE one (a int);\n"
     )
     (made / "0002.two.sql").write_text(
-        "-- The second.\n\nCREATE TABLE two (a int);\nSELECT '100 %', $$a; b$$;\n"
+        "-- The second\n--\n-- depends: 0001.one\n\n-- More of it.\n"
+        "CREATE TABLE two (a int);\nSELECT '100 %', $$a; b$$;\n"
     )
     (made / "0002.two.rollback.sql").write_text("DROP TABLE two;\n")
     (made / "0003.three.sql").write_text("CREATE TABLE three (a int);\n")
@@ -70,7 +71,7 @@ def test_states_tell_what_is_pending_and_write_nothing(
         ("shop/0002.two", None, True),
         ("shop/0003.three", None, True),
     ]
-    assert states[0].summary == "The first"
+    assert [one.summary for one in states] == ["The first", "The second", ""]
     assert empty_database.value("SELECT to_regnamespace('yoyo')") is None
     migrator.apply(until="0001")
     assert [one.applied_at is not None for one in migrator.states()] == [True, False, False]
@@ -83,7 +84,7 @@ def test_to_stops_there(migrator: Migrator, empty_database: Database) -> None:
 
 
 def test_a_name_that_is_none_or_several(migrator: Migrator) -> None:
-    with pytest.raises(UserError, match="no migration '0009'"):
+    with pytest.raises(UserError, match='Migration "0009" does not exist'):
         migrator.apply(until="0009")
     with pytest.raises(UserError, match="More than one"):
         migrator.apply(until="000")

@@ -217,6 +217,11 @@ def test_absurd_values_are_refused(
         ("run", "--full-refresh", "dim_prodct"),
         ("reconcile", "dim_prodct"),
         ("check", "--name", "no_overlp"),
+        ("check", "--name", "totls"),
+        ("plan", "dim_prodct"),
+        ("users", "grants", "oceanrecords_ownr"),
+        ("migrate", "--to", "engine/0001.enigne"),
+        ("source", "marks", "--write", "marks.sql", "--schema", "oceanrecord"),
         ("trace", "prodct", "1"),
         ("settings", "get", "stale_aftr"),
     ],
@@ -247,7 +252,7 @@ def test_a_misspelt_name_is_refused_and_another_is_proposed(
         (("--dsn", "", "status"), 2, "usage"),
         (("trace", "product", "99999999"), 1, "ET047"),
         (("settings", "set", "stale_after", "soon"), 1, "ET019"),
-        (("migrate", "--to", "9999"), 1, "error"),
+        (("migrate", "--to", "9999"), 1, "ET002"),
     ],
 )
 def test_errors_are_json_too(

@@ -147,6 +147,23 @@ def test_numbers_can_be_read(browser: Browser, page_file: Path) -> None:
     assert re.search(r"\d\.\d\u202f%", shown.tiles["top_products"].text)
 
 
+def test_a_currency_without_cents(
+    browser: Browser, asking: psycopg.Connection[Any], dashboard: Dashboard, tmp_path: Path
+) -> None:
+    setting = "UPDATE etl.setting SET value = %s WHERE name = 'currency'"
+    asking.execute(setting, ["JPY"])
+    try:
+        html = preview.render(asking, dashboard, served=True)
+    finally:
+        asking.execute(setting, ["EUR"])
+    page = tmp_path / "page.html"
+    preview.write(html, page)
+    shown = browser.look(page)
+    figures = shown.tiles["kpi_overview"].text
+    assert len(re.findall(r"\d\u202f¥", figures)) > 5
+    assert not re.search(r"\d\.\d+\u202f¥", figures + shown.tiles["headline"].text)
+
+
 def test_up_is_green_where_up_is_good(browser: Browser, page_file: Path, gathered: Page) -> None:
     cells = re.findall(r'class="growth (up|down)-(good|bad)"', browser.look(page_file).dom)
     tile = next(tile for tile in gathered.tiles if tile.question.key == "kpi_overview")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Finished
 from tests.support.database import Database, temporary_database
+from tests.support.program import Program
 from tests.support.servers import RunningServer
 
 SOURCES = Path(__file__).with_name("sources")
@@ -36,11 +35,12 @@ class Draft:
     name: str
     folder: Path
     database: Database
-    program: Callable[..., Finished]
+    program: Program
 
     def call(self, *arguments: str, expect: int = 0) -> str:
-        finished = self.program(
-            "--project", str(self.folder), "--dsn", self.database.dsn, *arguments
+        finished = self.program.call(
+            *("--project", str(self.folder), "--dsn", self.database.dsn, *arguments),
+            env=os.environ | {"COLUMNS": "160", "NO_COLOR": "1"},
         )
         assert finished.returncode == expect, finished.stdout + finished.stderr
         return finished.stdout
@@ -79,7 +79,7 @@ class Draft:
 
 @pytest.fixture(scope="session")
 def drafts(
-    server: RunningServer, tmp_path_factory: pytest.TempPathFactory
+    server: RunningServer, tmp_path_factory: pytest.TempPathFactory, program: Program
 ) -> Iterator[Callable[[str], Draft]]:
     """Makes a source and its draft, migrated and loaded, once for all tests, which copy it."""
     made: dict[str, Draft] = {}
@@ -90,7 +90,7 @@ def drafts(
                 database = stack.enter_context(temporary_database(server, None))
                 database.execute((SOURCES / f"{name}.sql").read_text(encoding="utf-8"))
                 folder = tmp_path_factory.mktemp(name) / name
-                draft = Draft(name, folder, database, _program)
+                draft = Draft(name, folder, database, program)
                 draft.new()
                 draft.call("migrate")
                 # Two of these rows are of a date that no calendar has.
@@ -99,17 +99,6 @@ def drafts(
             return made[name]
 
         yield get
-
-
-def _program(*arguments: str) -> Finished:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("oceanrecords")), *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | {"COLUMNS": "160", "NO_COLOR": "1"},
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -124,6 +113,6 @@ def draft(
             database = stack.enter_context(temporary_database(server, origin.database.name))
             folder = tmp_path / name
             shutil.copytree(origin.folder, folder)
-            return Draft(name, folder, database, _program)
+            return Draft(name, folder, database, origin.program)
 
         yield make

@@ -37,7 +37,7 @@ def test_it_builds_loads_and_reconciles(draft: Make, name: str) -> None:
     assert {star for (star,) in stars} == STARS[name]
     for (star,) in stars:
         assert made.value(f"SELECT count(*) > 1 FROM dwh.{star}")
-    assert made.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert made.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     assert made.value("SELECT count(*) FROM etl.quarantine") == 0
     assert (
         made.rows(
@@ -67,9 +67,7 @@ def test_its_dashboard_shows_figures(draft: Make, name: str, tmp_path: Path) -> 
         assert made.rows(question.read_text(encoding="utf-8")), question.name
 
 
-def test_a_dashboard_of_another_business_is_refused(
-    draft: Make, oceanrecords: Callable[..., Finished]
-) -> None:
+def test_another_business_is_refused(draft: Make, oceanrecords: Callable[..., Finished]) -> None:
     made = draft("keyless")
     for project, message in (
         ((), "holds the business 'keyless', whose folder is unknown"),
@@ -77,6 +75,12 @@ def test_a_dashboard_of_another_business_is_refused(
     ):
         refused = oceanrecords(*project, "--dsn", made.database.dsn, "dashboard", "preview")
         assert refused.returncode == 1
+        assert message in refused.stderr
+    for project, message in (
+        ("oceanrecords", "holds the business 'keyless', not 'oceanrecords'"),
+        (str(made.folder.parent), "is not the folder of a business"),
+    ):
+        refused = oceanrecords("--project", project, "--dsn", made.database.dsn, "run")
         assert message in refused.stderr
 
 
@@ -218,6 +222,17 @@ def test_a_dropped_column_of_a_fact_leaves_its_table(draft: Make) -> None:
     assert "+-- REVIEW: the values of quantity are lost" in patch
     assert "+ALTER TABLE dwh.fact_order DROP COLUMN employee_key;" in patch
     assert made.value("SELECT count(*) FROM dwh.fact_order") == 100
+    # Without a measure, the figures are those of another fact; a view on its table is named.
+    made.execute("CREATE VIEW kpi.own AS SELECT sum(f.unit_price) FROM dwh.fact_order_detail AS f")
+    made.execute(
+        'ALTER TABLE orders."Order Details" DROP COLUMN "UnitPrice", DROP COLUMN "Discount"'
+    )
+    with pytest.raises(AssertionError, match=r"kpi.own depends on[^$]*drop these views first"):
+        made.follow()
+    made.execute("DROP VIEW kpi.own")
+    made.call("migrate")
+    made.load()
+    assert made.value("SELECT to_regclass('kpi.order_detail_monthly')") is None
 
 
 def test_an_added_column_is_filled_for_all_rows(draft: Make) -> None:
@@ -261,6 +276,9 @@ def test_a_retyped_column_is_retyped_down_to_the_figures(draft: Make) -> None:
             == "numeric"
         )
         assert made.value("SELECT sum(quantity) FROM kpi.order_detail_monthly") == 432
+        assert made.value(
+            "SELECT has_table_privilege('reader_of_figures', 'kpi.order_detail_monthly', 'SELECT')"
+        )
     finally:
         made.execute("DROP OWNED BY reader_of_figures; DROP ROLE reader_of_figures")
 
@@ -508,23 +526,48 @@ def test_a_draft_reads_a_source_on_another_server(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (("shop",), "Which schema"),
-        (("shop", "--schema", "nowhere"), 'schema "nowhere" does not exist'),
-        (("shop", "--schema", "orders", "--tables", "nothing"), 'table "nothing" does not exist'),
-        (("shop", "--schema", "orders", "--name", "Big Shop"), "is no name for a business"),
-        (("filled", "--schema", "orders"), "is not empty"),
+        (("shop",), 2, "Which schema"),
+        (("shop", "--schema", "order"), 1, "Did you mean orders"),
+        (
+            ("shop", "--schema", "orders", "--tables", "nothing"),
+            1,
+            'Table "nothing" does not exist',
+        ),
+        (("shop", "--schema", "orders", "--name", "Big Shop"), 2, "is no name for a business"),
+        (("filled", "--schema", "orders"), 2, "is not empty"),
+        (("/proc/shop", "--schema", "orders"), 1, "/proc/shop cannot be used"),
     ],
 )
 def test_what_cannot_be_drafted_is_told(
     empty_database: Database, oceanrecords: Callable[..., Finished], tmp_path: Path,
-    arguments: tuple[str, ...], message: str,
+    arguments: tuple[str, ...], status: int, message: str,
 ) -> None:  # fmt: skip
     empty_database.execute((SOURCES / "orders.sql").read_text(encoding="utf-8"))
     (tmp_path / "filled").mkdir()
     (tmp_path / "filled" / "notes.txt").write_text("mine")
     finished = oceanrecords("--dsn", empty_database.dsn, "new", *arguments, cwd=tmp_path)
-    assert finished.returncode == 2
+    assert finished.returncode == status
     assert message in finished.stderr
     assert not (tmp_path / "shop").exists()
+
+
+def test_a_fact_may_have_no_time_but_that_of_its_creation(
+    empty_database: Database, oceanrecords: Callable[..., Finished], tmp_path: Path
+) -> None:
+    empty_database.execute(
+        "CREATE SCHEMA shop; CREATE TABLE shop.item (item_id int PRIMARY KEY, name text);"
+        "CREATE TABLE shop.sale (sale_id int PRIMARY KEY, item_id int REFERENCES shop.item, "
+        "amount numeric NOT NULL, created_at timestamptz NOT NULL);"
+        "INSERT INTO shop.item VALUES (1, 'Lamp');"
+        "INSERT INTO shop.sale VALUES (1, 1, 9.5, '2026-03-04 12:00+00')"
+    )
+    for arguments in (
+        ("new", "draft", "--schema", "shop"),
+        ("--project", "draft", "migrate"),
+        ("run",),
+    ):
+        finished = oceanrecords("--dsn", empty_database.dsn, *arguments, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert empty_database.value("SELECT created_date_key FROM dwh.fact_sale") == 20260304

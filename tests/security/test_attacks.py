@@ -136,7 +136,7 @@ REFUSED = {
         "ALTER TABLE audit.act DISABLE TRIGGER ALL",
         "DROP TABLE audit.act",
         "SELECT audit._analyze('dwh.dim_customer')",
-        "SELECT etl._audit('forged', 'x')",
+        "SELECT audit.note('forged', 'x')",
         "LOCK TABLE audit.act IN SHARE ROW EXCLUSIVE MODE",
     ),
 }

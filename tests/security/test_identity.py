@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,31 @@ def test_no_key_is_that_of_the_operational_system_or_follows_its_order(people: P
     assert all(abs(one) < 0.9 for one in ranked)
 
 
+def test_rows_do_not_come_in_the_order_of_their_keys(people: People) -> None:
+    """The n-th row of a table that was loaded at once is the n-th key."""
+    sell(people, 40)
+    people.add("ana", "analyst", countries=("*",))
+    connection = people.connect("ana")
+    for table, column in (
+        ("dim_customer", "customer_id"),
+        ("dim_address", "address_id"),
+        ("fact_order", "order_id"),
+        ("fact_order_line", "order_id"),
+        ("agg_customer_quarterly", "customer_id"),
+    ):
+        plain = {
+            row["pseudonym"]: row["key"]
+            for row in people.database.rows(
+                f"SELECT DISTINCT etl._pseudonym(s.secret, '{column}', t.{column}::text) AS pseudonym, t.{column} AS key"
+                f" FROM dwh.{table} AS t CROSS JOIN etl.pseudonym_secret AS s WHERE t.{column} > 0"
+            )
+        }
+        keys = [plain[one] for one in values(connection, table, column)]
+        ascents = sum(one < other for one, other in pairwise(keys))
+        # The number of ascents of a shuffled sequence has a variance of a twelfth of its length.
+        assert abs(ascents - len(keys) / 2) < 6 * (len(keys) / 12) ** 0.5 + 1, (table, keys)
+
+
 def test_the_same_key_is_the_same_pseudonym_everywhere(people: People) -> None:
     sell(people)
     people.add("ana", "analyst", countries=("*",))
@@ -105,8 +131,10 @@ def test_a_key_in_another_role_joins_with_its_dimension(database: Database) -> N
     database.execute(
         "UPDATE etl.fact_dimension SET key_column = 'payer_key' WHERE fact = 'fact_order' AND key_column = 'payment_key'"
     )
-    kind = database.value("SELECT etl._pseudonym_kind('dwh.fact_order', 'payer_key')")
-    assert kind == "payment_key"
+    column = database.value(
+        "SELECT etl._published_column('dwh.fact_order', 'payer_key', 'text'::regtype, 'internal', 'false')"
+    )
+    assert column == "etl._pseudonym(k.secret, 'payment_key', t.payer_key::text) AS payer_key"
 
 
 def test_another_secret_makes_other_pseudonyms(people: People) -> None:

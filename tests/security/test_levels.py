@@ -97,7 +97,7 @@ def test_pseudonyms_count_as_customers_do(people: People) -> None:
 def test_an_auditor_sees_control_tables_but_no_row_of_the_source(people: People) -> None:
     people.add("aud", "auditor")
     connection = people.connect("aud")
-    for view in ("run_status", "task_status", "watermark_status", "queue_entry", "user_status"):
+    for view in ("run_status", "task_status", "watermark_status", "queue_status", "user_status"):
         assert attempt(connection, f"SELECT * FROM etl.{view}") is None, view
     assert attempt(connection, "SELECT * FROM audit.act") is None
     assert attempt(connection, "SELECT object, sqlstate FROM etl.quarantine") is None

@@ -86,10 +86,12 @@ def test_an_idle_analyst_who_keeps_a_migration_waiting_is_named(
     monkeypatch.setattr("driver.migrate.LOCK_TIMEOUT", "300ms")
     migrator = Migrator(Target(people.database.dsn, "tests"))
     with people.connect("ana") as connection, connection.transaction():
+        # It does not hide under the name of a migration.
+        connection.execute("SET application_name = 'oceanrecords migrate'")
         connection.execute("SELECT count(*) FROM analysis.dim_customer")
         with pytest.raises(UserError, match="waited 300ms for a lock") as caught:
             migrator.apply()
-        assert f"session {connection.info.backend_pid} of" in str(caught.value.detail)
+        assert f"process id {connection.info.backend_pid} " in str(caught.value.detail)
         assert people.logins["ana"] in str(caught.value.detail)
     migrator.apply()
 

@@ -287,7 +287,7 @@ def test_catalog_rows_are_never_code(database: Database) -> None:
 
 
 def test_the_audit_trail_only_grows(database: Database) -> None:
-    database.execute("SELECT etl._audit('tried', 'x')")
+    database.execute("SELECT audit.note('tried', 'x')")
     for role in (None, "oceanrecords_owner"):
         with database.connect() as connection:
             if role:

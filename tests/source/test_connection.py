@@ -466,7 +466,7 @@ def test_the_password_is_in_the_user_mapping_and_nowhere_else(
         with sessions.cursor() as cursor, cursor.copy("COPY source_password FROM STDIN") as copy:
             copy.write_row(["another-secret"])
         with pytest.raises(psycopg.Error) as caught:
-            sessions.execute("SELECT etl._create_user_mapping('x', etl._take_password())")
+            sessions.execute("SELECT etl._create_user_mapping('x')")
         logged = "\n".join(
             str(part)
             for part in (
@@ -508,5 +508,5 @@ def test_a_password_for_statements_that_are_kept_is_refused_where_it_cannot_be_h
         with warehouse.connect() as connection:
             connection.execute(sql.SQL("SET ROLE plain"))
             with pytest.raises(psycopg.Error) as caught:
-                connection.execute("SELECT etl._create_user_mapping('x', 'secret')")
+                connection.execute("SELECT etl._create_user_mapping('x')")
         assert caught.value.sqlstate == "ET028"

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from tests.warehouse.faults import blocked_run
 from tests.warehouse.play import Play
 
-PLAN = "SELECT object, reasons FROM etl.planned_refresh"
+PLAN = "SELECT object, reasons FROM etl.plan()"
 
 
 def replaced(play: Play, view: str, column: str, expression: str) -> None:
@@ -169,6 +169,8 @@ def test_a_new_attribute_is_filled_into_the_versions_that_are_there(trading: Pla
     trading.run()
     assert trading.value(versions) == before
     assert trading.value("SELECT count(*) FROM dwh.dim_product") == products
+    written = "SELECT rows_updated FROM etl.task_run WHERE object = 'dim_product' ORDER BY run_id DESC LIMIT 1"
+    assert trading.value(written) == products - 1, "the versions that were filled, without -1"
     assert (
         trading.value(
             "SELECT count(*) FROM dwh.dim_product WHERE product_key > 0 AND label IS DISTINCT FROM upper(product_name)"
@@ -243,7 +245,7 @@ def test_the_settings_of_the_session_do_not_matter(trading: Play) -> None:
         assert usual.execute(
             "SELECT status FROM etl.run ORDER BY run_id DESC LIMIT 1"
         ).fetchone() == ("succeeded",)
-        assert strange.execute("SELECT * FROM etl.planned_refresh").fetchall() == []
+        assert strange.execute("SELECT * FROM etl.plan()").fetchall() == []
     trading.loader = usual
     trading.assert_right()
     strange.execute("BEGIN")

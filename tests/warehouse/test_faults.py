@@ -591,7 +591,7 @@ def test_a_line_whose_product_has_not_arrived_waits_and_is_resolved(broken: Play
     order = broken.shop.order(broken.customer, broken.address, {product: 1})
     broken.run(expect="partial")
     assert broken.row(PRODUCT_OF_LINE, order) == {"product_id": None, "price": None}
-    entry = broken.row("SELECT * FROM etl.queue_entry")
+    entry = broken.row("SELECT * FROM etl.reprocessing_queue")
     assert entry["fact_key"] == {"order_id": order, "line_number": 1}
     assert entry["dimension_key"] == {"product_id": product}
     assert (entry["key_column"], entry["is_ready"]) == ("product_key", False)
@@ -599,7 +599,7 @@ def test_a_line_whose_product_has_not_arrived_waits_and_is_resolved(broken: Play
     mend_table(broken.loader, "dwh.dim_product")
     broken.run()
     assert broken.row(PRODUCT_OF_LINE, order) == {"product_id": product, "price": Decimal(5)}
-    assert broken.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert broken.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     broken.assert_right()
 
 
@@ -610,10 +610,10 @@ def test_a_dimension_broken_for_ten_runs_loses_nothing(broken: Play) -> None:
         shop.change_price(broken.product, Decimal(price))
         shop.order(broken.customer, broken.address, {product: 1, broken.product: 2})
         broken.run(expect="partial")
-    assert broken.value("SELECT count(*) FROM etl.queue_entry") == 20
+    assert broken.value("SELECT count(*) FROM etl.reprocessing_queue") == 20
     mend_table(broken.loader, "dwh.dim_product")
     broken.run()
-    assert broken.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert broken.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     broken.assert_right()
 
 
@@ -623,7 +623,7 @@ def test_waiting_rows_do_not_slow_the_runs_that_cannot_resolve_them(broken: Play
     broken.shop.order(broken.customer, broken.address, {product: 1})
     for _ in range(3):
         broken.run(expect="partial")
-    assert broken.value("SELECT attempts FROM etl.queue_entry") == 1
+    assert broken.value("SELECT attempts FROM etl.reprocessing_queue") == 1
 
 
 def test_a_version_in_doubt_is_unknown_until_the_dimension_is_loaded(broken: Play) -> None:
@@ -636,7 +636,7 @@ def test_a_version_in_doubt_is_unknown_until_the_dimension_is_loaded(broken: Pla
     broken.run(expect="partial")
     assert broken.row(PRODUCT_OF_LINE, order)["product_id"] is None
     # The other product has no news, so its version is beyond doubt; facts loaded before stay as they are.
-    assert broken.value("SELECT count(*) FROM etl.queue_entry") == 1
+    assert broken.value("SELECT count(*) FROM etl.reprocessing_queue") == 1
     assert broken.row(PRODUCT_OF_LINE, broken.orders[0])["price"] == 10
 
     mend_table(broken.loader, "dwh.dim_product")
@@ -651,7 +651,7 @@ def test_facts_of_the_first_load_wait_for_a_broken_dimension(play: Play) -> None
     play.open()
     break_table(play.loader, "dwh.dim_product")
     play.run(expect="partial")
-    assert play.value("SELECT count(*) FROM etl.queue_entry") == 1
+    assert play.value("SELECT count(*) FROM etl.reprocessing_queue") == 1
     mend_table(play.loader, "dwh.dim_product")
     play.run()
     play.assert_right()
@@ -663,7 +663,7 @@ def test_an_order_whose_customer_has_not_arrived_is_resolved(trading: Play) -> N
     customer = trading.shop.customer("Dora")
     trading.shop.order(customer, trading.shop.address(customer), {trading.product: 1})
     trading.run(expect="partial")
-    assert trading.value("SELECT key_column FROM etl.queue_entry") == "customer_key"
+    assert trading.value("SELECT key_column FROM etl.reprocessing_queue") == "customer_key"
     mend_table(trading.loader, "dwh.dim_customer")
     trading.run()
     trading.assert_right()
@@ -675,7 +675,7 @@ def test_a_waiting_row_that_is_deleted_waits_no_more(broken: Play) -> None:
     broken.run(expect="partial")
     broken.shop.delete("orders", order_id=order)
     broken.run(expect="partial")
-    assert broken.value("SELECT count(*) FROM etl.queue_entry") == 0
+    assert broken.value("SELECT count(*) FROM etl.reprocessing_queue") == 0
     mend_table(broken.loader, "dwh.dim_product")
     broken.run()
     broken.assert_right()

@@ -8,6 +8,7 @@ import pytest
 from tests.warehouse.faults import (
     blocked_run,
     break_table,
+    held,
     mend_table,
 )
 from tests.warehouse.play import Play
@@ -99,6 +100,13 @@ def test_references_are_told_to_postgresql_where_it_need_not_enforce_them(shop: 
     shop.run()
     shop.loader.execute("CALL etl.build()")
     assert shop.rows(REFERENCES) == references
+    shop.assert_right()
+
+
+def test_facts_lock_no_dimension(shop: Play) -> None:
+    """Two of them load at the same time, and readers of a dimension keep none waiting."""
+    with held(shop, "dwh.dim_date"):
+        shop.run()
     shop.assert_right()
 
 

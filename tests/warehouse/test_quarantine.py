@@ -545,7 +545,7 @@ def test_an_order_of_an_unknown_status_is_loaded_and_waits_for_it(trading: Play)
     assert trading.rows(status, order) == [(3, unknown)]
     assert trading.rows(status, other) == [(1, "placed")]
     assert trading.value(
-        "SELECT dimension_key FROM etl.queue_entry WHERE dimension = 'dim_status'"
+        "SELECT dimension_key FROM etl.reprocessing_queue WHERE dimension = 'dim_status'"
     ) == {"order_status_id": 99}
 
     shop.insert("order_statuses", order_status_id=99, code="mislaid", name="Mislaid", is_lost=False)

@@ -1,65 +1,42 @@
--- Bulk loads into empty tables: indexes and constraints are dropped before and built once afterwards.
+-- Bulk loads into empty tables: indexes and keys are dropped before and built once afterwards.
 
-/*
-Drops the indexes and constraints of an empty table and returns the statements that recreate them. A key that foreign keys of other tables
-reference stays. A table that is on several nodes keeps all of them.
-Parameters: p_table, the table.
-Returns:    statements, for _finish_bulk to execute in this order.
-Writes:     structure of the table; takes an ACCESS EXCLUSIVE lock on it until the end of the transaction.
-*/
+-- Drops the indexes and keys of an empty table; returns the statements by which _finish_bulk recreates them. Foreign keys stay, and so does a key that
+-- foreign keys of other tables reference: to drop one would lock the table at its other end, and with it every load beside this one. A table that is
+-- on several nodes keeps all of them. The table is locked (ACCESS EXCLUSIVE) until the end of the transaction.
 CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass)
 RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_begin_bulk$
 DECLARE
-    v_statements text[] := ARRAY[]::text[];
-    r_part record;
+    v_remove text[];
+    v_make text[];
 BEGIN
-    IF etl._is_distributed(p_table) THEN
-        RETURN v_statements;
-    END IF;
-    FOR r_part IN
-        -- Keys and indexes first: foreign keys are validated in one pass over them.
+    SELECT array_agg(p.remove ORDER BY p.step, p.name), array_agg(p.make ORDER BY p.step, p.name)
+    INTO v_remove, v_make
+    FROM (
         SELECT
-            format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname) AS remove,
-            format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)) AS make,
-            CASE c.contype WHEN 'f' THEN 3 ELSE 1 END AS step,
-            c.conname AS name
+            format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname),
+            format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)),
+            1,
+            c.conname
         FROM pg_constraint AS c
         WHERE c.conrelid = p_table
-            AND c.contype IN ('p', 'u', 'x', 'f')
-            AND NOT EXISTS (
-                SELECT
-                FROM pg_constraint AS f
-                WHERE f.confrelid = p_table
-                    AND f.contype = 'f'
-                    AND f.conindid = c.conindid
-                    AND c.contype <> 'f'
-            )
+            AND c.contype IN ('p', 'u', 'x')
+            AND NOT EXISTS (SELECT FROM pg_constraint AS f WHERE f.confrelid = p_table AND f.contype = 'f' AND f.conindid = c.conindid)
         UNION ALL
-        SELECT
-            format('DROP INDEX %s', i.indexrelid::regclass),
-            pg_get_indexdef(i.indexrelid),
-            2,
-            i.indexrelid::regclass::text
+        SELECT format('DROP INDEX %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid), 2, i.indexrelid::regclass::text
         FROM pg_index AS i
         WHERE i.indrelid = p_table
             AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conindid = i.indexrelid)
-        ORDER BY step, name
-    LOOP
-        EXECUTE r_part.remove;
-        v_statements := v_statements || r_part.make;
-    END LOOP;
-    RETURN v_statements;
+    ) AS p (remove, make, step, name)
+    WHERE NOT etl._is_distributed(p_table);
+    PERFORM etl._execute(v_remove);
+    RETURN coalesce(v_make, '{}');
 END
 $_begin_bulk$;
 
-/*
-Recreates the indexes and constraints that _begin_bulk dropped, and analyzes the table.
-Parameters: p_table, the table; p_statements, what _begin_bulk returned.
-Writes:     structure and statistics of the table.
-*/
+-- Recreates the indexes and constraints that _begin_bulk dropped, and analyzes the table.
 CREATE OR REPLACE FUNCTION etl._finish_bulk(p_table regclass, p_statements text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -67,13 +44,8 @@ SET search_path = pg_catalog, pg_temp
 -- A sample of 3,000 rows is enough until autovacuum takes a larger one. A sample of 30,000 took a fortieth of an initial load.
 SET default_statistics_target = 10
 AS $_finish_bulk$
-DECLARE
-    v_statement text;
 BEGIN
-    FOREACH v_statement IN ARRAY p_statements
-    LOOP
-        EXECUTE v_statement;
-    END LOOP;
+    PERFORM etl._execute(p_statements);
     -- The nodes analyze their parts of a table by autovacuum; a transaction that has written to such a table cannot do it.
     IF NOT etl._is_distributed(p_table) THEN
         EXECUTE format('ANALYZE %s', p_table);
@@ -81,28 +53,14 @@ BEGIN
 END
 $_finish_bulk$;
 
--- Size up to which it is cheaper to delete the rows of a table than to give it a new file.
-CREATE OR REPLACE FUNCTION etl._few_bytes()
-RETURNS bigint
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_few_bytes$
-    SELECT 4 * 1024 * 1024::bigint
-$_few_bytes$;
-
-/*
-Empties a table of the engine: by TRUNCATE if it is large, by DELETE if that is cheaper than creating a new file.
-Parameters: p_table, a table in delta or work.
-Writes:     the table.
-*/
+-- Empties a table in delta or work: by TRUNCATE if it is large, by DELETE if that is cheaper than creating a new file.
 CREATE OR REPLACE FUNCTION etl._clear_table(p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_clear_table$
 BEGIN
-    IF pg_relation_size(p_table) > etl._few_bytes() THEN
+    IF pg_relation_size(p_table) > 4 * 1024 * 1024 THEN
         EXECUTE format('TRUNCATE %s', p_table);
     ELSE
         EXECUTE format('DELETE FROM %s', p_table);

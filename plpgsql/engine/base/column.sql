@@ -25,10 +25,8 @@ AS $_base_type$
     WHERE b.base_oid = 0
 $_base_type$;
 
-/*
-Type in which a column is held in the tables that the engine makes for itself.
-Returns:    SQL type. For a domain its base type: the constraints of a domain are checked in the target table, not in the engine's tables.
-*/
+-- Type in which a column is held in the tables that the engine makes for itself. For a domain it is the base type: the constraints of a domain are
+-- checked in the target table.
 CREATE OR REPLACE FUNCTION etl._held_type(p_relation regclass, p_column name)
 RETURNS text
 LANGUAGE sql
@@ -40,11 +38,8 @@ AS $_held_type$
     FROM etl._base_type(p_relation, p_column) AS b
 $_held_type$;
 
-/*
-Type to which values are cast before they are compared with a column.
-Returns:    SQL type. It has no length, because a cast to one would truncate the value instead of refusing it. For char(n) it is text, so that
-            padding does not count.
-*/
+-- Type to which values are cast before they are compared with a column. It has no length, because a cast to one would truncate the value instead of
+-- refusing it. For char(n) it is text, so that padding does not count.
 CREATE OR REPLACE FUNCTION etl._compared_type(p_relation regclass, p_column name)
 RETURNS text
 LANGUAGE sql
@@ -62,10 +57,8 @@ AS $_compared_type$
     FROM etl._base_type(p_relation, p_column) AS b
 $_compared_type$;
 
-/*
-Casts for the columns of a table whose stored images cannot be compared directly: domains, char(n) and bit(n).
-Returns:    object of column names and types, for "casts" of etl._render.
-*/
+-- Casts for the columns of a table whose stored images cannot be compared directly: domains, char(n) and bit(n). An object of column names and types,
+-- for "casts" of etl._render.
 CREATE OR REPLACE FUNCTION etl._casts(p_relation regclass)
 RETURNS jsonb
 LANGUAGE sql
@@ -81,12 +74,8 @@ AS $_casts$
         AND (t.typtype = 'd' OR t.typname IN ('bpchar', 'bit'))
 $_casts$;
 
-/*
-Casts an expression to the type in which a column is compared, unless it has that type already: the role that runs the loads may lack privileges on
-the schema of the type.
-Parameters: p_expression, SQL text; p_source, p_column, relation and column whose type the expression has; p_table, the table whose column of that name counts.
-Returns:    SQL text.
-*/
+-- Casts an expression, which has the type of p_source.p_column, to the type in which that column of p_table is compared; not if it has that type
+-- already: the role that runs the loads may lack privileges on the schema of the type.
 CREATE OR REPLACE FUNCTION etl._cast(p_expression text, p_source regclass, p_column name, p_table regclass)
 RETURNS text
 LANGUAGE sql
@@ -103,11 +92,7 @@ AS $_cast$
     LEFT JOIN pg_attribute AS s ON s.attrelid = p_source AND s.attname = p_column
 $_cast$;
 
-/*
-Columns for a SELECT, each in the type in which it is compared.
-Parameters: p_columns, the columns; p_alias, of the row that has them; p_source, the relation that the row is of; p_table, the table whose types count.
-Returns:    SQL text: a comma and a line for each column.
-*/
+-- Columns of row p_alias of p_source for a SELECT, each after a comma and in the type in which p_table's column of that name is compared.
 CREATE OR REPLACE FUNCTION etl._cast_list(p_columns name[], p_alias text, p_source regclass, p_table regclass)
 RETURNS text
 LANGUAGE sql
@@ -136,11 +121,7 @@ AS $_writable_columns$
         AND a.attidentity <> 'a'
 $_writable_columns$;
 
-/*
-Shape of an engine table that holds rows of another table.
-Parameters: p_table, the other table; p_columns, its columns.
-Returns:    columns of a SELECT, each NULL in the type in which it is held.
-*/
+-- Columns of a SELECT, each NULL in the type in which p_table's column is held: the shape of an engine table that holds rows of p_table.
 CREATE OR REPLACE FUNCTION etl._shape(p_table regclass, p_columns name[])
 RETURNS text
 LANGUAGE sql
@@ -173,43 +154,3 @@ AS $_measure_default$
     WHERE a.attrelid = p_table
         AND a.attname = p_measure
 $_measure_default$;
-
-/*
-Schemas, other than pg_catalog, that hold the equality operators of key columns, such as the schema of the extension citext.
-Parameters: p_table, the table; p_key, its key columns.
-*/
-CREATE OR REPLACE FUNCTION etl._operator_schemas(p_table regclass, p_key name[])
-RETURNS name[]
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_operator_schemas$
-    SELECT coalesce(array_agg(DISTINCT n.nspname), '{}')
-    FROM unnest(p_key) AS k (name)
-    CROSS JOIN LATERAL etl._base_type(p_table, k.name) AS a
-    JOIN pg_opclass AS c ON c.opcintype = a.type_oid AND c.opcdefault
-    JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
-    JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = a.type_oid AND o.amoprighttype = a.type_oid AND o.amopstrategy = 3
-    JOIN pg_operator AS e ON e.oid = o.amopopr
-    JOIN pg_namespace AS n ON n.oid = e.oprnamespace AND n.nspname <> 'pg_catalog'
-$_operator_schemas$;
-
--- Value of search_path under which keys are compared by their own operators: pg_catalog and the schemas given.
-CREATE OR REPLACE FUNCTION etl._search_path(p_schemas name[])
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_search_path$
-    SELECT concat_ws(', ', 'pg_catalog', (SELECT string_agg(DISTINCT quote_ident(s.name), ', ') FROM unnest(p_schemas) AS s (name)), 'pg_temp')
-$_search_path$;
-
--- Value of search_path under which the key columns of a table are compared by their own operators.
-CREATE OR REPLACE FUNCTION etl._operator_path(p_table regclass, p_key name[])
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_operator_path$
-    SELECT etl._search_path(etl._operator_schemas(p_table, p_key))
-$_operator_path$;

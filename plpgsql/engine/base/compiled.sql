@@ -1,10 +1,8 @@
 -- Routines in schema compiled. etl.build() writes one per object and step from templates; runs call them. Their SQL is static: an error names
 -- routine and line, plpgsql_check and pg_stat_user_functions cover them, and \sf shows what runs.
 
-/*
-The search_path under which every key is compared by its own operator: pg_catalog and the schemas of other equality operators. Without the schema of
-citext, for example, a citext key would be compared as text.
-*/
+-- The search_path under which every key is compared by its own operator: pg_catalog and the schemas of other equality operators. Without the schema
+-- of citext, for example, a citext key would be compared as text.
 CREATE OR REPLACE FUNCTION etl._operator_path()
 RETURNS text
 LANGUAGE sql
@@ -21,13 +19,8 @@ AS $_operator_path$
     WHERE c.opcdefault
 $_operator_path$;
 
-/*
-Creates or replaces a compiled routine.
-Parameters: p_name, its name in schema compiled; p_parameters, p_result, as in CREATE FUNCTION; p_comment, what it does; p_body, of the
-            language PL/pgSQL; p_settings, further SET clauses, each as name = value.
-Returns:    p_name.
-Writes:     schema compiled.
-*/
+-- Creates or replaces a compiled routine, and returns its name. p_parameters and p_result are as in CREATE FUNCTION, p_body is PL/pgSQL, p_settings
+-- are further SET clauses, each as name = value.
 CREATE OR REPLACE FUNCTION etl._create_compiled(
     p_name name,
     p_parameters text,

@@ -1,12 +1,8 @@
 -- Error messages that may be stored: without the values that PostgreSQL quotes.
 
-/*
-An error message without values of rows. Errors of the data and of statements quote rows, in the language of the server. Such a message is kept only if it is a
-known one, with those of its parts that are names. Of any other message, only the code is kept.
-Parameters: p_sqlstate, error code; p_message, the message.
-Returns:    the message; unchanged for errors that routines raise themselves and for classes about connections, transactions and resources, which
-            quote no rows.
-*/
+-- An error message without values of rows. Errors of the data and of statements quote rows, in the language of the server. Such a message is kept
+-- only if it is a known one, with those of its parts that are names. Of any other message, only the code is kept. Unchanged are errors that routines
+-- raise themselves, and classes about connections, transactions and resources, which quote no rows.
 CREATE OR REPLACE FUNCTION etl._without_values(p_sqlstate text, p_message text)
 RETURNS text
 LANGUAGE sql

@@ -22,11 +22,8 @@ AS $_notify$
     )::text)
 $_notify$;
 
-/*
-Parameters: p_hook, value of the setting alert_hook: a procedure's name, with or without its parameter types.
-Returns:    a CALL with three parameters, every name quoted.
-Errors:     ET010 there is no such procedure.
-*/
+-- A CALL of the alert hook with three parameters, every name quoted (ET010: there is no such procedure). p_hook is a procedure's name, with or
+-- without its parameter types.
 CREATE OR REPLACE FUNCTION etl._hook_call(p_hook text)
 RETURNS text
 LANGUAGE plpgsql
@@ -50,18 +47,3 @@ BEGIN
     RETURN v_call;
 END
 $_hook_call$;
-
--- Statement that calls the alert hook, with the privileges of the role that set it if they are bound.
-CREATE OR REPLACE FUNCTION etl._bound_hook_call(p_hook text)
-RETURNS text
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_bound_hook_call$
-BEGIN
-    IF obj_description(to_regprocedure('audit._call_hook(text, text, jsonb)'), 'pg_proc') = p_hook THEN
-        RETURN 'SELECT audit._call_hook($1, $2, $3)';
-    END IF;
-    RETURN etl._hook_call(p_hook);
-END
-$_bound_hook_call$;

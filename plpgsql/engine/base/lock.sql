@@ -14,11 +14,8 @@ BEGIN
 END
 $await_no_run$;
 
-/*
-Parameters: p_pid, p_lock_key, as in etl.worker.
-Returns:    whether another session with this process id is active, holds the lock and has the engine's privileges. A session whose CALL was
-            cancelled still holds its lock but is idle. A session whose state the caller may not see counts as active.
-*/
+-- Whether another session with this process id is active, holds the lock of etl.worker and has the engine's privileges. A session whose CALL was
+-- cancelled still holds its lock but is idle. A session whose state the caller may not see counts as active.
 CREATE OR REPLACE FUNCTION etl._is_live(p_pid integer, p_lock_key bigint)
 RETURNS boolean
 LANGUAGE sql
@@ -82,11 +79,7 @@ AS $describe_sessions$
 $describe_sessions$;
 COMMENT ON FUNCTION etl.describe_sessions(integer[]) IS 'Sentence that names sessions by process id, role and application; NULL if all of them have ended.';
 
-/*
-After a lock timeout PostgreSQL no longer knows which session was in the way. This lists the candidates: sessions, workers excepted, that hold
-locks on tables.
-Returns: process ids, the strongest lock first, three at most.
-*/
+-- After a lock timeout PostgreSQL no longer knows which session was in the way: these are the candidates.
 CREATE OR REPLACE FUNCTION etl.lock_holders()
 RETURNS integer[]
 LANGUAGE sql
@@ -131,12 +124,9 @@ BEGIN
 END
 $_limit_waits$;
 
-/*
-Keeps other sessions from starting a run, migrating, repairing or forgetting until the transaction ends. Workers may still join a live run.
-Errors: ET060 if another session holds the lock for 15 seconds, or for the setting wait_limit if that is shorter; the detail names it.
-Locks:  the row of etl.run_control. The lock is polled: a waiter inside an exception block would get it in a subtransaction, whose id does
-        not lead to the process.
-*/
+-- Keeps other sessions from starting a run, migrating, repairing or forgetting until the transaction ends, by a lock on the row of etl.run_control.
+-- Workers may still join a live run. ET060 if another session holds the lock for 15 seconds, or for the setting wait_limit if that is shorter. The
+-- lock is polled: a waiter inside an exception block would get it in a subtransaction, whose id does not lead to the process.
 CREATE OR REPLACE FUNCTION etl._lock_start()
 RETURNS void
 LANGUAGE plpgsql
@@ -168,29 +158,28 @@ BEGIN
 END
 $_lock_start$;
 
--- Raises ET001: a run is live. The detail names its workers, the hint is the caller's.
+-- Raises ET001 if a run is live (p_run_id is not NULL). The detail names its workers, the hint is the caller's.
 CREATE OR REPLACE FUNCTION etl._refuse_beside_run(p_run_id bigint, p_hint text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_refuse_beside_run$
 BEGIN
-    RAISE EXCEPTION 'run % is already running', p_run_id
-        USING ERRCODE = 'ET001',
-            DETAIL = concat_ws(
-                ' ',
-                (SELECT format('Started at %s.', date_trunc('second', r.started_at)) FROM etl.run AS r WHERE r.run_id = p_run_id),
-                etl.describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
-            ),
-            HINT = p_hint;
+    IF p_run_id IS NOT NULL THEN
+        RAISE EXCEPTION 'run % is already running', p_run_id
+            USING ERRCODE = 'ET001',
+                DETAIL = concat_ws(
+                    ' ',
+                    (SELECT format('Started at %s.', date_trunc('second', r.started_at)) FROM etl.run AS r WHERE r.run_id = p_run_id),
+                    etl.describe_sessions(ARRAY(SELECT w.pid FROM etl.worker AS w WHERE w.run_id = p_run_id))
+                ),
+                HINT = p_hint;
+    END IF;
 END
 $_refuse_beside_run$;
 
-/*
-Waits until no run is live, and keeps new ones from starting until the transaction ends. The transaction must be READ COMMITTED.
-Errors: ET001 if a run is still live after the setting wait_limit; ET060 as etl._lock_start.
-Locks:  as etl._lock_start.
-*/
+-- Waits until no run is live (ET001 after the setting wait_limit), and keeps new ones from starting until the transaction ends (ET060). The
+-- transaction must be READ COMMITTED.
 CREATE OR REPLACE FUNCTION etl._await_no_run()
 RETURNS void
 LANGUAGE plpgsql

@@ -1,10 +1,7 @@
 -- Session settings must not change results: keys are stored as text and jsonb, and PostgreSQL formats values by the settings of the session.
 
-/*
-Pins, until the end of the transaction, the settings that decide how values and names are written, how text is read, and which rows are seen. The
-business's time zone is the setting time_zone of etl.setting, never that of the session.
-Errors: none; a role that may not set lc_messages keeps its own.
-*/
+-- Pins, until the end of the transaction, the settings that decide how values and names are written, how text is read, and which rows are seen. The
+-- business's time zone is the setting time_zone of etl.setting, never that of the session.
 CREATE OR REPLACE FUNCTION etl._pin_session()
 RETURNS void
 LANGUAGE plpgsql
@@ -31,11 +28,8 @@ BEGIN
 END
 $_pin_session$;
 
-/*
-Whether a table is on more than one node: distributed by a column, or whole on each node. On one server no table is. What must be done otherwise
-then is decided by this question, and at build where that is possible.
-Parameters: p_table, the table; NULL to ask whether any table is.
-*/
+-- Whether a table is on more than one node: distributed by a column, or whole on each node; for NULL, whether any table is. On one server no table
+-- is. What must be done otherwise then is decided by this question, and at build where that is possible.
 CREATE OR REPLACE FUNCTION etl._is_distributed(p_table regclass)
 RETURNS boolean
 LANGUAGE plpgsql

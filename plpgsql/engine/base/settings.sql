@@ -1,47 +1,5 @@
 -- Settings of the engine, how they are read, and the check on write.
 
-INSERT INTO etl.setting (name, value, value_type, description)
-VALUES
-    ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides the date of a point in time.'),
-    ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
-    (
-        'compare_sources_every', '1 day', 'interval',
-        'How often each source table is compared completely with its mirror, to find rows written without triggers (interval).'
-    ),
-    ('runs_kept', '30 days', 'interval', 'How long the history of runs is kept (interval).'),
-    ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
-    (
-        'wait_limit', '1 minute', 'interval',
-        'How long a migration, a build and forgetting wait for a live run, and the statements of a run for a lock, before they fail (interval).'
-    ),
-    (
-        'source_retry_pause', '1 second', 'interval',
-        'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).'
-    ),
-    ('quarantine_limit', '1000', 'count', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.'),
-    (
-        'quarantine_share_limit', '1', 'percent',
-        'Share of the rows of a load that may newly go to quarantine; with more, and more than ten, the load fails as a whole (percent).'
-    ),
-    ('quarantine_tolerated', '0', 'count', 'Number of rows of one object that a run may put into quarantine, not accepted, and still succeed.'),
-    ('reconciliation_rows_kept', '10000', 'count', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.'),
-    ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
-    ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
-    ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
-    ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
-    ('small_group', '5', 'count', 'Number of people below which a figure that counts people is not shown to users who may not see personal data.'),
-    ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
-ON CONFLICT (name) DO UPDATE
-SET value_type = excluded.value_type,
-    description = excluded.description
-WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description);
-
-/*
-Value of a setting.
-Parameters: p_name, name of the setting.
-Returns:    its value as text.
-Errors:     ET002 when there is no such setting.
-*/
 CREATE OR REPLACE FUNCTION etl.get_setting(p_name text)
 RETURNS text
 LANGUAGE plpgsql
@@ -66,11 +24,8 @@ END
 $get_setting$;
 COMMENT ON FUNCTION etl.get_setting(text) IS 'Value of a setting as text; error ET002 when there is none of that name.';
 
-/*
-Trigger: refuses a value that is not of the setting's type. The session that writes it gets the error, not the next run.
-Returns:    the row as it is.
-Errors:     ET019 names the setting, the value and what it takes.
-*/
+-- Trigger: refuses a value that is not of the setting's type (ET019), so that the session that writes it gets the error, not the next run. The value
+-- that a setting is installed with is its default.
 CREATE OR REPLACE FUNCTION etl._check_setting()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -127,6 +82,7 @@ BEGIN
                     ELSE 'To see what each setting decides, run: oceanrecords settings list.'
                 END;
     END IF;
+    NEW.default_value := coalesce(NEW.default_value, NEW.value);
     RETURN NEW;
 END
 $_check_setting$;
@@ -135,3 +91,40 @@ CREATE OR REPLACE TRIGGER check_value
     BEFORE INSERT OR UPDATE OF value, value_type ON etl.setting
     FOR EACH ROW
     EXECUTE FUNCTION etl._check_setting();
+
+INSERT INTO etl.setting (name, value, value_type, description)
+VALUES
+    ('time_zone', 'UTC', 'time zone', 'Time zone of the business: it decides the date of a point in time.'),
+    ('stale_after', '15 minutes', 'interval', 'Age from which the warehouse counts as stale (interval).'),
+    (
+        'compare_sources_every', '1 day', 'interval',
+        'How often each source table is compared completely with its mirror, to find rows written without triggers (interval).'
+    ),
+    ('runs_kept', '30 days', 'interval', 'How long the history of runs is kept (interval).'),
+    ('queue_old_after', '7 days', 'interval', 'Age from which an entry of the reprocessing queue is reported as old (interval).'),
+    (
+        'wait_limit', '1 minute', 'interval',
+        'How long a migration, a build and forgetting wait for a live run, and the statements of a run for a lock, before they fail (interval).'
+    ),
+    (
+        'source_retry_pause', '1 second', 'interval',
+        'Pause before a batch is extracted again after the connection to the source was lost; it doubles each time (interval).'
+    ),
+    ('quarantine_limit', '1000', 'count', 'Number of bad rows of one object above which its load fails as a whole instead of putting them into quarantine.'),
+    (
+        'quarantine_share_limit', '1', 'percent',
+        'Share of the rows of a load that may newly go to quarantine; with more, and more than ten, the load fails as a whole (percent).'
+    ),
+    ('quarantine_tolerated', '0', 'count', 'Number of rows of one object that a run may put into quarantine, not accepted, and still succeed.'),
+    ('reconciliation_rows_kept', '10000', 'count', 'Number of differing rows of one object that are kept; when there are more, a repair rebuilds the object.'),
+    ('maintenance_every', '1 hour', 'interval', 'How often a run prunes the history (interval).'),
+    ('checks_kept', '30 days', 'interval', 'How long the results of quality checks are kept (interval); the last of each check stays.'),
+    ('reconciliations_kept', '90 days', 'interval', 'How long reconciliations are kept (interval); the last one stays.'),
+    ('password_length', '8', 'count', 'Number of characters that the password of a user must have at least.'),
+    ('small_group', '5', 'count', 'Number of people below which a figure that counts people is not shown to users who may not see personal data.'),
+    ('alert_hook', '', 'procedure', 'Procedure that alerts are handed to as (p_kind text, p_message text, p_details jsonb), such as ops.page. Empty for none.')
+ON CONFLICT (name) DO UPDATE
+SET value_type = excluded.value_type,
+    description = excluded.description
+WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description)
+    OR etl.setting.default_value IS NULL;

@@ -2,11 +2,8 @@
 -- quote every name.
 
 -- Columns as SQL text, each written by a format (%1$I is the quoted name), joined by a separator.
-CREATE OR REPLACE FUNCTION etl._list(
-    p_columns name[],
-    p_format text DEFAULT '%1$I',
-    p_separator text DEFAULT ', '
-) RETURNS text
+CREATE OR REPLACE FUNCTION etl._list(p_columns name[], p_format text DEFAULT '%1$I', p_separator text DEFAULT ', ')
+RETURNS text
 LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -27,11 +24,8 @@ AS $_positions$
 $_positions$;
 
 -- Condition that two rows (their aliases) agree in the columns, none of them NULL.
-CREATE OR REPLACE FUNCTION etl._match(
-    p_columns name[],
-    p_left text,
-    p_right text
-) RETURNS text
+CREATE OR REPLACE FUNCTION etl._match(p_columns name[], p_left text, p_right text)
+RETURNS text
 LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -53,11 +47,8 @@ $_match_pairs$;
 
 -- Expression that packs a business key into jsonb: names, alias of the row, its columns where they are named
 -- otherwise.
-CREATE OR REPLACE FUNCTION etl._json_key(
-    p_names name[],
-    p_alias text,
-    p_columns name[] DEFAULT NULL
-) RETURNS text
+CREATE OR REPLACE FUNCTION etl._json_key(p_names name[], p_alias text, p_columns name[] DEFAULT NULL)
+RETURNS text
 LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -67,11 +58,8 @@ AS $_json_key$
     JOIN unnest(coalesce(p_columns, p_names)) WITH ORDINALITY AS c (name, position) USING (position)
 $_json_key$;
 
-/*
-Condition that the key of a row has no value: a column is NULL, or the JSON null, which a key that is stored as JSON cannot tell from NULL.
-Parameters: p_key, key columns; p_alias, of the row; p_table, the table whose types count.
-Returns:    SQL text.
-*/
+-- Condition that the key of row p_alias has no value: a column is NULL, or the JSON null, which a key that is stored as JSON cannot tell from NULL.
+-- The types are those of p_table.
 CREATE OR REPLACE FUNCTION etl._no_key_condition(p_key name[], p_alias text, p_table regclass)
 RETURNS text
 LANGUAGE sql
@@ -87,11 +75,7 @@ AS $_no_key_condition$
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_no_key_condition$;
 
-/*
-Condition that the key of a row does not fit into an index entry, which holds 2,704 bytes with its header.
-Parameters: as of etl._no_key_condition.
-Returns:    SQL text.
-*/
+-- Condition that the key of a row does not fit into an index entry, which holds 2,704 bytes with its header. Parameters as of etl._no_key_condition.
 CREATE OR REPLACE FUNCTION etl._long_key_condition(p_key name[], p_alias text, p_table regclass)
 RETURNS text
 LANGUAGE sql

@@ -15,12 +15,7 @@
 -- that are equal but not identical differ (30 days and 1 month, 1.0 and 1.00, Smith and smith in citext), and a type needs no equality
 -- operator.
 
-/*
-One placeholder of a template, written out.
-Parameters: p_placeholder, its text between the braces; p_values, as of etl._render; p_indent, blanks before the line that it stands in.
-Returns:    SQL text.
-Errors:     ET050 when the placeholder is malformed, or names nothing that p_values has.
-*/
+-- One placeholder of a template, written out. p_indent are the blanks before the line that it stands in.
 CREATE OR REPLACE FUNCTION etl._render_placeholder(p_placeholder text, p_values jsonb, p_indent text)
 RETURNS text
 LANGUAGE plpgsql
@@ -48,10 +43,16 @@ BEGIN
         RETURN CASE v_parts[4] WHEN '=' THEN 'true' WHEN '<>' THEN 'false' ELSE '' END;
     END IF;
     IF v_parts[4] = '<>' THEN
-        -- The function of the operator *<>, which would compare two bare ROWs column by column.
-        v_text := format(
-            'record_image_ne(ROW(%s), ROW(%s))', etl._image_list(v_left, v_parts[2], p_values), etl._image_list(v_right, v_parts[5], p_values)
-        );
+        -- The function of the operator *<>, which would compare two bare ROWs column by column. A domain is compared as its base type, char(n) without
+        -- its padding.
+        SELECT format(
+            'record_image_ne(ROW(%s), ROW(%s))',
+            string_agg(concat(v_parts[2] || '.', quote_ident(l.name), '::' || (p_values -> 'casts' ->> l.name::text)), ', ' ORDER BY l.position),
+            string_agg(concat(v_parts[5] || '.', quote_ident(r.name), '::' || (p_values -> 'casts' ->> r.name::text)), ', ' ORDER BY r.position)
+        )
+        INTO v_text
+        FROM unnest(v_left) WITH ORDINALITY AS l (name, position)
+        JOIN unnest(v_right) WITH ORDINALITY AS r (name, position) USING (position);
         RETURN CASE WHEN length(v_text) > 100 THEN replace(v_text, '), ROW(', E'),\n' || p_indent || '    ROW(') ELSE v_text END;
     END IF;
     SELECT string_agg(
@@ -69,26 +70,9 @@ BEGIN
 END
 $_render_placeholder$;
 
--- Columns whose stored images are compared, as SQL text.
-CREATE OR REPLACE FUNCTION etl._image_list(p_columns name[], p_alias text, p_values jsonb)
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_image_list$
-    -- A domain is compared as its base type, char(n) without its padding: p_values has the casts of such columns under "casts".
-    SELECT string_agg(concat(p_alias || '.', quote_ident(c.name), '::' || (p_values -> 'casts' ->> c.name::text)), ', ' ORDER BY c.position)
-    FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
-$_image_list$;
-
-/*
-Writes a template out.
-Parameters: p_template, SQL text with placeholders in double braces, as described at the head of this file; p_values, an object: a
-            string is SQL text, an array is a list of column names; "casts", where given, an object of the types in which columns are
-            compared.
-Returns:    SQL text. A placeholder's further lines are indented like the line that it stands in.
-Errors:     ET050 when a placeholder is malformed, or names nothing that p_values has.
-*/
+-- Writes a template out. In p_values a string is SQL text, an array a list of column names; "casts", where given, has the types in which columns are
+-- compared. A placeholder's further lines are indented like the line that it stands in. ET050 when a placeholder is malformed, or names nothing that
+-- p_values has.
 CREATE OR REPLACE FUNCTION etl._render(p_template text, p_values jsonb)
 RETURNS text
 LANGUAGE plpgsql
@@ -102,7 +86,7 @@ BEGIN
     FOR v_number IN 2..cardinality(v_parts) BY 2
     LOOP
         v_text := v_text
-            || etl._render_placeholder(v_parts[v_number], p_values, substring(v_text FROM '( *)[^\n]*$'))
+            || etl._render_placeholder(v_parts[v_number], p_values, substring(split_part(v_text, E'\n', -1) FROM '^ *'))
             || v_parts[v_number + 1];
     END LOOP;
     RETURN v_text;

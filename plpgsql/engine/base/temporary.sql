@@ -1,11 +1,7 @@
 -- Temporary relations: a SECURITY DEFINER routine must not read a relation that its caller created under the expected name.
 
-/*
-Refuses temporary relations that another role owns. Otherwise a SECURITY DEFINER routine that reads a temporary table could execute a view that its
-caller created under that name.
-Parameters: p_pattern, LIKE pattern of the names.
-Errors:     ET039.
-*/
+-- Refuses temporary relations, by a LIKE pattern, that another role owns (ET039). Otherwise a SECURITY DEFINER routine that reads a temporary table
+-- could execute a view that its caller created under that name.
 CREATE OR REPLACE FUNCTION etl._refuse_foreign_temporary(p_pattern text)
 RETURNS void
 LANGUAGE plpgsql

@@ -28,13 +28,13 @@ BEGIN
         END IF;
         EXECUTE format('CREATE TEMPORARY TABLE _shape ON COMMIT DROP AS %s WITH NO DATA', p_query);
         SELECT NOT EXISTS (
-            (SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped
+            (SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped
             EXCEPT
-            SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0)
+            SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0)
             UNION ALL
-            (SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0
+            (SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0
             EXCEPT
-            SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped)
+            SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped)
         )
         INTO v_same;
         DROP TABLE pg_temp._shape;
@@ -148,11 +148,14 @@ BEGIN
             etl._writable_columns(f.fact_table)
         FROM etl.fact AS f
     LOOP
+        CONTINUE WHEN etl._is_to_be_declared(r_object.object);
         v_key := format('work.%I', r_object.object || '_key');
         v_decision := format('work.%I', r_object.object || '_decision');
         IF etl._ensure_table(
-            'work', r_object.object || '_key', 'SELECT ' || etl._shape(r_object.target, r_object.business_key), p_unlogged => false, p_replace => false
+            'work', r_object.object || '_key', 'SELECT ' || etl._shape(r_object.target, r_object.business_key), p_unlogged => false, p_replace => true
         ) THEN
+            -- If it had another shape, its keys are lost.
+            PERFORM etl._request_reload(ARRAY[r_object.object]);
             EXECUTE format('ALTER TABLE %s %s', v_key, etl._list(r_object.business_key, 'ALTER %1$I SET NOT NULL'));
             EXECUTE format('COMMENT ON TABLE %s IS %L', v_key, 'Pending keys of ' || r_object.object || ', each as often as it was requested.');
         END IF;
@@ -174,9 +177,11 @@ BEGIN
         SELECT a.aggregate AS object, a.aggregate_table AS target, a.group_key || a.measures AS columns
         FROM etl.aggregate AS a
     LOOP
+        CONTINUE WHEN etl._is_to_be_declared(r_object.object);
         IF etl._ensure_table(
-            'work', r_object.object || '_difference', 'SELECT ' || etl._shape(r_object.target, r_object.columns), p_unlogged => false, p_replace => false
+            'work', r_object.object || '_difference', 'SELECT ' || etl._shape(r_object.target, r_object.columns), p_unlogged => false, p_replace => true
         ) THEN
+            PERFORM etl._request_reload(ARRAY[r_object.object]);
             EXECUTE format(
                 'COMMENT ON TABLE work.%I IS %L', r_object.object || '_difference',
                 'What changed facts add to ' || r_object.object || ' and subtract from it, until its next load.'
@@ -252,7 +257,8 @@ END
 $_build_constraints$;
 
 /*
-Compiles the routines of all objects, and drops those of objects that have left the catalog.
+Compiles the routines of all objects, and drops those of objects that have left the catalog. An object that is yet to be declared in this
+transaction has none until then.
 Writes: schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._compile()
@@ -278,6 +284,7 @@ BEGIN
         SELECT a.aggregate, 'aggregate'
         FROM etl.aggregate AS a
     LOOP
+        CONTINUE WHEN etl._is_to_be_declared(r_object.name);
         v_routines := v_routines || CASE r_object.kind
             WHEN 'source' THEN etl._compile_source(r_object.name)
             WHEN 'dimension' THEN etl._compile_dimension(r_object.name)
@@ -292,6 +299,7 @@ BEGIN
         SELECT f.fact
         FROM etl.fact AS f
     LOOP
+        CONTINUE WHEN etl._is_to_be_declared(r_object.name);
         v_routines := v_routines || etl._compile_reconciliation(r_object.name);
     END LOOP;
     v_routines := v_routines || etl._compile_has_changes();

@@ -50,69 +50,59 @@ AS $_find_missing_columns$
         SELECT 'extraction_point', 'source.extraction_point', '{snapshot,system_identifier,read_at}', 'every extraction'
         WHERE EXISTS (SELECT FROM etl.source_table)
         UNION ALL
-        SELECT d.dimension, d.transform_view::text, d.business_key, 'a transformation view'
+        SELECT d.dimension, r.relation::text, r.columns, r.needed_for
         FROM etl.dimension AS d
-        WHERE d.transform_view IS NOT NULL
+        CROSS JOIN LATERAL (
+            VALUES
+                (d.transform_view, d.business_key, 'a transformation view'),
+                (
+                    d.dimension_table,
+                    d.surrogate_key || d.business_key || CASE WHEN d.transform_view IS NULL THEN '{}' ELSE '{valid_from,valid_to,is_current,run_id}' END::name[],
+                    'a dimension table'
+                ),
+                (d.history_view, d.business_key || 'valid_from'::name, 'a history view')
+        ) AS r (relation, columns, needed_for)
         UNION ALL
-        SELECT d.dimension, d.dimension_table::text,
-            d.surrogate_key || d.business_key
-            || CASE WHEN d.transform_view IS NULL THEN '{}' ELSE '{valid_from,valid_to,is_current,run_id}' END::name[],
-            'a dimension table'
-        FROM etl.dimension AS d
-        UNION ALL
-        SELECT d.dimension, d.history_view::text, d.business_key || 'valid_from'::name, 'a history view'
-        FROM etl.dimension AS d
-        WHERE d.history_view IS NOT NULL
-        UNION ALL
-        SELECT a.dimension, r.relation, ARRAY[a.attribute], 'the attribute'
+        SELECT a.dimension, r.relation::text, ARRAY[a.attribute], 'the attribute'
         FROM etl.dimension_attribute AS a
         JOIN etl.dimension AS d USING (dimension)
-        CROSS JOIN LATERAL (VALUES (d.transform_view::text), (d.dimension_table::text)) AS r (relation)
+        CROSS JOIN LATERAL (VALUES (d.transform_view), (d.dimension_table)) AS r (relation)
         UNION ALL
-        SELECT f.fact, f.transform_view::text, f.business_key || f.measures, 'a transformation view'
+        SELECT f.fact, r.relation::text, f.business_key || f.measures || r.columns::name[], r.needed_for
         FROM etl.fact AS f
+        CROSS JOIN LATERAL (
+            VALUES (f.transform_view, '{}', 'a transformation view'), (f.fact_table, '{is_deleted,run_id}', 'a fact table')
+        ) AS r (relation, columns, needed_for)
         UNION ALL
-        SELECT f.fact, f.fact_table::text, f.business_key || f.measures || '{is_deleted,run_id}'::name[], 'a fact table'
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT k.fact, etl._lookup_relation(k)::text, k.lookup_columns, 'the key ' || k.key_column
-        FROM etl.fact_dimension AS k
-        UNION ALL
-        SELECT k.fact, f.transform_view::text, ARRAY[k.as_of_column], 'the key ' || k.key_column
-        FROM etl.fact_dimension AS k
-        JOIN etl.fact AS f USING (fact)
-        WHERE k.as_of_column IS NOT NULL
-        UNION ALL
-        SELECT k.fact, f.fact_table::text, ARRAY[k.key_column], 'the dimension ' || k.dimension
-        FROM etl.fact_dimension AS k
-        JOIN etl.fact AS f USING (fact)
-        UNION ALL
-        SELECT k.fact, f.fact_table::text, ARRAY[k.as_of_column], 'finding the facts of a version that is split'
+        SELECT k.fact, r.relation::text, r.columns, r.needed_for
         FROM etl.fact_dimension AS k
         JOIN etl.fact AS f USING (fact)
         JOIN etl.dimension AS d USING (dimension)
-        WHERE k.as_of_column IS NOT NULL
-            AND d.transform_view IS NOT NULL
+        LEFT JOIN etl.fact_dimension AS l ON l.fact = k.fact AND l.key_column = k.lookup_role
+        LEFT JOIN etl.dimension AS p ON p.dimension = l.dimension
+        CROSS JOIN LATERAL (
+            VALUES
+                (coalesce(p.dimension_table, f.transform_view), k.lookup_columns, 'the key ' || k.key_column),
+                (f.transform_view, ARRAY[k.as_of_column], 'the key ' || k.key_column),
+                (f.fact_table, ARRAY[k.key_column], 'the dimension ' || k.dimension),
+                (CASE WHEN d.transform_view IS NOT NULL THEN f.fact_table END, ARRAY[k.as_of_column], 'finding the facts of a version that is split')
+        ) AS r (relation, columns, needed_for)
         UNION ALL
-        SELECT a.aggregate, a.contribution_view::text, a.contribution_key || a.group_key || a.measures, 'a contribution view'
+        SELECT a.aggregate, r.relation::text, r.columns, r.needed_for
         FROM etl.aggregate AS a
+        LEFT JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
+        CROSS JOIN LATERAL (
+            VALUES
+                (a.contribution_view, a.contribution_key || a.group_key || a.measures, 'a contribution view'),
+                (a.aggregate_table, a.group_key || a.measures || 'run_id'::name, 'an aggregate table'),
+                (f.aggregate_table, CASE WHEN a.finer_expressions IS NULL THEN a.group_key ELSE '{}' END || a.measures, 'the aggregate ' || a.aggregate)
+        ) AS r (relation, columns, needed_for)
         UNION ALL
-        SELECT a.aggregate, a.aggregate_table::text, a.group_key || a.measures || 'run_id'::name, 'an aggregate table'
-        FROM etl.aggregate AS a
-        UNION ALL
-        SELECT a.aggregate, f.aggregate_table::text, CASE WHEN a.finer_expressions IS NULL THEN a.group_key ELSE '{}' END || a.measures, 'the aggregate ' || a.aggregate
-        FROM etl.aggregate AS a
-        JOIN etl.aggregate AS f ON f.aggregate = a.finer_aggregate
-        UNION ALL
-        SELECT a.aggregate, f.fact_table::text, a.contribution_key, 'its contributions'
-        FROM etl.aggregate AS a
-        JOIN etl.aggregate_fact AS l USING (aggregate)
-        JOIN etl.fact AS f USING (fact)
-        UNION ALL
-        SELECT l.aggregate, f.fact_table::text, l.watched_columns, 'being watched'
+        SELECT l.aggregate, f.fact_table::text, r.columns, r.needed_for
         FROM etl.aggregate_fact AS l
+        JOIN etl.aggregate AS a USING (aggregate)
         JOIN etl.fact AS f USING (fact)
-        WHERE l.watched_columns IS NOT NULL
+        CROSS JOIN LATERAL (VALUES (a.contribution_key, 'its contributions'), (l.watched_columns, 'being watched')) AS r (columns, needed_for)
     )
     SELECT
         w.object,
@@ -121,11 +111,13 @@ AS $_find_missing_columns$
         CASE WHEN to_regclass(w.relation) IS NULL THEN 'Create it, or correct the declaration.' ELSE 'Add it to the relation, or correct the declaration.' END
     FROM wanted AS w
     CROSS JOIN LATERAL unnest(w.columns) AS c (name)
-    WHERE to_regclass(w.relation) IS NULL
-        OR etl._column_type(to_regclass(w.relation), c.name) IS NULL
+    -- What an object does not have, such as a history view, or a column of an event, is not wanted.
+    WHERE w.relation IS NOT NULL
+        AND c.name IS NOT NULL
+        AND (to_regclass(w.relation) IS NULL OR etl._column_type(to_regclass(w.relation), c.name) IS NULL)
 $_find_missing_columns$;
 
--- Columns of targets without a value, and targets without the constraint that a load needs.
+-- Columns of targets without a value, columns of views without a target, and targets without the constraint that a load needs.
 CREATE OR REPLACE FUNCTION etl._find_uncovered_columns()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -142,6 +134,20 @@ AS $_find_uncovered_columns$
         || ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = f.fact)
     )) AS c (name)
     WHERE etl._column_type(f.transform_view, c.name) IS NULL
+    UNION ALL
+    -- Columns of views without a target. Left out in silence, a new attribute would stay away from the star while every run succeeds.
+    SELECT u.object, format('column "%s" of %s leads nowhere', c.name, u.view),
+        format('%s has no such column, or fills it by itself.', u.target), format('ALTER TABLE %s ADD COLUMN %I %s, or leave it out of the view.', u.target, c.name, etl._column_type(u.view, c.name))
+    FROM (
+        SELECT d.dimension, d.transform_view, d.dimension_table, etl._columns(d.dimension_table) || 'effective_at'::name
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.transform_view, f.fact_table,
+            etl._without(etl._columns(f.fact_table), ARRAY(SELECT k.key_column FROM etl.fact_dimension AS k WHERE k.fact = f.fact))
+            || ARRAY(SELECT unnest(array_remove(k.lookup_columns || k.as_of_column, NULL)) FROM etl.fact_dimension AS k WHERE k.fact = f.fact)
+        FROM etl.fact AS f
+    ) AS u (object, view, target, used)
+    CROSS JOIN LATERAL unnest(etl._without(etl._columns(u.view), u.used || 'deleted_at'::name)) AS c (name)
     UNION ALL
     SELECT t.object, format('nothing fills column "%s" of %s, which is NOT NULL', a.attname, t.target), NULL,
         'Declare it as an attribute or measure, give it a default, or drop NOT NULL.'
@@ -172,14 +178,10 @@ AS $_find_uncovered_columns$
     SELECT u.object, format('%s has no primary key or unique constraint on (%s)', u.target, etl._list(u.key)), 'It finds the rows of a key, and refuses a second one.',
         format('ALTER TABLE %s ADD PRIMARY KEY (%s).', u.target, etl._list(u.key))
     FROM (
-        SELECT f.fact, f.fact_table, f.business_key
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT g.aggregate, g.aggregate_table, g.group_key
-        FROM etl.aggregate AS g
-        UNION ALL
-        SELECT d.dimension, d.dimension_table, ARRAY[d.surrogate_key]
-        FROM etl.dimension AS d
+        SELECT o.object, o.table_name, CASE o.kind WHEN 'dimension' THEN ARRAY[d.surrogate_key] ELSE o.business_key END
+        FROM etl.object AS o
+        LEFT JOIN etl.dimension AS d ON d.dimension = o.object AND o.kind = 'dimension'
+        WHERE o.kind <> 'source'
     ) AS u (object, target, key)
     WHERE NOT EXISTS (
         SELECT
@@ -198,40 +200,13 @@ AS $_find_uncovered_columns$
             AND c.columns <@ u.key
     )
     UNION ALL
-    SELECT n.object, format('column "%s" of %s may be NULL', a.attname, n.target), 'It is part of the key, and NULL equals nothing, not even itself.',
-        format('ALTER TABLE %s ALTER %I SET NOT NULL, and give a missing value a name in the view.', n.target, a.attname)
-    FROM (
-        SELECT f.fact, f.fact_table, f.business_key
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT g.aggregate, g.aggregate_table, g.group_key
-        FROM etl.aggregate AS g
-    ) AS n (object, target, key)
-    JOIN pg_attribute AS a ON a.attrelid = n.target AND a.attname = ANY (n.key)
-    WHERE NOT a.attnotnull
+    SELECT n.object, format('column "%s" of %s may be NULL', a.attname, n.table_name), 'It is part of the key, and NULL equals nothing, not even itself.',
+        format('ALTER TABLE %s ALTER %I SET NOT NULL, and give a missing value a name in the view.', n.table_name, a.attname)
+    FROM etl.object AS n
+    JOIN pg_attribute AS a ON a.attrelid = n.table_name AND a.attname = ANY (n.business_key)
+    WHERE n.kind IN ('fact', 'aggregate')
+        AND NOT a.attnotnull
 $_find_uncovered_columns$;
-
-/*
-Whether INSERT can assign a value of one type to a column of another type.
-*/
-CREATE OR REPLACE FUNCTION etl._is_assignable(p_from oid, p_to oid)
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_is_assignable$
-    SELECT p_from = p_to
-        OR t.typcategory = 'S'
-        OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = p_from AND c.casttarget = p_to AND c.castcontext IN ('a', 'i'))
-        OR (
-            t.typelem <> 0 AND f.typelem <> 0
-            AND (t.typelem = f.typelem OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = f.typelem AND c.casttarget = t.typelem AND c.castcontext IN ('a', 'i')))
-        )
-    FROM pg_type AS f
-    CROSS JOIN pg_type AS t
-    WHERE f.oid = p_from
-        AND t.oid = p_to
-$_is_assignable$;
 
 -- Columns whose type the engine cannot use: points in time without a time zone, values that their target does not
 -- take.
@@ -308,8 +283,18 @@ AS $_find_wrong_types$
     CROSS JOIN LATERAL unnest(p.columns) AS c (name)
     CROSS JOIN LATERAL (SELECT p.object, p.view, p.target, c.name AS column_name) AS w
     CROSS JOIN LATERAL etl._base_type(w.view, w.column_name) AS v
-    CROSS JOIN LATERAL etl._base_type(w.target, w.column_name) AS t
-    WHERE NOT etl._is_assignable(v.type_oid, t.type_oid)
+    CROSS JOIN LATERAL etl._base_type(w.target, w.column_name) AS g
+    JOIN pg_type AS f ON f.oid = v.type_oid
+    JOIN pg_type AS t ON t.oid = g.type_oid
+    -- What INSERT cannot assign: neither the same type, nor text, nor with a cast of the types or of their elements.
+    WHERE f.oid <> t.oid
+        AND t.typcategory <> 'S'
+        AND NOT EXISTS (
+            SELECT
+            FROM (VALUES (f.oid, t.oid), (nullif(f.typelem, 0), nullif(t.typelem, 0))) AS p (given, wanted)
+            WHERE p.given = p.wanted
+                OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = p.given AND c.casttarget = p.wanted AND c.castcontext IN ('a', 'i'))
+        )
 $_find_wrong_types$;
 
 -- Names that are too long, stand for two objects, or are those of the engine's own columns.
@@ -319,23 +304,14 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_find_unusable_names$
-    WITH declared (object, kind) AS (
-        SELECT s.source_table, 'source table' FROM etl.source_table AS s
-        UNION ALL
-        SELECT d.dimension, 'dimension' FROM etl.dimension AS d
-        UNION ALL
-        SELECT f.fact, 'fact' FROM etl.fact AS f
-        UNION ALL
-        SELECT g.aggregate, 'aggregate' FROM etl.aggregate AS g
-    )
     SELECT d.object, 'its name is longer than 48 bytes', 'The engine appends to it for the names of its own tables and routines.', 'Choose a shorter name.'
-    FROM declared AS d
+    FROM etl.object AS d
     WHERE octet_length(d.object::text) > 48
     UNION ALL
     SELECT d.object, format('its name stands for a %s', string_agg(d.kind, ' and for a ' ORDER BY d.kind)), 'Pending keys, planned changes and routines are named after an object.',
         'Choose another name for one of them.'
-    FROM declared AS d
-    WHERE d.kind <> 'source table'
+    FROM etl.object AS d
+    WHERE d.kind <> 'source'
     GROUP BY d.object
     HAVING count(*) > 1
     UNION ALL
@@ -355,42 +331,15 @@ AS $_find_unusable_names$
         FROM etl.dimension AS k
         CROSS JOIN LATERAL (VALUES (k.dimension_table), (k.transform_view), (k.history_view)) AS v (relation)
         UNION ALL
-        SELECT f.fact, f.transform_view, '{_is_given}'
+        SELECT d.dimension, d.transform_view, d.surrogate_key || '{valid_from,valid_to,is_current,run_id}'::name[]
+        FROM etl.dimension AS d
+        UNION ALL
+        SELECT f.fact, f.transform_view, '{_is_given,is_deleted,run_id}'
         FROM etl.fact AS f
     ) AS r (object, relation, reserved)
     CROSS JOIN LATERAL unnest(r.reserved) AS c (name)
     WHERE etl._column_type(r.relation, c.name) IS NOT NULL
 $_find_unusable_names$;
-
-/*
-Mirrors that a view reads, through other views as well.
-Parameters: p_view, the view.
-Returns:    source_table, name of the mirror; sees_deletions, whether every view that reads the mirror reads its column deleted_at.
-*/
-CREATE OR REPLACE FUNCTION etl._mirrors_of(p_view regclass)
-RETURNS TABLE (source_table name, sees_deletions boolean)
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_mirrors_of$
-    WITH RECURSIVE read (view, relation, attnum) AS (
-        SELECT NULL::oid, p_view::oid, 0
-        UNION
-        SELECT v.relation, d.refobjid, d.refobjsubid
-        FROM read AS v
-        JOIN pg_rewrite AS w ON w.ev_class = v.relation
-        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-    )
-    SELECT m.relname, bool_and(m.sees_deletions)
-    FROM (
-        SELECT c.relname, coalesce(bool_or(a.attname = 'deleted_at'), false) AS sees_deletions
-        FROM read AS r
-        JOIN pg_class AS c ON c.oid = r.relation AND c.relnamespace = 'stage'::regnamespace
-        LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = r.attnum
-        GROUP BY r.view, c.relname
-    ) AS m
-    GROUP BY m.relname
-$_mirrors_of$;
 
 -- The views of dimensions and facts, with the mirrors that they read.
 CREATE OR REPLACE FUNCTION etl._read_mirrors()
@@ -405,11 +354,8 @@ AS $_read_mirrors$
     WHERE v.kind <> 'aggregate'
 $_read_mirrors$;
 
-/*
-Whether a mirror keeps live rows only. Views that never mention its column deleted_at expect that, so deleted rows are removed from such a mirror.
-Otherwise they would stay joined for ever.
-Parameters: p_source_table, name of the mirror.
-*/
+-- Whether a mirror keeps live rows only. Views that never mention its column deleted_at expect that, so deleted rows are removed from such a mirror.
+-- Otherwise they would stay joined for ever.
 CREATE OR REPLACE FUNCTION etl._keeps_live_rows_only(p_source_table name)
 RETURNS boolean
 LANGUAGE sql
@@ -424,21 +370,16 @@ $_keeps_live_rows_only$;
 -- Removes deleted rows from the mirrors that keep live rows only: until a view was changed, another rule may have held.
 CREATE OR REPLACE FUNCTION etl._remove_deleted_rows()
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_remove_deleted_rows$
-DECLARE
-    v_mirror regclass;
-BEGIN
-    FOR v_mirror IN
-        SELECT to_regclass(format('stage.%I', s.source_table))
-        FROM etl.source_table AS s
-        WHERE to_regclass(format('stage.%I', s.source_table)) IS NOT NULL
-            AND etl._keeps_live_rows_only(s.source_table)
-    LOOP
-        EXECUTE format('DELETE FROM %s WHERE deleted_at IS NOT NULL', v_mirror);
-    END LOOP;
-END
+    SELECT etl._execute(ARRAY(
+        SELECT format('DELETE FROM %s WHERE deleted_at IS NOT NULL', o.table_name)
+        FROM etl.object AS o
+        WHERE o.kind = 'source'
+            AND o.table_name IS NOT NULL
+            AND etl._keeps_live_rows_only(o.object)
+    ))
 $_remove_deleted_rows$;
 
 -- Declarations that do not fit each other.
@@ -472,6 +413,13 @@ AS $_find_wrong_references$
     JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
     WHERE r.lookup_role IS NOT NULL
     UNION ALL
+    SELECT k.fact, format('key "%s" looks up %s without a point in time', k.key_column, k.dimension),
+        format('Attribute "%s" has type 2, so a member has several versions, and none of them is the right one at all times.', a.attribute),
+        'Name the column that says when: p_as_of => ''…''. Or give the attributes type 1.'
+    FROM etl.fact_dimension AS k
+    JOIN (SELECT t.dimension, min(t.attribute) FROM etl.dimension_attribute AS t WHERE t.scd_type = 2 GROUP BY t.dimension) AS a (dimension, attribute) USING (dimension)
+    WHERE k.as_of_column IS NULL
+    UNION ALL
     SELECT d.dimension, format('no attribute of type 2 is in its history view %s', d.history_view), 'A log without such an attribute has nothing to tell.',
         'Declare the attribute with type 2, or leave the history view out.'
     FROM etl.dimension AS d
@@ -496,10 +444,8 @@ AS $_find_wrong_references$
         AND r.attname <> ALL (l.watched_columns || a.contribution_key)
 $_find_wrong_references$;
 
-/*
-Views that read a mirror without a dependency, or without its column deleted_at while another view reads it. The mirror then keeps deleted rows for the
-other view, and they would stay in this object as if they were alive.
-*/
+-- Views that read a mirror without a dependency, or without its column deleted_at while another view reads it. The mirror then keeps deleted rows for
+-- the other view, and they would stay in this object as if they were alive.
 CREATE OR REPLACE FUNCTION etl._find_misread_mirrors()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -512,6 +458,15 @@ AS $_find_misread_mirrors$
     FROM etl._read_mirrors() AS m
     WHERE NOT EXISTS (SELECT FROM etl.dependency AS p WHERE p.object = m.object AND p.source_table = m.source_table)
     UNION ALL
+    SELECT m.object, format('%s reads mirror stage.%I no longer by its key alone', m.view, m.source_table),
+        'The dependency was derived while each row was made of the row with the same key. Of a change, the load would now follow a part.',
+        format('Declare it: depends_on(%L, ''SELECT … FROM changed …''). Or change the view back.', m.source_table)
+    FROM etl._read_mirrors() AS m
+    JOIN etl.dependency AS p USING (object, source_table)
+    JOIN etl.source_table AS s USING (source_table)
+    WHERE p.is_derived
+        AND NOT etl._is_read_by_key(m.view, s.key_columns, m.source_table)
+    UNION ALL
     SELECT m.object, format('%s reads mirror stage.%I without its column deleted_at', m.view, m.source_table),
         format('The mirror keeps deleted rows, because %s reads that column. They would stay in the object as if they were alive.', o.view),
         'Add "deleted_at IS NULL" to the join or WHERE clause, or show deleted_at in the view.'
@@ -522,10 +477,7 @@ AS $_find_misread_mirrors$
     ORDER BY 1, 2, 3
 $_find_misread_mirrors$;
 
-/*
-Refuses views that read mirrors otherwise than the catalog says, or what no load would follow.
-Errors: ET003.
-*/
+-- Refuses views that read mirrors otherwise than the catalog says, or what no load would follow (ET003).
 CREATE OR REPLACE FUNCTION etl._check_reads()
 RETURNS void
 LANGUAGE plpgsql
@@ -545,11 +497,7 @@ BEGIN
 END
 $_check_reads$;
 
-/*
-Refuses a statement that PostgreSQL cannot plan. The statement is not run.
-Parameters: p_object, whose statement it is; p_what, what it does, for the message; p_query, a SELECT; p_hint, the way out.
-Errors:     ET003.
-*/
+-- Refuses a SELECT that PostgreSQL cannot plan (ET003). It is not run. p_what says what it does, for the message.
 CREATE OR REPLACE FUNCTION etl._refuse_unplannable(p_object name, p_what text, p_query text, p_hint text)
 RETURNS void
 LANGUAGE plpgsql
@@ -563,10 +511,7 @@ EXCEPTION
 END
 $_refuse_unplannable$;
 
-/*
-Refuses a catalog with a fault and reports the first one.
-Errors: ET003.
-*/
+-- Refuses a catalog with a fault and reports the first one (ET003).
 CREATE OR REPLACE FUNCTION etl._check_catalog()
 RETURNS void
 LANGUAGE plpgsql

@@ -43,52 +43,30 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $end_declarations$
 DECLARE
-    v_business text := current_setting('etl.business', true);
-    v_sources name[];
-    v_dimensions name[];
-    v_facts name[];
-    v_aggregates name[];
-    v_objects name[];
+    v_gone etl.declaration[] := ARRAY(
+        SELECT d
+        FROM etl.declaration AS d
+        WHERE d.business = current_setting('etl.business', true)
+            AND d.declared_by <> pg_current_xact_id()
+    );
+    v_loaded name[] := ARRAY(SELECT g.object FROM unnest(v_gone) AS g WHERE g.kind IN ('dimension', 'fact', 'aggregate'));
+    v_sources name[] := ARRAY(SELECT g.object FROM unnest(v_gone) AS g WHERE g.kind = 'source');
 BEGIN
-    RETURN QUERY
-    SELECT d.kind, d.object
-    FROM etl.declaration AS d
-    WHERE d.business = v_business
-        AND d.declared_by <> pg_current_xact_id();
-    SELECT
-        array_agg(d.object) FILTER (WHERE d.kind = 'source'),
-        array_agg(d.object) FILTER (WHERE d.kind = 'dimension'),
-        array_agg(d.object) FILTER (WHERE d.kind = 'fact'),
-        array_agg(d.object) FILTER (WHERE d.kind = 'aggregate'),
-        array_agg(d.object) FILTER (WHERE d.kind IN ('dimension', 'fact', 'aggregate'))
-    INTO v_sources, v_dimensions, v_facts, v_aggregates, v_objects
-    FROM etl.declaration AS d
-    WHERE d.business = v_business
-        AND d.declared_by <> pg_current_xact_id();
     -- What stands on another goes before it. Foreign keys of the catalog refuse an object that still stands on one that is dropped.
-    DELETE FROM etl.aggregate AS a WHERE a.aggregate = ANY (v_aggregates);
-    DELETE FROM etl.fact AS f WHERE f.fact = ANY (v_facts);
-    DELETE FROM etl.dimension AS d WHERE d.dimension = ANY (v_dimensions);
-    DELETE FROM etl.dependency AS p WHERE p.object = ANY (v_objects);
+    DELETE FROM etl.aggregate AS a USING unnest(v_gone) AS g WHERE g.kind = 'aggregate' AND g.object = a.aggregate;
+    DELETE FROM etl.fact AS f USING unnest(v_gone) AS g WHERE g.kind = 'fact' AND g.object = f.fact;
+    DELETE FROM etl.dimension AS d USING unnest(v_gone) AS g WHERE g.kind = 'dimension' AND g.object = d.dimension;
+    DELETE FROM etl.dependency AS p WHERE p.object = ANY (v_loaded);
     DELETE FROM etl.source_table AS s WHERE s.source_table = ANY (v_sources);
-    DELETE FROM etl.load_state AS l WHERE l.object = ANY (v_objects);
-    DELETE FROM etl.quarantine AS q WHERE q.object = ANY (v_objects || v_sources);
-    DELETE FROM etl.quality_check AS c
-    USING etl.declaration AS d
-    WHERE d.business = v_business
-        AND d.declared_by <> pg_current_xact_id()
-        AND d.kind = 'check'
-        AND c.check_name = d.object;
-    DELETE FROM etl.row_filter AS f
-    USING etl.declaration AS d
-    WHERE d.business = v_business
-        AND d.declared_by <> pg_current_xact_id()
-        AND d.kind = 'row filter'
-        AND f.attribute = d.object;
-    DELETE FROM etl.declaration AS d
-    WHERE d.business = v_business
-        AND d.declared_by <> pg_current_xact_id();
+    DELETE FROM etl.load_state AS l WHERE l.object = ANY (v_loaded);
+    DELETE FROM etl.quarantine AS q WHERE q.object = ANY (v_loaded || v_sources);
+    DELETE FROM etl.quality_check AS c USING unnest(v_gone) AS g WHERE g.kind = 'check' AND g.object = c.check_name;
+    DELETE FROM etl.row_filter AS f USING unnest(v_gone) AS g WHERE g.kind = 'row filter' AND g.object = f.attribute;
+    DELETE FROM etl.declaration AS d USING unnest(v_gone) AS g WHERE (d.kind, d.object) = (g.kind, g.object);
     PERFORM set_config('etl.business', '', true);
+    RETURN QUERY
+    SELECT g.kind, g.object
+    FROM unnest(v_gone) AS g;
 END
 $end_declarations$;
 COMMENT ON FUNCTION etl.end_declarations() IS 'Ends the declarations of a business: drops from the catalog what it no longer declares; returns what was dropped.';
@@ -177,16 +155,12 @@ LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $depends_on$
-    SELECT ROW(NULL, p_source_table, p_key_query, p_watched_columns)::etl.dependency
+    SELECT ROW(NULL, p_source_table, p_key_query, p_watched_columns, false)::etl.dependency
 $depends_on$;
 COMMENT ON FUNCTION etl.depends_on(name, text, name[]) IS 'Says which keys of an object a change in a source table touches, for p_depends_on of a declaration.';
 
-/*
-Records the dependencies of an object: those that are declared, and the mirrors with its business key that its views read by this key alone. For any other
-mirror that its views read, etl.build() wants a declaration.
-Parameters: p_object, dimension or fact; p_key, its business key; p_views, its views; p_depends_on, declared dependencies.
-Writes:     etl.dependency.
-*/
+-- Records the dependencies of an object: those that are declared, and the mirrors with its business key that its views read by this key alone. For
+-- any other mirror that its views read, etl.build() wants a declaration.
 CREATE OR REPLACE FUNCTION etl._define_dependencies(p_object name, p_key name[], p_views regclass[], p_depends_on etl.dependency[])
 RETURNS void
 LANGUAGE plpgsql
@@ -198,8 +172,8 @@ BEGIN
     INSERT INTO etl.dependency (object, source_table, key_query, watched_columns)
     SELECT p_object, d.source_table, coalesce(d.key_query, format('SELECT %s FROM changed', etl._list(p_key))), d.watched_columns
     FROM unnest(p_depends_on) AS d;
-    INSERT INTO etl.dependency (object, source_table, key_query)
-    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key))
+    INSERT INTO etl.dependency (object, source_table, key_query, is_derived)
+    SELECT p_object, m.source_table, format('SELECT %s FROM changed', etl._list(p_key)), true
     FROM unnest(p_views) AS v (view)
     CROSS JOIN LATERAL etl._mirrors_of(v.view) AS m
     JOIN etl.source_table AS s USING (source_table)
@@ -275,8 +249,9 @@ COMMENT ON FUNCTION etl.define_dimension(name, name[], name[], name[], etl.depen
 /*
 Declares a key of a fact: for p_dimensions of define_fact.
 Parameters: p_dimension, the dimension; p_key_column, column of the fact (by default the surrogate key's name); p_lookup, columns of the fact's view that hold
-            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted; p_null_key,
-            key of a row without a business key; p_through, another key column whose member has the lookup columns.
+            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted, needed
+            where an attribute of the dimension has type 2; p_null_key, key of a row without a business key; p_through, another key
+            column whose member has the lookup columns.
 Returns:    a row for the array.
 */
 CREATE OR REPLACE FUNCTION etl.fact_key(
@@ -310,8 +285,8 @@ Errors:     ET003 when a relation does not exist.
 CREATE OR REPLACE FUNCTION etl.define_fact(
     p_name name,
     p_key name[],
-    p_measures name[],
-    p_dimensions etl.fact_dimension[],
+    p_measures name[] DEFAULT '{}',
+    p_dimensions etl.fact_dimension[] DEFAULT '{}',
     p_depends_on etl.dependency[] DEFAULT '{}',
     p_table regclass DEFAULT NULL,
     p_view regclass DEFAULT NULL
@@ -391,7 +366,23 @@ DECLARE
     v_view regclass := etl._relation_of('work', p_name, coalesce(p_view, (SELECT a.contribution_view FROM etl.aggregate AS a WHERE a.aggregate = p_rollup_of)));
 BEGIN
     IF p_table IS NULL AND to_regclass(format('dwh.%I', p_name)) IS NULL THEN
-        PERFORM etl._create_aggregate_table(p_name, p_group, p_measures, v_view);
+        PERFORM etl._create_target(
+            p_name,
+            v_view,
+            '{{columns}}run_id bigint NOT NULL, PRIMARY KEY ({{group}})',
+            jsonb_build_object('group', to_jsonb(p_group), 'columns', concat(etl._column_definitions(v_view, p_group, ' NOT NULL'), (
+                -- A sum has the type that sum() returns.
+                SELECT string_agg(
+                    format(
+                        E'%I %s NOT NULL,\n', m.name,
+                        CASE WHEN etl._held_type(v_view, m.name) IN ('smallint', 'integer') THEN 'bigint' ELSE 'numeric' END
+                    ),
+                    '' ORDER BY m.position
+                )
+                FROM unnest(p_measures) WITH ORDINALITY AS m (name, position)
+            ))),
+            ARRAY[['run_id', 'Run that last wrote the row.']]
+        );
     END IF;
     INSERT INTO etl.aggregate (
         aggregate, aggregate_table, contribution_view, contribution_key, group_key, measures, finer_aggregate, finer_expressions

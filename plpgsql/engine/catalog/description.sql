@@ -1,4 +1,4 @@
--- Facts about one object of the catalog: columns of a source table, the relation that holds lookup columns, the key of a finer aggregate.
+-- Facts about one object of the catalog: columns of a source table, the key of a finer aggregate.
 
 -- Group key of a coarser aggregate, as the finer one (alias c) gives it.
 CREATE OR REPLACE FUNCTION etl._finer_key(p_aggregate etl.aggregate)
@@ -11,25 +11,6 @@ AS $_finer_key$
     FROM unnest(p_aggregate.group_key) WITH ORDINALITY AS k (name, position)
     LEFT JOIN unnest(p_aggregate.finer_expressions) WITH ORDINALITY AS e (expression, position) USING (position)
 $_finer_key$;
-
--- Relation that has the lookup columns of a key: the dimension of its lookup_role, or the view of the fact.
-CREATE OR REPLACE FUNCTION etl._lookup_relation(p_role etl.fact_dimension)
-RETURNS regclass
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_lookup_relation$
-    SELECT coalesce(
-        (
-            SELECT d.dimension_table
-            FROM etl.fact_dimension AS r
-            JOIN etl.dimension AS d USING (dimension)
-            WHERE r.fact = p_role.fact
-                AND r.key_column = p_role.lookup_role
-        ),
-        (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = p_role.fact)
-    )
-$_lookup_relation$;
 
 -- Columns of a source table that the mirror takes.
 CREATE OR REPLACE FUNCTION etl._source_columns(p_source_table name)

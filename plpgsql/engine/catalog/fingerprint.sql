@@ -2,12 +2,9 @@
 -- reference tables that both read, the object's declaration, and the statements that the engine compiles from these. A fingerprint shows whether
 -- all that is still what the rows were loaded with.
 
-/*
-Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
-recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
-functions, and PostgreSQL's, are left out.
-Parameters: p_classid, p_objid, the view (pg_class) or function (pg_proc).
-*/
+-- Relations and functions that a view or function reads or calls directly. For a view, and a function whose body PostgreSQL has parsed, these are its
+-- recorded dependencies; for any other function, those whose names occur in its body, names of tables with their schema. The engine's own tables and
+-- functions, and PostgreSQL's, are left out.
 CREATE OR REPLACE FUNCTION etl._reads_of(p_classid oid, p_objid oid)
 RETURNS TABLE (classid oid, objid oid)
 LANGUAGE sql
@@ -65,10 +62,7 @@ AS $_reads_of$
         AND m.objid <> p_objid
 $_reads_of$;
 
-/*
-Checksum of the rows of a table, in whatever order they lie.
-Parameters: p_table, the table.
-*/
+-- Checksum of the rows of a table, in whatever order they lie.
 CREATE OR REPLACE FUNCTION etl._content_checksum(p_table regclass)
 RETURNS text
 LANGUAGE plpgsql
@@ -88,12 +82,8 @@ BEGIN
 END
 $_content_checksum$;
 
-/*
-Fingerprint of the definitions that the rows of an object depend on.
-Parameters: p_object, dimension, fact or aggregate.
-Returns:    an object: each part by its name, such as "view work.dim_person" or "setting time_zone", with a checksum of its definition, or with
-            the value of a setting.
-*/
+-- Fingerprint of the definitions that the rows of an object depend on: each part by its name, such as "view work.dim_person" or "setting time_zone",
+-- with a checksum of its definition, or with the value of a setting.
 CREATE OR REPLACE FUNCTION etl._fingerprint(p_object name)
 RETURNS jsonb
 LANGUAGE sql
@@ -132,7 +122,7 @@ AS $_fingerprint$
         FROM etl.aggregate_fact AS l
         WHERE l.aggregate = p_object
         UNION ALL
-        SELECT 'dependency on ' || n.source_table, to_jsonb(n)::text, NULL
+        SELECT 'dependency on ' || n.source_table, (to_jsonb(n) - 'is_derived')::text, NULL
         FROM etl.dependency AS n
         WHERE n.object = p_object
     ),
@@ -200,40 +190,7 @@ AS $_fingerprint$
     ) AS p
 $_fingerprint$;
 
-/*
-What differs between two fingerprints.
-Parameters: p_before, p_now, fingerprints.
-Returns:    sentences, such as "view work.dim_person has changed"; none if nothing differs.
-*/
-CREATE OR REPLACE FUNCTION etl._fingerprint_changes(p_before jsonb, p_now jsonb)
-RETURNS text[]
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_fingerprint_changes$
-    SELECT coalesce(array_agg(c.sentence ORDER BY c.part) FILTER (WHERE c.is_reason OR c.is_only_reason), '{}')
-    FROM (
-        SELECT
-            coalesce(n.key, b.key) AS part,
-            CASE
-                WHEN b.value IS NULL THEN n.key || ' is new'
-                WHEN n.value IS NULL THEN b.key || ' is gone'
-                WHEN n.key LIKE 'setting %' THEN format('%s has changed from %s to %s', n.key, b.value, n.value)
-                ELSE n.key || ' has changed'
-            END AS sentence,
-            -- A routine changes with every definition that it is compiled from.
-            coalesce(n.key, b.key) NOT LIKE 'routine %' AS is_reason,
-            bool_and(coalesce(n.key, b.key) LIKE 'routine %') OVER () AS is_only_reason
-        FROM jsonb_each_text(p_before) AS b
-        FULL JOIN jsonb_each_text(p_now) AS n ON n.key = b.key
-        WHERE n.value IS DISTINCT FROM b.value
-    ) AS c
-$_fingerprint_changes$;
-
-/*
-Objects that the next run loads completely, and why: never loaded, requested, or a definition that their rows depend on has changed.
-Returns:    object, kind, reasons; in the order in which they are loaded.
-*/
+-- Those that were never loaded, whose refresh is requested, or with a definition that has changed; in the order in which they are loaded.
 CREATE OR REPLACE FUNCTION etl.plan()
 RETURNS TABLE (object name, kind text, reasons text[])
 LANGUAGE sql
@@ -251,21 +208,32 @@ AS $plan$
         END
     FROM etl.load_state AS l
     JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
-    CROSS JOIN LATERAL etl._fingerprint_changes(l.fingerprint, etl._fingerprint(l.object)) AS c (changes)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(d.sentence ORDER BY d.part) FILTER (WHERE d.is_reason OR d.is_only_reason), '{}')
+        FROM (
+            SELECT
+                p.part,
+                CASE
+                    WHEN b.value IS NULL THEN p.part || ' is new'
+                    WHEN n.value IS NULL THEN p.part || ' is gone'
+                    WHEN p.part LIKE 'setting %' THEN format('%s has changed from %s to %s', p.part, b.value, n.value)
+                    ELSE p.part || ' has changed'
+                END AS sentence,
+                -- A routine changes with every definition that it is compiled from.
+                p.part NOT LIKE 'routine %' AS is_reason,
+                bool_and(p.part LIKE 'routine %') OVER () AS is_only_reason
+            FROM jsonb_each_text(l.fingerprint) AS b
+            FULL JOIN jsonb_each_text(etl._fingerprint(l.object)) AS n ON n.key = b.key
+            CROSS JOIN LATERAL coalesce(n.key, b.key) AS p (part)
+            WHERE n.value IS DISTINCT FROM b.value
+        ) AS d
+    ) AS c (changes)
     WHERE l.needs_reload
         OR l.fingerprint IS NULL
         OR cardinality(c.changes) > 0
     ORDER BY t.position
 $plan$;
 COMMENT ON FUNCTION etl.plan() IS 'Objects that the next run loads completely, and why.';
-
-CREATE OR REPLACE VIEW etl.planned_refresh AS
-SELECT p.object, p.kind, p.reasons
-FROM etl.plan() AS p;
-COMMENT ON VIEW etl.planned_refresh IS 'Objects that the next run loads completely, and why (etl.plan).';
-COMMENT ON COLUMN etl.planned_refresh.object IS 'Dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.kind IS 'dimension, fact or aggregate.';
-COMMENT ON COLUMN etl.planned_refresh.reasons IS 'Changes since its last full load, or another reason.';
 
 -- Signature of everything that fingerprints are made of: while it is the same, no fingerprint has changed.
 CREATE OR REPLACE FUNCTION etl._definition_signature()
@@ -279,6 +247,16 @@ AS $_definition_signature$
         ',',
         (SELECT string_agg(r.oid || ':' || r.xmin, ',' ORDER BY r.oid) FROM pg_rewrite AS r WHERE r.oid >= 16384),
         (SELECT string_agg(p.oid || ':' || p.xmin, ',' ORDER BY p.oid) FROM pg_proc AS p WHERE p.oid >= 16384),
+        (SELECT string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) FROM pg_trigger AS g WHERE NOT g.tgisinternal),
+        (
+            SELECT string_agg(concat_ws(':', c.oid, c.relfilenode, i.inhparent), ',' ORDER BY c.oid, i.inhparent)
+            FROM pg_class AS c
+            LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
+            WHERE c.oid >= 16384
+                AND c.relkind IN ('r', 'p')
+                AND c.relpersistence <> 't'
+                AND c.relnamespace::regnamespace::text <> ALL ('{audit,delta,dwh,etl,pg_toast,stage,work}')
+        ),
         (SELECT string_agg(s.name || ':' || s.value, ',' ORDER BY s.name) FROM etl.setting AS s),
         (
             SELECT string_agg(etl._content_checksum(to_regclass(t.name)), ',' ORDER BY t.name)
@@ -301,11 +279,51 @@ AS $_definition_signature$
 $_definition_signature$;
 
 /*
-Requests a full refresh of the objects whose definitions have changed since their last full load. Aggregates of such a fact apply its differences, as
-in any load.
+State of what the contract of a source table reads: the definitions of its views and functions, and of each table its identity, its file, its partitions
+and its triggers. It changes when a view is replaced, a table is created again or swapped, a partition is attached, detached or truncated, or a
+trigger is disabled or enabled: no trigger of the source marks the rows that this brings or takes.
+Parameters: p_source_table, the source table.
+Returns:    a checksum.
+*/
+CREATE OR REPLACE FUNCTION etl._contract_state(p_source_table name)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $_contract_state$
+    WITH RECURSIVE reads (classid, objid) AS (
+        SELECT 'pg_class'::regclass::oid, to_regclass(format('source.%I', p_source_table))::oid
+        UNION
+        SELECT n.classid, n.objid
+        FROM reads AS r
+        CROSS JOIN LATERAL (
+            SELECT * FROM etl._reads_of(r.classid, r.objid)
+            UNION ALL
+            SELECT r.classid, i.inhrelid FROM pg_inherits AS i WHERE i.inhparent = r.objid
+        ) AS n (classid, objid)
+    )
+    SELECT md5(string_agg(d.definition, ',' ORDER BY d.definition))
+    FROM (
+        SELECT concat_ws(
+            ':', c.oid, c.relfilenode, CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
+            (SELECT string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal)
+        )
+        FROM reads AS r
+        JOIN pg_class AS c ON r.classid = 'pg_class'::regclass AND c.oid = r.objid
+        UNION ALL
+        SELECT p.oid || ':' || p.xmin
+        FROM reads AS r
+        JOIN pg_proc AS p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
+    ) AS d (definition)
+$_contract_state$;
+
+/*
+Requests a full refresh of the objects whose definitions have changed since their last full load, and a complete comparison of the source tables whose
+contract reads something else. Aggregates of such a fact apply its differences, as in any load.
 Returns:    the objects and their changes, empty if no object was loaded with what has changed; NULL if no definition has changed, or if another
             session locks a table that a view reads: then the next run checks again.
-Writes:     etl.load_state, etl.run_control.
+Writes:     etl.load_state, etl.watermark, etl.run_control.
 */
 CREATE OR REPLACE FUNCTION etl._request_changed()
 RETURNS jsonb
@@ -315,11 +333,24 @@ SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
     v_signature text := etl._definition_signature();
+    v_before jsonb;
+    v_now jsonb;
+    v_sources text[];
     v_reasons jsonb;
 BEGIN
-    IF v_signature = (SELECT c.definition_signature FROM etl.run_control AS c) THEN
+    SELECT c.contract_states
+    INTO v_before
+    FROM etl.run_control AS c
+    WHERE c.definition_signature IS DISTINCT FROM v_signature;
+    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    SELECT
+        coalesce(jsonb_object_agg(s.source_table, s.state), '{}'),
+        coalesce(array_agg(s.source_table) FILTER (WHERE v_before ->> s.source_table::text <> s.state), '{}')
+    INTO v_now, v_sources
+    FROM (SELECT t.source_table, etl._contract_state(t.source_table) FROM etl.source_table AS t) AS s (source_table, state);
+    PERFORM etl._request_refresh(v_sources);
     WITH changed AS (
         UPDATE etl.load_state AS l
         SET needs_reload = true
@@ -331,9 +362,14 @@ BEGIN
     )
     SELECT coalesce(jsonb_object_agg(c.object, c.reasons), '{}')
     INTO v_reasons
-    FROM changed AS c;
+    FROM (
+        SELECT * FROM changed
+        UNION ALL
+        SELECT s.name, ARRAY[format('what source.%I reads has changed', s.name)] FROM unnest(v_sources) AS s (name)
+    ) AS c;
     UPDATE etl.run_control
-    SET definition_signature = v_signature;
+    SET definition_signature = v_signature,
+        contract_states = v_now;
     RETURN v_reasons;
 EXCEPTION
     WHEN lock_not_available THEN

@@ -1,10 +1,6 @@
 -- All declared objects, whatever their kind.
 
-/*
-A relation by its name. Unlike to_regclass it needs no privilege on the schema, so a view may call it for every reader.
-Parameters: p_schema and p_name of the relation.
-Returns:    the relation, or NULL when there is none.
-*/
+-- A relation by its name, NULL if there is none. Unlike to_regclass it needs no privilege on the schema, so a view may call it for every reader.
 CREATE OR REPLACE FUNCTION etl._relation_in(p_schema name, p_name name)
 RETURNS regclass
 LANGUAGE sql
@@ -19,15 +15,7 @@ AS $_relation_in$
 $_relation_in$;
 
 CREATE OR REPLACE VIEW etl.object AS
-SELECT
-    o.kind,
-    o.object,
-    o.business_key,
-    o.table_name,
-    o.view_name,
-    d.business,
-    l.needs_reload AS needs_full_refresh,
-    l.loaded_at
+SELECT o.kind, o.object, o.business_key, o.table_name, o.view_name, d.business, l.needs_reload AS needs_full_refresh, l.loaded_at
 FROM (
     SELECT
         'source' AS kind,
@@ -37,28 +25,13 @@ FROM (
         etl._relation_in('source', s.source_table) AS view_name
     FROM etl.source_table AS s
     UNION ALL
-    SELECT
-        'dimension',
-        m.dimension,
-        m.business_key,
-        m.dimension_table,
-        m.transform_view
+    SELECT 'dimension', m.dimension, m.business_key, m.dimension_table, m.transform_view
     FROM etl.dimension AS m
     UNION ALL
-    SELECT
-        'fact',
-        f.fact,
-        f.business_key,
-        f.fact_table,
-        f.transform_view
+    SELECT 'fact', f.fact, f.business_key, f.fact_table, f.transform_view
     FROM etl.fact AS f
     UNION ALL
-    SELECT
-        'aggregate',
-        a.aggregate,
-        a.group_key,
-        a.aggregate_table,
-        a.contribution_view
+    SELECT 'aggregate', a.aggregate, a.group_key, a.aggregate_table, a.contribution_view
     FROM etl.aggregate AS a
 ) AS o
 LEFT JOIN etl.declaration AS d
@@ -73,6 +46,4 @@ COMMENT ON COLUMN etl.object.object IS 'Name.';
 COMMENT ON COLUMN etl.object.business_key IS 'Columns that identify a row.';
 COMMENT ON COLUMN etl.object.table_name IS 'Table that holds its rows.';
 COMMENT ON COLUMN etl.object.view_name IS 'View that returns them.';
-COMMENT ON COLUMN etl.object.business IS 'Business that declares it; NULL where it was declared by hand.';
 COMMENT ON COLUMN etl.object.needs_full_refresh IS 'True if a full refresh is requested; NULL for a source table, and for a dimension that nothing loads.';
-COMMENT ON COLUMN etl.object.loaded_at IS 'When it was last loaded.';

@@ -6,13 +6,8 @@
 --   reference     whole on each node: the tables of dimensions.
 --   local         on the coordinator only: all other tables, also the mirrors, deltas, pending keys and planned changes of dimensions.
 
-/*
-Declares the placement of an object. The default is derived: facts distributed with their mirrors, dimensions reference, all else local. It decides
-how the tables are spread, and changes no table that is spread already.
-Parameters: p_object, source table, dimension, fact or aggregate; p_placement, distributed, reference or local; NULL for the default.
-Writes:     etl.placement.
-Errors:     ET002 there is no such object; ET003 objects of its kind cannot be placed so.
-*/
+-- The default (NULL) is derived: facts distributed with their mirrors, dimensions reference, all else local. It decides how the tables are spread,
+-- and changes no table that is spread already. Writes etl.placement. ET002: there is no such object; ET003: objects of its kind cannot be placed so.
 CREATE OR REPLACE FUNCTION etl.place(p_object name, p_placement text)
 RETURNS void
 LANGUAGE plpgsql

@@ -22,12 +22,8 @@ BEGIN
 END
 $_check_names$;
 
-/*
-Requests a full refresh: a source table is extracted completely and compared with its mirror, a dimension or fact loads all its keys. Surrogate keys
-stay. The request stays until a load has succeeded.
-Parameters: p_objects, names of source tables, dimensions, facts, aggregates, or 'all'.
-Writes:     etl.watermark, etl.load_state.
-*/
+-- Requests a full refresh of objects, or of 'all': a source table is extracted completely and compared with its mirror, a dimension or fact loads all
+-- its keys. Surrogate keys stay.
 CREATE OR REPLACE FUNCTION etl._request_refresh(p_objects text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -62,12 +58,8 @@ AS $_fed_by$
     WHERE f.feeder = p_object
 $_fed_by$;
 
-/*
-Requests a full refresh of objects, and of the aggregates that they feed: an aggregate receives only differences, and a refresh that corrects wrong rows
-gives none for them.
-Parameters: p_objects, dimensions, facts, aggregates.
-Writes:     etl.load_state.
-*/
+-- Requests a full refresh of objects, and of the aggregates that they feed: an aggregate receives only differences, and a refresh that corrects wrong
+-- rows gives none for them.
 CREATE OR REPLACE FUNCTION etl._request_reload(p_objects name[])
 RETURNS void
 LANGUAGE sql

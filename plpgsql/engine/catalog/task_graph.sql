@@ -1,13 +1,10 @@
 -- The graph of tasks: one task per step of an object, and an edge where one waits for another.
 
-/*
-Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact
-is loaded after the stage tasks that it depends on succeeded; a fact after its dimensions have ended, however they ended, and after
-the facts succeeded that an enforced foreign key of its table refers to; an aggregate after the facts or the finer aggregate that feed it;
-checks after everything else has ended, maintenance after the checks. Among tasks that are free the order is that of their kinds along this
-graph, then of their names.
-Writes: etl.task, etl.task_edge. Settings of a task (max_attempts, is_enabled) are kept.
-*/
+-- Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the stage tasks that it
+-- depends on succeeded; a fact after its dimensions have ended, however they ended, and after the facts succeeded that an enforced foreign key of its
+-- table refers to; an aggregate after the facts or the finer aggregate that feed it; checks after everything else has ended, maintenance after the
+-- checks. Among tasks that are free the order is that of their kinds along this graph, then of their names. Settings of a task (max_attempts,
+-- is_enabled) are kept.
 CREATE OR REPLACE FUNCTION etl._build_tasks()
 RETURNS void
 LANGUAGE plpgsql
@@ -19,15 +16,10 @@ BEGIN
         FROM etl.source_table AS s
         CROSS JOIN (VALUES ('extract'), ('stage')) AS k (kind)
         UNION ALL
-        SELECT 'dimension:' || d.dimension, 'dimension', d.dimension
-        FROM etl.dimension AS d
-        WHERE d.transform_view IS NOT NULL
-        UNION ALL
-        SELECT 'fact:' || f.fact, 'fact', f.fact
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT 'aggregate:' || a.aggregate, 'aggregate', a.aggregate
-        FROM etl.aggregate AS a
+        SELECT o.kind || ':' || o.object, o.kind, o.object
+        FROM etl.object AS o
+        WHERE o.kind <> 'source'
+            AND o.view_name IS NOT NULL
         UNION ALL
         VALUES ('check:quality', 'check', 'quality'), ('maintain:history', 'maintain', 'history')
     ),

@@ -96,9 +96,7 @@ AS $_find_unfollowed_reads$
         )
 $_find_unfollowed_reads$;
 
-/*
-Transformations that read the clock, the session or chance. Their values change although no source row does.
-*/
+-- Transformations that read the clock, the session or chance. Their values change although no source row does.
 CREATE OR REPLACE FUNCTION etl._find_fleeting_values()
 RETURNS TABLE (object name, fault text, detail text, hint text)
 LANGUAGE sql
@@ -140,3 +138,85 @@ AS $_find_fleeting_values$
     ) AS m (found)
     WHERE m.found IS NOT NULL
 $_find_fleeting_values$;
+
+-- Mirrors that a view reads, through other views as well, and whether every view that reads the mirror reads its column deleted_at.
+CREATE OR REPLACE FUNCTION etl._mirrors_of(p_view regclass)
+RETURNS TABLE (source_table name, sees_deletions boolean)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_mirrors_of$
+    WITH RECURSIVE read (view, relation, attnum) AS (
+        SELECT NULL::oid, p_view::oid, 0
+        UNION
+        SELECT v.relation, d.refobjid, d.refobjsubid
+        FROM read AS v
+        JOIN pg_rewrite AS w ON w.ev_class = v.relation
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT m.relname, bool_and(m.sees_deletions)
+    FROM (
+        SELECT c.relname, coalesce(bool_or(a.attname = 'deleted_at'), false) AS sees_deletions
+        FROM read AS r
+        JOIN pg_class AS c ON c.oid = r.relation AND c.relnamespace = 'stage'::regnamespace
+        LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = r.attnum
+        GROUP BY r.view, c.relname
+    ) AS m
+    GROUP BY m.relname
+$_mirrors_of$;
+
+/*
+Whether a row of a view comes from the mirror's row of the same key and from no other row of that mirror, so that the key of a changed row is the
+only key that the change touches. The planner proves it: a condition on the view's key then reaches every scan of the mirror. It does not through a
+window function, LIMIT, an aggregate over other keys, or a join on other columns.
+Parameters: p_view, the view; p_key, its key, and that of the mirror; p_source_table, the mirror.
+*/
+CREATE OR REPLACE FUNCTION etl._is_read_by_key(p_view regclass, p_key name[], p_source_table name)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- A custom plan would replace the parameters by their values.
+SET plan_cache_mode = force_generic_plan
+SET quote_all_identifiers = off
+AS $_is_read_by_key$
+DECLARE
+    v_query text := format('SELECT * FROM %s AS v WHERE ', p_view);
+    v_value text := '\$%s';
+    v_plan jsonb;
+BEGIN
+    IF (SELECT bool_or(etl._is_distributed(format('stage.%I', m.source_table)::regclass)) FROM etl._mirrors_of(p_view) AS m) THEN
+        -- Citus plans no parameters. There, a subquery stands for the value.
+        v_value := '(\$\d+|\(InitPlan \d+\)\.col1)';
+        EXECUTE 'EXPLAIN (FORMAT json, VERBOSE, COSTS off) ' || v_query || (
+            SELECT string_agg(format('v.%I = (SELECT NULL::%s)', k.name, etl._column_type(p_view, k.name)), ' AND ') FROM unnest(p_key) AS k (name)
+        )
+        INTO v_plan;
+        -- EXPLAIN has set it to off for the rest of the transaction.
+        PERFORM set_config('citus.enable_local_execution', 'on', true);
+    ELSE
+        -- Without types: the role that runs the loads may lack USAGE on their schema.
+        EXECUTE 'PREPARE _etl_read_by_key AS ' || v_query || (
+            SELECT string_agg(format('v.%I = $%s', k.name, k.position), ' AND ') FROM unnest(p_key) WITH ORDINALITY AS k (name, position)
+        );
+        EXECUTE format(
+            'EXPLAIN (FORMAT json, VERBOSE, COSTS off) EXECUTE _etl_read_by_key (%s)',
+            array_to_string(array_fill('NULL'::text, ARRAY[cardinality(p_key)]), ', ')
+        )
+        INTO v_plan;
+        DEALLOCATE _etl_read_by_key;
+    END IF;
+    RETURN NOT EXISTS (
+        SELECT
+        -- On the nodes of a cluster, the name of a table goes on with the number of its part.
+        FROM jsonb_path_query(v_plan, 'strict $.** ? (@."Schema" == "stage")') AS s (scan)
+        CROSS JOIN unnest(p_key) WITH ORDINALITY AS k (name, position)
+        WHERE regexp_replace(s.scan ->> 'Relation Name', CASE WHEN v_value ~ 'InitPlan' THEN '_\d+$' ELSE '$' END, '') = p_source_table
+            AND concat_ws(' ', s.scan ->> 'Index Cond', s.scan ->> 'Recheck Cond', s.scan ->> 'Filter')
+            -- As in "((e.thing_id)::text = $1)". A function of the key, as in "(btrim(e.thing_id) = $1)", is not the key.
+            !~ format(
+                '(?<![\w"])\(\(?("[^"]+"|\w+)\.%s\)?(::[^=]*)? (=|OPERATOR\([^)]*=\)) \(*' || v_value || '(\M|\))',
+                regexp_replace(quote_ident(k.name), '(\W)', '\\\1', 'g'), k.position
+            )
+    );
+END
+$_is_read_by_key$;

@@ -35,14 +35,10 @@ AS $_is_daily$
     SELECT p_every !~ '[*/,]' AND trim(p_every) !~ '^(\S+\s+){4}\S+$' AND p_every::interval = interval '1 day'
 $_is_daily$;
 
-/*
-Translates an interval for pg_cron. A cron expression, and every interval but 1 day, means the time zone of pg_cron. 1 day means the day of the
-business (setting time_zone). pg_cron knows no time zone but its own, so the jobs come every hour, at the minute at which that day begins, and
-the first one of a day starts the run (etl._scheduled_start). This respects daylight saving, and a server that was down at midnight runs later.
-Parameters: p_every, such as 5 minutes, 1 hour, 30 seconds, or a cron expression of five fields; p_cron_version, version of pg_cron.
-Returns:    the schedule.
-Errors:     ET014 cron has no such schedule.
-*/
+-- Translates an interval, such as 5 minutes, or a cron expression of five fields for pg_cron (ET014: cron has no such schedule). A cron expression,
+-- and every interval but 1 day, means the time zone of pg_cron. 1 day means the day of the business (setting time_zone). pg_cron knows no time zone
+-- but its own, so the jobs come every hour, at the minute at which that day begins, and the first one of a day starts the run (etl._scheduled_start).
+-- This respects daylight saving, and a server that was down at midnight runs later.
 CREATE OR REPLACE FUNCTION etl._cron_schedule(p_every text, p_cron_version text)
 RETURNS text
 LANGUAGE plpgsql
@@ -91,11 +87,8 @@ BEGIN
 END
 $_cron_schedule$;
 
-/*
-Returns:    database and version of pg_cron on this server.
-Errors:     ET012 the server does not have it, or has not loaded it, or its extension is missing in this database, where it belongs;
-            ET018 this role may not use it: the hint has the statements that let it.
-*/
+-- Database and version of pg_cron on this server. ET012: the server does not have it, or has not loaded it, or its extension is missing in this
+-- database, where it belongs. ET018: this role may not use it; the hint has the statements that let it.
 CREATE OR REPLACE FUNCTION etl._find_cron()
 RETURNS TABLE (cron_database name, cron_version text)
 LANGUAGE plpgsql
@@ -154,12 +147,8 @@ BEGIN
 END
 $_find_cron$;
 
-/*
-Statements that install the schedule, to be executed in the database of pg_cron. They change existing jobs in place.
-Parameters: p_every, interval or cron expression; p_workers, number of jobs that share each run.
-Returns:    the database, the schedule, and the statements in their order.
-Errors:     ET012, ET018 as etl._find_cron; ET014 cron has no such schedule, or the number of workers is not 1 to 64.
-*/
+-- They change existing jobs in place. p_every is an interval or a cron expression, p_workers the number of jobs that share each run. ET012, ET018 as
+-- etl._find_cron; ET014: cron has no such schedule, or the number of workers is not 1 to 64.
 CREATE OR REPLACE FUNCTION etl.schedule_statements(p_every text, p_workers integer DEFAULT 1)
 RETURNS TABLE (cron_database name, cron_schedule text, statement text)
 LANGUAGE plpgsql
@@ -195,8 +184,8 @@ BEGIN
     ORDER BY n.number;
     -- Jobs of a schedule that had more workers.
     statement := format(
-        'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE j.jobname LIKE %L AND substring(j.jobname FROM ''[0-9]+$'')::integer > %s',
-        etl._job_pattern() || 'worker %', p_workers
+        'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE starts_with(j.jobname, %L) AND substring(j.jobname FROM ''[0-9]+$'')::integer > %s',
+        format('etl %s worker ', current_database()), p_workers
     );
     RETURN NEXT;
     -- The history of a job belongs to the role that installs the schedule, which the engine's own maintenance does not run as.
@@ -204,8 +193,8 @@ BEGIN
         'SELECT cron.schedule(%L, ''17 3 * * *'', %L)',
         format('etl %s prune', current_database()),
         format(
-            'DELETE FROM cron.job_run_details AS d USING cron.job AS j WHERE j.jobid = d.jobid AND j.jobname LIKE %L AND d.end_time < now() - interval %L',
-            etl._job_pattern(), etl.get_setting('runs_kept')
+            'DELETE FROM cron.job_run_details AS d USING cron.job AS j WHERE j.jobid = d.jobid AND starts_with(j.jobname, %L) AND d.end_time < now() - interval %L',
+            format('etl %s ', current_database()), etl.get_setting('runs_kept')
         )
     );
     RETURN NEXT;
@@ -219,19 +208,14 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $unschedule_statement$
-    SELECT c.cron_database, format('SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname LIKE %L', etl._job_pattern())
+    SELECT c.cron_database, format('SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE starts_with(j.jobname, %L)', format('etl %s ', current_database()))
     FROM etl._find_cron() AS c
 $unschedule_statement$;
 COMMENT ON FUNCTION etl.unschedule_statement() IS 'Statement that removes the jobs of the schedule and returns their number, to be executed in the database of pg_cron.';
 
-/*
-Installs the schedule, or changes the existing one.
-Parameters: p_every, interval (5 minutes, 1 hour) or cron expression; p_workers, number of jobs that share each run; p_is_executed, whether the
-            statements of etl.schedule_statements have been executed already, in another database.
-Returns:    the schedule as pg_cron understands it.
-Writes:     jobs of pg_cron, etl.schedule.
-Errors:     as etl.schedule_statements; ET013 pg_cron lives in another database: the detail has the statements.
-*/
+-- p_is_executed says that the statements of etl.schedule_statements, which has the other parameters, have been executed already, in another database.
+-- Writes jobs of pg_cron, etl.schedule. Errors as etl.schedule_statements; ET013: pg_cron lives in another database, and the detail has the
+-- statements.
 CREATE OR REPLACE FUNCTION etl.schedule_install(p_every text, p_workers integer DEFAULT 1, p_is_executed boolean DEFAULT false)
 RETURNS text
 LANGUAGE plpgsql
@@ -270,13 +254,7 @@ END
 $schedule_install$;
 COMMENT ON FUNCTION etl.schedule_install(text, integer, boolean) IS 'Installs the schedule, or changes the existing one; returns it as pg_cron understands it.';
 
-/*
-Removes the schedule. A live run goes on.
-Parameters: p_is_executed, whether the statement of etl.unschedule_statement has been executed already, in another database.
-Returns:    number of jobs removed here.
-Writes:     jobs of pg_cron, etl.schedule.
-Errors:     ET012, ET018 as etl._find_cron; ET013 pg_cron lives in another database: the detail has the statement.
-*/
+-- A live run goes on. Parameter, tables and errors as of etl.schedule_install.
 CREATE OR REPLACE FUNCTION etl.schedule_remove(p_is_executed boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -303,13 +281,9 @@ END
 $schedule_remove$;
 COMMENT ON FUNCTION etl.schedule_remove(boolean) IS 'Removes the schedule; returns the number of jobs removed.';
 
-/*
-The statement of the jobs: starts a run and executes it, joins the run that another job has just started, or ends.
-Parameters: p_worker, number of the job; p_gap, starts closer than this count as one; p_is_daily, whether one start per day of the business is
-            enough: further ones end without a record.
-Writes:     etl.scheduled_start, and what a run writes.
-Errors:     ET015 no run was started; those of etl.work. A live run (ET001) is no error.
-*/
+-- p_worker is the number of the job. Starts closer than p_gap count as one. If p_is_daily, one start per day of the business is enough: further ones
+-- end without a record. Writes etl.scheduled_start, and what a run writes. ET015: no run was started; those of etl.work. A live run (ET001) is no
+-- error.
 CREATE OR REPLACE PROCEDURE etl.scheduled_run(p_worker integer DEFAULT 1, p_gap interval DEFAULT '30 seconds', p_is_daily boolean DEFAULT false)
 LANGUAGE plpgsql
 AS $scheduled_run$
@@ -402,7 +376,7 @@ END
 $_scheduled_start$;
 
 -- The jobs of the schedule, each with the last failure that pg_cron recorded, such as a refused connection. None if
--- pg_cron lives in another database.
+-- pg_cron lives in another database, or this role may not look into it.
 CREATE OR REPLACE FUNCTION etl._cron_jobs()
 RETURNS TABLE (job_id bigint, job_name text, schedule text, command text, username text, is_active boolean, last_error text, last_error_at timestamptz)
 LANGUAGE plpgsql
@@ -410,7 +384,13 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_cron_jobs$
 BEGIN
-    IF NOT etl._may_see_cron() THEN
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_namespace AS n
+        JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'job'
+        WHERE n.nspname = 'cron'
+            AND has_schema_privilege(n.oid, 'USAGE')
+    ) THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE
@@ -424,8 +404,7 @@ LEFT JOIN LATERAL (
     ORDER BY r.runid DESC
     LIMIT 1
 ) AS d ON true
-WHERE j.jobname LIKE $1$sql$
-    USING etl._job_pattern();
+WHERE starts_with(j.jobname, format('etl %s ', current_database()))$sql$;
 END
 $_cron_jobs$;
 
@@ -457,11 +436,6 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS l ON true;
 COMMENT ON VIEW etl.schedule_status IS 'The schedule, one row per job.';
-COMMENT ON COLUMN etl.schedule_status.worker IS 'Number of the job.';
-COMMENT ON COLUMN etl.schedule_status.every IS 'Interval or cron expression as it was given.';
-COMMENT ON COLUMN etl.schedule_status.cron_schedule IS 'The same in pg_cron''s notation.';
-COMMENT ON COLUMN etl.schedule_status.cron_database IS 'Database that pg_cron lives in.';
-COMMENT ON COLUMN etl.schedule_status.installed_at IS 'When the schedule was installed or last changed.';
 COMMENT ON COLUMN etl.schedule_status.job_id IS 'Job of pg_cron; NULL if pg_cron lives in another database, or the job was removed.';
 COMMENT ON COLUMN etl.schedule_status.command IS 'Statement of the job.';
 COMMENT ON COLUMN etl.schedule_status.username IS 'Role that executes it.';
@@ -471,7 +445,6 @@ COMMENT ON COLUMN etl.schedule_status.last_outcome IS 'Its outcome: started, joi
 COMMENT ON COLUMN etl.schedule_status.last_message IS 'The same in words.';
 COMMENT ON COLUMN etl.schedule_status.cron_error IS 'Last failure that pg_cron recorded.';
 COMMENT ON COLUMN etl.schedule_status.cron_error_at IS 'When that was.';
-COMMENT ON COLUMN etl.schedule_status.time_zone IS 'Time zone in which it fires.';
 
 CREATE OR REPLACE VIEW etl.schedule_history AS
 SELECT
@@ -487,12 +460,6 @@ SELECT
 FROM etl.scheduled_start AS s
 LEFT JOIN etl.run_status AS r USING (run_id);
 COMMENT ON VIEW etl.schedule_history IS 'Every start of the scheduler, with the outcome of its run.';
-COMMENT ON COLUMN etl.schedule_history.start_id IS 'Number of the start.';
-COMMENT ON COLUMN etl.schedule_history.fired_at IS 'Time of the start.';
-COMMENT ON COLUMN etl.schedule_history.worker IS 'Number of the job.';
-COMMENT ON COLUMN etl.schedule_history.outcome IS 'started, joined, left or failed.';
-COMMENT ON COLUMN etl.schedule_history.message IS 'The same in words, such as: left: run 17 was running.';
 COMMENT ON COLUMN etl.schedule_history.run_id IS 'Run that it started, joined or found.';
 COMMENT ON COLUMN etl.schedule_history.run_status IS 'Status of that run.';
 COMMENT ON COLUMN etl.schedule_history.run_seconds IS 'Duration of the run in seconds.';
-COMMENT ON COLUMN etl.schedule_history.rows_written IS 'Rows that the run wrote to the star schemas.';

@@ -44,14 +44,7 @@ COMMENT ON COLUMN etl.layer.is_operational IS 'Whether the extraction contract r
 COMMENT ON COLUMN etl.layer.comment IS 'Its comment.';
 
 CREATE OR REPLACE VIEW etl.dictionary_object AS
-WITH extension_member AS (
-    SELECT
-        d.classid,
-        d.objid
-    FROM pg_catalog.pg_depend AS d
-    WHERE d.deptype = 'e'
-),
-object AS (
+WITH object AS (
     SELECT
         c.oid,
         c.tableoid,
@@ -93,15 +86,10 @@ SELECT
 FROM object AS o
 JOIN pg_catalog.pg_namespace AS n ON n.oid = o.namespace
 JOIN etl.layer AS l ON l.schema_name = n.nspname
-WHERE NOT EXISTS (
-    SELECT 1
-    FROM extension_member AS e
-    WHERE e.classid = o.tableoid
-        AND e.objid = o.oid
-);
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+    WHERE e.classid = o.tableoid AND e.objid = o.oid AND e.deptype = 'e');
 COMMENT ON VIEW etl.dictionary_object IS 'Tables, views, types and routines of all layers with their comments.';
 COMMENT ON COLUMN etl.dictionary_object.layer IS 'Position of the layer.';
-COMMENT ON COLUMN etl.dictionary_object.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.dictionary_object.object_name IS 'Name.';
 COMMENT ON COLUMN etl.dictionary_object.kind IS 'table, view, materialized view, foreign table, type, function, procedure or aggregate.';
 COMMENT ON COLUMN etl.dictionary_object.signature IS 'Parameters and result of a routine; empty otherwise.';
@@ -146,7 +134,6 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
     );
 COMMENT ON VIEW etl.dictionary_column IS 'Columns of the tables and views of all layers with their comments.';
 COMMENT ON COLUMN etl.dictionary_column.layer IS 'Position of the layer.';
-COMMENT ON COLUMN etl.dictionary_column.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.dictionary_column.object_name IS 'Table or view.';
 COMMENT ON COLUMN etl.dictionary_column.column_name IS 'Column.';
 COMMENT ON COLUMN etl.dictionary_column.position IS 'Order of the columns.';
@@ -201,23 +188,17 @@ COMMENT ON COLUMN etl.dictionary_reference.is_optional IS 'Whether a row may ref
 COMMENT ON COLUMN etl.dictionary_reference.is_unique IS 'Whether at most one row refers to each.';
 
 CREATE OR REPLACE VIEW etl.dictionary_gap AS
-SELECT
-    'schema' AS kind,
-    l.schema_name::text AS object
+SELECT 'schema' AS kind, l.schema_name::text AS object
 FROM etl.layer AS l
 WHERE l.comment IS NULL
 UNION ALL
-SELECT
-    o.kind,
-    format('%I.%I', o.schema_name, o.object_name)
+SELECT o.kind, format('%I.%I', o.schema_name, o.object_name)
 FROM etl.dictionary_object AS o
 WHERE o.comment IS NULL
     -- Internal routines are documented in their files.
     AND (o.is_public OR o.kind NOT IN ('function', 'procedure', 'aggregate'))
 UNION ALL
-SELECT
-    'column',
-    format('%I.%I.%I', c.schema_name, c.object_name, c.column_name)
+SELECT 'column', format('%I.%I.%I', c.schema_name, c.object_name, c.column_name)
 FROM etl.dictionary_column AS c
 WHERE c.comment IS NULL;
 COMMENT ON VIEW etl.dictionary_gap IS 'Objects and columns without a comment; internal routines need none.';
@@ -247,8 +228,6 @@ COMMENT ON VIEW etl.star_dimension IS 'Dimensions with their attributes.';
 COMMENT ON COLUMN etl.star_dimension.dimension IS 'Dimension.';
 COMMENT ON COLUMN etl.star_dimension.schema_name IS 'Schema of its table.';
 COMMENT ON COLUMN etl.star_dimension.table_name IS 'Its table.';
-COMMENT ON COLUMN etl.star_dimension.surrogate_key IS 'Surrogate key column.';
-COMMENT ON COLUMN etl.star_dimension.business_key IS 'Columns that identify a member.';
 COMMENT ON COLUMN etl.star_dimension.is_loaded IS 'Whether the engine loads it; false for a static one.';
 COMMENT ON COLUMN etl.star_dimension.attributes IS 'Slowly changing dimension type of each attribute.';
 
@@ -272,55 +251,5 @@ COMMENT ON VIEW etl.star_fact IS 'Facts with the dimensions that they look up.';
 COMMENT ON COLUMN etl.star_fact.fact IS 'Fact.';
 COMMENT ON COLUMN etl.star_fact.schema_name IS 'Schema of its table.';
 COMMENT ON COLUMN etl.star_fact.table_name IS 'Its table.';
-COMMENT ON COLUMN etl.star_fact.business_key IS 'Columns that identify a row: the grain.';
 COMMENT ON COLUMN etl.star_fact.measures IS 'Measures.';
 COMMENT ON COLUMN etl.star_fact.roles IS 'Dimension of each key column.';
-
-CREATE OR REPLACE VIEW etl.star_aggregate AS
-SELECT
-    a.aggregate,
-    n.nspname AS schema_name,
-    c.relname AS table_name
-FROM etl.aggregate AS a
-JOIN pg_catalog.pg_class AS c ON c.oid = a.aggregate_table
-JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
-COMMENT ON VIEW etl.star_aggregate IS 'Aggregates and their tables.';
-COMMENT ON COLUMN etl.star_aggregate.aggregate IS 'Aggregate.';
-COMMENT ON COLUMN etl.star_aggregate.schema_name IS 'Schema of its table.';
-COMMENT ON COLUMN etl.star_aggregate.table_name IS 'Its table.';
-
-CREATE OR REPLACE VIEW etl.task_graph AS
-SELECT
-    t.task,
-    t.kind,
-    t.object,
-    t.position,
-    t.is_enabled,
-    s.run_id,
-    s.status,
-    s.seconds,
-    s.rows_read,
-    s.rows_inserted,
-    s.rows_updated,
-    s.rows_deleted,
-    s.rows_queued,
-    s.rows_quarantined,
-    s.sqlstate
-FROM etl.task AS t
-LEFT JOIN etl.task_status AS s ON s.task = t.task;
-COMMENT ON VIEW etl.task_graph IS 'All tasks with their outcome in the latest run; etl.task_edge has the edges.';
-COMMENT ON COLUMN etl.task_graph.task IS 'Task.';
-COMMENT ON COLUMN etl.task_graph.kind IS 'Kind of the task.';
-COMMENT ON COLUMN etl.task_graph.object IS 'Object of the task.';
-COMMENT ON COLUMN etl.task_graph.position IS 'Order of the tasks.';
-COMMENT ON COLUMN etl.task_graph.is_enabled IS 'Whether runs include the task.';
-COMMENT ON COLUMN etl.task_graph.run_id IS 'The latest run; NULL if it did not include the task.';
-COMMENT ON COLUMN etl.task_graph.status IS 'pending, running, succeeded, failed or skipped; NULL if the run did not include it.';
-COMMENT ON COLUMN etl.task_graph.seconds IS 'Duration in seconds.';
-COMMENT ON COLUMN etl.task_graph.rows_read IS 'Rows or keys read.';
-COMMENT ON COLUMN etl.task_graph.rows_inserted IS 'Rows inserted.';
-COMMENT ON COLUMN etl.task_graph.rows_updated IS 'Rows updated.';
-COMMENT ON COLUMN etl.task_graph.rows_deleted IS 'Rows marked as deleted.';
-COMMENT ON COLUMN etl.task_graph.rows_queued IS 'Rows queued for reprocessing.';
-COMMENT ON COLUMN etl.task_graph.rows_quarantined IS 'Rows that went to quarantine.';
-COMMENT ON COLUMN etl.task_graph.sqlstate IS 'Error code of a failed task. The message is left out, because it may quote data.';

@@ -4,39 +4,19 @@
 CREATE OR REPLACE VIEW etl.lineage_step AS
 WITH step (relation, column_name, origin, origin_column, how) AS (
     -- stage mirrors source
-    SELECT
-        to_regclass(format('stage.%I', s.source_table)),
-        c.name,
-        to_regclass(format('source.%I', s.source_table)),
-        c.name,
-        'mirrored'
+    SELECT to_regclass(format('stage.%I', s.source_table)), c.name, to_regclass(format('source.%I', s.source_table)), c.name, 'mirrored'
     FROM etl.source_table AS s
     CROSS JOIN LATERAL unnest(etl._source_columns(s.source_table)) AS c (name)
     UNION ALL
-    SELECT
-        to_regclass(format('stage.%I', s.source_table)),
-        'deleted_at',
-        to_regclass('source.tombstones'),
-        'deleted_at',
-        'mirrored'
+    SELECT to_regclass(format('stage.%I', s.source_table)), 'deleted_at', to_regclass('source.tombstones'), 'deleted_at', 'mirrored'
     FROM etl.source_table AS s
     WHERE s.delete_detection = 'tombstone'
     UNION ALL
-    SELECT
-        to_regclass(format('stage.%I', s.source_table)),
-        'batch_id',
-        'etl.batch'::regclass,
-        'batch_id',
-        'stamped'
+    SELECT to_regclass(format('stage.%I', s.source_table)), 'batch_id', 'etl.batch'::regclass, 'batch_id', 'stamped'
     FROM etl.source_table AS s
     -- a dimension takes the columns of its views
     UNION ALL
-    SELECT
-        d.dimension_table,
-        c.name,
-        v.relation,
-        c.name,
-        'loaded'
+    SELECT d.dimension_table, c.name, v.relation, c.name, 'loaded'
     FROM etl.dimension AS d
     CROSS JOIN LATERAL (VALUES (d.transform_view), (d.history_view)) AS v (relation)
     CROSS JOIN LATERAL (
@@ -48,105 +28,52 @@ WITH step (relation, column_name, origin, origin_column, how) AS (
     ) AS c (name)
     WHERE etl._column_type(v.relation, c.name) IS NOT NULL
     UNION ALL
-    SELECT
-        d.dimension_table,
-        d.surrogate_key,
-        d.dimension_table,
-        b.name,
-        'identified'
+    SELECT d.dimension_table, d.surrogate_key, d.dimension_table, b.name, 'identified'
     FROM etl.dimension AS d
     CROSS JOIN LATERAL unnest(d.business_key) AS b (name)
     UNION ALL
-    SELECT
-        d.dimension_table,
-        c.name,
-        v.relation,
-        v.moment,
-        'versioned'
+    SELECT d.dimension_table, c.name, v.relation, v.moment, 'versioned'
     FROM etl.dimension AS d
     CROSS JOIN LATERAL (VALUES (d.transform_view, 'effective_at'::name), (d.history_view, 'valid_from')) AS v (relation, moment)
     CROSS JOIN (VALUES ('valid_from'::name), ('valid_to'), ('is_current')) AS c (name)
     WHERE v.relation IS NOT NULL
     -- a fact takes the columns of its view, and looks up keys
     UNION ALL
-    SELECT
-        f.fact_table,
-        c.name,
-        f.transform_view,
-        c.name,
-        'loaded'
+    SELECT f.fact_table, c.name, f.transform_view, c.name, 'loaded'
     FROM etl.fact AS f
     CROSS JOIN LATERAL unnest(etl._columns(f.fact_table)) AS c (name)
     WHERE etl._column_type(f.transform_view, c.name) IS NOT NULL
     UNION ALL
-    SELECT
-        f.fact_table,
-        'is_deleted',
-        f.transform_view,
-        'deleted_at',
-        'marked'
+    SELECT f.fact_table, 'is_deleted', f.transform_view, 'deleted_at', 'marked'
     FROM etl.fact AS f
     UNION ALL
-    SELECT
-        f.fact_table,
-        k.key_column,
-        d.dimension_table,
-        d.surrogate_key,
-        'looked up'
+    SELECT f.fact_table, k.key_column, d.dimension_table, d.surrogate_key, 'looked up'
     FROM etl.fact_dimension AS k
     JOIN etl.fact AS f USING (fact)
     JOIN etl.dimension AS d USING (dimension)
     UNION ALL
-    SELECT
-        f.fact_table,
-        k.key_column,
-        coalesce(p.dimension_table, f.transform_view),
-        c.name,
-        'looked up'
+    SELECT f.fact_table, k.key_column, coalesce(p.dimension_table, f.transform_view), c.name, 'looked up'
     FROM etl.fact_dimension AS k
     JOIN etl.fact AS f USING (fact)
     LEFT JOIN etl.fact_dimension AS r ON r.fact = k.fact AND r.key_column = k.lookup_role
     LEFT JOIN etl.dimension AS p ON p.dimension = r.dimension
     CROSS JOIN LATERAL unnest(k.lookup_columns) AS c (name)
     UNION ALL
-    SELECT
-        f.fact_table,
-        k.key_column,
-        f.transform_view,
-        k.as_of_column,
-        'looked up'
+    SELECT f.fact_table, k.key_column, f.transform_view, k.as_of_column, 'looked up'
     FROM etl.fact_dimension AS k
     JOIN etl.fact AS f USING (fact)
     WHERE k.as_of_column IS NOT NULL
     -- an aggregate sums up what its view contributes
     UNION ALL
-    SELECT
-        a.aggregate_table,
-        c.name,
-        a.contribution_view,
-        c.name,
-        CASE WHEN ARRAY[c.name] <@ a.measures THEN 'summed' ELSE 'grouped' END
+    SELECT a.aggregate_table, c.name, a.contribution_view, c.name, CASE WHEN ARRAY[c.name] <@ a.measures THEN 'summed' ELSE 'grouped' END
     FROM etl.aggregate AS a
     CROSS JOIN LATERAL unnest(a.group_key || a.measures) AS c (name)
     -- every row of the stars names the run that wrote it
     UNION ALL
-    SELECT
-        t.relation,
-        'run_id',
-        'etl.run'::regclass,
-        'run_id',
-        'stamped'
-    FROM (
-        SELECT d.dimension_table
-        FROM etl.dimension AS d
-        WHERE d.transform_view IS NOT NULL
-        UNION ALL
-        SELECT f.fact_table
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT a.aggregate_table
-        FROM etl.aggregate AS a
-    ) AS t (relation)
+    SELECT t.table_name, 'run_id', 'etl.run'::regclass, 'run_id', 'stamped'
+    FROM etl.object AS t
+    WHERE t.kind <> 'source'
+        AND t.view_name IS NOT NULL
 )
 SELECT
     tn.nspname AS schema_name,
@@ -171,12 +98,7 @@ COMMENT ON COLUMN etl.lineage_step.origin_column_name IS 'Its column.';
 COMMENT ON COLUMN etl.lineage_step.how IS 'mirrored, loaded, identified (a surrogate key), versioned, looked up, marked, grouped, summed or stamped.';
 
 CREATE OR REPLACE VIEW etl.lineage_definition AS
-SELECT
-    l.schema_name,
-    c.relname AS object_name,
-    'view' AS kind,
-    etl._columns(c.oid) AS column_names,
-    pg_get_viewdef(c.oid) AS definition
+SELECT l.schema_name, c.relname AS object_name, 'view' AS kind, etl._columns(c.oid) AS column_names, pg_get_viewdef(c.oid) AS definition
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN etl.layer AS l ON l.schema_name = n.nspname
@@ -200,7 +122,6 @@ WHERE g.lanname = 'sql'
     AND p.proretset
     AND p.prokind = 'f';
 COMMENT ON VIEW etl.lineage_definition IS 'Definitions of the views and of the SQL functions that return rows.';
-COMMENT ON COLUMN etl.lineage_definition.schema_name IS 'Schema.';
 COMMENT ON COLUMN etl.lineage_definition.object_name IS 'View or function.';
 COMMENT ON COLUMN etl.lineage_definition.kind IS 'view or function.';
 COMMENT ON COLUMN etl.lineage_definition.column_names IS 'Columns that it returns; NULL for a function that does not name them.';

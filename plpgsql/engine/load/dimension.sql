@@ -70,11 +70,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_compile_dimension$
 DECLARE
     v_values jsonb := etl._dimension_values(p_dimension);
-    v_settings text[] := (
-        SELECT ARRAY['search_path = ' || etl._operator_path(d.dimension_table, d.business_key)]
-        FROM etl.dimension AS d
-        WHERE d.dimension = p_dimension
-    );
 BEGIN
     v_values := v_values || jsonb_build_object(
         'decision_name', quote_literal(v_values ->> 'decision'),
@@ -103,8 +98,7 @@ BEGIN
     RETURN v_planned;
 END$template$,
                 v_values
-            ),
-            v_settings
+            )
         ),
         etl._create_compiled(
             'load_' || p_dimension,
@@ -170,8 +164,7 @@ END$template$,
                         FROM jsonb_array_elements_text(v_values -> 'attributes') WITH ORDINALITY AS c (name, position)
                     )
                 )
-            ),
-            v_settings
+            )
         )
     ];
 END

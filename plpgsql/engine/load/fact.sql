@@ -16,7 +16,6 @@ SET search_path = pg_catalog, pg_temp
 AS $_compile_fact$
 DECLARE
     v_values jsonb := etl._fact_values(p_fact);
-    v_settings text[] := ARRAY['search_path = ' || etl._fact_path(p_fact)];
 BEGIN
     v_values := v_values || jsonb_build_object(
         'plan', quote_ident('plan_' || p_fact),
@@ -30,8 +29,7 @@ BEGIN
             'p_sign integer, p_aggregates name[]',
             'void',
             format('Adds to (1) or subtracts from (-1) aggregates what the planned rows of %s contribute to them.', p_fact),
-            etl._render(E'BEGIN\n    {{statements}}\nEND', jsonb_build_object('statements', etl._contribution_sql(p_fact))),
-            v_settings
+            etl._render(E'BEGIN\n    {{statements}}\nEND', jsonb_build_object('statements', etl._contribution_sql(p_fact)))
         ),
         etl._create_compiled(
             'load_' || p_fact,
@@ -107,8 +105,7 @@ END$template$,
                         FROM jsonb_array_elements_text(v_values -> 'columns') WITH ORDINALITY AS c (name, position)
                     )
                 )
-            ),
-            v_settings
+            )
         )
     ];
 END
@@ -227,7 +224,7 @@ WHERE f.run_id IS NOT NULL
             )
         ),
         -- As-of lookups rarely repeat, so Memoize only costs.
-        ARRAY['search_path = ' || etl._fact_path(p_fact), 'enable_memoize = off']
+        '{enable_memoize = off}'
     );
 END
 $_compile_fact_plan$;
@@ -300,11 +297,11 @@ AS $_unresolved_sql$
     SELECT CASE
         WHEN count(*) = 0 THEN 'NULL'
         ELSE format(
-            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN nullif(jsonb_strip_nulls(jsonb_build_object(\n        %s\n    )), ''{}'')\nEND',
+            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN (SELECT jsonb_object_agg(u.key_column, u.member) FROM (VALUES\n        %s\n    ) AS u (key_column, member) WHERE u.member IS NOT NULL)\nEND',
             string_agg(format('e.%I', r.key_column), ', ' ORDER BY r.number),
             string_agg(
                 format(
-                    '%L, CASE WHEN e.%I = -1 AND (%s) IS NOT NULL THEN %s END',
+                    '(%L, CASE WHEN e.%I = -1 AND num_nulls(%s) = 0 THEN %s END)',
                     r.key_column, r.key_column, etl._list(r.kept_columns, 'e.%1$I'), etl._json_key(r.business_key, 'e', r.kept_columns)
                 ),
                 E',\n        ' ORDER BY r.number

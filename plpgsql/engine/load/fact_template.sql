@@ -99,21 +99,6 @@ AS $_fact_values$
     WHERE f.fact = p_fact
 $_fact_values$;
 
--- Value of search_path under which the keys of a fact and of its dimensions are compared by their own operators.
-CREATE OR REPLACE FUNCTION etl._fact_path(p_fact name)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_fact_path$
-    SELECT etl._search_path(
-        etl._operator_schemas(f.fact_table, f.business_key)
-        || ARRAY(SELECT unnest(etl._operator_schemas(r.dimension_table, r.business_key)) FROM etl._fact_roles(p_fact) AS r)
-    )
-    FROM etl.fact AS f
-    WHERE f.fact = p_fact
-$_fact_path$;
-
 /*
 Rows of a fact with their surrogate keys resolved.
 Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the rows of the transformation view as v;
@@ -143,8 +128,8 @@ FROM {{source}}{{joins}}$template$,
         SELECT
             string_agg(
                 format(
-                    E',\n(CASE WHEN %s IS NULL THEN %s%s ELSE coalesce(d%s.%I, -1) END)::%s AS %I',
-                    k.looked_up, k.null_key,
+                    E',\n(CASE WHEN %s THEN %s%s ELSE coalesce(d%s.%I, -1) END)::%s AS %I',
+                    k.has_no_key, k.null_key,
                     CASE WHEN p_is_load AND k.is_loaded THEN format(' WHEN %s IN (SELECT %s FROM work.%I AS p) THEN -1', k.looked_up, k.pending, k.dimension || '_key') ELSE '' END,
                     k.number, k.surrogate_key, etl._compared_type(f.fact_table, k.key_column), k.key_column
                 ),
@@ -162,8 +147,11 @@ FROM {{source}}{{joins}}$template$,
                     E'\nLEFT JOIN %s AS d%s ON %s%s',
                     k.dimension_table, k.number,
                     etl._match_pairs(k.business_key, 'd' || k.number, k.lookup_columns, k.source),
-                    CASE WHEN k.as_of_column IS NOT NULL AND etl._column_type(k.dimension_table, 'valid_from') IS NOT NULL
-                        THEN format(' AND v.%1$I >= d%2$s.valid_from AND v.%1$I < d%2$s.valid_to', k.as_of_column, k.number)
+                    CASE
+                        WHEN k.as_of_column IS NOT NULL AND etl._column_type(k.dimension_table, 'valid_from') IS NOT NULL
+                            THEN format(' AND v.%1$I >= d%2$s.valid_from AND v.%1$I < d%2$s.valid_to', k.as_of_column, k.number)
+                        -- The versions of a member that was deleted and returned hold the same values.
+                        WHEN k.is_loaded THEN format(' AND d%s.valid_from = ''-infinity''', k.number)
                         ELSE ''
                     END
                 ),
@@ -176,6 +164,8 @@ FROM {{source}}{{joins}}$template$,
                     CASE WHEN cardinality(s.lookup_columns) = 1 THEN '%s' ELSE '(%s)' END,
                     etl._list(s.lookup_columns, s.source || '.%1$I')
                 ) AS looked_up,
+                -- IS NULL would hold for a composite value of NULLs.
+                etl._list(s.lookup_columns, s.source || '.%1$I IS NOT DISTINCT FROM NULL', ' AND ') AS has_no_key,
                 etl._list(s.business_key, 'p.%1$I') AS pending
             FROM etl._fact_roles(p_fact) AS s
         ) AS k

@@ -14,7 +14,8 @@ Parameters: p_object, dimension or fact; p_business_key, its columns; p_run_id, 
             for the caller).
 Returns:    rows inserted, updated, deleted, queued, quarantined.
 Writes:     what the load writes, work.<object>_key, etl.quarantine.
-Errors:     ET008 when more rows are bad than the setting quarantine_limit allows; any error that is not of the data.
+Errors:     ET008 when more rows are bad than the setting quarantine_limit allows, or a sequence has reached its limit; any error that is not
+            of the data.
 */
 CREATE OR REPLACE FUNCTION etl._load_isolating(
     p_object name,
@@ -42,6 +43,10 @@ BEGIN
     BEGIN
         EXECUTE format('SELECT * FROM compiled.%I($1)', 'load_' || p_object) INTO r_result USING p_run_id;
     EXCEPTION
+        WHEN sequence_generator_limit_exceeded THEN
+            -- No row is at fault.
+            RAISE EXCEPTION 'no row can be added to %: a sequence of its table has reached its limit', p_object
+                USING ERRCODE = 'ET008', HINT = 'Raise the limit of the sequence, and make the column bigint, in facts too, where it is a key.';
         WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
             GET STACKED DIAGNOSTICS v_sqlstate = RETURNED_SQLSTATE, v_reason = MESSAGE_TEXT;
     END;

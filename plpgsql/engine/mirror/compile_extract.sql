@@ -164,6 +164,7 @@ DECLARE
     now pg_snapshot := p_batch.snapshot;
     since timestamptz := p_since;
     until timestamptz := p_until;
+    read_at timestamptz := p_batch.read_at;
     result etl.load_result := (0, 0, 0, 0, 0, 0);
     part etl.load_result;
     row_keys jsonb[];

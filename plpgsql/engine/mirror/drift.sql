@@ -43,8 +43,9 @@ AS $_swapped_relations$
 $_swapped_relations$;
 
 /*
-Compares the columns of the source with those of the mirrors. It needs the view source.columns, which a contract may
-leave out; then a column that is gone shows when it is read.
+Compares the columns of the source with those of the mirrors: those of the contract's relations, which may have been
+created again, and those of the tables behind them, if the contract has the view source.columns. Without it, a column
+that such a table has lost shows when it is read.
 Writes:     etl.schema_drift.
 */
 CREATE OR REPLACE FUNCTION etl._note_drift()
@@ -52,43 +53,53 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_note_drift$
+DECLARE
+    v_behind jsonb := '[]';
 BEGIN
-    IF to_regclass('source.columns') IS NULL THEN
-        RETURN;
+    IF to_regclass('source.columns') IS NOT NULL THEN
+        SELECT coalesce(jsonb_agg(c), '[]')
+        INTO v_behind
+        FROM source.columns AS c
+        JOIN etl.source_table AS s ON s.source_table = c.table_name;
     END IF;
-    WITH expected AS (
-        SELECT s.source_table, a.attname AS column_name, format_type(a.atttypid, a.atttypmod) AS data_type
+    WITH found AS (
+        SELECT true AS is_behind, c.table_name AS source_table, c.column_name, c.data_type
+        FROM jsonb_to_recordset(v_behind) AS c (table_name name, column_name name, data_type text)
+        UNION ALL
+        SELECT false, s.source_table, a.attname,
+            CASE WHEN t.typtype = 'd' THEN etl._held_type(a.attrelid, a.attname) ELSE format_type(a.atttypid, a.atttypmod) END
         FROM etl.source_table AS s
-        JOIN pg_attribute AS a ON a.attrelid = to_regclass(format('stage.%I', s.source_table)) AND a.attnum > 0 AND NOT a.attisdropped
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass(format('source.%I', s.source_table)) AND a.attnum > 0 AND NOT a.attisdropped
+        JOIN pg_type AS t ON t.oid = a.atttypid
+    ),
+    expected AS (
+        SELECT t.is_behind, t.source_table, a.attname AS column_name, format_type(a.atttypid, a.atttypmod) AS data_type
+        FROM (SELECT DISTINCT f.is_behind, f.source_table FROM found AS f) AS t
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass(format('stage.%I', t.source_table)) AND a.attnum > 0 AND NOT a.attisdropped
         WHERE a.attname NOT IN ('batch_id', 'deleted_at')
         UNION ALL
-        SELECT s.source_table, s.change_column, 'xid8'
-        FROM etl.source_table AS s
+        SELECT t.is_behind, t.source_table, s.change_column, 'xid8'
+        FROM (SELECT DISTINCT f.is_behind, f.source_table FROM found AS f) AS t
+        JOIN etl.source_table AS s USING (source_table)
         WHERE s.change_detection = 'snapshot'
     ),
-    found AS (
-        SELECT s.source_table, c.column_name::name AS column_name, c.data_type
-        FROM etl.source_table AS s
-        JOIN source.columns AS c ON c.table_name = s.source_table
-    ),
     drift AS (
-        SELECT
-            coalesce(e.source_table, f.source_table) AS source_table,
-            coalesce(e.column_name, f.column_name) AS column_name,
+        SELECT DISTINCT ON (source_table, column_name)
+            source_table,
+            column_name,
             CASE
-                WHEN e.column_name IS NULL THEN 'added'
-                WHEN f.column_name IS NULL THEN 'dropped'
+                WHEN e.data_type IS NULL THEN 'added'
+                WHEN f.data_type IS NULL THEN 'dropped'
                 ELSE 'retyped'
             END AS drift,
             e.data_type AS expected_type,
             f.data_type AS found_type
         FROM expected AS e
-        FULL JOIN found AS f ON f.source_table = e.source_table AND f.column_name = e.column_name
+        FULL JOIN found AS f USING (is_behind, source_table, column_name)
         -- A source with quote_all_identifiers quotes the names of types.
         WHERE replace(e.data_type, '"', '') IS DISTINCT FROM replace(f.data_type, '"', '')
-            AND e.data_type IS DISTINCT FROM etl._plain_type(f.data_type)
-            -- Only tables that source.columns describes are compared.
-            AND coalesce(e.source_table, f.source_table) IN (SELECT k.source_table FROM found AS k)
+            AND CASE WHEN is_behind AND e.data_type IS NOT NULL THEN e.data_type IS DISTINCT FROM etl._plain_type(f.data_type) ELSE true END
+        ORDER BY source_table, column_name, e.data_type IS NULL, is_behind DESC
     ),
     healed AS (
         DELETE FROM etl.schema_drift AS o

@@ -50,6 +50,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_is_comparison_due$
     SELECT NOT etl._is_same_source(p_watermark, p_batch)
         OR p_watermark.compared_at IS NULL
+        -- The clock of the source was set back: a change since then may be dated before the watermark.
+        OR greatest(p_watermark.read_at, p_watermark.compared_at) > p_batch.read_at
         OR p_watermark.compared_at <= p_batch.read_at - etl.get_setting('compare_sources_every')::interval
 $_is_comparison_due$;
 

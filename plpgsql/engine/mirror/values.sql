@@ -12,8 +12,9 @@
 /*
 Condition that a row changed since the watermark.
 Parameters: p_source, the table; p_alias, alias of its row; p_snapshot, p_now, expressions of the snapshots of watermark
-            and batch; p_from, p_until, expressions of the points in time between which changes are read.
-Returns:    SQL text. A row without a usable change column (NULL, infinity) counts as changed.
+            and batch; p_from, p_until, expressions of the points in time between which changes are read; p_read_at, of
+            the time of the batch.
+Returns:    SQL text. A row without a usable change column (NULL, a time in the future) counts as changed.
 */
 CREATE OR REPLACE FUNCTION etl._changed_condition(
     p_source etl.source_table,
@@ -21,7 +22,8 @@ CREATE OR REPLACE FUNCTION etl._changed_condition(
     p_snapshot text,
     p_now text,
     p_from text,
-    p_until text
+    p_until text,
+    p_read_at text
 ) RETURNS text
 LANGUAGE sql
 IMMUTABLE
@@ -37,14 +39,15 @@ AS $_changed_condition$
 )$sql$
             WHEN 'timestamp' THEN $sql$(
     {{column}} >= {{from}}
-    AND {{column}} < {{until}}
+    AND ({{column}} < {{until}} OR {{column}} > {{read_at}})
     OR {{column}} IS NULL
-    OR {{column}} IN ('infinity', '-infinity')
+    OR {{column}} = '-infinity'
 )$sql$
             ELSE 'true'
         END,
         jsonb_build_object(
-            'column', format('%s.%s', p_alias, quote_ident(p_source.change_column)), 'snapshot', p_snapshot, 'now', p_now, 'from', p_from, 'until', p_until
+            'column', format('%s.%s', p_alias, quote_ident(p_source.change_column)), 'snapshot', p_snapshot, 'now', p_now, 'from', p_from, 'until', p_until,
+            'read_at', p_read_at
         )
     )
 $_changed_condition$;
@@ -127,7 +130,7 @@ BEGIN
         'delta_names', quote_literal(v_key || '{batch_id,delta_operation}'::name[]),
         'is_snapshot', (p_source.change_detection = 'snapshot')::text,
         'deletes', (p_source.delete_detection <> 'none')::text,
-        'changed', etl._changed_condition(p_source, 's', 'this.last', 'this.now', 'this.since', 'this.until')
+        'changed', etl._changed_condition(p_source, 's', 'this.last', 'this.now', 'this.since', 'this.until', 'this.read_at')
     );
 END
 $_source_values$;

@@ -235,7 +235,7 @@ DECLARE
     v_keys regclass := format('work.%I', p_object || '_key')::regclass;
     v_count bigint := 0;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(p_table, p_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     IF EXISTS (SELECT FROM pg_temp.reconciled_difference) THEN
         EXECUTE format('CREATE TEMPORARY TABLE reconciled_pending ON COMMIT DROP AS SELECT DISTINCT %s FROM %s', etl._list(p_key), v_keys);
         EXECUTE format(
@@ -363,7 +363,7 @@ SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $_compare_versions$
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(p_dimension.dimension_table, p_dimension.business_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE etl._render(
         $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
 SELECT 'different', {{member}}, to_jsonb(v.*), to_jsonb(d.*) - 'run_id'
@@ -414,7 +414,7 @@ DECLARE
     v_values jsonb;
     v_chunks integer;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(p_dimension.dimension_table, v_bk), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     PERFORM etl._ignore(v_bk, p_dimension.dimension_table, 'SELECT x.row_key FROM pg_temp.reconciled_difference AS x', p_dimension.dimension);
     v_values := p_values || jsonb_build_object(
         'chunk', c_chunk::text,

@@ -115,7 +115,7 @@ BEGIN
         WHERE k.fact = p_fact
             AND d.transform_view IS NOT NULL
     LOOP
-        PERFORM set_config('search_path', etl._operator_path(r_role.dimension_table, r_role.business_key), true);
+        PERFORM set_config('search_path', etl._operator_path(), true);
         EXECUTE etl._render(
             format(
                 $template$INSERT INTO pg_temp.reconciled_excused (row_key, key_column)

@@ -21,7 +21,7 @@ BEGIN
     ) THEN
         RETURN;
     END IF;
-    PERFORM set_config('search_path', etl._operator_path(p_table, p_key), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE etl._render(
         $sql$DELETE FROM {{table}} AS t
 USING (
@@ -171,7 +171,7 @@ DECLARE
     v_pending bigint[];  -- versions of pending members
     r_part record;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(p_dimension.dimension_table, v_bk), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     PERFORM etl._enqueue_differing(p_reconciliation_id, p_dimension.dimension, v_bk, p_dimension.dimension_table);
     PERFORM etl._begin_comparison();
     EXECUTE format('SELECT compiled.%I($1, 1, 0)', 'correct_' || p_dimension.dimension) USING etl._note_deletions(p_dimension);

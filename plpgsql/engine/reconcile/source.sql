@@ -39,7 +39,7 @@ DECLARE
     v_stage regclass := format('stage.%I', p_source.source_table)::regclass;
     v_count bigint;
 BEGIN
-    PERFORM set_config('search_path', etl._operator_path(v_stage, p_source.key_columns), true);
+    PERFORM set_config('search_path', etl._operator_path(), true);
     EXECUTE etl._render(
         $sql$SELECT count(*)
 FROM pg_temp.reconciled_ignored AS i

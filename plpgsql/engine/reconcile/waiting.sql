@@ -25,7 +25,7 @@ BEGIN
         'roles', string_agg(format('(%L::name, %L::name)', k.key_column, k.dimension), ', ' ORDER BY k.number) FILTER (WHERE k.is_loaded),
         'dimension_keys', string_agg(
             format(
-                'WHEN %L THEN CASE WHEN (%s) IS NOT NULL THEN %s END',
+                'WHEN %L THEN CASE WHEN num_nulls(%s) = 0 THEN %s END',
                 k.key_column, etl._list(k.lookup_columns, k.source || '.%1$I'), etl._json_key(k.business_key, k.source, k.lookup_columns)
             ),
             E'\n' ORDER BY k.number

@@ -41,12 +41,8 @@ COMMENT ON COLUMN etl.source_connection.remote_schema IS 'Schema on the source s
 COMMENT ON COLUMN etl.source_connection.sslmode IS 'libpq''s sslmode; NULL when local.';
 COMMENT ON COLUMN etl.source_connection.fetch_size IS 'Rows per fetch; NULL when local.';
 
-/*
-The relations of the extraction contract, and what each of them reads.
-Returns:    relation, its name in schema source; local_view, the view, in schema source or source_local, NULL where
-            there is none; base_schema, base_table, the table of a view that only selects columns of one table. Any
-            other view must exist on the source server, too.
-*/
+-- The relations of the extraction contract: the view in schema source or source_local, if there is one, and the table of a view that only selects
+-- columns of one table. Any other view must exist on the source server, too.
 CREATE OR REPLACE FUNCTION etl._contract()
 RETURNS TABLE (relation name, local_view regclass, base_schema name, base_table name)
 LANGUAGE sql
@@ -89,12 +85,7 @@ AS $_contract$
     ORDER BY f.relation
 $_contract$;
 
-/*
-Statements that grant a role of the source server the privileges that the warehouse needs. The owner of the source runs
-them there.
-Parameters: p_role, the role; p_schema, the schema on the source server, by default that of the local tables.
-Returns:    one row per statement.
-*/
+-- The owner of the source runs them there. p_schema is the schema on the source server, by default that of the local tables.
 CREATE OR REPLACE FUNCTION etl.source_grants(p_role text, p_schema name DEFAULT NULL)
 RETURNS SETOF text
 LANGUAGE sql

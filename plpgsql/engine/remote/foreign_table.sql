@@ -1,9 +1,6 @@
 -- Foreign tables in place of the views of the contract: server, login and tables of postgres_fdw.
 
-/*
-Installs the extension postgres_fdw, if it is missing.
-Errors: ET020 when it is not available, or the role may not use it.
-*/
+-- Installs the extension postgres_fdw, if it is missing. ET020 when it is not available, or the role may not use it.
 CREATE OR REPLACE FUNCTION etl._ensure_wrapper()
 RETURNS void
 LANGUAGE plpgsql
@@ -33,11 +30,7 @@ BEGIN
 END
 $_ensure_wrapper$;
 
-/*
-Refuses to replace a relation of the contract that other objects depend on: they would go on reading the old one.
-Parameters: p_relation, the relation.
-Errors:     ET027.
-*/
+-- Refuses to replace a relation of the contract that other objects depend on (ET027): they would go on reading the old one.
 CREATE OR REPLACE FUNCTION etl._refuse_dependents(p_relation regclass)
 RETURNS void
 LANGUAGE plpgsql
@@ -65,10 +58,8 @@ BEGIN
 END
 $_refuse_dependents$;
 
-/*
-Drops the foreign tables and the server with its login. The contract then has no relations in schema source.
-Errors: ET027 when other objects depend on a foreign table.
-*/
+-- Drops the foreign tables (ET027 when other objects depend on one) and the server with its login. The contract then has no relations in schema
+-- source.
 CREATE OR REPLACE FUNCTION etl._drop_source_server()
 RETURNS void
 LANGUAGE plpgsql
@@ -92,39 +83,17 @@ BEGIN
 END
 $_drop_source_server$;
 
-/*
-Reads the password from the temporary table source_password, which the caller has filled, and drops the table.
-Returns: the password; NULL when there is none.
-*/
-CREATE OR REPLACE FUNCTION etl._take_password()
-RETURNS text
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_take_password$
-DECLARE
-    v_password text;
-BEGIN
-    IF to_regclass('pg_temp.source_password') IS NOT NULL THEN
-        EXECUTE 'SELECT p.password FROM pg_temp.source_password AS p LIMIT 1' INTO v_password;
-        DROP TABLE pg_temp.source_password;
-    END IF;
-    RETURN nullif(v_password, '');
-END
-$_take_password$;
-
-/*
-Creates the user mapping. Its statement contains the password: neither pg_stat_statements nor the context of an error
-may show it.
-Parameters: p_user, p_password, login at the source.
-Errors:     ET028 when pg_stat_statements would record the statement, and the role may not prevent that.
-*/
-CREATE OR REPLACE FUNCTION etl._create_user_mapping(p_user text, p_password text)
+-- Creates the user mapping with the password of the temporary table source_password, which the caller has filled, and drops that table. The statement
+-- contains the password: neither pg_stat_statements nor the context of an error may show it. ET028 when pg_stat_statements would record the
+-- statement, and the role may not prevent that.
+CREATE OR REPLACE FUNCTION etl._create_user_mapping(p_user text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_create_user_mapping$
 DECLARE
     v_track text := current_setting('pg_stat_statements.track', true);
+    v_password text;
 BEGIN
     IF v_track = 'all' THEN
         BEGIN
@@ -136,6 +105,10 @@ BEGIN
                         HINT = format('Let a superuser connect the source, or run: GRANT SET ON PARAMETER pg_stat_statements.track TO %I;', current_user);
         END;
     END IF;
+    IF to_regclass('pg_temp.source_password') IS NOT NULL THEN
+        EXECUTE 'SELECT nullif(p.password, '''') FROM pg_temp.source_password AS p LIMIT 1' INTO v_password;
+        DROP TABLE pg_temp.source_password;
+    END IF;
     BEGIN
         -- FOR PUBLIC: every reader of the contract uses this login, as with the views. password_required: the loads run with the privileges of
         -- roles that are no superusers. Such a role may not use a connection for which the source asks no password, even if one is given,
@@ -143,7 +116,7 @@ BEGIN
         EXECUTE format(
             'CREATE USER MAPPING FOR PUBLIC SERVER etl_source OPTIONS (user %L%s%s)',
             p_user,
-            ', password ' || quote_literal(p_password),
+            ', password ' || quote_literal(v_password),
             CASE WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN ', password_required ''false''' END
         );
     EXCEPTION
@@ -157,24 +130,14 @@ BEGIN
 END
 $_create_user_mapping$;
 
-/*
-Creates the foreign table that replaces a view of the contract, with the same columns, comments, owner and readers.
-Parameters: p_relation, name in schema source; p_view, the view; p_schema, p_table, the relation on the source server.
-*/
-CREATE OR REPLACE FUNCTION etl._create_foreign_table(
-    p_relation name,
-    p_view regclass,
-    p_schema name,
-    p_table name
-) RETURNS void
+-- Creates the foreign table source.<relation>, which replaces a view of the contract, with the same columns, comments, owner and readers.
+CREATE OR REPLACE FUNCTION etl._create_foreign_table(p_relation name, p_view regclass, p_schema name, p_table name)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_create_foreign_table$
 DECLARE
     v_name text := format('source.%I', p_relation);
-    r_column record;
-    r_grant record;
-    v_owner name;
 BEGIN
     EXECUTE (
         SELECT format(
@@ -195,34 +158,29 @@ BEGIN
             AND a.attnum > 0
             AND NOT a.attisdropped
     );
-    EXECUTE format('COMMENT ON FOREIGN TABLE %s IS %L', v_name, obj_description(p_view, 'pg_class'));
-    FOR r_column IN
-        SELECT a.attname, col_description(p_view, a.attnum) AS description
+    PERFORM etl._execute(ARRAY(
+        SELECT format('COMMENT ON FOREIGN TABLE %s IS %L', v_name, obj_description(p_view, 'pg_class'))
+        UNION ALL
+        SELECT format('COMMENT ON COLUMN %s.%I IS %L', v_name, a.attname, col_description(p_view, a.attnum))
         FROM pg_attribute AS a
         WHERE a.attrelid = p_view
             AND a.attnum > 0
             AND col_description(p_view, a.attnum) IS NOT NULL
-    LOOP
-        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', v_name, r_column.attname, r_column.description);
-    END LOOP;
-    FOR r_grant IN
-        SELECT
-            CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END AS grantee,
-            CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS with_option
+        UNION ALL
+        SELECT format(
+            'GRANT SELECT ON %s TO %s%s', v_name, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+            CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END
+        )
         FROM pg_class AS c
         CROSS JOIN LATERAL aclexplode(c.relacl) AS g
         WHERE c.oid = p_view
             AND g.privilege_type = 'SELECT'
             AND g.grantee <> c.relowner
-    LOOP
-        EXECUTE format('GRANT SELECT ON %s TO %s%s', v_name, r_grant.grantee, r_grant.with_option);
-    END LOOP;
-    SELECT pg_get_userbyid(c.relowner)
-    INTO v_owner
-    FROM pg_class AS c
-    WHERE c.oid = p_view;
-    IF v_owner <> current_user THEN
-        EXECUTE format('ALTER FOREIGN TABLE %s OWNER TO %I', v_name, v_owner);
-    END IF;
+        UNION ALL
+        SELECT format('ALTER FOREIGN TABLE %s OWNER TO %I', v_name, pg_get_userbyid(c.relowner))
+        FROM pg_class AS c
+        WHERE c.oid = p_view
+            AND pg_get_userbyid(c.relowner) <> current_user
+    ));
 END
 $_create_foreign_table$;

@@ -1,16 +1,8 @@
 -- Whether the source can be reached, whether it is a server that the engine can read, and what is wrong with it.
 
-/*
-Raises an error that says in one sentence what is wrong with the source.
-Parameters: p_sqlstate, p_message, p_detail, what postgres_fdw raised; p_connection, where it was about to read.
-Errors:     always: ET021, ET022, ET023, ET025, or the original error.
-*/
-CREATE OR REPLACE FUNCTION etl._raise_source_error(
-    p_sqlstate text,
-    p_message text,
-    p_detail text,
-    p_connection etl.source_connection
-) RETURNS void
+-- Raises an error of postgres_fdw again, as one that says in a sentence what is wrong with the source (ET021, ET022, ET023, ET025), or as it was.
+CREATE OR REPLACE FUNCTION etl._raise_source_error(p_sqlstate text, p_message text, p_detail text, p_connection etl.source_connection)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_raise_source_error$
@@ -44,11 +36,7 @@ BEGIN
 END
 $_raise_source_error$;
 
-/*
-Refuses a server from which the exact watermark cannot be read.
-Parameters: p_version, server_version_num; p_is_standby, whether it is a hot standby.
-Errors:     ET026.
-*/
+-- Refuses a server from which the exact watermark cannot be read (ET026).
 CREATE OR REPLACE FUNCTION etl._check_source_server(p_version integer, p_is_standby boolean)
 RETURNS void
 LANGUAGE plpgsql
@@ -69,13 +57,9 @@ BEGIN
 END
 $_check_source_server$;
 
-/*
-Connects to the source, if it is another server, within its option connect_timeout. Since version 16 postgres_fdw
-ignores that option: a server that accepts the connection and never answers would block a run, and all later ones. Only
-transaction_timeout, new in version 17, acts within a statement. It ends the session, and the run counts as interrupted.
-Errors:     25P04, which ends the session, when the source does not answer in time (PostgreSQL 17 and later); the error
-            of a connection that fails.
-*/
+-- Connects to the source, if it is another server, within its option connect_timeout. Since version 16 postgres_fdw ignores that option: a server
+-- that accepts the connection and never answers would block a run, and all later ones. Only transaction_timeout, new in version 17, acts within a
+-- statement. It ends the session (25P04), and the run counts as interrupted.
 CREATE OR REPLACE FUNCTION etl._reach_source()
 RETURNS void
 LANGUAGE plpgsql
@@ -100,16 +84,10 @@ BEGIN
 END
 $_reach_source$;
 
-/*
-State of the source. A source that cannot be reached is reported, and raises no error.
-Parameters: p_older_than, age from which an open transaction is counted.
-Returns:    one row: location, host, port, database_name, user_name, remote_schema as in etl.source_connection;
-            is_reachable; problem, why not; server_version; system_identifier; clock_difference, source clock minus the
-            clock of this server; round_trip, duration of one query; open_transactions, transactions of the source
-            database that are older than p_older_than. They block nothing: their rows come with the batch after their
-            end. hidden_sessions, sessions whose transactions the role may not see.
-Errors:     25P04 as etl._reach_source.
-*/
+-- A source that cannot be reached is reported, and raises no error (but 25P04, as etl._reach_source). problem says why not; clock_difference is the
+-- source's clock minus the clock of this server; round_trip is the duration of one query. open_transactions counts transactions of the source
+-- database that are older than p_older_than. They block nothing: their rows come with the batch after their end. hidden_sessions counts sessions
+-- whose transactions the role may not see.
 CREATE OR REPLACE FUNCTION etl.source_status(p_older_than interval DEFAULT '5 minutes')
 RETURNS TABLE (
     location text,
@@ -144,12 +122,8 @@ BEGIN
     SELECT *
     INTO r_connection
     FROM etl.source_connection;
-    location := r_connection.location;
-    host := r_connection.host;
-    port := r_connection.port;
-    database_name := r_connection.database_name;
-    user_name := r_connection.user_name;
-    remote_schema := r_connection.remote_schema;
+    SELECT r_connection.location, r_connection.host, r_connection.port, r_connection.database_name, r_connection.user_name, r_connection.remote_schema
+    INTO location, host, port, database_name, user_name, remote_schema;
     IF location = 'remote' THEN
         v_activity := 'etl._source_activity';
         v_setting := 'etl._source_setting';

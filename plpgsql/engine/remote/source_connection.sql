@@ -19,31 +19,8 @@
 -- ET024 schema, table or column missing, ET025 privilege missing, ET026 unsuitable server, ET027 relation that cannot
 -- be replaced, ET028 the password would be recorded, ET029 the local tables are empty.
 
-/*
-Refuses to change the source while a run is running, and keeps new runs from starting until the transaction ends.
-Errors: ET001.
-*/
-CREATE OR REPLACE FUNCTION etl._refuse_live_run()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_live_run$
-DECLARE
-    v_run_id bigint;
-BEGIN
-    PERFORM etl._lock_start();
-    v_run_id := etl._live_run();
-    IF v_run_id IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(v_run_id, 'Wait until it ends, or stop it.');
-    END IF;
-END
-$_refuse_live_run$;
-
-/*
-Reads a row of each relation of the source, so that an error names what is missing now, and not in the next run.
-Parameters: p_schema, schema on the source server.
-Errors:     ET021 to ET026; 25P04 as etl._reach_source.
-*/
+-- Reads a row of each relation of the source, so that an error names what is missing now, and not in the next run: ET021 to ET026, or 25P04 as
+-- etl._reach_source.
 CREATE OR REPLACE FUNCTION etl._probe_source(p_schema name)
 RETURNS void
 LANGUAGE plpgsql
@@ -99,19 +76,11 @@ BEGIN
 END
 $_probe_source$;
 
-/*
-Lets schema source read another server: foreign tables replace the views of the contract. All or nothing, in the
-transaction of the caller. A second call replaces login and options. The password is read from the temporary table
-source_password (column password), which the caller fills by COPY in the same session, so that no log shows it.
-Parameters: p_host, p_port, p_dbname, p_user, where the operational system is, as in libpq; p_schema, its schema, by
-            default that of the local tables; p_sslmode, as in libpq; p_fetch_size, rows per fetch; p_options, further
-            options of libpq or postgres_fdw for the server, such as sslrootcert; p_keep_watermarks, whether it is the
-            same database under another address. Otherwise the next run compares all rows with the mirrors, unless the
-            address is the same as before.
-Returns:    relations, number of foreign tables; remote_schema; is_rebaselined, whether the next run compares all rows.
-Writes:     structure of schema source, etl.watermark.
-Errors:     ET001 while a run is running, ET020 to ET028.
-*/
+-- All or nothing, in the transaction of the caller. A second call replaces login and options. The parameters are as in libpq, besides p_schema, the
+-- schema of the operational system, by default that of the local tables; p_fetch_size, rows per fetch; p_options, further options of libpq or
+-- postgres_fdw for the server, such as sslrootcert; p_keep_watermarks, whether it is the same database under another address. Otherwise the next run
+-- compares all rows with the mirrors (is_rebaselined), unless the address is the same as before. Writes the structure of schema source,
+-- etl.watermark. Errors: ET001 while a run is running, ET020 to ET028.
 CREATE OR REPLACE FUNCTION etl.connect_source(
     p_host text,
     p_dbname text,
@@ -129,12 +98,12 @@ SET client_min_messages = warning
 SET lock_timeout = '30s'
 AS $connect_source$
 DECLARE
-    v_password text := etl._take_password();
     r_before etl.source_connection;
     r_after etl.source_connection;
     r_relation record;
 BEGIN
-    PERFORM etl._refuse_live_run();
+    PERFORM etl._lock_start();
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends, or stop it.');
     PERFORM etl._ensure_wrapper();
     SELECT *
     INTO r_before
@@ -157,7 +126,7 @@ BEGIN
         ) || p_options) AS o
     );
     COMMENT ON SERVER etl_source IS 'The operational system, when it is on another server.';
-    PERFORM etl._create_user_mapping(p_user, v_password);
+    PERFORM etl._create_user_mapping(p_user);
 
     CREATE FOREIGN TABLE etl._source_setting (name text, setting text)
     SERVER etl_source OPTIONS (schema_name 'pg_catalog', table_name 'pg_settings');
@@ -205,16 +174,9 @@ END
 $connect_source$;
 COMMENT ON FUNCTION etl.connect_source(text, text, text, integer, name, text, integer, jsonb, boolean) IS 'Lets schema source read another server: foreign tables replace its views. The password comes from the temporary table source_password.';
 
-/*
-Lets schema source read this database again: the views of the contract return; server, login and foreign tables are
-dropped.
-Parameters: p_even_if_empty, whether to accept that local tables are empty although their mirrors are not: the next run
-            would mark all rows as deleted.
-Returns:    whether the source was another server until now.
-Writes:     structure of schema source, etl.watermark.
-Errors:     ET001 while a run is running, ET027 when other objects depend on a foreign table, ET029 when the local
-            tables are empty.
-*/
+-- The views of the contract return; server, login and foreign tables are dropped. p_even_if_empty accepts that local tables are empty although their
+-- mirrors are not: the next run would mark all rows as deleted. Writes the structure of schema source, etl.watermark. Errors: ET001 while a run is
+-- running, ET027 when other objects depend on a foreign table, ET029 when the local tables are empty.
 CREATE OR REPLACE FUNCTION etl.disconnect_source(p_even_if_empty boolean DEFAULT false)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -227,7 +189,8 @@ DECLARE
     v_is_mirrored boolean;
     v_is_filled boolean;
 BEGIN
-    PERFORM etl._refuse_live_run();
+    PERFORM etl._lock_start();
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends, or stop it.');
     IF (SELECT c.location FROM etl.source_connection AS c) = 'local' THEN
         RETURN false;
     END IF;

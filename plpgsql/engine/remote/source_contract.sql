@@ -1,10 +1,7 @@
 -- The contract of a source on another server, where its views do more than take the columns of one table.
 
-/*
-Statements that install the contract in the source's database: schema source with its functions and views.
-Parameters: p_role, the role that reads; p_schemas, the schemas of the operational system, whose tables it then may read.
-Returns:    one statement per row, to be executed by an owner of these schemas. They can be executed again.
-*/
+-- Schema source with its functions and views. p_role reads; p_schemas are the schemas of the operational system, whose tables it then may read. One
+-- statement per row, to be executed by an owner of these schemas. They can be executed again.
 CREATE OR REPLACE FUNCTION etl.source_contract(p_role text, p_schemas name[] DEFAULT '{}')
 RETURNS SETOF text
 LANGUAGE sql

@@ -58,6 +58,7 @@ DECLARE
     r_result etl.load_result;
     v_before jsonb;
     v_fingerprint jsonb;
+    v_filled bigint := 0;
     v_grown regclass;
 BEGIN
     SELECT l.fingerprint, etl._fingerprint(l.object)
@@ -67,7 +68,7 @@ BEGIN
         AND l.needs_reload
         AND p_task.kind IN ('dimension', 'fact', 'aggregate');
     IF p_task.kind = 'dimension' AND v_before IS NOT NULL THEN
-        PERFORM etl._fill_new_attributes(p_task.object, v_before, p_task.run_id);
+        v_filled := etl._fill_new_attributes(p_task.object, v_before, p_task.run_id);
     END IF;
     r_result := CASE p_task.kind
         WHEN 'extract' THEN etl._extract(p_task.object, p_task.run_id)
@@ -78,6 +79,7 @@ BEGIN
         WHEN 'check' THEN etl._check_quality(p_task.run_id)
         WHEN 'maintain' THEN etl._maintain(p_task.run_id)
     END;
+    r_result.rows_updated := r_result.rows_updated + v_filled;
     IF r_result.rows_inserted > 1000 THEN
         SELECT o.table_name
         INTO v_grown

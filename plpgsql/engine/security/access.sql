@@ -1,10 +1,8 @@
 -- etl.apply_permissions(): owners, permissions and limits as the catalog declares them (etl.access_schema, etl.permission,
 -- etl.definer_routine, etl.access_level). A second call changes nothing.
 
-/*
-Makes the declared routines SECURITY DEFINER. CREATE OR REPLACE resets that.
-Errors: ET031 when a declared routine does not exist, or has no fixed search path.
-*/
+-- Makes the declared routines SECURITY DEFINER, which CREATE OR REPLACE resets. ET031 when a declared routine does not exist, or has no fixed search
+-- path.
 CREATE OR REPLACE FUNCTION etl._make_definers()
 RETURNS void
 LANGUAGE plpgsql
@@ -34,16 +32,14 @@ BEGIN
 END
 $_make_definers$;
 
-/*
-Sets what permissions new objects get. Routines of the owners are not for PUBLIC. An object that the caller creates in a schema of an owner is
-open to that owner until the next call. A view of the contract that is dropped and created again stays readable for the loads.
-Writes: default privileges of the owners, and of the caller in the schemas of the warehouse.
-*/
-CREATE OR REPLACE FUNCTION etl._set_default_privileges()
+-- Sets what no row of etl.permission says: the permissions that new objects get, and rights of the server. Routines of the owners are not for PUBLIC.
+-- An object that the caller creates in a schema of an owner is open to that owner until the next call. A view of the contract that is dropped and
+-- created again stays readable for the loads.
+CREATE OR REPLACE FUNCTION etl._set_defaults()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_set_default_privileges$
+AS $_set_defaults$
 DECLARE
     v_statement text;
 BEGIN
@@ -80,46 +76,38 @@ BEGIN
                     AND d.defaclnamespace = n.oid
                     AND d.defaclobjtype = 'r'
             )
-    LOOP
-        EXECUTE v_statement;
-    END LOOP;
-END
-$_set_default_privileges$;
-
-/*
-Gives the owners the right beyond their own objects that the loads use: to see whether another session is idle. Without it, a load cannot tell an
-idle lock holder from an active one.
-Writes: memberships of the server, if the caller may grant them; etl.access_flaw shows missing ones.
-*/
-CREATE OR REPLACE FUNCTION etl._empower_owners()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_empower_owners$
-DECLARE
-    v_role name;
-BEGIN
-    FOR v_role IN
-        SELECT o.role_name
+        UNION ALL
+        -- A large object belongs to no schema, so no permission of a schema holds it.
+        SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', p.oid::regprocedure)
+        FROM pg_proc AS p
+        JOIN pg_roles AS r ON r.rolname = current_user AND r.rolsuper
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace
+            AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
+            AND has_function_privilege('public', p.oid, 'EXECUTE')
+        UNION ALL
+        -- Without it, a load cannot tell an idle lock holder from an active one.
+        SELECT format('GRANT pg_read_all_stats TO %I', o.role_name)
         FROM etl.owner_role AS o
+        WHERE NOT pg_has_role(o.role_id, 'pg_read_all_stats', 'USAGE')
+            AND pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION')
     LOOP
-        IF NOT pg_has_role(v_role, 'pg_read_all_stats', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION') THEN
-            EXECUTE format('GRANT pg_read_all_stats TO %I', v_role);
-        END IF;
+        BEGIN
+            EXECUTE v_statement;
+        EXCEPTION
+            -- A concurrent migration of another database of the server grants the same membership.
+            WHEN unique_violation OR SQLSTATE 'XX000' THEN
+                IF v_statement NOT LIKE 'GRANT %' THEN
+                    RAISE;
+                END IF;
+        END;
     END LOOP;
-EXCEPTION
-    -- A concurrent migration of another database of the server grants the same.
-    WHEN unique_violation OR SQLSTATE 'XX000' THEN
-        NULL;
 END
-$_empower_owners$;
+$_set_defaults$;
 
-/*
-Brings owners, permissions and limits in line with the catalog. Call it after every change of the catalog or of the objects. The caller is a
-superuser, or the migrating role, which must be a member of the owning role. Permissions of roles that are not a level stay (see etl.direct_grant).
-Writes:  owners, permissions and default privileges of the objects of etl.access_object, limits of the users; audit.act if anything changed.
-Errors:  ET030 when a group role is missing, ET031 when a routine of etl.definer_routine is unsuitable.
-*/
+-- Call it after every change of the catalog or of the objects. The caller is a superuser, or the migrating role, which must be a member of the owning
+-- role. Permissions of roles that are not a level stay (see etl.direct_grant). Writes owners, permissions and default privileges of the objects of
+-- etl.access_object, limits of the users; audit.act if anything changed. ET030 when a group role is missing, ET031 when a routine of
+-- etl.definer_routine is unsuitable.
 CREATE OR REPLACE PROCEDURE etl.apply_permissions()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -136,10 +124,8 @@ BEGIN
     -- REVOKE on a table also revokes the privileges on its columns, so columns come second.
     v_revoked := etl._change_privileges('REVOKE', p_of_columns => false) + etl._change_privileges('REVOKE', p_of_columns => true);
     v_granted := etl._change_privileges('GRANT', p_of_columns => false) + etl._change_privileges('GRANT', p_of_columns => true);
-    PERFORM etl._set_default_privileges();
-    PERFORM etl._empower_owners();
+    PERFORM etl._set_defaults();
     PERFORM etl._set_limits();
-    PERFORM etl._refuse_large_objects();
     IF v_owned + v_revoked + v_granted > 0 THEN
         PERFORM audit.note(
             'permissions applied', current_database(),

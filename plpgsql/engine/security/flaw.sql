@@ -1,9 +1,6 @@
 -- What is wrong with group roles, logins and PUBLIC, each with a remedy.
 
-/*
-A list for a sentence, its first five entries and the number of the others.
-Parameters: p_entries, the entries.
-*/
+-- A list for a sentence: its first five entries and the number of the others.
 CREATE OR REPLACE FUNCTION etl._first_five(p_entries text[])
 RETURNS text
 LANGUAGE sql

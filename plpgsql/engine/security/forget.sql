@@ -6,12 +6,7 @@
 --
 -- Errors: ET040 the subject does not exist, ET041 the key is invalid, ET042 nothing is declared for the kind, ET049 a lock was not released in time.
 
-/*
-Replaces personal data in the rows and samples that the engine keeps as JSON.
-Parameters: p_subject, kind of subject; p_object, source table or dimension; p_key, key of a row as JSON.
-Returns:    number of rows.
-Writes:     etl.quarantine, etl.reconciliation_difference, etl.check_result.
-*/
+-- Replaces personal data in the rows and samples that the engine keeps as JSON; returns the number of rows.
 CREATE OR REPLACE FUNCTION etl._forget_kept_rows(p_subject text, p_object name, p_key jsonb)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -74,15 +69,10 @@ BEGIN
 END
 $_forget_kept_rows$;
 
-/*
-Forgets a subject: replaces its personal data in all layers, permanently. Waits up to a minute for a live run and for each transaction that
-locks its rows. A repeated call replaces what has arrived since.
-Parameters: p_subject, kind of subject, such as customer; p_key, its key, in any spelling.
-Returns:    relation and number of rows in which data were replaced; no row if nothing was left to replace.
-Writes:     the relations of the objects declared in etl.personal_object and their statistics, etl.quarantine, etl.reconciliation_difference,
-            etl.check_result, etl.forgotten_subject, etl.forgotten_row, audit.act.
-Errors:     ET040 when the subject does not exist, ET041, ET042, ET049 names the session that holds a lock.
-*/
+-- Waits up to a minute for a live run and for each transaction that locks its rows. A repeated call replaces what has arrived since. p_subject is a
+-- kind of subject, such as customer; p_key its key, in any spelling. Returns relation and number of rows in which data were replaced; no row if
+-- nothing was left to replace. Writes the relations of the objects declared in etl.personal_object and their statistics, etl.quarantine,
+-- etl.reconciliation_difference, etl.check_result, etl.forgotten_subject, etl.forgotten_row, audit.act.
 CREATE OR REPLACE FUNCTION etl.forget(p_subject text, p_key text)
 RETURNS TABLE (relation text, rows_replaced bigint)
 LANGUAGE plpgsql
@@ -160,7 +150,7 @@ BEGIN
         rows_replaced := v_kept;
         RETURN NEXT;
     END IF;
-    PERFORM etl._audit('forgotten', format('%s %s', p_subject, v_key));
+    PERFORM audit.note('forgotten', format('%s %s', p_subject, v_key));
 EXCEPTION
     WHEN lock_not_available THEN
         RAISE EXCEPTION '% % was not forgotten: a lock was not released within a minute', p_subject, v_key

@@ -149,13 +149,8 @@ COMMENT ON COLUMN etl.direct_grant.object_name IS 'Name; of a column, relation.c
 COMMENT ON COLUMN etl.direct_grant.grantor IS 'Role that granted it.';
 COMMENT ON COLUMN etl.direct_grant.statement IS 'Statement that takes it away.';
 
-/*
-Takes away what etl.direct_grant lists, and ends the sessions of the users that had it.
-Parameters: p_grantee, the role that has the privileges, or PUBLIC; NULL for all.
-Returns:    number of privileges.
-Writes:     permissions, default privileges, memberships and roles; audit.act.
-Errors:     ET032 when the caller may not change one of them, ET043 when a session does not end.
-*/
+-- Ends the sessions of the users that had them. p_grantee may be PUBLIC; NULL for all. Writes permissions, default privileges, memberships and roles;
+-- audit.act. ET032 when the caller may not change one of them, ET043 when a session does not end.
 CREATE OR REPLACE FUNCTION etl.revoke_direct_grants(p_grantee text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -187,7 +182,7 @@ BEGIN
     WHERE u.login = ANY (v_grantees)
         AND u.login <> session_user;
     IF cardinality(v_grantees) > 0 THEN
-        PERFORM etl._audit('direct grants revoked', coalesce(p_grantee, current_database()), jsonb_build_object('privileges', cardinality(v_grantees)));
+        PERFORM audit.note('direct grants revoked', coalesce(p_grantee, current_database()), jsonb_build_object('privileges', cardinality(v_grantees)));
     END IF;
     RETURN cardinality(v_grantees);
 END

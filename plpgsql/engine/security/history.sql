@@ -1,17 +1,14 @@
 -- What a run calls for others, and what its history tells.
 
-/*
-Trigger: the alert hook is called with the rights of the role that named it. A run has the rights of the owner of the warehouse, who has none in
-other schemas. A hook in a schema of an owner is called with the owner's rights: code with these rights could replace it.
-Writes: audit._call_hook, if the writer may create it.
-*/
+-- Trigger: the alert hook is called with the rights of the role that named it, by audit._call_hook. A run has the rights of the owner of the
+-- warehouse, who has none in other schemas. A hook in a schema of an owner is called with the owner's rights: code with these rights could replace
+-- it.
 CREATE OR REPLACE FUNCTION etl._bind_hook()
 RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_bind_hook$
 DECLARE
-    v_role name;
     v_call text;
 BEGIN
     IF NOT has_schema_privilege('audit', 'CREATE') THEN
@@ -38,12 +35,9 @@ BEGIN
     );
     EXECUTE format('COMMENT ON FUNCTION audit._call_hook(text, text, jsonb) IS %L', NEW.value);
     REVOKE ALL ON FUNCTION audit._call_hook(text, text, jsonb) FROM PUBLIC;
-    FOR v_role IN
-        SELECT o.role_name
-        FROM etl.owner_role AS o
-    LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION audit._call_hook(text, text, jsonb) TO %I', v_role);
-    END LOOP;
+    PERFORM etl._execute(ARRAY(
+        SELECT format('GRANT EXECUTE ON FUNCTION audit._call_hook(text, text, jsonb) TO %I', o.role_name) FROM etl.owner_role AS o
+    ));
     RETURN NULL;
 END
 $_bind_hook$;
@@ -54,10 +48,8 @@ CREATE OR REPLACE TRIGGER bind_hook
     WHEN (NEW.value_type = 'procedure')
     EXECUTE FUNCTION etl._bind_hook();
 
-/*
-Trigger: removes values of rows from errors of the data. PostgreSQL quotes them: "Failing row contains (…)", "Key (email)=(…) already exists",
-"invalid input syntax for type integer: …". Auditors read the history of runs.
-*/
+-- Trigger: removes values of rows from errors of the data. PostgreSQL quotes them: "Failing row contains (…)", "Key (email)=(…) already exists",
+-- "invalid input syntax for type integer: …". Auditors read the history of runs.
 CREATE OR REPLACE FUNCTION etl._withhold_values()
 RETURNS trigger
 LANGUAGE plpgsql

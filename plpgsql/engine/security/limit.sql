@@ -50,18 +50,12 @@ CROSS JOIN LATERAL (
     LEFT JOIN LATERAL unnest(s.setconfig) AS c (setting) ON split_part(c.setting, '=', 1) = v.name
 ) AS p;
 COMMENT ON VIEW etl.access_limit IS 'Limits of the users: those that their levels give, and those that are set.';
-COMMENT ON COLUMN etl.access_limit.login IS 'User.';
 COMMENT ON COLUMN etl.access_limit.name IS 'connections, or the name of the PostgreSQL setting.';
 COMMENT ON COLUMN etl.access_limit.wanted IS 'Limit that the levels give; NULL for none.';
 COMMENT ON COLUMN etl.access_limit.present IS 'Limit that is set; NULL for none.';
 COMMENT ON COLUMN etl.access_limit.statement IS 'Statement that sets the limit that the levels give.';
 
-/*
-Sets the limits that the levels give. A limit that the caller may not set stays as it is: temp_file_limit needs a superuser.
-Parameters: p_login, the user; NULL for all users.
-Returns:    number of limits that changed.
-Writes:     settings of roles.
-*/
+-- Sets the limits that the levels give, of one user or of all. A limit that the caller may not set stays as it is: temp_file_limit needs a superuser.
 CREATE OR REPLACE FUNCTION etl._set_limits(p_login text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -88,27 +82,3 @@ BEGIN
     RETURN v_count;
 END
 $_set_limits$;
-
--- A large object belongs to no schema, so no permission of a schema holds it.
-CREATE OR REPLACE FUNCTION etl._refuse_large_objects()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_large_objects$
-DECLARE
-    v_routine regprocedure;
-BEGIN
-    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
-        RETURN;
-    END IF;
-    FOR v_routine IN
-        SELECT p.oid
-        FROM pg_proc AS p
-        WHERE p.pronamespace = 'pg_catalog'::regnamespace
-            AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
-            AND has_function_privilege('public', p.oid, 'EXECUTE')
-    LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_routine);
-    END LOOP;
-END
-$_refuse_large_objects$;

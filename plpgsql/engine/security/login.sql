@@ -30,12 +30,8 @@ BEGIN
 END
 $_check_level$;
 
-/*
-Refuses a caller who may not act on a login.
-Parameters: p_login, the login; p_is_new, whether it is about to be added.
-Errors:     ET032 when the caller may not manage users, ET033 when the login is the caller's own, ET034 when the name is not allowed, ET035 when
-            there is no such user.
-*/
+-- Refuses a caller who may not act on a login. ET032: the caller may not manage users; ET033: the login is the caller's own; ET034: the name is not
+-- allowed; ET035: there is no such user, and it is not about to be added.
 CREATE OR REPLACE FUNCTION etl._check_user(p_login text, p_is_new boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
@@ -74,12 +70,8 @@ AS $_look$
     SELECT translate(p_name, 'АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαρνυχıɑɡ', 'ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoapvuxiag')
 $_look$;
 
-/*
-Refuses a name that a reader could confuse with another one: with invisible characters, with letters of several alphabets, or with the look of
-another role.
-Parameters: p_login, the name.
-Errors:     ET034.
-*/
+-- Refuses a name that a reader could confuse with another one (ET034): with invisible characters, with letters of several alphabets, or with the look
+-- of another role.
 CREATE OR REPLACE FUNCTION etl._refuse_lookalike(p_login text)
 RETURNS void
 LANGUAGE plpgsql
@@ -113,26 +105,18 @@ BEGIN
 END
 $_refuse_lookalike$;
 
--- HMAC-SHA-256, as SCRAM uses it.
-CREATE OR REPLACE FUNCTION etl._hmac(p_key bytea, p_message bytea)
+-- A key of HMAC-SHA-256, of up to 64 bytes, padded and combined with a byte: 54 for the inner hash, 92 for the outer.
+CREATE OR REPLACE FUNCTION etl._padded(p_key bytea, p_byte integer)
 RETURNS bytea
 LANGUAGE sql
 IMMUTABLE
 SET search_path = pg_catalog, pg_temp
-AS $_hmac$
-    SELECT sha256(decode(string_agg(lpad(to_hex(b.byte # 92), 2, '0'), '' ORDER BY b.place), 'hex')
-        || sha256(decode(string_agg(lpad(to_hex(b.byte # 54), 2, '0'), '' ORDER BY b.place), 'hex') || p_message))
-    FROM (
-        SELECT i.place, CASE WHEN i.place < length(k.key) THEN get_byte(k.key, i.place) ELSE 0 END AS byte
-        FROM (SELECT CASE WHEN length(p_key) > 64 THEN sha256(p_key) ELSE p_key END) AS k (key)
-        CROSS JOIN generate_series(0, 63) AS i (place)
-    ) AS b
-$_hmac$;
+AS $_padded$
+    SELECT decode(string_agg(lpad(to_hex(CASE WHEN i.place < length(p_key) THEN get_byte(p_key, i.place) ELSE 0 END # p_byte), 2, '0'), '' ORDER BY i.place), 'hex')
+    FROM generate_series(0, 63) AS i (place)
+$_padded$;
 
-/*
-Whether a SCRAM verifier belongs to a password. Takes tenths of a second, because SCRAM is slow by design.
-Parameters: p_verifier, the verifier; p_password, the password.
-*/
+-- Whether a SCRAM verifier belongs to a password. Takes tenths of a second, because SCRAM is slow by design.
 CREATE OR REPLACE FUNCTION etl._is_verifier_of(p_verifier text, p_password text)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -142,20 +126,15 @@ AS $_is_verifier_of$
 DECLARE
     v_parts text[] := regexp_match(p_verifier, '^SCRAM-SHA-256\$([0-9]+):([^$]+)\$([^:]+):(.+)$');
     v_key bytea := convert_to(p_password, 'UTF8');
-    v_inner bytea;
-    v_outer bytea;
+    -- Padded once, not in each of the thousands of rounds.
+    v_inner bytea := etl._padded(v_key, 54);
+    v_outer bytea := etl._padded(v_key, 92);
     v_step bytea;
     v_sum bit(256);
 BEGIN
     IF v_parts IS NULL OR length(v_key) > 64 OR v_parts[1]::integer > 20000 THEN
         RETURN false;
     END IF;
-    -- Pad the keys once, not in each of the thousands of rounds.
-    SELECT
-        decode(string_agg(lpad(to_hex(b.byte # 54), 2, '0'), '' ORDER BY b.place), 'hex'),
-        decode(string_agg(lpad(to_hex(b.byte # 92), 2, '0'), '' ORDER BY b.place), 'hex')
-    INTO v_inner, v_outer
-    FROM (SELECT i.place, CASE WHEN i.place < length(v_key) THEN get_byte(v_key, i.place) ELSE 0 END AS byte FROM generate_series(0, 63) AS i (place)) AS b;
     v_step := sha256(v_outer || sha256(v_inner || decode(v_parts[2], 'base64') || '\x00000001'::bytea));
     v_sum := ('x' || encode(v_step, 'hex'))::bit(256);
     FOR v_round IN 2..v_parts[1]::integer
@@ -167,16 +146,13 @@ BEGIN
         SELECT decode(string_agg(lpad(to_hex(substring(v_sum FROM 1 + 8 * i.place FOR 8)::integer), 2, '0'), '' ORDER BY i.place), 'hex')
         FROM generate_series(0, 31) AS i (place)
     );
-    RETURN encode(sha256(etl._hmac(v_step, 'Client Key'::bytea)), 'base64') = v_parts[3];
+    v_key := sha256(etl._padded(v_step, 92) || sha256(etl._padded(v_step, 54) || 'Client Key'::bytea));
+    RETURN encode(sha256(v_key), 'base64') = v_parts[3];
 END
 $_is_verifier_of$;
 
-/*
-Ends the sessions of a login and waits until they are gone. An open session would keep its locks, cursors and snapshot after a right is revoked.
-Parameters: p_login, the login.
-Returns:    number of sessions.
-Errors:     ET043 when one of them does not end within 15 seconds.
-*/
+-- Ends the sessions of a login, waits until they are gone (ET043 after 15 seconds), and returns their number. An open session would keep its locks,
+-- cursors and snapshot after a right is revoked.
 CREATE OR REPLACE FUNCTION etl._end_sessions(p_login text)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -124,13 +124,13 @@ FROM (
         ('{owner}', 'relation', 'yoyo', '{*}', '{}', NULL),
 
         -- State of the warehouse --------------------------------------------------------------------------------------
-        ('{auditor,etl,steward}', 'relation', 'etl', '{queue_entry,queue_status,reconciliation_status}', '{SELECT}', NULL),
-        ('{auditor,etl,steward}', 'relation', 'etl', '{planned_refresh,run_status,task_status,watermark_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{queue_status,reconciliation_status}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{run_status,task_status,watermark_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{check_status,quarantine_status}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{schedule_history,schedule_status,staleness}', '{SELECT}', NULL),
-        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,health,object_edge,object_status,object_tag,problem}', '{SELECT}', NULL),
+        ('{auditor,etl,steward}', 'relation', 'etl', '{failing_task,health,object_status,object_tag,problem}', '{SELECT}', NULL),
         ('{auditor,etl,steward}', 'relation', 'etl', '{object_placement,placement}', '{SELECT}', NULL),
-        ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,task_graph,trace_kind}', '{SELECT}', NULL),
+        ('{auditor,steward}', 'relation', 'etl', '{dictionary_*,layer,lineage_definition,star_*,trace_kind}', '{SELECT}', NULL),
         -- It reads schemas that auditors may not use.
         ('{steward}', 'relation', 'etl', '{lineage_step}', '{SELECT}', NULL),
         ('{owner}', 'relation', 'etl', '{source_connection,_source_*}', '{}', NULL),
@@ -149,7 +149,7 @@ FROM (
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
         ('{etl}', 'routine', 'etl', '{schedule_install,schedule_remove,schedule_statements,unschedule_statement}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_cron_schedule,_cron_time_zone,_find_cron}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_is_daily,_job_pattern}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_is_daily}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
         ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms,suppress_small}', '{}', NULL),
@@ -160,8 +160,6 @@ FROM (
         ('{auditor,etl,steward}', 'routine', 'etl', '{describe_sessions,has_shared_work,lock_holders}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
         -- Called by functions that views call.
-        ('{auditor,steward}', 'routine', 'etl', '{_job_pattern}', '{EXECUTE}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{_may_see_cron}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{_relation_in}', '{EXECUTE}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),

@@ -23,12 +23,8 @@ AS $_keys_sql$
     CROSS JOIN LATERAL etl._base_type(p_relation, c.name) AS t
 $_keys_sql$;
 
-/*
-The canonical form of a subject's key: every spelling of a key gives the same text.
-Parameters: p_subject, kind of subject; p_key, its key.
-Returns:    the key as the output of its declared type; without a declared type, the key without surrounding spaces.
-Errors:     ET041 when it is not a value of the type, ET042 when nothing is declared for that kind.
-*/
+-- The canonical form of a subject's key, the same for every spelling: the output of its declared type, or the key without surrounding spaces. ET041
+-- when it is not a value of the type, ET042 when nothing is declared for that kind of subject.
 CREATE OR REPLACE FUNCTION etl._canonical_key(p_subject text, p_key text)
 RETURNS text
 LANGUAGE plpgsql
@@ -69,12 +65,7 @@ BEGIN
 END
 $_canonical_key$;
 
-/*
-Keys of the rows that are about a subject.
-Parameters: p_subject, kind of subject; p_key, its canonical key.
-Returns:    per object, the keys of its rows as a JSON array.
-Errors:     ET041.
-*/
+-- Keys of the rows that are about a subject: per object, a JSON array. p_key is the canonical key (ET041).
 CREATE OR REPLACE FUNCTION etl._personal_keys(p_subject text, p_key text)
 RETURNS TABLE (object name, key_columns name[], keys jsonb)
 LANGUAGE plpgsql
@@ -109,11 +100,7 @@ BEGIN
 END
 $_personal_keys$;
 
-/*
-The rows of a relation that still hold personal data, as SQL after FROM: alias r, keys in $1.
-Parameters: p_subject, kind of subject; p_object, source table or dimension; p_key_columns, its key; p_relation, a relation with its rows.
-Returns:    a FROM item to join to r, and a WHERE clause.
-*/
+-- The rows of a relation that still hold personal data, as SQL after FROM: a FROM item to join to alias r, with the keys in $1, and a WHERE clause.
 CREATE OR REPLACE FUNCTION etl._personal_rows_sql(p_subject text, p_object name, p_key_columns name[], p_relation regclass)
 RETURNS text
 LANGUAGE sql
@@ -131,12 +118,8 @@ AS $_personal_rows_sql$
         AND etl._column_type(p_relation, c.column_name) IS NOT NULL
 $_personal_rows_sql$;
 
-/*
-Shows what etl.forget would replace, and which rows of the operational system it does not reach. Writes nothing and waits for nothing.
-Parameters: p_subject, kind of subject, such as customer; p_key, its key.
-Returns:    relation, number of rows that still hold personal data, columns, whether etl.forget replaces them.
-Errors:     ET041, ET042.
-*/
+-- Also rows of the operational system that it does not reach. It waits for nothing. row_count is the number of rows that still hold personal data.
+-- ET041, ET042 as etl.forget.
 CREATE OR REPLACE FUNCTION etl.forget_preview(p_subject text, p_key text)
 RETURNS TABLE (relation text, row_count bigint, columns name[], is_reached boolean)
 LANGUAGE plpgsql

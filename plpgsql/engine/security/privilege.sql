@@ -1,10 +1,7 @@
 -- Permissions as the catalog declares them, compared with those that are granted. Only differences are granted or revoked.
 
-/*
-Privileges that the catalog gives. A reader of a view needs the right to execute the functions in it, although the view reads its tables
-with the rights of its owner.
-Returns:    object, number of the column (0 for the object), role, privilege.
-*/
+-- Privileges that the catalog gives; column number 0 is the object itself. A reader of a view needs the right to execute the functions in it,
+-- although the view reads its tables with the rights of its owner.
 CREATE OR REPLACE FUNCTION etl._wanted_privileges()
 RETURNS TABLE (object_id oid, column_number smallint, role_id oid, privilege text)
 LANGUAGE sql
@@ -52,10 +49,7 @@ AS $_wanted_privileges$
     JOIN etl.access_object AS o ON o.object_id = p.refobjid AND o.object_kind = 'routine' AND o.owner_id <> r.role_id
 $_wanted_privileges$;
 
-/*
-Privileges that the levels and PUBLIC have.
-Returns:    object, number of the column (0 for the object), role (0 for PUBLIC), privilege.
-*/
+-- Privileges that the levels and PUBLIC (role 0) have; column number 0 is the object itself.
 CREATE OR REPLACE FUNCTION etl._present_privileges()
 RETURNS TABLE (object_id oid, column_number smallint, role_id oid, privilege text)
 LANGUAGE sql
@@ -77,12 +71,8 @@ AS $_present_privileges$
         AND (g.grantee = 0 OR pg_get_userbyid(g.grantee) IN (SELECT l.role_name FROM etl.access_level AS l))
 $_present_privileges$;
 
-/*
-Gives the objects of the schemas to their declared owners. CREATE OR REPLACE keeps owner and permissions; a new object belongs to the role
-that created it until this function is called.
-Returns: number of objects.
-Errors:  ET030 when an owner's role is missing.
-*/
+-- Gives the objects of the schemas to their declared owners (ET030 when an owner's role is missing); returns their number. CREATE OR REPLACE keeps
+-- owner and permissions; a new object belongs to the role that created it until this function is called.
 CREATE OR REPLACE FUNCTION etl._hand_over()
 RETURNS bigint
 LANGUAGE plpgsql
@@ -91,7 +81,6 @@ AS $_hand_over$
 DECLARE
     v_role name;
     v_statements text[];
-    v_statement text;
 BEGIN
     SELECT l.role_name
     INTO v_role
@@ -129,20 +118,12 @@ BEGIN
             AND coalesce(c.relkind, 'c') = 'c'
             AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
     ) AS c (keyword, identity, role_name, step);
-    FOREACH v_statement IN ARRAY coalesce(v_statements, '{}')
-    LOOP
-        EXECUTE v_statement;
-    END LOOP;
-    RETURN coalesce(cardinality(v_statements), 0);
+    RETURN etl._execute(v_statements);
 END
 $_hand_over$;
 
-/*
-Grants what is declared and missing, or revokes what is granted and not declared. The database and routines of extensions stay as they are
-unless the caller owns them.
-Parameters: p_verb, GRANT or REVOKE; p_of_columns, whether privileges on columns or on objects.
-Returns:    number of privileges.
-*/
+-- Grants what is declared and missing, or revokes what is granted and not declared, on objects or on columns; returns the number of privileges. The
+-- database and routines of extensions stay as they are unless the caller owns them.
 CREATE OR REPLACE FUNCTION etl._change_privileges(p_verb text, p_of_columns boolean)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -203,11 +184,8 @@ BEGIN
 END
 $_change_privileges$;
 
-/*
-Gives new objects to their owner and grants what the catalog declares, so that a run can use them. Revokes nothing: during an installation,
-the catalog of permissions may still be that of the previous version. Does nothing if no level is declared.
-Writes: owners and permissions of the objects of etl.access_object.
-*/
+-- Gives new objects to their owner and grants what the catalog declares, so that a run can use them. Revokes nothing: during an installation, the
+-- catalog of permissions may still be that of the previous version. Does nothing if no level is declared.
 CREATE OR REPLACE FUNCTION etl._hand_over_built()
 RETURNS void
 LANGUAGE plpgsql

@@ -6,14 +6,13 @@
 -- Every technical key is published as a pseudonym. Surrogate keys, too: they are assigned in the order of the business keys, so they reveal them.
 -- A key has the same pseudonym in all views, so joins work. Keys below 0 (Unknown, Not Yet) stay.
 --
+-- Rows come in an order that depends on the secret. A table returns its rows in the order of a first load, which is that of the business keys: the
+-- n-th row would be the n-th customer.
+--
 -- The views end with OFFSET 0. Without it, the planner moves conditions with leakproof operators below the filter of the rows, even in a
 -- security barrier, and EXPLAIN ANALYZE then counts the hidden rows that satisfy them.
 
-/*
-Pseudonym of a key: 60 bits of a hash that is keyed like HMAC.
-Parameters: p_secret, the secret; p_kind, kind of the key, such as customer_id; p_key, the key as text.
-Returns:    a number above 0; NULL for NULL.
-*/
+-- Pseudonym of a key of a kind, such as customer_id: 60 bits of a hash that is keyed like HMAC, a number above 0.
 CREATE OR REPLACE FUNCTION etl._pseudonym(p_secret text, p_kind text, p_key text)
 RETURNS bigint
 LANGUAGE sql
@@ -30,32 +29,8 @@ RETURN ('x' || pg_catalog.substr(
     1, 15
 ))::bit(60)::bigint;
 
--- Kind of the pseudonyms of a column: the surrogate key of its dimension, or else its own name.
-CREATE OR REPLACE FUNCTION etl._pseudonym_kind(p_table regclass, p_column name)
-RETURNS name
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_pseudonym_kind$
-    -- A role-playing key, such as billing_person_key, must join with the key of its dimension.
-    SELECT coalesce(
-        (
-            SELECT d.surrogate_key
-            FROM etl.fact AS f
-            JOIN etl.fact_dimension AS r USING (fact)
-            JOIN etl.dimension AS d USING (dimension)
-            WHERE f.fact_table = p_table
-                AND r.key_column = p_column
-        ),
-        p_column
-    )
-$_pseudonym_kind$;
-
-/*
-SQL of a column as analysts see it, over a row t of the table and the secret k.
-Parameters: p_table, table of schema dwh; p_column, its column; p_type, its type; p_sensitivity, public, internal or personal; p_is_default, a
-            condition that is true for default members, whose values are not personal.
-*/
+-- SQL of a column as analysts see it, over a row t of the table and the secret k. p_is_default is a condition that is true for default members, whose
+-- values are not personal.
 CREATE OR REPLACE FUNCTION etl._published_column(p_table regclass, p_column name, p_type oid, p_sensitivity text, p_is_default text)
 RETURNS text
 LANGUAGE sql
@@ -71,15 +46,25 @@ AS $_published_column$
                 THEN 'CASE WHEN t.%1$I < 0 THEN t.%1$I::bigint ELSE etl._pseudonym(k.secret, %2$L, t.%1$I::text) END'
             ELSE 'etl._pseudonym(k.secret, %2$L, t.%1$I::text)'
         END || ' AS %1$I',
-        p_column, etl._pseudonym_kind(p_table, p_column), p_is_default
+        p_column,
+        -- The kind of the key: a role-playing key, such as billing_person_key, must join with the key of its dimension.
+        coalesce(
+            (
+                SELECT d.surrogate_key
+                FROM etl.fact AS f
+                JOIN etl.fact_dimension AS r USING (fact)
+                JOIN etl.dimension AS d USING (dimension)
+                WHERE f.fact_table = p_table
+                    AND r.key_column = p_column
+            ),
+            p_column
+        ),
+        p_is_default
     )
 $_published_column$;
 
-/*
-Drops a view of schema analysis whose columns change: CREATE OR REPLACE can only add columns at the end.
-Parameters: p_view, the view; p_shape, its new columns, each a name and a type.
-Errors:     ET044 when other objects depend on the view.
-*/
+-- Drops a view of schema analysis whose columns (names and types) change: CREATE OR REPLACE can only add columns at the end. ET044 when other objects
+-- depend on the view.
 CREATE OR REPLACE FUNCTION etl._drop_reshaped(p_view name, p_shape text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -226,6 +211,7 @@ DECLARE
     v_given name[];
     v_columns text;
     v_shape text[];
+    v_order text;
 BEGIN
     FOR r_view IN
         SELECT p.view_name, p.rows_query
@@ -243,8 +229,10 @@ BEGIN
 
         SELECT
             string_agg(etl._published_column(v_table, a.attname, a.atttypid, s.sensitivity, coalesce(d.is_default, 'false')), ', ' ORDER BY s.position),
-            array_agg(a.attname || ' ' || CASE s.sensitivity WHEN 'internal' THEN 'bigint' ELSE format_type(a.atttypid, NULL) END ORDER BY s.position)
-        INTO v_columns, v_shape
+            array_agg(a.attname || ' ' || CASE s.sensitivity WHEN 'internal' THEN 'bigint' ELSE format_type(a.atttypid, NULL) END ORDER BY s.position),
+            'ORDER BY md5(k.secret || concat_ws('':'', '
+            || string_agg(format('t.%I', a.attname), ', ' ORDER BY s.position) FILTER (WHERE s.sensitivity = 'internal') || '))::uuid'
+        INTO v_columns, v_shape, v_order
         FROM etl.column_status AS s
         JOIN pg_attribute AS a ON a.attrelid = v_table AND a.attname = s.column_name
         LEFT JOIN (
@@ -262,8 +250,8 @@ BEGIN
         END IF;
         PERFORM etl._drop_reshaped(r_view.view_name, v_shape);
         EXECUTE format(
-            'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k OFFSET 0',
-            r_view.view_name, v_columns, r_view.rows_query
+            'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k %s OFFSET 0',
+            r_view.view_name, v_columns, r_view.rows_query, v_order
         );
         PERFORM etl._comment_published(r_view.view_name);
     END LOOP;
@@ -273,10 +261,7 @@ END
 $publish$;
 COMMENT ON PROCEDURE etl.publish() IS 'Creates the views of schema analysis from etl.published_view and etl.column_sensitivity (ET044).';
 
-/*
-Replaces the secret of the pseudonyms. All pseudonyms in schema analysis change: extracts with old ones can no longer be joined.
-Writes:  etl.pseudonym_secret, audit.act.
-*/
+-- Extracts with old ones can no longer be joined. Writes etl.pseudonym_secret, audit.act.
 CREATE OR REPLACE PROCEDURE etl.rotate_pseudonyms()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -284,7 +269,7 @@ AS $rotate_pseudonyms$
 BEGIN
     UPDATE etl.pseudonym_secret AS s
     SET secret = DEFAULT;
-    PERFORM etl._audit('pseudonyms rotated', current_database());
+    PERFORM audit.note('pseudonyms rotated', current_database());
 END
 $rotate_pseudonyms$;
 COMMENT ON PROCEDURE etl.rotate_pseudonyms() IS 'Replaces the secret of the pseudonyms: all pseudonyms in schema analysis change.';

@@ -16,10 +16,7 @@ AS $_declared_sensitivity$
     LIMIT 1
 $_declared_sensitivity$;
 
-/*
-Inherited sensitivity of the columns of the stars that have no declared one.
-Returns:    table, column; personal or secret, NULL for neither.
-*/
+-- Inherited sensitivity of the columns of the stars that have no declared one: personal or secret, NULL for neither.
 CREATE OR REPLACE FUNCTION etl._inherited_sensitivity()
 RETURNS TABLE (relation oid, column_name name, sensitivity text)
 LANGUAGE sql

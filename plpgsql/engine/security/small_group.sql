@@ -5,11 +5,6 @@
 -- (etl.personal_object) holds a row per person; a view or routine that reads it counts people, and must pass the counts to etl.suppress_small().
 -- A view that reads a column of etl.personal_column shows personal data. etl.permission_gap lists objects that break these rules.
 
-/*
-A number of people, or NULL if it is not zero but smaller than the setting small_group.
-Parameters: p_people, number of different people.
-Returns:    the number; NULL for a small group.
-*/
 CREATE OR REPLACE FUNCTION etl.suppress_small(p_people bigint)
 RETURNS bigint
 LANGUAGE sql

@@ -45,24 +45,15 @@ FULL JOIN (
 ) AS m ON m.login = u.login
 LEFT JOIN pg_roles AS r ON r.rolname = coalesce(u.login, m.login);
 COMMENT ON VIEW etl.user_status IS 'Users with their levels and the rows that they see, and other members of a level.';
-COMMENT ON COLUMN etl.user_status.login IS 'Login.';
 COMMENT ON COLUMN etl.user_status.is_managed IS 'Whether etl.add_user added it to this warehouse.';
-COMMENT ON COLUMN etl.user_status.is_service IS 'Whether a program logs in with it, not a person.';
 COMMENT ON COLUMN etl.user_status.can_log_in IS 'Whether it may log in; NULL if the server no longer has the role.';
 COMMENT ON COLUMN etl.user_status.levels IS 'Levels of permission. They hold in all warehouses of the server.';
 COMMENT ON COLUMN etl.user_status.row_values IS 'Rows that an analyst sees, by values of the row filter; * for all.';
 COMMENT ON COLUMN etl.user_status.valid_until IS 'When the password expires; NULL for never.';
-COMMENT ON COLUMN etl.user_status.added_at IS 'When it was added.';
-COMMENT ON COLUMN etl.user_status.added_by IS 'Role that added it.';
 
-/*
-Sets the password of a user.
-Parameters: p_login, the user; p_verifier, SCRAM verifier, as libpq's PQencryptPasswordConn makes it; p_length, number of characters of the
-            password, which a verifier does not show; p_valid_until, when the password expires, NULL to leave that unchanged.
-Writes:     a role of the server, audit.act.
-Errors:     ET032 to ET035; ET034 also when it is not a verifier, or when the password is made of the login or shorter than the setting
-            password_length.
-*/
+-- The verifier is as libpq's PQencryptPasswordConn makes it. p_length is the number of characters of the password, which a verifier does not show;
+-- p_valid_until is when the password expires, NULL to leave that unchanged. Writes a role of the server, audit.act. ET034 also when it is not a
+-- verifier, or when the password is made of the login or shorter than the setting password_length.
 CREATE OR REPLACE PROCEDURE etl.set_user_password(p_login text, p_verifier text, p_length integer DEFAULT NULL, p_valid_until timestamptz DEFAULT NULL)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -93,17 +84,12 @@ BEGIN
             -- Raise it without the context, which quotes the statement.
             RAISE EXCEPTION '%', SQLERRM USING ERRCODE = SQLSTATE;
     END;
-    PERFORM etl._audit('password set', p_login);
+    PERFORM audit.note('password set', p_login);
 END
 $set_user_password$;
 COMMENT ON PROCEDURE etl.set_user_password(text, text, integer, timestamptz) IS 'Sets the password of a user, given as a SCRAM verifier.';
 
-/*
-Gives a user a level of permission.
-Parameters: p_login, the user; p_level, the level.
-Writes:     memberships of the server, audit.act.
-Errors:     ET032 to ET036.
-*/
+-- Writes memberships of the server, audit.act. ET032 to ET036.
 CREATE OR REPLACE PROCEDURE etl.grant_level(p_login text, p_level text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -140,28 +126,22 @@ BEGIN
         ELSE ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE'
     END;
     PERFORM etl._set_limits(p_login);
-    PERFORM etl._audit('level granted', p_login, jsonb_build_object('level', p_level));
+    PERFORM audit.note('level granted', p_login, jsonb_build_object('level', p_level));
 END
 $grant_level$;
 COMMENT ON PROCEDURE etl.grant_level(text, text) IS 'Gives a user a level of permission.';
 
-/*
-Takes a level of permission from a user, and ends the sessions of that user.
-Parameters: p_login, the user; p_level, the level.
-Writes:     memberships of the server, audit.act.
-Errors:     ET032, ET033, ET035, ET043.
-*/
+-- Writes memberships of the server, audit.act. ET032, ET033, ET035, ET043.
 CREATE OR REPLACE PROCEDURE etl.revoke_level(p_login text, p_level text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $revoke_level$
 DECLARE
     r_level etl.access_level;
-    v_statement text;
 BEGIN
     PERFORM etl._check_user(p_login);
     r_level := etl._check_level(p_level);
-    FOR v_statement IN
+    PERFORM etl._execute(ARRAY(
         SELECT format('REVOKE %I FROM %I', g.rolname, r.rolname) || CASE
             WHEN current_setting('server_version_num')::integer < 160000 THEN ''
             -- From PostgreSQL 16 on, each grantor makes a membership of its own.
@@ -170,12 +150,10 @@ BEGIN
         FROM pg_auth_members AS m
         JOIN pg_roles AS g ON g.oid = m.roleid AND g.rolname = r_level.role_name
         JOIN pg_roles AS r ON r.oid = m.member AND r.rolname = p_login
-    LOOP
-        EXECUTE v_statement;
-    END LOOP;
+    ));
     PERFORM etl._set_limits(p_login);
     PERFORM etl._end_sessions(p_login);
-    PERFORM etl._audit('level revoked', p_login, jsonb_build_object('level', p_level));
+    PERFORM audit.note('level revoked', p_login, jsonb_build_object('level', p_level));
 END
 $revoke_level$;
 COMMENT ON PROCEDURE etl.revoke_level(text, text) IS 'Takes a level of permission from a user, and ends the sessions of that user.';
@@ -197,13 +175,8 @@ CREATE OR REPLACE TRIGGER sign
     FOR EACH ROW
     EXECUTE FUNCTION etl._sign_row_access();
 
-/*
-Sets the rows that a user sees in schema analysis, by values of the row filter. If the user loses one, the sessions of the user end.
-Parameters: p_login, the user; p_values, values of the row filter, ?? for rows without a known value, * for all rows, none for no row;
-            p_attribute, the attribute that the caller takes them for, NULL for whichever is declared.
-Writes:     etl.row_access, audit.act.
-Errors:     ET032, ET033, ET035, ET043.
-*/
+-- If the user loses one, its sessions end. ?? is for rows without a known value, * for all rows, none for no row. p_attribute is the attribute that
+-- the caller takes them for, NULL for whichever is declared. Writes etl.row_access, audit.act. ET032, ET033, ET035, ET043.
 CREATE OR REPLACE PROCEDURE etl.set_user_rows(p_login text, p_values text[], p_attribute text DEFAULT NULL)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -226,46 +199,14 @@ BEGIN
     IF v_is_narrowed THEN
         PERFORM etl._end_sessions(p_login);
     END IF;
-    PERFORM etl._audit('rows set', p_login, jsonb_build_object('values', v_values));
+    PERFORM audit.note('rows set', p_login, jsonb_build_object('values', v_values));
 END
 $set_user_rows$;
 COMMENT ON PROCEDURE etl.set_user_rows(text, text[], text) IS 'Sets the rows that a user sees in schema analysis, by values of the row filter.';
 
-/*
-Why an existing role cannot become a user: it has more power than any level.
-Parameters: p_login, the role; p_is_service, whether it is to be a service.
-Returns:    the reason; NULL if the role can become a user.
-*/
-CREATE OR REPLACE FUNCTION etl._unfit_for_user(p_login text, p_is_service boolean)
-RETURNS text
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_unfit_for_user$
-    SELECT CASE
-        WHEN r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls THEN 'it has rights of an administrator'
-        WHEN NOT r.rolcanlogin THEN 'it is a group, which cannot log in'
-        WHEN EXISTS (
-            SELECT
-            FROM pg_roles AS g
-            WHERE (g.rolname LIKE 'pg\_%' OR g.rolsuper OR g.oid IN (SELECT o.role_id FROM etl.owner_role AS o))
-                AND pg_has_role(r.oid, g.oid, 'MEMBER')
-        ) THEN 'it is a member of a role with power over the server or the warehouse'
-        WHEN u.is_service <> p_is_service THEN CASE WHEN p_is_service THEN 'it is a person, not a service' ELSE 'it is a service, not a person' END
-    END
-    FROM pg_roles AS r
-    LEFT JOIN etl.user_account AS u ON u.login = r.rolname
-    WHERE r.rolname = p_login
-$_unfit_for_user$;
-
-/*
-Adds a user: a login without any power of its own, and its levels.
-Parameters: p_login, its name; p_levels, levels of permission; p_verifier, SCRAM verifier of its password, NULL for a login without a password
-            (psql: \password); p_is_service, whether a program logs in with it; p_is_existing, whether the server may have the login already
-            (it keeps its password unless a verifier is given, and gets only the levels named); p_valid_until, when its password expires.
-Writes:     roles of the server, etl.user_account, etl.row_access, audit.act.
-Errors:     ET032 to ET036.
-*/
+-- A login without any power of its own. p_is_service: a program logs in with it. p_is_existing: the server may have the login already; it keeps its
+-- password unless a verifier is given, and gets only the levels named. p_valid_until is when its password expires. Writes roles of the server,
+-- etl.user_account, etl.row_access, audit.act. ET032 to ET036.
 CREATE OR REPLACE PROCEDURE etl.add_user(
     p_login text,
     p_levels text[] DEFAULT '{}',
@@ -291,7 +232,22 @@ BEGIN
         RAISE EXCEPTION 'role "%" already exists', p_login
             USING ERRCODE = 'ET034', HINT = 'Choose another name, or allow an existing login: p_is_existing => true; --existing.';
     END IF;
-    v_problem := etl._unfit_for_user(p_login, p_is_service);
+    -- A role with more power than any level cannot become a user.
+    SELECT CASE
+        WHEN r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls THEN 'it has rights of an administrator'
+        WHEN NOT r.rolcanlogin THEN 'it is a group, which cannot log in'
+        WHEN EXISTS (
+            SELECT
+            FROM pg_roles AS g
+            WHERE (g.rolname LIKE 'pg\_%' OR g.rolsuper OR g.oid IN (SELECT o.role_id FROM etl.owner_role AS o))
+                AND pg_has_role(r.oid, g.oid, 'MEMBER')
+        ) THEN 'it is a member of a role with power over the server or the warehouse'
+        WHEN u.is_service <> p_is_service THEN CASE WHEN p_is_service THEN 'it is a person, not a service' ELSE 'it is a service, not a person' END
+    END
+    INTO v_problem
+    FROM pg_roles AS r
+    LEFT JOIN etl.user_account AS u ON u.login = r.rolname
+    WHERE r.rolname = p_login;
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION 'role "%" cannot become a user: %', p_login, v_problem
             USING ERRCODE = 'ET034', HINT = 'Choose another login, or change the role first.';
@@ -307,7 +263,7 @@ BEGIN
     IF p_valid_until IS NOT NULL THEN
         EXECUTE format('ALTER ROLE %I VALID UNTIL %L', p_login, p_valid_until);
     END IF;
-    PERFORM etl._audit('user added', p_login, jsonb_build_object('is_service', p_is_service, 'existed', v_existed));
+    PERFORM audit.note('user added', p_login, jsonb_build_object('is_service', p_is_service, 'existed', v_existed));
     IF p_verifier IS NOT NULL THEN
         CALL etl.set_user_password(p_login, p_verifier);
     END IF;
@@ -319,39 +275,8 @@ END
 $add_user$;
 COMMENT ON PROCEDURE etl.add_user(text, text[], text, boolean, boolean, timestamptz) IS 'Adds a user with levels of permission. Then \password, in psql, sets the password.';
 
-/*
-Refuses to remove a user that owns objects in this database. They are not given to another role: code in them would gain its rights.
-Parameters: p_login, the user.
-Errors:     ET037 lists the objects.
-*/
-CREATE OR REPLACE FUNCTION etl._refuse_owner(p_login text)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_owner$
-DECLARE
-    v_owned text := (
-        SELECT string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ')
-        FROM pg_shdepend AS d
-        WHERE d.dbid = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())
-            AND d.refclassid = 'pg_authid'::regclass
-            AND d.refobjid = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = p_login)
-            AND d.deptype = 'o'
-    );
-BEGIN
-    IF v_owned IS NOT NULL THEN
-        RAISE EXCEPTION 'user "%" owns objects in this database', p_login
-            USING ERRCODE = 'ET037', DETAIL = v_owned, HINT = 'Give them to another role, or drop them as well: p_drop_owned => true; --drop-owned.';
-    END IF;
-END
-$_refuse_owner$;
-
-/*
-Removes a user: ends its sessions, and leaves no login, membership, permission, owned object or row.
-Parameters: p_login, the user; p_drop_owned, whether to drop the objects that it owns in this database.
-Writes:     roles of the server, etl.user_account, etl.row_access, audit.act.
-Errors:     ET032, ET033, ET035, ET037 when it owns something here or in another database, ET043 when a session does not end.
-*/
+-- Ends its sessions. p_drop_owned drops the objects that it owns in this database. Writes roles of the server, etl.user_account, etl.row_access,
+-- audit.act. ET032, ET033, ET035, ET037 when it owns something here or in another database, ET043 when a session does not end.
 CREATE OR REPLACE PROCEDURE etl.remove_user(p_login text, p_drop_owned boolean DEFAULT false)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -367,8 +292,17 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = p_login) THEN
         EXECUTE format('ALTER ROLE %I NOLOGIN', p_login);
         PERFORM etl._end_sessions(p_login);
-        IF NOT p_drop_owned THEN
-            PERFORM etl._refuse_owner(p_login);
+        -- What the user owns is not given to another role: code in it would gain the rights of that role.
+        SELECT string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ')
+        INTO v_detail
+        FROM pg_shdepend AS d
+        WHERE d.dbid = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())
+            AND d.refclassid = 'pg_authid'::regclass
+            AND d.refobjid = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = p_login)
+            AND d.deptype = 'o';
+        IF v_detail IS NOT NULL AND NOT p_drop_owned THEN
+            RAISE EXCEPTION 'user "%" owns objects in this database', p_login
+                USING ERRCODE = 'ET037', DETAIL = v_detail, HINT = 'Give them to another role, or drop them as well: p_drop_owned => true; --drop-owned.';
         END IF;
         IF NOT pg_has_role(p_login, 'USAGE') THEN
             -- DROP OWNED needs it; the membership ends with the role.
@@ -384,7 +318,7 @@ BEGIN
                     USING ERRCODE = 'ET037', DETAIL = v_detail, HINT = format('Execute in that database: DROP OWNED BY %I; then repeat the command.', p_login);
         END;
     END IF;
-    PERFORM etl._audit('user removed', p_login);
+    PERFORM audit.note('user removed', p_login);
 END
 $remove_user$;
 COMMENT ON PROCEDURE etl.remove_user(text, boolean) IS 'Removes a user: no login, membership, permission, owned object or row is left.';

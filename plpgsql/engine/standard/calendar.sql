@@ -69,13 +69,7 @@ SET dimension_table = excluded.dimension_table,
     surrogate_key = excluded.surrogate_key,
     business_key = excluded.business_key;
 
-/*
-Extends the calendar, without gaps. The next run retries facts that are in quarantine because their date was missing.
-Parameters: p_first_day, p_last_day, days that it must cover.
-Returns:    number of days added.
-Writes:     dwh.dim_date, work.<fact>_key.
-Errors:     22008 a day is infinite.
-*/
+-- It has no gaps then. The next run retries facts that are in quarantine because their date was missing (work.<fact>_key). 22008: a day is infinite.
 CREATE OR REPLACE FUNCTION dwh.extend_calendar(p_first_day date, p_last_day date)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -67,13 +67,7 @@ BEGIN
 END
 $_alert_check$;
 
-/*
-Does checks now, due or not.
-Parameters: p_checks, their names; by default all enabled checks.
-Returns:    the results.
-Writes:     etl.check_result; for a failed check of severity fail as etl._alert.
-Errors:     ET002 a check does not exist.
-*/
+-- Due or not. Writes etl.check_result; for a failed check of severity fail as etl._alert.
 CREATE OR REPLACE FUNCTION etl.run_checks(p_checks text[] DEFAULT NULL)
 RETURNS SETOF etl.check_result
 LANGUAGE plpgsql
@@ -107,10 +101,7 @@ END
 $run_checks$;
 COMMENT ON FUNCTION etl.run_checks(text[]) IS 'Does checks now, by default all enabled ones; returns the results. Error ET002 if a check does not exist.';
 
-/*
-Parameters: p_run_id, the run; NULL for a run that loads nothing. Such a run need not repeat a check of every run that has passed.
-Returns:    the checks that the run must do.
-*/
+-- The checks that a run must do. NULL is a run that loads nothing; it need not repeat a check of every run that has passed.
 CREATE OR REPLACE FUNCTION etl._due_checks(p_run_id bigint)
 RETURNS SETOF etl.quality_check
 LANGUAGE sql
@@ -149,26 +140,15 @@ $_due_checks$;
 -- Does the checks that are due; rows read is their number.
 CREATE OR REPLACE FUNCTION etl._check_quality(p_run_id bigint)
 RETURNS etl.load_result
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_check_quality$
-DECLARE
-    r_counts etl.load_result := (0, 0, 0, 0, 0, 0);
-BEGIN
-    SELECT count(*)
-    INTO r_counts.rows_read
+    SELECT ROW(count(*), 0, 0, 0, 0, 0)::etl.load_result
     FROM etl._due_checks(p_run_id) AS q
-    CROSS JOIN LATERAL etl._do_check(q, p_run_id) AS r;
-    RETURN r_counts;
-END
+    CROSS JOIN LATERAL etl._do_check(q, p_run_id) AS r
 $_check_quality$;
 
-/*
-Verdict over the checks of a run.
-Parameters: p_task, the task of kind check after its checks were done.
-Returns:    the task, failed with ET011 if a check of severity fail did not pass.
-Writes:     as etl._alert.
-*/
+-- Verdict over the checks of a run: its task, failed with ET011 if a check of severity fail did not pass. Raises an alert for each.
 CREATE OR REPLACE FUNCTION etl._judge_checks(p_task etl.task_run)
 RETURNS etl.task_run
 LANGUAGE plpgsql
@@ -228,24 +208,9 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW etl.check_status IS 'Quality checks, each with its last result.';
 COMMENT ON COLUMN etl.check_status.check_name IS 'Check.';
 COMMENT ON COLUMN etl.check_status.severity IS 'warn or fail.';
-COMMENT ON COLUMN etl.check_status.description IS 'What holds when the check passes.';
-COMMENT ON COLUMN etl.check_status.run_every IS 'How often runs do it; 0 means every run.';
-COMMENT ON COLUMN etl.check_status.is_enabled IS 'Whether runs do it.';
-COMMENT ON COLUMN etl.check_status.status IS 'passed, failed or error; NULL if it was never done.';
-COMMENT ON COLUMN etl.check_status.violations IS 'Number of violating rows.';
 COMMENT ON COLUMN etl.check_status.sample IS 'The first few of them; NULL if the reader may not see rows of the source.';
-COMMENT ON COLUMN etl.check_status.checked_at IS 'When it was last done.';
-COMMENT ON COLUMN etl.check_status.seconds IS 'Duration in seconds.';
-COMMENT ON COLUMN etl.check_status.message IS 'Error message.';
-COMMENT ON COLUMN etl.check_status.run_id IS 'Run that did it; NULL if a person did.';
 
-/*
-Keys of source rows that changed or were deleted after the watermark. A check that compares with the source excludes them on both sides, and so
-compares as of the watermark.
-Parameters: p_source_table, the table.
-Returns:    keys, as jsonb.
-Errors:     ET002 the source table does not exist.
-*/
+-- A check that compares with the source excludes them on both sides, and so compares as of the watermark.
 CREATE OR REPLACE FUNCTION etl.newer_keys(p_source_table name)
 RETURNS TABLE (row_key jsonb)
 LANGUAGE plpgsql
@@ -323,12 +288,8 @@ AS $_waiting_differences_sql$
         )
 $_waiting_differences_sql$;
 
-/*
-Groups of the aggregates that are not the sum of their facts. Differences that wait for the aggregate's next load count as applied. Aggregates
-that wait for a full refresh are excluded.
-Parameters: p_aggregates, their names; all by default.
-Returns:    aggregate, group, expected and actual measures; expected is NULL for a surplus group, actual for a missing one.
-*/
+-- Differences that wait for the aggregate's next load count as applied. Aggregates that wait for a full refresh are excluded. expected is NULL for a
+-- surplus group, actual for a missing one.
 CREATE OR REPLACE FUNCTION etl.aggregate_differences(p_aggregates name[] DEFAULT NULL)
 RETURNS TABLE (aggregate name, group_key jsonb, expected jsonb, actual jsonb)
 LANGUAGE plpgsql

@@ -1,67 +1,46 @@
 -- The engine's own history is pruned by a run if the last maintenance is older than the setting maintenance_every. The latest run, the last one
 -- that succeeded, and the runs of batches that watermarks refer to stay.
 
--- Statements that prune the engine's history; the title is the table.
+-- Statements that prune the engine's history; the title is the table. The task runs, batches and extractions of a run go with it.
 CREATE OR REPLACE FUNCTION etl._maintenance_sql()
 RETURNS TABLE (title text, statement text)
-LANGUAGE plpgsql
+LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_maintenance_sql$
-BEGIN
-    RETURN QUERY
-    VALUES
-        (
-            'run',
-            -- With its task runs, batches and extractions.
-            $sql$DELETE FROM etl.run AS r
-WHERE r.ended_at < clock_timestamp() - etl.get_setting('runs_kept')::interval
-    AND r.run_id < (SELECT max(l.run_id) FROM etl.run AS l)
-    AND r.run_id IS DISTINCT FROM (SELECT max(l.run_id) FROM etl.run AS l WHERE l.status = 'succeeded')
+    SELECT h.title, format(E'DELETE FROM etl.%I AS o\nWHERE o.%I < clock_timestamp() - etl.get_setting(%L)::interval%s', h.title, h.time, h.kept, h.condition)
+    FROM (
+        VALUES
+            (
+                'run', 'ended_at', 'runs_kept',
+                $sql$
+    AND o.run_id < (SELECT max(l.run_id) FROM etl.run AS l)
+    AND o.run_id IS DISTINCT FROM (SELECT max(l.run_id) FROM etl.run AS l WHERE l.status = 'succeeded')
     AND NOT EXISTS (
         SELECT
         FROM etl.batch AS b
-        WHERE b.run_id = r.run_id
+        WHERE b.run_id = o.run_id
             AND (
                 b.batch_id IN (SELECT w.batch_id FROM etl.watermark AS w)
                 OR b.batch_id IN (SELECT s.loaded_batch_id FROM etl.load_state AS s)
                 OR b.batch_id = (SELECT max(l.batch_id) FROM etl.batch AS l)
             )
     )$sql$
-        ),
-        (
-            'check_result',
-            $sql$DELETE FROM etl.check_result AS c
-WHERE c.checked_at < clock_timestamp() - etl.get_setting('checks_kept')::interval
-    AND EXISTS (
-        SELECT
-        FROM etl.check_result AS n
-        WHERE n.check_name = c.check_name
-            AND n.result_id > c.result_id
-    )$sql$
-        ),
-        (
-            'reconciliation',
-            $sql$DELETE FROM etl.reconciliation AS r
-WHERE r.ended_at < clock_timestamp() - etl.get_setting('reconciliations_kept')::interval
-    AND r.reconciliation_id < (SELECT max(l.reconciliation_id) FROM etl.reconciliation AS l)$sql$
-        ),
-        (
-            'alert',
-            $sql$DELETE FROM etl.alert AS a
-WHERE a.raised_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
-        ),
-        (
-            'scheduled_start',
-            $sql$DELETE FROM etl.scheduled_start AS s
-WHERE s.fired_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
-        ),
-        (
-            'maintenance',
-            $sql$DELETE FROM etl.maintenance AS m
-WHERE m.maintained_at < clock_timestamp() - etl.get_setting('runs_kept')::interval$sql$
-        );
-END
+            ),
+            (
+                'check_result', 'checked_at', 'checks_kept',
+                $sql$
+    AND EXISTS (SELECT FROM etl.check_result AS n WHERE n.check_name = o.check_name AND n.result_id > o.result_id)$sql$
+            ),
+            (
+                'reconciliation', 'ended_at', 'reconciliations_kept',
+                $sql$
+    AND o.reconciliation_id < (SELECT max(l.reconciliation_id) FROM etl.reconciliation AS l)$sql$
+            ),
+            ('alert', 'raised_at', 'runs_kept', ''),
+            ('scheduled_start', 'fired_at', 'runs_kept', ''),
+            ('maintenance', 'maintained_at', 'runs_kept', '')
+    ) AS h (title, time, kept, condition)
 $_maintenance_sql$;
 
 -- Whether the last maintenance is older than the setting maintenance_every.

@@ -1,11 +1,7 @@
 -- Personal data that is kept no longer than declared after its row was deleted in the source.
 
-/*
-Relations that hold rows of a personal object.
-Parameters: p_object, source table or dimension.
-Returns:    relations, and whether their rows can be replaced. Those of the operational system can where the contract is a view of one table in
-            this database.
-*/
+-- Relations that hold rows of a personal object, and whether their rows can be replaced. Those of the operational system can where the contract is a
+-- view of one table in this database.
 CREATE OR REPLACE FUNCTION etl._personal_relations(p_object name)
 RETURNS TABLE (relation regclass, is_reached boolean)
 LANGUAGE sql
@@ -36,12 +32,8 @@ AS $_personal_relations$
         AND r.relation IS NOT NULL
 $_personal_relations$;
 
-/*
-Replaces personal data of rows that were deleted in the source longer ago than etl.personal_column.kept_after_deletion allows. Runs do it with
-their maintenance. A row that comes back under the same key is loaded as it is.
-Returns:    number of rows.
-Writes:     stage and the dimensions, their statistics.
-*/
+-- Replaces personal data of rows that were deleted in the source longer ago than etl.personal_column.kept_after_deletion allows; returns the number
+-- of rows. Runs do it with their maintenance. A row that comes back under the same key is loaded as it is.
 CREATE OR REPLACE FUNCTION etl._erase_expired()
 RETURNS bigint
 LANGUAGE plpgsql
@@ -68,8 +60,7 @@ BEGIN
         CROSS JOIN LATERAL etl._personal_relations(c.object) AS x
         WHERE c.kept_after_deletion IS NOT NULL
             AND (c.object = m.object OR NOT EXISTS (SELECT FROM etl.source_table AS t WHERE t.source_table = c.object))
-            AND x.relation::text !~ '^(delta|work)\.'
-            AND EXISTS (SELECT FROM pg_class AS r JOIN pg_namespace AS n ON n.oid = r.relnamespace WHERE r.oid = x.relation AND n.nspname IN ('stage', 'dwh'))
+            AND (SELECT r.relnamespace::regnamespace::text FROM pg_class AS r WHERE r.oid = x.relation) IN ('stage', 'dwh')
             AND etl._column_type(x.relation, c.column_name) IS NOT NULL
     LOOP
         EXECUTE etl._render(
@@ -92,7 +83,7 @@ WHERE m.deleted_at < $1
         v_total := v_total + v_rows;
     END LOOP;
     IF v_total > 0 THEN
-        PERFORM etl._audit('expired data erased', current_database(), jsonb_build_object('values', v_total));
+        PERFORM audit.note('expired data erased', current_database(), jsonb_build_object('values', v_total));
     END IF;
     RETURN v_total;
 END

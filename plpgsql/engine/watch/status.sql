@@ -52,21 +52,13 @@ CROSS JOIN LATERAL (
 COMMENT ON VIEW etl.run_status IS 'Runs with their outcome; a run whose workers died is interrupted until it is resumed.';
 COMMENT ON COLUMN etl.run_status.run_id IS 'Run.';
 COMMENT ON COLUMN etl.run_status.status IS 'running, interrupted, succeeded, partial or failed.';
-COMMENT ON COLUMN etl.run_status.origin IS 'What started the run: cli, sql or pg_cron.';
-COMMENT ON COLUMN etl.run_status.only_tasks IS 'Tasks or objects that it was confined to; NULL for all.';
-COMMENT ON COLUMN etl.run_status.full_refresh IS 'Objects that it recomputes.';
 COMMENT ON COLUMN etl.run_status.resumed IS 'How often it was resumed.';
-COMMENT ON COLUMN etl.run_status.started_at IS 'Start.';
-COMMENT ON COLUMN etl.run_status.ended_at IS 'End.';
 COMMENT ON COLUMN etl.run_status.seconds IS 'Duration in seconds; up to now if it has not ended.';
 COMMENT ON COLUMN etl.run_status.tasks IS 'Number of tasks.';
 COMMENT ON COLUMN etl.run_status.succeeded IS 'Tasks that succeeded.';
 COMMENT ON COLUMN etl.run_status.failed IS 'Tasks that failed.';
 COMMENT ON COLUMN etl.run_status.skipped IS 'Tasks that were skipped because an upstream task did not succeed.';
 COMMENT ON COLUMN etl.run_status.rows_written IS 'Rows inserted, updated and marked as deleted in dimensions, facts and aggregates.';
-COMMENT ON COLUMN etl.run_status.rows_queued IS 'Rows queued for reprocessing.';
-COMMENT ON COLUMN etl.run_status.rows_quarantined IS 'Rows that could not be loaded.';
-COMMENT ON COLUMN etl.run_status.compared_because IS 'Why all tables were compared with the source: it is not the one that the mirrors were read from. NULL if it is.';
 
 CREATE OR REPLACE VIEW etl.task_status AS
 SELECT
@@ -96,25 +88,7 @@ FROM etl.task_run AS t
 WHERE t.run_id = (SELECT max(r.run_id) FROM etl.run AS r);
 COMMENT ON VIEW etl.task_status IS 'Tasks of the latest run; order them by position.';
 COMMENT ON COLUMN etl.task_status.run_id IS 'Run.';
-COMMENT ON COLUMN etl.task_status.task IS 'Task.';
-COMMENT ON COLUMN etl.task_status.kind IS 'Kind of the task.';
-COMMENT ON COLUMN etl.task_status.object IS 'Object of the task.';
-COMMENT ON COLUMN etl.task_status.status IS 'pending, running, succeeded, failed or skipped.';
-COMMENT ON COLUMN etl.task_status.attempts IS 'How often it was started.';
-COMMENT ON COLUMN etl.task_status.started_at IS 'Start of the last attempt.';
-COMMENT ON COLUMN etl.task_status.ended_at IS 'End of the last attempt.';
 COMMENT ON COLUMN etl.task_status.seconds IS 'Duration of the last attempt in seconds; up to now if it is running.';
-COMMENT ON COLUMN etl.task_status.rows_read IS 'Rows or keys read.';
-COMMENT ON COLUMN etl.task_status.rows_inserted IS 'Rows inserted.';
-COMMENT ON COLUMN etl.task_status.rows_updated IS 'Rows updated.';
-COMMENT ON COLUMN etl.task_status.rows_deleted IS 'Rows marked as deleted.';
-COMMENT ON COLUMN etl.task_status.rows_queued IS 'Rows queued for reprocessing.';
-COMMENT ON COLUMN etl.task_status.rows_quarantined IS 'Rows that could not be loaded and went to quarantine.';
-COMMENT ON COLUMN etl.task_status.sqlstate IS 'Error code of the last failed attempt.';
-COMMENT ON COLUMN etl.task_status.message IS 'Error message, or why the task was skipped.';
-COMMENT ON COLUMN etl.task_status.detail IS 'Detail of the error.';
-COMMENT ON COLUMN etl.task_status.hint IS 'Hint of the error.';
-COMMENT ON COLUMN etl.task_status.context IS 'Where in the code the error was raised.';
 COMMENT ON COLUMN etl.task_status.position IS 'Order of the tasks.';
 COMMENT ON COLUMN etl.task_status.waits_for IS 'Sessions that hold a lock for which the task waits; NULL if it does not wait.';
 
@@ -159,40 +133,12 @@ SELECT
 FROM etl.reprocessing_queue AS q
 GROUP BY q.fact, q.dimension;
 COMMENT ON VIEW etl.queue_status IS 'Depth and age of the reprocessing queue.';
-COMMENT ON COLUMN etl.queue_status.fact IS 'Fact.';
 COMMENT ON COLUMN etl.queue_status.dimension IS 'Dimension whose member is missing or outdated.';
 COMMENT ON COLUMN etl.queue_status.entries IS 'Number of entries.';
 COMMENT ON COLUMN etl.queue_status.ready IS 'Entries that the next load retries.';
 COMMENT ON COLUMN etl.queue_status.oldest IS 'When the oldest entry was queued.';
 COMMENT ON COLUMN etl.queue_status.age IS 'Age of the oldest entry.';
 COMMENT ON COLUMN etl.queue_status.old_entries IS 'Entries older than the setting queue_old_after.';
-
-CREATE OR REPLACE VIEW etl.queue_entry AS
-SELECT
-    q.fact,
-    q.fact_key,
-    q.key_column,
-    q.dimension,
-    q.dimension_key,
-    q.is_ready,
-    q.attempts,
-    q.queued_at,
-    q.tried_at,
-    clock_timestamp() - q.queued_at AS age,
-    q.run_id
-FROM etl.reprocessing_queue AS q;
-COMMENT ON VIEW etl.queue_entry IS 'Entries of the reprocessing queue with their age.';
-COMMENT ON COLUMN etl.queue_entry.fact IS 'Fact.';
-COMMENT ON COLUMN etl.queue_entry.fact_key IS 'Business key of the fact''s row.';
-COMMENT ON COLUMN etl.queue_entry.key_column IS 'Unresolved key column.';
-COMMENT ON COLUMN etl.queue_entry.dimension IS 'Dimension whose member is missing or outdated.';
-COMMENT ON COLUMN etl.queue_entry.dimension_key IS 'Business key of the member.';
-COMMENT ON COLUMN etl.queue_entry.is_ready IS 'Whether the next load retries it.';
-COMMENT ON COLUMN etl.queue_entry.attempts IS 'How often the key was looked up without success.';
-COMMENT ON COLUMN etl.queue_entry.queued_at IS 'When it was first queued.';
-COMMENT ON COLUMN etl.queue_entry.tried_at IS 'When the key was last looked up.';
-COMMENT ON COLUMN etl.queue_entry.age IS 'Time since it was first queued.';
-COMMENT ON COLUMN etl.queue_entry.run_id IS 'Run that queued it.';
 
 CREATE OR REPLACE VIEW etl.quarantine_status AS
 SELECT
@@ -209,18 +155,13 @@ SELECT
 FROM etl.quarantine AS q
 GROUP BY q.object;
 COMMENT ON VIEW etl.quarantine_status IS 'Rows in quarantine, by object.';
-COMMENT ON COLUMN etl.quarantine_status.object IS 'Source table, dimension or fact.';
 COMMENT ON COLUMN etl.quarantine_status.row_count IS 'Number of rows.';
 COMMENT ON COLUMN etl.quarantine_status.oldest IS 'When the oldest row went to quarantine.';
 COMMENT ON COLUMN etl.quarantine_status.age IS 'Age of the oldest.';
 COMMENT ON COLUMN etl.quarantine_status.latest_reason IS 'Why the latest row cannot be loaded; without its values if the reader may not see them.';
 COMMENT ON COLUMN etl.quarantine_status.accepted IS 'How many of them have been accepted (etl.accept_quarantine).';
 
-/*
-Parameters: p_object, a source table, dimension, fact or aggregate, or the name of a task.
-Returns:    the SQL that its tasks execute, in order: step, task and purpose, statement.
-Errors:     ET002 there is no such object or task.
-*/
+-- p_object is a source table, dimension, fact or aggregate, or the name of a task.
 CREATE OR REPLACE FUNCTION etl.object_sql(p_object text)
 RETURNS TABLE (step integer, title text, statement text)
 LANGUAGE plpgsql

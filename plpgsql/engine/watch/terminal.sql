@@ -1,71 +1,43 @@
 -- What the command line shows: objects with their place in the graph, failing tasks, problems, and the verdict on the warehouse's health.
 
-CREATE OR REPLACE VIEW etl.object_edge AS
-SELECT DISTINCT p.object AS upstream, t.object AS downstream
-FROM etl.task_edge AS e
-JOIN etl.task AS t ON t.task = e.task
-JOIN etl.task AS p ON p.task = e.predecessor
-WHERE t.kind IN ('stage', 'dimension', 'fact', 'aggregate')
-    AND p.kind IN ('stage', 'dimension', 'fact', 'aggregate')
-    AND t.object <> p.object;
-COMMENT ON VIEW etl.object_edge IS 'Edges of the graph of source tables, dimensions, facts and aggregates.';
-COMMENT ON COLUMN etl.object_edge.upstream IS 'Object that is read.';
-COMMENT ON COLUMN etl.object_edge.downstream IS 'Object that is loaded from it.';
-
 CREATE OR REPLACE VIEW etl.object_status AS
+WITH edge AS (
+    SELECT DISTINCT p.object AS upstream, t.object AS downstream
+    FROM etl.task_edge AS e
+    JOIN etl.task AS t ON t.task = e.task AND t.kind NOT IN ('check', 'maintain')
+    JOIN etl.task AS p ON p.task = e.predecessor AND p.object <> t.object
+)
 SELECT
     o.object,
-    o.kind,
+    k.kind,
     n.nspname AS layer,
     c.relname AS table_name,
     coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint, 0) AS row_estimate,
     w.batch_id,
     w.complete_until,
     coalesce(w.is_stale, t.position IS NOT NULL) AS is_stale,
-    coalesce(u.names, '{}') AS upstream,
-    coalesce(l.names, '{}') AS downstream,
-    coalesce(g.names, '{}') AS tags,
+    array(SELECT e.upstream FROM edge AS e
+        WHERE e.downstream = o.object
+        ORDER BY e.upstream) AS upstream,
+    array(SELECT e.downstream FROM edge AS e
+        WHERE e.upstream = o.object
+        ORDER BY e.downstream) AS downstream,
+    array(SELECT m.tag FROM etl.object_tag AS m
+        WHERE m.object = o.object
+        ORDER BY m.tag) AS tags,
     t.position,
     p.placement
-FROM (
-    SELECT s.source_table AS object, 'source table' AS kind, m.oid::regclass AS relation
-    FROM etl.source_table AS s
-    LEFT JOIN pg_namespace AS h ON h.nspname = 'stage'
-    LEFT JOIN pg_class AS m ON m.relnamespace = h.oid AND m.relname = s.source_table
-    UNION ALL
-    SELECT d.dimension, 'dimension', d.dimension_table
-    FROM etl.dimension AS d
-    UNION ALL
-    SELECT f.fact, 'fact', f.fact_table
-    FROM etl.fact AS f
-    UNION ALL
-    SELECT a.aggregate, 'aggregate', a.aggregate_table
-    FROM etl.aggregate AS a
-) AS o
-LEFT JOIN etl.object_placement AS p ON p.object = o.object
-LEFT JOIN pg_class AS c ON c.oid = o.relation
+FROM etl.object AS o
+CROSS JOIN LATERAL (SELECT CASE o.kind WHEN 'source' THEN 'source table' ELSE o.kind END AS kind) AS k
+LEFT JOIN etl.object_placement AS p ON p.object = o.object AND p.kind = o.kind
+LEFT JOIN pg_class AS c ON c.oid = o.table_name
 LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN etl.watermark_status AS w ON w.object = o.object AND w.kind = o.kind
+LEFT JOIN etl.watermark_status AS w ON w.object = o.object AND w.kind = k.kind
 LEFT JOIN (
-    SELECT e.downstream, array_agg(e.upstream ORDER BY e.upstream) AS names
-    FROM etl.object_edge AS e
-    GROUP BY e.downstream
-) AS u ON u.downstream = o.object
-LEFT JOIN (
-    SELECT e.upstream, array_agg(e.downstream ORDER BY e.downstream) AS names
-    FROM etl.object_edge AS e
-    GROUP BY e.upstream
-) AS l ON l.upstream = o.object
-LEFT JOIN (
-    SELECT m.object, array_agg(m.tag ORDER BY m.tag) AS names
-    FROM etl.object_tag AS m
+    SELECT m.object, min(m.position) AS position
+    FROM etl.task AS m
+    WHERE m.kind <> 'extract'
     GROUP BY m.object
-) AS g ON g.object = o.object
-LEFT JOIN (
-    SELECT k.object, min(k.position) AS position
-    FROM etl.task AS k
-    WHERE k.kind <> 'extract'
-    GROUP BY k.object
 ) AS t ON t.object = o.object;
 COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: number of rows, watermark, and neighbours in the graph.';
 COMMENT ON COLUMN etl.object_status.object IS 'Name.';
@@ -109,15 +81,10 @@ WHERE k.is_enabled
     );
 COMMENT ON VIEW etl.failing_task IS 'Tasks whose last outcome is a failure, also when later runs did not include them.';
 COMMENT ON COLUMN etl.failing_task.task IS 'Task.';
-COMMENT ON COLUMN etl.failing_task.kind IS 'Kind of the task.';
-COMMENT ON COLUMN etl.failing_task.object IS 'Object of the task.';
 COMMENT ON COLUMN etl.failing_task.run_id IS 'Run in which it failed last.';
 COMMENT ON COLUMN etl.failing_task.failed_at IS 'When that was.';
 COMMENT ON COLUMN etl.failing_task.attempts IS 'Attempts in that run.';
-COMMENT ON COLUMN etl.failing_task.sqlstate IS 'Error code.';
 COMMENT ON COLUMN etl.failing_task.message IS 'Error message.';
-COMMENT ON COLUMN etl.failing_task.detail IS 'Detail of the error.';
-COMMENT ON COLUMN etl.failing_task.hint IS 'Hint of the error.';
 
 CREATE OR REPLACE VIEW etl.problem AS
 SELECT
@@ -246,9 +213,7 @@ COMMENT ON COLUMN etl.health.object IS 'Object or quality check; NULL for the wh
 COMMENT ON COLUMN etl.health.message IS 'What was found.';
 COMMENT ON COLUMN etl.health.remedy IS 'Command that solves it or shows more; empty if all is well.';
 
-/*
-Extractions read all tables on one snapshot, and checks and the maintenance are one task each: a second worker finds no task meanwhile.
-*/
+-- Extractions read all tables on one snapshot, and checks and the maintenance are one task each: a second worker finds no task meanwhile.
 CREATE OR REPLACE FUNCTION etl.has_shared_work(p_run_id bigint)
 RETURNS boolean
 LANGUAGE sql
@@ -264,25 +229,3 @@ AS $has_shared_work$
     )
 $has_shared_work$;
 COMMENT ON FUNCTION etl.has_shared_work(bigint) IS 'Whether a run has tasks that a second worker can share.';
-
--- Trigger: records the value that a setting is installed with as its default.
-CREATE OR REPLACE FUNCTION etl._note_default()
-RETURNS trigger
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_note_default$
-BEGIN
-    NEW.default_value := coalesce(NEW.default_value, NEW.value);
-    RETURN NEW;
-END
-$_note_default$;
-
-CREATE OR REPLACE TRIGGER note_default
-    BEFORE INSERT ON etl.setting
-    FOR EACH ROW
-    EXECUTE FUNCTION etl._note_default();
-
--- Settings that are older than the trigger.
-UPDATE etl.setting
-SET default_value = value
-WHERE default_value IS NULL;

@@ -18,34 +18,16 @@ BEGIN
     INTO v_column
     FROM jsonb_array_elements(p_rows) AS r (one)
     CROSS JOIN jsonb_object_keys(r.one) AS k (name)
-    WHERE NOT EXISTS (
-        SELECT
-        FROM pg_attribute AS a
-        WHERE a.attrelid = p_relation
-            AND a.attname = k.name
-            AND a.attnum > 0
-            AND NOT a.attisdropped
-    )
+    WHERE k.name <> ALL (etl._columns(p_relation))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION '% has no column "%"', p_relation, v_column
-            USING ERRCODE = 'ET002',
-                HINT = (
-                    SELECT format('Its columns are: %s.', string_agg(a.attname, ', ' ORDER BY a.attnum))
-                    FROM pg_attribute AS a
-                    WHERE a.attrelid = p_relation
-                        AND a.attnum > 0
-                        AND NOT a.attisdropped
-                );
+            USING ERRCODE = 'ET002', HINT = format('Its columns are: %s.', array_to_string(etl._columns(p_relation), ', '));
     END IF;
 END
 $_assert_test_rows$;
 
-/*
-Truncates a table and fills it with the rows of a test. A NOT NULL column without a value gets a neutral one.
-Parameters: p_table, the table; p_rows, array of objects.
-Writes:     the table.
-*/
+-- Truncates a table and fills it with the rows of a test, an array of objects. A NOT NULL column without a value gets a neutral one.
 CREATE OR REPLACE FUNCTION etl._fill_for_test(p_table regclass, p_rows jsonb)
 RETURNS void
 LANGUAGE plpgsql
@@ -113,18 +95,11 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '5s'
 AS $test_transformation$
 DECLARE
-    v_view regclass;
+    v_view regclass := coalesce((SELECT o.view_name FROM etl.object AS o WHERE o.object = p_object AND o.kind <> 'source'), to_regclass(p_object));
     v_columns text;
     v_result jsonb;
     r_given record;
 BEGIN
-    SELECT coalesce(
-        (SELECT d.transform_view FROM etl.dimension AS d WHERE d.dimension = p_object),
-        (SELECT f.transform_view FROM etl.fact AS f WHERE f.fact = p_object),
-        (SELECT a.contribution_view FROM etl.aggregate AS a WHERE a.aggregate = p_object),
-        to_regclass(p_object)
-    )
-    INTO v_view;
     IF v_view IS NULL THEN
         RAISE EXCEPTION 'there is no transformation "%"', p_object
             USING ERRCODE = 'ET002', HINT = 'Name a dimension, fact or aggregate, or a view with its schema, such as work.dim_person.';
@@ -139,15 +114,8 @@ BEGIN
     INTO v_columns
     FROM jsonb_array_elements(p_expected) AS e (one)
     CROSS JOIN jsonb_object_keys(e.one) AS k (name);
-    IF v_columns IS NULL THEN
-        -- No row is expected: a surplus row is shown with all columns.
-        SELECT string_agg(format('%1$L, v.%1$I', a.attname), ', ' ORDER BY a.attnum)
-        INTO v_columns
-        FROM pg_attribute AS a
-        WHERE a.attrelid = v_view
-            AND a.attnum > 0
-            AND NOT a.attisdropped;
-    END IF;
+    -- If no row is expected, a surplus row is shown with all columns.
+    v_columns := coalesce(v_columns, etl._list(etl._columns(v_view), '%1$L, v.%1$I'));
 
     BEGIN
         FOR r_given IN
@@ -248,8 +216,8 @@ BEGIN
                 HINT = 'Rules are unique and not_null (columns), accepted_values (one column and its values), '
                     || 'and relationships (columns, and as many of another table).';
     END IF;
-    v_list := (SELECT string_agg(format('t.%I', c.name), ', ' ORDER BY c.ordinality) FROM unnest(p_columns) WITH ORDINALITY AS c (name));
-    v_present := (SELECT string_agg(format('t.%I IS NOT NULL', c.name), ' AND ') FROM unnest(p_columns) AS c (name));
+    v_list := etl._list(p_columns, 't.%1$I');
+    v_present := etl._list(p_columns, 't.%1$I IS NOT NULL', ' AND ');
     IF p_rule = 'relationships' THEN
         PERFORM etl._assert_test_rows(v_other, jsonb_build_array((SELECT jsonb_object_agg(c.name, 0) FROM unnest(p_other_columns) AS c (name))));
     END IF;
@@ -263,11 +231,7 @@ BEGIN
         WHEN 'relationships' THEN
             format(
                 'SELECT %s, count(*) AS rows_found FROM %s AS t WHERE %s AND NOT EXISTS (SELECT FROM %s AS o WHERE %s) GROUP BY %1$s',
-                v_list, v_table, v_present, v_other,
-                (
-                    SELECT string_agg(format('o.%I = t.%I', p_other_columns[c.ordinality], c.name), ' AND ')
-                    FROM unnest(p_columns) WITH ORDINALITY AS c (name)
-                )
+                v_list, v_table, v_present, v_other, etl._match_pairs(p_other_columns, 'o', p_columns, 't')
             )
     END;
 END

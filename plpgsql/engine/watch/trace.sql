@@ -3,43 +3,21 @@
 --
 -- Errors: ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
 
--- Short name of an object: without the prefix of a star schema's table, in the singular.
-CREATE OR REPLACE FUNCTION etl._trace_name(p_object name)
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_trace_name$
-    SELECT CASE
-        WHEN b.name ~ '(ss|us|is)$' THEN b.name
-        WHEN b.name ~ 'ies$' THEN regexp_replace(b.name, 'ies$', 'y')
-        WHEN b.name ~ '(ss|us|x|ch|sh)es$' THEN regexp_replace(b.name, 'es$', '')
-        ELSE regexp_replace(b.name, 's$', '')
-    END
-    FROM (VALUES (regexp_replace(p_object, '^(dim|fact)_', ''))) AS b (name)
-$_trace_name$;
-
 CREATE OR REPLACE VIEW etl.trace_kind AS
 SELECT
-    etl._trace_name(s.source_table) AS kind,
-    s.source_table AS object,
-    'source table' AS object_kind,
-    s.key_columns
-FROM etl.source_table AS s
-UNION ALL
-SELECT
-    etl._trace_name(d.dimension),
-    d.dimension,
-    'dimension',
-    d.business_key
-FROM etl.dimension AS d
-UNION ALL
-SELECT
-    etl._trace_name(f.fact),
-    f.fact,
-    'fact',
-    f.business_key
-FROM etl.fact AS f
+    CASE
+        WHEN n.stem ~ '(ss|us|is)$' THEN n.stem
+        WHEN n.stem ~ 'ies$' THEN regexp_replace(n.stem, 'ies$', 'y')
+        WHEN n.stem ~ '(ss|us|x|ch|sh)es$' THEN regexp_replace(n.stem, 'es$', '')
+        ELSE regexp_replace(n.stem, 's$', '')
+    END AS kind,
+    o.object,
+    CASE o.kind WHEN 'source' THEN 'source table' ELSE o.kind END AS object_kind,
+    o.business_key AS key_columns
+FROM etl.object AS o
+-- In the singular, without the prefix of a star schema's table.
+CROSS JOIN LATERAL regexp_replace(o.object, '^(dim|fact)_', '') AS n (stem)
+WHERE o.kind <> 'aggregate'
 UNION ALL
 VALUES ('run', 'run'::name, 'run', '{run_id}'::name[]);
 COMMENT ON VIEW etl.trace_kind IS 'What can be traced: objects by business key, runs by number.';
@@ -48,12 +26,8 @@ COMMENT ON COLUMN etl.trace_kind.object IS 'Source table, dimension, fact, or ru
 COMMENT ON COLUMN etl.trace_kind.object_kind IS 'source table, dimension, fact or run.';
 COMMENT ON COLUMN etl.trace_kind.key_columns IS 'Columns of its key, in the order in which a key is given.';
 
-/*
-Executes the query of one section.
-Parameters: p_step, p_layer, p_relation, p_title, of the section; p_query, SELECT in which $1 is the key as text[] and $2 the same as jsonb; p_key,
-            p_key_json, the key; p_limit, rows at most.
-Returns:    one row per entry; one whose entry is NULL if there are none. has_more is true on the last entry if there are more.
-*/
+-- Executes the query of one section, in which $1 is the key as text[] and $2 the same as jsonb. Returns one row per entry, or one whose entry is
+-- NULL. has_more is true on the last entry if there are more than p_limit.
 CREATE OR REPLACE FUNCTION etl._trace_section(
     p_step integer,
     p_layer text,
@@ -88,11 +62,8 @@ BEGIN
 END
 $_trace_section$;
 
-/*
-Parameters: p_columns, key columns of a relation.
-Returns:    list of the values of a key that is given as text[] in $1, cast to the columns' types; p_format is applied to each with the column
-            (%1$I) and the value (%2$s).
-*/
+-- The values of a key that is given as text[] in $1, cast to the types of the relation's columns; p_format is applied to each column (%1$I) and value
+-- (%2$s).
 CREATE OR REPLACE FUNCTION etl._trace_key(
     p_columns name[],
     p_relation regclass,
@@ -110,12 +81,7 @@ AS $_trace_key$
     FROM unnest(p_columns) WITH ORDINALITY AS c (name, position)
 $_trace_key$;
 
-/*
-Finds what a kind and a key mean.
-Parameters: p_kind, name of the kind or of an object; p_key, values of the key in the order of its columns.
-Returns:    source_table (NULL if none has this key), objects, the dimensions and facts with the same key, key_columns, and the key as jsonb.
-Errors:     ET045, ET046.
-*/
+-- What a kind (ET045) and the values of a key (ET046) mean: a source table, if one has this key, and the dimensions and facts with the same key.
 CREATE OR REPLACE FUNCTION etl._trace_target(p_kind text, p_key text[])
 RETURNS TABLE (source_table name, objects name[], key_columns name[], key_json jsonb)
 LANGUAGE plpgsql
@@ -163,8 +129,7 @@ BEGIN
     END IF;
     v_relation := coalesce(
         to_regclass('stage.' || quote_ident(source_table)),
-        (SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = v_object),
-        (SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = v_object)
+        (SELECT o.table_name FROM etl.object AS o WHERE o.object = v_object AND o.kind IN ('dimension', 'fact'))
     );
     BEGIN
         EXECUTE format('SELECT jsonb_build_object(%s)', etl._trace_key(key_columns, v_relation, '%1$L, %2$s'))
@@ -184,67 +149,8 @@ BEGIN
 END
 $_trace_target$;
 
-/*
-Parameters: p_source_table; p_columns, columns of its key.
-Returns:    sections of a trace from the source to stage, each with its query (see etl._trace_section).
-*/
-CREATE OR REPLACE FUNCTION etl._trace_source(p_source_table name, p_columns name[])
-RETURNS TABLE (step integer, layer text, relation text, title text, query text)
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_trace_source$
-    SELECT q.*
-    FROM (
-        SELECT
-            to_regclass(format('stage.%I', p_source_table)) AS mirror,
-            etl._trace_key(p_columns, to_regclass(format('stage.%I', p_source_table)), 't.%1$I = %2$s', ' AND ') AS condition
-    ) AS c
-    CROSS JOIN LATERAL (
-        VALUES
-            (
-                1, 'source', format('source.%I', p_source_table), 'the row as it is now',
-                format('SELECT t.* FROM source.%I AS t WHERE %s', p_source_table, c.condition)
-            ),
-            (
-                3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
-                format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, c.condition)
-            ),
-            (4, 'stage', c.mirror::text, 'the mirror', format('SELECT t.* FROM %s AS t WHERE %s', c.mirror, c.condition)),
-            (
-                6, 'etl', 'etl.reextraction', 'requested again',
-                format('SELECT t.* FROM etl.reextraction AS t WHERE t.source_table = %L AND t.row_key = $2', p_source_table)
-            ),
-            (
-                7, 'etl', 'etl.quarantine', p_source_table || ' could not be loaded',
-                format('SELECT t.* FROM etl.quarantine AS t WHERE t.object = %L AND t.row_key @> $2', p_source_table)
-            )
-    ) AS q (step, layer, relation, title, query)
-    UNION ALL
-    SELECT
-        2, 'source', 'source.tombstones', 'its deletion',
-        format('SELECT t.* FROM source.tombstones AS t WHERE t.table_name = %L AND t.row_key = $2', p_source_table)
-    FROM etl.source_table AS s
-    WHERE s.source_table = p_source_table
-        AND s.delete_detection = 'tombstone'
-    UNION ALL
-    -- Rows that have the key as a part of their own, such as the lines of an order.
-    SELECT
-        5, 'stage', format('stage.%I', s.source_table), 'rows that have the key in theirs',
-        format(
-            'SELECT t.* FROM stage.%I AS t WHERE %s ORDER BY %s',
-            s.source_table, etl._trace_key(p_columns, to_regclass(format('stage.%I', s.source_table)), 't.%1$I = %2$s', ' AND '),
-            etl._list(s.key_columns, 't.%1$I')
-        )
-    FROM etl.source_table AS s
-    WHERE s.source_table <> p_source_table
-        AND s.key_columns @> p_columns
-$_trace_source$;
-
-/*
-Parameters: p_object, dimension or fact; p_keys, SELECT of its business keys in which $1 is the traced key; p_step, number before the first section.
-Returns:    sections of a trace from work on, each with its query (see etl._trace_section).
-*/
+-- Sections of the trace of a dimension or fact from work on, numbered from p_step, each with its query (see etl._trace_section). p_keys is a SELECT
+-- of its business keys in which $1 is the traced key.
 CREATE OR REPLACE FUNCTION etl._trace_object(p_object name, p_keys text, p_step integer)
 RETURNS TABLE (step integer, layer text, relation text, title text, query text)
 LANGUAGE sql
@@ -258,13 +164,10 @@ AS $_trace_object$
             etl._match(o.business_key, 't', 'k') AS is_same_key,
             etl._list(o.business_key, 't.%1$I') AS sort_key
         FROM (
-            SELECT 'dimension' AS kind, d.dimension_table AS target, d.business_key, d.transform_view IS NOT NULL AS is_loaded
-            FROM etl.dimension AS d
-            WHERE d.dimension = p_object
-            UNION ALL
-            SELECT 'fact', f.fact_table, f.business_key, true
-            FROM etl.fact AS f
-            WHERE f.fact = p_object
+            SELECT e.kind, e.table_name AS target, e.business_key, e.view_name IS NOT NULL AS is_loaded
+            FROM etl.object AS e
+            WHERE e.object = p_object
+                AND e.kind IN ('dimension', 'fact')
         ) AS o
     )
     SELECT
@@ -332,7 +235,7 @@ AS $_trace_object$
     SELECT
         p_step + 4, 'etl', 'etl.reprocessing_queue', p_object || ' waits, or is waited for',
         format(
-            'SELECT q.* FROM etl.queue_entry AS q WHERE q.%I = %L AND q.%I IN (SELECT %s FROM %s) ORDER BY q.queued_at, q.key_column',
+            'SELECT q.*, clock_timestamp() - q.queued_at AS age FROM etl.reprocessing_queue AS q WHERE q.%I = %L AND q.%I IN (SELECT %s FROM %s) ORDER BY q.queued_at, q.key_column',
             o.kind, p_object, o.kind || '_key', etl._json_key(o.business_key, 'k'), o.keys
         )
     FROM traced AS o
@@ -346,28 +249,64 @@ AS $_trace_object$
     FROM traced AS o
 $_trace_object$;
 
-/*
-Parameters: p_source_table, p_objects, p_columns, as etl._trace_target returns them.
-Returns:    sections of a trace, each with its query (see etl._trace_section).
-*/
+-- All sections of a trace, each with its query (see etl._trace_section).
 CREATE OR REPLACE FUNCTION etl._trace_sections(p_source_table name, p_objects name[], p_columns name[], p_limit integer)
 RETURNS TABLE (step integer, layer text, relation text, title text, query text)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_trace_sections$
-    SELECT s.*
-    FROM etl._trace_source(p_source_table, p_columns) AS s
-    WHERE p_source_table IS NOT NULL
+    SELECT q.*
+    FROM (
+        SELECT
+            to_regclass(format('stage.%I', p_source_table)) AS mirror,
+            etl._trace_key(p_columns, to_regclass(format('stage.%I', p_source_table)), 't.%1$I = %2$s', ' AND ') AS condition
+        WHERE p_source_table IS NOT NULL
+    ) AS c
+    CROSS JOIN LATERAL (
+        VALUES
+            (
+                1, 'source', format('source.%I', p_source_table), 'the row as it is now',
+                format('SELECT t.* FROM source.%I AS t WHERE %s', p_source_table, c.condition)
+            ),
+            (
+                3, 'delta', format('delta.%I', p_source_table), 'in the latest batch',
+                format('SELECT t.* FROM delta.%I AS t WHERE %s ORDER BY t.batch_id, t.delta_operation', p_source_table, c.condition)
+            ),
+            (4, 'stage', c.mirror::text, 'the mirror', format('SELECT t.* FROM %s AS t WHERE %s', c.mirror, c.condition)),
+            (
+                6, 'etl', 'etl.reextraction', 'requested again',
+                format('SELECT t.* FROM etl.reextraction AS t WHERE t.source_table = %L AND t.row_key = $2', p_source_table)
+            ),
+            (
+                7, 'etl', 'etl.quarantine', p_source_table || ' could not be loaded',
+                format('SELECT t.* FROM etl.quarantine AS t WHERE t.object = %L AND t.row_key @> $2', p_source_table)
+            )
+    ) AS q (step, layer, relation, title, query)
+    UNION ALL
+    SELECT
+        2, 'source', 'source.tombstones', 'its deletion',
+        format('SELECT t.* FROM source.tombstones AS t WHERE t.table_name = %L AND t.row_key = $2', p_source_table)
+    FROM etl.source_table AS s
+    WHERE s.source_table = p_source_table
+        AND s.delete_detection = 'tombstone'
+    UNION ALL
+    -- Rows that have the key as a part of their own, such as the lines of an order.
+    SELECT
+        5, 'stage', format('stage.%I', s.source_table), 'rows that have the key in theirs',
+        format(
+            'SELECT t.* FROM stage.%I AS t WHERE %s ORDER BY %s',
+            s.source_table, etl._trace_key(p_columns, to_regclass(format('stage.%I', s.source_table)), 't.%1$I = %2$s', ' AND '),
+            etl._list(s.key_columns, 't.%1$I')
+        )
+    FROM etl.source_table AS s
+    WHERE s.source_table <> p_source_table
+        AND s.key_columns @> p_columns
     UNION ALL
     SELECT s.*
     FROM unnest(p_objects) WITH ORDINALITY AS o (name, position)
-    CROSS JOIN LATERAL (
-        SELECT d.dimension_table FROM etl.dimension AS d WHERE d.dimension = o.name
-        UNION ALL
-        SELECT f.fact_table FROM etl.fact AS f WHERE f.fact = o.name
-    ) AS k (relation)
-    CROSS JOIN LATERAL etl._trace_object(o.name, 'SELECT ' || etl._trace_key(p_columns, k.relation), o.position::integer * 10) AS s
+    JOIN etl.object AS k ON k.object = o.name AND k.kind IN ('dimension', 'fact')
+    CROSS JOIN LATERAL etl._trace_object(o.name, 'SELECT ' || etl._trace_key(p_columns, k.table_name), o.position::integer * 10) AS s
     UNION ALL
     -- The other objects that a change of the row touches, found by the same query as in the merge into the mirror.
     SELECT s.*
@@ -391,15 +330,9 @@ AS $_trace_sections$
     ) AS s
 $_trace_sections$;
 
-/*
-Past and present of a business key in every layer, or of a run (etl.trace_run).
-Parameters: p_kind, what it is a key of (etl.trace_kind); p_key, values of the key in the order of its columns; p_limit, rows of a section at
-            most.
-Returns:    step, order of the section; its layer, relation and title; entry, a row of it as JSON, NULL if there is none; has_more, whether
-            there are further rows. The last section holds the runs that wrote what was found.
-Writes:     the audit trail: a trace shows personal data.
-Errors:     ET045 no such kind, ET046 not a key of it, ET047 no layer has the key.
-*/
+-- p_kind is a kind of etl.trace_kind, or a run (etl.trace_run); p_key has the values of the key in the order of its columns; p_limit is the number of
+-- rows of a section at most. entry is a row of the section as JSON, NULL if there is none; has_more says whether there are further rows. The last
+-- section holds the runs that wrote what was found. Writes the audit trail: a trace shows personal data.
 CREATE OR REPLACE FUNCTION etl.trace(p_kind text, p_key text[], p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
 LANGUAGE plpgsql
@@ -427,7 +360,7 @@ BEGIN
     INTO r_target
     FROM etl._trace_target(p_kind, p_key);
     IF current_setting('transaction_read_only') = 'off' THEN
-        PERFORM etl._audit('traced', format('%s %s', p_kind, array_to_string(p_key, ' ')));
+        PERFORM audit.note('traced', format('%s %s', p_kind, array_to_string(p_key, ' ')));
     END IF;
     FOR r_section IN
         SELECT *
@@ -483,11 +416,7 @@ END
 $trace$;
 COMMENT ON FUNCTION etl.trace(text, text[], integer) IS 'Past and present of a business key in every layer, and the runs that wrote it; errors ET045, ET046, ET047.';
 
-/*
-Parameters: p_run_id, the run; p_limit, rows of a section at most.
-Returns:    sections, as etl.trace does.
-Errors:     ET047 the run does not exist (any more).
-*/
+-- Sections as of etl.trace, with p_limit rows at most.
 CREATE OR REPLACE FUNCTION etl.trace_run(p_run_id bigint, p_limit integer DEFAULT 20)
 RETURNS TABLE (step integer, layer text, relation text, title text, entry json, has_more boolean)
 LANGUAGE plpgsql
@@ -524,7 +453,7 @@ BEGIN
             ),
             (
                 4, 'etl.reprocessing_queue', 'what it queued and is still unresolved',
-                'SELECT t.* FROM etl.queue_entry AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.queued_at, t.fact, t.fact_key', v_limit
+                'SELECT t.*, clock_timestamp() - t.queued_at AS age FROM etl.reprocessing_queue AS t WHERE t.run_id = ($1)[1]::bigint ORDER BY t.queued_at, t.fact, t.fact_key', v_limit
             ),
             (
                 5, 'etl.quarantine', 'what it could not load',

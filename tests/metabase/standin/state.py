@@ -602,6 +602,7 @@ class State:
             self._not_blank(body, "description")
         if not isinstance(body.get("visualization_settings"), dict):
             raise RefusedError(400, {"errors": {"visualization_settings": "value must be a map"}})
+        self._savable(body)
         # queries/models/card.clj, `create-card!`: `select-keys` over a list without entity_id, and
         # `:entity_id (u/generate-nano-id)`. What is sent is never kept.
         body = {key: one for key, one in body.items() if key not in schemas.NOT_STORED}
@@ -630,6 +631,7 @@ class State:
     def update_card(self, reference: str, body: Row) -> Json:
         row = self._card(reference)
         body = self._known("PUT card", body)
+        self._savable(body)
         if "archived" in body and body["archived"] != row["archived"]:
             # api/common.clj, `updates-with-archived-directly`: what is archived is not moved too.
             row["archived_directly"] = bool(body["archived"])
@@ -639,6 +641,16 @@ class State:
                 self._drop_notifications(row["id"])
         row.update(self._card_values(body))
         return copy.deepcopy(row)
+
+    def _savable(self, body: Row) -> None:
+        # queries_rest/api/card.clj, `CardCreateSchema` (main at 00f45661), and
+        # queries/card_write_checks.clj, `check-card-can-be-saved!`: a metric is one aggregation.
+        kind = body.get("type")
+        if kind not in ("question", "model", "metric", None):
+            raise RefusedError(400, {"errors": {"type": "enum of :question, :metric, :model"}})
+        stages = (body.get("dataset_query") or {}).get("stages") or [{}]
+        if kind == "metric" and len(stages[-1].get("aggregation") or ()) != 1:
+            raise RefusedError(400, "Card of type metric is invalid, cannot be saved.")
 
     def _card_values(self, body: Row, *, is_new: bool = False) -> Row:
         values = copy.deepcopy({key: one for key, one in body.items() if key not in self.forgets})
@@ -896,12 +908,25 @@ class State:
         if values.get("collection_id") is not None:
             self._existing(self.collections, values["collection_id"])
         tiles = None
+        # … `update-dashboard!` (main at 0085ec32): with several tabs each tile names its own.
+        several = len(body.get("tabs") or ()) > 1
+        if several and any(
+            one.get("dashboard_tab_id") is None for one in body.get("dashcards") or ()
+        ):
+            raise RefusedError(400, "This dashboard has tab, makes sure every card has a tab")
         if body.get("dashcards") is not None:
             tiles = self._replaced(row, body["dashcards"])
         if "archived" in values and values["archived"] != row["archived"]:
             row["archived_directly"] = bool(values["archived"])
             if values["archived"]:
                 values.pop("collection_id", None)
+                # dashboards/models/dashboard.clj, `define-before-update`, and dashboards/db.clj,
+                # `delete-pulses-for-dashboard!` (main): its subscriptions are gone, everybody's.
+                self.pulses = {
+                    one: pulse
+                    for one, pulse in self.pulses.items()
+                    if pulse["dashboard_id"] != number
+                }
         row.update(values)
         if "tabs" in body:
             row["tabs"] = body["tabs"] or []
@@ -919,11 +944,16 @@ class State:
         result = []
         for one in dashcards:
             one = self._known("dashcard", one)
-            for key in ("id", "size_x", "size_y", "row", "col"):
-                if not isinstance(one.get(key), int):
-                    raise RefusedError(
-                        400, {"errors": {"dashcards": f"{key}: value must be an integer"}}
-                    )
+            # … `UpdatedDashboardCard` (main at 0085ec32)
+            least = {"size_x": 1, "size_y": 1, "row": 0, "col": 0}
+            for key in ("id", *least):
+                if not isinstance(one.get(key), int) or one[key] < least.get(key, one[key]):
+                    raise RefusedError(400, {"errors": {"dashcards": f"{key}: invalid integer"}})
+            for mapping in one.get("parameter_mappings") or ():
+                if not mapping.get("parameter_id") or not mapping.get("target"):
+                    raise RefusedError(400, {"errors": {"dashcards": "parameter_mappings"}})
+            if any(set(series) != {"id"} for series in one.get("series") or ()):
+                raise RefusedError(400, {"errors": {"dashcards": "series: disallowed key"}})
             card = one.get("card_id")
             if card is not None and self._existing(self.cards, card)["archived"]:
                 raise RefusedError(404, {"message": "The object has been archived."})
@@ -977,6 +1007,9 @@ class State:
             if not body.get(key):
                 raise RefusedError(400, {"errors": {key: "value must be a non-empty array"}})
         for one in body["cards"]:
+            # pulse/models/pulse.clj, `CardRef` (main at 061f1a5b)
+            if not all(isinstance(one.get(key), bool) for key in ("include_csv", "include_xls")):
+                raise RefusedError(400, {"errors": {"cards": "include_csv, include_xls"}})
             self._existing(self.cards, one["id"])
         if body.get("dashboard_id") is not None:
             self._existing(self.dashboards, body["dashboard_id"])
@@ -1006,23 +1039,34 @@ class State:
     def _channel(self, one: Row) -> Row:
         # pulse/models/pulse_channel.clj, `create-pulse-channel!` and `valid-schedule?`
         hour = one.get("schedule_hour")
+        frame = one.get("schedule_frame")
+        days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
         if (
             one.get("channel_type") not in ("email", "slack", "http")
             or not isinstance(one.get("enabled"), bool)
             or one.get("schedule_type") not in ("hourly", "daily", "weekly", "monthly")
             or (one["schedule_type"] != "hourly" and hour not in range(24))
+            or (one["schedule_type"] == "weekly" and one.get("schedule_day") not in days)
+            or (one["schedule_type"] == "monthly" and frame not in ("first", "mid", "last"))
         ):
             raise RefusedError(500, {"message": "Assert failed: valid-schedule?"})
+        # … and what is stored (main at 05abf731): the part of the schedule that its type has, and of recipients
+        # their address, or the user. A recipient with neither is dropped.
+        kind = one["schedule_type"]
+        recipients = one.get("recipients") or []
+        users = [{"id": each["id"]} for each in recipients if each.get("id")]
+        emails = [each for each in recipients if not each.get("id") and each.get("email")]
+        details = {key: each for key, each in (one.get("details") or {}).items() if key != "emails"}
         return {
             "id": one.get("id") or self._next(),
             "channel_type": one["channel_type"],
             "enabled": one["enabled"],
             "schedule_type": one["schedule_type"],
-            "schedule_hour": hour,
-            "schedule_day": one.get("schedule_day"),
-            "schedule_frame": one.get("schedule_frame"),
-            "details": copy.deepcopy(one.get("details") or {}),
-            "recipients": copy.deepcopy(one.get("recipients") or []),
+            "schedule_hour": None if kind == "hourly" else hour,
+            "schedule_day": one.get("schedule_day") if kind in ("weekly", "monthly") else None,
+            "schedule_frame": frame if kind == "monthly" else None,
+            "details": copy.deepcopy(details),
+            "recipients": [{"email": each["email"]} for each in emails] + users,
         }
 
     def list_notifications(self, card: int | None, *, inactive: bool) -> Json:
@@ -1071,6 +1115,9 @@ class State:
         for one in body.get("subscriptions") or ():
             if one.get("type") != "notification-subscription/cron" or not one.get("cron_schedule"):
                 raise wrong("subscriptions")
+            # … `subscription-ui-display-types` (main at 00652a13)
+            if one.get("ui_display_type") not in ("cron/raw", "cron/builder", None):
+                raise wrong("ui_display_type")
             # util/cron.clj: seconds, minutes, hours, day of month, month, day of week, year
             if len(one["cron_schedule"].split()) not in (6, 7):
                 raise wrong("cron_schedule")
@@ -1196,6 +1243,10 @@ class State:
         if self.before_graph:
             faster, self.before_graph = self.before_graph, None
             faster()
+        # collections_rest/api.clj, `RequestPermissionsGroups` (main at 242a70a9)
+        for group, each in (body.get("groups") or {}).items():
+            if not all(key == "root" or key.isdigit() for key in each) or not group.isdigit():
+                raise RefusedError(400, {"errors": {"groups": "an ID"}})
         if body.get("revision") != current():
             raise RefusedError(
                 409,

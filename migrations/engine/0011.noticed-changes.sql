@@ -1,0 +1,9 @@
+-- A run notices that the contract of a source table reads something else, and that a view no longer fits its derived dependency
+--
+-- depends: 0010.wording
+
+ALTER TABLE etl.run_control ADD COLUMN contract_states jsonb NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN etl.run_control.contract_states IS 'State of what the contract of each source table read at that time; a source table whose state has changed is compared as a whole.';
+
+ALTER TABLE etl.dependency ADD COLUMN is_derived boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN etl.dependency.is_derived IS 'Whether it follows from the view, which reads the mirror by the key alone; false if it was declared.';
