@@ -42,7 +42,7 @@ def plain(value: Any) -> str:
         return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(plain, value))
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | Decimal):
+        return str(value)
     whole = isinstance(value, float) and value.is_integer()
     return json.dumps(int(value) if whole else value, ensure_ascii=False)

@@ -264,9 +264,9 @@ def _stop(workers: list[_Worker]) -> None:
 
 
 def _lost(error: psycopg.Error, run_id: int, reader: psycopg.Connection) -> UserError:
+    if error.sqlstate in ("3F000", "42P01", "42883"):  # an installation was left unfinished
+        return from_database(error)
     told = from_database(error, context=f"Run {run_id} was cut off")
-    if told.code in ("3F000", "42P01", "42883"):  # an installation was left unfinished
-        return told
     told.hint = f"{told.hint} {_RESUMES}" if told.hint and told.code == "25P04" else _RESUMES
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return _name_holders(told, reader)

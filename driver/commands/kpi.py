@@ -111,7 +111,7 @@ def _date(text: str | None) -> date | None:
         return date.fromisoformat(f"{text}-01" if len(text) == 7 else text)
     except ValueError:
         raise UserError(
-            f"--since {text} is not a date.", "Write 2026-01-31, or 2026-01.", EXIT_USAGE
+            f'--since "{text}" is not a date.', "Write 2026-01-31, or 2026-01.", EXIT_USAGE
         ) from None
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections import deque
+from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any
 
 import psycopg
 import typer
 from psycopg import sql
+from psycopg.types.json import set_json_loads
 from rich.text import Text
 
 from base import output, state
@@ -147,6 +151,8 @@ def _once(
                 reconciliation_id = row[0] if row else None
             else:
                 reconciliation_id = _share(target, connection, objects, workers, slices)
+        # Values are compared as they are stored: 1.0 is another one than 1.00.
+        set_json_loads(partial(json.loads, parse_float=Decimal), connection)
         answer = warehouse_rows(
             connection,
             "SELECT * FROM etl.reconciliation WHERE reconciliation_id = %s",

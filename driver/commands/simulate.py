@@ -130,7 +130,7 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise UserError(
-            f"--until {text} is neither a date nor a number of days.",
+            f'--until "{text}" is neither a date nor a number of days.',
             "Write 2025-06-30, or 30 for thirty days back.",
             EXIT_USAGE,
         ) from error
@@ -263,7 +263,7 @@ def _price(text: str) -> Decimal:
     except InvalidOperation:
         price = Decimal("NaN")
     if not price.is_finite():
-        raise UserError(f"--price {text} is no amount.", "Write 24.99.", EXIT_USAGE)
+        raise UserError(f'--price "{text}" is no amount.', "Write 24.99.", EXIT_USAGE)
     return price
 
 
@@ -465,5 +465,5 @@ def _moment(text: str | None) -> datetime | None:
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     except ValueError as error:
         raise UserError(
-            f"--clock {text} is no time.", "Write '2025-06-01 09:00'.", EXIT_USAGE
+            f'--clock "{text}" is no time.', "Write '2025-06-01 09:00'.", EXIT_USAGE
         ) from error

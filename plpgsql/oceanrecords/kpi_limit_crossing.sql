@@ -69,9 +69,9 @@ compared AS (
 SELECT
     k.month_start,
     k.day AS crossed_on,
-    round(100 * k.lost_orders / nullif(k.orders, 0), 4) AS lost_share_percent,
-    round(100 * k.allowed_orders / nullif(k.orders, 0), 4) AS lost_limit_percent,
-    round(100 * (k.lost_orders - k.allowed_orders) / nullif(k.orders, 0), 4) AS lost_deviation_points,
+    round(100 * k.lost_orders / nullif(k.orders, 0), 10) AS lost_share_percent,
+    round(100 * k.allowed_orders / nullif(k.orders, 0), 10) AS lost_limit_percent,
+    round(100 * (k.lost_orders - k.allowed_orders) / nullif(k.orders, 0), 10) AS lost_deviation_points,
     k.day >= coalesce(c.known_until, c.whole_until - 1) AS is_new
 FROM compared AS k
 CROSS JOIN clock AS c

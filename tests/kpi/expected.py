@@ -153,7 +153,7 @@ NOTHING = Sums(0, 0, Decimal(0), 0, Decimal(0))
 
 def percent(share: Decimal | None) -> Decimal | None:
     """Return a share in percent."""
-    return None if share is None else rounded(100 * share, 4)
+    return None if share is None else rounded(100 * share, 10)
 
 
 def before_month(day: date) -> date:
@@ -308,7 +308,7 @@ def deviation(sums: Sums, limit_share: Decimal | None) -> Decimal | None:
     """Return the Lost Order Deviation in percentage points."""
     if sums.lost_share is None or limit_share is None:
         return None
-    return rounded(100 * (sums.lost_share - limit_share), 4)
+    return rounded(100 * (sums.lost_share - limit_share), 10)
 
 
 def overview(rows: Sequence[dict[str, Any]], today: date) -> dict[str, dict[str, Any]]:

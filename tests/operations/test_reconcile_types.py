@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
+from tests.conftest import Finished
 from tests.support.database import Database
 
 # Column: type, value, another value that differs from it, if only in how it is stored.
@@ -78,7 +81,7 @@ def found(database: Database) -> dict[str, int]:
 
 
 def test_they_agree_and_a_value_that_is_only_equal_does_not(
-    awkward: Database, columns: dict[str, tuple[str, str, str]]
+    awkward: Database, columns: dict[str, tuple[str, str, str]], cli: Callable[..., Finished]
 ) -> None:
     assert found(awkward) == {}
     for table, name, key in (
@@ -89,6 +92,9 @@ def test_they_agree_and_a_value_that_is_only_equal_does_not(
         for number, (column, (_, _, other)) in enumerate(columns.items(), start=1):
             awkward.execute(f"UPDATE {table} SET {column} = {other} WHERE {key} = {number}")
         assert found(awkward) == {name: len(columns)}
+        if name == "fact_thing":
+            shown = cli("reconcile", name, "--limit", "50").stdout
+            assert "a_numeric: 1.00 instead of 1.0\n" in shown
         for number, (column, (_, value, _)) in enumerate(columns.items(), start=1):
             awkward.execute(f"UPDATE {table} SET {column} = {value} WHERE {key} = {number}")
     assert found(awkward) == {}
