@@ -192,7 +192,7 @@ CROSS JOIN LATERAL (
 WHERE (f.run_id IS NOT NULL OR NOT w.is_deleted)
     AND (f.run_id IS NULL OR e.is_deleted <> f.is_deleted OR {{f.columns <> e.columns}} OR {{is_unresolved}})$template$,
                     v_values || jsonb_build_object(
-                        'resolved', etl._resolved_fact_sql(p_fact, p_values, etl._render('(SELECT r.*, true AS _is_given FROM {{view}} AS r{{once}}) AS v', p_values), true),
+                        'resolved', etl._resolved_fact_sql(p_fact, p_values, etl._render('(SELECT r.*, true AS _is_given FROM {{view}} AS r OFFSET 0) AS v', p_values), true),
                         'chosen', etl._chosen_sql(p_fact, p_values, 'coalesce(w.%1$I, f.%1$I) AS %1$I'),
                         'is_unresolved', CASE WHEN p_values -> 'keys' = '[]' THEN 'false' ELSE etl._render('-1 IN ({{e.keys}})', p_values) END
                     )

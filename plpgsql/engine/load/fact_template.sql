@@ -60,9 +60,6 @@ AS $_fact_values$
         'name', quote_literal(f.fact),
         'table', f.fact_table::text,
         'view', f.transform_view::text,
-        -- The view computes its columns once. Merged into the joins, they would be computed for the hash and again for each match. On a cluster, this
-        -- would collect the rows of the view on the coordinator.
-        'once', CASE WHEN etl._is_distributed(f.fact_table) THEN '' ELSE ' OFFSET 0' END,
         'key_table', format('work.%I', f.fact || '_key'),
         'decision', format('work.%I', f.fact || '_decision'),
         'decision_name', quote_literal(format('work.%I', f.fact || '_decision')),
@@ -184,6 +181,8 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_expected_fact_sql$
-    SELECT etl._resolved_fact_sql(p_fact, v.of_fact, etl._render('(SELECT * FROM {{view}}{{once}}) AS v', v.of_fact), p_is_load => false)
+    -- With OFFSET 0 the view computes its columns once. Merged into the joins, they would be computed for the hash and again for each match. On a
+    -- cluster it has to stay as well: without it, Citus 13.2.2 read a column of a local mirror as NULL.
+    SELECT etl._resolved_fact_sql(p_fact, v.of_fact, etl._render('(SELECT * FROM {{view}} OFFSET 0) AS v', v.of_fact), p_is_load => false)
     FROM etl._fact_values(p_fact) AS v (of_fact)
 $_expected_fact_sql$;
