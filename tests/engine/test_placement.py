@@ -125,9 +125,21 @@ def refused(statement: str, spread: set[str]) -> list[str]:
         outer = {column.table for column in subquery.find_all(exp.Column)} - names - {""}
         if reads and outer and isinstance(_scalar(subquery), exp.Select):
             reasons.append(f"a subquery for each row reads {', '.join(sorted(reads))}")
+    for union in tree.find_all(exp.Union):
+        is_empty = any(
+            isinstance(part, exp.Select) and not part.expressions
+            for part in union.unnest_operands()
+        )
+        if is_empty and {_name(table) for table in union.find_all(exp.Table)} & spread:
+            reasons.append("parts of a UNION have no columns")
     for values in tree.find_all(exp.Values):
         if values.find_ancestor(exp.Lateral) and list(values.find_all(exp.Column)):
             reasons.append("VALUES refers to columns")
+        calls = {
+            call.sql(dialect="postgres").split("(")[0].lower() for call in values.find_all(exp.Func)
+        }
+        if calls & STABLE and {_name(table) for table in tree.find_all(exp.Table)} & spread:
+            reasons.append("a function in VALUES is not immutable")
     return reasons
 
 
@@ -155,6 +167,8 @@ ORDER BY p.proname
         "UPDATE dwh.f AS f SET a = format('%s', f.k)",
         "DELETE FROM dwh.f AS f WHERE f.at < clock_timestamp()",
         "SELECT 1 FROM dwh.f AS f CROSS JOIN LATERAL (VALUES (f.a), (f.b)) AS v",
+        "SELECT (SELECT max(v.a) FROM (VALUES (jsonb_build_object('k', f.k))) AS v (a)) FROM dwh.f AS f",
+        "SELECT EXISTS (SELECT FROM etl.q UNION ALL SELECT FROM dwh.f)",
         "SELECT jsonb_build_object('n', (SELECT count(*) FROM dwh.f AS f WHERE f.k = d.k)) FROM dwh.d AS d",
     ],
 )

@@ -270,6 +270,14 @@ def test_batches_of_two_workers(cluster: Cluster) -> None:
     )
     cluster.cli("run")
     cluster.assert_right()
+    # Nothing new is found by one question, as on one server.
+    cluster.cli("run")
+    assert (
+        cluster.value(
+            "SELECT count(*) FROM etl.task_run JOIN (SELECT max(run_id) AS run_id FROM etl.run) AS r USING (run_id)"
+        )
+        == 0
+    )
 
 
 def test_facts_of_a_failed_dimension_are_repaired_by_the_next_run(cluster: Cluster) -> None:
@@ -326,6 +334,31 @@ def test_a_row_without_a_value_in_the_distribution_column_is_set_aside(cluster: 
     )
     cluster.cli("run")
     assert cluster.value(entries) == 0
+
+
+def test_the_source_is_on_another_server(cluster: Cluster) -> None:
+    """As far as the warehouse knows: it reads its own operational system over the network."""
+    where = conninfo_to_dict(cluster.dsn)
+    options = [
+        f"--{name}={where[key]}"
+        for name, key in (
+            ("host", "host"),
+            ("port", "port"),
+            ("dbname", "dbname"),
+            ("user", "user"),
+        )
+        if where.get(key)
+    ]
+    cluster.cli("source", "connect", "--no-password", *options)
+    cluster.cli("simulate", "tick")
+    cluster.cli("run", "--workers", "2")
+    cluster.assert_right()
+    cluster.connection.execute(
+        "DELETE FROM oceanrecords.order_lines WHERE order_id = (SELECT max(order_id) FROM oceanrecords.orders)"
+    )
+    cluster.cli("run", "--full-refresh", "all")
+    cluster.assert_right()
+    cluster.cli("source", "disconnect")
 
 
 def test_damage_is_repaired(cluster: Cluster) -> None:

@@ -297,14 +297,14 @@ AS $_unresolved_sql$
     SELECT CASE
         WHEN count(*) = 0 THEN 'NULL'
         ELSE format(
-            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN (SELECT jsonb_object_agg(u.key_column, u.member) FROM (VALUES\n        %s\n    ) AS u (key_column, member) WHERE u.member IS NOT NULL)\nEND',
+            E'CASE\n    WHEN -1 IN (%s) AND NOT e.is_deleted THEN nullif(\n        %s,\n        ''{}''\n    )\nEND',
             string_agg(format('e.%I', r.key_column), ', ' ORDER BY r.number),
             string_agg(
                 format(
-                    '(%L, CASE WHEN e.%I = -1 AND num_nulls(%s) = 0 THEN %s END)',
+                    'CASE WHEN e.%2$I = -1 AND num_nulls(%3$s) = 0 THEN jsonb_build_object(%1$L, %4$s) ELSE ''{}'' END',
                     r.key_column, r.key_column, etl._list(r.kept_columns, 'e.%1$I'), etl._json_key(r.business_key, 'e', r.kept_columns)
                 ),
-                E',\n        ' ORDER BY r.number
+                E'\n        || ' ORDER BY r.number
             )
         )
     END

@@ -181,7 +181,8 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_expected_fact_sql$
-    -- With OFFSET 0 the view computes its columns once. Merged into the joins, they would be computed for the hash and again for each match.
+    -- With OFFSET 0 the view computes its columns once. Merged into the joins, they would be computed for the hash and again for each match. On a
+    -- cluster it has to stay as well: without it, Citus 13.2.2 read a column of a local mirror as NULL.
     SELECT etl._resolved_fact_sql(
         p_fact, v.of_fact, format('(SELECT * FROM %s AS r WHERE %s OFFSET 0) AS v', v.of_fact ->> 'view', p_condition), p_is_load => false
     )

@@ -22,16 +22,21 @@ AS $_pending_key_sql$
         FROM delta.{{table}} AS c
         WHERE c.batch_id = this.batch_id{{unwatched}}
     )
-    SELECT {{k.object_key}}
+    SELECT {{distinct}}{{k.object_key}}
     FROM (
         {{key_query}}
     ) AS k ({{object_key}})
-    WHERE num_nulls({{k.object_key}}) = 0
-    EXCEPT
-    SELECT {{object_key}}
-    FROM work.{{key_table}}
-    ORDER BY {{object_key}};$sql$,
+    WHERE num_nulls({{k.object_key}}) = 0{{new_only}};$sql$,
             etl._source_values(p_source) || jsonb_build_object(
+                -- On a cluster, EXCEPT and ORDER BY would collect the keys on the coordinator. The load removes duplicates.
+                'distinct', CASE WHEN k.is_spread THEN 'DISTINCT ' ELSE '' END,
+                'new_only', CASE
+                    WHEN k.is_spread THEN ''
+                    ELSE etl._render(
+                        E'\nEXCEPT\nSELECT {{key}}\nFROM work.{{key_table}}\nORDER BY {{key}}',
+                        jsonb_build_object('key', to_jsonb(o.business_key), 'key_table', quote_ident(p.object || '_key'))
+                    )
+                END,
                 'object', quote_ident(p.object),
                 'key_table', quote_ident(p.object || '_key'),
                 'object_key', o.business_key,
@@ -68,6 +73,7 @@ AS $_pending_key_sql$
         UNION ALL
         SELECT f.fact, f.business_key FROM etl.fact AS f
     ) AS o (object, business_key) ON o.object = p.object
+    CROSS JOIN LATERAL (SELECT etl._is_distributed(etl._relation_in('work', (p.object || '_key')::name))) AS k (is_spread)
     WHERE p.source_table = p_source.source_table
 $_pending_key_sql$;
 

@@ -17,8 +17,9 @@ DECLARE
     v_looks text;
     v_is_pending boolean;
 BEGIN
+    -- Citus reads no list of columns that is empty.
     SELECT string_agg(
-        format('SELECT FROM work.%I', t.object || CASE t.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END),
+        format('(SELECT 1 FROM work.%I LIMIT 1)', t.object || CASE t.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END),
         E'\nUNION ALL\n'
     )
     INTO v_looks
@@ -28,14 +29,14 @@ BEGIN
     EXECUTE concat_ws(
         E'\nUNION ALL\n',
         $sql$SELECT EXISTS (
-SELECT FROM etl.reprocessing_queue AS q WHERE q.is_ready
+SELECT 1 FROM etl.reprocessing_queue AS q WHERE q.is_ready
 UNION ALL
-SELECT FROM etl.reextraction
+SELECT 1 FROM etl.reextraction
 UNION ALL
-SELECT FROM etl.source_table AS s LEFT JOIN etl.watermark AS w USING (source_table) WHERE w.source_table IS NULL
+SELECT 1 FROM etl.source_table AS s LEFT JOIN etl.watermark AS w USING (source_table) WHERE w.source_table IS NULL
 UNION ALL
 -- What a mirror holds and the star schemas do not: the load failed, or the run did not include it.
-SELECT FROM etl.load_state AS l JOIN etl.task AS t USING (object) WHERE (l.needs_reload OR l.loaded_batch_id IS NULL) AND t.is_enabled$sql$,
+SELECT 1 FROM etl.load_state AS l JOIN etl.task AS t USING (object) WHERE (l.needs_reload OR l.loaded_batch_id IS NULL) AND t.is_enabled$sql$,
         v_looks
     ) || ')'
     INTO v_is_pending;

@@ -106,7 +106,8 @@ $_discharge$;
 Begins a transaction of a worker. The settings of the session do not matter in it, no statement waits longer for a lock than the setting
 wait_limit allows, and COMMIT does not wait for the disk. A crash may lose the last transactions, but never part of one: data and watermark are
 lost together, and loaded again. If tables are distributed over nodes, COMMIT waits: otherwise a crash could lose the coordinator's part of a
-transaction whose other parts the nodes have kept.
+transaction whose other parts the nodes have kept. A small batch then uses one connection to each node: more of them, and a savepoint in each, cost
+more than they save.
 */
 CREATE OR REPLACE FUNCTION etl._begin_transaction()
 RETURNS void
@@ -118,6 +119,10 @@ BEGIN
     PERFORM etl._limit_waits();
     IF NOT etl._is_distributed(NULL) THEN
         PERFORM set_config('synchronous_commit', 'off', true);
+    ELSIF NOT EXISTS (SELECT FROM etl.load_state AS l WHERE l.needs_reload OR l.loaded_batch_id IS NULL)
+        AND (SELECT sum(e.rows_extracted) FROM etl.extraction AS e WHERE e.batch_id = (SELECT max(b.batch_id) FROM etl.batch AS b)) < 10000
+    THEN
+        PERFORM set_config('citus.max_adaptive_executor_pool_size', '1', true);
     END IF;
 END
 $_begin_transaction$;
