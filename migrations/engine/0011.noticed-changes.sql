@@ -7,6 +7,8 @@ COMMENT ON COLUMN etl.run_control.contract_states IS 'State of what the contract
 
 -- In two steps: a new column with a value is refused while routines use the type of the row, as etl.define_dimension() does.
 ALTER TABLE etl.dependency ADD COLUMN IF NOT EXISTS is_derived boolean;
-UPDATE etl.dependency SET is_derived = false WHERE is_derived IS NULL;
+UPDATE etl.dependency
+SET is_derived = false
+WHERE is_derived IS NULL;
 ALTER TABLE etl.dependency ALTER is_derived SET DEFAULT false, ALTER is_derived SET NOT NULL;
 COMMENT ON COLUMN etl.dependency.is_derived IS 'Whether it follows from the view, which reads the mirror by the key alone; false if it was declared.';
