@@ -333,31 +333,6 @@ def test_a_row_without_a_value_in_the_distribution_column_is_set_aside(cluster: 
     assert cluster.value(entries) == 0
 
 
-def test_the_source_is_on_another_server(cluster: Cluster) -> None:
-    """As far as the warehouse knows: it reads its own operational system over the network."""
-    where = conninfo_to_dict(cluster.dsn)
-    options = [
-        f"--{name}={where[key]}"
-        for name, key in (
-            ("host", "host"),
-            ("port", "port"),
-            ("dbname", "dbname"),
-            ("user", "user"),
-        )
-        if where.get(key)
-    ]
-    cluster.cli("source", "connect", "--no-password", *options)
-    cluster.cli("simulate", "tick")
-    cluster.cli("run", "--workers", "2")
-    cluster.assert_right()
-    cluster.connection.execute(
-        "DELETE FROM oceanrecords.order_lines WHERE order_id = (SELECT max(order_id) FROM oceanrecords.orders)"
-    )
-    cluster.cli("run", "--full-refresh", "all")
-    cluster.assert_right()
-    cluster.cli("source", "disconnect")
-
-
 def test_damage_is_repaired(cluster: Cluster) -> None:
     cluster.connection.execute(DAMAGE)
     cluster.cli("reconcile", status=1)
