@@ -374,6 +374,39 @@ def test_a_fact_without_a_moment_keeps_its_member_through_several_lives(lab: Lab
     assert lab.value("SELECT DISTINCT overall_status FROM etl.reconciliation_status") == "equal"
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "100 / amount",
+        "(SELECT n FROM generate_series(1, CASE amount WHEN 0 THEN 2 ELSE 1 END) AS n)",
+    ],
+    ids=["an error of data", "a subquery of two rows"],
+)
+def test_a_row_on_which_the_view_fails_keeps_no_other_from_being_compared(
+    lab: Lab, expression: str
+) -> None:
+    lab.execute(
+        "CREATE TABLE lab.events (event_id integer PRIMARY KEY, amount integer); CREATE VIEW source.events AS SELECT * FROM lab.events;"
+        " SELECT etl.define_source('events'); CALL etl.build();"
+        f" CREATE VIEW work.fact_event AS SELECT event_id, {expression} AS amount, deleted_at FROM stage.events;"
+        " SELECT etl.define_fact('fact_event', '{event_id}', '{amount}', '{}'); CALL etl.build();"
+        " INSERT INTO lab.events VALUES (1, 5), (2, 0), (3, 4)"
+    )
+    assert lab.run() == "partial"
+    verdict = (
+        "SELECT status, differences, left_out FROM etl.reconciliation_status WHERE object = %s"
+    )
+    lab.execute("CALL etl.reconcile()")
+    assert lab.rows(verdict, "fact_event") == [("equal", 0, {"quarantined": 1})]
+    assert lab.rows(verdict, "quarantine") == [("equal", 0, {})]
+    lab.execute("UPDATE dwh.fact_event SET amount = 77 WHERE event_id = 3")
+    lab.execute("CALL etl.reconcile()")
+    assert lab.rows(verdict, "fact_event") == [("different", 1, {"quarantined": 1})]
+    lab.execute("SELECT etl.repair()")
+    lab.run()
+    assert lab.value("SELECT count(*) FROM dwh.fact_event WHERE amount = 77") == 0
+
+
 def test_a_sequence_at_its_end_is_no_fault_of_a_row(lab: Lab) -> None:
     """The dimension fails, with the way out, and catches up by itself. Nothing is left in quarantine."""
     things(lab, "thing_id integer PRIMARY KEY, label text", seen="thing_id, label")

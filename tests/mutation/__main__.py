@@ -65,7 +65,7 @@ MUTATIONS = (
     ),
     Mutation(
         "mirror/values.sql",
-        "AND {{column}} < {{until}}",
+        "AND ({{column}} < {{until}} OR {{column}} > {{read_at}})",
         "AND true",
         "rows younger than the oldest transaction are read, and its own are missed",
         "rows_younger or commits_after_the_run",
@@ -274,8 +274,8 @@ MUTATIONS = (
     ),
     Mutation(
         "mirror/compile_merge.sql",
-        "HAVING count(*) > 1\n                OR {{d_key_is_null}}",
-        "HAVING {{d_key_is_null}}",
+        "HAVING count(*) > 1",
+        "HAVING false",
         "rows that share a key are not quarantined",
         "without_a_usable_key",
         ("quarantine", "contract"),

@@ -74,6 +74,10 @@ _PAYMENTS_OUTSIDE = f"(SELECT q.payment_method_id {_OUTSIDE})"
 _NO_SOURCE = "the source keeps no log of it"
 _NO_PRIMARY_KEY = "the second row is deleted; the load fails until the primary key is back"
 _FREE_CUSTOMERS = f"FROM stage.orders AS o WHERE o.customer_id NOT IN {_CUSTOMERS_OUTSIDE}"
+_NO_CHECKS = (
+    "ALTER TABLE dwh.dim_customer DROP CONSTRAINT dim_customer_check,"
+    " DROP CONSTRAINT dim_customer_check1, DROP CONSTRAINT dim_customer_check2"
+)
 _FIRST_DAY = "day = (SELECT min(day) FROM dwh.agg_order_daily)"
 
 DAMAGES = [
@@ -135,6 +139,11 @@ DAMAGES = [
         "values of two rows swapped",
         "UPDATE stage.customers AS c SET first_name = o.first_name, email = o.email FROM stage.customers AS o"
         " WHERE (c.customer_id, o.customer_id) IN ((5, 9), (9, 5))",
+    ),
+    _mirror(
+        "mirror and star wrong in the same way",
+        f"UPDATE stage.order_lines SET quantity = quantity + 1 WHERE {_LINE};"
+        f" UPDATE dwh.fact_order_line SET quantity = quantity + 1, amount = amount + unit_price WHERE {_LINE}",
     ),
     _mirror(
         "row doubled, its primary key dropped",
@@ -318,6 +327,20 @@ DAMAGES = [
         found=False,
         repaired=False,
         note="both hold the same values",
+    ),
+    _dimension(
+        "current version not marked as current, its constraint dropped",
+        f"{_NO_CHECKS}; UPDATE dwh.dim_customer SET is_current = false WHERE customer_id = 5",
+    ),
+    _dimension(
+        "earlier version marked as current, its constraint dropped",
+        f"{_NO_CHECKS}; UPDATE dwh.dim_customer SET is_current = true WHERE {_VERSION} AND NOT is_current",
+    ),
+    _dimension(
+        "surrogate keys of two members swapped",
+        f"{_NO_CHECKS}; UPDATE dwh.dim_customer SET customer_key = -customer_key - 100 WHERE customer_id IN (7, 9);"
+        " UPDATE dwh.dim_customer SET customer_id = 16 - customer_id WHERE customer_key < -100;"
+        " UPDATE dwh.dim_customer SET customer_key = -customer_key - 100 WHERE customer_key < -100",
     ),
     _dimension(
         "undeclared default member",
@@ -522,6 +545,18 @@ DAMAGES = [
     _control(
         "entry of the queue for a row that is not there",
         f"{_QUEUE} ('fact_order', '{{\"order_id\": 777777}}', 'customer_key', 'dim_customer', '{{\"customer_id\": 5}}', 1)",
+    ),
+    _control(
+        "entry of the queue without a key",
+        f"{_QUEUE} ('fact_order', '{{}}', 'customer_key', 'dim_customer', '{{\"customer_id\": 5}}', 1)",
+    ),
+    _control(
+        "entry of the queue for a column that is no key",
+        f"{_QUEUE} ('fact_order', '{{\"order_id\": 30}}', 'nonsense', 'dim_customer', '{{\"customer_id\": 5}}', 1)",
+    ),
+    _control(
+        "entry in quarantine whose key is no key",
+        f"{_QUARANTINE} ('dim_customer', '[1]', '22003', 'invented', 1)",
     ),
     _control(
         "entry in quarantine for a right fact",

@@ -226,7 +226,7 @@ def test_the_command_tells_and_does(
 def test_an_unknown_check_is_refused(loaded: Database, oceanrecords: Callable[..., Any]) -> None:
     done = oceanrecords("check", "--name", "nope", env={"OCEANRECORDS_DSN": loaded.dsn})
     assert done.returncode == 1
-    assert 'check "nope" does not exist' in done.stderr
+    assert 'Check "nope" does not exist' in done.stderr
 
 
 def test_a_check_cannot_be_told_twice_or_without_a_query(loaded: Database) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ _IMPORTED = (
 )
 # What the interpreter reads when it starts: another value is for a process that is not forked.
 _EARLY = ("LANG", "LC_", "PYTHON", "TZ")
+# The number of the process, then its exit status.
+_NUMBER = struct.Struct("i")
 
 
 class Program:
@@ -74,19 +77,17 @@ class Program:
         ours, theirs = socket.socketpair()
         with (
             ours,
-            ours.makefile("rw") as answers,
             tempfile.TemporaryFile("w+", encoding="utf-8") as out,
             tempfile.TemporaryFile("w+", encoding="utf-8") as err,
         ):
             with theirs:
                 handed = [theirs.fileno(), out.fileno(), err.fileno()]
                 socket.send_fds(control, [b"!"], handed)
-            answers.write(json.dumps([arguments, env, folder]) + "\n")
-            answers.flush()
-            process = int(answers.readline())
+            ours.sendall(json.dumps([arguments, env, folder]).encode() + b"\n")
+            (process,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
             ours.settimeout(timeout)
             try:
-                status = int(ours.recv(16))
+                (status,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
             except TimeoutError:
                 os.kill(process, signal.SIGKILL)
                 raise subprocess.TimeoutExpired([PROGRAM, *arguments], timeout) from None
@@ -132,10 +133,10 @@ def _serve() -> None:
             arguments, environment, folder = json.loads(lines.readline())
         process = os.fork()
         if process:
-            caller.sendall(b"%d\n" % process)
+            caller.sendall(_NUMBER.pack(process))
             ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             with contextlib.suppress(BrokenPipeError):  # the caller has lost its patience
-                caller.sendall(b"%d" % ended)
+                caller.sendall(_NUMBER.pack(ended))
             os._exit(0)
     for number, stream in enumerate([os.open(os.devnull, os.O_RDONLY), *streams]):
         os.dup2(stream, number)

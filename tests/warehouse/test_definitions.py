@@ -281,6 +281,16 @@ def test_an_engine_that_compiles_other_rows_loads_the_object_completely(trading:
     assert plan(trading) == {"dim_supplier": changed}
 
 
+def test_a_reference_table_that_somebody_locks_stops_no_run(trading: Play) -> None:
+    with trading.connect() as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE work.country IN ACCESS EXCLUSIVE MODE")
+        trading.run()
+        other.execute("ROLLBACK")
+    trading.loader.execute("UPDATE work.country SET country = upper(country)")
+    assert "table work.country has changed" in plan(trading)["dim_supplier"]
+
+
 def rewritten(play: Play, view: str, part: str, other: str) -> None:
     """Replace a part of a view's definition."""
     definition = play.value("SELECT pg_get_viewdef(%s::regclass)", view)

@@ -337,10 +337,15 @@ def test_an_aggregate_that_waits_hears_that_it_is_to_be_built_anew(busy: Play) -
     busy.assert_right()
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_any_number_of_workers_makes_the_same_stars(busy: Play, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "isolation"), [(2, "read committed"), (4, "serializable")])
+def test_any_number_of_workers_makes_the_same_stars(
+    busy: Play, workers: int, isolation: str
+) -> None:
+    """Also where the sessions' transactions would see the claims of one another as conflicts."""
     run_id = busy.value("SELECT etl.start_run()")
     connections = [busy.connect() for _ in range(workers)]
+    for one in connections:
+        one.execute(f"SET default_transaction_isolation = '{isolation}'".encode())
     work = [Background(partial(one.execute, "CALL etl.work(%s)", [run_id])) for one in connections]
     assert [one.join() for one in work] == [None] * workers
     assert busy.value("SELECT status FROM etl.run WHERE run_id = %s", run_id) == "succeeded"

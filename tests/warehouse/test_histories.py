@@ -619,6 +619,7 @@ def world(database: Database) -> World:
 
 # Other modules show that the engine works on every server; here the number of histories counts.
 @pytest.mark.server("embedded")
+@pytest.mark.slow
 def test_random_histories_end_in_the_right_stars(
     world: World, request: pytest.FixtureRequest
 ) -> None:

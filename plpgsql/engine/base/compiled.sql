@@ -52,28 +52,18 @@ BEGIN
 END
 $_create_compiled$;
 
-/*
-Drops the compiled routines of objects that have left the catalog.
-Parameters: p_kept, names of the routines that etl.build() has just created.
-Writes:     schema compiled.
-*/
+-- Drops the compiled routines of objects that have left the catalog: all but those that etl.build() has just created.
 CREATE OR REPLACE FUNCTION etl._drop_compiled_except(p_kept name[])
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_drop_compiled_except$
-DECLARE
-    v_routine regprocedure;
-BEGIN
-    FOR v_routine IN
-        SELECT p.oid::regprocedure
+    SELECT etl._execute(ARRAY(
+        SELECT format('DROP FUNCTION %s', p.oid::regprocedure)
         FROM pg_proc AS p
         WHERE p.pronamespace = 'compiled'::regnamespace
             AND p.proname <> ALL (p_kept)
             -- Routines that views read belong to etl.publish().
             AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
-    LOOP
-        EXECUTE format('DROP FUNCTION %s', v_routine);
-    END LOOP;
-END
+    ))
 $_drop_compiled_except$;

@@ -51,7 +51,7 @@ $_ensure_table$;
 /*
 Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
 Parameters: p_source_table, the table; p_columns, its columns by the contract.
-Writes:     stage.<table> (structure), etl.watermark.
+Writes:     stage.<table> (structure), etl.watermark, etl.reextraction.
 Errors:     2BP01 or 0A000 when a view still uses a column that the contract has lost or retyped.
 */
 CREATE OR REPLACE FUNCTION etl._follow_columns(p_source_table name, p_columns name[])
@@ -81,6 +81,7 @@ BEGIN
     v_changes := array_remove(v_changes, NULL);
     IF cardinality(v_changes) > 0 THEN
         EXECUTE format('ALTER TABLE %s %s', v_stage, array_to_string(v_changes, ', '));
+        DELETE FROM etl.reextraction AS e WHERE e.source_table = p_source_table;
         PERFORM etl._request_refresh(ARRAY[p_source_table::text]);
     END IF;
 END
@@ -125,8 +126,8 @@ END
 $_follow_key$;
 
 /*
-Creates the tables of schema work: pending keys, planned changes and differences.
-Writes: work.*_key, work.*_decision, work.*_difference (structure).
+Creates the tables of schema work: pending keys, planned changes and differences. If those of an object have another shape, it is loaded completely.
+Writes: work.*_key, work.*_decision, work.*_difference (structure), etl.load_state, etl.reprocessing_queue, etl.quarantine.
 */
 CREATE OR REPLACE FUNCTION etl._build_work_tables()
 RETURNS void
@@ -154,8 +155,10 @@ BEGIN
         IF etl._ensure_table(
             'work', r_object.object || '_key', 'SELECT ' || etl._shape(r_object.target, r_object.business_key), p_unlogged => false, p_replace => true
         ) THEN
-            -- If it had another shape, its keys are lost.
-            PERFORM etl._request_reload(ARRAY[r_object.object]);
+            -- If it had another shape, its keys are lost, and those in queue and quarantine are of that shape.
+            DELETE FROM etl.quarantine AS q WHERE q.object = r_object.object;
+            DELETE FROM etl.reprocessing_queue AS q WHERE r_object.object IN (q.fact, q.dimension);
+            PERFORM etl._request_reload(r_object.object || ARRAY(SELECT k.fact FROM etl.fact_dimension AS k WHERE k.dimension = r_object.object));
             EXECUTE format('ALTER TABLE %s %s', v_key, etl._list(r_object.business_key, 'ALTER %1$I SET NOT NULL'));
             EXECUTE format('COMMENT ON TABLE %s IS %L', v_key, 'Pending keys of ' || r_object.object || ', each as often as it was requested.');
         END IF;

@@ -50,7 +50,7 @@ UNION ALL
     WHERE d.transform_view IS NOT NULL
         AND NOT etl._is_to_be_declared(d.dimension);
 
-    PERFORM etl._refuse_unplannable(f.fact, 'its transformation cannot be loaded', etl._expected_fact_sql(f.fact), 'Correct the view or the declaration.')
+    PERFORM etl._refuse_unplannable(f.fact, 'its transformation cannot be loaded', etl._expected_fact_sql(f.fact, 'true'), 'Correct the view or the declaration.')
     FROM etl.fact AS f
     WHERE NOT etl._is_to_be_declared(f.fact);
 

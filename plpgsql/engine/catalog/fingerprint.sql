@@ -278,13 +278,9 @@ AS $_definition_signature$
     ))
 $_definition_signature$;
 
-/*
-State of what the contract of a source table reads: the definitions of its views and functions, and of each table its identity, its file, its partitions
-and its triggers. It changes when a view is replaced, a table is created again or swapped, a partition is attached, detached or truncated, or a
-trigger is disabled or enabled: no trigger of the source marks the rows that this brings or takes.
-Parameters: p_source_table, the source table.
-Returns:    a checksum.
-*/
+-- State of what the contract of a source table reads, as a checksum: the definitions of its views and functions, and of each table its identity, its
+-- file, its partitions and its triggers. It changes when a view is replaced, a table is created again or swapped, a partition is attached, detached
+-- or truncated, or a trigger is disabled or enabled: no trigger of the source marks the rows that this brings or takes.
 CREATE OR REPLACE FUNCTION etl._contract_state(p_source_table name)
 RETURNS text
 LANGUAGE sql
@@ -332,12 +328,14 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $_request_changed$
 DECLARE
-    v_signature text := etl._definition_signature();
+    v_signature text;
     v_before jsonb;
     v_now jsonb;
     v_sources text[];
     v_reasons jsonb;
 BEGIN
+    -- Here, and not above: the handler below catches nothing that happens in a declaration.
+    v_signature := etl._definition_signature();
     SELECT c.contract_states
     INTO v_before
     FROM etl.run_control AS c
@@ -350,7 +348,9 @@ BEGIN
         coalesce(array_agg(s.source_table) FILTER (WHERE v_before ->> s.source_table::text <> s.state), '{}')
     INTO v_now, v_sources
     FROM (SELECT t.source_table, etl._contract_state(t.source_table) FROM etl.source_table AS t) AS s (source_table, state);
-    PERFORM etl._request_refresh(v_sources);
+    UPDATE etl.watermark AS w
+    SET compared_at = NULL
+    WHERE w.source_table = ANY (v_sources);
     WITH changed AS (
         UPDATE etl.load_state AS l
         SET needs_reload = true

@@ -165,12 +165,9 @@ AS $_mirrors_of$
     GROUP BY m.relname
 $_mirrors_of$;
 
-/*
-Whether a row of a view comes from the mirror's row of the same key and from no other row of that mirror, so that the key of a changed row is the
-only key that the change touches. The planner proves it: a condition on the view's key then reaches every scan of the mirror. It does not through a
-window function, LIMIT, an aggregate over other keys, or a join on other columns.
-Parameters: p_view, the view; p_key, its key, and that of the mirror; p_source_table, the mirror.
-*/
+-- Whether a row of a view comes from the mirror's row of the same key and from no other row of that mirror, so that the key of a changed row is the
+-- only key that the change touches. The planner proves it: a condition on the view's key then reaches every scan of the mirror. It does not through a
+-- window function, LIMIT, an aggregate over other keys, or a join on other columns.
 CREATE OR REPLACE FUNCTION etl._is_read_by_key(p_view regclass, p_key name[], p_source_table name)
 RETURNS boolean
 LANGUAGE plpgsql

@@ -330,7 +330,7 @@ AS $_expected_dimension_sql$
     CROSS JOIN LATERAL (SELECT * FROM {{view}} AS r WHERE {{r.key = k.key}} OFFSET 0) AS v
 ),
 known AS MATERIALIZED (
-    SELECT d.{{surrogate_key}}, {{k.key}}, d.valid_from, d.valid_to{{known_values}}
+    SELECT d.{{surrogate_key}}, {{k.key}}, d.valid_from, d.valid_to, d.is_current{{known_values}}
     FROM {{keys}} AS k
     JOIN {{table}} AS d ON {{d.key = k.key}}
 ),
@@ -367,7 +367,7 @@ wanted AS (
 SELECT
     CASE
         WHEN n.{{surrogate_key}} IS NULL THEN 'insert'
-        WHEN (n.valid_from, n.valid_to) <> (w.valid_from, w.valid_to) OR {{n.attributes <> w.attributes}} THEN 'update'
+        WHEN (n.valid_from, n.valid_to, n.is_current) <> (w.valid_from, w.valid_to, w.valid_to = 'infinity') OR {{n.attributes <> w.attributes}} THEN 'update'
         ELSE 'unchanged'
     END AS planned_operation,
     n.{{surrogate_key}},

@@ -172,10 +172,10 @@ $_resolved_fact_sql$;
 
 /*
 All rows that a fact should hold.
-Parameters: p_fact, the fact.
+Parameters: p_fact, the fact; p_condition, on the rows r of its view: what it leaves out is not computed.
 Returns:    a SELECT: business key and the other writable columns but run_id, in the types in which they are compared.
 */
-CREATE OR REPLACE FUNCTION etl._expected_fact_sql(p_fact name)
+CREATE OR REPLACE FUNCTION etl._expected_fact_sql(p_fact name, p_condition text)
 RETURNS text
 LANGUAGE sql
 STABLE
@@ -183,6 +183,8 @@ SET search_path = pg_catalog, pg_temp
 AS $_expected_fact_sql$
     -- With OFFSET 0 the view computes its columns once. Merged into the joins, they would be computed for the hash and again for each match. On a
     -- cluster it has to stay as well: without it, Citus 13.2.2 read a column of a local mirror as NULL.
-    SELECT etl._resolved_fact_sql(p_fact, v.of_fact, etl._render('(SELECT * FROM {{view}} OFFSET 0) AS v', v.of_fact), p_is_load => false)
+    SELECT etl._resolved_fact_sql(
+        p_fact, v.of_fact, format('(SELECT * FROM %s AS r WHERE %s OFFSET 0) AS v', v.of_fact ->> 'view', p_condition), p_is_load => false
+    )
     FROM etl._fact_values(p_fact) AS v (of_fact)
 $_expected_fact_sql$;

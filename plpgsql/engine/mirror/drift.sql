@@ -54,7 +54,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_note_drift$
 DECLARE
-    v_behind jsonb := '[]';
+    v_behind jsonb := '[]'::jsonb;
 BEGIN
     IF to_regclass('source.columns') IS NOT NULL THEN
         SELECT coalesce(jsonb_agg(c), '[]')

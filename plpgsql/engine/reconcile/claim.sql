@@ -127,7 +127,8 @@ BEGIN
     );
     RAISE EXCEPTION USING ERRCODE = 'ET051';
 EXCEPTION
-    WHEN data_exception OR integrity_constraint_violation THEN
+    -- As etl._load_isolating.
+    WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
         RETURN true;
     WHEN SQLSTATE 'ET051' THEN
         RETURN false;
@@ -185,7 +186,8 @@ BEGIN
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'ET051';
 EXCEPTION
-    WHEN data_exception OR integrity_constraint_violation THEN
+    -- As etl._load_isolating.
+    WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
         RETURN true;
     WHEN SQLSTATE 'ET051' THEN
         RETURN false;

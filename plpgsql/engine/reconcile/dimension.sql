@@ -373,7 +373,7 @@ FROM (
     WHERE {{view_deleted_at}} IS NULL
         AND {{key_not_null}}
 ) AS v
-JOIN {{dimension_table}} AS d ON {{d.bk = v.bk}} AND d.is_current
+JOIN {{dimension_table}} AS d ON {{d.bk = v.bk}} AND d.valid_to = 'infinity'
 WHERE record_image_ne(ROW({{shown_d}}), ROW({{shown_v}}))
     AND {{in_slice}}
     AND {{is_compared}}$sql$,
@@ -434,7 +434,7 @@ FROM (
     FROM (
         SELECT {{o.bk}}, {{view_deleted_at}} IS NULL AS _is_given, NULL::boolean AS _is_whole FROM {{transform_view}} AS o
         UNION ALL
-        SELECT {{bk}}, NULL, valid_from = '-infinity' AND valid_to = 'infinity' FROM {{dimension_table}}
+        SELECT {{bk}}, NULL, valid_from = '-infinity' AND valid_to = 'infinity' AND is_current FROM {{dimension_table}}
     ) AS m
     GROUP BY {{bk}}
 ) AS d

@@ -191,7 +191,7 @@ WHERE d.{{sk}} = c.{{sk}}$sql$,
         SELECT *
         FROM (
             VALUES
-                (v_values -> 'unlogged', 'IS NULL', format('d.is_current AND x.row_key = %s', v_values ->> 'member')),
+                (v_values -> 'unlogged', 'IS NULL', format('d.valid_to = ''infinity'' AND x.row_key = %s', v_values ->> 'member')),
                 (v_values -> 'overwritten', 'IS NOT NULL', format('x.kind = ''different'' AND x.columns && $3 AND x.row_key @> %s', v_values ->> 'member'))
         ) AS p (attributes, is_deleted, condition)
         WHERE jsonb_array_length(p.attributes) > 0
@@ -294,8 +294,10 @@ FROM etl.reconciliation_difference AS x
 CROSS JOIN LATERAL (SELECT x.row_key -> 'fact_key') AS k (fact_key)
 WHERE x.reconciliation_id = $1
     AND x.object = 'reprocessing_queue'
-    AND x.row_key ->> 'fact' = $2$sql$,
-            r_fact.fact || '_key', etl._list(r_fact.business_key), etl._from_json(r_fact.business_key, 'k.fact_key', r_fact.fact_table)
+    AND x.row_key ->> 'fact' = $2
+    AND %4$s$sql$,
+            r_fact.fact || '_key', etl._list(r_fact.business_key), etl._from_json(r_fact.business_key, 'k.fact_key', r_fact.fact_table),
+            etl._list(r_fact.business_key, 'k.fact_key ->> %1$L IS NOT NULL', ' AND ')
         )
         USING p_reconciliation_id, r_fact.fact;
     END LOOP;

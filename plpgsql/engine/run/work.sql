@@ -207,6 +207,9 @@ DECLARE
     v_is_reading boolean;  -- from the source
     v_going_on boolean := true;
 BEGIN
+    -- Workers wait for each other and must then see what the others did, whatever the session's default is: each transaction begins with it.
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SELECT r.run_id, r.status
     INTO v_run_id, v_status
     FROM etl.run AS r
@@ -220,6 +223,7 @@ BEGIN
     END IF;
     r_worker := etl._enlist(v_run_id);
     COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     WHILE v_going_on LOOP
         PERFORM etl._begin_transaction();
@@ -229,8 +233,10 @@ BEGIN
         IF v_tasks IS NULL THEN
             EXIT WHEN etl._end_run(v_run_id);
             COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             PERFORM etl._await_progress(v_run_id);
             COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             CONTINUE;
         END IF;
         v_is_reading := v_tasks[1].kind = 'extract';
@@ -240,6 +246,7 @@ BEGIN
             SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
         ELSE
             COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         END IF;
         PERFORM etl._begin_transaction();
         PERFORM etl._hold_tasks(v_tasks);
@@ -251,11 +258,13 @@ BEGIN
             v_outcomes := etl._end_batch(v_tasks);
             IF v_outcomes IS NOT NULL THEN
                 ROLLBACK;
+                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
                 PERFORM etl._begin_transaction();
                 PERFORM etl._note_outcomes(v_outcomes);
             END IF;
         END IF;
         COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     END LOOP;
     PERFORM etl._discharge(r_worker);
     COMMIT;

@@ -94,35 +94,29 @@ $_drop_reshaped$;
 -- Comments a view of schema analysis and its columns like the table of schema dwh.
 CREATE OR REPLACE FUNCTION etl._comment_published(p_view name)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_comment_published$
-DECLARE
-    v_table regclass := format('dwh.%I', p_view)::regclass;
-    r_column record;
-BEGIN
-    EXECUTE format('COMMENT ON VIEW analysis.%I IS %L', p_view, obj_description(v_table, 'pg_class') || ' For analysts.');
-    FOR r_column IN
-        SELECT s.column_name, s.sensitivity, col_description(v_table, s.position) AS meaning
+    SELECT etl._execute(ARRAY(
+        SELECT format('COMMENT ON VIEW analysis.%I IS %L', p_view, obj_description(format('dwh.%I', p_view)::regclass, 'pg_class') || ' For analysts.')
+        UNION ALL
+        SELECT format(
+            'COMMENT ON COLUMN analysis.%I.%I IS %L', p_view, s.column_name,
+            concat_ws(
+                ' ', col_description(format('dwh.%I', p_view)::regclass, s.position),
+                CASE s.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END
+            )
+        )
         FROM etl.column_status AS s
-        JOIN pg_attribute AS a ON a.attrelid = format('analysis.%I', p_view)::regclass AND a.attname = s.column_name
         WHERE s.schema_name = 'dwh'
             AND s.object_name = p_view
-    LOOP
-        EXECUTE format(
-            'COMMENT ON COLUMN analysis.%I.%I IS %L', p_view, r_column.column_name,
-            concat_ws(' ', r_column.meaning, CASE r_column.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
-        );
-    END LOOP;
-END
+            AND s.column_name = ANY (etl._columns(format('analysis.%I', p_view)::regclass))
+    ))
 $_comment_published$;
 
-/*
-Lets levels read views over tables that are on several nodes. Citus reads these tables with the privileges of the caller, and not with those of
-the view's owner. A view whose readers may not read its tables themselves therefore takes its rows from a routine that has the privileges of
-the owner. Views of schema work are left alone: they are for the loads. On one server there is nothing to do.
-Writes: schema compiled, views.
-*/
+-- Lets levels read views over tables that are on several nodes. Citus reads these tables with the privileges of the caller, and not with those of the
+-- view's owner. A view whose readers may not read its tables themselves therefore takes its rows from a routine that has the privileges of the owner.
+-- Views of schema work are left alone: they are for the loads. On one server there is nothing to do.
 CREATE OR REPLACE FUNCTION etl._read_as_owner()
 RETURNS void
 LANGUAGE plpgsql
@@ -194,12 +188,8 @@ BEGIN
 END
 $_read_as_owner$;
 
-/*
-Creates the views of schema analysis from etl.published_view and etl.column_sensitivity. Call it after every change of these catalogs or of the
-stars; oceanrecords migrate calls it.
-Writes:  views of schema analysis and their comments.
-Errors:  ET044 when a view has no table or no column to publish, or when an object depends on a view whose columns change.
-*/
+-- Call it after every change of these catalogs or of the stars; oceanrecords migrate calls it. Writes views of schema analysis and their comments.
+-- ET044 when a view has no table or no column to publish, or when an object depends on a view whose columns change.
 CREATE OR REPLACE PROCEDURE etl.publish()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -39,6 +39,8 @@ LEFT JOIN (
     WHERE m.kind <> 'extract'
     GROUP BY m.object
 ) AS t ON t.object = o.object;
+-- Version 1.0.0 had a view of the edges, which etl.object_status read.
+DROP VIEW IF EXISTS etl.object_edge;
 COMMENT ON VIEW etl.object_status IS 'Source tables, dimensions, facts and aggregates: number of rows, watermark, and neighbours in the graph.';
 COMMENT ON COLUMN etl.object_status.object IS 'Name.';
 COMMENT ON COLUMN etl.object_status.kind IS 'source table, dimension, fact or aggregate.';

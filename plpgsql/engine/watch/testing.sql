@@ -78,16 +78,11 @@ BEGIN
 END
 $_fill_for_test$;
 
-/*
-Tests a transformation: given rows in, expected rows out. The mirrors that the view reads are truncated, the given tables are filled, and the
-rows of the view are compared with the expected ones, in any order, by the columns of the latter. Everything is rolled back. Meanwhile the
-tables are locked exclusively: use a development warehouse.
-Parameters: p_object, a dimension, fact or aggregate, or a view by its name with schema;
-            p_given, rows by table, a mirror of schema stage where no schema is named: {"suppliers": [{"supplier_id": 1}]};
-            p_expected, rows: [{"supplier_id": 1, "supplier_name": "Acme"}].
-Returns:    missing and surplus rows; none if the result is as expected.
-Errors:     ET002 an object, table or column does not exist; 22023 rows are malformed; 55P03 a table is in use.
-*/
+-- The mirrors that the view reads are truncated, the given tables are filled, and the rows of the view are compared with the expected ones, in any
+-- order, by the columns of the latter. Meanwhile the tables are locked exclusively: use a development warehouse. p_object is a dimension, fact or
+-- aggregate, or a view by its name with schema; p_given has rows by table, a mirror of schema stage where no schema is named: {"suppliers":
+-- [{"supplier_id": 1}]}; p_expected has rows: [{"supplier_id": 1, "supplier_name": "Acme"}]. ET002: an object, table or column does not exist; 22023:
+-- rows are malformed; 55P03: a table is in use.
 CREATE OR REPLACE FUNCTION etl.test_transformation(p_object text, p_given jsonb, p_expected jsonb)
 RETURNS TABLE (problem text, test_row jsonb)
 LANGUAGE plpgsql
@@ -174,14 +169,9 @@ END
 $test_transformation$;
 COMMENT ON FUNCTION etl.test_transformation(text, jsonb, jsonb) IS 'Tests a transformation: given rows in, expected rows out; returns the differences. Everything is rolled back.';
 
-/*
-Builds the query of a generic check, also for etl.quality_check.
-Parameters: p_rule, unique, not_null, accepted_values or relationships; p_table, the table or view with its schema; p_columns, the columns that
-            must follow the rule; p_values, for accepted_values the values as text; p_other and p_other_columns, for relationships the referenced
-            table and columns.
-Returns:    a SELECT of the violating rows. NULL violates not_null only.
-Errors:     ET002 the table or a column does not exist; 22023 there is no such rule, or a parameter of it is missing.
-*/
+-- Also for etl.quality_check. p_columns must follow the rule. p_values are for accepted_values, as text; p_other and p_other_columns are the table
+-- and columns referenced, for relationships. NULL violates not_null only. ET002: the table or a column does not exist; 22023: there is no such rule,
+-- or a parameter of it is missing.
 CREATE OR REPLACE FUNCTION etl.check_query(
     p_rule text,
     p_table text,
