@@ -309,7 +309,7 @@ def test_rows_in_quarantine_are_loaded_when_retried(cluster: Cluster) -> None:
 
 
 def test_a_row_without_a_value_in_the_distribution_column_is_set_aside(cluster: Cluster) -> None:
-    """The others of its table are loaded, in a batch, in a complete extraction and in the first one."""
+    """The others of its table are loaded, in a batch and in a complete extraction."""
     contract = cluster.value("SELECT pg_get_viewdef('source.order_lines')").rstrip("; ")
     cluster.connection.execute(
         "CREATE TABLE public.keyless AS SELECT * FROM source.order_lines LIMIT 0;"
@@ -323,10 +323,7 @@ def test_a_row_without_a_value_in_the_distribution_column_is_set_aside(cluster: 
     cluster.cli("run", status=3)
     assert cluster.value(entries) == 2
     cluster.assert_right()
-    cluster.connection.execute(
-        "TRUNCATE stage.order_lines; DELETE FROM etl.watermark WHERE source_table = 'order_lines'"
-    )
-    cluster.cli("run", status=3)
+    cluster.cli("run", "--full-refresh", "order_lines", status=3)
     assert cluster.value(entries) == 2
     cluster.assert_right()
     cluster.connection.execute(
@@ -334,31 +331,6 @@ def test_a_row_without_a_value_in_the_distribution_column_is_set_aside(cluster: 
     )
     cluster.cli("run")
     assert cluster.value(entries) == 0
-
-
-def test_the_source_is_on_another_server(cluster: Cluster) -> None:
-    """As far as the warehouse knows: it reads its own operational system over the network."""
-    where = conninfo_to_dict(cluster.dsn)
-    options = [
-        f"--{name}={where[key]}"
-        for name, key in (
-            ("host", "host"),
-            ("port", "port"),
-            ("dbname", "dbname"),
-            ("user", "user"),
-        )
-        if where.get(key)
-    ]
-    cluster.cli("source", "connect", "--no-password", *options)
-    cluster.cli("simulate", "tick")
-    cluster.cli("run", "--workers", "2")
-    cluster.assert_right()
-    cluster.connection.execute(
-        "DELETE FROM oceanrecords.order_lines WHERE order_id = (SELECT max(order_id) FROM oceanrecords.orders)"
-    )
-    cluster.cli("run", "--full-refresh", "all")
-    cluster.assert_right()
-    cluster.cli("source", "disconnect")
 
 
 def test_damage_is_repaired(cluster: Cluster) -> None:
