@@ -94,7 +94,7 @@ def connect(
     for name, value in (("--host", host), ("--dbname", dbname), ("--user", user)):
         state.needs(value, name)
     if sslmode not in _SSL_MODES:
-        raise unknown("sslmode", sslmode, _SSL_MODES)
+        raise unknown("SSL mode", sslmode, _SSL_MODES)
     options = _options(option or [])
     secret = None
     if not no_password:

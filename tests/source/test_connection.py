@@ -374,14 +374,14 @@ def test_a_view_that_computes_is_read_under_its_own_name(link: Link) -> None:
 def test_status_counts_open_transactions_of_the_source(connected: Link, source_cli: Run) -> None:
     idle = connected.source.connect(autocommit=False)
     idle.execute("SELECT 1")
-    status = json.loads(source_cli("status", "--older-than", "0", "--json").stdout)
+    status = json.loads(source_cli("status", "--older-than", "0s", "--json").stdout)
     assert status["hidden_sessions"] >= 1
     connected.source.execute(f"GRANT pg_read_all_stats TO {READER}")
     try:
-        status = json.loads(source_cli("status", "--older-than", "0", "--json").stdout)
+        status = json.loads(source_cli("status", "--older-than", "0s", "--json").stdout)
         assert status["open_transactions"] >= 1
         assert status["hidden_sessions"] == 0
-        assert "older than 0" in source_cli("status", "--older-than", "0").stdout
+        assert "older than 0s" in source_cli("status", "--older-than", "0s").stdout
     finally:
         connected.source.execute(f"REVOKE pg_read_all_stats FROM {READER}")
 

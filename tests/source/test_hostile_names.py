@@ -31,7 +31,7 @@ def has_table(database: Database) -> bool:
         ("dbname", "ET023"),
         ("user", "ET022"),
         ("schema", "ET024"),
-        ("sslmode", "ET021"),
+        ("sslmode", "ET002"),
     ],
 )
 def test_a_hostile_option_is_one_that_does_not_exist(

@@ -774,8 +774,8 @@ def test_a_line_committed_with_its_order_never_comes_without_it(trading: Play) -
 
     A writer commits order and lines while the run has extracted order_lines and waits at orders.
     """
-    # Something waits, so that the run does not ask whether anything is new.
-    trading.loader.execute("SELECT etl._request_reload('{dim_status}')")
+    # Something waits, and the definitions are known: the run asks neither whether anything is new nor what has changed.
+    trading.loader.execute("SELECT etl._request_reload('{dim_status}'), etl._request_changed()")
     blocker = trading.connect()
     blocker.execute("BEGIN")
     blocker.execute("LOCK TABLE oceanrecords.orders IN ACCESS EXCLUSIVE MODE")
