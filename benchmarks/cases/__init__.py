@@ -14,7 +14,6 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "batch-1": loads.batch(1),
     "batch-10": loads.batch(10),
     "nothing": loads.nothing,
-    "overhead": engine.overhead,
     "lookup": reads.lookup,
     "dashboard": reads.dashboard,
     "reconcile": reads.reconcile,
@@ -32,7 +31,6 @@ DEFAULT = (
     "batch-1",
     "batch-10",
     "nothing",
-    "overhead",
     "dashboard",
     "growth",
 )

@@ -1,12 +1,11 @@
-"""What the engine itself costs: workers, overhead of a task, bulk data for it."""
+"""What the engine itself costs: workers, and bulk data for it."""
 
 from __future__ import annotations
 
 from benchmarks.bench import Bench
 from benchmarks.measure import measured
 from benchmarks.peers import Ours, OursOneWorker
-from benchmarks.results import median, ratio
-from benchmarks.server import statement
+from benchmarks.results import ratio
 from benchmarks.world import UNTIL, oceanrecords
 
 
@@ -40,26 +39,3 @@ def workers(bench: Bench) -> None:
             case.median("one_worker", "sql_seconds"), case.median("ours", "sql_seconds")
         )
         bench.server.drop("case_workers")
-
-
-def overhead(bench: Bench) -> None:
-    """Tell what the engine adds to its tasks: claiming, logging, building SQL."""
-    bench.ensure_loaded()
-    with bench.case("overhead", "overhead of a task, one worker, nothing new") as case:
-        found = []
-        for _ in range(max(5, bench.repeat)):
-            peer = OursOneWorker(bench.server, bench.ours.database)
-            bench.measure(case, peer, peer.load)
-            with bench.server.connect(peer.database) as connection:
-                row = connection.execute(statement("cases/overhead")).fetchone()
-            assert row is not None
-            found.append([float(value) for value in row])
-        tasks, whole, inside = (median([row[i] for row in found]) for i in range(3))
-        assert tasks is not None
-        assert whole is not None
-        assert inside is not None
-        case.facts |= {
-            "tasks": int(tasks),
-            "between tasks, ms a task": 1000 * (whole - inside) / tasks,
-            "whole run with nothing to do, ms a task": 1000 * whole / tasks,
-        }

@@ -47,7 +47,7 @@ Executes a claimed task, without an exception guard. A full refresh stores the f
 definition that changes during the load counts as changed afterwards.
 Parameters: p_task, the claimed task.
 Returns:    its counts.
-Writes:     what the task writes; etl.load_state; statistics of a table that has more than trebled.
+Writes:     what the task writes; etl.load_state; statistics of a table that has more than trebled, and of the queue.
 */
 CREATE OR REPLACE FUNCTION etl._do_task(p_task etl.task_run)
 RETURNS etl.load_result
@@ -94,6 +94,8 @@ BEGIN
             EXECUTE format('ANALYZE %s', v_grown);
         END IF;
     END IF;
+    -- Without statistics, the load that resolves these rows would compare each of them with each of the fact's.
+    PERFORM etl._analyze('etl.reprocessing_queue', '{fact,key_column,dimension,is_ready}', r_result.rows_queued, 1000);
     IF v_fingerprint IS NOT NULL THEN
         UPDATE etl.load_state AS l
         SET fingerprint = v_fingerprint
