@@ -145,25 +145,10 @@ def template(server: RunningServer, request: pytest.FixtureRequest) -> str:
     return executor.template_dbname
 
 
-# A fraction of the time of etl.apply_permissions(), and the same.
-GRANTS = """
-    SELECT format('REVOKE ALL ON DATABASE %%I FROM PUBLIC', current_database())
-    UNION ALL
-    SELECT format('GRANT %%s ON DATABASE %%I TO %%I', string_agg(g.privilege_type, ', '), current_database(), r.rolname)
-    FROM pg_database AS d
-    CROSS JOIN LATERAL aclexplode(d.datacl) AS g
-    JOIN pg_roles AS r ON r.oid = g.grantee
-    WHERE d.datname = %s AND g.grantee <> d.datdba
-    GROUP BY r.rolname
-"""
-
-
 @pytest.fixture
-def database(database: Database, template: str) -> Database:
+def database(database: Database) -> Database:
     """The copy of a database does not take the permissions of the database itself along."""
-    with psycopg.connect(database.dsn, autocommit=True) as connection:
-        for (statement,) in connection.execute(GRANTS, [template]).fetchall():
-            connection.execute(statement)
+    database.execute("CALL etl.apply_permissions()")
     return database
 
 

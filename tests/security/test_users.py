@@ -69,6 +69,11 @@ def test_the_command_line_manages_users(cli: Cli, database: Database, logins: An
     assert stored.startswith("SCRAM-SHA-256$")
     assert cli("users", "grant", login, "steward", "auditor").returncode == 0
     assert cli("users", "revoke", login, "steward").returncode == 0
+    again = cli("users", "revoke", login, "steward")
+    assert (again.returncode, f'user "{login}" does not have access level' in again.stderr) == (
+        1,
+        True,
+    )
     assert cli("users", "rows", login, "--country", "AT", "--country=FR").returncode == 0
     listed = json.loads(cli("users", "list", "--json").stdout)
     (user,) = [one for one in listed if one["login"] == login]

@@ -141,7 +141,7 @@ DECLARE
 BEGIN
     PERFORM etl._check_user(p_login);
     r_level := etl._check_level(p_level);
-    PERFORM etl._execute(ARRAY(
+    IF etl._execute(ARRAY(
         SELECT format('REVOKE %I FROM %I', g.rolname, r.rolname) || CASE
             WHEN current_setting('server_version_num')::integer < 160000 THEN ''
             -- From PostgreSQL 16 on, each grantor makes a membership of its own.
@@ -150,7 +150,10 @@ BEGIN
         FROM pg_auth_members AS m
         JOIN pg_roles AS g ON g.oid = m.roleid AND g.rolname = r_level.role_name
         JOIN pg_roles AS r ON r.oid = m.member AND r.rolname = p_login
-    ));
+    )) = 0 THEN
+        RAISE EXCEPTION 'user "%" does not have access level "%"', p_login, p_level
+            USING ERRCODE = 'ET035', HINT = 'oceanrecords users list, or the view etl.user_status, shows the levels of each user.';
+    END IF;
     PERFORM etl._set_limits(p_login);
     PERFORM etl._end_sessions(p_login);
     PERFORM audit.note('level revoked', p_login, jsonb_build_object('level', p_level));
