@@ -195,7 +195,7 @@ _SESSION = {
     "xmloption": "content",
     "default_transaction_isolation": "read committed",
 }
-_SET_UP = "SELECT " + ", ".join(
+_SET_UP = "SELECT " + ", ".join(  # noqa: S608 - constants alone
     [
         *(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items()),
         "CASE WHEN has_parameter_privilege('lc_messages', 'SET') "
