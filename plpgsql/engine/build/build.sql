@@ -1,11 +1,9 @@
 -- From the catalog to tables, routines and tasks.
 
-/*
-Creates a table with the columns of a query if it is missing, or replaces it if its columns no longer match and p_replace allows it.
-Parameters: p_schema, p_table, name of the table; p_query, SELECT that shapes it; p_unlogged, whether it may be lost in a crash;
-            p_replace, whether a table of another shape is dropped (it must then hold nothing that is needed).
-Returns:    whether the table was created.
-*/
+-- Creates a table with the columns of a query if it is missing, or replaces it if its columns no longer match and p_replace allows it.
+-- Parameters: p_schema, p_table, name of the table; p_query, SELECT that shapes it; p_unlogged, whether it may be lost in a crash; p_replace, whether
+-- a table of another shape is dropped (it must then hold nothing that is needed).
+-- Returns: whether the table was created.
 CREATE OR REPLACE FUNCTION etl._ensure_table(
     p_schema name,
     p_table name,
@@ -48,12 +46,9 @@ BEGIN
 END
 $_ensure_table$;
 
-/*
-Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
-Parameters: p_source_table, the table; p_columns, its columns by the contract.
-Writes:     stage.<table> (structure), etl.watermark, etl.reextraction.
-Errors:     2BP01 or 0A000 when a view still uses a column that the contract has lost or retyped.
-*/
+-- Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
+-- Parameters: p_source_table, the table; p_columns, its columns by the contract.
+-- Errors: 2BP01 or 0A000 when a view still uses a column that the contract has lost or retyped.
 CREATE OR REPLACE FUNCTION etl._follow_columns(p_source_table name, p_columns name[])
 RETURNS void
 LANGUAGE plpgsql
@@ -87,11 +82,8 @@ BEGIN
 END
 $_follow_columns$;
 
-/*
-Takes a changed key into a mirror. Rows that were told apart by another key are read again, and what depends on them is loaded again.
-Parameters: p_source_table, the source table; p_key, its key.
-Writes:     stage.<table>, etl.watermark, etl.load_state.
-*/
+-- Takes a changed key into a mirror. Rows that were told apart by another key are read again, and what depends on them is loaded again.
+-- Parameters: p_source_table, the source table; p_key, its key.
 CREATE OR REPLACE FUNCTION etl._follow_key(p_source_table name, p_key name[])
 RETURNS void
 LANGUAGE plpgsql
@@ -125,10 +117,8 @@ BEGIN
 END
 $_follow_key$;
 
-/*
-Creates the tables of schema work: pending keys, planned changes and differences. If those of an object have another shape, it is loaded completely.
-Writes: work.*_key, work.*_decision, work.*_difference (structure), etl.load_state, etl.reprocessing_queue, etl.quarantine.
-*/
+-- Creates the tables of schema work: pending keys, planned changes and differences. If those of an object have another shape, it is loaded
+-- completely.
 CREATE OR REPLACE FUNCTION etl._build_work_tables()
 RETURNS void
 LANGUAGE plpgsql
@@ -194,12 +184,9 @@ BEGIN
 END
 $_build_work_tables$;
 
-/*
-Creates constraints: each dimension gets an exclusion constraint against overlapping versions, and key columns of facts get foreign keys that are NOT
-ENFORCED. Enforced, these would cost more than the rest of a fact's load; every key comes from its dimension, and reconciliation checks it.
-PostgreSQL before version 18 has no such foreign keys and gets none.
-Writes: constraints of dimension and fact tables.
-*/
+-- Creates constraints: each dimension gets an exclusion constraint against overlapping versions, and key columns of facts get foreign keys that are
+-- NOT ENFORCED. Enforced, these would cost more than the rest of a fact's load; every key comes from its dimension, and reconciliation checks it.
+-- PostgreSQL before version 18 has no such foreign keys and gets none.
 CREATE OR REPLACE FUNCTION etl._build_constraints()
 RETURNS void
 LANGUAGE plpgsql
@@ -259,11 +246,8 @@ BEGIN
 END
 $_build_constraints$;
 
-/*
-Compiles the routines of all objects, and drops those of objects that have left the catalog. An object that is yet to be declared in this
-transaction has none until then.
-Writes: schema compiled.
-*/
+-- Compiles the routines of all objects, and drops those of objects that have left the catalog. An object that is yet to be declared in this
+-- transaction has none until then.
 CREATE OR REPLACE FUNCTION etl._compile()
 RETURNS void
 LANGUAGE plpgsql
@@ -305,19 +289,13 @@ BEGIN
         CONTINUE WHEN etl._is_to_be_declared(r_object.name);
         v_routines := v_routines || etl._compile_reconciliation(r_object.name);
     END LOOP;
-    v_routines := v_routines || etl._compile_has_changes();
+    v_routines := v_routines || etl._compile_changed_tables() || etl._compile_pending_objects();
     PERFORM etl._drop_compiled_except(v_routines);
 END
 $_compile$;
 
-/*
-Compiles the catalog: delta table and mirror of each source table, tables of pending keys and planned changes of each dimension and fact,
-difference table of each aggregate, constraints against overlapping versions, the routines that load all of them, and tasks with their edges.
-Call it after every change of the catalog. It is idempotent.
-Writes:  delta.*, stage.*, work.*_key, work.*_decision, work.*_difference, schema compiled, dimensions and facts (constraints),
-         etl.load_state, etl.task, etl.task_edge, etl.source_table (read_relations).
-Errors:  ET003 when the catalog does not fit the relations that it names.
-*/
+-- Call it after every change of the catalog. It is idempotent.
+-- Errors: ET003 when the catalog does not fit the relations that it names.
 CREATE OR REPLACE PROCEDURE etl.build()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -393,10 +371,7 @@ END
 $build$;
 COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';
 
-/*
-Copies the column comments of the source to the tables that the engine created for it.
-Writes: comments of delta.*, stage.*, work.*_key and work.*_decision.
-*/
+-- Copies the column comments of the source to the tables that the engine created for it.
 CREATE OR REPLACE FUNCTION etl._comment_mirrors()
 RETURNS void
 LANGUAGE plpgsql
