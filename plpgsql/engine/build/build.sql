@@ -25,16 +25,16 @@ BEGIN
             RETURN false;
         END IF;
         EXECUTE format('CREATE TEMPORARY TABLE _shape ON COMMIT DROP AS %s WITH NO DATA', p_query);
-        SELECT NOT EXISTS (
-            (SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped
-            EXCEPT
-            SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0)
-            UNION ALL
-            (SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0
-            EXCEPT
-            SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped)
-        )
-        INTO v_same;
+        SELECT count(DISTINCT r.columns) = 1
+        INTO v_same
+        FROM (
+            SELECT array_agg(ROW(a.attname, a.atttypid, a.atttypmod, a.attcollation)::text ORDER BY a.attname)
+            FROM pg_attribute AS a
+            WHERE a.attrelid IN (v_found, 'pg_temp._shape'::regclass)
+                AND a.attnum > 0
+                AND NOT a.attisdropped
+            GROUP BY a.attrelid
+        ) AS r (columns);
         DROP TABLE pg_temp._shape;
         IF v_same THEN
             RETURN false;
@@ -258,39 +258,29 @@ DECLARE
     r_object record;
 BEGIN
     FOR r_object IN
-        SELECT s.source_table AS name, 'source' AS kind
-        FROM etl.source_table AS s
-        UNION ALL
-        SELECT d.dimension, 'dimension'
-        FROM etl.dimension AS d
-        WHERE d.transform_view IS NOT NULL
-        UNION ALL
-        SELECT f.fact, 'fact'
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT a.aggregate, 'aggregate'
-        FROM etl.aggregate AS a
+        SELECT o.object AS name, o.kind, o.view_name IS NOT NULL AS is_loaded
+        FROM etl.object AS o
+        WHERE NOT etl._is_to_be_declared(o.object)
     LOOP
-        CONTINUE WHEN etl._is_to_be_declared(r_object.name);
-        v_routines := v_routines || CASE r_object.kind
-            WHEN 'source' THEN etl._compile_source(r_object.name)
-            WHEN 'dimension' THEN etl._compile_dimension(r_object.name)
-            WHEN 'fact' THEN etl._compile_fact(r_object.name)
-            ELSE etl._compile_aggregate(r_object.name)
+        v_routines := v_routines || CASE
+            WHEN r_object.kind = 'source' THEN etl._compile_source(r_object.name)
+            WHEN r_object.kind = 'dimension' AND r_object.is_loaded THEN etl._compile_dimension(r_object.name)
+            WHEN r_object.kind = 'fact' THEN etl._compile_fact(r_object.name)
+            WHEN r_object.kind = 'aggregate' THEN etl._compile_aggregate(r_object.name)
         END;
-    END LOOP;
-    FOR r_object IN
-        SELECT d.dimension AS name
-        FROM etl.dimension AS d
-        UNION ALL
-        SELECT f.fact
-        FROM etl.fact AS f
-    LOOP
-        CONTINUE WHEN etl._is_to_be_declared(r_object.name);
-        v_routines := v_routines || etl._compile_reconciliation(r_object.name);
+        IF r_object.kind IN ('dimension', 'fact') THEN
+            v_routines := v_routines || etl._compile_reconciliation(r_object.name);
+        END IF;
     END LOOP;
     v_routines := v_routines || etl._compile_changed_tables() || etl._compile_pending_objects();
-    PERFORM etl._drop_compiled_except(v_routines);
+    PERFORM etl._execute(ARRAY(
+        SELECT format('DROP FUNCTION %s', p.oid::regprocedure)
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'compiled'::regnamespace
+            AND p.proname <> ALL (v_routines)
+            -- Routines that views read belong to etl.publish().
+            AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
+    ));
 END
 $_compile$;
 

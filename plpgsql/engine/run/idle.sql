@@ -78,7 +78,13 @@ DECLARE
     v_is_any boolean;
 BEGIN
     IF cardinality(v_idle) > 0 THEN
-        v_idle := etl._without(v_idle, compiled.pending_objects());
+        BEGIN
+            v_idle := etl._without(v_idle, compiled.pending_objects());
+        EXCEPTION
+            WHEN OTHERS THEN
+                -- The loads find out, and record where they fail.
+                v_idle := '{}';
+        END;
         PERFORM etl._advance_load_state(v_idle);
     END IF;
     WITH done AS (
