@@ -249,7 +249,7 @@ def test_the_settings_of_the_session_do_not_matter(trading: Play) -> None:
     trading.loader = usual
     trading.assert_right()
     strange.execute("BEGIN")
-    strange.execute("SELECT etl._begin_transaction()")
+    strange.execute("SELECT etl._begin_transaction(NULL)")
     key = strange.execute(
         "SELECT jsonb_build_object('t', timestamptz '2026-01-02 00:00+00', 'i', interval '26 hours', 'f', 0.1::float8, 'b', '\\x00ff'::bytea)::text"
     ).fetchone()

@@ -377,7 +377,6 @@ SET search_path = pg_catalog, pg_temp
 AS $repair$
 DECLARE
     v_id bigint := coalesce(p_reconciliation_id, (SELECT max(r.reconciliation_id) FROM etl.reconciliation AS r));
-    v_running bigint;
     v_total bigint := 0;
     r_object record;
 BEGIN
@@ -388,10 +387,7 @@ BEGIN
     PERFORM etl._refuse_foreign_temporary('reconciled\_%');
     -- The end of a load clears the pending keys: nothing may be added to them during a run.
     PERFORM etl._lock_start();
-    v_running := etl._live_run();
-    IF v_running IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(v_running, 'Repair after its end.');
-    END IF;
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Repair after its end.');
 
     FOR r_object IN
         SELECT o.object, o.differences
