@@ -207,7 +207,7 @@ BEGIN
         BEGIN
             EXECUTE format(v_exclude, r_table.dimension_table, r_table.name, etl._list(r_table.business_key, '%1$I WITH ='));
         EXCEPTION
-            WHEN undefined_object THEN
+            WHEN undefined_object OR wrong_object_type THEN
                 -- GiST cannot index a type of the key: a hash of the key replaces it. Default members have no key and are left out.
                 EXECUTE format(
                     v_exclude, r_table.dimension_table, r_table.name,

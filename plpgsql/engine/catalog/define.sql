@@ -165,7 +165,7 @@ BEGIN
         AND s.source_table NOT IN (SELECT d.source_table FROM unnest(p_depends_on) AS d)
         AND p_key <@ etl._columns(v.view)
     GROUP BY m.source_table
-    HAVING bool_and(etl._is_read_by_key(v.view, p_key, m.source_table));
+    HAVING bool_and(etl._is_read_by_key(v.view, p_key, format('stage.%I', m.source_table)::regclass));
 END
 $_define_dependencies$;
 

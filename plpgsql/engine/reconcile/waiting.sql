@@ -53,12 +53,12 @@ SELECT {{key_as_json}}, r.key_column, r.dimension, CASE r.key_column {{dimension
 FROM named AS k
 JOIN {{table}} AS f ON {{f.key = k.key}}
 -- ANY: only the rows of these keys are computed.
-LEFT JOIN (SELECT DISTINCT ON ({{o.key}}) o.* FROM {{view}} AS o WHERE {{among_named}} ORDER BY {{o.key}}) AS v ON {{v.key = f.key}}{{joins}}
+LEFT JOIN (SELECT DISTINCT ON ({{s.key}}) s.* FROM {{view}} AS s WHERE {{among_named}} ORDER BY {{s.key}}) AS v ON {{v.key = f.key}}{{joins}}
 CROSS JOIN (VALUES {{roles}}) AS r (key_column, dimension)$template$,
         v_values || jsonb_build_object(
             'key', to_jsonb(r_fact.business_key), 'table', r_fact.fact_table::text, 'view', r_fact.transform_view::text,
             'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table),
-            'among_named', etl._list(r_fact.business_key, 'o.%1$I = ANY (ARRAY(SELECT n.%1$I FROM named AS n))', ' AND '),
+            'among_named', etl._among_sql(r_fact.fact_table, r_fact.business_key, 'named AS k'),
             'key_as_json', etl._json_key(r_fact.business_key, 'f')
         )
     )
