@@ -43,6 +43,8 @@ AS $_swapped_relations$
             FROM pg_class AS c
             JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE format('%I.%I', n.nspname, c.relname) = e.key
+            -- Otherwise the names of all relations are formatted, whether or not one is asked for.
+            OFFSET 0
         )
     GROUP BY s.source_table
 $_swapped_relations$;
