@@ -14,7 +14,7 @@ from psycopg.rows import namedtuple_row
 from base import output, state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError, from_database, not_installed
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit
 
 EXAMPLES = (
@@ -45,7 +45,9 @@ WHERE d.dimension = %s
 """
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="DIR", parser=to_path, help="Folder of one CSV file per dimension."),
+    typer.Argument(
+        metavar="DIR", parser=file_or_folder, help="Folder of one CSV file per dimension."
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ import typer
 from base import state
 from base.connection import connect
 from base.errors import UserError
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit
 from driver import project
 from driver.scaffold import changes, files, source, stars
@@ -26,7 +26,7 @@ EXAMPLES = (
 def new(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", parser=to_path, help="Folder of the business.")
+        Path, typer.Argument(metavar="DIR", parser=file_or_folder, help="Folder of the business.")
     ],
     dsn: Annotated[
         str | None,

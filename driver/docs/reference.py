@@ -79,8 +79,9 @@ def _commands() -> Iterator[str]:
 def _command(name: str, command: Any) -> Iterator[str]:
     yield f"\n### {name}\n"
     yield _plain(command.help)
-    if command.epilog:
-        yield "\n" + _plain(command.epilog)
+    for text in command.epilog.split("\n\n") if command.epilog else ():
+        head, *lines = text.splitlines()
+        yield "\n".join(["", head, *([""] if lines else []), *(f"    {line}" for line in lines)])
     rows = [row for one in command.params for row in _parameter(one)]
     if rows:
         yield "\n| argument or option | meaning |\n|---|---|"
