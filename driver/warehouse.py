@@ -373,6 +373,28 @@ def latest_runs(connection: psycopg.Connection[Any], limit: int) -> list[Run]:
     return fetch(connection, Run, "ORDER BY run_id DESC LIMIT %s", limit)
 
 
+def advisory_holder(connection: psycopg.Connection[Any], key: int) -> str | None:
+    """Return who holds an advisory lock in this database, in a sentence; None if nobody does.
+
+    Any login can take any such lock, so a command that waits for one names its holder.
+    """
+    row = connection.execute(
+        """
+        SELECT format(
+            'Held by process id %%s (role "%%s", application "%%s").',
+            l.pid, a.usename, a.application_name
+        )
+        FROM pg_locks AS l
+        JOIN pg_stat_activity AS a ON a.pid = l.pid AND a.datid = l.database
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+            AND a.datname = current_database()
+            AND ((l.classid::bigint << 32) | l.objid::bigint) = %s
+        """,
+        [key],
+    ).fetchone()
+    return row[0] if row else None
+
+
 def lock_holders(connection: psycopg.Connection[Any]) -> str | None:
     """Return a sentence that names the sessions that hold locks on tables, workers excepted."""
     row = connection.execute("SELECT etl.describe_sessions(etl.lock_holders())").fetchone()

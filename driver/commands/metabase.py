@@ -21,6 +21,7 @@ from base.errors import UserError
 from base.options import JsonOption
 from base.output import console, emit
 from driver import project
+from driver.warehouse import advisory_holder
 from metabase import analysis
 from metabase import export as exporter
 from metabase import warehouse as warehouses
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 
 _DATABASE_NAME = "OceanRecords warehouse"
+_LOCK_KEY = 0x6F726D70  # the letters 'ormp'
 _SIGNS = {"create": "+", "update": "~", "restore": "↺", "archive": "-"}
 _STYLES = {"create": "ok", "update": "warn", "restore": "warn", "archive": "bad"}
 
@@ -497,13 +499,12 @@ def _prompt() -> Any:
 
 def _only_one_at_a_time(connection: psycopg.Connection[Any]) -> None:
     """Keep a second run away until the connection ends: both would make what is missing."""
-    row = connection.execute(
-        "SELECT pg_try_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
-    ).fetchone()
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY]).fetchone()
     if row != (True,):
         raise UserError(
-            "Another provisioning of Metabase from this warehouse is running.",
-            "Wait until it has ended, and repeat the command.",
+            "Another session holds the lock on provisioning Metabase from this warehouse.",
+            "Wait until it has ended, or end it: SELECT pg_terminate_backend(…)",
+            detail=advisory_holder(connection, _LOCK_KEY),
         )
 
 
