@@ -8,6 +8,7 @@ database of their own on each node and drop it. They follow one another: each go
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support.waiting import wait_for
 from tests.warehouse import recomputation
 
 CLUSTER = os.environ.get("OCEANRECORDS_CITUS_DSN", "")
@@ -47,16 +49,22 @@ class Cluster:
     dsn: str
     connection: psycopg.Connection[Any]
 
-    def cli(self, *arguments: str, status: int = 0) -> None:
-        """Run `oceanrecords`; its exit status must be the expected one."""
-        done = subprocess.run(
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `oceanrecords`."""
+        return subprocess.Popen(
             [sys.executable, "-m", "driver", *arguments],
             env=os.environ | {"OCEANRECORDS_DSN": self.dsn},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
-        assert done.returncode == status, done.stdout + done.stderr
+
+    def cli(self, *arguments: str, status: int | None = 0) -> str:
+        """Run `oceanrecords`; its exit status must be the expected one (None for any). Returns what it says."""
+        process = self.start(*arguments)
+        said, _ = process.communicate()
+        assert status is None or process.returncode == status, said
+        return said
 
     def value(self, query: str) -> Any:
         row = self.connection.execute(query.encode()).fetchone()
@@ -66,22 +74,44 @@ class Cluster:
     def assert_right(self) -> None:
         assert recomputation.compare(self.connection) == []
 
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A loaded warehouse of one server that was spread afterwards."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(CLUSTER, autocommit=True) as coordinator:
-        nodes = coordinator.execute(
-            "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0"
-        ).fetchall()
-        own = coordinator.execute("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 0")
-        first = own.fetchone() or (
-            conninfo_to_dict(CLUSTER).get("host", "localhost"),
-            int(conninfo_to_dict(CLUSTER).get("port") or 5432),
+    def make(self) -> None:
+        """Migrate, with what the recomputation needs to know."""
+        # A warehouse that was spread before has left a login, which the migrations of another one refuse.
+        self.connection.execute(
+            "DO $$BEGIN IF to_regrole('oceanrecords_owner') IS NOT NULL THEN ALTER ROLE oceanrecords_owner NOLOGIN; END IF; END$$"
         )
-    assert nodes, "the cluster has no node: citus_add_node()"
-    servers = [CLUSTER, *(make_conninfo(CLUSTER, host=host, port=port) for host, port in nodes)]
+        self.cli("migrate")
+        recomputation.observe(self.connection)
+        # Citus spreads no table with a trigger.
+        self.connection.execute("DROP TRIGGER note_taken_out ON dwh.fact_order_line")
+
+
+def nodes() -> list[str]:
+    """Return a DSN of each node, that of the coordinator first."""
+    with psycopg.connect(CLUSTER, autocommit=True) as coordinator:
+        others = coordinator.execute(
+            "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0 ORDER BY groupid"
+        ).fetchall()
+    assert others, "the cluster has no node: citus_add_node()"
+    return [CLUSTER, *(make_conninfo(CLUSTER, host=host, port=port) for host, port in others)]
+
+
+def address(dsn: str) -> tuple[str, int]:
+    """Return host and port of a server, as the others reach it."""
+    with psycopg.connect(CLUSTER, autocommit=True) as coordinator:
+        own = coordinator.execute("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 0")
+        found = own.fetchone()
+    parts = conninfo_to_dict(dsn)
+    if found and dsn == CLUSTER:
+        return found
+    return str(parts.get("host", "localhost")), int(parts.get("port") or 5432)
+
+
+@contextlib.contextmanager
+def databases() -> Iterator[Cluster]:
+    """A database of its own on each node."""
+    name = f"test_{uuid4().hex[:12]}"
+    servers = nodes()
     dsn = make_conninfo(CLUSTER, dbname=name)
     try:
         for server in servers:
@@ -89,29 +119,30 @@ def cluster() -> Iterator[Cluster]:
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as made:
                 made.execute("CREATE EXTENSION citus")
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("SELECT citus_set_coordinator_host(%s, %s)", first)
-            for node in nodes:
-                connection.execute("SELECT citus_add_node(%s, %s)", node)
-            # A warehouse that was spread before has left a login, which the migrations of another one refuse.
-            connection.execute(
-                "DO $$BEGIN IF to_regrole('oceanrecords_owner') IS NOT NULL THEN ALTER ROLE oceanrecords_owner NOLOGIN; END IF; END$$"
-            )
-            made_by = Cluster(dsn, connection)
-            made_by.cli("migrate")
-            recomputation.observe(connection)
-            # Citus spreads no table with a trigger.
-            connection.execute("DROP TRIGGER note_taken_out ON dwh.fact_order_line")
-            made_by.cli("simulate", "seed", "--orders", "1000")
-            made_by.cli("run")
-            made_by.cli("migrate", "--optional", "citus")
-            yield made_by
+        connection = psycopg.connect(dsn, autocommit=True)
+        connection.execute("SELECT citus_set_coordinator_host(%s, %s)", address(CLUSTER))
+        for node in servers[1:]:
+            connection.execute("SELECT citus_add_node(%s, %s)", address(node))
+        made_by = Cluster(dsn, connection)
+        yield made_by
+        made_by.connection.close()
     finally:
         for server in servers:
             with psycopg.connect(server, autocommit=True) as admin:
                 admin.execute(
                     sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
                 )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A loaded warehouse of one server that was spread afterwards."""
+    with databases() as made:
+        made.make()
+        made.cli("simulate", "seed", "--orders", "1000")
+        made.cli("run")
+        made.cli("migrate", "--optional", "citus")
+        yield made
 
 
 READABLE = """
@@ -342,12 +373,196 @@ def test_damage_is_repaired(cluster: Cluster) -> None:
     cluster.assert_right()
 
 
+# Nodes that are killed ---------------------------------------------------------------------------
+
+
+CHECKPOINTER = "SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND NOT pg_is_in_recovery()"
+
+
+def began(dsn: str) -> Any:
+    """Return when a server began to write, after a start or a recovery; None while it does not."""
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            row = connection.execute(CHECKPOINTER.encode()).fetchone()
+            return row and row[0]
+    except psycopg.Error:
+        return None
+
+
+def kill(dsn: str, way: str) -> None:
+    """Kill a server, or crash it through a backend, and wait until it has recovered."""
+    before = began(dsn)
+    assert before
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        row = admin.execute(
+            "SELECT (SELECT setting FROM pg_config WHERE name = 'BINDIR'), current_setting('data_directory'), pg_backend_pid()"
+        ).fetchone()
+        assert row is not None
+        programs, data, backend = row
+        # A session of its own: the server would take what it has started along.
+        command = {
+            "immediate": f"setsid {programs}/pg_ctl -D {data} -m immediate -w restart >/dev/null 2>&1 &",
+            "quit": f"kill -QUIT {backend}",
+        }[way]
+        with contextlib.suppress(psycopg.OperationalError):
+            admin.execute(
+                sql.SQL("COPY (SELECT 1) TO PROGRAM {}").format(sql.Literal(f"cat; {command}"))
+            )
+    wait_for(lambda: (now := began(dsn)) and now > before, "the server", 60)
+
+
+@pytest.fixture
+def late_writer() -> Iterator[None]:
+    """Nodes that write what no commit waits for as late as possible."""
+    for server in nodes():
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+            admin.execute("SELECT pg_reload_conf()")
+    yield
+    for server in nodes():
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM RESET wal_writer_delay")
+            admin.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize(
+    ("node", "way", "kind"),
+    [
+        (1, "immediate", "stage"),
+        (1, "quit", "fact"),
+        (0, "immediate", "fact"),
+        (0, "quit", "aggregate"),
+    ],
+)
+def test_a_node_that_is_killed_in_the_middle_of_a_run_loses_nothing(
+    cluster: Cluster, late_writer: None, node: int, way: str, kind: str
+) -> None:
+    cluster.cli("simulate", "burst", "--percent", "20")
+    last = cluster.value("SELECT max(run_id) FROM etl.run")
+    process = cluster.start("run", "--workers", "2")
+    reached = (
+        f"SELECT count(*) FROM etl.task_run WHERE run_id > {last} AND kind = '{kind}'"
+        " AND status IN ('running', 'succeeded') AND rows_read IS DISTINCT FROM 0"
+    )
+    wait_for(lambda: cluster.value(reached), f"a {kind}", 60)
+    kill(make_conninfo(nodes()[node], dbname="postgres"), way)
+    process.communicate()
+    cluster.connection.close()
+    cluster.connection = psycopg.connect(cluster.dsn, autocommit=True)
+    # It was in the middle.
+    again = cluster.value(
+        f"SELECT count(*) FROM etl.task_run WHERE run_id > {last} AND attempts > 1"
+    )
+    assert process.returncode or again
+    cluster.cli("run", status=None)
+    cluster.cli("run")
+    cluster.cli("reconcile")
+    cluster.assert_right()
+
+
+# Other ways to get there -------------------------------------------------------------------------
+
+
+def test_an_empty_cluster_is_spread_before_its_first_load() -> None:
+    with databases() as made:
+        made.make()
+        made.cli("migrate", "--optional", "citus")
+        made.cli("simulate", "seed", "--orders", "300")
+        made.cli("run", "--workers", "2")
+        made.assert_right()
+        made.cli("simulate", "tick")
+        made.cli("run")
+        made.cli("reconcile")
+        for command in (("kpi",), ("check",), ("status",), ("ls",)):
+            made.cli(*command)
+        made.assert_right()
+        # Nothing stays on the coordinator: what is spread is on the nodes.
+        assert made.value("SELECT count(*) FROM ONLY dwh.fact_order") > 0
+        assert (
+            made.value(
+                "SELECT sum(pg_relation_size(logicalrelid)) FROM pg_dist_partition WHERE partmethod = 'h'"
+            )
+            == 0
+        )
+
+
+def test_a_source_on_another_server_is_followed() -> None:
+    source = f"test_source_{uuid4().hex[:8]}"
+    host, port = address(CLUSTER)
+    with databases() as made, psycopg.connect(CLUSTER, autocommit=True) as admin:
+        made.make()
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(source)))
+        shop = Cluster(
+            make_conninfo(CLUSTER, dbname=source),
+            psycopg.connect(make_conninfo(CLUSTER, dbname=source), autocommit=True),
+        )
+        try:
+            shop.cli("migrate")
+            shop.cli("simulate", "seed", "--orders", "300")
+            made.cli("migrate", "--optional", "citus")
+            login = str(conninfo_to_dict(CLUSTER).get("user", "postgres"))
+            made.cli(
+                "source", "connect", "--host", host, "--port", str(port), "--dbname", source, "--user", login, "--no-password"
+            )  # fmt: skip
+            made.cli("run")
+            for _ in range(2):
+                shop.cli("simulate", "tick")
+                made.cli("run", "--workers", "2")
+            shop.connection.execute(
+                "DELETE FROM oceanrecords.order_lines WHERE order_id = (SELECT max(order_id) FROM oceanrecords.orders)"
+            )
+            made.cli("run")
+            made.cli("reconcile")
+            for table in ("orders", "order_lines", "customers"):
+                there = shop.value(f"SELECT count(*) FROM oceanrecords.{table}")
+                assert (
+                    made.value(f"SELECT count(*) FROM stage.{table} WHERE deleted_at IS NULL")
+                    == there
+                )
+                assert there > 0
+            assert made.value(
+                "SELECT sum(amount) FROM dwh.fact_order_line WHERE NOT is_deleted"
+            ) == shop.value("SELECT sum(quantity * unit_price) FROM oceanrecords.order_lines")
+        finally:
+            shop.connection.close()
+            # The warehouse's connection to it.
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(source)))
+
+
+def test_the_jobs_of_a_schedule_share_a_run(cluster: Cluster) -> None:
+    with psycopg.connect(make_conninfo(CLUSTER, dbname="postgres"), autocommit=True) as admin:
+        loaded = admin.execute("SHOW shared_preload_libraries").fetchone()
+        if not loaded or "pg_cron" not in loaded[0]:
+            pytest.skip("pg_cron is not among shared_preload_libraries of the coordinator")
+        admin.execute("CREATE EXTENSION IF NOT EXISTS pg_cron")
+    cluster.cli("simulate", "tick")
+    last = cluster.value("SELECT max(run_id) FROM etl.run")
+    try:
+        cluster.cli("schedule", "install", "--every", "1 minute", "--workers", "2")
+        wait_for(
+            lambda: cluster.value(
+                f"SELECT count(*) FROM etl.run WHERE run_id > {last} AND origin = 'pg_cron' AND status = 'succeeded'"
+            ),
+            "a run of pg_cron",
+            150,
+        )
+    finally:
+        cluster.cli("schedule", "remove")
+    outcomes = cluster.value("SELECT array_agg(DISTINCT outcome) FROM etl.schedule_history")
+    assert "started" in outcomes
+    assert "failed" not in outcomes
+    cluster.assert_right()
+
+
+# Last: what is forgotten is no longer what a recomputation makes of the source ---------------------
+
+
 def test_a_customer_is_forgotten_on_all_nodes(cluster: Cluster) -> None:
     # Personal data in a distributed table, which no column of OceanRecords is.
     cluster.connection.execute(
         "INSERT INTO etl.personal_object (subject, object, key_columns, key_query)"
         " VALUES ('customer', 'orders', '{order_id}', 'SELECT o.order_id FROM stage.orders AS o WHERE o.customer_id = $1::bigint');"
-        " INSERT INTO etl.personal_column (subject, object, column_name, replacement) VALUES ('customer', 'orders', 'paid_at', 'r.ordered_at');"
+        " INSERT INTO etl.personal_column (subject, object, column_name, replacement) VALUES ('customer', 'orders', 'paid_at', 'CASE WHEN r.paid_at IS NOT NULL THEN r.ordered_at END');"
         " GRANT SELECT, UPDATE (paid_at) ON oceanrecords.orders TO oceanrecords_owner"
     )
     email = cluster.value("SELECT email FROM oceanrecords.customers WHERE customer_id = 3")

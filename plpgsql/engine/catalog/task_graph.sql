@@ -3,8 +3,8 @@
 -- Derives tasks and edges from the catalog: a source table is extracted, then staged; a dimension or fact is loaded after the stage tasks that it
 -- depends on succeeded; a fact after its dimensions have ended, however they ended, and after the facts succeeded that an enforced foreign key of its
 -- table refers to; an aggregate after the facts or the finer aggregate that feed it; checks after everything else has ended, maintenance after the
--- checks. Among tasks that are free the order is that of their kinds along this graph, then of their names. Settings of a task (max_attempts,
--- is_enabled) are kept.
+-- checks. Among tasks that are free the order is that of their kinds along this graph, then of their names, on a cluster the tables on several nodes
+-- last. Settings of a task (max_attempts, is_enabled) are kept.
 CREATE OR REPLACE FUNCTION etl._build_tasks()
 RETURNS void
 LANGUAGE plpgsql
@@ -76,7 +76,11 @@ BEGIN
     UPDATE etl.task AS t
     SET position = p.position
     FROM (
-        SELECT k.task, b.base + row_number() OVER (PARTITION BY k.kind ORDER BY k.object)
+        -- Tables on several nodes are extracted last: the savepoints of those before need not reach the nodes.
+        SELECT k.task, b.base + row_number() OVER (
+                PARTITION BY k.kind
+                ORDER BY etl._is_distributed((SELECT o.table_name FROM etl.object AS o WHERE o.object = k.object)), k.object
+            )
         FROM etl.task AS k
         JOIN (
             VALUES ('extract', 1000), ('stage', 2000), ('dimension', 3000), ('fact', 4000), ('aggregate', 5000), ('check', 6000), ('maintain', 7000)

@@ -40,25 +40,31 @@ BEGIN
                 $template$DECLARE
     r_result etl.load_result := (0, 0, 0, 0, 0, 0);
     v_aggregates name[];  -- those that are maintained by difference
-    v_rows bigint;
+    v_changed bigint;
+    v_unresolved bigint;
 BEGIN
     PERFORM compiled.{{plan}}(p_run_id, p_is_full);
+    -- What the plan does not contain needs no statement.
+    SELECT
+        count(*) FILTER (WHERE w.planned_operation IN ('update', 'delete')),
+        count(*) FILTER (WHERE w.planned_operation = 'delete'),
+        count(w.unresolved_keys)
+    INTO v_changed, r_result.rows_deleted, v_unresolved
+    FROM {{decision}} AS w;
     {{refuse}}
 
     v_aggregates := etl._lock_aggregates({{name}});
     PERFORM compiled.{{contribute}}(-1, v_aggregates);
 
-    UPDATE {{table}} AS f
-    SET run_id = w.run_id{{column_values}}
-    FROM {{decision}} AS w
-    WHERE w.planned_operation IN ('update', 'delete')
-        AND {{f.key = w.key}};
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    SELECT count(*)
-    INTO r_result.rows_deleted
-    FROM {{decision}} AS w
-    WHERE w.planned_operation = 'delete';
-    r_result.rows_updated := v_rows - r_result.rows_deleted;
+    IF v_changed > 0 THEN
+        UPDATE {{table}} AS f
+        SET run_id = w.run_id{{column_values}}
+        FROM {{decision}} AS w
+        WHERE w.planned_operation IN ('update', 'delete')
+            AND {{f.key = w.key}};
+        GET DIAGNOSTICS v_changed = ROW_COUNT;
+        r_result.rows_updated := v_changed - r_result.rows_deleted;
+    END IF;
 
     INSERT INTO {{table}} ({{key}}{{, columns}}, run_id)
     -- Sorted by key: new index entries, and rows of the same time, are then adjacent.
@@ -66,36 +72,38 @@ BEGIN
     FROM {{decision}} AS w
     WHERE w.planned_operation = 'insert'
     ORDER BY {{w.key}};
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    r_result.rows_inserted := v_rows;
+    GET DIAGNOSTICS r_result.rows_inserted = ROW_COUNT;
 
     PERFORM compiled.{{contribute}}(1, v_aggregates);
 
     -- Rows whose keys are resolved leave the queue, the others enter it.
-    DELETE FROM etl.reprocessing_queue AS q
-    USING (
-        SELECT e.fact_key, e.key_column
-        FROM etl.reprocessing_queue AS e
-        CROSS JOIN LATERAL jsonb_populate_record(NULL::{{key_table}}, e.fact_key) AS u
-        JOIN {{decision}} AS w ON {{w.key = u.key}}
-        WHERE e.fact = {{name}}
-            AND (w.is_deleted OR NOT coalesce(w.unresolved_keys ? e.key_column, false))
-    ) AS e
-    WHERE q.fact = {{name}}
-        AND (q.fact_key, q.key_column) = (e.fact_key, e.key_column);
-    INSERT INTO etl.reprocessing_queue AS q (fact, fact_key, key_column, dimension, dimension_key, run_id)
-    SELECT {{name}}, {{as_json}}, k.key_column, k.dimension, u.value, p_run_id
-    FROM {{decision}} AS w
-    CROSS JOIN LATERAL jsonb_each(w.unresolved_keys) AS u
-    JOIN etl.fact_dimension AS k ON k.fact = {{name}} AND k.key_column = u.key
-    WHERE w.unresolved_keys IS NOT NULL
-    ON CONFLICT (fact, fact_key, key_column) DO UPDATE
-    SET dimension_key = excluded.dimension_key,
-        is_ready = false,
-        attempts = q.attempts + 1,
-        tried_at = excluded.tried_at;
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    r_result.rows_queued := v_rows;
+    IF EXISTS (SELECT FROM etl.reprocessing_queue AS e WHERE e.fact = {{name}}) THEN
+        DELETE FROM etl.reprocessing_queue AS q
+        USING (
+            SELECT e.fact_key, e.key_column
+            FROM etl.reprocessing_queue AS e
+            CROSS JOIN LATERAL jsonb_populate_record(NULL::{{key_table}}, e.fact_key) AS u
+            JOIN {{decision}} AS w ON {{w.key = u.key}}
+            WHERE e.fact = {{name}}
+                AND (w.is_deleted OR NOT coalesce(w.unresolved_keys ? e.key_column, false))
+        ) AS e
+        WHERE q.fact = {{name}}
+            AND (q.fact_key, q.key_column) = (e.fact_key, e.key_column);
+    END IF;
+    IF v_unresolved > 0 THEN
+        INSERT INTO etl.reprocessing_queue AS q (fact, fact_key, key_column, dimension, dimension_key, run_id)
+        SELECT {{name}}, {{as_json}}, k.key_column, k.dimension, u.value, p_run_id
+        FROM {{decision}} AS w
+        CROSS JOIN LATERAL jsonb_each(w.unresolved_keys) AS u
+        JOIN etl.fact_dimension AS k ON k.fact = {{name}} AND k.key_column = u.key
+        WHERE w.unresolved_keys IS NOT NULL
+        ON CONFLICT (fact, fact_key, key_column) DO UPDATE
+        SET dimension_key = excluded.dimension_key,
+            is_ready = false,
+            attempts = q.attempts + 1,
+            tried_at = excluded.tried_at;
+        GET DIAGNOSTICS r_result.rows_queued = ROW_COUNT;
+    END IF;
     RETURN r_result;
 END$template$,
                 v_values || jsonb_build_object(
@@ -314,7 +322,7 @@ $_unresolved_sql$;
 /*
 The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.
 Parameters: p_fact, the fact; p_values, of its templates.
-Returns:    SQL text; refers to p_run_id and r_result.
+Returns:    SQL text; refers to p_run_id, v_unresolved and r_result.
 */
 CREATE OR REPLACE FUNCTION etl._refusal_sql(p_fact name, p_values jsonb)
 RETURNS text
@@ -324,26 +332,28 @@ SET search_path = pg_catalog, pg_temp
 AS $_refusal_sql$
     SELECT CASE WHEN count(*) = 0 THEN '' ELSE etl._render(
         $template$
-SELECT count(etl._refuse_fact({{name}}, r.fact_key, k.key_column, k.dimension, r.unresolved_keys -> k.key_column, p_run_id) IS NULL)
-INTO r_result.rows_quarantined
-FROM (
-    SELECT {{as_json}} AS fact_key, w.unresolved_keys
-    FROM {{decision}} AS w
-    WHERE w.unresolved_keys ?| {{final}}
-    OFFSET 0
-) AS r
-CROSS JOIN LATERAL (
-    SELECT c.key_column::text, c.dimension
-    FROM etl.fact_dimension AS c
-    WHERE c.fact = {{name}}
-        AND c.key_column = ANY ({{final}})
-        AND r.unresolved_keys ? c.key_column
-    ORDER BY c.key_column
-    LIMIT 1
-) AS k;
-IF r_result.rows_quarantined > 0 THEN
-    DELETE FROM {{decision}} AS w
-    WHERE w.unresolved_keys ?| {{final}};
+IF v_unresolved > 0 THEN
+    SELECT count(etl._refuse_fact({{name}}, r.fact_key, k.key_column, k.dimension, r.unresolved_keys -> k.key_column, p_run_id) IS NULL)
+    INTO r_result.rows_quarantined
+    FROM (
+        SELECT {{as_json}} AS fact_key, w.unresolved_keys
+        FROM {{decision}} AS w
+        WHERE w.unresolved_keys ?| {{final}}
+        OFFSET 0
+    ) AS r
+    CROSS JOIN LATERAL (
+        SELECT c.key_column::text, c.dimension
+        FROM etl.fact_dimension AS c
+        WHERE c.fact = {{name}}
+            AND c.key_column = ANY ({{final}})
+            AND r.unresolved_keys ? c.key_column
+        ORDER BY c.key_column
+        LIMIT 1
+    ) AS k;
+    IF r_result.rows_quarantined > 0 THEN
+        DELETE FROM {{decision}} AS w
+        WHERE w.unresolved_keys ?| {{final}};
+    END IF;
 END IF;$template$,
         p_values || jsonb_build_object('final', quote_literal(array_agg(r.key_column ORDER BY r.number)::text[]) || '::text[]')
     ) END

@@ -69,26 +69,31 @@ SET search_path = pg_catalog, pg_temp
 AS $_begin_load$
 DECLARE
     v_keys regclass := format('work.%I', p_object || '_key')::regclass;
+    v_values jsonb := jsonb_build_object('keys', v_keys::text, 'key', to_jsonb(p_business_key));
     v_all bigint;
-    v_repeated bigint;
+    v_distinct bigint;
 BEGIN
-    EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_all;
+    EXECUTE etl._render(
+        'SELECT coalesce(sum(k._rows), 0), count(*) FROM (SELECT count(*) AS _rows FROM {{keys}} GROUP BY {{key}}) AS k',
+        v_values
+    )
+    INTO v_all, v_distinct;
     IF v_all = 0 THEN
         RETURN 0;
-    END IF;
-    -- The first of each stays. ctid alone is unique on one node only.
-    EXECUTE etl._render(
-        $template$DELETE FROM {{keys}} AS k
+    ELSIF v_all > v_distinct THEN
+        -- The first of each stays. ctid alone is unique on one node only.
+        EXECUTE etl._render(
+            $template$DELETE FROM {{keys}} AS k
 USING (SELECT {{key}}, ctid, row_number() OVER (PARTITION BY {{key}} ORDER BY ctid) AS _number FROM {{keys}}) AS n
 WHERE k.ctid = n.ctid
     AND {{k.key = n.key}}
     AND n._number > 1$template$,
-        jsonb_build_object('keys', v_keys::text, 'key', to_jsonb(p_business_key))
-    );
-    GET DIAGNOSTICS v_repeated = ROW_COUNT;
+            v_values
+        );
+    END IF;
     -- Without statistics, the planner assumes about 2,000 rows in a narrow table and may then scan a whole fact.
     PERFORM etl._analyze(v_keys, p_business_key, v_all, 0);
-    RETURN v_all - v_repeated;
+    RETURN v_distinct;
 END
 $_begin_load$;
 

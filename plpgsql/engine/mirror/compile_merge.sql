@@ -22,21 +22,14 @@ AS $_pending_key_sql$
         FROM delta.{{table}} AS c
         WHERE c.batch_id = this.batch_id{{unwatched}}
     )
-    SELECT {{distinct}}{{k.object_key}}
+    SELECT DISTINCT {{k.object_key}}
     FROM (
         {{key_query}}
     ) AS k ({{object_key}})
-    WHERE num_nulls({{k.object_key}}) = 0{{new_only}};$sql$,
+    LEFT JOIN work.{{key_table}} AS p ON {{p.object_key = k.object_key}}
+    WHERE num_nulls({{k.object_key}}) = 0
+        AND num_nulls({{p.object_key}}) > 0;$sql$,
             etl._source_values(p_source) || jsonb_build_object(
-                -- On a cluster, EXCEPT and ORDER BY would collect the keys on the coordinator. The load removes duplicates.
-                'distinct', CASE WHEN k.is_spread THEN 'DISTINCT ' ELSE '' END,
-                'new_only', CASE
-                    WHEN k.is_spread THEN ''
-                    ELSE etl._render(
-                        E'\nEXCEPT\nSELECT {{key}}\nFROM work.{{key_table}}\nORDER BY {{key}}',
-                        jsonb_build_object('key', to_jsonb(o.business_key), 'key_table', quote_ident(p.object || '_key'))
-                    )
-                END,
                 'object', quote_ident(p.object),
                 'key_table', quote_ident(p.object || '_key'),
                 'object_key', o.business_key,
@@ -64,7 +57,7 @@ AS $_pending_key_sql$
                 END
             )
         ),
-        -- The object with the most source tables comes last: by then, EXCEPT sees the keys that concurrent merges have committed.
+        -- The object with the most source tables comes last: by then, it sees the keys that concurrent merges have committed.
         '' ORDER BY (SELECT count(*) FROM etl.dependency AS n WHERE n.object = p.object), p.object
     )
     FROM etl.dependency AS p
@@ -73,7 +66,6 @@ AS $_pending_key_sql$
         UNION ALL
         SELECT f.fact, f.business_key FROM etl.fact AS f
     ) AS o (object, business_key) ON o.object = p.object
-    CROSS JOIN LATERAL (SELECT etl._is_distributed(etl._relation_in('work', (p.object || '_key')::name))) AS k (is_spread)
     WHERE p.source_table = p_source.source_table
 $_pending_key_sql$;
 
@@ -169,40 +161,44 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $_mirror_write_template$
     SELECT $sql$
-    -- Deleted rows are marked.
-    UPDATE stage.{{table}} AS m
-    SET deleted_at = d.deleted_at,
-        batch_id = this.batch_id
-    FROM delta.{{table}} AS d
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'delete'
-        AND m.deleted_at IS NULL
-        AND {{m.key = d.key}};
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_deleted := this.row_count;
-    IF this.row_count > 0 AND etl._keeps_live_rows_only({{name}}) THEN
-        DELETE FROM stage.{{table}} AS m
-        USING delta.{{table}} AS d
+    IF this.has_deletions THEN
+        -- Deleted rows are marked.
+        UPDATE stage.{{table}} AS m
+        SET deleted_at = d.deleted_at,
+            batch_id = this.batch_id
+        FROM delta.{{table}} AS d
         WHERE d.batch_id = this.batch_id
             AND d.delta_operation = 'delete'
-            AND m.deleted_at IS NOT NULL
+            AND m.deleted_at IS NULL
             AND {{m.key = d.key}};
+        GET DIAGNOSTICS this.row_count = ROW_COUNT;
+        this.result.rows_deleted := this.row_count;
+        IF this.row_count > 0 AND etl._keeps_live_rows_only({{name}}) THEN
+            DELETE FROM stage.{{table}} AS m
+            USING delta.{{table}} AS d
+            WHERE d.batch_id = this.batch_id
+                AND d.delta_operation = 'delete'
+                AND m.deleted_at IS NOT NULL
+                AND {{m.key = d.key}};
+        END IF;
     END IF;
 
-    -- Rows that differ from what they were.
-    UPDATE stage.{{table}} AS m
-    SET batch_id = this.batch_id,
-        deleted_at = NULL{{, values := d.values}}
-    FROM delta.{{table}} AS d
-    JOIN delta.{{table}} AS b ON {{b.key = d.key}}
-    WHERE d.batch_id = this.batch_id
-        AND d.delta_operation = 'upsert'
-        AND b.batch_id = this.batch_id
-        AND b.delta_operation = 'before'
-        AND (b.deleted_at IS NOT NULL OR {{b.values <> d.values}})
-        AND {{m.key = d.key}};
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    this.result.rows_updated := this.row_count;
+    IF this.rows_before > 0 THEN
+        -- Rows that differ from what they were.
+        UPDATE stage.{{table}} AS m
+        SET batch_id = this.batch_id,
+            deleted_at = NULL{{, values := d.values}}
+        FROM delta.{{table}} AS d
+        JOIN delta.{{table}} AS b ON {{b.key = d.key}}
+        WHERE d.batch_id = this.batch_id
+            AND d.delta_operation = 'upsert'
+            AND b.batch_id = this.batch_id
+            AND b.delta_operation = 'before'
+            AND (b.deleted_at IS NOT NULL OR {{b.values <> d.values}})
+            AND {{m.key = d.key}};
+        GET DIAGNOSTICS this.row_count = ROW_COUNT;
+        this.result.rows_updated := this.row_count;
+    END IF;
 
     -- New rows.
     INSERT INTO stage.{{table}} (batch_id{{, columns}})
@@ -249,9 +245,12 @@ DECLARE
     result etl.load_result := (p_rows_extracted, 0, 0, 0, 0, 0);
     row_count bigint;
     are_unusable boolean;
+    has_deletions boolean;
+    rows_before bigint;
 BEGIN
-    SELECT coalesce(sum(k.row_count), 0), coalesce(bool_or(k.upserts > 1 OR k.upserts > 0 AND k.is_unusable), false)
-    INTO this.row_count, this.are_unusable
+    SELECT
+        coalesce(sum(k.row_count), 0), coalesce(bool_or(k.upserts > 1 OR k.upserts > 0 AND k.is_unusable), false), coalesce(bool_or(k.row_count > k.upserts), false)
+    INTO this.row_count, this.are_unusable, this.has_deletions
     FROM (
         SELECT count(*) AS row_count, count(*) FILTER (WHERE d.delta_operation = 'upsert') AS upserts, {{d_key_is_null}} OR {{d_key_is_long}} AS is_unusable
         FROM delta.{{table}} AS d
@@ -292,8 +291,8 @@ $sql$ || etl._unusable_template() || $sql$
     ) AS m
     WHERE d.batch_id = this.batch_id
         AND d.delta_operation <> 'before';
-    GET DIAGNOSTICS this.row_count = ROW_COUNT;
-    PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.row_count);
+    GET DIAGNOSTICS this.rows_before = ROW_COUNT;
+    PERFORM etl._analyze({{delta_name}}, {{delta_names}}, this.rows_before);
 $sql$ || etl._mirror_write_template(),
             etl._source_values(p_source)
         ) || coalesce(etl._pending_key_sql(p_source), '') || E'\n    RETURN this.result;\nEND',
