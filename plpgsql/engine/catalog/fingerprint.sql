@@ -253,7 +253,7 @@ AS $_definition_signature$
             FROM pg_class AS c
             LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
             WHERE c.oid >= 16384
-                AND c.relkind IN ('r', 'p')
+                AND c.relkind IN ('m', 'p', 'r')
                 AND c.relpersistence <> 't'
                 AND c.relnamespace::regnamespace::text <> ALL ('{audit,delta,dwh,etl,pg_toast,stage,work}')
         ),
