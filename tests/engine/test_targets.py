@@ -82,6 +82,23 @@ def test_a_fact_may_be_partitioned(lab: Lab) -> None:
     assert lab.value("SELECT sum(amount) FROM dwh.agg_thing") == lab.value(AMOUNTS)
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_row_without_a_key_is_not_left_out_in_silence(lab: Lab, is_loaded: bool) -> None:
+    lab.execute(SOURCES)
+    lab.execute(
+        "CREATE VIEW work.fact_event AS SELECT nullif(event_id, 7) AS event_id, amount, deleted_at FROM stage.events;"
+        " SELECT etl.define_fact('fact_event', '{event_id}', '{amount}', p_depends_on => ARRAY[etl.depends_on('events')]); CALL etl.build()"
+    )
+    if is_loaded:
+        assert lab.run() == "succeeded"
+    lab.execute(FILL + "; UPDATE etl.quality_check SET run_every = '0'")
+    assert lab.run() == "partial"
+    assert lab.value("SELECT count(*) FROM dwh.fact_event") == 19
+    assert lab.rows("SELECT * FROM etl.keyless_rows()") == [("fact_event", 1)]
+    lab.execute("DELETE FROM lab.events WHERE event_id = 7")
+    assert lab.run() == "succeeded"
+
+
 def test_an_index_that_identifies_rows_for_replication_stays(lab: Lab) -> None:
     lab.declare(SOURCES, VIEWS, DIMENSION, FACT)
     lab.execute(

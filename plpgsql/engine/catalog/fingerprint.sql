@@ -266,7 +266,7 @@ AS $_definition_signature$
             LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
             LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND NOT g.tgisinternal
             WHERE c.oid >= 16384
-                AND c.relkind IN ('r', 'p')
+                AND c.relkind IN ('m', 'p', 'r')
                 AND c.relpersistence <> 't'
                 AND c.relnamespace::regnamespace::text <> ALL ('{audit,delta,dwh,etl,pg_toast,stage,work}')
         ),

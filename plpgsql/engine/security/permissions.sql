@@ -151,7 +151,7 @@ FROM (
         ('{etl}', 'routine', 'etl', '{_cron_schedule,_cron_time_zone,_find_cron}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_is_daily}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
-        ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{aggregate_differences,keyless_rows,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms,suppress_small}', '{}', NULL),
         -- Managing users needs CREATEROLE, which PostgreSQL checks.
         ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_password,set_user_rows}', '{}', NULL),
