@@ -113,8 +113,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=40,
-        help="how many random histories tests/warehouse/test_histories.py plays (default: 40)",
+        default=100,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 100)",
     )
     parser.addoption(
         "--every-damage",

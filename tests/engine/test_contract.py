@@ -351,6 +351,38 @@ def test_a_key_that_the_view_gives_twice_is_quarantined_alone(lab: Lab, is_loade
     assert lab.value("SELECT count(*) FROM etl.quarantine WHERE object = 'dim_thing'") == 0
 
 
+def test_a_member_that_moves_to_another_mirror_of_its_view_goes_on(lab: Lab) -> None:
+    """The view also returns the deleted row that it left behind. Two live rows are still refused."""
+    for place in ("here", "there"):
+        lab.execute(
+            f"CREATE TABLE lab.{place} (thing_id integer PRIMARY KEY, label text);"
+            f" CREATE VIEW source.{place} AS SELECT * FROM lab.{place};"
+            f" SELECT etl.define_source('{place}')"
+        )
+    lab.execute("CALL etl.build()")
+    lab.execute(
+        "CREATE VIEW work.dim_thing AS SELECT thing_id, label, deleted_at FROM stage.here"
+        " UNION ALL SELECT thing_id, label, deleted_at FROM stage.there"
+    )
+    declare(lab, "thing_id", "label")
+    lab.execute("INSERT INTO lab.here VALUES (1, 'one'), (2, 'two'), (3, 'three')")
+    assert lab.run() == "succeeded"
+    lab.execute("DELETE FROM lab.here WHERE thing_id < 3")
+    lab.execute("INSERT INTO lab.there VALUES (1, 'one'), (2, 'second')")
+    assert lab.run() == "succeeded"
+    versions = "SELECT label, is_current FROM dwh.dim_thing WHERE thing_id = %s ORDER BY valid_from"
+    assert lab.rows(versions % 1) == [("one", True)]
+    assert lab.rows(versions % 2) == [("two", False), ("second", True)]
+    lab.execute("DELETE FROM lab.there WHERE thing_id = 1")
+    assert lab.run() == "succeeded"
+    assert lab.rows(versions % 1) == [("one", False)]
+    lab.execute("INSERT INTO lab.there VALUES (3, 'third')")
+    assert lab.run() == "partial"
+    assert lab.rows("SELECT row_key FROM etl.quarantine WHERE object = 'dim_thing'") == [
+        ({"thing_id": 3},)
+    ]
+
+
 def test_a_fact_without_a_moment_keeps_its_member_through_several_lives(lab: Lab) -> None:
     """A member that was deleted and came back has two versions. The fact refers to one of them, always the same."""
     things(lab, "thing_id integer PRIMARY KEY, label text", seen="thing_id, label")

@@ -340,14 +340,7 @@ BEGIN
     PERFORM etl._build_work_tables();
     PERFORM etl._check_plans();
 
-    INSERT INTO etl.load_state (object)
-    SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
-    UNION ALL
-    SELECT fact FROM etl.fact
-    UNION ALL
-    SELECT aggregate FROM etl.aggregate
-    ON CONFLICT DO NOTHING;
-
+    PERFORM etl._add_load_states();
     PERFORM etl._build_constraints();
     -- Compiled routines are needed on the coordinator only.
     PERFORM set_config('citus.enable_ddl_propagation', 'off', true);

@@ -39,6 +39,7 @@ BEGIN
         PERFORM etl._refuse_beside_run(r_run.run_id, format('Wait until it ends, or join it: CALL etl.work(%s).', r_run.run_id));
     END IF;
     PERFORM etl._check_names(p_only, p_full_refresh);
+    PERFORM etl._add_load_states();
 
     IF r_run.run_id IS NOT NULL AND p_only IS NULL AND p_full_refresh IS NULL THEN
         DELETE FROM etl.worker AS w
