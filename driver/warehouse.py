@@ -254,16 +254,6 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Staleness:
-    """The row of etl.staleness; the attributes are its columns."""
-
-    complete_until: datetime | None
-    age: timedelta | None
-    stale_after: timedelta
-    is_stale: bool
-
-
-@dataclass(frozen=True)
 class Problem:
     """A row of etl.problem; the attributes are its columns."""
 
@@ -325,7 +315,6 @@ _VIEWS: dict[type[Any], str] = {
     Check: "etl.check_status",
     Job: "etl.schedule_status",
     Start: "etl.schedule_history",
-    Staleness: "etl.staleness",
     Failing: "etl.failing_task",
     Problem: "etl.problem",
     Object: "etl.object_status",

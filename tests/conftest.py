@@ -145,6 +145,11 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return three workers for two processors: tests also wait for locks, browsers and time."""
+    return ((os.cpu_count() or 1) * 3 + 1) // 2
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run slow tests first: a worker that begins one when the others are done keeps them waiting."""
