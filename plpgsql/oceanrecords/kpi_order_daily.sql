@@ -47,9 +47,12 @@ COMMENT ON COLUMN kpi.order_daily.hours_to_fulfil IS 'Hours from order to delive
 COMMENT ON COLUMN kpi.order_daily.fulfilment_hours IS 'Average hours from order to delivery of the orders delivered on the day.';
 
 CREATE OR REPLACE VIEW kpi.country AS
-SELECT DISTINCT a.country
-FROM dwh.agg_order_daily AS a;
-COMMENT ON VIEW kpi.country IS 'Countries that were ever sold to: the values of a filter. Source: dwh.fact_order.';
+SELECT a.country
+FROM dwh.agg_order_daily AS a
+UNION
+SELECT k.shown_as
+FROM work.kpi_small_country AS k;
+COMMENT ON VIEW kpi.country IS 'Countries that were ever sold to, and Other countries if some had few customers in a month: the values of a filter. Source: dwh.fact_order.';
 COMMENT ON COLUMN kpi.country.country IS 'Country.';
 
 CREATE OR REPLACE VIEW kpi.calendar AS

@@ -86,8 +86,19 @@ AS $kpi_sold$
         )
             AND a.month_start >= v.months_from AND a.month_start < v.months_until
         UNION ALL
+        -- What was sold to small countries moves to the others.
+        SELECT m.country, a.product_type, a.product_subtype, a.product_id, m.sign * a.quantity, m.sign * a.sales
+        FROM work.kpi_small_country AS k
+        JOIN dwh.agg_product_monthly AS a ON a.country = k.country AND a.month_start = k.month_start
+        CROSS JOIN LATERAL (VALUES (k.country, -1), (k.shown_as, 1)) AS m (country, sign)
+        WHERE (p_level = 'country' OR cardinality(p_countries) > 0)
+            AND k.month_start >= v.months_from AND k.month_start < v.months_until
+        UNION ALL
         SELECT l.country, l.product_type, l.product_subtype, l.product_id, l.quantity, l.sales
-        FROM work.kpi_line_sold(p_first, p_until, p_known_until, v.months_from, greatest(v.months_until, v.months_from)) AS l
+        FROM work.kpi_line_sold(
+            p_first, p_until, p_known_until, v.months_from, greatest(v.months_until, v.months_from),
+            p_level = 'country' OR cardinality(p_countries) > 0
+        ) AS l
         WHERE p_known_until IS NOT NULL OR p_first < v.months_from OR p_until > greatest(v.months_until, v.months_from)
     ) AS s
     WHERE (cardinality(p_countries) = 0 OR s.country = ANY (p_countries))
@@ -189,6 +200,8 @@ BEGIN
             sum(sum(k.sales)) OVER () AS total
         FROM work.kpi_sold(p_level, v_first, v_until, v_known_until, p_countries, p_product_types, p_product_subtypes, v_products) AS k
         GROUP BY k.country, k.product_subtype, k.product_id
+        -- A country that was small all the time leaves nothing.
+        HAVING sum(k.quantity) <> 0
         ORDER BY sum(k.sales) DESC
         -- Among equals the name decides, at the end of the list as well.
         FETCH FIRST (coalesce(p_limit, 9223372036854775807)) ROWS WITH TIES

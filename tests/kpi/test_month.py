@@ -168,6 +168,7 @@ def test_part_of_a_month_counts_in_no_average(shop: Play) -> None:
 
 
 def test_target_and_forecast(shop: Play) -> None:
+    show_small_groups(shop)
     for day in range(1, 32):
         order(shop, at(f"2025-01-{day:02}"), 10)
     for day in range(1, 15):
@@ -196,6 +197,7 @@ def test_target_and_forecast(shop: Play) -> None:
 
 
 def test_what_moved(shop: Play) -> None:
+    show_small_groups(shop)
     abroad = shop.shop.address(shop.customer, "Lyon", country_code="FR", postal_code="69001")
     order(shop, at("2025-01-01"), 1)
     order(shop, at("2025-02-05"), 30)
