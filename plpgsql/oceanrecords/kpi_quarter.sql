@@ -55,7 +55,7 @@ AS $quarter_of$
         coalesce(s.orders, 0),
         coalesce(s.lost_orders, 0),
         coalesce(s.sales, 0),
-        round(s.sales / nullif(s.orders - s.lost_orders, 0), 2)
+        round(s.sales / nullif(s.orders - s.lost_orders, 0), 10)
     FROM quarter AS q
     LEFT JOIN summed AS s USING (quarter_start)
     ORDER BY q.quarter_start
