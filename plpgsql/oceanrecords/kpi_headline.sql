@@ -171,10 +171,10 @@ AS $headline_of$
         r.number::smallint,
         r.headline,
         r.period,
-        round(r.sales, 2),
+        round(r.sales, 10),
         r.compared_to,
-        round(r.compared_with, 2),
-        round(100 * (r.compared_sales / nullif(r.compared_with, 0) - 1), 2),
+        round(r.compared_with, 10),
+        round(100 * (r.compared_sales / nullif(r.compared_with, 0) - 1), 10),
         r.note
     FROM clock AS c
     CROSS JOIN amount AS a
@@ -243,6 +243,6 @@ COMMENT ON COLUMN kpi.headline.headline IS 'Name of the headline.';
 COMMENT ON COLUMN kpi.headline.period IS 'Day or month that it covers.';
 COMMENT ON COLUMN kpi.headline.sales IS 'Sales of the period over its whole days, or the target or forecast, in the business currency; empty before the first whole day.';
 COMMENT ON COLUMN kpi.headline.compared_to IS 'What it is compared with.';
-COMMENT ON COLUMN kpi.headline.compared_with IS 'The value of that, as known at the same age; empty if there is none.';
+COMMENT ON COLUMN kpi.headline.compared_with IS 'The value of that, in the business currency, as known at the same age; empty if there is none.';
 COMMENT ON COLUMN kpi.headline.change_percent IS 'Difference from it in percent; for the target, by how much the month to date is above or below.';
 COMMENT ON COLUMN kpi.headline.note IS 'Basis of the value, or the reason why there is none.';

@@ -1,6 +1,6 @@
 /*
 Figures by month, over the chosen countries. Every month from the first order to today is there, with zero where nothing happened and
-empty where a ratio has nothing to divide by.
+empty where a ratio has nothing to divide by. Ratios have ten decimals: they are rounded once, where they are shown.
 
 Growth compares like with like, in three respects:
   * Days. A complete month is compared with the whole month before. The current month is compared over its whole days (over and loaded) with
@@ -264,27 +264,27 @@ AS $month_of$
         a.orders::bigint,
         a.lost_orders::bigint,
         a.sales,
-        round(a.order_value, 2),
+        round(a.order_value, 10),
         round(100 * a.lost_share, 10),
         round(100 * coalesce(a.limit_share, e.limit_share), 10),
         round(100 * (a.lost_share - a.limit_share), 10),
         a.fulfilled_orders::bigint,
-        round(a.hours, 2),
-        round(a.hours / 24, 2),
+        round(a.hours, 10),
+        round(a.hours / 24, 10),
         k.sales,
-        round(k.order_value, 2),
+        round(k.order_value, 10),
         round(100 * k.lost_share, 10),
         round(100 * (k.lost_share - k.limit_share), 10),
-        round(k.hours, 2),
+        round(k.hours, 10),
         b.sales,
-        round(b.order_value, 2),
+        round(b.order_value, 10),
         round(100 * b.lost_share, 10),
-        round(b.hours, 2),
-        round(100 * (n.sales / nullif(b.sales, 0) - 1), 2),
-        round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 2),
-        round(100 * (n.lost_share - b.lost_share), 2),
-        round(100 * (n.hours / nullif(b.hours, 0) - 1), 2),
-        round(k.sales - coalesce(y.amount, 0), 2),
+        round(b.hours, 10),
+        round(100 * (n.sales / nullif(b.sales, 0) - 1), 10),
+        round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 10),
+        round(100 * (n.lost_share - b.lost_share), 10),
+        round(100 * (n.hours / nullif(b.hours, 0) - 1), 10),
+        round(k.sales - coalesce(y.amount, 0), 10),
         round(100 * (k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0), 10),
         round(100 * ((k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0) - k.limit_share), 10),
         m.month_start IN (SELECT s.month_start FROM suppressed AS s)
@@ -336,20 +336,20 @@ COMMENT ON COLUMN kpi.month.lost_deviation_points IS 'Lost Order Deviation: shar
 COMMENT ON COLUMN kpi.month.fulfilled_orders IS 'Orders delivered in the month.';
 COMMENT ON COLUMN kpi.month.fulfilment_hours IS 'Average Order Fulfillment: hours from order to delivery, over the orders delivered in the month; empty without any.';
 COMMENT ON COLUMN kpi.month.fulfilment_days IS 'Average Order Fulfillment in days of 24 hours.';
-COMMENT ON COLUMN kpi.month.known_sales IS 'Sales of the whole days, as known when the last of them ended; empty before the first whole day.';
-COMMENT ON COLUMN kpi.month.known_average_order_value IS 'Average Order Value of the whole days, as known when the last of them ended.';
+COMMENT ON COLUMN kpi.month.known_sales IS 'Sales of the whole days, in the business currency, as known when the last of them ended; empty before the first whole day.';
+COMMENT ON COLUMN kpi.month.known_average_order_value IS 'Average Order Value of the whole days, in the business currency, as known when the last of them ended.';
 COMMENT ON COLUMN kpi.month.known_lost_share_percent IS 'Share of lost orders of the whole days, as known when the last of them ended, in percent.';
 COMMENT ON COLUMN kpi.month.known_lost_deviation_points IS 'Lost Order Deviation of the whole days, as known when the last of them ended, in percentage points.';
 COMMENT ON COLUMN kpi.month.known_fulfilment_hours IS 'Average Order Fulfillment of the whole days, in hours.';
-COMMENT ON COLUMN kpi.month.before_sales IS 'Sales of the period that growth compares with, as known at the same age; empty if business began within it.';
-COMMENT ON COLUMN kpi.month.before_average_order_value IS 'Average Order Value of that period, as known at the same age.';
+COMMENT ON COLUMN kpi.month.before_sales IS 'Sales of the period that growth compares with, in the business currency, as known at the same age; empty if business began within it.';
+COMMENT ON COLUMN kpi.month.before_average_order_value IS 'Average Order Value of that period, in the business currency, as known at the same age.';
 COMMENT ON COLUMN kpi.month.before_lost_share_percent IS 'Share of lost orders of that period, as known at the same age, in percent.';
 COMMENT ON COLUMN kpi.month.before_fulfilment_hours IS 'Average Order Fulfillment of that period, in hours.';
 COMMENT ON COLUMN kpi.month.sales_growth_percent IS 'Growth of sales in percent: a complete month against the month before, the current one over its whole days against the same days of the month before, as known at the same age. Empty if there is nothing to compare with.';
 COMMENT ON COLUMN kpi.month.average_order_value_growth_percent IS 'Growth of Average Order Value in percent, compared in the same way.';
 COMMENT ON COLUMN kpi.month.lost_share_change_points IS 'Change of the share of lost orders in percentage points, compared in the same way.';
 COMMENT ON COLUMN kpi.month.fulfilment_growth_percent IS 'Growth of Average Order Fulfillment in percent, compared in the same way.';
-COMMENT ON COLUMN kpi.month.expected_sales IS 'Sales of the whole days less the orders that are usually lost later (kpi.loss_curve): an expected value.';
+COMMENT ON COLUMN kpi.month.expected_sales IS 'Sales of the whole days less the orders that are usually lost later (kpi.loss_curve), in the business currency: an expected value.';
 COMMENT ON COLUMN kpi.month.expected_lost_share_percent IS 'Share of lost orders of the whole days once the usual later losses are added, in percent: an expected value.';
 COMMENT ON COLUMN kpi.month.expected_lost_deviation_points IS 'Lost Order Deviation that follows from it, in percentage points: an expected value.';
 COMMENT ON COLUMN kpi.month.is_suppressed IS 'Whether a small group (setting small_group) was suppressed: all of the month, which is empty then, or some of the chosen countries.';

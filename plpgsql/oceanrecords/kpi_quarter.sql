@@ -68,7 +68,7 @@ AS $quarter_of$
         CASE WHEN s.quarter_start IS NULL THEN 0 ELSE s.orders END,
         CASE WHEN s.quarter_start IS NULL THEN 0 ELSE s.lost_orders END,
         CASE WHEN s.quarter_start IS NULL THEN 0 ELSE s.sales END,
-        round(s.sales / nullif(s.orders - s.lost_orders, 0), 2),
+        round(s.sales / nullif(s.orders - s.lost_orders, 0), 10),
         coalesce(s.is_suppressed, false)
     FROM quarter AS q
     LEFT JOIN summed AS s USING (quarter_start)

@@ -88,7 +88,7 @@ FROM (
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
             '{auditor,etl,steward}', 'relation', 'etl',
-            '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
+            '{aggregate,aggregate_fact,business,currency,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
             'quality_check,row_filter,schedule,setting,source_table,visible_value,'
             || 'task,task_edge}',
             '{SELECT}', NULL
