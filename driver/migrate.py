@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from yoyo import exceptions as yoyo_exceptions
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
@@ -51,6 +52,12 @@ JOIN pg_stat_activity AS a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted
     AND l.classid = 0 AND l.objid = %s::oid AND l.objsubid = 1
 """
+
+# Drafts of version 1 have it under the name with the underscore.
+_AWAIT_NO_RUN = (
+    "SELECT p.proname FROM pg_proc AS p "
+    "WHERE p.oid IN (to_regprocedure('etl.await_no_run()'), to_regprocedure('etl._await_no_run()'))"
+)
 
 # A contract that has changed needs its views back before it is installed.
 _REMOTE = (
@@ -103,16 +110,20 @@ def _wait_for_run(connection: psycopg.Connection, on_wait: Callable[[], None]) -
     Raises:
         UserError: if one is still live after the setting wait_limit, with its workers.
     """
-    row = connection.execute("SELECT to_regprocedure('etl._await_no_run()') IS NOT NULL").fetchone()
-    if not (row and row[0]):
+    row = connection.execute(_AWAIT_NO_RUN).fetchone()
+    if row is None:
         return
+
+    def waits(_: psycopg.errors.Diagnostic) -> None:
+        on_wait()
+
+    connection.add_notice_handler(waits)
     try:
-        row = connection.execute("SELECT etl._live_run()").fetchone()
-        if row and row[0] is not None:
-            on_wait()
-        connection.execute("SELECT etl._await_no_run()")
+        connection.execute(sql.SQL("SELECT etl.{}()").format(sql.Identifier(row[0])))
     except psycopg.Error as error:
         raise from_database(error, context="The migration cannot start") from error
+    finally:
+        connection.remove_notice_handler(waits)
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]

@@ -291,7 +291,7 @@ def _change_levels(context: typer.Context, call: str, login: str, levels: list[s
                 connection.execute(call.encode(), [login, level])
         if "revoke" in call:
             # The login may have opened a session before the commit.
-            connection.execute("SELECT etl._end_sessions(%s)", [login])
+            connection.execute("SELECT etl.end_sessions(%s)", [login])
 
 
 def _set_rows(connection: psycopg.Connection[Any], login: str, rows: list[str]) -> None:

@@ -457,7 +457,7 @@ def test_an_unknown_object_is_refused(loaded: Database, oceanrecords: Callable[.
 
 def test_in_a_transaction_of_another_kind_it_is_refused(loaded: Database) -> None:
     with pytest.raises(psycopg.Error) as error:
-        loaded.execute("SELECT etl._compare_object(1, 'customers')")
+        loaded.execute("SELECT etl.compare_next_object(1)")
     assert error.value.sqlstate == "ET016"
 
 
@@ -526,7 +526,7 @@ def test_the_verdict_names_what_was_left_out(
 
 
 def test_an_interrupted_reconciliation_is_incomplete(loaded: Database) -> None:
-    number = loaded.value("SELECT etl._begin_reconciliation(NULL, 1)")
+    number = loaded.value("SELECT etl.begin_reconciliation(NULL, 1)")
     rows = loaded.rows("SELECT * FROM etl.reconciliation_status")
     assert {row["reconciliation_id"] for row in rows} == {number}
     assert {row["overall_status"] for row in rows} == {"incomplete"}
