@@ -10,3 +10,10 @@ DROP FUNCTION IF EXISTS etl.end_sessions(text);
 DROP FUNCTION IF EXISTS etl.begin_reconciliation(text[], integer);
 DROP FUNCTION IF EXISTS etl.compare_next_object(bigint);
 DROP FUNCTION IF EXISTS etl.end_reconciliation(bigint);
+DROP FUNCTION IF EXISTS etl._compare_object(etl.reconciliation, name, text);
+DROP FUNCTION IF EXISTS etl._hashed_list(name[], text, regclass, boolean);
+DROP FUNCTION IF EXISTS etl._compare_versions(etl.dimension, integer, integer);
+DROP FUNCTION IF EXISTS etl._compile_fact_reconciliation(etl.fact);
+DELETE FROM etl.definer_routine
+WHERE schema_name = 'etl'
+    AND routine_name IN ('begin_reconciliation', 'compare_next_object', 'end_reconciliation');

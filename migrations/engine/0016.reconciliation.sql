@@ -10,6 +10,9 @@ BEGIN
     END IF;
 END
 $rename$;
+DELETE FROM etl.definer_routine
+WHERE schema_name = 'etl'
+    AND routine_name IN ('_begin_reconciliation', '_compare_object', '_end_reconciliation');
 DROP FUNCTION IF EXISTS etl._end_sessions(text);
 DROP FUNCTION IF EXISTS etl._begin_reconciliation(text[], integer);
 DROP FUNCTION IF EXISTS etl._compare_object(bigint, name);
@@ -18,3 +21,25 @@ DROP FUNCTION IF EXISTS etl._end_reconciliation(bigint);
 ALTER TABLE etl.reconciliation_object
 ALTER COLUMN seconds DROP NOT NULL;
 COMMENT ON COLUMN etl.reconciliation_object.seconds IS 'Duration in seconds; NULL until it has been compared.';
+
+-- Routines of reconcile/ that have been replaced
+DROP FUNCTION IF EXISTS etl._compared_list(name[], text, regclass);
+DROP FUNCTION IF EXISTS etl._typed_list(name[], text, regclass);
+DROP FUNCTION IF EXISTS etl._hashed_list(name[], text, regclass);
+DROP FUNCTION IF EXISTS etl._comparison_values(text, text, name[], name[], regclass, name[]);
+DROP FUNCTION IF EXISTS etl._side_sql(text, jsonb);
+DROP FUNCTION IF EXISTS etl._bucket_sql(text, jsonb);
+DROP FUNCTION IF EXISTS etl._row_sql(jsonb);
+DROP FUNCTION IF EXISTS etl._compare(name, jsonb, regclass, name[], integer, integer);
+DROP FUNCTION IF EXISTS etl._begin_planning(etl.dimension);
+DROP FUNCTION IF EXISTS etl._member_is_refused(etl.dimension, jsonb);
+DROP FUNCTION IF EXISTS etl._fact_is_refused(etl.fact, jsonb, text);
+DROP FUNCTION IF EXISTS etl._member_values(etl.dimension);
+DROP FUNCTION IF EXISTS etl._compare_versions(etl.dimension, jsonb, integer, integer);
+DROP FUNCTION IF EXISTS etl._compare_timelines(etl.dimension, jsonb);
+DROP FUNCTION IF EXISTS etl._compile_fact_reconciliation(etl.fact);
+DROP FUNCTION IF EXISTS etl._write_expected(bigint, name, name[], regclass, text);
+DROP FUNCTION IF EXISTS etl._unresolved_keys(name);
+DROP FUNCTION IF EXISTS etl._count_outdated(etl.source_table, name[]);
+DROP FUNCTION IF EXISTS etl._enqueue_differing(bigint, name, name[], regclass);
+DROP FUNCTION IF EXISTS etl._repair_queue(bigint);

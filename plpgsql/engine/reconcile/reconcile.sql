@@ -282,50 +282,38 @@ CREATE OR REPLACE FUNCTION etl._name_members(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
 AS $_name_members$
 DECLARE
     r_role record;
-    v_values jsonb;
+    v_members jsonb;  -- by surrogate key
 BEGIN
     FOR r_role IN
-        SELECT k.fact, k.key_column, d.dimension_table, d.surrogate_key, d.business_key,
-            etl._column_type(d.dimension_table, 'valid_from') IS NOT NULL AS has_history
+        SELECT k.fact, k.key_column, d.dimension_table, d.surrogate_key,
+            d.business_key || CASE WHEN etl._column_type(d.dimension_table, 'valid_from') IS NULL THEN '{}' ELSE '{valid_from}'::name[] END AS shown
         FROM etl.fact_dimension AS k
         JOIN etl.dimension AS d USING (dimension)
         JOIN etl.reconciliation_object AS o ON o.reconciliation_id = p_reconciliation_id AND o.object = k.fact AND o.differences > 0
     LOOP
-        v_values := jsonb_build_object(
-            'key_column', quote_literal(r_role.key_column), 'surrogate_key', quote_ident(r_role.surrogate_key), 'table', r_role.dimension_table::text,
-            'member', format('jsonb_build_object(''key'', d.%I) || %s', r_role.surrogate_key, etl._json_key(r_role.business_key, 'd'))
-                || CASE WHEN r_role.has_history THEN ' || jsonb_build_object(''valid_from'', d.valid_from)' ELSE '' END,
-            'those', format(
-                'x.reconciliation_id = %s AND x.object = %L AND x.kind = ''different'' AND %L = ANY (x.columns)', p_reconciliation_id, r_role.fact, r_role.key_column
-            )
+        EXECUTE format(
+            'SELECT jsonb_object_agg(d.%1$I, jsonb_build_object(''key'', d.%1$I) || %2$s) FROM %3$s AS d WHERE d.%1$I = ANY ($1)',
+            r_role.surrogate_key, etl._json_key(r_role.shown, 'd'), r_role.dimension_table
+        )
+        INTO v_members
+        USING ARRAY(
+            SELECT unnest(ARRAY[x.expected ->> r_role.key_column, x.actual ->> r_role.key_column])::bigint
+            FROM etl.reconciliation_difference AS x
+            WHERE x.reconciliation_id = p_reconciliation_id
+                AND x.object = r_role.fact
+                AND x.kind = 'different'
+                AND r_role.key_column = ANY (x.columns)
         );
-        DROP TABLE IF EXISTS pg_temp.reconciled_member;
-        EXECUTE etl._render(
-            $sql$CREATE TEMPORARY TABLE reconciled_member ON COMMIT DROP AS
-SELECT d.{{surrogate_key}} AS version, {{member}} AS member
-FROM {{table}} AS d
-WHERE d.{{surrogate_key}} IN (
-    SELECT unnest(ARRAY[(x.expected ->> {{key_column}})::bigint, (x.actual ->> {{key_column}})::bigint])
-    FROM etl.reconciliation_difference AS x
-    WHERE {{those}}
-)$sql$,
-            v_values
-        );
-        EXECUTE etl._render(
-            $sql$UPDATE etl.reconciliation_difference AS x
-SET expected = x.expected || jsonb_build_object({{key_column}}, coalesce((
-        SELECT m.member FROM pg_temp.reconciled_member AS m WHERE m.version = (x.expected ->> {{key_column}})::bigint
-    ), x.expected -> {{key_column}})),
-    actual = x.actual || jsonb_build_object({{key_column}}, coalesce((
-        SELECT m.member FROM pg_temp.reconciled_member AS m WHERE m.version = (x.actual ->> {{key_column}})::bigint
-    ), x.actual -> {{key_column}}))
-WHERE {{those}}$sql$,
-            v_values
-        );
+        UPDATE etl.reconciliation_difference AS x
+        SET expected = x.expected || jsonb_build_object(r_role.key_column, coalesce(v_members -> (x.expected ->> r_role.key_column), x.expected -> r_role.key_column)),
+            actual = x.actual || jsonb_build_object(r_role.key_column, coalesce(v_members -> (x.actual ->> r_role.key_column), x.actual -> r_role.key_column))
+        WHERE x.reconciliation_id = p_reconciliation_id
+            AND x.object = r_role.fact
+            AND x.kind = 'different'
+            AND r_role.key_column = ANY (x.columns);
     END LOOP;
 END
 $_name_members$;
