@@ -143,12 +143,7 @@ def _once(
     """Reconcile, and return the whole answer with the first differences of each object."""
     with connect_to(target, application_name="oceanrecords reconcile") as connection:
         with error_console.status("comparing source, stage and stars"):
-            if workers == 1:
-                query = "CALL etl.reconcile(%s, NULL, %s)"
-                row = connection.execute(query, [objects or None, slices]).fetchone()
-                reconciliation_id = row[0] if row else None
-            else:
-                reconciliation_id = _share(target, connection, objects, workers, slices)
+            reconciliation_id = _share(target, connection, objects, workers, slices)
         # Values are compared as they are stored: 1.0 is another one than 1.00.
         set_json_loads(partial(json.loads, parse_float=Decimal), connection)
         answer = warehouse_rows(

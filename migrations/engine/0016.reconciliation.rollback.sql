@@ -17,3 +17,4 @@ DROP FUNCTION IF EXISTS etl._compile_fact_reconciliation(etl.fact);
 DELETE FROM etl.definer_routine
 WHERE schema_name = 'etl'
     AND routine_name IN ('begin_reconciliation', 'compare_next_object', 'end_reconciliation');
+COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'Rows left out by reason. changed: they differ, and changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; unlogged: past versions that no log of the source confirms; pending: they differ, and the next load re-evaluates them; following: they differ because an upstream row does.';

@@ -21,6 +21,7 @@ DROP FUNCTION IF EXISTS etl._end_reconciliation(bigint);
 ALTER TABLE etl.reconciliation_object
 ALTER COLUMN seconds DROP NOT NULL;
 COMMENT ON COLUMN etl.reconciliation_object.seconds IS 'Duration in seconds; NULL until it has been compared.';
+COMMENT ON COLUMN etl.reconciliation_object.left_out IS 'Rows left out by reason. changed: they changed in the source since the watermark; quarantined: they cannot be loaded; forgotten: their personal data were replaced; unlogged: past versions that no log of the source confirms; pending: they differ, and the next load re-evaluates them; following: they differ because an upstream row does.';
 
 -- Routines of reconcile/ that have been replaced
 DROP FUNCTION IF EXISTS etl._compared_list(name[], text, regclass);
