@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 from yoyo import exceptions as yoyo_exceptions
 from yoyo import read_migrations
@@ -42,6 +43,12 @@ _SCHEMA = "yoyo"
 _LOCK_KEY = 0x6F726D67  # the letters 'ormg'
 _LOCK_NOT_AVAILABLE = "55P03"
 LOCK_TIMEOUT = "60s"  # an open transaction that has read a view keeps it from being replaced
+
+# Drafts of version 1 have it under the name with the underscore.
+_AWAIT_NO_RUN = (
+    "SELECT p.proname FROM pg_proc AS p "
+    "WHERE p.oid IN (to_regprocedure('etl.await_no_run()'), to_regprocedure('etl._await_no_run()'))"
+)
 
 # A contract that has changed needs its views back before it is installed.
 _REMOTE = (
@@ -93,16 +100,20 @@ def _wait_for_run(connection: psycopg.Connection, on_wait: Callable[[], None]) -
     Raises:
         UserError: if one is still live after the setting wait_limit, with its workers.
     """
-    row = connection.execute("SELECT to_regprocedure('etl._await_no_run()') IS NOT NULL").fetchone()
-    if not (row and row[0]):
+    row = connection.execute(_AWAIT_NO_RUN).fetchone()
+    if row is None:
         return
+
+    def waits(_: psycopg.errors.Diagnostic) -> None:
+        on_wait()
+
+    connection.add_notice_handler(waits)
     try:
-        row = connection.execute("SELECT etl._live_run()").fetchone()
-        if row and row[0] is not None:
-            on_wait()
-        connection.execute("SELECT etl._await_no_run()")
+        connection.execute(sql.SQL("SELECT etl.{}()").format(sql.Identifier(row[0])))
     except psycopg.Error as error:
         raise from_database(error, context="The migration cannot start") from error
+    finally:
+        connection.remove_notice_handler(waits)
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]

@@ -88,7 +88,7 @@ def import_history(context: typer.Context, folder: Folder, as_json: JsonOption =
         connect(state.of(context).dsn, application_name="oceanrecords history") as connection,
         connection.transaction(),
     ):
-        connection.execute("SELECT etl._await_no_run()")
+        connection.execute("SELECT etl.await_no_run()")
         answer = []
         for file in files:
             try:

@@ -187,7 +187,7 @@ def revoke(
             for level in levels:
                 connection.execute("CALL etl.revoke_level(%s, %s)", [login, level])
         # The login may have opened a session before the commit.
-        connection.execute("SELECT etl._end_sessions(%s)", [login])
+        connection.execute("SELECT etl.end_sessions(%s)", [login])
     _answer(context, login, as_json)
 
 

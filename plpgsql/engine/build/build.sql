@@ -298,7 +298,7 @@ BEGIN
     -- On Citus, changes of spread tables reach the nodes, whatever else the transaction keeps on the coordinator.
     PERFORM set_config('citus.enable_ddl_propagation', 'on', true);
     -- A live run uses the tables that change here.
-    PERFORM etl._await_no_run();
+    PERFORM etl.await_no_run();
     PERFORM etl._check_catalog();
 
     FOR r_source IN
