@@ -57,15 +57,15 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "mirror/values.sql",
-        "AND NOT pg_visible_in_snapshot({{column}}, {{snapshot}})",
-        "AND {{column}} >= pg_snapshot_xmax({{snapshot}})",
+        "AND NOT pg_visible_in_snapshot({{column}}, this.last)",
+        "AND {{column}} >= pg_snapshot_xmax(this.last)",
         "a row that commits late is missed",
         "open_before_the_run",
         ("actions", "histories"),
     ),
     Mutation(
         "mirror/values.sql",
-        "AND ({{column}} < {{until}} OR {{column}} > {{read_at}})",
+        "AND ({{column}} < this.until OR {{column}} > this.read_at)",
         "AND true",
         "rows younger than the oldest transaction are read, and its own are missed",
         "rows_younger or commits_after_the_run",
@@ -306,7 +306,7 @@ MUTATIONS = (
     ),
     Mutation(
         "run/idle.sql",
-        "SELECT FROM etl.reprocessing_queue AS q WHERE q.is_ready\nUNION ALL\n",
+        "SELECT 1 FROM etl.reprocessing_queue AS q WHERE q.is_ready\nUNION ALL\n",
         "",
         "a queue with facts that can be resolved passes for nothing to do",
         "made_ready_is_resolved",

@@ -122,6 +122,6 @@ def test_what_has_not_changed_is_looked_at_once(database: Database) -> None:
         )
         calls = calls_of_a_run(database)
         tables = connection.execute("SELECT count(*) FROM etl.source_table").fetchone()
-    assert tables == (calls["_extract_delta"],)
+    assert tables == (calls["_extract"],)
     name = "SELECT product_name FROM dwh.dim_product WHERE product_id = 1 AND is_current"
     assert database.value(name).endswith(".")

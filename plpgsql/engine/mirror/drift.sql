@@ -17,12 +17,10 @@ AS $_read_relations$
     WHERE r.ev_class = to_regclass(format('source.%I', p_source_table))
 $_read_relations$;
 
-/*
-Tables that a view of the contract reads under another name than in the last build, while another table has that name. A
-view follows a table that is renamed, and never reads the table that takes its name.
-Parameters: p_source, the source table.
-Returns:    a clause in English; NULL when there is none.
-*/
+-- Tables that a view of the contract reads under another name than in the last build, while another table has that name. A
+-- view follows a table that is renamed, and never reads the table that takes its name.
+-- Parameters: p_source, the source table.
+-- Returns:    a clause in English; NULL when there is none.
 CREATE OR REPLACE FUNCTION etl._swapped_relations(p_source etl.source_table)
 RETURNS text
 LANGUAGE sql
@@ -42,12 +40,10 @@ AS $_swapped_relations$
         )
 $_swapped_relations$;
 
-/*
-Compares the columns of the source with those of the mirrors: those of the contract's relations, which may have been
-created again, and those of the tables behind them, if the contract has the view source.columns. Without it, a column
-that such a table has lost shows when it is read.
-Writes:     etl.schema_drift.
-*/
+-- Compares the columns of the source with those of the mirrors: those of the contract's relations, which may have been
+-- created again, and those of the tables behind them, if the contract has the view source.columns. Without it, a column
+-- that such a table has lost shows when it is read.
+-- Writes:     etl.schema_drift.
 CREATE OR REPLACE FUNCTION etl._note_drift()
 RETURNS void
 LANGUAGE plpgsql
@@ -121,12 +117,10 @@ BEGIN
 END
 $_note_drift$;
 
-/*
-Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
-renamed.
-Parameters: p_source_table, the table.
-Errors:     ET007; the message names the columns or tables.
-*/
+-- Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
+-- renamed.
+-- Parameters: p_source_table, the table.
+-- Errors:     ET007; the message names the columns or tables.
 CREATE OR REPLACE FUNCTION etl._check_drift(p_source_table name)
 RETURNS void
 LANGUAGE plpgsql

@@ -1,12 +1,10 @@
 -- Whether anything has changed in the source: one query for all tables, after which a run without changes ends.
 
-/*
-Compiles has_changes(): whether the source has changes that the mirrors lack. It is STABLE, so all its queries see the
-snapshot of the calling statement.
-Returns:    name of the routine. The routine returns NULL when only an extraction can answer: for tables that are
-            compared as a whole or detected by timestamp, and while watermarks differ or a comparison is due.
-Writes:     schema compiled.
-*/
+-- Compiles has_changes(): whether the source has changes that the mirrors lack. It is STABLE, so all its queries see the
+-- snapshot of the calling statement.
+-- Returns:    name of the routine. The routine returns NULL when only an extraction can answer: for tables that are
+--             compared as a whole or detected by timestamp, and while watermarks differ or a comparison is due.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_has_changes()
 RETURNS name
 LANGUAGE sql
@@ -69,14 +67,12 @@ WHERE t.table_name = {{name}}
     ) AS c (changes)
 $_compile_has_changes$;
 
-/*
-Whether the source has not changed since it was last read. Then the watermarks move, because the mirrors are complete up
-to now.
-Returns:    true when nothing has changed; false when something has, or only an extraction can answer, as for a source
-            on another server.
-Writes:     etl.schema_drift; when nothing has changed, etl.watermark and the latest row of etl.batch.
-Errors:     as etl._extraction_point; those of a relation of the contract that cannot be read.
-*/
+-- Whether the source has not changed since it was last read. Then the watermarks move, because the mirrors are complete up
+-- to now.
+-- Returns:    true when nothing has changed; false when something has, or only an extraction can answer, as for a source
+--             on another server.
+-- Writes:     etl.schema_drift; when nothing has changed, etl.watermark and the latest row of etl.batch.
+-- Errors:     as etl._extraction_point; those of a relation of the contract that cannot be read.
 CREATE OR REPLACE FUNCTION etl._is_source_unchanged()
 RETURNS boolean
 LANGUAGE plpgsql
