@@ -331,7 +331,9 @@ def test_a_key_that_the_view_gives_twice_is_quarantined_alone(lab: Lab, is_loade
         seen="thing_id, label",
     )
     lab.execute(
-        "SELECT etl.define_dimension('dim_thing', '{thing_id}', p_type_2 => '{label}', p_depends_on => ARRAY[etl.depends_on('things')])"
+        "SELECT etl.define_dimension('dim_thing', '{thing_id}', p_type_2 => '{label}', p_depends_on => ARRAY[etl.depends_on('things')]);"
+        " CREATE VIEW work.fact_thing AS SELECT * FROM work.dim_thing;"
+        " SELECT etl.define_fact('fact_thing', '{thing_id}', p_depends_on => ARRAY[etl.depends_on('things')])"
     )
     lab.execute("CALL etl.build()")
     if is_loaded:
@@ -341,14 +343,17 @@ def test_a_key_that_the_view_gives_twice_is_quarantined_alone(lab: Lab, is_loade
         "INSERT INTO lab.things SELECT g, g, 'thing ' || g FROM generate_series(1, 8) AS g; INSERT INTO lab.things VALUES (100, 3, 'twin')"
     )
     lab.run()
-    assert lab.rows("SELECT row_key, sqlstate FROM etl.quarantine WHERE object = 'dim_thing'") == [
-        ({"thing_id": 3}, "23505")
+    assert lab.rows("SELECT object, row_key, sqlstate FROM etl.quarantine ORDER BY 1") == [
+        ("dim_thing", {"thing_id": 3}, "23505"),
+        ("fact_thing", {"thing_id": 3}, "23505"),
     ]
     assert lab.value("SELECT count(*) FROM dwh.dim_thing WHERE thing_key > 0") == 7 + is_loaded
+    assert lab.value("SELECT count(*) FROM dwh.fact_thing") == 7 + is_loaded
     lab.execute("DELETE FROM lab.things WHERE row_id = 100")
     assert lab.run() == "succeeded"
     assert lab.rows("SELECT label FROM dwh.dim_thing WHERE thing_id = 3") == [("thing 3",)]
-    assert lab.value("SELECT count(*) FROM etl.quarantine WHERE object = 'dim_thing'") == 0
+    assert lab.rows("SELECT label FROM dwh.fact_thing WHERE thing_id = 3") == [("thing 3",)]
+    assert lab.value("SELECT count(*) FROM etl.quarantine") == 0
 
 
 def test_a_member_that_moves_to_another_mirror_of_its_view_goes_on(lab: Lab) -> None:

@@ -122,7 +122,7 @@ def test_what_has_not_changed_is_looked_at_once(database: Database) -> None:
         )
         calls = calls_of_a_run(database)
     # products is extracted and staged, dim_product loaded, and the checks are done.
-    assert calls["_extract_delta"] == 1
+    assert calls["_extract"] == 1
     assert calls["_perform"] == 4
     assert calls["_claim"] == 5
     assert sum(calls.values()) < 500

@@ -1,14 +1,12 @@
 -- Accepted rows in quarantine: a run that cannot load them succeeds nevertheless.
 
-/*
-Accepts rows in quarantine as rows that cannot be loaded. An acceptance holds for the key and the current reason of a row: if the row later fails for
-another reason, it is no longer accepted.
-Parameters: p_object, source table, dimension or fact; p_row_key, key of the row, as etl.quarantine has it (all rows of the object by default);
-            p_is_accepted, false to take the acceptance back.
-Returns:    number of rows whose acceptance has changed.
-Writes:     etl.quarantine.
-Errors:     ET002 when there is no such object, or no such row in quarantine.
-*/
+-- Accepts rows in quarantine as rows that cannot be loaded. An acceptance holds for the key and the current reason of a row: if the row later fails for
+-- another reason, it is no longer accepted.
+-- Parameters: p_object, source table, dimension or fact; p_row_key, key of the row, as etl.quarantine has it (all rows of the object by default);
+--             p_is_accepted, false to take the acceptance back.
+-- Returns:    number of rows whose acceptance has changed.
+-- Writes:     etl.quarantine.
+-- Errors:     ET002 when there is no such object, or no such row in quarantine.
 CREATE OR REPLACE FUNCTION etl.accept_quarantine(p_object name, p_row_key jsonb DEFAULT NULL, p_is_accepted boolean DEFAULT true)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -3,17 +3,15 @@
 -- aggregate keeps its differences for the next run.
 --
 -- A contribution view may read several facts: each load subtracts and adds for the keys that it changes and reads the other facts as they are. One load
--- after another, the differences telescope to the current state. The row lock of etl._lock_aggregates serializes the loads. Attributes that never
+-- after another, the differences telescope to the current state. A lock on the aggregate's row of etl.load_state serializes the loads. Attributes that never
 -- change under a fact row (type 0 and 2 attributes of its version) may be part of the group.
 --
 -- A roll-up receives the differences of a finer aggregate, not those of facts. An expression may compute a column of its key from the key of the finer
 -- aggregate, for example quarters from months.
 
-/*
-All groups that an aggregate should hold.
-Parameters: p_aggregate, the aggregate.
-Returns:    a SELECT: group key and measures. Groups whose sums are all 0 are left out.
-*/
+-- All groups that an aggregate should hold.
+-- Parameters: p_aggregate, the aggregate.
+-- Returns:    a SELECT: group key and measures. Groups whose sums are all 0 are left out.
 CREATE OR REPLACE FUNCTION etl._expected_aggregate_sql(p_aggregate name)
 RETURNS text
 LANGUAGE sql
@@ -37,12 +35,10 @@ HAVING {{is_not_zero}}$template$,
     WHERE a.aggregate = p_aggregate
 $_expected_aggregate_sql$;
 
-/*
-Compiles compiled.load_<aggregate>, which applies the differences that were noted, or the differences to the rows that the aggregate should hold.
-Parameters: p_aggregate, the aggregate.
-Returns:    names of the routines.
-Writes:     schema compiled.
-*/
+-- Compiles compiled.load_<aggregate>, which applies the differences that were noted, or the differences to the rows that the aggregate should hold.
+-- Parameters: p_aggregate, the aggregate.
+-- Returns:    names of the routines.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_aggregate(p_aggregate name)
 RETURNS name[]
 LANGUAGE plpgsql
@@ -166,14 +162,12 @@ HAVING {{is_not_zero}};$template$,
     WHERE a.finer_aggregate = p_aggregate
 $_hand_on_sql$;
 
-/*
-Loads an aggregate: applies the differences that its facts or the finer aggregate have noted since the last load. If a full refresh was requested, applies
-the differences between its rows and the rows that it should hold.
-Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
-Returns:    rows read (differences), inserted, updated, deleted (groups).
-Writes:     the aggregate's table, work.<aggregate>_difference, those of coarser aggregates, etl.load_state.
-Locks:      its row of etl.load_state, and those of the aggregates that it feeds.
-*/
+-- Loads an aggregate: applies the differences that its facts or the finer aggregate have noted since the last load. If a full refresh was requested, applies
+-- the differences between its rows and the rows that it should hold.
+-- Parameters: p_aggregate, the aggregate; p_run_id, the writing run.
+-- Returns:    rows read (differences), inserted, updated, deleted (groups).
+-- Writes:     the aggregate's table, work.<aggregate>_difference, those of coarser aggregates, etl.load_state.
+-- Locks:      its row of etl.load_state, and those of the aggregates that it feeds.
 CREATE OR REPLACE FUNCTION etl._load_aggregate(p_aggregate name, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql

@@ -1,34 +1,9 @@
 -- Contributions of planned fact rows to aggregates, before and after the rows are written.
 
-/*
-Locks the aggregates of a fact until the end of the transaction. This serializes loads of facts that share an aggregate, and the load of the aggregate
-itself.
-Parameters: p_fact, the fact.
-Returns:    names of the aggregates that take differences. Aggregates that wait for a full refresh are left out.
-Locks:      their rows of etl.load_state.
-*/
-CREATE OR REPLACE FUNCTION etl._lock_aggregates(p_fact name)
-RETURNS name[]
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_lock_aggregates$
-    SELECT coalesce(array_agg(s.object), '{}')
-    FROM (
-        SELECT l.object
-        FROM etl.load_state AS l
-        WHERE l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = p_fact)
-            AND NOT l.needs_reload
-        ORDER BY l.object
-        FOR UPDATE
-    ) AS s
-$_lock_aggregates$;
-
-/*
-Refuses a sum that no later difference could remove: numeric NaN and Infinity stay in a group for ever.
-Parameters: p_sum, the sum; p_aggregate, p_measure, for the message.
-Returns:    the sum.
-Errors:     22003 (numeric_value_out_of_range) when it is not finite; the load of a fact isolates the row.
-*/
+-- Refuses a sum that no later difference could remove: numeric NaN and Infinity stay in a group for ever.
+-- Parameters: p_sum, the sum; p_aggregate, p_measure, for the message.
+-- Returns:    the sum.
+-- Errors:     22003 (numeric_value_out_of_range) when it is not finite; the load of a fact isolates the row.
 CREATE OR REPLACE FUNCTION etl._finite(p_sum numeric, p_aggregate name, p_measure name)
 RETURNS numeric
 LANGUAGE plpgsql
@@ -44,11 +19,9 @@ BEGIN
 END
 $_finite$;
 
-/*
-Sums of an aggregate's measures over rows with the alias c.
-Parameters: p_aggregate, the aggregate.
-Returns:    columns of a SELECT; a sum that is numeric is checked to be finite.
-*/
+-- Sums of an aggregate's measures over rows with the alias c.
+-- Parameters: p_aggregate, the aggregate.
+-- Returns:    columns of a SELECT; a sum that is numeric is checked to be finite.
 CREATE OR REPLACE FUNCTION etl._sums_sql(p_aggregate etl.aggregate)
 RETURNS text[]
 LANGUAGE sql
@@ -66,11 +39,9 @@ AS $_sums_sql$
     CROSS JOIN LATERAL etl._base_type(p_aggregate.aggregate_table, m.name) AS t
 $_sums_sql$;
 
-/*
-The statements that note what the planned rows of a fact contribute to its aggregates.
-Parameters: p_fact, the fact.
-Returns:    SQL text; refers to p_sign and p_aggregates.
-*/
+-- The statements that note what the planned rows of a fact contribute to its aggregates.
+-- Parameters: p_fact, the fact.
+-- Returns:    SQL text; refers to p_sign and p_aggregates.
 CREATE OR REPLACE FUNCTION etl._contribution_sql(p_fact name)
 RETURNS text
 LANGUAGE sql

@@ -1,12 +1,10 @@
 -- mirror -> dimension: slowly changing dimensions with attributes of type 0, 1 and 2. Every load processes the pending keys. An initial load, a full refresh
 -- and a repair differ only in which keys are pending.
 
-/*
-The statements that queue facts after a retroactive change: facts of a version that now ends earlier. One statement per key column that references the
-dimension.
-Parameters: p_dimension, the dimension; p_values, of its templates.
-Returns:    SQL text; refers to v_cut_at, v_rows, r_result and p_run_id.
-*/
+-- The statements that queue facts after a retroactive change: facts of a version that now ends earlier. One statement per key column that references the
+-- dimension.
+-- Parameters: p_dimension, the dimension; p_values, of its templates.
+-- Returns:    SQL text; refers to v_cut_at, v_rows, r_result and p_run_id.
 CREATE OR REPLACE FUNCTION etl._requeue_sql(p_dimension name, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -56,13 +54,11 @@ r_result.rows_queued := r_result.rows_queued + v_rows;$template$,
         AND k.as_of_column IS NOT NULL
 $_requeue_sql$;
 
-/*
-Compiles the routines of a dimension. compiled.plan_<dimension> writes the versions that pending members should have to work.<dimension>_decision;
-compiled.load_<dimension> plans and applies the differences.
-Parameters: p_dimension, the dimension.
-Returns:    names of the routines.
-Writes:     schema compiled.
-*/
+-- Compiles the routines of a dimension. compiled.plan_<dimension> writes the versions that pending members should have to work.<dimension>_decision;
+-- compiled.load_<dimension> plans and applies the differences.
+-- Parameters: p_dimension, the dimension.
+-- Returns:    names of the routines.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_dimension(p_dimension name)
 RETURNS name[]
 LANGUAGE plpgsql
@@ -170,13 +166,11 @@ END$template$,
 END
 $_compile_dimension$;
 
-/*
-Loads a dimension: its pending members, or all members if a full refresh was requested.
-Parameters: p_dimension, the dimension; p_run_id, the writing run.
-Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed), quarantined.
-Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.quarantine,
-            etl.load_state.
-*/
+-- Loads a dimension: its pending members, or all members if a full refresh was requested.
+-- Parameters: p_dimension, the dimension; p_run_id, the writing run.
+-- Returns:    rows read (pending members), inserted (versions), updated (versions), queued (facts to be reprocessed), quarantined.
+-- Writes:     the dimension's table, work.<dimension>_key, work.<dimension>_decision, etl.reprocessing_queue, etl.quarantine,
+--             etl.load_state.
 CREATE OR REPLACE FUNCTION etl._load_dimension(p_dimension name, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql

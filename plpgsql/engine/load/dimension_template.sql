@@ -13,11 +13,9 @@
 --
 -- Columns whose names start with an underscore belong to the engine. The contract refuses such names in a business.
 
-/*
-Values of the templates of a dimension.
-Parameters: p_dimension, the dimension.
-Returns:    values for etl._render.
-*/
+-- Values of the templates of a dimension.
+-- Parameters: p_dimension, the dimension.
+-- Returns:    values for etl._render.
 CREATE OR REPLACE FUNCTION etl._dimension_values(p_dimension name)
 RETURNS jsonb
 LANGUAGE sql
@@ -58,11 +56,9 @@ AS $_dimension_values$
     WHERE d.dimension = p_dimension
 $_dimension_values$;
 
-/*
-Timelines of members without a log, as common table expressions that end in "timeline".
-Parameters: p_values, of the dimension.
-Returns:    SQL text; reads known, latest and member.
-*/
+-- Timelines of members without a log, as common table expressions that end in "timeline".
+-- Parameters: p_values, of the dimension.
+-- Returns:    SQL text; reads known, latest and member.
 CREATE OR REPLACE FUNCTION etl._succession_sql(p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -97,12 +93,10 @@ timeline AS (
     )
 $_succession_sql$;
 
-/*
-Versions from states that follow one another, as common table expressions from "carried" to "timeline": equal neighbours become one, and each
-ends where the next begins.
-Parameters: p_values, of the dimension.
-Returns:    SQL text; reads carried.
-*/
+-- Versions from states that follow one another, as common table expressions from "carried" to "timeline": equal neighbours become one, and each
+-- ends where the next begins.
+-- Parameters: p_values, of the dimension.
+-- Returns:    SQL text; reads carried.
 CREATE OR REPLACE FUNCTION etl._joined_states_sql(p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -162,14 +156,12 @@ timeline AS (
     )
 $_joined_states_sql$;
 
-/*
-Timelines of members with a change log, as common table expressions that end in "timeline". A log entry takes the attributes that are not logged from
-the state before it. Logged attributes always come from the log. Points before the first state or log entry take that first one. A member that was
-deleted and returned has several lives. The log of one life does not apply to another: a source that deletes a member forgets its log, the
-dimension does not. So in an earlier life an entry holds from its date on, and what was known before that date stays.
-Parameters: p_values, of the dimension; p_dimension, the dimension; p_keys, relation with the keys.
-Returns:    SQL text; reads known and member.
-*/
+-- Timelines of members with a change log, as common table expressions that end in "timeline". A log entry takes the attributes that are not logged from
+-- the state before it. Logged attributes always come from the log. Points before the first state or log entry take that first one. A member that was
+-- deleted and returned has several lives. The log of one life does not apply to another: a source that deletes a member forgets its log, the
+-- dimension does not. So in an earlier life an entry holds from its date on, and what was known before that date stays.
+-- Parameters: p_values, of the dimension; p_dimension, the dimension; p_keys, relation with the keys.
+-- Returns:    SQL text; reads known and member.
 CREATE OR REPLACE FUNCTION etl._timeline_sql(p_values jsonb, p_dimension name, p_keys text)
 RETURNS text
 LANGUAGE sql
@@ -282,11 +274,9 @@ carried AS (
     WHERE d.dimension = p_dimension
 $_timeline_sql$;
 
-/*
-The arguments of a compiled routine of a dimension, by its name: a column may be called p_now.
-Parameters: p_routine, name of the routine, whose parameters are p_run_id, p_now and p_batch_at.
-Returns:    values for etl._render.
-*/
+-- The arguments of a compiled routine of a dimension, by its name: a column may be called p_now.
+-- Parameters: p_routine, name of the routine, whose parameters are p_run_id, p_now and p_batch_at.
+-- Returns:    values for etl._render.
 CREATE OR REPLACE FUNCTION etl._load_arguments(p_routine name)
 RETURNS jsonb
 LANGUAGE sql
@@ -298,14 +288,12 @@ AS $_load_arguments$
     )
 $_load_arguments$;
 
-/*
-The versions that members should have, compared with those that they have.
-Parameters: p_dimension, the dimension; p_keys, relation or common table expression with the business keys of the members, each once;
-            p_arguments, expressions for the run, the point in time of the load (now), and that of the latest batch by the source's clock
-            (batch_at), as etl._load_arguments returns them.
-Returns:    a SELECT: planned_operation (insert, update or unchanged), surrogate key, business key, attributes, valid_from, valid_to,
-            is_current, run_id.
-*/
+-- The versions that members should have, compared with those that they have.
+-- Parameters: p_dimension, the dimension; p_keys, relation or common table expression with the business keys of the members, each once;
+--             p_arguments, expressions for the run, the point in time of the load (now), and that of the latest batch by the source's clock
+--             (batch_at), as etl._load_arguments returns them.
+-- Returns:    a SELECT: planned_operation (insert, update or unchanged), surrogate key, business key, attributes, valid_from, valid_to,
+--             is_current, run_id.
 CREATE OR REPLACE FUNCTION etl._expected_dimension_sql(
     p_dimension name,
     p_keys text,

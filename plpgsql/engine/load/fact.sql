@@ -2,13 +2,11 @@
 -- keys of changed source rows, the load of a dimension those that waited for its members. An initial load and a full refresh plan from the
 -- whole view instead of from pending keys; what follows the plan is the same.
 
-/*
-Compiles the routines of a fact. compiled.plan_<fact> writes the planned change of each row, of pending keys or of all keys, to work.<fact>_decision;
-compiled.contribute_<fact> notes the contributions of planned rows to aggregates; compiled.load_<fact> plans and applies.
-Parameters: p_fact, the fact.
-Returns:    names of the routines.
-Writes:     schema compiled.
-*/
+-- Compiles the routines of a fact. compiled.plan_<fact> writes the planned change of each row, of pending keys or of all keys, to work.<fact>_decision;
+-- compiled.contribute_<fact> notes the contributions of planned rows to aggregates; compiled.load_<fact> plans and applies.
+-- Parameters: p_fact, the fact.
+-- Returns:    names of the routines.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_fact(p_fact name)
 RETURNS name[]
 LANGUAGE plpgsql
@@ -53,7 +51,17 @@ BEGIN
     INTO v_changed, r_result.rows_deleted, v_unresolved
     FROM {{decision}} AS w;
 
-    v_aggregates := etl._lock_aggregates({{name}});
+    -- Loads of facts that share an aggregate wait for each other, and so does its own. One that waits for a full refresh takes no differences.
+    SELECT coalesce(array_agg(s.object), '{}')
+    INTO v_aggregates
+    FROM (
+        SELECT l.object
+        FROM etl.load_state AS l
+        WHERE l.object IN (SELECT a.aggregate FROM etl.aggregate_fact AS a WHERE a.fact = {{name}})
+            AND NOT l.needs_reload
+        ORDER BY l.object
+        FOR UPDATE
+    ) AS s;
     PERFORM compiled.{{contribute}}(-1, v_aggregates);
 
     IF v_changed > 0 THEN
@@ -119,14 +127,12 @@ END$template$,
 END
 $_compile_fact$;
 
-/*
-Compiles compiled.plan_<fact>. Both of its statements come from one template and differ in their FROM clause. Rows of pending keys are looked up key by key:
-OFFSET 0 keeps the planner from merging the view into the query, so the key reaches the view as a parameter, below GROUP BY and UNION ALL. A join
-condition would not. An initial load and a full refresh compare all rows with the fact in one pass.
-Parameters: p_fact, the fact; p_values, of its templates.
-Returns:    name of the routine.
-Writes:     schema compiled.
-*/
+-- Compiles compiled.plan_<fact>. Both of its statements come from one template and differ in their FROM clause. Rows of pending keys are looked up key by key:
+-- OFFSET 0 keeps the planner from merging the view into the query, so the key reaches the view as a parameter, below GROUP BY and UNION ALL. A join
+-- condition would not. An initial load and a full refresh compare all rows with the fact in one pass.
+-- Parameters: p_fact, the fact; p_values, of its templates.
+-- Returns:    name of the routine.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_fact_plan(p_fact name, p_values jsonb)
 RETURNS name
 LANGUAGE plpgsql
@@ -168,6 +174,8 @@ BEGIN
         SELECT {{as_json}}
         INTO v_repeated
         FROM {{view}} AS w
+        -- Into an empty table, its own key refuses the second row.
+        WHERE EXISTS (SELECT FROM {{table}})
         GROUP BY {{w.key}}
         HAVING count(*) > 1
         LIMIT 1;
@@ -237,11 +245,9 @@ WHERE f.run_id IS NOT NULL
 END
 $_compile_fact_plan$;
 
-/*
-The row that a fact should hold: the row of the view (w), or, if the view no longer returns it, the stored row (f) marked as deleted.
-Parameters: p_fact, the fact; p_values, of its templates; p_key_format, of each key column.
-Returns:    columns of a SELECT.
-*/
+-- The row that a fact should hold: the row of the view (w), or, if the view no longer returns it, the stored row (f) marked as deleted.
+-- Parameters: p_fact, the fact; p_values, of its templates; p_key_format, of each key column.
+-- Returns:    columns of a SELECT.
 CREATE OR REPLACE FUNCTION etl._chosen_sql(p_fact name, p_values jsonb, p_key_format text)
 RETURNS text
 LANGUAGE sql
@@ -319,11 +325,9 @@ AS $_unresolved_sql$
     FROM etl._fact_roles(p_fact) AS r
 $_unresolved_sql$;
 
-/*
-The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.
-Parameters: p_fact, the fact; p_values, of its templates.
-Returns:    SQL text; refers to p_run_id and r_result.
-*/
+-- The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.
+-- Parameters: p_fact, the fact; p_values, of its templates.
+-- Returns:    SQL text; refers to p_run_id and r_result.
 CREATE OR REPLACE FUNCTION etl._refusal_sql(p_fact name, p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -359,13 +363,11 @@ END IF;$template$,
     WHERE NOT r.is_loaded
 $_refusal_sql$;
 
-/*
-Loads a fact: its pending keys and the ready queue entries, or all rows if a full refresh was requested.
-Parameters: p_fact, the fact; p_run_id, the writing run.
-Returns:    rows read (planned rows), inserted, updated, deleted (marked), queued, quarantined.
-Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue,
-            etl.quarantine, etl.load_state.
-*/
+-- Loads a fact: its pending keys and the ready queue entries, or all rows if a full refresh was requested.
+-- Parameters: p_fact, the fact; p_run_id, the writing run.
+-- Returns:    rows read (planned rows), inserted, updated, deleted (marked), queued, quarantined.
+-- Writes:     the fact's table, work.<fact>_key, work.<fact>_decision, work.<aggregate>_difference, etl.reprocessing_queue,
+--             etl.quarantine, etl.load_state.
 CREATE OR REPLACE FUNCTION etl._load_fact(p_fact name, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql
@@ -412,12 +414,10 @@ BEGIN
 END
 $_load_fact$;
 
-/*
-Loads all rows of a fact. An empty table is loaded without indexes, and its aggregates are then summed once instead of by differences.
-Parameters: p_fact, the fact; p_run_id, the writing run.
-Returns:    as compiled.load_<fact>.
-Writes:     as compiled.load_<fact>; also work.<fact>_key (cleared: its keys are among all rows), and for an empty fact etl.load_state.
-*/
+-- Loads all rows of a fact. An empty table is loaded without indexes, and its aggregates are then summed once instead of by differences.
+-- Parameters: p_fact, the fact; p_run_id, the writing run.
+-- Returns:    as compiled.load_<fact>.
+-- Writes:     as compiled.load_<fact>; also work.<fact>_key (cleared: its keys are among all rows), and for an empty fact etl.load_state.
 CREATE OR REPLACE FUNCTION etl._load_whole_fact(p_fact etl.fact, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql

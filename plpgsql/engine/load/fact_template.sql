@@ -7,12 +7,10 @@
 -- A plain join on the business key, with a condition on the validity, looks up the version. The planner chooses an index scan for few keys and a hash
 -- join for many.
 
-/*
-Keys of a fact, in lookup order: keys that are looked up through another key come last.
-Parameters: p_fact, the fact.
-Returns:    a row for each key column: number names its join (d1, d2 …); source is the alias of the row that has its lookup
-            columns, kept_columns are their names in a resolved row (_lookup_<number>_<position>).
-*/
+-- Keys of a fact, in lookup order: keys that are looked up through another key come last.
+-- Parameters: p_fact, the fact.
+-- Returns:    a row for each key column: number names its join (d1, d2 …); source is the alias of the row that has its lookup
+--             columns, kept_columns are their names in a resolved row (_lookup_<number>_<position>).
 CREATE OR REPLACE FUNCTION etl._fact_roles(p_fact name)
 RETURNS TABLE (
     number bigint,
@@ -45,11 +43,9 @@ AS $_fact_roles$
     LEFT JOIN role AS s ON s.key_column = r.lookup_role
 $_fact_roles$;
 
-/*
-Values of the templates of a fact.
-Parameters: p_fact, the fact.
-Returns:    values for etl._render.
-*/
+-- Values of the templates of a fact.
+-- Parameters: p_fact, the fact.
+-- Returns:    values for etl._render.
 CREATE OR REPLACE FUNCTION etl._fact_values(p_fact name)
 RETURNS jsonb
 LANGUAGE sql
@@ -96,13 +92,11 @@ AS $_fact_values$
     WHERE f.fact = p_fact
 $_fact_values$;
 
-/*
-Rows of a fact with their surrogate keys resolved.
-Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the rows of the transformation view as v;
-            p_is_load, whether members with pending changes count as unknown and the columns for the plan are returned.
-Returns:    a SELECT: business key, the other writable columns but run_id, is_deleted; for a load also the columns by which each key is looked up
-            (kept_columns of etl._fact_roles), and _is_given, which v must have.
-*/
+-- Rows of a fact with their surrogate keys resolved.
+-- Parameters: p_fact, the fact; p_values, of its templates; p_source, FROM items that end in the rows of the transformation view as v;
+--             p_is_load, whether members with pending changes count as unknown and the columns for the plan are returned.
+-- Returns:    a SELECT: business key, the other writable columns but run_id, is_deleted; for a load also the columns by which each key is looked up
+--             (kept_columns of etl._fact_roles), and _is_given, which v must have.
 CREATE OR REPLACE FUNCTION etl._resolved_fact_sql(p_fact name, p_values jsonb, p_source text, p_is_load boolean)
 RETURNS text
 LANGUAGE sql
@@ -170,11 +164,9 @@ FROM {{source}}{{joins}}$template$,
     ) AS r
 $_resolved_fact_sql$;
 
-/*
-All rows that a fact should hold.
-Parameters: p_fact, the fact; p_condition, on the rows r of its view: what it leaves out is not computed.
-Returns:    a SELECT: business key and the other writable columns but run_id, in the types in which they are compared.
-*/
+-- All rows that a fact should hold.
+-- Parameters: p_fact, the fact; p_condition, on the rows r of its view: what it leaves out is not computed.
+-- Returns:    a SELECT: business key and the other writable columns but run_id, in the types in which they are compared.
 CREATE OR REPLACE FUNCTION etl._expected_fact_sql(p_fact name, p_condition text)
 RETURNS text
 LANGUAGE sql

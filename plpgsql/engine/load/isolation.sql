@@ -8,15 +8,13 @@
 -- With b bad keys among n, this takes about 2 b log2(n / b) small loads. A load with very many bad rows therefore fails as a whole:
 -- then the transformation is at fault, not the rows.
 
-/*
-Loads the pending keys of a dimension or fact; those that cannot be loaded go to quarantine.
-Parameters: p_object, dimension or fact; p_business_key, its columns; p_run_id, the run; p_depth, how often the keys have been halved (0
-            for the caller).
-Returns:    rows inserted, updated, deleted, queued, quarantined.
-Writes:     what the load writes, work.<object>_key, etl.quarantine.
-Errors:     ET008 when more rows are bad than the setting quarantine_limit allows, or a sequence has reached its limit; any error that is not
-            of the data.
-*/
+-- Loads the pending keys of a dimension or fact; those that cannot be loaded go to quarantine.
+-- Parameters: p_object, dimension or fact; p_business_key, its columns; p_run_id, the run; p_depth, how often the keys have been halved (0
+--             for the caller).
+-- Returns:    rows inserted, updated, deleted, queued, quarantined.
+-- Writes:     what the load writes, work.<object>_key, etl.quarantine.
+-- Errors:     ET008 when more rows are bad than the setting quarantine_limit allows, or a sequence has reached its limit; any error that is not
+--             of the data.
 CREATE OR REPLACE FUNCTION etl._load_isolating(
     p_object name,
     p_business_key name[],
@@ -34,11 +32,17 @@ DECLARE
     v_held text := format('pg_temp.%I', '_held_' || p_object);
     v_list text := etl._list(p_business_key);
     v_count bigint;
+    v_key jsonb;
     v_sqlstate text;
     v_reason text;
 BEGIN
-    IF p_depth = 0 THEN
-        PERFORM etl._begin_retry(p_object, p_business_key);
+    IF p_depth = 0 AND EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_object) THEN
+        -- Those that fail again stay in quarantine; the others leave it below.
+        EXECUTE format(
+            'UPDATE etl.quarantine AS q SET is_retried = true FROM (SELECT %s AS row_key FROM %s AS k OFFSET 0) AS k WHERE q.object = $1 AND q.row_key = k.row_key',
+            etl._json_key(p_business_key, 'k'), v_keys
+        )
+        USING p_object;
     END IF;
     BEGIN
         EXECUTE format('SELECT * FROM compiled.%I($1)', 'load_' || p_object) INTO r_result USING p_run_id;
@@ -54,7 +58,9 @@ BEGIN
     IF v_sqlstate IS NOT NULL THEN
         EXECUTE format('SELECT count(*) FROM %s', v_keys) INTO v_count;
         IF v_count = 1 THEN
-            PERFORM etl._quarantine_key(p_object, p_business_key, v_sqlstate, v_reason, p_run_id);
+            EXECUTE format('SELECT %s FROM %s AS k', etl._json_key(p_business_key, 'k'), v_keys) INTO v_key;
+            PERFORM etl._quarantine(p_object, v_key, v_sqlstate, v_reason, etl._original_row(p_object, p_business_key, v_key), p_run_id);
+            PERFORM etl._check_quarantine_limit(p_object, v_key, v_sqlstate, v_reason, p_run_id);
             r_result := (0, 0, 0, 0, 0, 1);
         ELSE
             EXECUTE format('CREATE TEMPORARY TABLE IF NOT EXISTS %s ON COMMIT DROP AS SELECT 0 AS depth, k.* FROM %s AS k WITH NO DATA', v_held, v_keys);

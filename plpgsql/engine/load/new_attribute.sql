@@ -1,12 +1,10 @@
 -- Attributes that were added to a loaded dimension.
 
-/*
-Fills attributes that were added since the last full load into the stored versions. Without this, a new attribute of type 2 would open a version for every
-member. Attributes of a history view are left to it.
-Parameters: p_dimension, the dimension; p_before, its fingerprint when it was last loaded completely; p_run_id, the writing run.
-Returns:    number of versions.
-Writes:     the dimension's table.
-*/
+-- Fills attributes that were added since the last full load into the stored versions. Without this, a new attribute of type 2 would open a version for every
+-- member. Attributes of a history view are left to it.
+-- Parameters: p_dimension, the dimension; p_before, its fingerprint when it was last loaded completely; p_run_id, the writing run.
+-- Returns:    number of versions.
+-- Writes:     the dimension's table.
 CREATE OR REPLACE FUNCTION etl._fill_new_attributes(p_dimension name, p_before jsonb, p_run_id bigint)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -1,10 +1,8 @@
 -- Shared by the loads of dimensions and facts: pending keys before, watermark after.
 
-/*
-Whether a full refresh of an object is requested. The row stays locked until the transaction ends: a request during the load waits, and the next load
-serves it.
-Parameters: p_object, dimension, fact or aggregate.
-*/
+-- Whether a full refresh of an object is requested. The row stays locked until the transaction ends: a request during the load waits, and the next load
+-- serves it.
+-- Parameters: p_object, dimension, fact or aggregate.
 CREATE OR REPLACE FUNCTION etl._needs_reload(p_object name)
 RETURNS boolean
 LANGUAGE sql
@@ -16,11 +14,9 @@ AS $_needs_reload$
     FOR UPDATE
 $_needs_reload$;
 
-/*
-Points in time that a load needs.
-Returns:    now, the later of this server's clock and the time of the latest batch: a change dated after it is wrong;
-            batch_at, when the latest batch was read, by the clock of the source (NULL before the first).
-*/
+-- Points in time that a load needs.
+-- Returns:    now, the later of this server's clock and the time of the latest batch: a change dated after it is wrong;
+--             batch_at, when the latest batch was read, by the clock of the source (NULL before the first).
 CREATE OR REPLACE FUNCTION etl._load_time(OUT now timestamptz, OUT batch_at timestamptz)
 LANGUAGE sql
 VOLATILE
@@ -30,11 +26,9 @@ AS $_load_time$
     FROM (SELECT (SELECT l.read_at FROM etl.batch AS l ORDER BY l.batch_id DESC LIMIT 1)) AS b (read_at)
 $_load_time$;
 
-/*
-Makes all keys of an object pending: those of its view, and those of its table, because rows that the view no longer returns are deleted.
-Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
-Writes:     work.<object>_key.
-*/
+-- Makes all keys of an object pending: those of its view, and those of its table, because rows that the view no longer returns are deleted.
+-- Parameters: p_object, dimension or fact; p_business_key, its columns; p_table, its table; p_view, its transformation view.
+-- Writes:     work.<object>_key.
 CREATE OR REPLACE FUNCTION etl._enqueue_all(p_object name, p_business_key name[], p_table regclass, p_view regclass)
 RETURNS void
 LANGUAGE plpgsql
@@ -86,13 +80,11 @@ END
 $keyless_rows$;
 COMMENT ON FUNCTION etl.keyless_rows() IS 'Objects whose transformation view returns rows without a key, and their number.';
 
-/*
-Prepares a load: removes duplicate pending keys. Writers append keys without checking for duplicates, because a unique index with ON CONFLICT costs more than
-removing them here.
-Parameters: p_object, dimension or fact; p_business_key, its columns.
-Returns:    number of pending keys.
-Writes:     work.<object>_key.
-*/
+-- Prepares a load: removes duplicate pending keys. Writers append keys without checking for duplicates, because a unique index with ON CONFLICT costs more than
+-- removing them here.
+-- Parameters: p_object, dimension or fact; p_business_key, its columns.
+-- Returns:    number of pending keys.
+-- Writes:     work.<object>_key.
 CREATE OR REPLACE FUNCTION etl._begin_load(p_object name, p_business_key name[])
 RETURNS bigint
 LANGUAGE plpgsql
@@ -128,11 +120,9 @@ WHERE k.ctid = n.ctid
 END
 $_begin_load$;
 
-/*
-Ends a load: clears the pending keys and moves the watermark.
-Parameters: p_object, dimension or fact.
-Writes:     work.<object>_key, etl.load_state.
-*/
+-- Ends a load: clears the pending keys and moves the watermark.
+-- Parameters: p_object, dimension or fact.
+-- Writes:     work.<object>_key, etl.load_state.
 CREATE OR REPLACE FUNCTION etl._finish_load(p_object name)
 RETURNS void
 LANGUAGE plpgsql
@@ -144,11 +134,9 @@ BEGIN
 END
 $_finish_load$;
 
-/*
-Moves the watermarks of objects to the latest batch.
-Parameters: p_objects, dimensions, facts, aggregates.
-Writes:     etl.load_state.
-*/
+-- Moves the watermarks of objects to the latest batch.
+-- Parameters: p_objects, dimensions, facts, aggregates.
+-- Writes:     etl.load_state.
 CREATE OR REPLACE FUNCTION etl._advance_load_state(p_objects name[])
 RETURNS void
 LANGUAGE sql

@@ -1,30 +1,8 @@
 -- Keys that cannot be loaded go to quarantine with their source row, until they are loaded or retried.
 
-/*
-Puts the only pending key of an object into quarantine.
-Parameters: p_object, dimension or fact; p_business_key, its columns; p_sqlstate, p_reason, the error; p_run_id, the run.
-Writes:     etl.quarantine.
-Errors:     ET008 when the run has put more rows of the object there than the setting quarantine_limit allows.
-*/
-CREATE OR REPLACE FUNCTION etl._quarantine_key(p_object name, p_business_key name[], p_sqlstate text, p_reason text, p_run_id bigint)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_quarantine_key$
-DECLARE
-    v_key jsonb;
-BEGIN
-    EXECUTE format('SELECT %s FROM work.%I AS k', etl._json_key(p_business_key, 'k'), p_object || '_key') INTO v_key;
-    PERFORM etl._quarantine(p_object, v_key, p_sqlstate, p_reason, etl._original_row(p_object, p_business_key, v_key), p_run_id);
-    PERFORM etl._check_quarantine_limit(p_object, v_key, p_sqlstate, p_reason, p_run_id);
-END
-$_quarantine_key$;
-
-/*
-The source row of a row of a dimension or fact: the row of the source table with the same key, if there is such a table.
-Parameters: p_object, dimension or fact; p_business_key, its columns; p_key, the row's key.
-Returns:    the row of stage; NULL when there is none.
-*/
+-- The source row of a row of a dimension or fact: the row of the source table with the same key, if there is such a table.
+-- Parameters: p_object, dimension or fact; p_business_key, its columns; p_key, the row's key.
+-- Returns:    the row of stage; NULL when there is none.
 CREATE OR REPLACE FUNCTION etl._original_row(p_object name, p_business_key name[], p_key jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -56,12 +34,10 @@ BEGIN
 END
 $_original_row$;
 
-/*
-Quarantines a fact row without a member in a dimension that nothing loads, such as a date outside the calendar.
-Parameters: p_fact, the fact; p_fact_key, its key; p_key_column, p_dimension, p_dimension_key, what has no member; p_run_id, the run.
-Writes:     etl.quarantine.
-Errors:     ET008 when the run has put more rows of the fact there than the setting quarantine_limit allows.
-*/
+-- Quarantines a fact row without a member in a dimension that nothing loads, such as a date outside the calendar.
+-- Parameters: p_fact, the fact; p_fact_key, its key; p_key_column, p_dimension, p_dimension_key, what has no member; p_run_id, the run.
+-- Writes:     etl.quarantine.
+-- Errors:     ET008 when the run has put more rows of the fact there than the setting quarantine_limit allows.
 CREATE OR REPLACE FUNCTION etl._refuse_fact(
     p_fact name,
     p_fact_key jsonb,
@@ -87,14 +63,12 @@ BEGIN
 END
 $_refuse_fact$;
 
-/*
-Requests a retry of rows in quarantine by the next run. Waits for a dimension or fact that is being loaded.
-Parameters: p_object, source table, dimension or fact (all by default). Rows of a source table are extracted again by their keys; those
-            without a key with their table.
-Returns:    number of rows.
-Writes:     work.<object>_key, for a source table etl.reextraction or etl.watermark.
-Errors:     ET002 when there is no such object.
-*/
+-- Requests a retry of rows in quarantine by the next run. Waits for a dimension or fact that is being loaded.
+-- Parameters: p_object, source table, dimension or fact (all by default). Rows of a source table are extracted again by their keys; those
+--             without a key with their table.
+-- Returns:    number of rows.
+-- Writes:     work.<object>_key, for a source table etl.reextraction or etl.watermark.
+-- Errors:     ET002 when there is no such object.
 CREATE OR REPLACE FUNCTION etl.retry_quarantine(p_object name DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -1,11 +1,9 @@
 -- The reprocessing queue: facts with unresolved keys. They are loaded again when the member arrives, or on request.
 
-/*
-Makes the facts with ready queue entries pending. After a full refresh, all facts that were queued or quarantined before it: the refresh has compared the
-rows of the fact, not the queue.
-Parameters: p_fact, the fact; p_business_key, its columns; p_refreshed_at, when a full refresh began, NULL for none.
-Writes:     work.<fact>_key.
-*/
+-- Makes the facts with ready queue entries pending. After a full refresh, all facts that were queued or quarantined before it: the refresh has compared the
+-- rows of the fact, not the queue.
+-- Parameters: p_fact, the fact; p_business_key, its columns; p_refreshed_at, when a full refresh began, NULL for none.
+-- Writes:     work.<fact>_key.
 CREATE OR REPLACE FUNCTION etl._enqueue_waiting(p_fact name, p_business_key name[], p_refreshed_at timestamptz)
 RETURNS void
 LANGUAGE plpgsql
@@ -31,13 +29,11 @@ WHERE q.object = $1
 END
 $_enqueue_waiting$;
 
-/*
-Requests that the next run looks up queued facts again, although their members have not been loaded since.
-Parameters: p_fact, the fact (all by default).
-Returns:    number of entries.
-Writes:     etl.reprocessing_queue.
-Errors:     ET002 when there is no such fact.
-*/
+-- Requests that the next run looks up queued facts again, although their members have not been loaded since.
+-- Parameters: p_fact, the fact (all by default).
+-- Returns:    number of entries.
+-- Writes:     etl.reprocessing_queue.
+-- Errors:     ET002 when there is no such fact.
 CREATE OR REPLACE FUNCTION etl.retry_queue(p_fact name DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -1,11 +1,9 @@
 -- Rows that a load refuses. The errors are of class 22 or 23, so isolation finds the row and quarantine stores the reason.
 
-/*
-Refuses a key that a transformation view returns more than once.
-Parameters: p_object, dimension or fact; p_key, its business key.
-Returns:    nothing; boolean, so that it can stand in a CASE.
-Errors:     23505.
-*/
+-- Refuses a key that a transformation view returns more than once.
+-- Parameters: p_object, dimension or fact; p_key, its business key.
+-- Returns:    nothing; boolean, so that it can stand in a CASE.
+-- Errors:     23505.
 CREATE OR REPLACE FUNCTION etl._refuse_repeated_key(p_object name, p_key jsonb)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -18,12 +16,10 @@ BEGIN
 END
 $_refuse_repeated_key$;
 
-/*
-Refuses a change in a log that is dated after the load: it would become valid too early and hide later changes.
-Parameters: p_object, the dimension; p_valid_from, date of the change; p_now, point in time of the load.
-Returns:    nothing; timestamptz, so that it can stand in a CASE.
-Errors:     22008.
-*/
+-- Refuses a change in a log that is dated after the load: it would become valid too early and hide later changes.
+-- Parameters: p_object, the dimension; p_valid_from, date of the change; p_now, point in time of the load.
+-- Returns:    nothing; timestamptz, so that it can stand in a CASE.
+-- Errors:     22008.
 CREATE OR REPLACE FUNCTION etl._refuse_change(p_object name, p_valid_from timestamptz, p_now timestamptz)
 RETURNS timestamptz
 LANGUAGE plpgsql

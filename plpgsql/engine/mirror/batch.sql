@@ -1,11 +1,9 @@
 -- A batch: all rows extracted under one snapshot of the source. Its extractions succeed together or are retried
 -- together.
 
-/*
-Whether the connection to the source was lost in this transaction. Nothing more may then be read, because a new
-connection would have another snapshot. The outcomes of the extractions of this transaction show it.
-Parameters: p_run_id, the run.
-*/
+-- Whether the connection to the source was lost in this transaction. Nothing more may then be read, because a new
+-- connection would have another snapshot. The outcomes of the extractions of this transaction show it.
+-- Parameters: p_run_id, the run.
 CREATE OR REPLACE FUNCTION etl._is_source_lost(p_run_id bigint)
 RETURNS boolean
 LANGUAGE sql
@@ -23,13 +21,11 @@ AS $_is_source_lost$
     )
 $_is_source_lost$;
 
-/*
-Source tables with tombstones that some mirror may not contain yet. Most tables have none in most batches, so one query
-for all of them replaces a round trip per table when the source is on another server.
-Parameters: p_snapshot, the snapshot of the batch.
-Returns:    their names; too many when one mirror is behind the others; all tables that use tombstones when the query
-            fails, so that each of them reports the error itself.
-*/
+-- Source tables with tombstones that some mirror may not contain yet. Most tables have none in most batches, so one query
+-- for all of them replaces a round trip per table when the source is on another server.
+-- Parameters: p_snapshot, the snapshot of the batch.
+-- Returns:    their names; too many when one mirror is behind the others; all tables that use tombstones when the query
+--             fails, so that each of them reports the error itself.
 CREATE OR REPLACE FUNCTION etl._tables_with_tombstones(p_snapshot pg_snapshot)
 RETURNS name[]
 LANGUAGE plpgsql
@@ -57,12 +53,10 @@ EXCEPTION
 END
 $_tables_with_tombstones$;
 
-/*
-What the source is, and what this transaction sees of it. A contract needs the columns snapshot, system_identifier and
-read_at in source.extraction_point; the others are optional.
-Returns:    one row, of a batch that is not stored yet.
-Errors:     ET026 when the source is a hot standby.
-*/
+-- What the source is, and what this transaction sees of it. A contract needs the columns snapshot, system_identifier and
+-- read_at in source.extraction_point; the others are optional.
+-- Returns:    one row, of a batch that is not stored yet.
+-- Errors:     ET026 when the source is a hot standby.
 CREATE OR REPLACE FUNCTION etl._extraction_point()
 RETURNS etl.batch
 LANGUAGE plpgsql
@@ -92,11 +86,9 @@ BEGIN
 END
 $_extraction_point$;
 
-/*
-Why the source is not the one that the mirrors were read from, so that all tables are compared with it.
-Parameters: p_batch, the batch.
-Returns:    a clause in English; NULL when it is the same, or no table has been read yet.
-*/
+-- Why the source is not the one that the mirrors were read from, so that all tables are compared with it.
+-- Parameters: p_batch, the batch.
+-- Returns:    a clause in English; NULL when it is the same, or no table has been read yet.
 CREATE OR REPLACE FUNCTION etl._source_change(p_batch etl.batch)
 RETURNS text
 LANGUAGE sql
@@ -117,15 +109,13 @@ AS $_source_change$
     LIMIT 1
 $_source_change$;
 
-/*
-The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all
-tables of the batch are read under the recorded snapshot.
-Parameters: p_run_id, the run.
-Returns:    the batch.
-Writes:     etl.batch, etl.schema_drift.
-Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since
-            the batch was opened; as etl._extraction_point and etl._reach_source.
-*/
+-- The batch of this transaction, opened when there is none yet. The transaction must be REPEATABLE READ, so that all
+-- tables of the batch are read under the recorded snapshot.
+-- Parameters: p_run_id, the run.
+-- Returns:    the batch.
+-- Writes:     etl.batch, etl.schema_drift.
+-- Errors:     ET004 when the transaction is not REPEATABLE READ; 08003 when the connection to the source was lost since
+--             the batch was opened; as etl._extraction_point and etl._reach_source.
 CREATE OR REPLACE FUNCTION etl._this_batch(p_run_id bigint)
 RETURNS etl.batch
 LANGUAGE plpgsql
@@ -166,14 +156,12 @@ BEGIN
 END
 $_this_batch$;
 
-/*
-Waits until the source has flushed the WAL that it had written when the batch was read. After a crash the source assigns
-the ids of transactions with unflushed WAL again: for a watermark that contains those ids, a row under such an id would
-not be new. The WAL writer of the source flushes ended transactions within three times wal_writer_delay. After that time
-the wait ends, although a page may be unflushed on which no transaction has ended. A source in this database needs no
-wait, because its WAL is that of the watermarks. Neither does a batch in which no transaction has ended.
-Parameters: p_run_id, the run.
-*/
+-- Waits until the source has flushed the WAL that it had written when the batch was read. After a crash the source assigns
+-- the ids of transactions with unflushed WAL again: for a watermark that contains those ids, a row under such an id would
+-- not be new. The WAL writer of the source flushes ended transactions within three times wal_writer_delay. After that time
+-- the wait ends, although a page may be unflushed on which no transaction has ended. A source in this database needs no
+-- wait, because its WAL is that of the watermarks. Neither does a batch in which no transaction has ended.
+-- Parameters: p_run_id, the run.
 CREATE OR REPLACE FUNCTION etl._await_flush(p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -206,15 +194,13 @@ BEGIN
 END
 $_await_flush$;
 
-/*
-Ends the extractions of a transaction. If one of them is retried, all of them are, because the tables of a batch are
-read under one snapshot. If the connection to the source was lost, the transaction must be rolled back: postgres_fdw
-would refuse its COMMIT.
-Parameters: p_tasks, the extractions that were claimed together.
-Returns:    NULL when the transaction is to be committed; otherwise the outcomes that etl._note_outcomes records after
-            its rollback.
-Writes:     etl.task_run.
-*/
+-- Ends the extractions of a transaction. If one of them is retried, all of them are, because the tables of a batch are
+-- read under one snapshot. If the connection to the source was lost, the transaction must be rolled back: postgres_fdw
+-- would refuse its COMMIT.
+-- Parameters: p_tasks, the extractions that were claimed together.
+-- Returns:    NULL when the transaction is to be committed; otherwise the outcomes that etl._note_outcomes records after
+--             its rollback.
+-- Writes:     etl.task_run.
 CREATE OR REPLACE FUNCTION etl._end_batch(p_tasks etl.task_run[])
 RETURNS etl.task_run[]
 LANGUAGE plpgsql
@@ -273,12 +259,10 @@ BEGIN
 END
 $_end_batch$;
 
-/*
-Records the outcomes of tasks whose transaction was rolled back. Before a retry it waits for the source to return, each
-time twice as long. The worker keeps the tasks meanwhile, and no row is locked.
-Parameters: p_outcomes, rows of etl.task_run as that transaction had them.
-Writes:     etl.task_run.
-*/
+-- Records the outcomes of tasks whose transaction was rolled back. Before a retry it waits for the source to return, each
+-- time twice as long. The worker keeps the tasks meanwhile, and no row is locked.
+-- Parameters: p_outcomes, rows of etl.task_run as that transaction had them.
+-- Writes:     etl.task_run.
 CREATE OR REPLACE FUNCTION etl._note_outcomes(p_outcomes etl.task_run[])
 RETURNS void
 LANGUAGE plpgsql

@@ -1,9 +1,7 @@
 -- Compiles the comparison of a whole source table with its mirror.
 
-/*
-Compiles compare_<table>: all rows of a source table, read into delta, or compared with the mirror while they are read,
-where each row has a key of its own. The second writes the rows that differ, and no others.
-*/
+-- Compiles compare_<table>: all rows of a source table, read into delta, or compared with the mirror while they are read,
+-- where each row has a key of its own. The second writes the rows that differ, and no others.
 CREATE OR REPLACE FUNCTION etl._compile_compare(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql

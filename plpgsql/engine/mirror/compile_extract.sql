@@ -1,9 +1,7 @@
 -- Compiles the extraction of a source table: all rows into an empty mirror, or the changes since the watermark into
 -- delta.
 
-/*
-Compiles fill_<table>: all rows of a source table straight into its empty mirror.
-*/
+-- Compiles fill_<table>: all rows of a source table straight into its empty mirror.
 CREATE OR REPLACE FUNCTION etl._compile_fill(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql
@@ -40,11 +38,9 @@ END$sql$,
     FROM etl._source_values(p_source) AS v (of_source)
 $_compile_fill$;
 
-/*
-Statements that find the rows deleted since the watermark: part of extract_<table>.
-Parameters: p_source, the table.
-Returns:    a template.
-*/
+-- Statements that find the rows deleted since the watermark: part of extract_<table>.
+-- Parameters: p_source, the table.
+-- Returns:    a template.
 CREATE OR REPLACE FUNCTION etl._deletion_template(p_source etl.source_table)
 RETURNS text
 LANGUAGE sql
@@ -139,9 +135,7 @@ $sql$
     END
 $_deletion_template$;
 
-/*
-Compiles extract_<table>: what changed since the watermark, into delta.
-*/
+-- Compiles extract_<table>: what changed since the watermark, into delta.
 CREATE OR REPLACE FUNCTION etl._compile_extract(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql

@@ -7,14 +7,12 @@
 -- go to quarantine with their readable columns; the mirror keeps such a row as it last was. On another server an error
 -- ends only a savepoint: the transaction there keeps its snapshot.
 
-/*
-Compiles salvage_<table>: what can be read of an unreadable row.
-
-postgres_fdw fetches the columns that a query names, so each column is read by a plan of its own: the CASE is reduced to
-one column when the plan is made for the value of this.column_name. The bytes of an invalid text are read through an
-aggregate, because postgres_fdw sends aggregates to the other server as a whole, and other expressions of the SELECT
-list never.
-*/
+-- Compiles salvage_<table>: what can be read of an unreadable row.
+--
+-- postgres_fdw fetches the columns that a query names, so each column is read by a plan of its own: the CASE is reduced to
+-- one column when the plan is made for the value of this.column_name. The bytes of an invalid text are read through an
+-- aggregate, because postgres_fdw sends aggregates to the other server as a whole, and other expressions of the SELECT
+-- list never.
 CREATE OR REPLACE FUNCTION etl._compile_salvage(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql
@@ -80,9 +78,7 @@ END$sql$,
     )
 $_compile_salvage$;
 
-/*
-Compiles fetch_<table>: rows of a source table by their keys, as many at once as can be read.
-*/
+-- Compiles fetch_<table>: rows of a source table by their keys, as many at once as can be read.
 CREATE OR REPLACE FUNCTION etl._compile_fetch(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql
@@ -142,12 +138,10 @@ END$sql$,
     )
 $_compile_fetch$;
 
-/*
-Statements that take the rows of a batch without a key. They go to quarantine in the merge. Rows that delta cannot hold, because no node has rows
-without a value in the distribution column, go there at once.
-Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
-Returns:    a template.
-*/
+-- Statements that take the rows of a batch without a key. They go to quarantine in the merge. Rows that delta cannot hold, because no node has rows
+-- without a value in the distribution column, go there at once.
+-- Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
+-- Returns:    a template.
 CREATE OR REPLACE FUNCTION etl._keyless_template(p_condition text)
 RETURNS text
 LANGUAGE sql
@@ -189,12 +183,10 @@ AS $_keyless_template$
     )
 $_keyless_template$;
 
-/*
-Statements that fetch the rows of a batch one key at a time, after the statement that reads all of them has failed: the
-body of an exception handler.
-Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
-Returns:    a template. It uses the variables row_keys (jsonb[]), part and result (etl.load_result).
-*/
+-- Statements that fetch the rows of a batch one key at a time, after the statement that reads all of them has failed: the
+-- body of an exception handler.
+-- Parameters: p_condition, which rows of the source (s) belong to the batch; SQL text.
+-- Returns:    a template. It uses the variables row_keys (jsonb[]), part and result (etl.load_result).
 CREATE OR REPLACE FUNCTION etl._fetch_template(p_condition text)
 RETURNS text
 LANGUAGE sql
@@ -225,10 +217,8 @@ AS $_fetch_template$
     ) || etl._keyless_template(p_condition)
 $_fetch_template$;
 
-/*
-Compiles reextract_<table>: the rows that a repair or a retry requests, whether they have changed or not, as part of a
-batch.
-*/
+-- Compiles reextract_<table>: the rows that a repair or a retry requests, whether they have changed or not, as part of a
+-- batch.
 CREATE OR REPLACE FUNCTION etl._compile_reextract(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql

@@ -1,10 +1,8 @@
 -- Compiles the merge of a batch into a mirror, and of each change into pending keys.
 
-/*
-Statements that turn the changes of a source table into pending keys: part of merge_<table>.
-Parameters: p_source, the table.
-Returns:    SQL text; NULL when nothing is built from the table.
-*/
+-- Statements that turn the changes of a source table into pending keys: part of merge_<table>.
+-- Parameters: p_source, the table.
+-- Returns:    SQL text; NULL when nothing is built from the table.
 CREATE OR REPLACE FUNCTION etl._pending_key_sql(p_source etl.source_table)
 RETURNS text
 LANGUAGE sql
@@ -69,11 +67,9 @@ AS $_pending_key_sql$
     WHERE p.source_table = p_source.source_table
 $_pending_key_sql$;
 
-/*
-Rows without a usable key go to quarantine: a key column is NULL, the key does not fit into an index entry, or several
-rows share the key, and the engine cannot know which of them is right.
-Returns:    a template, part of merge_<table>.
-*/
+-- Rows without a usable key go to quarantine: a key column is NULL, the key does not fit into an index entry, or several
+-- rows share the key, and the engine cannot know which of them is right.
+-- Returns:    a template, part of merge_<table>.
 CREATE OR REPLACE FUNCTION etl._unusable_template()
 RETURNS text
 LANGUAGE sql
@@ -150,10 +146,8 @@ AS $_unusable_template$
 $sql$
 $_unusable_template$;
 
-/*
-Writes a batch to the mirror: deletions, changes, new rows.
-Returns:    a template, part of merge_<table>.
-*/
+-- Writes a batch to the mirror: deletions, changes, new rows.
+-- Returns:    a template, part of merge_<table>.
 CREATE OR REPLACE FUNCTION etl._mirror_write_template()
 RETURNS text
 LANGUAGE sql
@@ -217,15 +211,13 @@ AS $_mirror_write_template$
     this.result.rows_inserted := this.row_count;$sql$
 $_mirror_write_template$;
 
-/*
-Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it
-touches. Mirror, pending keys and watermark change in one transaction, so a failure leaves all three as they were.
-
-The merge is the only step that sees a change before and after: an order line that moves to another order touches both,
-and once the mirror is overwritten the first one is lost. Because pending keys are stored, a dimension that fails ten
-times loses no change, its next load costs what changed, and delta need not outlive its batch. Several tables may add
-the same key: the load removes duplicates.
-*/
+-- Compiles merge_<table>: delta into the mirror, and each change into the pending keys of the dimensions and facts that it
+-- touches. Mirror, pending keys and watermark change in one transaction, so a failure leaves all three as they were.
+--
+-- The merge is the only step that sees a change before and after: an order line that moves to another order touches both,
+-- and once the mirror is overwritten the first one is lost. Because pending keys are stored, a dimension that fails ten
+-- times loses no change, its next load costs what changed, and delta need not outlive its batch. Several tables may add
+-- the same key: the load removes duplicates.
 CREATE OR REPLACE FUNCTION etl._compile_merge(p_source etl.source_table)
 RETURNS name
 LANGUAGE sql
@@ -305,12 +297,10 @@ $sql$ || etl._mirror_write_template(),
     )
 $_compile_merge$;
 
-/*
-Compiles the routines of a source table.
-Parameters: p_source_table, the table; its mirror exists.
-Returns:    names of the routines.
-Writes:     schema compiled.
-*/
+-- Compiles the routines of a source table.
+-- Parameters: p_source_table, the table; its mirror exists.
+-- Returns:    names of the routines.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_source(p_source_table name)
 RETURNS name[]
 LANGUAGE sql

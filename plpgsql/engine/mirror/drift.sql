@@ -49,12 +49,10 @@ AS $_swapped_relations$
     GROUP BY s.source_table
 $_swapped_relations$;
 
-/*
-Compares the columns of the source with those of the mirrors: those of the contract's relations, which may have been
-created again, and those of the tables behind them, if the contract has the view source.columns. Without it, a column
-that such a table has lost shows when it is read.
-Writes:     etl.schema_drift.
-*/
+-- Compares the columns of the source with those of the mirrors: those of the contract's relations, which may have been
+-- created again, and those of the tables behind them, if the contract has the view source.columns. Without it, a column
+-- that such a table has lost shows when it is read.
+-- Writes:     etl.schema_drift.
 CREATE OR REPLACE FUNCTION etl._note_drift()
 RETURNS void
 LANGUAGE plpgsql
@@ -128,12 +126,10 @@ BEGIN
 END
 $_note_drift$;
 
-/*
-Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
-renamed.
-Parameters: p_source_table, the table.
-Errors:     ET007; the message names the columns or tables.
-*/
+-- Refuses to extract a table after one of its columns was dropped or retyped, or a table that the contract reads was
+-- renamed.
+-- Parameters: p_source_table, the table.
+-- Errors:     ET007; the message names the columns or tables.
 CREATE OR REPLACE FUNCTION etl._check_drift(p_source_table name)
 RETURNS void
 LANGUAGE plpgsql

@@ -4,11 +4,9 @@
 -- any time. etl.forget() replaces it from then on in all layers; a compiled statement would let its values in again
 -- until the next build.
 
-/*
-Assignments that replace the personal columns of a relation's row, alias r.
-Parameters: p_subject, kind of subject; p_object, source table or dimension; p_relation, a relation with its columns.
-Returns:    "column = expression, …"; NULL when the relation has none of the columns.
-*/
+-- Assignments that replace the personal columns of a relation's row, alias r.
+-- Parameters: p_subject, kind of subject; p_object, source table or dimension; p_relation, a relation with its columns.
+-- Returns:    "column = expression, …"; NULL when the relation has none of the columns.
 CREATE OR REPLACE FUNCTION etl._forgetting_list(p_subject text, p_object name, p_relation regclass)
 RETURNS text
 LANGUAGE sql
@@ -22,13 +20,11 @@ AS $_forgetting_list$
         AND etl._column_type(p_relation, p.column_name) IS NOT NULL
 $_forgetting_list$;
 
-/*
-Replaces personal data of forgotten subjects in the rows of an extraction. While no subject is forgotten, this reads one
-empty table.
-Parameters: p_source_table, the table; p_relation, its delta table or mirror, where the rows are; p_batch_id, the batch.
-Returns:    number of rows.
-Writes:     the relation.
-*/
+-- Replaces personal data of forgotten subjects in the rows of an extraction. While no subject is forgotten, this reads one
+-- empty table.
+-- Parameters: p_source_table, the table; p_relation, its delta table or mirror, where the rows are; p_batch_id, the batch.
+-- Returns:    number of rows.
+-- Writes:     the relation.
 CREATE OR REPLACE FUNCTION etl._suppress_forgotten(p_source_table name, p_relation regclass, p_batch_id bigint)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -1,13 +1,11 @@
 -- Delta to mirror. The statements are in the compiled routines merge_<table>.
 
-/*
-Merges the rows that a run extracted of a source table into its mirror.
-Parameters: p_source_table, the table; p_run_id, the run; its latest extraction of the table is merged.
-Returns:    rows read, inserted, updated, deleted, quarantined.
-Writes:     stage.<table>, delta.<table> (earlier versions of the rows are added, unchanged rows removed),
-            work.<object>_key, etl.watermark, etl.quarantine.
-Errors:     ET005 when delta has lost the extracted rows in a crash: the run must extract them again.
-*/
+-- Merges the rows that a run extracted of a source table into its mirror.
+-- Parameters: p_source_table, the table; p_run_id, the run; its latest extraction of the table is merged.
+-- Returns:    rows read, inserted, updated, deleted, quarantined.
+-- Writes:     stage.<table>, delta.<table> (earlier versions of the rows are added, unchanged rows removed),
+--             work.<object>_key, etl.watermark, etl.quarantine.
+-- Errors:     ET005 when delta has lost the extracted rows in a crash: the run must extract them again.
 CREATE OR REPLACE FUNCTION etl._stage(p_source_table name, p_run_id bigint)
 RETURNS etl.load_result
 LANGUAGE plpgsql

@@ -1,10 +1,8 @@
 -- Rows in quarantine: how they are entered, retried and released.
 
-/*
-Refuses to continue when a run has put very many rows of an object into quarantine: then the cause is not a single row.
-Parameters: p_object, the object; p_key, p_sqlstate, p_reason, the last row and its error; p_run_id, the run.
-Errors:     ET008 when they are more than the setting quarantine_limit allows.
-*/
+-- Refuses to continue when a run has put very many rows of an object into quarantine: then the cause is not a single row.
+-- Parameters: p_object, the object; p_key, p_sqlstate, p_reason, the last row and its error; p_run_id, the run.
+-- Errors:     ET008 when they are more than the setting quarantine_limit allows.
 CREATE OR REPLACE FUNCTION etl._check_quarantine_limit(p_object name, p_key jsonb, p_sqlstate text, p_reason text, p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -43,24 +41,6 @@ AS $_quarantine$
         tried_at = excluded.tried_at,
         run_id = excluded.run_id
 $_quarantine$;
-
--- Marks the rows in quarantine that a load retries.
-CREATE OR REPLACE FUNCTION etl._begin_retry(p_object name, p_business_key name[])
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_begin_retry$
-BEGIN
-    IF EXISTS (SELECT FROM etl.quarantine AS q WHERE q.object = p_object) THEN
-        EXECUTE format(
-            'UPDATE etl.quarantine AS q SET is_retried = true FROM (SELECT %s AS row_key FROM work.%I AS k OFFSET 0) AS k '
-            'WHERE q.object = $1 AND q.row_key = k.row_key',
-            etl._json_key(p_business_key, 'k'), p_object || '_key'
-        )
-        USING p_object;
-    END IF;
-END
-$_begin_retry$;
 
 -- Releases the rows that a load retried without a new error.
 CREATE OR REPLACE FUNCTION etl._end_retry(p_object name)

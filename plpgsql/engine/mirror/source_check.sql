@@ -1,11 +1,9 @@
 -- What a mirror contains of a source table: its columns in plain types, and its key.
 
-/*
-Type of a column without its domain. Mirrors use plain types, because a NOT NULL domain would refuse the keys of deleted
-rows, which have no other values.
-Parameters: p_type, a type as format_type returns it.
-Returns:    the base type of a domain, with its modifier; any other type, or one unknown in this database, as it is.
-*/
+-- Type of a column without its domain. Mirrors use plain types, because a NOT NULL domain would refuse the keys of deleted
+-- rows, which have no other values.
+-- Parameters: p_type, a type as format_type returns it.
+-- Returns:    the base type of a domain, with its modifier; any other type, or one unknown in this database, as it is.
 CREATE OR REPLACE FUNCTION etl._plain_type(p_type text)
 RETURNS text
 LANGUAGE sql
@@ -44,11 +42,9 @@ AS $_mirror_list$
     CROSS JOIN unnest(etl._source_columns(p_source_table)) WITH ORDINALITY AS c (name, position)
 $_mirror_list$;
 
-/*
-Refuses a source table whose key cannot be compared, such as one of type json.
-Parameters: p_source, its catalog row.
-Errors:     ET003.
-*/
+-- Refuses a source table whose key cannot be compared, such as one of type json.
+-- Parameters: p_source, its catalog row.
+-- Errors:     ET003.
 CREATE OR REPLACE FUNCTION etl._check_source_key(p_source etl.source_table)
 RETURNS void
 LANGUAGE plpgsql

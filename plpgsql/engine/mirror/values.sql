@@ -9,55 +9,10 @@
 -- In the templates, variables carry the label "this", so that no column of a source table can be mistaken for a
 -- variable.
 
-/*
-Condition that a row changed since the watermark.
-Parameters: p_source, the table; p_alias, alias of its row; p_snapshot, p_now, expressions of the snapshots of watermark
-            and batch; p_from, p_until, expressions of the points in time between which changes are read; p_read_at, of
-            the time of the batch.
-Returns:    SQL text. A row without a usable change column (NULL, a time in the future) counts as changed.
-*/
-CREATE OR REPLACE FUNCTION etl._changed_condition(
-    p_source etl.source_table,
-    p_alias text,
-    p_snapshot text,
-    p_now text,
-    p_from text,
-    p_until text,
-    p_read_at text
-) RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_changed_condition$
-    SELECT etl._render(
-        CASE p_source.change_detection
-            WHEN 'snapshot' THEN $sql$(
-    {{column}} >= pg_snapshot_xmin({{snapshot}})
-    AND {{column}} < pg_snapshot_xmax({{now}})
-    AND NOT pg_visible_in_snapshot({{column}}, {{snapshot}})
-    OR {{column}} IS NULL
-)$sql$
-            WHEN 'timestamp' THEN $sql$(
-    {{column}} >= {{from}}
-    AND ({{column}} < {{until}} OR {{column}} > {{read_at}})
-    OR {{column}} IS NULL
-    OR {{column}} = '-infinity'
-)$sql$
-            ELSE 'true'
-        END,
-        jsonb_build_object(
-            'column', format('%s.%s', p_alias, quote_ident(p_source.change_column)), 'snapshot', p_snapshot, 'now', p_now, 'from', p_from, 'until', p_until,
-            'read_at', p_read_at
-        )
-    )
-$_changed_condition$;
-
-/*
-Condition that picks rows of a source table (s) by their key. postgres_fdw can send it, so only these rows cross the
-network.
-Parameters: p_mirror, the mirror; p_key, its key columns; p_keys, what follows FROM, where the wanted keys are (k).
-Returns:    SQL text. With several key columns it is too wide, because it holds for each column by itself.
-*/
+-- Condition that picks rows of a source table (s) by their key. postgres_fdw can send it, so only these rows cross the
+-- network.
+-- Parameters: p_mirror, the mirror; p_key, its key columns; p_keys, what follows FROM, where the wanted keys are (k).
+-- Returns:    SQL text. With several key columns it is too wide, because it holds for each column by itself.
 CREATE OR REPLACE FUNCTION etl._among_sql(p_mirror regclass, p_key name[], p_keys text)
 RETURNS text
 LANGUAGE sql
@@ -80,11 +35,9 @@ AS $_among_sql$
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_among_sql$;
 
-/*
-What the templates of a source table are filled with.
-Parameters: p_source, the table; its mirror exists.
-Returns:    values for etl._render.
-*/
+-- What the templates of a source table are filled with.
+-- Parameters: p_source, the table; its mirror exists.
+-- Returns:    values for etl._render.
 CREATE OR REPLACE FUNCTION etl._source_values(p_source etl.source_table)
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -130,7 +83,25 @@ BEGIN
         'delta_names', quote_literal(v_key || '{batch_id,delta_operation}'::name[]),
         'is_snapshot', (p_source.change_detection = 'snapshot')::text,
         'deletes', (p_source.delete_detection <> 'none')::text,
-        'changed', etl._changed_condition(p_source, 's', 'this.last', 'this.now', 'this.since', 'this.until', 'this.read_at')
+        -- A row without a usable change column (NULL, a time in the future) counts as changed.
+        'changed', etl._render(
+            CASE p_source.change_detection
+                WHEN 'snapshot' THEN $sql$(
+    {{column}} >= pg_snapshot_xmin(this.last)
+    AND {{column}} < pg_snapshot_xmax(this.now)
+    AND NOT pg_visible_in_snapshot({{column}}, this.last)
+    OR {{column}} IS NULL
+)$sql$
+                WHEN 'timestamp' THEN $sql$(
+    {{column}} >= this.since
+    AND ({{column}} < this.until OR {{column}} > this.read_at)
+    OR {{column}} IS NULL
+    OR {{column}} = '-infinity'
+)$sql$
+                ELSE 'true'
+            END,
+            jsonb_build_object('column', 's.' || quote_ident(p_source.change_column))
+        )
     );
 END
 $_source_values$;

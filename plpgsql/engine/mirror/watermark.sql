@@ -1,14 +1,12 @@
 -- Watermarks: which transactions of the source a mirror contains, and up to when it is complete.
 
-/*
-Point in time up to which the changes of a source table are complete. For change detection by timestamp it is the start
-of the oldest open transaction, which may still commit rows with an earlier time. Autovacuum is left out, because it
-writes no rows: otherwise nothing new would arrive while it works. The source returns that start in
-source.extraction_point (oldest_transaction_started_at), if its contract has the column. Otherwise it is read from
-pg_stat_activity of this server; for a source on another server, the lookback is the only protection.
-Parameters: p_source_table, the table; p_read_at, time of the batch.
-Returns:    the point in time, by the clock of the source.
-*/
+-- Point in time up to which the changes of a source table are complete. For change detection by timestamp it is the start
+-- of the oldest open transaction, which may still commit rows with an earlier time. Autovacuum is left out, because it
+-- writes no rows: otherwise nothing new would arrive while it works. The source returns that start in
+-- source.extraction_point (oldest_transaction_started_at), if its contract has the column. Otherwise it is read from
+-- pg_stat_activity of this server; for a source on another server, the lookback is the only protection.
+-- Parameters: p_source_table, the table; p_read_at, time of the batch.
+-- Returns:    the point in time, by the clock of the source.
 CREATE OR REPLACE FUNCTION etl._complete_until(p_source_table name, p_read_at timestamptz)
 RETURNS timestamptz
 LANGUAGE plpgsql
@@ -36,12 +34,10 @@ BEGIN
 END
 $_complete_until$;
 
-/*
-Whether transaction ids of a watermark mean the same in a batch: both belong to one database of one database system on
-one timeline, and the source has not gone back in time. A source restored from a dump, a promoted replica and a
-point-in-time recovery assign their ids again.
-Parameters: p_watermark, the watermark, NULL where there is none; p_batch, the batch.
-*/
+-- Whether transaction ids of a watermark mean the same in a batch: both belong to one database of one database system on
+-- one timeline, and the source has not gone back in time. A source restored from a dump, a promoted replica and a
+-- point-in-time recovery assign their ids again.
+-- Parameters: p_watermark, the watermark, NULL where there is none; p_batch, the batch.
 CREATE OR REPLACE FUNCTION etl._is_same_source(p_watermark etl.watermark, p_batch etl.batch)
 RETURNS boolean
 LANGUAGE sql
@@ -57,12 +53,10 @@ AS $_is_same_source$
     )
 $_is_same_source$;
 
-/*
-Records that a mirror contains all that the source had committed when a batch was read.
-Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, point in time up to which its changes are
-            complete.
-Writes:     etl.watermark.
-*/
+-- Records that a mirror contains all that the source had committed when a batch was read.
+-- Parameters: p_source_table, the table; p_batch, the batch; p_complete_until, point in time up to which its changes are
+--             complete.
+-- Writes:     etl.watermark.
 CREATE OR REPLACE FUNCTION etl._move_watermark(p_source_table name, p_batch etl.batch, p_complete_until timestamptz)
 RETURNS void
 LANGUAGE sql
