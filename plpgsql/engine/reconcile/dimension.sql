@@ -126,8 +126,10 @@ AS $_correction_sql$
             lead(d.valid_from) OVER member AS _next_from{{kept_values}}
         FROM {{dimension_table}} AS d
         LEFT JOIN (
-            SELECT {{view_typed}}, {{view_deleted_at}} AS deleted_at, {{view_deleted_at}} IS NULL AS _is_known
+            -- Of a member that has moved to another mirror, the view also returns the deleted row.
+            SELECT DISTINCT ON ({{o.bk}}) {{view_typed}}, {{view_deleted_at}} AS deleted_at, {{view_deleted_at}} IS NULL AS _is_known
             FROM {{transform_view}} AS o
+            ORDER BY {{o.bk}}, {{view_deleted_at}} DESC NULLS FIRST
         ) AS v ON {{v.bk = d.bk}}{{mirror}}
         WHERE d.{{sk}} > 0
             AND {{in_slice}}
