@@ -378,6 +378,8 @@ def test_a_member_that_moves_to_another_mirror_of_its_view_goes_on(lab: Lab) -> 
     versions = "SELECT label, is_current FROM dwh.dim_thing WHERE thing_id = %s ORDER BY valid_from"
     assert lab.rows(versions % 1) == [("one", True)]
     assert lab.rows(versions % 2) == [("two", False), ("second", True)]
+    lab.execute("CALL etl.reconcile()")
+    assert lab.value("SELECT DISTINCT overall_status FROM etl.reconciliation_status") == "equal"
     lab.execute("DELETE FROM lab.there WHERE thing_id = 1")
     assert lab.run() == "succeeded"
     assert lab.rows(versions % 1) == [("one", False)]

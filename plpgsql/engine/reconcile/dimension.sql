@@ -121,8 +121,10 @@ AS $_correction_sql$
                 AND NOT {{d.shown <> v.shown}} AND ({{is_bulk}} AND {{d.kept <> v.kept}}) IS NOT TRUE AS _is_settled
         FROM {{table}} AS d
         LEFT JOIN (
-            SELECT {{view_values}}, {{view_deleted_at}} AS _deleted_at, {{view_deleted_at}} IS NULL AS _is_live
+            -- Of a member that has moved to another mirror, the view also returns the deleted row.
+            SELECT DISTINCT ON ({{o.bk}}) {{view_values}}, {{view_deleted_at}} AS _deleted_at, {{view_deleted_at}} IS NULL AS _is_live
             FROM {{view}} AS o
+            ORDER BY {{o.bk}}, {{view_deleted_at}} DESC NULLS FIRST
         ) AS v ON {{v.bk = d.bk}}{{mirror}}
         WHERE d.{{sk}} > 0
             AND {{in_slice}}
