@@ -99,6 +99,8 @@ CREATE OR REPLACE FUNCTION etl._complete_unchanged(p_tasks etl.task_run[])
 RETURNS SETOF etl.task_run
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- If a source table is locked, its extraction waits for it, which is recorded.
+SET lock_timeout = '1s'
 AS $_complete_unchanged$
 DECLARE
     r_batch etl.batch;
