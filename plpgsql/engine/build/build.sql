@@ -272,7 +272,7 @@ BEGIN
             v_routines := v_routines || etl._compile_reconciliation(r_object.name);
         END IF;
     END LOOP;
-    v_routines := v_routines || etl._compile_changed_tables() || etl._compile_pending_objects();
+    v_routines := v_routines || etl._compile_changed_tables();
     PERFORM etl._execute(ARRAY(
         SELECT format('DROP FUNCTION %s', p.oid::regprocedure)
         FROM pg_proc AS p

@@ -26,27 +26,26 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off
 AS $_swapped_relations$
-    SELECT
-        s.source_table,
-        string_agg(
-            DISTINCT format('source.%I reads %s instead of %s', s.source_table, d.refobjid::regclass, e.key), '; '
-            ORDER BY format('source.%I reads %s instead of %s', s.source_table, d.refobjid::regclass, e.key)
-        )
-    FROM etl.source_table AS s
-    JOIN pg_rewrite AS r ON r.ev_class = to_regclass(format('source.%I', s.source_table))
-    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-    JOIN jsonb_each_text(s.read_relations) AS e ON e.value = d.refobjid::text
-    WHERE e.key <> d.refobjid::regclass::text
+    -- Hardly ever is there one: the other conditions are looked at then only.
+    WITH renamed AS MATERIALIZED (
+        SELECT s.source_table, e.key AS former_name, e.value::oid::regclass AS relation
+        FROM etl.source_table AS s
+        CROSS JOIN LATERAL jsonb_each_text(s.read_relations) AS e
+        WHERE e.value::oid::regclass::text <> e.key
+    )
+    SELECT r.source_table, string_agg(format('source.%I reads %s instead of %s', r.source_table, r.relation, r.former_name), '; ' ORDER BY r.former_name)
+    FROM renamed AS r
+    WHERE etl._read_relations(r.source_table) ? r.relation::text
         -- Not by to_regclass, which needs the privilege USAGE on the schema.
         AND EXISTS (
             SELECT
             FROM pg_class AS c
             JOIN pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE format('%I.%I', n.nspname, c.relname) = e.key
+            WHERE format('%I.%I', n.nspname, c.relname) = r.former_name
             -- Otherwise the names of all relations are formatted, whether or not one is asked for.
             OFFSET 0
         )
-    GROUP BY s.source_table
+    GROUP BY r.source_table
 $_swapped_relations$;
 
 -- Compares the columns of the source with those of the mirrors: those of the contract's relations, which may have been

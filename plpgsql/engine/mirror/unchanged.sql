@@ -94,16 +94,20 @@ END
 $_is_source_unchanged$;
 
 -- Completes the extractions of unchanged source tables together; returns the other ones. If the question fails, all are returned: each extraction then
--- records its own failure. Writes etl.watermark, etl.extraction, etl.task_run; etl.batch and etl.schema_drift as etl._this_batch.
+-- records its own failure. If the connection to the source was lost, none is: all are retried later (etl._end_batch). Writes etl.watermark,
+-- etl.extraction, etl.task_run; etl.batch and etl.schema_drift as etl._this_batch.
 CREATE OR REPLACE FUNCTION etl._complete_unchanged(p_tasks etl.task_run[])
 RETURNS SETOF etl.task_run
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- If a source table is locked, its extraction waits for it, which is recorded.
+SET lock_timeout = '1s'
 AS $_complete_unchanged$
 DECLARE
     r_batch etl.batch;
     v_changed name[];
     v_unchanged name[] := '{}';
+    r_lost etl.task_run;
 BEGIN
     BEGIN
         r_batch := etl._this_batch(p_tasks[1].run_id);
@@ -139,7 +143,26 @@ BEGIN
         CROSS JOIN LATERAL etl._notify(d);
     EXCEPTION
         WHEN OTHERS THEN
-            NULL;
+            GET STACKED DIAGNOSTICS
+                r_lost.sqlstate = RETURNED_SQLSTATE,
+                r_lost.message = MESSAGE_TEXT,
+                r_lost.detail = PG_EXCEPTION_DETAIL,
+                r_lost.hint = PG_EXCEPTION_HINT,
+                r_lost.context = PG_EXCEPTION_CONTEXT;
+            IF r_lost.sqlstate ~ '^(08|57P0|HV00N)' THEN
+                UPDATE etl.task_run AS t
+                SET status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
+                    ended_at = clock_timestamp(),
+                    sqlstate = r_lost.sqlstate,
+                    message = r_lost.message,
+                    detail = nullif(r_lost.detail, ''),
+                    hint = nullif(r_lost.hint, ''),
+                    context = r_lost.context
+                FROM unnest(p_tasks) AS c
+                WHERE t.run_id = c.run_id
+                    AND t.task = c.task;
+                RETURN;
+            END IF;
     END;
     RETURN QUERY
     SELECT t.*

@@ -68,7 +68,7 @@ BEGIN
         CONTINUE WHEN FOUND;
         v_ready := ARRAY(SELECT t FROM etl._free_tasks(p_run_id) AS t);
         IF cardinality(v_ready) > 0 THEN
-            CONTINUE WHEN etl._complete_noop_tasks(p_run_id, v_ready);
+            CONTINUE WHEN etl._complete_noop_tasks(p_run_id, p_worker_id, v_ready);
             EXIT;
         END IF;
         UPDATE etl.task_run AS t

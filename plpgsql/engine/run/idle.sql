@@ -1,37 +1,39 @@
 -- What has nothing to do: a whole run with nothing new, and single tasks of a run (no-op tasks).
 
--- Compiles pending_objects(): the dimensions, facts and aggregates whose next load has something to do. Writes schema compiled.
-CREATE OR REPLACE FUNCTION etl._compile_pending_objects()
-RETURNS name
-LANGUAGE sql
+-- Those of some dimensions, facts and aggregates whose next load has something to do.
+CREATE OR REPLACE FUNCTION etl._pending_objects(p_objects name[])
+RETURNS name[]
+LANGUAGE plpgsql
+STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_compile_pending_objects$
-    SELECT etl._create_compiled(
-        'pending_objects',
-        '',
-        E'name[]\nSTABLE',
-        'Dimensions, facts and aggregates whose next load has something to do.',
-        etl._render(
-            $template$BEGIN
-    RETURN ARRAY(
-        SELECT l.object FROM etl.load_state AS l WHERE l.needs_reload OR l.loaded_batch_id IS NULL{{looks}}
-    );
-END$template$,
-            jsonb_build_object('looks', coalesce(string_agg(
-                format(E'\nUNION ALL\n(SELECT %L FROM work.%I LIMIT 1)', o.object, o.object || CASE o.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END)
-                || CASE o.kind
-                    WHEN 'fact' THEN format(E'\nUNION ALL\n(SELECT q.fact FROM etl.reprocessing_queue AS q WHERE q.is_ready AND q.fact = %L LIMIT 1)', o.object)
-                    ELSE ''
-                END,
-                '' ORDER BY o.kind, o.object
-            ), ''))
+AS $_pending_objects$
+DECLARE
+    v_looks text;
+    v_pending name[];
+BEGIN
+    -- Citus reads no list of columns that is empty.
+    SELECT string_agg(
+        format(
+            CASE WHEN l.needs_reload OR l.loaded_batch_id IS NULL THEN 'SELECT %L' ELSE '(SELECT %L FROM work.%I LIMIT 1)' END,
+            t.object, t.object || CASE t.kind WHEN 'aggregate' THEN '_difference' ELSE '_key' END
         )
+        || CASE t.kind
+            WHEN 'fact' THEN format(E'\nUNION ALL\n(SELECT q.fact FROM etl.reprocessing_queue AS q WHERE q.is_ready AND q.fact = %L LIMIT 1)', t.object)
+            ELSE ''
+        END,
+        E'\nUNION ALL\n'
     )
-    FROM etl.object AS o
+    INTO v_looks
+    FROM etl.task AS t
     JOIN etl.load_state AS l USING (object)
-    WHERE o.kind <> 'source'
-        AND NOT etl._is_to_be_declared(o.object)
-$_compile_pending_objects$;
+    WHERE t.kind IN ('dimension', 'fact', 'aggregate')
+        AND t.object = ANY (p_objects);
+    IF v_looks IS NOT NULL THEN
+        EXECUTE format('SELECT array_agg(p.object) FROM (%s) AS p (object)', v_looks) INTO v_pending;
+    END IF;
+    RETURN coalesce(v_pending, '{}');
+END
+$_pending_objects$;
 
 -- Whether the source is unchanged and no load has anything to do: then the warehouse is complete up to now. If that cannot be determined the
 -- answer is no: the tasks find out, and record where they fail. If it is so, writes the watermarks (etl._is_source_unchanged) and etl.load_state.
@@ -43,7 +45,7 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $_is_idle$
 BEGIN
-    IF EXISTS (SELECT FROM etl.task AS t WHERE t.is_enabled AND t.object = ANY (compiled.pending_objects())) OR NOT etl._is_source_unchanged() THEN
+    IF etl._pending_objects(ARRAY(SELECT t.object FROM etl.task AS t WHERE t.is_enabled)) <> '{}' OR NOT etl._is_source_unchanged() THEN
         RETURN false;
     END IF;
     UPDATE etl.load_state AS l
@@ -60,7 +62,7 @@ $_is_idle$;
 
 -- Completes those ready tasks of a run that have nothing to do, together; returns whether there were any. All upstream tasks are over, so nothing of
 -- this run adds work any more: a task that is found idle is as complete as if a worker had executed it. Writes etl.task_run and etl.load_state.
-CREATE OR REPLACE FUNCTION etl._complete_noop_tasks(p_run_id bigint, p_ready etl.task_run[])
+CREATE OR REPLACE FUNCTION etl._complete_noop_tasks(p_run_id bigint, p_worker_id bigint, p_ready etl.task_run[])
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -79,7 +81,7 @@ DECLARE
 BEGIN
     IF cardinality(v_idle) > 0 THEN
         BEGIN
-            v_idle := etl._without(v_idle, compiled.pending_objects());
+            v_idle := etl._without(v_idle, etl._pending_objects(v_idle));
         EXCEPTION
             WHEN OTHERS THEN
                 -- The loads find out, and record where they fail.
@@ -91,6 +93,8 @@ BEGIN
         UPDATE etl.task_run AS t
         SET status = 'succeeded',
             attempts = t.attempts + 1,
+            worker_id = p_worker_id,
+            worker_pid = pg_backend_pid(),
             started_at = v_now,
             ended_at = v_now
         FROM unnest(p_ready) AS r
