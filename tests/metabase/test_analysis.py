@@ -127,7 +127,7 @@ def test_every_column_is_described(
     assert fields["dim_customer", "customer_key"]["semantic_type"] == "type/PK"
     amount = fields["fact_order", "gross_amount"]
     assert (amount["semantic_type"], amount["settings"]["currency"]) == ("type/Currency", "EUR")
-    assert fields["order_daily", "sales"]["semantic_type"] == "type/Currency"
+    assert fields["month", "sales"]["semantic_type"] == "type/Currency"
     assert fields["fact_order", "run_id"]["visibility_type"] == "hidden"
 
 

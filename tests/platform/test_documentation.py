@@ -59,7 +59,7 @@ GIVEN = """
     INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, run_id)
     VALUES ('fact_order', '{"order_id": 17}', '22003', 'numeric field overflow', 1);
 """
-# pg_cron, Citus, another server, the question of a dashboard: their own tests run these.
+# pg_cron, Citus, another server, the question of a dashboard, roles: their own tests run these.
 FOREIGN = (
     "cron.",
     "CREATE EXTENSION citus",
@@ -67,6 +67,7 @@ FOREIGN = (
     "etl.connect_source",
     "[[AND",
     "etl.add_user",
+    "reads_personal_data",
 )
 
 

@@ -145,10 +145,23 @@ def template(server: RunningServer, request: pytest.FixtureRequest) -> str:
     return executor.template_dbname
 
 
+# What CREATE DATABASE … TEMPLATE leaves behind: the permissions of the database itself.
+OF_THE_TEMPLATE = """
+    SELECT format('REVOKE ALL ON DATABASE %%1$I FROM PUBLIC', current_database())
+    UNION ALL
+    SELECT format('GRANT %%s ON DATABASE %%I TO %%I', g.privilege_type, current_database(), r.rolname)
+    FROM pg_database AS d
+    CROSS JOIN LATERAL aclexplode(d.datacl) AS g
+    JOIN pg_roles AS r ON r.oid = g.grantee
+    WHERE d.datname = %s
+"""
+
+
 @pytest.fixture
-def database(database: Database) -> Database:
-    """The copy of a database does not take the permissions of the database itself along."""
-    database.execute("CALL etl.apply_permissions()")
+def database(database: Database, template: str) -> Database:
+    """A copy of the template with the permissions of the template."""
+    for row in database.rows(OF_THE_TEMPLATE, template):
+        database.execute(row["format"])
     return database
 
 

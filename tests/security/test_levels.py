@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.security.conftest import LEVELS, People, attempt
+from tests.support.database import Database
 
 DENIED = "42501"
 PERSONAL = ("first_name", "last_name", "full_name", "email", "phone")
@@ -352,3 +354,27 @@ def test_a_steward_asks_for_a_repair_that_the_service_makes(
     with people.database.connect() as connection:
         connection.execute("CALL etl.run()")
     assert oceanrecords("reconcile", env={"OCEANRECORDS_DSN": url}).returncode == 0
+
+
+def test_the_columns_that_pgaudit_watches_are_those_of_people(database: Database) -> None:
+    """The statements of docs/security.md; a level without logins is power of nobody."""
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    role = f"reads_{database.name}"
+    start = page.index("    CREATE ROLE reads_personal_data")
+    text = page[start : page.index("\n\n", start)].replace("reads_personal_data", role)
+    try:
+        with database.connect() as connection:
+            for statement in text.split(";\n"):
+                connection.execute(statement.encode())
+        watched = database.rows(
+            "SELECT DISTINCT table_name::text, column_name::text"
+            " FROM information_schema.column_privileges WHERE grantee = %s ORDER BY 1, 2",
+            role,
+        )
+        assert watched == database.rows(
+            "SELECT DISTINCT object::text AS table_name, column_name::text FROM etl.personal_column ORDER BY 1, 2"
+        )
+        assert database.rows("SELECT * FROM etl.direct_grant") == []
+        assert database.rows("SELECT * FROM etl.access_flaw") == []
+    finally:
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

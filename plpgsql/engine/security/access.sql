@@ -125,7 +125,7 @@ BEGIN
     v_revoked := etl._change_privileges('REVOKE', p_of_columns => false) + etl._change_privileges('REVOKE', p_of_columns => true);
     v_granted := etl._change_privileges('GRANT', p_of_columns => false) + etl._change_privileges('GRANT', p_of_columns => true);
     PERFORM etl._set_defaults();
-    PERFORM etl._set_limits();
+    PERFORM etl._apply_limits();
     IF v_owned + v_revoked + v_granted > 0 THEN
         PERFORM audit.note(
             'permissions applied', current_database(),

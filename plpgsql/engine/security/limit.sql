@@ -56,14 +56,13 @@ COMMENT ON COLUMN etl.access_limit.present IS 'Limit that is set; NULL for none.
 COMMENT ON COLUMN etl.access_limit.statement IS 'Statement that sets the limit that the levels give.';
 
 -- Sets the limits that the levels give, of one user or of all. A limit that the caller may not set stays as it is: temp_file_limit needs a superuser.
-CREATE OR REPLACE FUNCTION etl._set_limits(p_login text DEFAULT NULL)
-RETURNS bigint
+CREATE OR REPLACE FUNCTION etl._apply_limits(p_login text DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_set_limits$
+AS $_apply_limits$
 DECLARE
     v_statement text;
-    v_count bigint := 0;
 BEGIN
     FOR v_statement IN
         SELECT a.statement
@@ -73,12 +72,10 @@ BEGIN
     LOOP
         BEGIN
             EXECUTE v_statement;
-            v_count := v_count + 1;
         EXCEPTION
             WHEN insufficient_privilege THEN
                 NULL;
         END;
     END LOOP;
-    RETURN v_count;
 END
-$_set_limits$;
+$_apply_limits$;

@@ -30,13 +30,26 @@ BEGIN
 END
 $_check_level$;
 
+-- A name with each letter that looks like a Latin one replaced by that one.
+CREATE OR REPLACE FUNCTION etl._look(p_name text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $_look$
+    SELECT translate(p_name, 'АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαρνυχıɑɡ', 'ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoapvuxiag')
+$_look$;
+
 -- Refuses a caller who may not act on a login. ET032: the caller may not manage users; ET033: the login is the caller's own; ET034: the name is not
--- allowed; ET035: there is no such user, and it is not about to be added.
+-- allowed, or a reader could confuse a new one with another: it has invisible characters, letters of several alphabets, or the look of another role;
+-- ET035: there is no such user, and it is not about to be added.
 CREATE OR REPLACE FUNCTION etl._check_user(p_login text, p_is_new boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_check_user$
+DECLARE
+    v_problem text;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolcreaterole)) THEN
         RAISE EXCEPTION 'role "%" may not manage users', current_user
@@ -49,38 +62,13 @@ BEGIN
     THEN
         RAISE EXCEPTION '"%" is not allowed as the name of a user', p_login
             USING ERRCODE = 'ET034', HINT = 'Choose a name of 1 to 63 bytes that does not begin with pg_ and is not a group role.';
+    ELSIF NOT p_is_new THEN
+        IF NOT EXISTS (SELECT FROM etl.user_account AS u WHERE u.login = p_login) THEN
+            RAISE EXCEPTION 'user "%" does not exist', p_login
+                USING ERRCODE = 'ET035', HINT = 'To list the users, run: oceanrecords users list. To add one: oceanrecords users add.';
+        END IF;
+        RETURN;
     END IF;
-    IF p_is_new THEN
-        PERFORM etl._refuse_lookalike(p_login);
-    END IF;
-    IF NOT p_is_new AND NOT EXISTS (SELECT FROM etl.user_account AS u WHERE u.login = p_login) THEN
-        RAISE EXCEPTION 'user "%" does not exist', p_login
-            USING ERRCODE = 'ET035', HINT = 'To list the users, run: oceanrecords users list. To add one: oceanrecords users add.';
-    END IF;
-END
-$_check_user$;
-
--- A name with each letter that looks like a Latin one replaced by that one.
-CREATE OR REPLACE FUNCTION etl._look(p_name text)
-RETURNS text
-LANGUAGE sql
-IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $_look$
-    SELECT translate(p_name, 'АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαρνυχıɑɡ', 'ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoapvuxiag')
-$_look$;
-
--- Refuses a name that a reader could confuse with another one (ET034): with invisible characters, with letters of several alphabets, or with the look
--- of another role.
-CREATE OR REPLACE FUNCTION etl._refuse_lookalike(p_login text)
-RETURNS void
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_refuse_lookalike$
-DECLARE
-    v_problem text;
-BEGIN
     v_problem := CASE
         WHEN p_login ~ '[\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180E\u200B-\u200F\u2028-\u202E\u2060-\u206F\u3164\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB]'
             OR p_login ~ '[\U000E0000-\U000E0FFF]'
@@ -103,7 +91,7 @@ BEGIN
             USING ERRCODE = 'ET034', HINT = 'Choose a name that readers cannot confuse with another one.';
     END IF;
 END
-$_refuse_lookalike$;
+$_check_user$;
 
 -- A key of HMAC-SHA-256, of up to 64 bytes, padded and combined with a byte: 54 for the inner hash, 92 for the outer.
 CREATE OR REPLACE FUNCTION etl._padded(p_key bytea, p_byte integer)

@@ -91,29 +91,6 @@ EXCEPTION
 END
 $_drop_reshaped$;
 
--- Comments a view of schema analysis and its columns like the table of schema dwh.
-CREATE OR REPLACE FUNCTION etl._comment_published(p_view name)
-RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_comment_published$
-    SELECT etl._execute(ARRAY(
-        SELECT format('COMMENT ON VIEW analysis.%I IS %L', p_view, obj_description(format('dwh.%I', p_view)::regclass, 'pg_class') || ' For analysts.')
-        UNION ALL
-        SELECT format(
-            'COMMENT ON COLUMN analysis.%I.%I IS %L', p_view, s.column_name,
-            concat_ws(
-                ' ', col_description(format('dwh.%I', p_view)::regclass, s.position),
-                CASE s.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END
-            )
-        )
-        FROM etl.column_status AS s
-        WHERE s.schema_name = 'dwh'
-            AND s.object_name = p_view
-            AND s.column_name = ANY (etl._columns(format('analysis.%I', p_view)::regclass))
-    ))
-$_comment_published$;
-
 -- Lets levels read views over tables that are on several nodes. Citus reads these tables with the privileges of the caller, and not with those of the
 -- view's owner. A view whose readers may not read its tables themselves therefore takes its rows from a routine that has the privileges of the owner.
 -- Views of schema work are left alone: they are for the loads. On one server there is nothing to do.
@@ -243,7 +220,18 @@ BEGIN
             'CREATE OR REPLACE VIEW analysis.%I WITH (security_barrier = true) AS SELECT %s FROM (%s) AS t CROSS JOIN etl.pseudonym_secret AS k %s OFFSET 0',
             r_view.view_name, v_columns, r_view.rows_query, v_order
         );
-        PERFORM etl._comment_published(r_view.view_name);
+        PERFORM etl._execute(ARRAY(
+            SELECT format('COMMENT ON VIEW analysis.%I IS %L', r_view.view_name, obj_description(v_table, 'pg_class') || ' For analysts.')
+            UNION ALL
+            SELECT format(
+                'COMMENT ON COLUMN analysis.%I.%I IS %L', r_view.view_name, s.column_name,
+                concat_ws(' ', col_description(v_table, s.position), CASE s.sensitivity WHEN 'personal' THEN 'Masked.' WHEN 'internal' THEN 'A pseudonym.' END)
+            )
+            FROM etl.column_status AS s
+            WHERE s.schema_name = 'dwh'
+                AND s.object_name = r_view.view_name
+                AND s.column_name = ANY (etl._columns(format('analysis.%I', r_view.view_name)::regclass))
+        ));
     END LOOP;
     PERFORM etl._read_as_owner();
     PERFORM etl._hand_over_built();

@@ -125,7 +125,7 @@ BEGIN
         WHEN current_setting('server_version_num')::integer < 160000 THEN ''
         ELSE ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE'
     END;
-    PERFORM etl._set_limits(p_login);
+    PERFORM etl._apply_limits(p_login);
     PERFORM audit.note('level granted', p_login, jsonb_build_object('level', p_level));
 END
 $grant_level$;
@@ -154,7 +154,7 @@ BEGIN
         RAISE EXCEPTION 'user "%" does not have access level "%"', p_login, p_level
             USING ERRCODE = 'ET035', HINT = 'oceanrecords users list, or the view etl.user_status, shows the levels of each user.';
     END IF;
-    PERFORM etl._set_limits(p_login);
+    PERFORM etl._apply_limits(p_login);
     PERFORM etl.end_sessions(p_login);
     PERFORM audit.note('level revoked', p_login, jsonb_build_object('level', p_level));
 END
