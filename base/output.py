@@ -221,9 +221,15 @@ def readable_width() -> int:
 
 Answer = TypeVar("Answer")
 
+_SIGNS = {
+    "succeeded": "✓", "ok": "✓", "passed": "✓", "failed": "✗", "warning": "!", "error": "!",
+    "running": "…", "skipped": "-", "pending": "·",
+}  # fmt: skip
 _STATUS_STYLE = {
     "succeeded": "ok",
     "ok": "ok",
+    "passed": "ok",
+    "error": "bad",
     "applied": "ok",
     "running": "busy",
     "live": "busy",
@@ -579,8 +585,7 @@ def status(word: str | None) -> Text:
 
 def mark(word: str) -> Text:
     """Return a status as one sign in its colour."""
-    sign = {"succeeded": "✓", "failed": "✗", "running": "…", "skipped": "-", "pending": "·"}
-    return Text(sign.get(word, "?"), style=_STATUS_STYLE.get(word, ""))
+    return Text(_SIGNS.get(word, "?"), style=_STATUS_STYLE.get(word, ""))
 
 
 def is_number(value: object) -> bool:

@@ -20,7 +20,6 @@ EXAMPLES = (
     "Examples: oceanrecords check · oceanrecords check --all · "
     "oceanrecords check --name totals_equal_source"
 )
-_MARKS = {"passed": ("✓", "ok"), "failed": ("✗", "bad"), "error": ("!", "bad")}
 
 
 def check(
@@ -96,9 +95,8 @@ def _table(answer: list[Check]) -> output.Table:
         spare=("every", "at", "took", "severity"), quiet=("severity", "holds when", "every"),
     )  # fmt: skip
     for one in answer:
-        sign, style = _MARKS.get(one.status or "", ("·", "quiet"))
         table.add_row(
-            Text(sign, style=style),
+            output.mark(one.status or "pending"),
             Text(one.check_name, style="" if one.is_enabled else "dim"),
             one.severity,
             one.description,

@@ -252,14 +252,10 @@ def _row(connection: psycopg.Connection, query: str, values: Any = None) -> tupl
     return row
 
 
-_MARKS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
-
-
 def _render(answer: list[dict[str, Any]]) -> None:
     table = output.table("", "", wrap=("",))
     for one in answer:
-        mark, style = _MARKS[one["status"]]
-        table.add_row(Text.assemble((mark, style), f" {one['check']}"), one["message"])
+        table.add_row(Text.assemble(output.mark(one["status"]), f" {one['check']}"), one["message"])
         if one["remedy"]:
             table.add_row("", Text(one["remedy"], "quiet"))
     console.print(table)

@@ -42,7 +42,6 @@ EXAMPLES = (
 _NOTHING = "Nothing has been loaded yet."
 _PATIENCE = 1.0  # seconds until the screen is drawn again without a notification
 _GATHER = 0.15  # seconds in which notifications are gathered
-_VERDICTS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
 
 
 def status(
@@ -220,15 +219,13 @@ def _render(answer: dict[str, Any], show_all: bool) -> None:
     console.print()
     console.print("[title]Health[/]")
     for one in answer["health"]:
-        console.print(_health_line(one), soft_wrap=True)
+        output.print_indented(_health_line(one), 0, hanging=18)
 
 
 def _health_line(one: Health) -> Text:
-    sign, style = _VERDICTS[one.status]
-    line = Text(f"{sign} ", style=style)
-    line.append(f"{one.topic:<16}", style="default")
     about = f"{one.object}: " if one.object else ""
-    line.append(output.visible(f"{about}{one.message}"), style="default")
+    line = Text.assemble(output.mark(one.status), f" {one.topic:<16}")
+    line.append(output.visible(f"{about}{one.message}"))
     return line.append(f"  {one.remedy}" if one.remedy else "", style="dim")
 
 
