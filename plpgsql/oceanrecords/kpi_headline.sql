@@ -171,9 +171,9 @@ AS $headline_of$
         r.number::smallint,
         r.headline,
         r.period,
-        round(r.sales, 10),
+        trim_scale(round(r.sales, 10)),
         r.compared_to,
-        round(r.compared_with, 10),
+        trim_scale(round(r.compared_with, 10)),
         round(100 * (r.compared_sales / nullif(r.compared_with, 0) - 1), 10),
         r.note
     FROM clock AS c

@@ -250,6 +250,24 @@ def test_limit_holds_from_its_day_on(shop: Play) -> None:
     assert months(shop, "lost_limit_percent", "lost_deviation_points")[0] == (None, None)
 
 
+@pytest.mark.parametrize(("limit", "is_crossed"), [(0, True), (1, False)])
+def test_limits_that_allow_nothing_and_everything(shop: Play, limit: int, is_crossed: bool) -> None:
+    """All orders of January are lost, half of those of February."""
+    for day in ("2025-01-10", "2025-02-10"):
+        shop.shop.advance(order(shop, at(day)), "cancelled")
+    order(shop, at("2025-02-11"))
+    today(shop, "2025-02-20")
+    shop.run()
+    shop.loader.execute("UPDATE kpi.lost_order_limit SET limit_share = %s", [limit])
+    assert months(shop, "lost_limit_percent", "lost_deviation_points") == [
+        (100 * limit, 100 - 100 * limit),
+        (100 * limit, 50 - 100 * limit),
+    ]
+    shown = shop.value("SELECT month_to_date FROM kpi.overview WHERE kpi = 'Lost Order Deviation'")
+    assert shown == 50 - 100 * limit
+    assert bool(shop.rows("SELECT * FROM kpi.limit_crossing")) is is_crossed
+
+
 def test_lost_orders_bring_no_sales(shop: Play) -> None:
     refunded = order(shop, at("2025-02-03"), 3)
     shop.shop.advance(refunded, "paid", "shipped", "delivered")
