@@ -195,11 +195,17 @@ _SESSION = {
     "xmloption": "content",
     "default_transaction_isolation": "read committed",
 }
-_SET_UP = "SELECT " + ", ".join(
+_SET_UP = "SELECT " + ", ".join(  # noqa: S608 - constants alone
     [
         *(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items()),
         "CASE WHEN has_parameter_privilege('lc_messages', 'SET') "
         "THEN set_config('lc_messages', 'C', false) END",
+        # As pg_dump does: a load may last longer than an application's statement. What the role or
+        # the client limits stays.
+        "(SELECT count(set_config(s.name, '0', false)) FROM pg_settings AS s "
+        "WHERE s.name IN ('statement_timeout', 'transaction_timeout', "
+        "'idle_in_transaction_session_timeout', 'idle_session_timeout') "
+        "AND s.source IN ('database', 'configuration file', 'command line'))",
         "pg_backend_pid()",
         "getdatabaseencoding()",
     ]

@@ -62,6 +62,7 @@ _FEW = 20  # so many names are listed
 
 # Hints for errors of the server that come without one, by SQLSTATE.
 _HINTS = {
+    "25006": "Another server is the primary, or default_transaction_read_only is on.",
     "25P04": "The source server accepted the connection and did not answer in time.",
     "42501": "`oceanrecords doctor` lists the privileges that the role needs.",
     "57P01": "An administrator ended the connection; the command can be repeated.",

@@ -86,6 +86,38 @@ def test_every_command_works_in_a_database_with_unusual_settings(
         assert finished.returncode == 0, (command, finished.stdout, finished.stderr)
 
 
+def test_limits_of_the_database_do_not_cut_off_a_load(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
+    seed(database.connect(), orders=60, months=3, seed=1)
+    for name in limits:
+        database.execute(f"ALTER DATABASE {database.name} SET {name} = '50ms'")
+    for command in ("run --workers 2", "reconcile", "simulate tick", "run", "migrate"):
+        finished = cli(*command.split())
+        assert finished.returncode == 0, (command, finished.stdout, finished.stderr)
+
+
+def test_limits_of_a_role_hold(database: Database) -> None:
+    database.execute(f"ALTER DATABASE {database.name} SET statement_timeout = '3min'")
+    database.execute(
+        f"ALTER ROLE CURRENT_USER IN DATABASE {database.name} SET statement_timeout = '2min'"
+    )
+    with connect(database.dsn) as connection:
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("2min",)
+    with connect(conninfo.make_conninfo(database.dsn, options="-c statement_timeout=90s")) as own:
+        assert own.execute("SHOW statement_timeout").fetchone() == ("90s",)
+
+
+def test_a_read_only_database_is_named_as_such(
+    cli: Callable[..., Finished], database: Database
+) -> None:
+    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    finished = cli("run")
+    assert finished.returncode == 1
+    assert "default_transaction_read_only" in finished.stderr
+
+
 def test_a_database_of_another_encoding_is_refused_before_anything_is_made(
     server: RunningServer, oceanrecords: Callable[..., Finished]
 ) -> None:
