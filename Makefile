@@ -14,7 +14,7 @@ PLAIN := README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md Makefile docs/archit
 # What finds the most faults in the least time: see the table of docs/testing.md.
 CHECKED := $(addprefix tests/engine/test_,layers.py template.py define.py second_business.py change_detection.py) \
 	$(addprefix tests/warehouse/test_,actions.py versions.py) $(addprefix tests/platform/test_,imports.py documentation.py)
-PYTEST_ARGS ?= -n logical --dist worksteal
+PYTEST_ARGS ?= -n auto --dist worksteal
 
 .PHONY: help
 help: ## List the targets

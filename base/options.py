@@ -17,7 +17,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60
           "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}  # fmt: skip
 
 
-def to_path(text: str) -> Path:
+def file_or_folder(text: str) -> Path:
     """Read the name of a file or folder; an empty one would mean the current folder.
 
     Raises:

@@ -11,14 +11,17 @@ from typing import Annotated
 import typer
 
 from base.errors import EXIT_USAGE, UserError
-from base.options import to_path
+from base.options import file_or_folder
 
 _COMMAND_TIMEOUT_SECONDS = 60
 
 FileOption = Annotated[
     Path | None,
     typer.Option(
-        "--password-file", metavar="FILE", parser=to_path, help="Read the password from a file."
+        "--password-file",
+        metavar="FILE",
+        parser=file_or_folder,
+        help="Read the password from a file.",
     ),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,35 @@ class _Command:
             alone.command(name, epilog=module.EXAMPLES)(getattr(module, self.function))
             command = typer.main.get_command(alone)
         command.rich_help_panel = self.panel
-        return command
+        return _legible(command)
+
+
+# What a value looks like where an option has no word of its own for it.
+_METAVARS = {"int": "N", "int range": "N", "float": "N", "str": "TEXT", "path": "PATH"}
+
+
+def _legible(command: Any) -> Any:
+    """Return a command whose help fits a terminal: an example a line, and nothing that is cut."""
+    for one in getattr(command, "commands", {}).values():
+        _legible(one)
+    paragraphs = (command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)
+    ends = [re.sub(r"^(Examples?): |( · )", _example, command.epilog)] if command.epilog else []
+    variables = []
+    for one in command.params:
+        if one.param_type_name == "option" and not one.is_flag and one.metavar is None:
+            one.metavar = _METAVARS.get(one.type.name)
+        if getattr(one, "envvar", None):
+            one.show_envvar = False  # the table of options would cut a long name
+            variables.append(f"{one.envvar}: {one.opts[0]}")
+    if variables:
+        ends.append("\n".join(["Variables in place of options:", *variables]))
+    command.epilog = "\n\n".join(ends) or None
+    return command
+
+
+def _example(match: re.Match[str]) -> str:
+    return f"{match[1]}:\n" if match[1] else "\n"
 
 
 _COMMANDS = {

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
 from yoyo import exceptions as yoyo_exceptions
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
@@ -35,22 +37,18 @@ from base.errors import UserError, from_database, unknown
 from driver import project
 from driver.install import dressed_views, install
 from driver.project import Part
-from driver.warehouse import lock_holders
+from driver.warehouse import advisory_holder, lock_holders
 
 _SCHEMA = "yoyo"
 _LOCK_KEY = 0x6F726D67  # the letters 'ormg'
 _LOCK_NOT_AVAILABLE = "55P03"
 LOCK_TIMEOUT = "60s"  # an open transaction that has read a view keeps it from being replaced
-_HOLDER = """
-SELECT format(
-    'Held by process id %%s (role "%%s", application "%%s").',
-    a.pid, a.usename, a.application_name
+
+# Drafts of version 1 have it under the name with the underscore.
+_AWAIT_NO_RUN = (
+    "SELECT p.proname FROM pg_proc AS p "
+    "WHERE p.oid IN (to_regprocedure('etl.await_no_run()'), to_regprocedure('etl._await_no_run()'))"
 )
-FROM pg_locks AS l
-JOIN pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted
-    AND l.classid = 0 AND l.objid = %s::oid AND l.objsubid = 1
-"""
 
 # A contract that has changed needs its views back before it is installed.
 _REMOTE = (
@@ -88,11 +86,10 @@ def _wait_for_lock(connection: psycopg.Connection) -> None:
     try:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
     except psycopg.errors.LockNotAvailable as error:
-        holder = connection.execute(_HOLDER, [_LOCK_KEY]).fetchone()
         raise UserError(
             f"Another session has held the lock on migrations for {LOCK_TIMEOUT}.",
             "Wait until it has ended, or end it: SELECT pg_terminate_backend(…)",
-            detail=holder[0] if holder else None,
+            detail=advisory_holder(connection, _LOCK_KEY),
         ) from error
     connection.execute("RESET lock_timeout")
 
@@ -103,16 +100,20 @@ def _wait_for_run(connection: psycopg.Connection, on_wait: Callable[[], None]) -
     Raises:
         UserError: if one is still live after the setting wait_limit, with its workers.
     """
-    row = connection.execute("SELECT to_regprocedure('etl._await_no_run()') IS NOT NULL").fetchone()
-    if not (row and row[0]):
+    row = connection.execute(_AWAIT_NO_RUN).fetchone()
+    if row is None:
         return
+
+    def waits(_: psycopg.errors.Diagnostic) -> None:
+        on_wait()
+
+    connection.add_notice_handler(waits)
     try:
-        row = connection.execute("SELECT etl._live_run()").fetchone()
-        if row and row[0] is not None:
-            on_wait()
-        connection.execute("SELECT etl._await_no_run()")
+        connection.execute(sql.SQL("SELECT etl.{}()").format(sql.Identifier(row[0])))
     except psycopg.Error as error:
         raise from_database(error, context="The migration cannot start") from error
+    finally:
+        connection.remove_notice_handler(waits)
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
@@ -148,6 +149,10 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS checksum "
                 "(migration_id text PRIMARY KEY, sha256 text NOT NULL)"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS saved_view "
+                "(name text PRIMARY KEY, saved jsonb NOT NULL)"
             )
 
     def mark_one(self, migration: Any, log: bool = True) -> None:
@@ -259,8 +264,9 @@ class Migrator:
                 wanted = migrations[: migrations.index(self._find(until)) + 1]
             applied = _applied(connection)
             self._compare(connection, applied)
-            views = dressed_views(connection) if any(m.id not in applied for m in wanted) else []
             with self._backend() as backend:
+                if any(m.id not in applied for m in wanted):
+                    _save_views(connection)
                 for migration in wanted:
                     if migration.id not in applied:
                         on_start(migration.id)
@@ -268,7 +274,7 @@ class Migrator:
                         done.append(migration.id)
             if len(wanted) == len(migrations):
                 on_start(INSTALLING)
-                self._install(views)
+                self._install()
         return done
 
     def optional(self) -> list[str]:
@@ -458,11 +464,8 @@ class Migrator:
                     "migration.",
                 )
 
-    def _install(self, views: Sequence[dict[str, Any]]) -> None:
+    def _install(self) -> None:
         """Install the parts' files in one transaction.
-
-        Parameters:
-            views: what `dressed_views` returned before the migrations.
 
         Raises:
             UserError: naming the file of the statement that failed.
@@ -474,7 +477,8 @@ class Migrator:
                 self.target, autocommit=False, application_name="oceanrecords migrate"
             ) as connection:
                 connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-                install(connection, self._parts, views)
+                saved = connection.execute("DELETE FROM yoyo.saved_view RETURNING saved").fetchall()
+                install(connection, self._parts, [view for (view,) in saved])
         except psycopg.errors.LockNotAvailable as error:
             raise self._kept_waiting("The installation") from error
         except psycopg.Error as error:
@@ -567,6 +571,19 @@ class Migrator:
             "then run the command again.",
             detail=holding or "The session that held it has ended.",
             code=_LOCK_NOT_AVAILABLE,
+        )
+
+
+def _save_views(connection: psycopg.Connection) -> None:
+    """Keep the views that a migration may drop until an installation has put them back.
+
+    If a migration or the installation fails, the next one finds here what they were granted.
+    """
+    for view in dressed_views(connection):
+        connection.execute(
+            "INSERT INTO yoyo.saved_view VALUES (%s, %s) "
+            "ON CONFLICT (name) DO UPDATE SET saved = excluded.saved",
+            [view["name"], Jsonb(view)],
         )
 
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from base import output
 
 
-def rows_table(rows: list[dict[str, Any]], *, indent: int = 0) -> output.Table:
+def rows_table(
+    rows: list[dict[str, Any]], *, indent: int = 0, decimals: Mapping[str, int] | None = None
+) -> output.Table:
     """Return rows as a table: numbers to the right, timestamps and durations readable.
 
     Parameters:
         rows: at least one, all with the same columns.
         indent: blanks in front of each line.
+        decimals: digits after the point, by column; two for all others.
     """
     numeric = [name for name in rows[0] if any(output.is_number(row[name]) for row in rows)]
     table = output.table(*rows[0], right=numeric, indent=indent)
     for row in rows:
-        table.add_row(*(_cell(name, value) for name, value in row.items()))
+        table.add_row(
+            *(_cell(name, value, (decimals or {}).get(name, 2)) for name, value in row.items())
+        )
     return table
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any, decimals: int) -> str:
     """Return a value for people; a number that is a name, such as a key, has no separators."""
     if not output.is_number(value):
         return output.shown(value)
@@ -32,7 +38,7 @@ def _cell(name: str, value: Any) -> str:
         return str(value) if is_name else f"{value:,}"
     if isinstance(value, Decimal):
         # A sum of whole numbers is a number without decimals.
-        return f"{value:,}" if value.as_tuple().exponent == 0 else f"{value:,.2f}"
+        return f"{value:,}" if value.as_tuple().exponent == 0 else f"{value:,.{decimals}f}"
     return f"{value:,.2f}" if isinstance(value, float) else output.shown(value)
 
 

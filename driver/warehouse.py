@@ -254,16 +254,6 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Staleness:
-    """The row of etl.staleness; the attributes are its columns."""
-
-    complete_until: datetime | None
-    age: timedelta | None
-    stale_after: timedelta
-    is_stale: bool
-
-
-@dataclass(frozen=True)
 class Problem:
     """A row of etl.problem; the attributes are its columns."""
 
@@ -325,7 +315,6 @@ _VIEWS: dict[type[Any], str] = {
     Check: "etl.check_status",
     Job: "etl.schedule_status",
     Start: "etl.schedule_history",
-    Staleness: "etl.staleness",
     Failing: "etl.failing_task",
     Problem: "etl.problem",
     Object: "etl.object_status",
@@ -371,6 +360,28 @@ def tasks_of(connection: psycopg.Connection[Any], run_id: int | None) -> list[Ta
 def latest_runs(connection: psycopg.Connection[Any], limit: int) -> list[Run]:
     """Return the latest runs, newest first."""
     return fetch(connection, Run, "ORDER BY run_id DESC LIMIT %s", limit)
+
+
+def advisory_holder(connection: psycopg.Connection[Any], key: int) -> str | None:
+    """Return who holds an advisory lock in this database, in a sentence; None if nobody does.
+
+    Any login can take any such lock, so a command that waits for one names its holder.
+    """
+    row = connection.execute(
+        """
+        SELECT format(
+            'Held by process id %%s (role "%%s", application "%%s").',
+            l.pid, a.usename, a.application_name
+        )
+        FROM pg_locks AS l
+        JOIN pg_stat_activity AS a ON a.pid = l.pid AND a.datid = l.database
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+            AND a.datname = current_database()
+            AND ((l.classid::bigint << 32) | l.objid::bigint) = %s
+        """,
+        [key],
+    ).fetchone()
+    return row[0] if row else None
 
 
 def lock_holders(connection: psycopg.Connection[Any]) -> str | None:

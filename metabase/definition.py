@@ -157,21 +157,6 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """A question that ranks members by sales: the offline page adds its numbers up by itself.
-
-    Attributes:
-        dimension: what is ranked.
-        limit: number of rows; of a movement, of gainers and of losers each.
-        movement: whether members are ranked by their change against the period before.
-    """
-
-    dimension: str
-    limit: int
-    movement: bool = False
-
-
-@dataclass(frozen=True)
 class Click:
     """What a click on a value does: it sets a filter of the dashboard to it.
 
@@ -202,7 +187,6 @@ class Question:
         goal: a line to compare with.
         filters: filter's key by variable.
         figures: names of the figures that it shows; kpi.definition says what they mean.
-        ranking: how the offline page ranks; None if it shows the answers of the SQL.
         click: what a click on a value does.
         visualization: settings for Metabase beyond those derived; None removes a derived one.
     """
@@ -220,9 +204,13 @@ class Question:
     goal: Goal | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
-    ranking: Ranking | None = None
     click: Click | None = None
     visualization: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def follows(self) -> frozenset[str]:
+        """Keys of the filters that change its answer."""
+        return frozenset(self.filters.values())
 
     def values(self, filter_values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the variables, given those of the dashboard's filters."""
@@ -349,8 +337,7 @@ class Dashboard:
 
     def filters_of(self, question: Question) -> tuple[Filter, ...]:
         """Return the filters that change a question's answer."""
-        used = set(question.filters.values())
-        return tuple(one for key, one in self.filters.items() if key in used)
+        return tuple(one for key, one in self.filters.items() if key in question.follows)
 
 
 def default_decimals(format_: str) -> int:
@@ -529,7 +516,6 @@ def _question(key: str, raw: Mapping[str, Any], folder: Path) -> Question:
         goal=_optional(Goal, raw.get("goal")),
         filters=dict(raw.get("filters", {})),
         figures=tuple(raw.get("figures", ())),
-        ranking=_optional(Ranking, raw.get("ranking")),
         click=_optional(Click, raw.get("click")),
         visualization=dict(raw.get("visualization", {})),
     )
@@ -551,8 +537,8 @@ def _problems(dashboard: Dashboard, label: str) -> Iterable[Problem]:
     for one in dashboard.questions.values():
         for fault in _sql_faults(one, dashboard):
             yield Problem(_label(one.file), one.key, *fault)
-        faults = (_chart_faults(one), _ranking_faults(one), _filter_faults(one, dashboard))
-        for fault in itertools.chain(*faults, _click_faults(one, dashboard)):
+        faults = (_chart_faults(one), _filter_faults(one, dashboard), _click_faults(one, dashboard))
+        for fault in itertools.chain(*faults):
             yield Problem(label, one.key, *fault)
         other = names.setdefault(one.name.casefold(), one.key)
         if other != one.key:
@@ -613,24 +599,6 @@ def _chart_faults(question: Question) -> Iterable[_Fault]:
             yield key, message, "Remove it, or choose another display."
     if all(column.hidden for column in question.columns.values()):
         yield "columns", "all columns are hidden", "Show one of them."
-
-
-_RANKED = {
-    True: ("member", "change", "sales", "sales_before", "period"),
-    False: ("member", "quantity", "sales", "share_percent"),
-}
-
-
-def _ranking_faults(question: Question) -> Iterable[_Fault]:
-    if question.ranking is None:
-        return
-    known = _RANKED[question.ranking.movement]
-    for name in question.columns:
-        if name not in known:
-            hint = _there_are("Columns of this ranking", known)
-            yield f"columns.{name}", "the offline page cannot calculate it", hint
-    if question.display != "table":
-        yield "ranking", "only a table ranks", "Use display: table."
 
 
 def _filter_faults(question: Question, dashboard: Dashboard) -> Iterable[_Fault]:

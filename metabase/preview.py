@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from base import version
 from base.errors import UserError
 from metabase import preview_data
 from metabase.definition import Dashboard, Position
-from metabase.preview_data import Page, Tile
+from metabase.preview_data import Clock, Page, Tile
 from metabase.warehouse import check_questions
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -36,15 +35,15 @@ def render(
     *,
     served: bool = False,
     orders: str = "",
-    freshness: Mapping[str, Any] | None = None,
+    clock: Clock | None = None,
 ) -> str:
     """Return the page.
 
     Parameters:
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
-        served: see `render_page`.
+        served: whether a server stands behind it, which answers what the page does not carry.
         orders: see `render_page`.
-        freshness: see `metabase.preview_data.gather`.
+        clock: see `metabase.preview_data.gather`.
 
     Raises:
         DefinitionError: if a question does not return what the definition says.
@@ -52,18 +51,16 @@ def render(
         psycopg.Error: if the warehouse has no schema kpi, or it may not be read.
     """
     check_questions(connection, dashboard)
-    page = preview_data.gather(connection, dashboard, served=served, freshness=freshness)
-    return render_page(page, served=served, orders=orders)
+    page = preview_data.gather(connection, dashboard, served=served, clock=clock)
+    return render_page(page, orders=orders)
 
 
-def render_page(page: Page, *, served: bool = False, orders: str = "") -> str:
+def render_page(page: Page, *, orders: str = "") -> str:
     """Return the page of what has been gathered.
 
     Parameters:
-        served: whether a server stands behind it, which answers what the page does not carry.
         orders: address of the page with the orders behind the figures; empty if there is none.
     """
-    ends = {key for tile in page.tiles for key, end in tile.bounds.items() if end == "upper"}
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -75,21 +72,13 @@ def render_page(page: Page, *, served: bool = False, orders: str = "") -> str:
         name=page.dashboard.name,
         description=page.dashboard.description,
         tiles=[(tile.question, position) for tile, position in _placed(page)],
-        filters=page.dashboard.filters.values(),
-        months={
-            one.key: [
-                (_end(month) if one.key in ends else month.isoformat(), f"{month:%b %Y}")
-                for month in page.months
-            ]
-            for one in page.dashboard.filters.values()
-            if one.type == "date"
-        },
-        values=page.values,
-        has_range=any(tile.bounds for tile in page.tiles),
+        ends=[page.dashboard.filters[key] for key in page.ends],
+        filters=page.filters,
+        periods=page.clock.periods,
         version=version(),
         style=_text("preview.css"),
         script=_script(_text("preview.js")),
-        served=served,
+        served=page.is_served,
         has_meanings={
             tile.question.key: [
                 page.meanings[name] for name in tile.question.figures if name in page.meanings
@@ -119,10 +108,6 @@ def write(html: str, path: Path) -> None:
             f"{path} cannot be written: {error.strerror}.",
             "Name a file in a folder that exists and may be written to with --out.",
         ) from error
-
-
-def _end(month: date) -> str:
-    return (preview_data.next_month(month) - timedelta(days=1)).isoformat()
 
 
 @cache
@@ -166,25 +151,27 @@ def _placed(page: Page) -> list[tuple[Tile, Position]]:
 def page_data(page: Page) -> dict[str, Any]:
     """Return what the page's script reads, made of dicts, lists and scalars."""
     return {
-        "currency": page.freshness["currency"],
-        "filters": [
-            {"key": one.key, "name": one.name, "type": one.type}
-            for one in page.dashboard.filters.values()
+        "is_served": page.is_served,
+        "currency": page.clock.freshness["currency"],
+        "period": list(page.ends),
+        "periods": [
+            {"kind": one.kind, "name": one.period, "first": one.first_day, "last": one.last_day}
+            for one in page.clock.periods
         ],
+        "filters": [{"key": one.key, "name": one.name, "type": one.type} for one in page.filters],
         "tiles": [_tile(tile) for tile in page.tiles],
-        "freshness": dict(page.freshness),
+        "freshness": dict(page.clock.freshness),
     }
 
 
 def bulk_data(page: Page) -> dict[str, Any]:
-    """Return the part of the page's data that is worth compressing: answers and cells."""
+    """Return the part of the page's data that is worth compressing: the answers."""
     return {
         "answers": {
             tile.question.key: {"\u001f".join(key): rows for key, rows in tile.answers.items()}
             for tile in page.tiles
         },
         "values": {key: list(values) for key, values in page.values.items()},
-        "cube": page.cube.encoded() if page.cube else None,
     }
 
 
@@ -204,8 +191,6 @@ def _tile(tile: Tile) -> dict[str, Any]:
         "y": list(question.y),
         "goal": question.goal and asdict(question.goal),
         "choices": list(tile.choices),
-        "bounds": dict(tile.bounds),
-        "ignored": list(tile.ignored),
-        "ranking": tile.ranking and asdict(tile.ranking),
+        "cuts": tile.cuts,
         "click": question.click and asdict(question.click),
     }

@@ -1,30 +1,56 @@
-"""What the offline page shows: the questions' answers, for every choice of the filters."""
+"""What the page shows: the questions' answers, for every choice that a file offers.
+
+All figures are the database's. A file offers the periods of `kpi.period` and as many filters as
+fit, one value at a time, and has the answer to each choice. A served page offers all, and asks.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from base.errors import UserError
-from metabase import preview_cube
-from metabase.definition import Dashboard, Filter, Question, Ranking
-from metabase.preview_cube import Cube
+from metabase.definition import Dashboard, Filter, Question
 from metabase.warehouse import Meaning, meanings
 
-MOST_CHOICES = 500
+MOST_ANSWERS = 1000
 _SQL = Path(__file__).parent / "sql"
 _PERIODS = ("date", "month", "quarter")
 
-Bound = Literal["lower", "upper"]
 Answer = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Period:
+    """A period that the page offers.
+
+    Attributes:
+        kind: 'preset', 'quarter' or 'month'.
+        period: its name.
+        first_day: its first day.
+        last_day: its last day.
+    """
+
+    kind: str
+    period: str
+    first_day: date
+    last_day: date
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The row of kpi.freshness with the time of reading, and the periods that a page offers."""
+
+    freshness: Mapping[str, Any]
+    periods: tuple[Period, ...]
 
 
 @dataclass(frozen=True)
@@ -34,19 +60,14 @@ class Tile:
     Attributes:
         question: the question.
         choices: keys of the filters by whose values `answers` is keyed, in this order.
-        bounds: for each date filter that the tile follows, which end of the range it is.
-        ignored: keys of filters that the question follows but the page cannot.
-        answers: rows by values of `choices` ('' is no choice). A ranking has those of periods that
-            are not whole months, by first day, last day and values.
-        ranking: set when the page adds the rows up from the cube.
+        cuts: whether the page leaves out the periods of a chart that lie outside of the chosen one.
+        answers: rows by values of `choices` ('' is no choice).
     """
 
     question: Question
     choices: tuple[str, ...] = ()
-    bounds: Mapping[str, Bound] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
+    cuts: bool = False
     answers: Mapping[tuple[str, ...], Answer] = field(default_factory=dict)
-    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True)
@@ -55,55 +76,42 @@ class Page:
 
     Attributes:
         dashboard: the definition.
+        is_served: whether a server stands behind it.
         tiles: in reading order.
-        values: what each text filter offers.
-        cube: for the rankings; None without any.
-        freshness: the row of kpi.freshness, with the time at which all was read.
+        filters: those that are offered, besides the period.
+        values: what each of them offers, if it is a list.
+        clock: freshness and periods.
         meanings: definitions of the figures, by name.
     """
 
     dashboard: Dashboard
+    is_served: bool
     tiles: tuple[Tile, ...]
+    filters: tuple[Filter, ...]
     values: Mapping[str, tuple[str, ...]]
-    cube: Cube | None
-    freshness: Mapping[str, Any]
+    clock: Clock
     meanings: Mapping[str, Meaning]
 
     @property
-    def months(self) -> tuple[date, ...]:
-        """The months that a range may begin or end with: all that have business and are carried."""
-        month: date = self.freshness["first_day"].replace(day=1)
-        if self.cube and self.cube.has_earlier:
-            month = self.cube.months[0]
-        last = max([self.freshness["today"], *(self.cube.months if self.cube else ())])
-        found = []
-        while month <= last:
-            found.append(month)
-            month = next_month(month)
-        return tuple(found)
-
-
-def next_month(month: date) -> date:
-    """Return the first day of the next month."""
-    return (month.replace(day=1) + timedelta(days=31)).replace(day=1)
+    def ends(self) -> tuple[str, ...]:
+        """The keys of the filters that are the first and the last day of the period."""
+        return _ends(self.dashboard)
 
 
 def gather(
     connection: psycopg.Connection[Any],
     dashboard: Dashboard,
-    most_cells: int = preview_cube.MOST_CELLS,
     *,
     served: bool = False,
-    freshness: Mapping[str, Any] | None = None,
+    clock: Clock | None = None,
 ) -> Page:
     """Ask all questions, on one snapshot of the warehouse.
 
     Parameters:
         connection: autocommit connection to the warehouse; schema kpi is all that is read.
         dashboard: the definition, already checked against the database.
-        most_cells: the most cells of single months that the rankings may add up.
         served: whether a server answers the choices of filters; the page then carries none.
-        freshness: that of another page, for a login that does not read schema kpi.
+        clock: that of another page, for a login that does not read schema kpi.
 
     Raises:
         UserError: if the definition has no question on the grid.
@@ -113,67 +121,45 @@ def gather(
         raise UserError("No question of the dashboard has a place on the grid.")
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        known = {} if freshness else meanings(connection)
-        freshness = freshness or read_freshness(connection)
+        known = {} if clock else meanings(connection)
+        clock = clock or read_clock(connection, served=served, has_periods=bool(dashboard.period))
         values = {
             key: _values(connection, dashboard, one)
             for key, one in dashboard.filters.items()
             if one.source
         }
-        has_ranking = any(question.ranking for question, _ in dashboard.tiles)
-        cube = preview_cube.load(connection, most_cells) if has_ranking else None
-        bounds = _bounds(connection, dashboard)
-        periods = () if served else _day_periods(freshness)
+        ends = _ends(dashboard)
+        filters = tuple(
+            one
+            for key, one in dashboard.filters.items()
+            if key in values or (served and one.type == "date" and key not in ends)
+        )
+        if not served:
+            filters = _fitting(dashboard, filters, values, 1 + len(clock.periods))
+        offered = {key: ("", *values.get(key, ())) for key in (one.key for one in filters)}
         tiles = tuple(
-            _ranking(connection, dashboard, question, values, bounds, periods)
-            if question.ranking
-            else _tile(connection, dashboard, question, values, bounds, served=served)
+            _tile(connection, question, ends, offered, None if served else clock.periods)
             for question, _ in dashboard.tiles
         )
-    return Page(dashboard, tiles, values, cube, freshness, known)
+    return Page(dashboard, served, tiles, filters, values, clock, known)
 
 
-def read_freshness(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    """Return the row of kpi.freshness, with the time of reading."""
+def read_clock(
+    connection: psycopg.Connection[Any], *, served: bool, has_periods: bool = True
+) -> Clock:
+    """Return the freshness of the warehouse, and the periods that a page offers.
+
+    Parameters:
+        served: a file offers the quarters and months of the last year, a served page all of them.
+        has_periods: whether periods are asked for; a warehouse may have no kpi.period.
+    """
     with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute((_SQL / "preview_freshness.sql").read_bytes()).fetchone()
-    assert row is not None
-    return row
-
-
-def _day_periods(freshness: Mapping[str, Any]) -> tuple[tuple[date, date], ...]:
-    """Return the periods whose rankings months cannot tell: the last 30 days, the current month."""
-    until: date = freshness["whole_until"]
-    one_day = timedelta(days=1)
-    return (
-        (until - 30 * one_day, until - one_day),
-        (until.replace(day=1), next_month(until) - one_day),
-    )
-
-
-def _ranking(
-    connection: psycopg.Connection[Any],
-    dashboard: Dashboard,
-    question: Question,
-    values: Mapping[str, tuple[str, ...]],
-    bounds: Mapping[str, Bound],
-    periods: Sequence[tuple[date, date]],
-) -> Tile:
-    """Return a ranking, with the answers of periods of days for one choice at a time."""
-    used = [one.key for one in dashboard.filters_of(question)]
-    texts = [key for key in used if key in values]
-    own = {key: bounds[key] for key in used if key in bounds}
-    ignored = tuple(key for key in used if key not in texts and key not in own)
-    ends = {end: key for key, end in own.items()}
-    answers: dict[tuple[str, ...], Answer] = {}
-    if set(ends) == {"lower", "upper"}:
-        choices = [{key: value} for key in texts[:2] for value in values[key]]
-        for first, last in periods:
-            for chosen in ({}, *choices):
-                key = (first.isoformat(), last.isoformat(), *(chosen.get(k, "") for k in texts))
-                given = {ends["lower"]: first, ends["upper"]: last, **chosen}
-                answers[key] = ask(connection, question, given)
-    return Tile(question, tuple(texts), own, ignored, answers, question.ranking)
+        freshness = cursor.execute((_SQL / "preview_freshness.sql").read_bytes()).fetchone()
+    assert freshness is not None
+    with connection.cursor(row_factory=class_row(Period)) as cursor:
+        statement = (_SQL / "preview_periods.sql").read_bytes()
+        periods = cursor.execute(statement, {"is_served": served}) if has_periods else ()
+        return Clock(freshness, tuple(periods))
 
 
 def ask(
@@ -210,60 +196,74 @@ def _values(
     return tuple(str(row[column]) for row in ask(connection, question, {}) if row[column])
 
 
+def _ends(dashboard: Dashboard) -> tuple[str, ...]:
+    """Return the keys of the filters that are the two ends of the period."""
+    return (dashboard.period.first, dashboard.period.last) if dashboard.period else ()
+
+
+def _has_axis(question: Question) -> bool:
+    """Tell whether the rows of a question are periods."""
+    return question.x is not None and question.columns[question.x].format in _PERIODS
+
+
+def _fitting(
+    dashboard: Dashboard,
+    filters: Iterable[Filter],
+    values: Mapping[str, Sequence[str]],
+    periods: int,
+) -> tuple[Filter, ...]:
+    """Return the filters that a file can offer: as many as fit, in the order of the definition.
+
+    Parameters:
+        periods: number of periods, none included, that a tile without an axis has answers for.
+    """
+    ends = set(_ends(dashboard))
+    sizes = {
+        question.key: 1 if _has_axis(question) or ends.isdisjoint(question.follows) else periods
+        for question, _ in dashboard.tiles
+    }
+    found = []
+    for one in filters:
+        grown = {
+            question.key: sizes[question.key] * (1 + len(values[one.key]))
+            for question, _ in dashboard.tiles
+            if one.key in question.follows
+        }
+        if all(size <= MOST_ANSWERS for size in grown.values()):
+            sizes |= grown
+            found.append(one)
+    return tuple(found)
+
+
 def _tile(
     connection: psycopg.Connection[Any],
-    dashboard: Dashboard,
     question: Question,
-    values: Mapping[str, tuple[str, ...]],
-    known: Mapping[str, Bound],
-    *,
-    served: bool,
+    ends: Sequence[str],
+    offered: Mapping[str, Sequence[str]],
+    periods: Iterable[Period] | None,
 ) -> Tile:
-    used = dashboard.filters_of(question)
-    dates = tuple(one.key for one in used if one.type == "date")
-    texts = tuple(one.key for one in used if one.key in values)
-    free = tuple(one.key for one in used if one.type == "text" and one.key not in values)
-    bounds = {key: known[key] for key in dates if key in known}
-    single = tuple(key for key in dates if key not in bounds)
-    if question.x is None or question.columns[question.x].format not in _PERIODS:
-        single, bounds = (*single, *bounds), {}
-    if served:
-        return Tile(
-            question,
-            (*texts, *single),
-            bounds,
-            free,
-            {("",) * len((*texts, *single)): ask(connection, question, {})},
-        )
-    free = (*free, *single)
-    choices: list[str] = []
-    combinations = 1
-    for key in texts:
-        combinations *= len(values[key]) + 1
-        if combinations > MOST_CHOICES:
-            free = (*free, key)
-        else:
-            choices.append(key)
+    """Ask a question, without a choice and for each choice that a file offers.
+
+    Parameters:
+        ends: keys of the filters that are the ends of the period.
+        offered: values of the other filters that the page offers, by key; '' is no choice.
+        periods: the periods that a file offers; None for a served page, which asks for each choice.
+    """
+    days = [key for key in ends if key in question.follows]
+    cuts = bool(days) and _has_axis(question)
+    if cuts:
+        days = []
+    keys = [key for key in offered if key in question.follows]
+    choices = (*days, *keys)
+    combinations: Iterable[tuple[str, ...]] = [("",) * len(choices)]
+    if periods is not None:
+        spans = [("", ""), *((f"{one.first_day}", f"{one.last_day}") for one in periods)]
+        chosen = [dict(zip(ends, span, strict=False)) for span in spans]
+        firsts = dict.fromkeys(tuple(one[key] for key in days) for one in chosen)
+        rests = itertools.product(*(offered[key] for key in keys))
+        combinations = [(*first, *rest) for first, rest in itertools.product(firsts, rests)]
     answers = {
-        combination: ask(
-            connection, question, {k: v or None for k, v in zip(choices, combination, strict=True)}
-        )
-        for combination in itertools.product(*(("", *values[key]) for key in choices))
+        values: ask(connection, question, dict(zip(choices, values, strict=True)))
+        for values in combinations
     }
-    return Tile(question, tuple(choices), bounds, free, answers)
-
-
-def _bounds(connection: psycopg.Connection[Any], dashboard: Dashboard) -> dict[str, Bound]:
-    """Find out which end of a range each date filter is: nothing lies beyond either end."""
-    found: dict[str, Bound] = {}
-    ends: tuple[tuple[date, Bound], ...] = ((date(9999, 12, 1), "lower"), (date(1, 1, 1), "upper"))
-    for question in dashboard.questions.values():
-        if question.x is None:
-            continue
-        for key in question.filters.values():
-            if dashboard.filters[key].type != "date" or key in found:
-                continue
-            empty = [bound for day, bound in ends if not ask(connection, question, {key: day})]
-            if len(empty) == 1:
-                found[key] = empty[0]
-    return found
+    return Tile(question, choices, cuts, answers)

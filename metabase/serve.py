@@ -109,7 +109,7 @@ def _state(connection: psycopg.Connection[Any]) -> State:
         connection.execute(sql.SQL(_CHECKSUM).format(sql.Identifier(name))).fetchone()
         for name in tables
     ]
-    freshness = preview_data.read_freshness(connection)
+    freshness = dict(preview_data.read_clock(connection, served=True, has_periods=False).freshness)
     del freshness["read_at"]
     return (freshness, *sums)
 
@@ -166,14 +166,14 @@ class Site(wsgi.Pages):
             return view.page
 
     def _render(self, view: _View, *, is_first: bool) -> str:
-        freshness = None
+        clock = None
         if not is_first:
             with self._pool.connection() as connection:
-                freshness = preview_data.read_freshness(connection)
+                clock = preview_data.read_clock(connection, served=True)
         orders = ORDERS.lstrip("/") if is_first and ORDERS in self._views else ""
         with view.pool.connection() as connection:
             return preview.render(
-                connection, view.dashboard, served=True, orders=orders, freshness=freshness
+                connection, view.dashboard, served=True, orders=orders, clock=clock
             )
 
     def answer(self, query: str, path: str = "/") -> bytes:
@@ -194,7 +194,7 @@ class Site(wsgi.Pages):
             raise ValueError("there is no such question")
         chosen: dict[str, Any] = {}
         for key, values in given.items():
-            if key not in question.filters.values():
+            if key not in question.follows:
                 raise ValueError(f"question {question.key} has no such filter")
             is_date = view.dashboard.filters[key].type == "date"
             chosen[key] = date.fromisoformat(values[-1]) if is_date else values

@@ -113,8 +113,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=40,
-        help="how many random histories tests/warehouse/test_histories.py plays (default: 40)",
+        default=100,
+        help="how many random histories tests/warehouse/test_histories.py plays (default: 100)",
     )
     parser.addoption(
         "--every-damage",
@@ -143,6 +143,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICE] = Choice(kinds, reason)
     # So that a terminated session takes its servers along.
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return three workers for two processors: tests also wait for locks, browsers and time."""
+    return ((os.cpu_count() or 1) * 3 + 1) // 2
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,7 +13,7 @@ import typer
 from base import state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit
 
 # What reads and draws the documentation is slow to import: `docs --help` does without it.
@@ -36,7 +36,11 @@ def write(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", parser=to_path, help="Folder to write to. [default: site]"
+            "--out",
+            "-o",
+            metavar="DIR",
+            parser=file_or_folder,
+            help="Folder to write to. [default: site]",
         ),
     ] = None,
     refresh: Annotated[
@@ -44,7 +48,7 @@ def write(
         typer.Option(
             "--refresh",
             metavar="FILE",
-            parser=to_path,
+            parser=file_or_folder,
             help="Update the pictures and references that a Markdown file marks, nothing else.",
         ),
     ] = None,

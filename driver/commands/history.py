@@ -14,7 +14,7 @@ from psycopg.rows import namedtuple_row
 from base import output, state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError, from_database, not_installed
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit
 
 EXAMPLES = (
@@ -45,7 +45,9 @@ WHERE d.dimension = %s
 """
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="DIR", parser=to_path, help="Folder of one CSV file per dimension."),
+    typer.Argument(
+        metavar="DIR", parser=file_or_folder, help="Folder of one CSV file per dimension."
+    ),
 ]
 
 
@@ -86,7 +88,7 @@ def import_history(context: typer.Context, folder: Folder, as_json: JsonOption =
         connect(state.of(context).dsn, application_name="oceanrecords history") as connection,
         connection.transaction(),
     ):
-        connection.execute("SELECT etl._await_no_run()")
+        connection.execute("SELECT etl.await_no_run()")
         answer = []
         for file in files:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from psycopg import sql
 
@@ -33,7 +34,13 @@ _VIEWS = """
                 AND a.atttypid IN ('date'::regtype, 'timestamptz'::regtype, 'timestamp'::regtype)
             ORDER BY a.attnum
             LIMIT 1
-        ) AS time_column
+        ) AS time_column,
+        ARRAY(
+            SELECT a.attname::text
+            FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid
+                AND col_description(c.oid, a.attnum) LIKE '%business currency%'
+        ) AS amounts
     FROM pg_class AS c
     WHERE c.relnamespace = to_regnamespace('kpi')
         AND c.relkind IN ('v', 'm')
@@ -92,16 +99,31 @@ def kpi(
                     f"These have one: {', '.join(v['name'] for v in views if v['time_column'])}.",
                     EXIT_USAGE,
                 )
+        decimals = _currency_decimals(connection)
         for view in chosen:
             view["rows"] = rows(connection, _query(view, start, limit + 1))
+    amounts = {view["name"]: dict.fromkeys(view["amounts"], decimals) for view in chosen}
     for view in chosen:
-        del view["time_column"]
+        del view["time_column"], view["amounts"]
         view["more"] = len(view["rows"]) > limit
         view["rows"] = view["rows"][:limit]
-    emit(chosen, as_json=as_json, render=_render)
+    emit(
+        chosen,
+        as_json=as_json,
+        render=lambda answer: _render(answer, amounts=amounts, currency_decimals=decimals),
+    )
     others = [view for view in known if view != name]
     if not as_json and name == _OVERVIEW and others:
         console.say("\n[quiet]More: oceanrecords kpi {}[/]", " | ".join(others), soft_wrap=False)
+
+
+def _currency_decimals(connection: psycopg.Connection[Any]) -> int:
+    """Return the decimals of amounts in the currency of the warehouse."""
+    row = connection.execute(
+        "SELECT y.decimals FROM etl.setting AS s JOIN etl.currency AS y ON y.currency = s.value"
+        " WHERE s.name = 'currency'"
+    ).fetchone()
+    return row[0] if row else 2
 
 
 def _date(text: str | None) -> date | None:
@@ -155,7 +177,7 @@ def _render_definitions(answer: list[dict[str, Any]]) -> None:
             console.say("[quiet]{}:[/] {}", title, one[key], soft_wrap=False)
 
 
-def _render_overview(overview: list[dict[str, Any]]) -> None:
+def _render_overview(overview: list[dict[str, Any]], currency_decimals: int) -> None:
     """Print the columns of the overview that fit on a screen; values common to all rows, once."""
     table = output.table(
         "kpi", "month to date", "last month", "average", "change", "trend",
@@ -167,10 +189,11 @@ def _render_overview(overview: list[dict[str, Any]]) -> None:
             change = f"{row['growth_percent']:+,.1f} %"
         if row["change_points"] is not None:
             change = f"{row['change_points']:+,.2f} pp"
+        decimals = 2 if row["unit"] in ("pp", "hours") else currency_decimals
         values = (row["month_to_date"], row["last_month"], row["monthly_average"])
         table.add_row(
             f"{row['kpi']}, {row['unit']}",
-            *("" if value is None else f"{value:,.2f}" for value in values),
+            *("" if value is None else f"{value:,.{decimals}f}" for value in values),
             change,
             row["trend"],
         )
@@ -183,7 +206,9 @@ def _render_overview(overview: list[dict[str, Any]]) -> None:
         console.say("[quiet]{}[/]", words, soft_wrap=False)
 
 
-def _render(answer: list[dict[str, Any]]) -> None:
+def _render(
+    answer: list[dict[str, Any]], amounts: dict[str, dict[str, int]], currency_decimals: int
+) -> None:
     if not answer:
         console.print("There are no KPIs: schema kpi has no views.")
     for number, one in enumerate(answer):
@@ -196,9 +221,9 @@ def _render(answer: list[dict[str, Any]]) -> None:
             console.print("  [quiet]no rows[/]")
             continue
         if one["name"] == _OVERVIEW:
-            _render_overview(one["rows"])
+            _render_overview(one["rows"], currency_decimals)
         else:
-            console.print(rows_table(one["rows"]))
+            console.print(rows_table(one["rows"], decimals=amounts[one["name"]]))
         if one["more"]:
             shown = output.plural(len(one["rows"]), "row")
             console.say("[quiet]Only the first {}; --limit shows more.[/]", shown)

@@ -21,6 +21,7 @@ from base.errors import UserError
 from base.options import JsonOption
 from base.output import console, emit
 from driver import project
+from driver.warehouse import advisory_holder
 from metabase import analysis
 from metabase import export as exporter
 from metabase import warehouse as warehouses
@@ -35,10 +36,11 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="METABASE_URL says where, METABASE_API_KEY (or METABASE_USER and _PASSWORD) who.",
+    epilog="Server: METABASE_URL. Login: METABASE_API_KEY, or METABASE_USER and METABASE_PASSWORD.",
 )
 
 _DATABASE_NAME = "OceanRecords warehouse"
+_LOCK_KEY = 0x6F726D70  # the letters 'ormp'
 _SIGNS = {"create": "+", "update": "~", "restore": "↺", "archive": "-"}
 _STYLES = {"create": "ok", "update": "warn", "restore": "warn", "archive": "bad"}
 
@@ -96,7 +98,7 @@ WarehousePasswordFile = Annotated[
     typer.Option(
         "--warehouse-password-file",
         envvar="METABASE_WAREHOUSE_PASSWORD_FILE",
-        help="File with its password; otherwise METABASE_WAREHOUSE_PASSWORD, or a prompt.",
+        help="File with its password; otherwise the variable below without _FILE, or a prompt.",
     ),
 ]
 WarehouseSsl = Annotated[
@@ -135,6 +137,7 @@ AnalystUser = Annotated[
     typer.Option(
         "--analyst-user",
         envvar="METABASE_ANALYST_USER",
+        show_default=False,
         help="The read-only login of level analyst that Metabase uses.",
     ),
 ]
@@ -307,9 +310,9 @@ def plan(context: typer.Context, target: _Target, as_json: JsonOption = False) -
 def provision(
     context: typer.Context,
     target: _Target,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Run every question at the end.")
-    ] = True,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not run every question at the end.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the server to the definition; a second call changes nothing."""
@@ -324,7 +327,7 @@ def provision(
         progress = None if as_json else _show_change
         provisioner = _provisioner(prepared, target, client, credentials, progress)
         report = provisioner.provision()
-        if check:
+        if not no_check:
             provisioner.check()
     emit(_as_dict(report, role), as_json=as_json, render=lambda _: _show(report, role, done=True))
     _complain(report)
@@ -478,7 +481,7 @@ def _server(target: _Target) -> Iterator[tuple[Client, Credentials]]:
     """Open the connection to Metabase; the session that it opens ends with it."""
     if not target.url:
         raise UserError(
-            "It is not said which Metabase to use.",
+            "No Metabase server is named.",
             "Set METABASE_URL, or add --url http://localhost:3000",
         )
     credentials = Credentials.from_environment(
@@ -496,13 +499,12 @@ def _prompt() -> Any:
 
 def _only_one_at_a_time(connection: psycopg.Connection[Any]) -> None:
     """Keep a second run away until the connection ends: both would make what is missing."""
-    row = connection.execute(
-        "SELECT pg_try_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
-    ).fetchone()
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY]).fetchone()
     if row != (True,):
         raise UserError(
-            "Another provisioning of Metabase from this warehouse is running.",
-            "Wait until it has ended, and repeat the command.",
+            "Another session holds the lock on provisioning Metabase from this warehouse.",
+            "Wait until it has ended, or end it: SELECT pg_terminate_backend(…)",
+            detail=advisory_holder(connection, _LOCK_KEY),
         )
 
 

@@ -10,9 +10,9 @@ import typer
 
 from base import state
 from base.connection import connect
-from base.errors import UserError
-from base.options import JsonOption, to_path
-from base.output import console, emit
+from base.errors import EXIT_USAGE, UserError
+from base.options import JsonOption, file_or_folder
+from base.output import console, emit, plural
 from driver import project
 from driver.scaffold import changes, files, source, stars
 
@@ -26,7 +26,7 @@ EXAMPLES = (
 def new(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", parser=to_path, help="Folder of the business.")
+        Path, typer.Argument(metavar="DIR", parser=file_or_folder, help="Folder of the business.")
     ],
     dsn: Annotated[
         str | None,
@@ -52,12 +52,19 @@ def new(
     again for a folder, the command changes no file: it prints what has changed in the source as a
     patch, to be applied with `patch -p1`.
     """
+    only = [one.strip() for one in tables.split(",") if one.strip()] if tables else []
     is_there = (folder / project.FILE).is_file()
     if is_there:
+        if name is not None:
+            raise UserError(
+                f"{folder} is the folder of a business, which has a name.",
+                f"Leave out --name, or name another folder. The name is in {project.FILE}.",
+                EXIT_USAGE,
+            )
         business = project.read(folder)
         known = source.from_json(folder / source.FILE)
         schemas = tuple(schema or known.schemas)
-        only = list(known.only)
+        only = only or list(known.only)
         chosen = business.name
     else:
         if folder.exists() and any(folder.iterdir()):
@@ -71,7 +78,6 @@ def new(
                 "Which schema holds the source's tables?", "Name it: --schema SCHEMA", exit_code=2
             )
         known, schemas = None, tuple(schema)
-        only = [one.strip() for one in tables.split(",") if one.strip()] if tables else []
         chosen = name or re.sub(r"[^a-z0-9_-]", "_", folder.resolve().name.lower())
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", chosen) or chosen in (
             project.ENGINE, project.BUILT_IN,
@@ -127,7 +133,8 @@ def _render(answer: dict[str, object]) -> None:
     if answer["left_out"]:
         console.print(f"  [warn]not readable[/]   {listed('left_out')}", soft_wrap=True)
     console.print(
-        f"\n{answer['reviews']} guesses are marked: grep -rn REVIEW: {answer['folder']}\n"
+        f"\n{plural(int(str(answer['reviews'])), 'guess', 'guesses')} marked: "
+        f"grep -rn REVIEW: {answer['folder']}\n"
         f"Then: oceanrecords --project {answer['folder']} migrate && oceanrecords run",
         soft_wrap=True,
     )

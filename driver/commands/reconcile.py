@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
-from collections import deque
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -145,12 +143,7 @@ def _once(
     """Reconcile, and return the whole answer with the first differences of each object."""
     with connect_to(target, application_name="oceanrecords reconcile") as connection:
         with error_console.status("comparing source, stage and stars"):
-            if workers == 1:
-                query = "CALL etl.reconcile(%s, NULL, %s)"
-                row = connection.execute(query, [objects or None, slices]).fetchone()
-                reconciliation_id = row[0] if row else None
-            else:
-                reconciliation_id = _share(target, connection, objects, workers, slices)
+            reconciliation_id = _share(target, connection, objects, workers, slices)
         # Values are compared as they are stored: 1.0 is another one than 1.00.
         set_json_loads(partial(json.loads, parse_float=Decimal), connection)
         answer = warehouse_rows(
@@ -182,30 +175,23 @@ def _share(
 ) -> int:
     """Reconcile with several connections on one snapshot; return the reconciliation."""
     row = connection.execute(
-        "SELECT etl._begin_reconciliation(%s, %s)", [objects or None, slices]
+        "SELECT etl.begin_reconciliation(%s, %s)", [objects or None, slices]
     ).fetchone()
     reconciliation_id = int(row[0]) if row else 0
-    named = warehouse_rows(
-        connection,
-        # Facts take longest: they come first, so that no worker is left with one at the end.
-        "SELECT object FROM etl.reconciliation_object WHERE reconciliation_id = %s "
-        "ORDER BY comparison <> 'stage to fact', position",
-        reconciliation_id,
-    )
-    waiting = deque(one["object"] for one in named)
     errors: list[Exception] = []
     snapshot = ""
 
     def compare() -> None:
         """Compare objects on the snapshot until none is left."""
+        query = "SELECT etl.compare_next_object(%s)"
         try:
             with connect_to(target, application_name="oceanrecords reconcile") as own:
-                while waiting:
-                    with contextlib.suppress(IndexError), own.transaction():
-                        name = waiting.popleft()
+                compared: Any = True
+                while compared:
+                    with own.transaction():
                         own.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                         own.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-                        own.execute("SELECT etl._compare_object(%s, %s)", [reconciliation_id, name])
+                        (compared,) = own.execute(query, [reconciliation_id]).fetchone() or (None,)
         except Exception as error:
             errors.append(error)
 
@@ -214,7 +200,7 @@ def _share(
         (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
         threads = [
             threading.Thread(target=compare, name="oceanrecords reconcile", daemon=True)
-            for _ in range(min(workers, len(named)))
+            for _ in range(workers)
         ]
         for thread in threads:
             thread.start()
@@ -222,7 +208,7 @@ def _share(
             thread.join()
     if errors:
         raise errors[0]
-    connection.execute("SELECT etl._end_reconciliation(%s)", [reconciliation_id])
+    connection.execute("SELECT etl.end_reconciliation(%s)", [reconciliation_id])
     return reconciliation_id
 
 

@@ -15,7 +15,7 @@ from psycopg import sql
 from base import output, state
 from base.connection import connect
 from base.errors import EXIT_USAGE, UserError
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit
 from driver import project
 
@@ -62,7 +62,7 @@ def seed(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH]...",
-            parser=to_path,
+            parser=file_or_folder,
             help=f"Files named schema.table.csv, or folders of them; by default {FOLDER} in the "
             "folder of the business.",
         ),

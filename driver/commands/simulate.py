@@ -30,7 +30,7 @@ from simulator.stopping import StopSignal
 app = typer.Typer(
     help="Fill the operational system with history, and simulate its business.",
     no_args_is_help=True,
-    epilog="Start with: oceanrecords simulate seed · Then: oceanrecords simulate tick",
+    epilog="Start with: oceanrecords simulate seed, then: oceanrecords simulate tick",
 )
 
 _PLAN = TickPlan()
@@ -331,8 +331,7 @@ def _with_plan(command: Callable[..., None]) -> Callable[..., None]:
 @app.command(
     epilog="Examples: oceanrecords simulate tick · "
     "oceanrecords simulate tick --orders 100 --prices 0 · "
-    "oceanrecords simulate tick --clock '2030-01-01 09:00' --span 8h. "
-    "A broken number such as 0.2 is one in five rounds.",
+    "oceanrecords simulate tick --clock '2030-01-01 09:00' --span 8h",
 )
 @_with_plan
 def tick(
@@ -346,7 +345,10 @@ def tick(
     clock: ClockOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play one round of business. Each action is one transaction."""
+    """Play one round of business. Each action is one transaction.
+
+    A fraction such as 0.2 means one in five rounds.
+    """
     plan = dataclasses.replace(plan, span=duration("--span", span, 0, 366 * 86400))
     done: list[Played] = []
     with _connection(context) as connection:

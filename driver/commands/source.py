@@ -74,7 +74,7 @@ def connect(
         typer.Option(
             "--option",
             metavar="NAME=VALUE",
-            help="Another option of libpq or postgres_fdw: sslrootcert=/etc/ssl/shop.pem.",
+            help="Another option of libpq or postgres_fdw: sslrootcert=shop.pem.",
         ),
     ] = None,
     keep_watermarks: Annotated[

@@ -54,6 +54,8 @@ def _render(answer: list[dict[str, Any]]) -> None:
     if console.is_terminal and not console.no_color:
         from rich.syntax import Syntax  # a command without a terminal does not need it
 
-        console.print(Syntax(text, "postgresql", theme="ansi_dark", background_color="default"))
+        syntax = Syntax(text, "postgresql", theme="ansi_dark", background_color="default")
+        # The terminal wraps long lines: what is copied is the statement.
+        console.print(syntax.highlight(text), no_wrap=True, overflow="ignore", crop=False)
     elif not mode.quiet:
         console.file.write(output.visible(text))

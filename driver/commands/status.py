@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
+import psycopg
 import typer
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from base import output, state
@@ -36,6 +39,9 @@ from driver.warehouse import (
 EXAMPLES = (
     "Examples: oceanrecords status · oceanrecords status --watch · oceanrecords status --fail"
 )
+_NOTHING = "Nothing has been loaded yet."
+_PATIENCE = 1.0  # seconds until the screen is drawn again without a notification
+_GATHER = 0.15  # seconds in which notifications are gathered
 _VERDICTS = {"ok": ("✓", "ok"), "warning": ("!", "warn"), "failed": ("✗", "bad")}
 
 
@@ -61,21 +67,25 @@ def status(
         _watch(context, as_json=as_json)
         return
     with connect(state.of(context).dsn) as connection:
-        shown = latest_runs(connection, runs)
-        answer = {
-            "runs": shown,
-            "tasks": tasks_of(connection, shown[0].run_id if shown else None),
-            "failing": fetch(connection, Failing, "ORDER BY failed_at DESC"),
-            "watermarks": fetch(connection, Watermark),
-            "queue": fetch(connection, Queued, "ORDER BY fact, dimension"),
-            "quarantine": fetch(connection, Quarantined, "ORDER BY object"),
-            "schema_drift": rows(connection, "SELECT * FROM etl.schema_drift"),
-            "health": fetch(connection, Health, "ORDER BY position, object"),
-            "problems": fetch(connection, Problem, "ORDER BY kind, object"),
-        }
+        answer = _read(connection, runs)
     emit(answer, as_json=as_json, render=lambda data: _render(data, show_all))
     if fail and answer["problems"]:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _read(connection: psycopg.Connection[Any], runs: int) -> dict[str, Any]:
+    shown = latest_runs(connection, runs)
+    return {
+        "runs": shown,
+        "tasks": tasks_of(connection, shown[0].run_id if shown else None),
+        "failing": fetch(connection, Failing, "ORDER BY failed_at DESC"),
+        "watermarks": fetch(connection, Watermark),
+        "queue": fetch(connection, Queued, "ORDER BY fact, dimension"),
+        "quarantine": fetch(connection, Quarantined, "ORDER BY object"),
+        "schema_drift": rows(connection, "SELECT * FROM etl.schema_drift"),
+        "health": fetch(connection, Health, "ORDER BY position, object"),
+        "problems": fetch(connection, Problem, "ORDER BY kind, object"),
+    }
 
 
 def _watch(context: typer.Context, *, as_json: bool) -> None:
@@ -85,23 +95,96 @@ def _watch(context: typer.Context, *, as_json: bool) -> None:
             "To print the status once, run: oceanrecords status",
             EXIT_USAGE,
         )
-    from driver.live import watch  # the status by itself does not need it
+    from rich.live import Live  # the status by itself does not need it
 
     signal.signal(signal.SIGTERM, _interrupt)
     with (
         connect(state.of(context).dsn, application_name="oceanrecords watch") as connection,
         contextlib.suppress(KeyboardInterrupt),
     ):
-        watch(connection, console)
+        connection.execute("LISTEN etl_progress")
+        screen = _Screen(_read(connection, 1))
+        live = Live(screen, console=console, screen=True, refresh_per_second=8)
+        try:  # not `with`: an interrupt during the first picture would leave the screen as it is
+            live.start(refresh=True)
+            while True:
+                # A notification only says that it is time to read the tables again.
+                if any(True for _ in connection.notifies(timeout=_PATIENCE, stop_after=1)):
+                    for _ in connection.notifies(timeout=_GATHER, stop_after=10_000):
+                        pass
+                screen.answer = _read(connection, 1)
+        finally:
+            live.stop()
 
 
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+class _Screen:
+    """Draws the status as large as the terminal is: faults and what runs above all else."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw as many lines as there is room for, and how many there are more."""
+        height = options.height or console.height
+        body = Group(*self._parts())
+        lines = console.render_lines(body, options.update(height=None), pad=False)
+        room = height - 1
+        hidden = len(lines) - room + 1 if len(lines) > room else 0
+        for line in [*lines[: len(lines) - hidden], *([[]] * (room - len(lines)))]:
+            yield from line
+            yield Segment.line()
+        if hidden:
+            yield Text(f"… {output.plural(hidden, 'more line')}: oceanrecords status", style="dim")
+        yield Text("Ctrl-C ends", style="dim", end="")
+
+    def _parts(self) -> Iterator[RenderableType]:
+        from driver.live import progress, running_lines
+
+        if not self.answer["runs"]:
+            yield _NOTHING
+            yield Text("A run is shown here as soon as it starts: oceanrecords run", style="dim")
+            return
+        run, tasks = self.answer["runs"][0], self.answer["tasks"]
+        head = Text.assemble(("OceanRecords", "bold"), f"   run {run.run_id} ")
+        head.append_text(output.status(run.status)).append(f"   {output.seconds(run.seconds)}")
+        head.append(f"   {progress(tasks)}" if tasks else "   nothing new")
+        head.append(f"   {run.failed} failed" if run.failed else "", style="bad")
+        yield head.append(f"   {output.one_line(run.scope)}", style="dim")
+        yield Text("")
+        failed_first = sorted(_faults(tasks), key=lambda one: one.status != "failed")
+        faults: list[Task | Failing] = [*failed_first, *_earlier(self.answer)]
+        for fault in faults:
+            line = _fault_line(fault)
+            line.no_wrap, line.overflow = True, "ellipsis"
+            yield line
+        yield from running_lines(tasks)
+        yield from map(_health_line, self.answer["health"])
+        yield Text("")
+        yield tasks_table(run.run_id, tasks, show_all=False)
+
+
+def _faults(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks that failed, were skipped with a reason, or wait for a lock."""
+    return [
+        one
+        for one in tasks
+        if one.waits_for or (one.status in ("failed", "skipped") and one.message)
+    ]
+
+
+def _earlier(answer: dict[str, Any]) -> list[Failing]:
+    """Return the tasks that failed in earlier runs and were not loaded since."""
+    shown = {one.task for one in answer["tasks"] if one.status == "failed"}
+    return [one for one in answer["failing"] if one.task not in shown]
+
+
 def _render(answer: dict[str, Any], show_all: bool) -> None:
     if not answer["runs"]:
-        console.print("Nothing has been loaded yet.")
+        console.print(_NOTHING)
         console.print("[quiet]To load the warehouse:[/] oceanrecords run")
         return
     tasks: list[Task] = answer["tasks"]
@@ -113,12 +196,9 @@ def _render(answer: dict[str, Any], show_all: bool) -> None:
             console.print(line, soft_wrap=True)
     console.print()
     console.print(tasks_table(answer["runs"][0].run_id, tasks, show_all))
-    for task in tasks:
-        if task.waits_for or (task.status in ("failed", "skipped") and task.message):
-            render_fault(task)
-    shown = {task.task for task in tasks if task.status == "failed"}
-    earlier = [one for one in answer["failing"] if one.task not in shown]
-    if earlier:
+    for task in _faults(tasks):
+        render_fault(task)
+    if earlier := _earlier(answer):
         console.print()
         console.print("[title]Failed in earlier runs, not loaded since[/]")
         for one in earlier:
@@ -152,8 +232,8 @@ def _health_line(one: Health) -> Text:
     return line.append(f"  {one.remedy}" if one.remedy else "", style="dim")
 
 
-def render_fault(task: Task | Failing) -> None:
-    """Print why a task failed, was skipped or waits, with detail and hint."""
+def _fault_line(task: Task | Failing) -> Text:
+    """Return why a task failed, was skipped or waits."""
     line = Text(f"  {output.one_line(task.object)}: ", style="dim")
     if isinstance(task, Task):
         line.append(f"{task.status}: ", style="not dim")
@@ -166,7 +246,12 @@ def render_fault(task: Task | Failing) -> None:
         line.append(f"  {task.sqlstate}")
     if task.attempts > 1:
         line.append(f"  tried {task.attempts} times")
-    console.print(line, soft_wrap=True)
+    return line
+
+
+def render_fault(task: Task | Failing) -> None:
+    """Print why a task failed, was skipped or waits, with detail and hint."""
+    console.print(_fault_line(task), soft_wrap=True)
     for label, text in (("detail", task.detail), ("hint", task.hint)):
         if text:
             console.print(Text(f"    {label}: {text}", style="dim"), soft_wrap=True)

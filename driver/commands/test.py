@@ -35,7 +35,7 @@ from base import output, state
 from base.connection import connect
 from base.errors import EXIT_ERROR, EXIT_USAGE, UserError, from_database, unknown
 from base.mode import mode
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit, error_console
 from driver.rows import plain
 
@@ -93,7 +93,9 @@ def run_tests(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...", parser=to_path, help=f"YAML files or folders; {FOLDER} by default."
+            metavar="[PATH]...",
+            parser=file_or_folder,
+            help=f"YAML files or folders; {FOLDER} by default.",
         ),
     ] = None,
     name: Annotated[

@@ -175,7 +175,7 @@ def _entry(row: dict[str, Any], before: dict[str, Any] | None) -> list[Text]:
                 (output.one_line(_value(value)), "bold yellow" if told else ""),
             )
         )
-    return _flow(mark, pairs, output.readable_width() - 4)
+    return _flow(mark, pairs, output.readable_width() - 8)  # what print_indented leaves
 
 
 def _flow(mark: Text, pairs: list[Text], width: int) -> list[Text]:

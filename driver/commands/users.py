@@ -168,7 +168,9 @@ def grant(
     as_json: JsonOption = False,
 ) -> None:
     """Give a user levels of permission."""
-    _change_levels(context, "CALL etl.grant_level(%s, %s)", login, levels)
+    with _connect(context) as connection, connection.transaction():
+        for level in levels:
+            connection.execute("CALL etl.grant_level(%s, %s)", [login, level])
     _answer(context, login, as_json)
 
 
@@ -179,8 +181,13 @@ def revoke(
     levels: Annotated[list[str], typer.Argument(metavar="LEVEL...", help="Levels to take.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Take levels of permission from a user."""
-    _change_levels(context, "CALL etl.revoke_level(%s, %s)", login, levels)
+    """Take levels of permission from a user, and end the sessions of that user."""
+    with _connect(context) as connection:
+        with connection.transaction():
+            for level in levels:
+                connection.execute("CALL etl.revoke_level(%s, %s)", [login, level])
+        # The login may have opened a session before the commit.
+        connection.execute("SELECT etl.end_sessions(%s)", [login])
     _answer(context, login, as_json)
 
 
@@ -282,16 +289,6 @@ def password(
 
 def _connect(context: typer.Context) -> psycopg.Connection[Any]:
     return connect(state.of(context).dsn, application_name="oceanrecords users")
-
-
-def _change_levels(context: typer.Context, call: str, login: str, levels: list[str]) -> None:
-    with _connect(context) as connection:
-        with connection.transaction():
-            for level in levels:
-                connection.execute(call.encode(), [login, level])
-        if "revoke" in call:
-            # The login may have opened a session before the commit.
-            connection.execute("SELECT etl._end_sessions(%s)", [login])
 
 
 def _set_rows(connection: psycopg.Connection[Any], login: str, rows: list[str]) -> None:

@@ -16,7 +16,9 @@ DECLARATIONS = (
     "define_source", "define_dimension", "define_fact", "fact_key", "define_aggregate", "fed_by",
     "depends_on", "define_check", "define_row_filter",
 )  # fmt: skip
-_HEADER = re.compile(r"/\*\n(.*?)\*/\nCREATE OR REPLACE (?:FUNCTION|PROCEDURE) etl\.(\w+)", re.S)
+_HEADER = re.compile(
+    r"((?:^-- .*\n)+)CREATE OR REPLACE (?:FUNCTION|PROCEDURE) etl\.(\w+)", re.MULTILINE
+)
 
 
 def named(catalog: Catalog) -> dict[str, Callable[[], str]]:
@@ -47,7 +49,8 @@ def _meanings() -> dict[str, dict[str, str]]:
     """Return what each parameter means, as the headers of the routines say."""
     found: dict[str, dict[str, str]] = {}
     for path in (resources.plpgsql() / "engine" / "catalog").glob("*.sql"):
-        for header, name in _HEADER.findall(path.read_text(encoding="utf-8")):
+        for commented, name in _HEADER.findall(path.read_text(encoding="utf-8")):
+            header = re.sub(r"^-- ", "", commented, flags=re.MULTILINE)
             text = re.search(r"^Parameters: (.*?)\.?\n(?=\w+: |\Z)", header, re.S | re.M)
             parts = re.split(r"; (?=p_)", " ".join(text[1].split())) if text else []
             found[name] = {}
@@ -76,8 +79,9 @@ def _commands() -> Iterator[str]:
 def _command(name: str, command: Any) -> Iterator[str]:
     yield f"\n### {name}\n"
     yield _plain(command.help)
-    if command.epilog:
-        yield "\n" + _plain(command.epilog)
+    for text in command.epilog.split("\n\n") if command.epilog else ():
+        head, *lines = text.splitlines()
+        yield "\n".join(["", head, *([""] if lines else []), *(f"    {line}" for line in lines)])
     rows = [row for one in command.params for row in _parameter(one)]
     if rows:
         yield "\n| argument or option | meaning |\n|---|---|"

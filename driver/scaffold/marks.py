@@ -11,7 +11,7 @@ import typer
 from base import output, state
 from base.connection import connect
 from base.errors import UserError
-from base.options import JsonOption, to_path
+from base.options import JsonOption, file_or_folder
 from base.output import console, emit
 from driver import project
 from driver.scaffold import source
@@ -28,7 +28,7 @@ def marks(
     file: Annotated[
         Path,
         typer.Option(
-            "--write", metavar="FILE", parser=to_path, help="File to write; not overwritten."
+            "--write", metavar="FILE", parser=file_or_folder, help="File to write; not overwritten."
         ),
     ],
     schema: Annotated[

@@ -219,7 +219,8 @@ def read(
     raws = [r for r in raws if not (r["name"] == TOMBSTONES and _is_tombstones(r))]
     names = set(only)
     for name in sorted(names):
-        if known is None and not any(
+        # A table that an earlier call was confined to may have been dropped since.
+        if name not in (known.only if known else ()) and not any(
             name in (r["name"], f"{r['schema']}.{r['name']}") for r in raws
         ):
             raise unknown("table", name, [r["name"] for r in raws])

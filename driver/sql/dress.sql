@@ -14,6 +14,7 @@ present AS (
 )
 SELECT format('ALTER %%s %%s OWNER TO %%I', s.noun, s.name, s.owner)
 FROM saved AS s
+WHERE to_regrole(quote_ident(s.owner)) IS NOT NULL
 UNION ALL
 SELECT format('REVOKE ALL ON %%s %%s FROM PUBLIC', s.keyword, s.name)
 FROM saved AS s
@@ -26,8 +27,9 @@ SELECT concat(
 )
 FROM saved AS s
 CROSS JOIN LATERAL jsonb_to_recordset(s.grants) AS g (role text, privilege text, option boolean, "column" name)
-WHERE g.column IS NULL
-    OR g.column IN (SELECT p.attname FROM present AS p)
+WHERE (g.column IS NULL OR g.column IN (SELECT p.attname FROM present AS p))
+    -- The role may have been dropped since.
+    AND (g.role = 'PUBLIC' OR to_regrole(g.role) IS NOT NULL)
 UNION ALL
 SELECT format('COMMENT ON %%s %%s IS %%L', s.noun, s.name, s.comment)
 FROM saved AS s

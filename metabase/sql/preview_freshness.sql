@@ -11,5 +11,6 @@ SELECT
     first_day,
     time_zone,
     currency,
+    currency_decimals,
     current_timestamp AS read_at
 FROM kpi.freshness

@@ -1,13 +1,13 @@
-// Shows what the page carries: answers of questions, and cells to add up for the rankings. A served page asks its server for the rest.
+// Shows the answers that the page carries. A served page asks its server for the rest.
 "use strict";
 (function () {
   const page = JSON.parse(document.getElementById("data").textContent);
   const SEPARATOR = "\u001f";
-  const DATES = page.filters.filter((one) => one.type === "date").map((one) => one.key);
-  const PLACES = ["country", "product_type", "product_subtype", "product_name"];
-  const isServed = location.protocol.startsWith("http");
+  // Keys of the filters that are the first and the last day of the period.
+  const ENDS = page.period;
+  const DATES = [...ENDS, ...page.filters.filter((one) => one.type === "date").map((one) => one.key)];
+  const LISTS = page.filters.filter((one) => one.type === "text").map((one) => one.key);
   const chosen = {};
-  let MULTIPLE = [];
   const shownRows = new Map();
   let bulk = null;
 
@@ -19,7 +19,7 @@
   const MONEY = new Intl.NumberFormat("en-GB", { style: "currency", currency: page.currency, currencyDisplay: "narrowSymbol" });
   const CURRENCY = MONEY.formatToParts(1).find((part) => part.type === "currency").value;
   // None of yen.
-  const CENTS = MONEY.resolvedOptions().maximumFractionDigits;
+  const CENTS = page.freshness.currency_decimals;
 
   function numberFormat(options) {
     const key = JSON.stringify(options);
@@ -37,7 +37,7 @@
 
   function format(value, column) {
     if (value === null || value === undefined || value === "") return "–";
-    const decimals = column.decimals;
+    const decimals = ["money", "change"].includes(column.format) ? Math.min(column.decimals, CENTS) : column.decimals;
     switch (column.format) {
       case "percent": case "points": case "change": return number(value, decimals, SIGNED) + NARROW + UNITS[column.format];
       case "money": case "share": case "hours": return number(value, decimals) + NARROW + UNITS[column.format];
@@ -89,10 +89,6 @@
     return moment.toISOString().slice(0, 10);
   }
 
-  function addDays(day, days) {
-    return new Date(Date.parse(day) + 86400000 * days).toISOString().slice(0, 10);
-  }
-
   function lengthOf(kind) {
     return kind === "quarter" ? 3 : 1;
   }
@@ -103,40 +99,21 @@
 
   // Answers ---------------------------------------------------------------------------------------
 
-  function boundKey(end) {
-    return DATES.find((key) => page.tiles.some((tile) => tile.bounds[key] === end)) || null;
-  }
-
-  function bound(tile, end) {
-    const key = Object.keys(tile.bounds).find((one) => tile.bounds[one] === end);
-    return (key && chosen[key]) || null;
+  function days() {
+    return ENDS.map((key) => chosen[key]);
   }
 
   // The rows of a tile; null if the page does not carry them.
   function rowsOf(tile) {
-    const period = tile.ranking ? periodOf(tile) : null;
-    if (period && period.isMonthly) return tile.ranking.movement ? movement(tile, period) : rank(tile, period);
     const values = tile.choices.map((key) => [chosen[key]].flat());
     if (values.some((one) => one.length > 1)) return null;
-    const ends = period ? [period.first, period.last] : [];
-    const rows = bulk.answers[tile.key][[...ends, ...values.map((one) => one[0] || "")].join(SEPARATOR)];
+    const rows = bulk.answers[tile.key][values.map((one) => one[0] || "").join(SEPARATOR)];
     return rows === undefined ? null : within(tile, rows);
   }
 
-  // The period of a ranking. The cube has months: a period of other days is answered by the warehouse alone, and so is a comparison of the
-  // current month, which goes by whole days.
-  function periodOf(tile) {
-    const first = bound(tile, "lower");
-    const last = bound(tile, "upper");
-    const running = truncated(page.freshness.whole_until, "month");
-    const isMonthly = (!first || first === truncated(first, "month")) && (!last || last === monthEnd(last));
-    return { first, last, isMonthly: isMonthly && !(tile.ranking.movement && first === running) };
-  }
-
   function within(tile, rows) {
-    const first = bound(tile, "lower");
-    const last = bound(tile, "upper");
-    if (!tile.x || !(first || last)) return rows;
+    if (!tile.cuts) return rows;
+    const [first, last] = days();
     const axis = columnOf(tile, tile.x);
     return rows.filter((row) => {
       const day = periodStart(row[axis.index], axis.format);
@@ -149,7 +126,6 @@
   async function ask(tile) {
     const query = new URLSearchParams({ question: tile.key });
     for (const key of tile.choices) for (const value of [chosen[key]].flat()) if (value) query.append(key, value);
-    if (tile.ranking) for (const key of Object.keys(tile.bounds)) if (chosen[key]) query.append(key, chosen[key]);
     const address = "answer?" + query;
     if (!asked.has(address)) {
       asked.set(address, fetch(address).then((answer) => {
@@ -170,95 +146,20 @@
     return index < 0 ? null : { ...tile.columns[index], index };
   }
 
-  // Adds up the cells of the chosen members between two months, by members of a dimension; with a day, as known on that day.
-  function sums(tile, low, high, knownUntil) {
-    const cube = bulk.cube;
-    const wanted = PLACES.map((name) => {
-      return tile.choices.includes(name) && chosen[name].length ? new Set(chosen[name].map((one) => cube.members[name].indexOf(one))) : null;
-    });
-    const at = PLACES.indexOf(tile.ranking.dimension);
-    const found = new Map();
-    const add = (cells, n) => {
-      if (cells.month[n] < low || cells.month[n] > high) return;
-      const place = [cells.country[n], ...cube.items[cells.item[n]]];
-      if (wanted.some((set, index) => set && !set.has(place[index]))) return;
-      const total = found.get(place[at]) || [0, 0];
-      total[0] += cells.quantity ? cells.quantity[n] : 0;
-      total[1] += cells.sales[n];
-      found.set(place[at], total);
-    };
-    for (let n = 0; n < cube.month.length; n++) add(cube, n);
-    if (knownUntil) for (let n = 0; n < cube.losses.month.length; n++) if (cube.losses.lostOn[n] >= knownUntil) add(cube.losses, n);
-    return found;
-  }
-
-  function rank(tile, { first, last }) {
-    const cube = bulk.cube;
-    const { dimension, limit } = tile.ranking;
-    const low = first ? 1 + cube.months.filter((month) => month < truncated(first, "month")).length : 0;
-    const high = last ? cube.months.filter((month) => month <= last).length : cube.months.length;
-    const found = [...sums(tile, low, high)];
-    const whole = BigInt(found.reduce((sum, [, total]) => sum + total[1], 0));
-    found.sort(([one, a], [other, b]) => b[1] - a[1] || one - other);
-    return found.slice(0, limit).map(([member, [quantity, sales]]) => {
-      const share = whole ? Number((BigInt(sales) * 2000n + whole) / (2n * whole)) / 10 : null;
-      const row = { member: cube.members[dimension][member], quantity, sales: sales / cube.minorUnits, share_percent: share };
-      return tile.columns.map((column) => row[column.name]);
-    });
-  }
-
-  // Full months against as many before, both as known at the same age; without a choice the last full month.
-  function movement(tile, { first: from, last: to }) {
-    const cube = bulk.cube;
-    const { dimension, limit } = tile.ranking;
-    const latest = addMonths(page.freshness.whole_until, -1);
-    const wish = truncated(to || from || latest, "month");
-    const last = wish < latest ? wish : latest;
-    const begin = truncated(from || to || last, "month");
-    if (begin > last && from) return [];
-    const first = begin < last ? begin : last;
-    const months = 1 + 12 * (last.slice(0, 4) - first.slice(0, 4)) + (last.slice(5, 7) - first.slice(5, 7));
-    const before = addMonths(first, -months);
-    if (before < page.freshness.first_day || (cube.hasEarlier && before < cube.months[0])) return [];
-    const period = months === 1
-      ? monthName(first) + " against " + monthName(before)
-      : monthName(first) + " to " + monthName(last) + " against the " + months + " months before";
-    const place = (month) => 1 + cube.months.filter((one) => one < month).length;
-    const until = addMonths(last, 1);
-    const age = (Date.parse(page.freshness.whole_until) - Date.parse(until)) / 86400000;
-    const now = sums(tile, place(first), place(until) - 1, page.freshness.whole_until);
-    const then = sums(tile, place(before), place(first) - 1, addDays(first, age));
-    const changes = [...new Set([...now.keys(), ...then.keys()])]
-      .map((member) => ({ member, sales: (now.get(member) || [0, 0])[1], before: (then.get(member) || [0, 0])[1] }))
-      .map((one) => ({ ...one, change: one.sales - one.before }))
-      .filter((one) => one.change)
-      .sort((one, other) => other.change - one.change || one.member - other.member);
-    const gainers = changes.filter((one) => one.change > 0).slice(0, limit);
-    const losers = changes.filter((one) => one.change < 0)
-      .sort((one, other) => one.change - other.change || one.member - other.member).slice(0, limit)
-      .sort((one, other) => other.change - one.change || one.member - other.member);
-    return [...gainers, ...losers].map((one) => {
-      const row = {
-        member: cube.members[dimension][one.member], change: one.change / cube.minorUnits,
-        sales: one.sales / cube.minorUnits, sales_before: one.before / cube.minorUnits, period: period + ", as known then",
-      };
-      return tile.columns.map((column) => row[column.name]);
-    });
-  }
-
   // The browser undoes the compression itself.
   async function unpack() {
     const packed = Uint8Array.from(atob(document.getElementById("bulk").textContent), (character) => character.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     bulk = await new Response(stream).json();
-    MULTIPLE = page.filters.filter((one) => one.key in bulk.values).map((one) => one.key);
-    MULTIPLE.forEach(fillOptions);
+    LISTS.forEach(fillOptions);
   }
 
-  // A long list has a field to search in.
+  // A file has the answers to one value at a time. A long list has a field to search in.
   function fillOptions(key) {
     const list = document.querySelector("#filter-" + key + " .options");
-    const rows = bulk.values[key].map((value) => element("label", {}, element("input", { type: "checkbox", name: key, value }), " " + value));
+    const values = page.is_served ? bulk.values[key] : ["", ...bulk.values[key]];
+    const type = page.is_served ? "checkbox" : "radio";
+    const rows = values.map((value) => element("label", {}, element("input", { type, name: key, value }), " " + (value || "All")));
     list.replaceChildren(...rows);
     if (rows.length <= 15) return;
     const field = element("input", { type: "search", placeholder: "Search", "aria-label": "Search " + nameOf(key) });
@@ -306,7 +207,7 @@
     const body = rows.map((row) => element("tr", {}, ...visible.map((column, n) => {
       const value = row[column.index];
       const attributes = { class: isText(column) ? "text" : null, scope: n ? null : "row" };
-      const isPick = tile.click && tile.click.column === column.name && value !== null;
+      const isPick = clickOf(tile, column) && value !== null;
       const shown = isPick ? choiceButton(tile.click.filter, value, format(value, column)) : format(value, column);
       return cell(value, shown, attributes, n ? "td" : "th");
     })));
@@ -419,16 +320,26 @@
     return [chosen[key]].flat().includes(value);
   }
 
+  // The filter that a click on a value sets, if the page offers it.
+  function clickOf(tile, column) {
+    const { filter } = (tile.click && tile.click.column === column.name && tile.click) || {};
+    return page.filters.some((one) => one.key === filter) ? filter : null;
+  }
+
   function choiceButton(dimension, value, shown) {
     const button = element("button", { type: "button", class: "pick", title: "Show only " + value, "aria-pressed": String(isPicked(dimension, value)) }, shown);
     button.addEventListener("click", () => toggle(dimension, value));
     return button;
   }
 
+  function isMoving(tile) {
+    return tile.columns.some((column) => column.format === "change");
+  }
+
   function ranking(tile, rows) {
     const visible = indexed(tile).filter((column) => !column.hidden);
-    const pick = tile.click && visible[0] && tile.click.column === visible[0].name ? tile.click.filter : null;
-    const isMovement = tile.ranking && tile.ranking.movement;
+    const pick = clickOf(tile, visible[0]);
+    const isMovement = isMoving(tile);
     const bar = visible.find((column) => column.bar || column.format === "change");
     const most = bar ? Math.max(...rows.map((row) => Math.abs(row[bar.index])), 0) : 0;
     const kind = (column) => (column === bar ? "major" : isText(column) ? "text" : "minor minor-" + column.name);
@@ -441,7 +352,7 @@
         const direction = isMovement ? (row[bar.index] < 0 ? " loss" : " gain") : "";
         const inner = pick ? choiceButton(pick, value, shown) : element("span", {}, shown);
         const name = element("span", { class: "name" + direction, style: "--part:" + part.toFixed(4) }, inner);
-        const number = isMovement || !tile.ranking ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
+        const number = isMovement || column.format !== "text" ? null : element("span", { class: "place", "aria-hidden": "true" }, String(place + 1));
         return element("th", { scope: "row", "data-value": JSON.stringify(value) }, number, name);
       }
       const sign = column.format === "change" ? (value > 0 ? " up-good" : " down-bad") : "";
@@ -545,6 +456,7 @@
     svg.addEventListener("pointermove", (event) => {
       const n = nearest(event);
       const point = points[n];
+      svg.classList.toggle("pickable", Boolean(periodOf(point, axis)));
       if (!isBar) for (const end of ["x1", "x2"]) cursor.setAttribute(end, x(n));
       if (!isBar) cursor.setAttribute("visibility", "visible");
       const lines = series.filter((column) => point.row[column.index] !== null).map((column) => [column.title, format(point.row[column.index], column)]);
@@ -555,12 +467,7 @@
       hush();
       cursor.setAttribute("visibility", "hidden");
     });
-    const lower = boundKey("lower");
-    const upper = boundKey("upper");
-    if (points.some((point) => point.day) && lower && upper) {
-      svg.classList.add("pickable");
-      svg.addEventListener("click", (event) => pickPeriod(points[nearest(event)].day, axis.format));
-    }
+    svg.addEventListener("click", (event) => pickPeriod(periodOf(points[nearest(event)], axis)));
     return svg;
   }
 
@@ -669,16 +576,10 @@
     tellScope(tile, section.querySelector(".scope"));
     let rows = rowsOf(tile);
     let trouble = null;
-    if (rows === null && isServed) {
-      try {
-        rows = await ask(tile);
-      } catch (error) {
-        trouble = "The server cannot be asked: " + error.message + ".";
-      }
-    } else if (rows === null) {
-      const names = tile.choices.filter((key) => chosen[key].length > 1).map((key) => nameOf(key).toLowerCase());
-      trouble = (names.length ? "This file has these figures for one " + names.join(" and ") + " or for all, not for several." : "This file does not have these figures for this choice.") +
-        " A served page has them: oceanrecords dashboard serve";
+    try {
+      rows = rows || await ask(tile);
+    } catch (error) {
+      trouble = "The server cannot be asked: " + error.message + ".";
     }
     shownRows.set(tile.key, rows || []);
     if (trouble) body.replaceChildren(element("p", { class: "empty" }, trouble));
@@ -689,23 +590,22 @@
 
   function render(tile, body, rows) {
     const isChart = !["table", "cards"].includes(tile.display);
-    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, tile.ranking && tile.ranking.movement ? bulk.cube && bulk.cube.hasEarlier ? "No two full periods to compare among the months of this page." : "No two full periods to compare." : "Nothing for this choice."));
+    if (!rows.length) body.replaceChildren(element("p", { class: "empty" }, isMoving(tile) ? "No two full periods to compare." : "Nothing for this choice."));
     else if (tile.display === "cards") body.replaceChildren(cards(tile, rows));
     else if (isChart && !hasValues(tile, rows)) body.replaceChildren(element("p", { class: "empty" }, "No values yet."));
     else if (isChart) chart(tile, body, rows);
     else if (tile.columns.some((column) => column.name === "trend_values")) body.replaceChildren(...figures(tile, rows));
-    else if (tile.ranking || tile.columns.some((column) => column.bar)) body.replaceChildren(...ranking(tile, rows));
+    else if (tile.columns.some((column) => column.bar || column.format === "change")) body.replaceChildren(...ranking(tile, rows));
     else body.replaceChildren(element("div", { class: "wide", tabindex: "0", role: "group", "aria-label": tile.name }, plainTable(tile, rows, indexed(tile).filter((column) => !column.hidden))));
   }
 
   // A tile that does not follow a choice says so.
   function tellScope(tile, place) {
-    const follows = new Set([...tile.choices, ...Object.keys(tile.bounds)]);
-    const left = page.filters.map((one) => one.key).filter((key) => isChosen(key) && !follows.has(key));
-    const names = left.filter((key) => !DATES.includes(key)).map((key) => nameOf(key).toLowerCase());
-    if (left.some((key) => DATES.includes(key))) names.unshift("months");
+    const follows = new Set([...tile.choices, ...(tile.cuts ? ENDS : [])]);
+    const names = page.filters.filter((one) => isChosen(one.key) && !follows.has(one.key)).map((one) => one.name.toLowerCase());
+    if (ENDS.some((key) => isChosen(key) && !follows.has(key))) names.unshift("period");
     const words = names.length ? ["Does not follow the choice of " + names.join(" and ") + "."] : [];
-    if (tile.x && Object.keys(tile.bounds).some((key) => !isMonthEdge(key))) words.push("Shows whole periods.");
+    if (tile.cuts && !isOfMonths(days())) words.push("Shows whole periods.");
     place.hidden = !words.length;
     place.textContent = words.join(" ");
   }
@@ -731,9 +631,9 @@
     return Number(day.slice(8, 10)) + " " + monthName(day);
   }
 
-  function isMonthEdge(key) {
-    const day = chosen[key];
-    return !day || day === (key === boundKey("upper") ? monthEnd(day) : truncated(day, "month"));
+  function isOfMonths([first, last]) {
+    const next = last && new Date(Date.parse(last) + 86400000).toISOString();
+    return (!first || first.endsWith("-01")) && (!last || next.slice(8, 10) === "01");
   }
 
   // The page with the orders behind a tile: of the chosen countries, and of the month if the tile shows one.
@@ -744,34 +644,53 @@
       if (link.hidden) continue;
       const query = new URLSearchParams();
       for (const value of chosen.country) query.append("country", value);
-      const [first, last] = [bound(tile, "lower"), bound(tile, "upper")];
-      const isWithin = first && last && truncated(first, "month") === truncated(last, "month");
-      if (isWithin) query.set("month", truncated(first, "month"));
-      else if (!Object.keys(tile.bounds).length) query.set("month", truncated(page.freshness.today, "month"));
+      const follows = tile.cuts || ENDS.some((key) => tile.choices.includes(key));
+      const [first, last] = follows ? days() : [page.freshness.today, page.freshness.today];
+      if (first && last && truncated(first, "month") === truncated(last, "month")) query.set("month", truncated(first, "month"));
       link.href = page.orders + (query.size ? (page.orders.includes("?") ? "&" : "?") + query : "");
     }
   }
 
   // What is chosen shows at once, before anything is drawn.
   function tellChoice() {
-    const active = page.filters.map((one) => one.key).filter(isChosen);
-    document.getElementById("reset").disabled = !active.length;
+    const active = page.filters.filter((one) => isChosen(one.key));
     for (const one of page.filters) {
       const field = document.getElementById("filter-" + one.key);
       field.closest(".filter").classList.toggle("active", isChosen(one.key));
-      if (one.type === "date") tellDay(field, chosen[one.key]);
-      else if (MULTIPLE.includes(one.key)) {
-        for (const box of field.querySelectorAll("input")) box.checked = chosen[one.key].includes(box.value);
-        const count = chosen[one.key].length;
-        document.getElementById("said-" + one.key).textContent = count ? (count === 1 ? chosen[one.key][0] : count + " chosen") : "All";
+      if (one.type === "date") field.value = chosen[one.key];
+      else {
+        const values = chosen[one.key];
+        for (const box of field.querySelectorAll("input[name]")) box.checked = box.value ? values.includes(box.value) : !values.length;
+        document.getElementById("said-" + one.key).textContent = values.length > 1 ? values.length + " chosen" : values[0] || "All";
       }
     }
-    tellPreset();
+    tellPeriod();
     tellOrders();
-    const words = active.map((key) => {
-      return nameOf(key) + ": " + (DATES.includes(key) ? (isMonthEdge(key) ? monthName : dayName)(chosen[key]) : chosen[key].join(", "));
-    });
-    document.getElementById("chosen").textContent = words.length ? words.join(" · ") : "All countries, products and months";
+    const words = active.map((one) => one.name + ": " + (one.type === "date" ? monthName(chosen[one.key]) : chosen[one.key].join(", ")));
+    if (ENDS.some(isChosen)) words.unshift("Period: " + periodName(days()));
+    document.getElementById("reset").disabled = !words.length;
+    document.getElementById("chosen").textContent = words.length ? words.join(" · ") : "All there is";
+  }
+
+  function periodName([first, last]) {
+    const known = page.periods.find((one) => one.first === first && one.last === last);
+    if (known) return known.name;
+    return [first && "from " + dayName(first), last && "to " + dayName(last)].filter(Boolean).join(" ");
+  }
+
+  function tellPeriod() {
+    if (!ENDS.length) return;
+    const field = document.getElementById("period");
+    const value = days().join();
+    for (const option of field.querySelectorAll(".custom")) option.remove();
+    if (![...field.options].some((option) => option.value === value)) field.append(element("option", { class: "custom", value }, "Custom"));
+    field.value = value;
+    field.closest(".filter").classList.toggle("active", ENDS.some(isChosen));
+    for (const key of page.is_served ? ENDS : []) {
+      const end = document.getElementById("filter-" + key);
+      end.closest(".filter").classList.toggle("active", isChosen(key));
+      tellDay(end, chosen[key]);
+    }
   }
 
   let queue = Promise.resolve();
@@ -805,110 +724,52 @@
     changed();
   }
 
-  function pickPeriod(day, kind) {
-    const lower = boundKey("lower");
-    const upper = boundKey("upper");
-    const [first, end] = clipped(day, addMonths(day, lengthOf(kind) - 1)) || ["", ""];
-    const isSame = chosen[lower] === first && chosen[upper] === end;
-    chosen[lower] = isSame ? "" : first;
-    chosen[upper] = isSame ? "" : end;
+  // The period of a point of a chart, if the page offers it.
+  function periodOf(point, axis) {
+    return page.periods.find((one) => one.kind === axis.format && one.first === point.day);
+  }
+
+  function pickPeriod(period) {
+    if (!period) return;
+    const isSame = days().join() === [period.first, period.last].join();
+    ENDS.forEach((key, n) => { chosen[key] = isSame ? "" : [period.first, period.last][n]; });
     changed();
-  }
-
-  function monthsOffered() {
-    const field = document.getElementById("filter-" + (boundKey("lower") || DATES[0]));
-    return field ? [...field.options].map((option) => option.value).filter((value) => value.endsWith("-01")).sort() : [];
-  }
-
-  function monthEnd(month) {
-    return addDays(addMonths(month, 1), -1);
-  }
-
-  // The last 30 days that are over.
-  function recent() {
-    const until = page.freshness.whole_until;
-    return [addDays(until, -30), addDays(until, -1)];
-  }
-
-  // Presets: days, and months of the business's own today.
-  function presets() {
-    const running = truncated(page.freshness.today, "month");
-    const last = addMonths(running, -1);
-    const year = Number(running.slice(0, 4));
-    return [
-      ["Any time", "", ""],
-      ["This month", running, running],
-      ["Last full month", last, last],
-      ["Last 3 full months", addMonths(last, -2), last],
-      ["Last 12 full months", addMonths(last, -11), last],
-      ["Year to date", year + "-01-01", running],
-      ["Last year", year - 1 + "-01-01", year - 1 + "-12-01"],
-    ];
-  }
-
-  // The range from the first day of one month to the last of another, as far as the page has them.
-  function clipped(first, last) {
-    const months = monthsOffered();
-    if (!first || !months.length) return ["", ""];
-    const from = months.find((month) => month >= first);
-    const to = [...months].reverse().find((month) => month <= last);
-    return from && to && from <= to ? [from, monthEnd(to)] : null;
-  }
-
-  function tellPreset() {
-    const field = document.getElementById("preset");
-    if (!field) return;
-    const lower = boundKey("lower");
-    const upper = boundKey("upper");
-    if (!lower || !upper) {
-      field.closest(".filter").hidden = true;
-      return;
-    }
-    const options = presets().map(([name, first, last]) => [name, clipped(first, last)]).filter(([, range]) => range);
-    options.splice(1, 0, ["Last 30 days", recent()]);
-    const index = options.findIndex(([, range]) => range[0] === chosen[lower] && range[1] === chosen[upper]);
-    field.replaceChildren(...options.map(([name, range]) => element("option", { value: range.join() }, name)));
-    if (index < 0) field.append(element("option", { value: "custom" }, "Custom"));
-    field.selectedIndex = index < 0 ? options.length : index;
-    field.closest(".filter").classList.toggle("active", index !== 0);
   }
 
   function readAddress() {
     const given = new URLSearchParams(location.hash.slice(1));
     for (const [name, value] of new URLSearchParams(location.search)) given.append(name, value);
-    for (const key of DATES) {
-      const isKnown = [...document.getElementById("filter-" + key).options].some((option) => option.value === given.get(key));
-      chosen[key] = isKnown ? given.get(key) : "";
-    }
-    const [lower, upper] = [boundKey("lower"), boundKey("upper")];
-    const days = recent();
-    if (lower && upper && given.get(lower) === days[0] && given.get(upper) === days[1]) [chosen[lower], chosen[upper]] = days;
-    for (const key of MULTIPLE) chosen[key] = given.getAll(key).filter((value) => bulk.values[key].includes(value));
+    const isOption = (key, value) => [...document.getElementById("filter-" + key).options].some((option) => option.value === value);
+    const ends = ENDS.map((key) => given.get(key) || "");
+    const isOffered = page.periods.some((one) => one.first === ends[0] && one.last === ends[1]);
+    ENDS.forEach((key, n) => { chosen[key] = isOffered || (page.is_served && isOption(key, ends[n])) ? ends[n] : ""; });
+    for (const key of DATES.filter((one) => !ENDS.includes(one))) chosen[key] = isOption(key, given.get(key)) ? given.get(key) : "";
+    for (const key of LISTS) chosen[key] = given.getAll(key).filter((value) => bulk.values[key].includes(value)).slice(0, page.is_served ? undefined : 1);
   }
 
   function writeAddress() {
     const given = new URLSearchParams();
     for (const key of DATES) if (chosen[key]) given.set(key, chosen[key]);
-    for (const key of MULTIPLE) for (const value of chosen[key]) given.append(key, value);
+    for (const key of LISTS) for (const value of chosen[key]) given.append(key, value);
     history.replaceState(null, "", "#" + given);
   }
 
   function choose(event) {
     const field = event.target;
-    const lower = boundKey("lower");
-    const upper = boundKey("upper");
-    if (field.id === "preset") {
-      if (field.value === "custom") return;
-      [chosen[lower], chosen[upper]] = field.value.split(",");
+    if (field.id === "period") {
+      field.value.split(",").forEach((day, n) => { chosen[ENDS[n]] = day; });
     } else if (field.type === "search") {
       return;
-    } else if (field.type === "checkbox") {
-      chosen[field.name] = [...document.querySelectorAll("#filter-" + field.name + " input:checked")].map((box) => box.value);
+    } else if (LISTS.includes(field.name)) {
+      const boxes = document.querySelectorAll("#filter-" + field.name + " input:checked");
+      chosen[field.name] = [...boxes].map((box) => box.value).filter(Boolean);
     } else {
       chosen[field.name] = field.value;
       // A range that ends before it begins has nothing in it: the other end follows.
-      if (lower && upper && chosen[lower] && chosen[upper] && chosen[lower] > chosen[upper]) {
-        chosen[field.name === lower ? upper : lower] = field.name === lower ? monthEnd(field.value) : truncated(field.value, "month");
+      const [first, last] = days();
+      if (first && last && first > last) {
+        const month = page.periods.find((one) => one.kind === "month" && [one.first, one.last].includes(field.value));
+        ENDS.forEach((key, n) => { chosen[key] = [month.first, month.last][n]; });
       }
     }
     changed();

@@ -342,7 +342,9 @@ FROM (
             'dwh',
             '{agg_customer_quarterly,agg_customer_total_quarterly,agg_product_country,agg_product_monthly,agg_product_total,'
             || 'agg_product_total_monthly,agg_product_total_quarterly,agg_subtype_monthly}',
-            'public', '{country,month_start,quarter_start,product_type,product_subtype,orders,quantity,sales}'
+            'public',
+            '{country,month_start,quarter_start,product_type,product_subtype,orders,first_month_orders,second_month_orders,'
+            || 'third_month_orders,quantity,sales}'
         )
 ) AS d (schema_name, object_names, sensitivity, column_names)
 CROSS JOIN LATERAL unnest(d.object_names::text[]) AS o (name)

@@ -54,8 +54,10 @@ SELECT
     greatest(least(m.today, m.loaded_on) - date_trunc('month', m.today)::date, 0) AS whole_days,
     coalesce((SELECT min(a.day) FROM dwh.agg_order_daily AS a), m.today) AS first_day,
     least(greatest((SELECT max(a.day) FROM dwh.agg_order_daily AS a), m.today), m.horizon) AS last_day,
-    m.horizon
-FROM resolved AS m;
+    m.horizon,
+    coalesce(y.decimals, 2) AS currency_decimals
+FROM resolved AS m
+LEFT JOIN etl.currency AS y ON y.currency = m.currency;
 
 COMMENT ON VIEW work.kpi_clock IS 'Today, and how far the KPIs are complete, in one row.';
 COMMENT ON COLUMN work.kpi_clock.time_zone IS 'Time zone of the business: setting time_zone.';
@@ -69,3 +71,4 @@ COMMENT ON COLUMN work.kpi_clock.whole_days IS 'Days of the current month that a
 COMMENT ON COLUMN work.kpi_clock.first_day IS 'First day with an order; today when there is none.';
 COMMENT ON COLUMN work.kpi_clock.last_day IS 'Last day with an order, today at least; setting business_date if it is set.';
 COMMENT ON COLUMN work.kpi_clock.horizon IS 'Last day on which events count: setting business_date, or infinity.';
+COMMENT ON COLUMN work.kpi_clock.currency_decimals IS 'Decimals of amounts in that currency.';

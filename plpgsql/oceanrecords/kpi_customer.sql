@@ -1,18 +1,15 @@
 -- Unique customers by quarter. Small groups are suppressed (etl.suppress_small): a count is shown only if neither it nor the rest, the customers of
 -- the quarter outside the chosen countries, is a small group. So the total does not reveal a small country by subtraction.
 
-/*
-Customers with an order in a quarter up to a day, by country, read from the facts; a routine of its own as work.kpi_line_sold is.
-Parameters: p_quarter, first day of the quarter; p_horizon, the last day that counts.
-Returns:    each customer once per country; nothing without a quarter.
-*/
-CREATE OR REPLACE FUNCTION work.kpi_quarter_customer(p_quarter date, p_horizon date)
+-- Customers with an order from one day to another, by country, read from the facts; a routine of its own as work.kpi_line_sold is. Each customer once
+-- per country; nothing without a day.
+CREATE OR REPLACE FUNCTION work.kpi_customer(p_first date, p_last date)
 RETURNS TABLE (country text, customer_id bigint)
 LANGUAGE plpgsql
 STABLE
 STRICT
 SET search_path = pg_catalog, pg_temp
-AS $kpi_quarter_customer$
+AS $kpi_customer$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -21,12 +18,12 @@ BEGIN
     JOIN dwh.fact_order AS f ON f.ordered_date_key = d.date_key
     JOIN dwh.dim_customer AS u USING (customer_key)
     JOIN dwh.dim_address AS a USING (address_key)
-    WHERE d.full_date BETWEEN p_quarter AND p_horizon
+    WHERE d.full_date BETWEEN p_first AND p_last
         AND NOT f.is_deleted
         AND u.customer_id IS NOT NULL;
 END
-$kpi_quarter_customer$;
-COMMENT ON FUNCTION work.kpi_quarter_customer(date, date) IS 'Customers with an order in a quarter up to a day, by country.';
+$kpi_customer$;
+COMMENT ON FUNCTION work.kpi_customer(date, date) IS 'Customers with an order from one day to another, by country.';
 
 /*
 Unique customers by quarter, over the chosen countries, without a gap from the first order to today. A chosen country with a small group in a
@@ -60,7 +57,7 @@ AS $customer_count_of$
     played AS MATERIALIZED (
         SELECT c.played_quarter AS quarter_start, p.country, p.customer_id
         FROM clock AS c
-        CROSS JOIN LATERAL work.kpi_quarter_customer(c.played_quarter, c.horizon) AS p
+        CROSS JOIN LATERAL work.kpi_customer(c.played_quarter, c.horizon) AS p
     ),
     customer AS NOT MATERIALIZED (
         SELECT a.quarter_start, a.country, a.customer_id
@@ -118,8 +115,9 @@ AS $customer_count_of$
         q.quarter_start,
         q.quarter_name,
         q.is_complete,
-        CASE WHEN s.quarter_start IS NULL THEN 0 ELSE s.customers END,
-        s.quarter_start IS NOT NULL AND (s.customers IS NULL OR s.is_partial)
+        -- Who is small is not counted.
+        CASE WHEN 'Other countries' = ANY (p_countries) THEN NULL WHEN s.quarter_start IS NULL THEN 0 ELSE s.customers END,
+        'Other countries' = ANY (p_countries) OR s.quarter_start IS NOT NULL AND (s.customers IS NULL OR s.is_partial)
     FROM kpi.quarter AS q
     LEFT JOIN shown AS s USING (quarter_start)
     ORDER BY q.quarter_start

@@ -12,7 +12,8 @@ SELECT
     c.whole_until,
     c.time_zone,
     c.currency,
-    c.first_day
+    c.first_day,
+    c.currency_decimals
 FROM work.kpi_clock AS c
 LEFT JOIN LATERAL (
     SELECT n.run_id, n.status, n.ended_at
@@ -43,3 +44,4 @@ COMMENT ON COLUMN kpi.freshness.whole_until IS 'First day that is not over, or n
 COMMENT ON COLUMN kpi.freshness.first_day IS 'First day with an order; today if there is none.';
 COMMENT ON COLUMN kpi.freshness.time_zone IS 'Business time zone: it decides on which day an order falls.';
 COMMENT ON COLUMN kpi.freshness.currency IS 'Currency of all amounts, ISO 4217.';
+COMMENT ON COLUMN kpi.freshness.currency_decimals IS 'Decimals of amounts in that currency.';

@@ -55,13 +55,19 @@ AS $headline_of$
                 ('whole month of year before', c.year_before, (c.year_before + interval '1 month')::date, c.horizon + 1)
         ) AS f (name, first_day, until, known_until)
     ),
+    small AS MATERIALIZED (
+        SELECT s.*
+        FROM work.kpi_small_country AS s
+        WHERE cardinality(p_countries) > 0
+    ),
     daily AS MATERIALIZED (
         SELECT
             a.day,
             sum(a.sales) AS sales
         FROM dwh.agg_order_daily AS a
         CROSS JOIN clock AS c
-        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+        LEFT JOIN small AS s ON s.country = a.country AND s.month_start = date_trunc('month', a.day::timestamp)::date
+        WHERE (cardinality(p_countries) = 0 OR coalesce(s.shown_as, a.country) = ANY (p_countries))
             AND a.day >= least(c.year_before, c.whole_until - 56)
             AND a.day < c.whole_until
         GROUP BY a.day
@@ -73,19 +79,39 @@ AS $headline_of$
             sum(a.lost_amount) AS amount
         FROM dwh.agg_order_lost_daily AS a
         CROSS JOIN clock AS c
-        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
+        LEFT JOIN small AS s ON s.country = a.country AND s.month_start = date_trunc('month', a.day::timestamp)::date
+        WHERE (cardinality(p_countries) = 0 OR coalesce(s.shown_as, a.country) = ANY (p_countries))
             AND a.day >= least(c.year_before, c.whole_until - 56)
             AND a.day < c.whole_until
         GROUP BY a.day, a.lost_on
     ),
-    summed AS (
+    people AS (
         SELECT
             f.name,
-            coalesce((SELECT sum(d.sales) FROM daily AS d WHERE d.day >= f.first_day AND d.day < f.until), 0)
+            count(DISTINCT u.customer_id) FILTER (WHERE coalesce(s.shown_as, u.country) = ANY (p_countries)) AS chosen,
+            count(DISTINCT u.customer_id) FILTER (WHERE coalesce(s.shown_as, u.country) <> ALL (p_countries)) AS others,
+            bool_or(s.shown_as <> ALL (p_countries) AND u.country = ANY (p_countries)) AS is_left_out
+        FROM frame AS f
+        CROSS JOIN LATERAL work.kpi_customer(f.first_day, f.until - 1) AS u
+        LEFT JOIN small AS s ON s.country = u.country AND s.month_start = date_trunc('month', f.first_day::timestamp)::date
+        WHERE cardinality(p_countries) > 0
+        GROUP BY f.name
+    ),
+    summed AS (
+        -- A choice is shown if neither its customers nor the others are few.
+        SELECT
+            f.name,
+            CASE
+                WHEN p.name IS NULL THEN 0
+                WHEN p.chosen = 0 AND p.is_left_out THEN NULL
+                WHEN etl.suppress_small(p.chosen) IS NOT NULL AND etl.suppress_small(p.others) IS NOT NULL THEN 0
+            END
+            + coalesce((SELECT sum(d.sales) FROM daily AS d WHERE d.day >= f.first_day AND d.day < f.until), 0)
             + coalesce(
                 (SELECT sum(l.amount) FROM lost AS l WHERE l.day >= f.first_day AND l.day < f.until AND l.lost_on >= f.known_until), 0
             ) AS sales
         FROM frame AS f
+        LEFT JOIN people AS p USING (name)
     ),
     amount AS (
         SELECT
@@ -145,10 +171,10 @@ AS $headline_of$
         r.number::smallint,
         r.headline,
         r.period,
-        round(r.sales, 2),
+        round(r.sales, 10),
         r.compared_to,
-        round(r.compared_with, 2),
-        round(100 * (r.compared_sales / nullif(r.compared_with, 0) - 1), 2),
+        round(r.compared_with, 10),
+        round(100 * (r.compared_sales / nullif(r.compared_with, 0) - 1), 10),
         r.note
     FROM clock AS c
     CROSS JOIN amount AS a
@@ -165,7 +191,7 @@ AS $headline_of$
                 'the same weekday a week before',
                 CASE WHEN c.whole_until - 8 >= c.first_day THEN a.week_before END,
                 a.yesterday,
-                CASE WHEN c.whole_until > c.first_day THEN NULL ELSE 'No full day yet' END
+                CASE WHEN c.whole_until <= c.first_day THEN 'No full day yet' WHEN a.yesterday IS NULL THEN 'Too few customers to show' END
             ),
             (
                 2, 'Month to date',
@@ -176,6 +202,7 @@ AS $headline_of$
                 a.same_days,
                 CASE
                     WHEN c.whole_days = 0 THEN 'No full day yet'
+                    WHEN a.month IS NULL THEN 'Too few customers to show'
                     WHEN c.first_day > c.year_before THEN 'No business then a year ago'
                 END
             ),
@@ -192,11 +219,12 @@ AS $headline_of$
             ),
             (
                 4, 'Forecast', to_char(c.month_start, 'Mon YYYY'),
-                f.sales,
+                CASE WHEN a.month IS NOT NULL THEN f.sales END,
                 CASE WHEN t.sales IS NOT NULL THEN 'the target of the month' ELSE 'the same month of last year' END,
                 coalesce(t.sales, CASE WHEN c.first_day <= c.year_before THEN a.whole_year_before END),
-                f.sales,
+                CASE WHEN a.month IS NOT NULL THEN f.sales END,
                 CASE
+                    WHEN a.month IS NULL THEN 'Too few customers to show'
                     WHEN f.sales IS NULL THEN 'Needs a week of history'
                     ELSE 'Whole days less usual later losses, and for each day left the average of its weekday over the latest eight weeks'
                 END
@@ -215,6 +243,6 @@ COMMENT ON COLUMN kpi.headline.headline IS 'Name of the headline.';
 COMMENT ON COLUMN kpi.headline.period IS 'Day or month that it covers.';
 COMMENT ON COLUMN kpi.headline.sales IS 'Sales of the period over its whole days, or the target or forecast, in the business currency; empty before the first whole day.';
 COMMENT ON COLUMN kpi.headline.compared_to IS 'What it is compared with.';
-COMMENT ON COLUMN kpi.headline.compared_with IS 'The value of that, as known at the same age; empty if there is none.';
+COMMENT ON COLUMN kpi.headline.compared_with IS 'The value of that, in the business currency, as known at the same age; empty if there is none.';
 COMMENT ON COLUMN kpi.headline.change_percent IS 'Difference from it in percent; for the target, by how much the month to date is above or below.';
 COMMENT ON COLUMN kpi.headline.note IS 'Basis of the value, or the reason why there is none.';

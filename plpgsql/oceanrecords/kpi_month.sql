@@ -1,6 +1,6 @@
 /*
 Figures by month, over the chosen countries. Every month from the first order to today is there, with zero where nothing happened and
-empty where a ratio has nothing to divide by.
+empty where a ratio has nothing to divide by. Ratios have ten decimals: they are rounded once, where they are shown.
 
 Growth compares like with like, in three respects:
   * Days. A complete month is compared with the whole month before. The current month is compared over its whole days (over and loaded) with
@@ -11,6 +11,8 @@ Growth compares like with like, in three respects:
 
 A month is mature when its youngest orders are older than the age by which 95 percent of lost orders are lost (work.kpi_loss_curve).
 Until then it is provisional, and the expected values say what it becomes if orders are lost at the usual pace.
+
+A chosen country with a small group of customers in a month is left out of that month (work.kpi_small_country).
 
 Parameters: p_countries, names of countries; none for all.
 Returns:    one row per month, in order.
@@ -50,7 +52,8 @@ RETURNS TABLE (
     fulfilment_growth_percent numeric,
     expected_sales numeric,
     expected_lost_share_percent numeric,
-    expected_lost_deviation_points numeric
+    expected_lost_deviation_points numeric,
+    is_suppressed boolean
 )
 LANGUAGE sql
 STABLE
@@ -87,6 +90,59 @@ AS $month_of$
             interval '1 month'
         ) AS g (moment)
     ),
+    small AS MATERIALIZED (
+        SELECT s.*
+        FROM work.kpi_small_country AS s
+        WHERE cardinality(p_countries) > 0
+    ),
+    daily AS MATERIALIZED (
+        SELECT
+            a.day,
+            date_trunc('month', a.day::timestamp)::date AS month_start,
+            sum(a.orders) AS orders,
+            sum(a.lost_orders) AS lost_orders,
+            sum(a.sales) AS sales,
+            sum(a.fulfilled_orders) AS fulfilled_orders,
+            sum(a.hours_to_fulfil) AS hours_to_fulfil
+        FROM dwh.agg_order_daily AS a
+        CROSS JOIN clock AS c
+        LEFT JOIN small AS s ON s.country = a.country AND s.month_start = date_trunc('month', a.day::timestamp)::date
+        WHERE (cardinality(p_countries) = 0 OR coalesce(s.shown_as, a.country) = ANY (p_countries))
+            AND a.day <= c.horizon
+        GROUP BY a.day
+    ),
+    suppressed AS MATERIALIZED (
+        SELECT DISTINCT s.month_start
+        FROM small AS s
+        WHERE s.country = ANY (p_countries)
+    ),
+    lost AS MATERIALIZED (
+        SELECT
+            a.day,
+            a.lost_on,
+            date_trunc('month', a.day::timestamp)::date AS month_start,
+            sum(a.lost_orders) AS orders,
+            sum(a.lost_amount) AS amount
+        FROM dwh.agg_order_lost_daily AS a
+        CROSS JOIN clock AS c
+        LEFT JOIN small AS s ON s.country = a.country AND s.month_start = date_trunc('month', a.day::timestamp)::date
+        WHERE (cardinality(p_countries) = 0 OR coalesce(s.shown_as, a.country) = ANY (p_countries))
+            AND a.day <= c.horizon
+        GROUP BY a.day, a.lost_on
+    ),
+    limited AS MATERIALIZED (
+        SELECT
+            d.*,
+            -- Every order is measured against the limit of its day; a day whose limit is not known leaves its month without one.
+            d.orders * (
+                SELECT l.limit_share
+                FROM kpi.lost_order_limit AS l
+                WHERE l.valid_from <= d.day
+                ORDER BY l.valid_from DESC
+                LIMIT 1
+            ) AS allowed_orders
+        FROM daily AS d
+    ),
     -- Each month in four roles: all that is loaded, its whole days as known when the last of them ended, and both sides of its growth.
     frame AS (
         SELECT
@@ -121,49 +177,12 @@ AS $month_of$
                     END
                 )
         ) AS r (role, first_day, until, known_until)
-        WHERE r.role = 'all'
-            OR m.whole_days > 0 AND (r.role <> 'before' OR m.is_before_whole)
-    ),
-    daily AS MATERIALIZED (
-        SELECT
-            a.day,
-            date_trunc('month', a.day::timestamp)::date AS month_start,
-            sum(a.orders) AS orders,
-            sum(a.lost_orders) AS lost_orders,
-            sum(a.sales) AS sales,
-            sum(a.fulfilled_orders) AS fulfilled_orders,
-            sum(a.hours_to_fulfil) AS hours_to_fulfil
-        FROM dwh.agg_order_daily AS a
-        CROSS JOIN clock AS c
-        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
-            AND a.day <= c.horizon
-        GROUP BY a.day
-    ),
-    lost AS MATERIALIZED (
-        SELECT
-            a.day,
-            a.lost_on,
-            date_trunc('month', a.day::timestamp)::date AS month_start,
-            sum(a.lost_orders) AS orders,
-            sum(a.lost_amount) AS amount
-        FROM dwh.agg_order_lost_daily AS a
-        CROSS JOIN clock AS c
-        WHERE (cardinality(p_countries) = 0 OR a.country = ANY (p_countries))
-            AND a.day <= c.horizon
-        GROUP BY a.day, a.lost_on
-    ),
-    limited AS MATERIALIZED (
-        SELECT
-            d.*,
-            -- Every order is measured against the limit of its day; a day whose limit is not known leaves its month without one.
-            d.orders * (
-                SELECT l.limit_share
-                FROM kpi.lost_order_limit AS l
-                WHERE l.valid_from <= d.day
-                ORDER BY l.valid_from DESC
-                LIMIT 1
-            ) AS allowed_orders
-        FROM daily AS d
+        WHERE (r.role = 'all' OR m.whole_days > 0 AND (r.role <> 'before' OR m.is_before_whole))
+            -- Nothing is known of a month of which all was suppressed.
+            AND (
+                r.first_day NOT IN (SELECT s.month_start FROM suppressed AS s)
+                OR r.first_day IN (SELECT d.month_start FROM daily AS d)
+            )
     ),
     placed AS (
         SELECT
@@ -245,32 +264,33 @@ AS $month_of$
         a.orders::bigint,
         a.lost_orders::bigint,
         a.sales,
-        round(a.order_value, 2),
+        round(a.order_value, 10),
         round(100 * a.lost_share, 10),
         round(100 * coalesce(a.limit_share, e.limit_share), 10),
         round(100 * (a.lost_share - a.limit_share), 10),
         a.fulfilled_orders::bigint,
-        round(a.hours, 2),
-        round(a.hours / 24, 2),
+        round(a.hours, 10),
+        round(a.hours / 24, 10),
         k.sales,
-        round(k.order_value, 2),
+        round(k.order_value, 10),
         round(100 * k.lost_share, 10),
         round(100 * (k.lost_share - k.limit_share), 10),
-        round(k.hours, 2),
+        round(k.hours, 10),
         b.sales,
-        round(b.order_value, 2),
+        round(b.order_value, 10),
         round(100 * b.lost_share, 10),
-        round(b.hours, 2),
-        round(100 * (n.sales / nullif(b.sales, 0) - 1), 2),
-        round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 2),
-        round(100 * (n.lost_share - b.lost_share), 2),
-        round(100 * (n.hours / nullif(b.hours, 0) - 1), 2),
-        round(k.sales - coalesce(y.amount, 0), 2),
+        round(b.hours, 10),
+        round(100 * (n.sales / nullif(b.sales, 0) - 1), 10),
+        round(100 * (n.order_value / nullif(b.order_value, 0) - 1), 10),
+        round(100 * (n.lost_share - b.lost_share), 10),
+        round(100 * (n.hours / nullif(b.hours, 0) - 1), 10),
+        round(k.sales - coalesce(y.amount, 0), 10),
         round(100 * (k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0), 10),
-        round(100 * ((k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0) - k.limit_share), 10)
+        round(100 * ((k.lost_orders + coalesce(y.orders, 0)) / nullif(k.orders, 0) - k.limit_share), 10),
+        m.month_start IN (SELECT s.month_start FROM suppressed AS s)
     FROM month AS m
     CROSS JOIN usual AS u
-    JOIN figure AS a
+    LEFT JOIN figure AS a
         ON a.month_start = m.month_start
         AND a.role = 'all'
     LEFT JOIN figure AS k
@@ -316,19 +336,20 @@ COMMENT ON COLUMN kpi.month.lost_deviation_points IS 'Lost Order Deviation: shar
 COMMENT ON COLUMN kpi.month.fulfilled_orders IS 'Orders delivered in the month.';
 COMMENT ON COLUMN kpi.month.fulfilment_hours IS 'Average Order Fulfillment: hours from order to delivery, over the orders delivered in the month; empty without any.';
 COMMENT ON COLUMN kpi.month.fulfilment_days IS 'Average Order Fulfillment in days of 24 hours.';
-COMMENT ON COLUMN kpi.month.known_sales IS 'Sales of the whole days, as known when the last of them ended; empty before the first whole day.';
-COMMENT ON COLUMN kpi.month.known_average_order_value IS 'Average Order Value of the whole days, as known when the last of them ended.';
+COMMENT ON COLUMN kpi.month.known_sales IS 'Sales of the whole days, in the business currency, as known when the last of them ended; empty before the first whole day.';
+COMMENT ON COLUMN kpi.month.known_average_order_value IS 'Average Order Value of the whole days, in the business currency, as known when the last of them ended.';
 COMMENT ON COLUMN kpi.month.known_lost_share_percent IS 'Share of lost orders of the whole days, as known when the last of them ended, in percent.';
 COMMENT ON COLUMN kpi.month.known_lost_deviation_points IS 'Lost Order Deviation of the whole days, as known when the last of them ended, in percentage points.';
 COMMENT ON COLUMN kpi.month.known_fulfilment_hours IS 'Average Order Fulfillment of the whole days, in hours.';
-COMMENT ON COLUMN kpi.month.before_sales IS 'Sales of the period that growth compares with, as known at the same age; empty if business began within it.';
-COMMENT ON COLUMN kpi.month.before_average_order_value IS 'Average Order Value of that period, as known at the same age.';
+COMMENT ON COLUMN kpi.month.before_sales IS 'Sales of the period that growth compares with, in the business currency, as known at the same age; empty if business began within it.';
+COMMENT ON COLUMN kpi.month.before_average_order_value IS 'Average Order Value of that period, in the business currency, as known at the same age.';
 COMMENT ON COLUMN kpi.month.before_lost_share_percent IS 'Share of lost orders of that period, as known at the same age, in percent.';
 COMMENT ON COLUMN kpi.month.before_fulfilment_hours IS 'Average Order Fulfillment of that period, in hours.';
 COMMENT ON COLUMN kpi.month.sales_growth_percent IS 'Growth of sales in percent: a complete month against the month before, the current one over its whole days against the same days of the month before, as known at the same age. Empty if there is nothing to compare with.';
 COMMENT ON COLUMN kpi.month.average_order_value_growth_percent IS 'Growth of Average Order Value in percent, compared in the same way.';
 COMMENT ON COLUMN kpi.month.lost_share_change_points IS 'Change of the share of lost orders in percentage points, compared in the same way.';
 COMMENT ON COLUMN kpi.month.fulfilment_growth_percent IS 'Growth of Average Order Fulfillment in percent, compared in the same way.';
-COMMENT ON COLUMN kpi.month.expected_sales IS 'Sales of the whole days less the orders that are usually lost later (kpi.loss_curve): an expected value.';
+COMMENT ON COLUMN kpi.month.expected_sales IS 'Sales of the whole days less the orders that are usually lost later (kpi.loss_curve), in the business currency: an expected value.';
 COMMENT ON COLUMN kpi.month.expected_lost_share_percent IS 'Share of lost orders of the whole days once the usual later losses are added, in percent: an expected value.';
 COMMENT ON COLUMN kpi.month.expected_lost_deviation_points IS 'Lost Order Deviation that follows from it, in percentage points: an expected value.';
+COMMENT ON COLUMN kpi.month.is_suppressed IS 'Whether a small group (setting small_group) was suppressed: all of the month, which is empty then, or some of the chosen countries.';

@@ -94,7 +94,7 @@ AS $overview_of$
         SELECT
             s.number,
             avg(s.value) AS average,
-            array_agg(round(s.value, 2) ORDER BY s.month_start) AS months,
+            array_agg(s.value ORDER BY s.month_start) AS months,
             string_agg(
                 CASE
                     WHEN s.value IS NULL THEN '·'
@@ -132,13 +132,13 @@ AS $overview_of$
         f.number::smallint,
         f.name,
         coalesce(f.unit, c.currency),
-        round(v.known, 2),
-        round(l.value, 2),
-        round(t.average, 2),
+        v.known,
+        l.value,
+        round(t.average, 10),
         v.growth,
         v.change,
-        round(v.before, 2),
-        round(v.expected, 2),
+        v.before,
+        v.expected,
         coalesce(t.line, ''),
         coalesce(t.months, '{}'),
         f.is_up_good,

@@ -50,14 +50,19 @@ COMMENT ON COLUMN work.kpi_line.product_id IS 'Product; -1 while it is not known
 COMMENT ON COLUMN work.kpi_line.quantity IS 'Pieces.';
 COMMENT ON COLUMN work.kpi_line.sales IS 'Quantity times unit price.';
 
-/*
-Order lines of a period, summed. The facts are read by a routine of its own, with the rights of its owner: Citus cannot read them from a query
-that contains other routines, nor with the rights of a business user.
-Parameters: p_first, p_until, days from and before which orders count; p_known_until, orders that were lost on that day or later count; p_months_from,
-            p_months_until, days between which orders that are not lost are left out.
-Returns:    sums by month, country and product.
-*/
-CREATE OR REPLACE FUNCTION work.kpi_line_sold(p_first date, p_until date, p_known_until date, p_months_from date, p_months_until date)
+-- Order lines of a period, summed by month, country and product: of days from p_first to before p_until. Orders that were lost on p_known_until or
+-- later count; those that are not lost count before p_months_from and from p_months_until on. With p_is_by_country, countries with few customers are
+-- "Other countries": in whole months as work.kpi_small_country says; in the other days as these days say, and all countries if the customers of these
+-- few together are few. The facts are read by a routine of its own, with the rights of its owner: Citus cannot read them from a query that contains
+-- other routines, nor with the rights of a business user.
+CREATE OR REPLACE FUNCTION work.kpi_line_sold(
+    p_first date,
+    p_until date,
+    p_known_until date,
+    p_months_from date,
+    p_months_until date,
+    p_is_by_country boolean
+)
 RETURNS TABLE (month_start date, country text, product_type text, product_subtype text, product_id bigint, quantity bigint, sales numeric)
 LANGUAGE plpgsql
 STABLE
@@ -66,10 +71,40 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $kpi_line_sold$
 #variable_conflict use_column
+DECLARE
+    v_people integer := etl.get_setting('small_group')::integer;
+    v_is_by_country boolean := p_is_by_country AND v_people > 0;
 BEGIN
     RETURN QUERY
-    SELECT l.month_start, l.country, l.product_type, l.product_subtype, l.product_id, sum(l.quantity)::bigint, sum(l.sales)
+    WITH people AS MATERIALIZED (
+        SELECT u.country, u.customer_id
+        FROM (VALUES (p_first, least(p_until, p_months_from)), (greatest(p_first, p_months_until), p_until)) AS r (first_day, until)
+        CROSS JOIN LATERAL work.kpi_customer(r.first_day, r.until - 1) AS u
+        WHERE v_is_by_country
+            AND r.first_day < r.until
+    ),
+    many AS MATERIALIZED (
+        SELECT p.country
+        FROM people AS p
+        GROUP BY p.country
+        HAVING count(DISTINCT p.customer_id) >= v_people
+    ),
+    shown AS MATERIALIZED (
+        SELECT m.country
+        FROM many AS m
+        WHERE (SELECT count(DISTINCT p.customer_id) FROM people AS p WHERE p.country NOT IN (SELECT o.country FROM many AS o)) NOT BETWEEN 1 AND v_people - 1
+    )
+    SELECT l.month_start, c.country, l.product_type, l.product_subtype, l.product_id, sum(l.quantity)::bigint, sum(l.sales)
     FROM work.kpi_line AS l
+    LEFT JOIN work.kpi_small_country AS k ON v_is_by_country AND k.country = l.country AND k.month_start = l.month_start
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN NOT v_is_by_country THEN l.country
+            WHEN l.day >= p_months_from AND l.day < p_months_until THEN coalesce(k.shown_as, l.country)
+            WHEN l.country IN (SELECT s.country FROM shown AS s) THEN l.country
+            ELSE 'Other countries'
+        END
+    ) AS c (country)
     WHERE l.day >= p_first
         AND l.day < p_until
         -- The index on the timestamp finds the rows; two days cover the time zones of the business and of the session.
@@ -82,7 +117,7 @@ BEGIN
     GROUP BY 1, 2, 3, 4, 5;
 END
 $kpi_line_sold$;
-COMMENT ON FUNCTION work.kpi_line_sold(date, date, date, date, date) IS 'Order lines of a period, summed by month, country and product.';
+COMMENT ON FUNCTION work.kpi_line_sold(date, date, date, date, date, boolean) IS 'Order lines of a period, summed by month, country and product.';
 
 CREATE OR REPLACE VIEW kpi.product_monthly AS
 WITH sold AS NOT MATERIALIZED (
@@ -93,24 +128,29 @@ WITH sold AS NOT MATERIALIZED (
     -- On a business date, what is ordered or lost later is not known yet.
     SELECT l.*
     FROM work.kpi_clock AS c
-    CROSS JOIN LATERAL work.kpi_line_sold('-infinity', c.horizon + 1, c.horizon + 1, 'infinity', 'infinity') AS l
+    CROSS JOIN LATERAL work.kpi_line_sold('-infinity', c.horizon + 1, c.horizon + 1, 'infinity', 'infinity', false) AS l
     WHERE isfinite(c.horizon)
 )
 SELECT
     s.month_start,
-    s.country,
+    coalesce(k.shown_as, s.country) AS country,
     s.product_type,
     s.product_subtype,
     s.product_id,
     coalesce(p.product_name, 'Unknown') AS product_name,
-    s.quantity,
-    s.sales
+    sum(s.quantity)::bigint AS quantity,
+    sum(s.sales) AS sales
 FROM sold AS s
-LEFT JOIN kpi.product AS p USING (product_id);
+LEFT JOIN work.kpi_small_country AS k ON k.country = s.country AND k.month_start = s.month_start
+LEFT JOIN kpi.product AS p USING (product_id)
+GROUP BY 1, 2, 3, 4, 5, 6;
+
+-- The routine of earlier versions, which only the view of earlier versions called.
+DROP FUNCTION IF EXISTS work.kpi_line_sold(date, date, date, date, date);
 
 COMMENT ON VIEW kpi.product_monthly IS 'What was sold by month, country and product; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.product_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
-COMMENT ON COLUMN kpi.product_monthly.country IS 'Country that the orders went to, as it was when sold.';
+COMMENT ON COLUMN kpi.product_monthly.country IS 'Country that the orders went to, as it was when sold; Other countries for those with few customers in the month (setting small_group).';
 COMMENT ON COLUMN kpi.product_monthly.product_type IS 'Product type as it was when sold.';
 COMMENT ON COLUMN kpi.product_monthly.product_subtype IS 'Product subtype as it was when sold.';
 COMMENT ON COLUMN kpi.product_monthly.product_id IS 'Product; -1 while it is not known.';
@@ -121,13 +161,15 @@ COMMENT ON COLUMN kpi.product_monthly.sales IS 'Sales: quantity times price at t
 CREATE OR REPLACE VIEW kpi.subtype_monthly AS
 SELECT
     a.month_start,
-    a.country,
+    coalesce(k.shown_as, a.country) AS country,
     a.product_type,
     a.product_subtype,
-    a.quantity,
-    a.sales
+    sum(a.quantity)::bigint AS quantity,
+    sum(a.sales) AS sales
 FROM dwh.agg_subtype_monthly AS a
+LEFT JOIN work.kpi_small_country AS k ON k.country = a.country AND k.month_start = a.month_start
 WHERE (SELECT c.horizon FROM work.kpi_clock AS c) = 'infinity'
+GROUP BY 1, 2, 3, 4
 UNION ALL
 SELECT
     p.month_start,
@@ -142,7 +184,7 @@ GROUP BY 1, 2, 3, 4;
 
 COMMENT ON VIEW kpi.subtype_monthly IS 'What was sold by month, country and product subtype; lost orders are left out. Unit: pieces, business currency. Source: dwh.fact_order_line.';
 COMMENT ON COLUMN kpi.subtype_monthly.month_start IS 'First day of the month of the order, in the business time zone.';
-COMMENT ON COLUMN kpi.subtype_monthly.country IS 'Country that the orders went to, as it was when sold.';
+COMMENT ON COLUMN kpi.subtype_monthly.country IS 'Country that the orders went to, as it was when sold; Other countries for those with few customers in the month (setting small_group).';
 COMMENT ON COLUMN kpi.subtype_monthly.product_type IS 'Product type as it was when sold.';
 COMMENT ON COLUMN kpi.subtype_monthly.product_subtype IS 'Product subtype as it was when sold.';
 COMMENT ON COLUMN kpi.subtype_monthly.quantity IS 'Pieces sold.';

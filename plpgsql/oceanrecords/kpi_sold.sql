@@ -86,8 +86,19 @@ AS $kpi_sold$
         )
             AND a.month_start >= v.months_from AND a.month_start < v.months_until
         UNION ALL
+        -- What was sold to small countries moves to the others.
+        SELECT m.country, a.product_type, a.product_subtype, a.product_id, m.sign * a.quantity, m.sign * a.sales
+        FROM work.kpi_small_country AS k
+        JOIN dwh.agg_product_monthly AS a ON a.country = k.country AND a.month_start = k.month_start
+        CROSS JOIN LATERAL (VALUES (k.country, -1), (k.shown_as, 1)) AS m (country, sign)
+        WHERE (p_level = 'country' OR cardinality(p_countries) > 0)
+            AND k.month_start >= v.months_from AND k.month_start < v.months_until
+        UNION ALL
         SELECT l.country, l.product_type, l.product_subtype, l.product_id, l.quantity, l.sales
-        FROM work.kpi_line_sold(p_first, p_until, p_known_until, v.months_from, greatest(v.months_until, v.months_from)) AS l
+        FROM work.kpi_line_sold(
+            p_first, p_until, p_known_until, v.months_from, greatest(v.months_until, v.months_from),
+            p_level = 'country' OR cardinality(p_countries) > 0
+        ) AS l
         WHERE p_known_until IS NOT NULL OR p_first < v.months_from OR p_until > greatest(v.months_until, v.months_from)
     ) AS s
     WHERE (cardinality(p_countries) = 0 OR s.country = ANY (p_countries))
@@ -178,7 +189,7 @@ BEGIN
         coalesce(s.country, s.product_subtype, p.product_name, 'Unknown'),
         s.quantity::bigint,
         s.sales,
-        round(100 * s.sales / nullif(s.total, 0), 1)
+        round(100 * s.sales / nullif(s.total, 0), 10)
     FROM (
         SELECT
             k.country,
@@ -189,6 +200,8 @@ BEGIN
             sum(sum(k.sales)) OVER () AS total
         FROM work.kpi_sold(p_level, v_first, v_until, v_known_until, p_countries, p_product_types, p_product_subtypes, v_products) AS k
         GROUP BY k.country, k.product_subtype, k.product_id
+        -- A country that was small all the time leaves nothing.
+        HAVING sum(k.quantity) <> 0
         ORDER BY sum(k.sales) DESC
         -- Among equals the name decides, at the end of the list as well.
         FETCH FIRST (coalesce(p_limit, 9223372036854775807)) ROWS WITH TIES
@@ -200,28 +213,6 @@ BEGIN
 END
 $ranking_of$;
 COMMENT ON FUNCTION kpi.ranking_of(text, date, date, text[], text[], text[], text[], integer) IS 'The members of a level that sold for most, of the chosen days, countries and products; of all when none is given. Unit: pieces, business currency. Source: dwh.fact_order_line.';
-
-CREATE OR REPLACE FUNCTION kpi.top_products_of(
-    p_from date DEFAULT NULL,
-    p_to date DEFAULT NULL,
-    p_countries text[] DEFAULT '{}',
-    p_product_types text[] DEFAULT '{}',
-    p_limit integer DEFAULT 10
-)
-RETURNS TABLE (
-    product_name text,
-    quantity bigint,
-    sales numeric,
-    share_percent numeric
-)
-LANGUAGE sql
-STABLE
-ROWS 10
-SET search_path = pg_catalog, pg_temp
-AS $top_products_of$
-    SELECT * FROM kpi.ranking_of('product', p_from, p_to, p_countries, p_product_types, p_limit => p_limit)
-$top_products_of$;
-COMMENT ON FUNCTION kpi.top_products_of(date, date, text[], text[], integer) IS 'The products that sold for most: kpi.ranking_of for the level product.';
 
 /*
 Two periods that can be compared: the chosen one, over its whole days, and the one before, with the day up to which each is known. The one before
@@ -412,28 +403,3 @@ BEGIN
 END
 $movement_of$;
 COMMENT ON FUNCTION kpi.movement_of(text, date, date, text[], text[], integer, text[], text[]) IS 'The largest gainers and losers of a level against the period before, both as known at the same age. Unit: business currency. Source: dwh.fact_order_line.';
-
-CREATE OR REPLACE VIEW kpi.late_loss AS
-SELECT
-    l.month_start,
-    l.lost_on,
-    l.country,
-    l.product_type,
-    l.product_subtype,
-    coalesce(p.product_name, 'Unknown') AS product_name,
-    sum(l.sales) AS sales
-FROM work.kpi_line AS l
-CROSS JOIN work.kpi_clock AS c
-LEFT JOIN kpi.product AS p USING (product_id)
-WHERE l.lost_on <= c.horizon
-    AND l.lost_on >= least((l.month_start + interval '1 month')::date + (c.whole_until - date_trunc('month', c.whole_until::timestamp)::date), c.whole_until)
-GROUP BY 1, 2, 3, 4, 5, 6;
-
-COMMENT ON VIEW kpi.late_loss IS 'Sales that were lost when their month was older than the last complete month is now: what a comparison of complete months at equal age adds again. Unit: business currency. Source: dwh.fact_order_line.';
-COMMENT ON COLUMN kpi.late_loss.month_start IS 'First day of the month of the order.';
-COMMENT ON COLUMN kpi.late_loss.lost_on IS 'Day on which the order was cancelled or refunded.';
-COMMENT ON COLUMN kpi.late_loss.country IS 'Country that the orders went to, as it was when sold.';
-COMMENT ON COLUMN kpi.late_loss.product_type IS 'Product type as it was when sold.';
-COMMENT ON COLUMN kpi.late_loss.product_subtype IS 'Product subtype as it was when sold.';
-COMMENT ON COLUMN kpi.late_loss.product_name IS 'Name of the product as it is now.';
-COMMENT ON COLUMN kpi.late_loss.sales IS 'Amount of the lines of these orders, in the business currency.';

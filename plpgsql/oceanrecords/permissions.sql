@@ -32,7 +32,7 @@ FROM (
         ('{owner}', 'relation', 'oceanrecords', '{addresses}', '{UPDATE}', '{street}'),
         ('{owner}', 'relation', 'oceanrecords', '{extraction_columns,extraction_point}', '{}', NULL),
         -- Only functions of schema kpi call these, with the rights of the owner.
-        ('{owner}', 'routine', 'work', '{kpi_line_sold,kpi_period,kpi_products,kpi_quarter_customer,kpi_sold}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'work', '{kpi_line_sold,kpi_period,kpi_products,kpi_customer,kpi_sold}', '{EXECUTE}', NULL),
         -- Trigger functions need no permission.
         ('{owner}', 'routine', 'oceanrecords', '{_*}', '{}', NULL),
 
@@ -58,14 +58,16 @@ FROM (
         -- KPIs --------------------------------------------------------------------------------------------------------
         (
             '{business,steward}', 'relation', 'kpi',
-            '{calendar,country,customer_count,definition,freshness,headline,late_loss,limit_crossing,loss_curve,lost_order_limit,month,order_daily,'
-            || 'overview,product,product_monthly,product_type,quarter,sales_target,subtype_monthly}',
+            '{calendar,country,customer_count,definition,freshness,headline,limit_crossing,loss_curve,lost_order_limit,month,'
+            || 'overview,period,product,product_monthly,product_type,quarter,sales_target,subtype_monthly}',
             '{SELECT}', NULL
         ),
+        -- A day of a country often has few customers.
+        ('{steward}', 'relation', 'kpi', '{order_daily}', '{SELECT}', NULL),
         ('{steward}', 'relation', 'kpi', '{sales_target}', '{INSERT,UPDATE,DELETE}', NULL),
         (
             '{business,steward}', 'routine', 'kpi',
-            '{customer_count_of,headline_of,month_of,movement_of,overview_of,quarter_of,ranking_of,top_products_of}', '{EXECUTE}', NULL
+            '{customer_count_of,headline_of,month_of,movement_of,overview_of,quarter_of,ranking_of}', '{EXECUTE}', NULL
         )
 ) AS d (levels, object_kind, schema_name, object_names, privileges, column_names)
 CROSS JOIN LATERAL unnest(d.levels::text[]) AS l (level)

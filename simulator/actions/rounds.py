@@ -47,7 +47,7 @@ _FIRST = ("suppliers", "products")
 class TickPlan:
     """How many of each action one round plays (see `ACTIONS_OF_PLAN`).
 
-    A broken number leaves the last one to chance: 0.2 is one in five rounds. `span` is the business
+    A fraction leaves the last one to chance: 0.2 is one in five rounds. `span` is the business
     time that the round takes when it is played to a clock.
     """
 

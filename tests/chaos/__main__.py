@@ -3,7 +3,8 @@
 On a Debian server of its own, a simulator runs at full speed, pg_cron starts a run every minute with two workers, and a
 command line loads the warehouse every second. Backends of the warehouse are terminated at random, and now and then the
 command line is killed. Then everything stops, and a last run and a reconciliation must find no difference. With `--remote`
-the business is on a second server. Takes a minute more than `--minutes`; exit status 0 if nothing differs.
+the business is on a second server, whose postmaster gets SIGKILL now and then and is started again. Takes a minute more than
+`--minutes`; exit status 0 if nothing differs.
 """
 
 from __future__ import annotations
@@ -50,20 +51,22 @@ class Chaos:
         self.random = random.Random(seed)
         self.kills = 0
         self.client_kills = 0
+        self.source_kills = 0
+        self.source: RunningServer | None = None
         self.server = servers.create("debian", **{"cron.use_background_workers": "on"})
         self.admin = psycopg.connect(self.server.dsn(), autocommit=True)
         self.admin.execute("CREATE EXTENSION pg_cron")
         self.warehouse = self._database(self.server, "warehouse")
         self.business = self.warehouse
         if remote:
-            other = servers.create("embedded")
-            self.business = self._database(other, "shop")
+            self.source = servers.create("embedded")
+            self.business = self._database(self.source, "shop")
         self.program(self.business, "simulate", "seed", "--orders", str(orders))
-        if remote:
-            self._connect_source(other)
+        if self.source is not None:
+            self._connect_source(self.source)
         self.program(self.warehouse, "run", "--workers", "2")
 
-    def _connect_source(self, other: RunningServer) -> None:
+    def _connect_source(self, source: RunningServer) -> None:
         with psycopg.connect(self.business, autocommit=True) as connection:
             connection.execute(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'".encode())
             grants = connection.execute("SELECT * FROM etl.source_grants('reader')").fetchall()
@@ -71,7 +74,7 @@ class Chaos:
                 connection.execute(statement)
         self.program(
             self.warehouse,
-            *("source", "connect", "--host", "127.0.0.1", "--port", str(other.port)),
+            *("source", "connect", "--host", "127.0.0.1", "--port", str(source.port)),
             *("--dbname", "shop", "--user", "reader"),
             OCEANRECORDS_SOURCE_PASSWORD=PASSWORD,
         )
@@ -114,7 +117,7 @@ class Chaos:
     def rage(self, seconds: float) -> None:
         """Trade, load, and kill, all at once."""
         self.program(self.warehouse, "schedule", "install", "--every", "1 minute", "--workers", "2")
-        stream = self.background(self.business, "simulate", "stream", "--every", "0.2s")
+        stream = self._stream()
         loop: subprocess.Popen[bytes] | None = None
         end = time.monotonic() + seconds
         try:
@@ -129,11 +132,30 @@ class Chaos:
                 self._kill_one()
                 if stream.poll() is not None:
                     raise FailedError(f"the business ended by itself: {stream.returncode}")
+                if self.source is not None and self.random.random() < 0.05:
+                    self._crash(self.source)
+                    stream.terminate()
+                    stream.wait(60)
+                    stream = self._stream()
         finally:
             for one in filter(None, (loop, stream)):
                 one.terminate()
                 one.wait(60)
             self.program(self.warehouse, "schedule", "remove")
+
+    def _stream(self) -> subprocess.Popen[bytes]:
+        return self.background(self.business, "simulate", "stream", "--every", "0.2s")
+
+    def _crash(self, source: RunningServer) -> None:
+        """Kill the postmaster of the source, and start it after a pause, in which runs do not reach it."""
+        postmaster = source.cluster.postmaster()
+        if postmaster is None:
+            raise FailedError("the source ended by itself")
+        postmaster.kill()
+        postmaster.wait(30)
+        time.sleep(self.random.uniform(0, 3))
+        source.start()
+        self.source_kills += 1
 
     def _kill_one(self) -> None:
         victims = [pid for (pid,) in self.admin.execute(VICTIMS.encode())]
@@ -176,7 +198,10 @@ class Chaos:
 
     def report(self) -> None:
         """Say what was done and what came of it."""
-        print(f"backends ended: {self.kills}, command lines killed: {self.client_kills}")
+        print(
+            f"backends ended: {self.kills}, command lines killed: {self.client_kills},"
+            f" source killed: {self.source_kills}"
+        )
         with psycopg.connect(self.warehouse) as connection:
             for title, query in (
                 (
@@ -206,7 +231,9 @@ def main() -> int:
     """Do what the arguments say; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
-    parser.add_argument("--remote", action="store_true", help="the business is on a second server")
+    parser.add_argument(
+        "--remote", action="store_true", help="the business is on a second server, which crashes"
+    )
     parser.add_argument("--orders", type=int, default=20_000, help="orders to begin with")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()

@@ -369,6 +369,21 @@ def test_what_the_contract_reads_has_changed(database: Database, changes: str, c
     assert shelf.read() == 0
 
 
+def test_a_materialized_view_that_is_refreshed_is_compared(database: Database) -> None:
+    """Its rows bear the transactions that wrote them, which the watermark has long passed."""
+    shelf = Shelf(database, "snapshot", "none")
+    shelf.write(
+        "DROP VIEW source.items; CREATE MATERIALIZED VIEW shelf.copies AS SELECT item_id, label, changed_at, row_xid FROM shelf.items;"
+        " CREATE VIEW source.items AS SELECT * FROM shelf.copies"
+    )
+    shelf.run()
+    shelf.write("UPDATE shelf.items SET label = upper(label), row_xid = pg_current_xact_id()")
+    shelf.run()
+    shelf.write("REFRESH MATERIALIZED VIEW shelf.copies")
+    shelf.run()
+    assert shelf.mirror() == {1: "ONE", 2: "TWO"}
+
+
 def test_a_column_that_the_contract_has_retyped_stops_its_table_by_name(database: Database) -> None:
     """Otherwise its values would be rounded to the type of the mirror, and reconciliation would agree."""
     shelf = Shelf(database, "snapshot", "none")

@@ -235,3 +235,77 @@ def test_a_fact_does_not_read_a_table_that_the_warehouse_loads(lab: Lab) -> None
     lab.declare(SOURCES, THINGS, DIMENSION)
     with pytest.raises(psycopg.DatabaseError, match=r"dwh\.dim_thing, which the warehouse loads"):
         lab.declare(SOURCES, DIMENSION, events("(SELECT count(*) FROM dwh.dim_thing)"), FACT)
+
+
+TYPE_1 = "SELECT etl.define_dimension('dim_thing', '{thing_id}');"
+FIRST = "CASE WHEN row_number() OVER (PARTITION BY f.thing_id ORDER BY f.event_id) = 1 THEN f.amount END"
+# An event that moves to another thing is another row.
+FACT_OF_THINGS = """
+CREATE VIEW work.fact_event AS SELECT thing_id, event_id, amount, deleted_at FROM stage.events;
+SELECT etl.define_fact(
+    'fact_event', '{thing_id,event_id}', '{amount}', ARRAY[etl.fact_key('dim_thing')],
+    ARRAY[etl.depends_on('events', 'SELECT thing_id, event_id FROM changed')]
+);
+"""
+
+
+def contributions(key: str, amount: str) -> str:
+    columns = ", ".join(f"f.{column}" for column in sorted({key, "thing_key"}))
+    return (
+        f"CREATE VIEW work.agg_thing AS SELECT {columns}, {amount} AS amount FROM dwh.fact_event AS f WHERE NOT f.is_deleted;"
+        f" SELECT etl.define_aggregate('agg_thing', '{{thing_key}}', '{{amount}}', '{{{key}}}', ARRAY[etl.fed_by('fact_event')])"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "amount", "fault"),
+    [
+        ("event_id", FIRST, r"several rows of dwh\.fact_event"),
+        ("event_id", "(SELECT sum(o.amount) FROM dwh.fact_event AS o WHERE o.thing_id = f.thing_id)", r"several rows of dwh\.fact_event"),
+        ("thing_key", "f.amount", r"no part of the key \(thing_id, event_id\)"),
+    ],
+)  # fmt: skip
+def test_a_contribution_is_made_of_the_rows_of_its_key(
+    lab: Lab, key: str, amount: str, fault: str
+) -> None:
+    """An earlier event would take the first place of another, whose contribution would stay."""
+    lab.execute(SOURCES + THINGS + TYPE_1 + FACT_OF_THINGS + contributions(key, amount))
+    with pytest.raises(psycopg.DatabaseError, match=fault) as error:
+        lab.execute("CALL etl.build()")
+    assert error.value.sqlstate == "ET003"
+
+
+def test_a_key_that_takes_in_all_rows_of_a_contribution_follows_them(lab: Lab) -> None:
+    lab.execute(SOURCES + THINGS + TYPE_1 + FACT_OF_THINGS + contributions("thing_id", FIRST))
+    lab.execute("CALL etl.build()")
+    fill(lab)
+    lab.execute(
+        "INSERT INTO lab.events VALUES (0, 1, now(), 4); INSERT INTO lab.things VALUES (2, 'two', 'red')"
+    )
+    assert lab.run() == "succeeded"
+    amounts = "SELECT d.thing_id, a.amount FROM dwh.agg_thing AS a JOIN dwh.dim_thing AS d USING (thing_key) ORDER BY 1"
+    assert lab.rows(amounts) == [(1, 4)]
+    lab.execute(
+        "UPDATE lab.events SET thing_id = 2, updated_at = clock_timestamp() WHERE event_id = 0"
+    )
+    assert lab.run() == "succeeded"
+    assert lab.rows(amounts) == [(1, 5), (2, 4)]
+
+
+def test_a_column_that_the_view_reads_is_watched(lab: Lab) -> None:
+    """A date that only says when a version begins may be left out."""
+    declare = (
+        "SELECT etl.define_dimension('dim_thing', '{{thing_id}}', '{{label}}',"
+        " p_depends_on => ARRAY[etl.depends_on('things', p_watched_columns => '{{{}}}')]);"
+    )
+    with pytest.raises(psycopg.DatabaseError, match=r'column "colour" of stage\.things') as error:
+        lab.declare(SOURCES, VIEWS, declare.format("label"))
+    assert error.value.sqlstate == "ET003"
+    lab.declare(SOURCES, VIEWS, declare.format("label,colour"))
+    lab.execute("INSERT INTO lab.things VALUES (1, 'one', 'red')")
+    assert lab.run() == "succeeded"
+    lab.execute("UPDATE lab.things SET colour = 'blue', updated_at = clock_timestamp()")
+    assert lab.run() == "succeeded"
+    assert lab.rows("SELECT colour FROM dwh.dim_thing WHERE is_current AND thing_key > 0") == [
+        ("blue",)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -235,7 +236,7 @@ def test_a_run_task_by_task(warehouse: Database, asking: psycopg.Connection[Any]
 @pytest.fixture
 def ask(oceanrecords: Callable[..., Finished], warehouse: Database) -> Callable[..., Finished]:
     """Runs the program on the warehouse."""
-    return lambda *words: oceanrecords(*words, env={"OCEANRECORDS_DSN": warehouse.dsn})
+    return lambda *words, **env: oceanrecords(*words, env={"OCEANRECORDS_DSN": warehouse.dsn} | env)
 
 
 def test_answers_to_people_and_to_programs(ask: Callable[..., Finished]) -> None:
@@ -249,6 +250,9 @@ def test_answers_to_people_and_to_programs(ask: Callable[..., Finished]) -> None
     assert {one["layer"] for one in answer["sections"]} == {
         "source", "delta", "stage", "work", "dwh", "etl"
     }  # fmt: skip
+    # A name and its value stay on one line.
+    narrow = ask("trace", "order", "1", COLUMNS="80").stdout
+    assert not re.search(r"\n {6,10}\S+\n", narrow), narrow
     run = ask("trace", "run", "2")
     assert "run 2" in run.stdout
     assert "fact_order_line" in run.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -22,8 +23,9 @@ from typing import Any
 
 import pytest
 
-from driver.live import rate, task_lines
-from driver.warehouse import Task
+from base.output import HouseConsole
+from driver.commands import status
+from driver.warehouse import Run, Task
 from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database
@@ -133,7 +135,7 @@ def test_tells_what_waits(database: Database) -> None:
     with terminal(database, width=140) as shown:
         text = shown.read_until("Ctrl-C ends")
         assert shown.end() == 0
-    for word in ("age", "queue", "quarantine", "dim_product", "fact_order_line"):
+    for word in ("freshness", "quarantine", "dim_product", "fact_order_line"):
         assert word in text
 
 
@@ -158,64 +160,49 @@ def test_needs_a_terminal(cli: Callable[..., Finished]) -> None:
     assert "--watch needs a terminal" in json.loads(finished.stdout)["error"]["message"]
 
 
-# -- the tree ---------------------------------------------------------------------------------------
+# -- the screen -------------------------------------------------------------------------------------
 
 
 def task(kind: str, number: int, status: str, **more: Any) -> Task:
     values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Task)), 0)
-    values |= dict.fromkeys(("sqlstate", "message", "detail", "hint", "context"))
+    values |= dict.fromkeys(("sqlstate", "message", "detail", "hint", "context", "waits_for"))
     values |= {"started_at": None, "ended_at": None, "seconds": 1.0, "kind": kind, "status": status}
     return Task(**(values | {"object": f"{kind}_{number}", "task": f"{kind}:{number}"} | more))
 
 
-def told(tasks: list[Task], room: int) -> list[str]:
-    return [str(line) for line in task_lines(tasks, room)]
+def drawn(tasks: list[Task], height: int, width: int = 80) -> list[str]:
+    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Run)), 0)
+    failed = sum(one.status == "failed" for one in tasks)
+    values |= {"run_id": 7, "status": "running", "origin": "cli", "seconds": 1.0, "failed": failed}
+    answer = {"runs": [Run(**values)], "tasks": tasks, "failing": [], "health": []}
+    written = io.StringIO()
+    console = HouseConsole(file=written, width=width, height=height, force_terminal=True)
+    console.print(status._Screen(answer), end="")
+    return plain(written.getvalue()).split("\n")
 
 
-def test_room_goes_to_what_runs_and_what_failed() -> None:
-    tasks = [task("stage", number, "succeeded") for number in range(12)]
-    tasks += [task("dimension", number, "pending") for number in range(6)]
-    tasks[3] = task("stage", 3, "failed", message="it broke")
-    tasks[13] = task("dimension", 1, "running")
-    assert len(told(tasks, 100)) == 20
-    for room in (14, 8, 6):
-        lines = told(tasks, room)
-        assert len(lines) <= room
-        assert any("stage_3" in line and "it broke" in line for line in lines), room
-        assert any("dimension_1" in line for line in lines), room
-    for room in (1, 2, 3):
-        lines = told(tasks, room)
-        assert len(lines) <= room
-        assert "stage_3" in lines[0]
-
-
-def test_a_failed_task_is_never_hidden() -> None:
-    tasks = [task("stage", number, "succeeded") for number in range(12)]
+def test_what_failed_and_what_runs_comes_first() -> None:
+    tasks = [task("stage", number, "succeeded", rows_inserted=1) for number in range(12)]
     tasks += [task("fact", number, "failed", message="it broke") for number in range(3)]
-    tasks += [task("aggregate", number, "running") for number in range(9)]
-    for room in range(3, 40):
-        lines = told(tasks, room)
-        assert len(lines) <= room
-        assert sum("fact_" in line and "it broke" in line for line in lines) == (
-            3 if room > 3 else 2
-        ), room
-    assert told(tasks, 3)[-1] == "… 1 more failed"
+    tasks += [task("aggregate", number, "running") for number in range(4)]
+    tasks += [task("check", 0, "pending")]
+    for height in range(12, 45):
+        lines = drawn(tasks, height)
+        assert len(lines) <= height
+        assert "15 of 20 tasks   3 failed" in lines[0]
+        for number in range(3):
+            assert any(f"fact_{number}: failed: it broke" in line for line in lines), height
+        for number in range(4):
+            assert any(f"aggregate_{number}" in line for line in lines), height
+        assert any(line.strip().startswith("…") and "more line" in line for line in lines) == (
+            not any("check_0" in line for line in lines)
+        ), height
+    # Even where failures do not fit, their number does, and there is a way to see all.
+    lines = drawn(tasks, 5)
+    assert "3 failed" in lines[0]
+    assert "more lines: oceanrecords status" in lines[-2]
 
 
-def test_a_number_that_does_not_fit_is_left_out() -> None:
-    tasks = [task("fact", 0, "succeeded", rows_inserted=123_456_789, seconds=90.0)]
-    for width in range(20, 90):
-        text = " ".join(str(line) for line in task_lines(tasks, 10, width))
-        assert "123,456,789" in text or "123" not in text, width
-
-
-def test_nothing_is_drawn_for_no_task() -> None:
-    assert told([], 10) == []
-
-
-@pytest.mark.parametrize(
-    ("rows", "seconds", "words"),
-    [(0, 1, ""), (10, 0, ""), (10, None, ""), (12, 4, "3/s"), (15584, 0.09, "170,000/s")],
-)
-def test_rates_are_short(rows: int, seconds: float | None, words: str) -> None:
-    assert rate(rows, seconds) == words
+def test_a_long_reason_takes_one_line() -> None:
+    lines = drawn([task("fact", 0, "failed", message="it broke " * 50)], 20)
+    assert sum("it broke" in line for line in lines) == 1

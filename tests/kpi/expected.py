@@ -96,7 +96,7 @@ def ratio(over: Decimal | int | None, under: Decimal | int | None) -> Decimal | 
 def growth(now: Decimal | int | None, before: Decimal | int | None) -> Decimal | None:
     """Return the growth in percent."""
     grown = ratio(now, before)
-    return None if grown is None else rounded(100 * (grown - 1), 2)
+    return None if grown is None else rounded(100 * (grown - 1), 10)
 
 
 def near(value: float, within: str) -> Any:
@@ -261,29 +261,29 @@ def months(
                 "orders": loaded.orders,
                 "lost_orders": loaded.lost_orders,
                 "sales": loaded.sales,
-                "average_order_value": rounded(loaded.order_value, 2),
+                "average_order_value": rounded(loaded.order_value, 10),
                 "lost_share_percent": percent(loaded.lost_share),
                 "lost_limit_percent": percent(limit(start) if not loaded.orders else whole_limit),
                 "lost_deviation_points": deviation(loaded, whole_limit),
                 "fulfilled_orders": loaded.fulfilled_orders,
-                "fulfilment_hours": rounded(loaded.mean_hours, 2),
+                "fulfilment_hours": rounded(loaded.mean_hours, 10),
                 "fulfilment_days": rounded(
-                    loaded.mean_hours / 24 if loaded.mean_hours is not None else None, 2
+                    loaded.mean_hours / 24 if loaded.mean_hours is not None else None, 10
                 ),
                 "known_sales": known and known.sales,
-                "known_average_order_value": rounded(known and known.order_value, 2),
+                "known_average_order_value": rounded(known and known.order_value, 10),
                 "known_lost_share_percent": percent(known and known.lost_share),
                 "known_lost_deviation_points": known and deviation(known, known_limit),
-                "known_fulfilment_hours": rounded(known and known.mean_hours, 2),
+                "known_fulfilment_hours": rounded(known and known.mean_hours, 10),
                 "before_sales": before and before.sales,
-                "before_average_order_value": rounded(before and before.order_value, 2),
+                "before_average_order_value": rounded(before and before.order_value, 10),
                 "before_lost_share_percent": percent(before and before.lost_share),
-                "before_fulfilment_hours": rounded(before and before.mean_hours, 2),
+                "before_fulfilment_hours": rounded(before and before.mean_hours, 10),
                 "sales_growth_percent": growth(now and now.sales, before and before.sales),
                 "average_order_value_growth_percent": growth(
                     now and now.order_value, before and before.order_value
                 ),
-                "lost_share_change_points": rounded(100 * (now.lost_share - before.lost_share), 2)
+                "lost_share_change_points": rounded(100 * (now.lost_share - before.lost_share), 10)
                 if now and before and now.lost_share is not None and before.lost_share is not None
                 else None,
                 "fulfilment_growth_percent": growth(
@@ -342,12 +342,12 @@ def overview(rows: Sequence[dict[str, Any]], today: date) -> dict[str, dict[str,
         there = [value for value in values if value is not None]
         is_share = column == "lost_deviation_points"
         found[name] = {
-            "month_to_date": rounded(now.get(known), 2),
-            "last_month": rounded(last.get(column), 2),
-            "monthly_average": rounded(sum(there, Decimal(0)) / len(there), 2) if there else None,
+            "month_to_date": now.get(known),
+            "last_month": last.get(column),
+            "monthly_average": rounded(sum(there, Decimal(0)) / len(there), 10) if there else None,
             "growth_percent": None if is_share else now.get(change),
             "change_points": now.get(change) if is_share else None,
-            "trend_values": [rounded(value, 2) for value in values],
+            "trend_values": values,
             "months": len(values),
         }
     return found

@@ -152,6 +152,10 @@ def test_another_time_zone_after_a_full_refresh(played: psycopg.Connection[Any])
 def test_country_figures_add_up_to_those_of_all(played: psycopg.Connection[Any]) -> None:
     play_day(played, HISTORY_ENDS)
     played.execute("CALL etl.run()")
+    total = b"SELECT sum(quantity), sum(sales) FROM kpi.product_monthly"
+    shown = played.execute(total).fetchone()
+    played.execute("UPDATE etl.setting SET value = '0' WHERE name = 'small_group'")
+    assert played.execute(total).fetchone() == shown
     countries = [row[0] for row in played.execute("SELECT country FROM kpi.country ORDER BY 1")]
     assert len(countries) > 3
     whole = played.execute("SELECT sum(orders), sum(sales) FROM kpi.month").fetchone()

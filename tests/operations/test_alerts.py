@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import psycopg
@@ -98,7 +99,28 @@ def test_the_hook_is_told_of_staleness_when_a_run_starts(loaded: Database) -> No
     assert run(loaded) == "succeeded"
     pages = loaded.rows('SELECT * FROM "Ops".page')
     assert [page["kind"] for page in pages] == ["stale"]
-    assert "promised is 00:15:00" in pages[0]["message"]
+    assert pages[0]["message"] == "The warehouse is 2 hours old; limit: 15 minutes."
+    health = loaded.rows(
+        "SELECT message FROM etl.health WHERE topic IN ('last run', 'freshness') ORDER BY position"
+    )
+    assert health[0]["message"].startswith("succeeded ")
+    assert all(re.search(r" \d+ (second|minute)s? ago", row["message"]) for row in health)
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        ("0.9 s", "0 seconds"),
+        ("1 s", "1 second"),
+        ("119 s", "119 seconds"),
+        ("6 min 4 s", "6 minutes"),
+        ("119 min", "119 minutes"),
+        ("47 h", "47 hours"),
+        ("1 month", "30 days"),
+    ],
+)
+def test_an_age_is_told_in_words(loaded: Database, age: str, words: str) -> None:
+    assert loaded.value(f"SELECT etl._in_words('{age}')") == words
 
 
 def test_listeners_are_told_too(loaded: Database) -> None:

@@ -241,7 +241,7 @@ def test_a_wrong_member_is_corrected_in_place(
     loaded.execute(f"UPDATE dwh.dim_customer SET {change} WHERE customer_id = 100 AND is_current")
 
     member = one(reconcile(loaded), "dim_customer")
-    assert (member["kind"], member["row_key"]) == ("different", {"customer_id": 100})
+    assert (member["kind"], member["row_key"]["customer_id"]) == ("different", 100)
     assert member["columns"] == columns
 
     repair(loaded)
@@ -250,6 +250,34 @@ def test_a_wrong_member_is_corrected_in_place(
         "SELECT to_jsonb(d) - 'run_id' AS d FROM dwh.dim_customer AS d WHERE customer_id = 100"
     )
     assert after == before
+
+
+def test_a_repair_leaves_members_that_are_pending_to_their_load(loaded: Database) -> None:
+    """A change that the dimension has not loaded yet opens a version, also if another attribute is repaired."""
+    before = loaded.value(
+        "SELECT segment FROM dwh.dim_customer WHERE customer_id = 100 AND is_current"
+    )
+    loaded.execute(
+        "UPDATE dwh.dim_customer SET phone = '000' WHERE customer_id = 100 AND is_current"
+    )
+    assert one(reconcile(loaded), "dim_customer")["columns"] == ["phone"]
+    after = {"consumer": "business", "business": "consumer"}[before]
+    loaded.execute(
+        "CREATE FUNCTION dwh.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''refused''; END';"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON dwh.dim_customer FOR EACH STATEMENT EXECUTE FUNCTION dwh.refuse();"
+        f"UPDATE oceanrecords.customers SET segment = '{after}' WHERE customer_id = 100"
+    )
+    with loaded.connect() as connection:
+        connection.execute("CALL etl.run()")
+    assert loaded.value("SELECT count(*) FROM work.dim_customer_key") == 1
+    loaded.execute("DROP TRIGGER refuse ON dwh.dim_customer")
+    repair(loaded)
+    assert reconcile(loaded) == []
+    versions = "SELECT segment, is_current FROM dwh.dim_customer WHERE customer_id = 100 ORDER BY valid_from DESC LIMIT 2"
+    assert loaded.rows(versions) == [
+        {"segment": after, "is_current": True},
+        {"segment": before, "is_current": False},
+    ]
 
 
 def test_a_wrong_price_of_the_past_is_found_by_the_log(loaded: Database) -> None:
@@ -457,7 +485,7 @@ def test_an_unknown_object_is_refused(loaded: Database, oceanrecords: Callable[.
 
 def test_in_a_transaction_of_another_kind_it_is_refused(loaded: Database) -> None:
     with pytest.raises(psycopg.Error) as error:
-        loaded.execute("SELECT etl._compare_object(1, 'customers')")
+        loaded.execute("SELECT etl.compare_next_object(1)")
     assert error.value.sqlstate == "ET016"
 
 
@@ -482,6 +510,39 @@ def test_workers_share_the_objects_and_find_the_same(loaded: Database, json_of: 
         "fact_order",
         "agg_order_daily",
     }
+
+
+def test_workers_claim_objects_and_a_lost_one_leaves_its_object(loaded: Database) -> None:
+    number = loaded.value("SELECT etl.begin_reconciliation('{suppliers}', 1)")
+    keeper = loaded.connect(autocommit=False)
+    keeper.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    snapshot = (keeper.execute("SELECT pg_export_snapshot()").fetchone() or ("",))[0]
+
+    def worker() -> tuple[psycopg.Connection[Any], Any]:
+        """Return a worker in its transaction, and what it has compared."""
+        own = loaded.connect(autocommit=False)
+        own.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        own.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'".encode())
+        row = own.execute("SELECT etl.compare_next_object(%s)", [number]).fetchone()
+        return own, row and row[0]
+
+    lost, compared = worker()
+    assert compared == "suppliers"
+    other, compared = worker()
+    assert compared is None
+    lost.rollback()
+    second, compared = worker()
+    assert compared == "suppliers"
+    second.commit()
+    # The snapshot does not see that it has been compared.
+    third, compared = worker()
+    assert compared is None
+    for one_ in (lost, other, second, third, keeper):
+        one_.close()
+    loaded.execute("SELECT etl.end_reconciliation(%s)", number)
+    assert loaded.rows("SELECT overall_status, status FROM etl.reconciliation_status") == [
+        {"overall_status": "equal", "status": "equal"}
+    ]
 
 
 def test_as_many_slices_compare_everything_once(loaded: Database, json_of: Json) -> None:
@@ -526,7 +587,7 @@ def test_the_verdict_names_what_was_left_out(
 
 
 def test_an_interrupted_reconciliation_is_incomplete(loaded: Database) -> None:
-    number = loaded.value("SELECT etl._begin_reconciliation(NULL, 1)")
+    number = loaded.value("SELECT etl.begin_reconciliation(NULL, 1)")
     rows = loaded.rows("SELECT * FROM etl.reconciliation_status")
     assert {row["reconciliation_id"] for row in rows} == {number}
     assert {row["overall_status"] for row in rows} == {"incomplete"}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from driver.cli import app
 from tests.conftest import Finished
 from tests.support.database import Database
 
@@ -29,6 +34,32 @@ def test_help_of_a_command_has_an_example(
     finished = oceanrecords(command, "--help")
     assert finished.returncode == 0
     assert f"oceanrecords {command}" in finished.stdout.split("Example", 1)[1]
+
+
+def _commands() -> Iterator[tuple[str, ...]]:
+    root = typer.main.get_command(app)
+    context = typer.Context(root, info_name="oceanrecords")
+    for name in root.list_commands(context):
+        yield (name,)
+        _, command, _ = root.resolve_command(context, [name])
+        yield from ((name, sub) for sub in getattr(command, "commands", ()))
+
+
+def test_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in _commands():
+        finished = CliRunner().invoke(app, [*command, "--help"], prog_name="oceanrecords")
+        assert finished.exit_code == 0, (command, finished.output)
+        lines = [line.rstrip() for line in finished.stdout.splitlines()]
+        assert all(len(line) <= 80 for line in lines), command
+        assert not re.search(r"\w…\s", finished.stdout), command
+        # Each line of the text has as many words as fit.
+        text = lines[: next(place for place, line in enumerate(lines) if line.startswith("╭"))]
+        for line, following in pairwise(text):
+            if line.strip() and following.strip():
+                assert len(line) + 1 + len(following.split()[0]) > 79, (command, line)
+        # Each example is a line to copy, unless it is longer than the terminal is wide.
+        assert " · " not in finished.stdout, command
 
 
 def test_version_is_the_distributions(oceanrecords: Callable[..., Finished]) -> None:

@@ -74,6 +74,29 @@ def test_a_view_gets_other_columns_and_keeps_its_grants(
     ) == ("{security_barrier=true}")
 
 
+def test_grants_outlive_a_migration_that_fails_after_a_view_was_dropped(
+    install: Callable[..., None], database: Database, reader: str, tmp_path: Path
+) -> None:
+    """The migration that dropped the view is applied, so only what was saved knows the grants."""
+    install(view=VIEW)
+    database.execute(f"CREATE ROLE gone_{reader}")
+    database.execute(f"GRANT SELECT ON kpi.one TO {reader}, gone_{reader}")
+    steps = tmp_path / "none"
+    steps.mkdir()
+    (steps / "0001.drop.sql").write_text("-- Drops.\nDROP VIEW kpi.one;\n")
+    (steps / "0002.fail.sql").write_text("-- Fails.\nSELECT 1 / 0;\n")
+    with pytest.raises(UserError, match="division by zero"):
+        install(view=VIEW)
+    assert database.value("SELECT to_regclass('kpi.one') IS NULL")
+    database.execute(f"DROP ROLE gone_{reader}")
+    (steps / "0002.fail.sql").write_text("-- Does not fail.\nSELECT 1;\n")
+    with pytest.raises(UserError):
+        install(view=VIEW.replace("SELECT 1 AS a", "SELECT 1 / 0 AS a FROM no_such_table"))
+    install(view=VIEW)
+    assert database.value(f"SELECT has_table_privilege('{reader}', 'kpi.one', 'SELECT')")
+    assert database.value("SELECT count(*) FROM yoyo.saved_view") == 0
+
+
 def test_a_function_gets_another_result_and_keeps_its_grants(
     install: Callable[..., None], database: Database, reader: str
 ) -> None:

@@ -157,6 +157,23 @@ def test_two_at_once_take_turns(migrator: Migrator, empty_database: Database, fo
     assert sorted(done) == [[], ["shop/0001.one", "shop/0002.two", "shop/0003.three"]]
 
 
+def test_whoever_holds_the_lock_is_named(
+    migrator: Migrator, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any login can take it; one in another database of the server is not in the way."""
+    monkeypatch.setattr("driver.migrate.LOCK_TIMEOUT", "10ms")
+    elsewhere = psycopg.connect(empty_database.server.dsn(), application_name="elsewhere")
+    elsewhere.execute("SELECT pg_advisory_lock(1869770087)")
+    holder = empty_database.connect(application_name="idler")
+    holder.execute("SELECT pg_advisory_lock(1869770087)")
+    with elsewhere, pytest.raises(UserError, match="lock on migrations") as caught:
+        migrator.apply()
+    assert f"process id {holder.info.backend_pid}" in (caught.value.detail or "")
+    assert "idler" in (caught.value.detail or "")
+    holder.close()
+    assert len(migrator.apply()) == 3
+
+
 def test_a_lock_left_by_a_killed_program_does_not_block(
     migrator: Migrator, empty_database: Database
 ) -> None:

@@ -15,6 +15,7 @@ import yaml
 from rich.text import Text
 
 from base import output
+from driver.commands import sql
 from simulator.seed import seed
 from tests.conftest import Finished
 from tests.support.database import Database
@@ -121,6 +122,15 @@ def test_a_terminal_without_the_glyphs_gets_others(
     assert finished.returncode == 0, finished.stderr
     assert ("v server" if encoding != "utf-8" else "✓ server") in finished.stdout
     assert json.loads(cli("doctor", "--json", env={"PYTHONIOENCODING": encoding}).stdout)
+
+
+def test_a_statement_is_not_cut_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    terminal = output.HouseConsole(file=written, width=80, force_terminal=True, no_color=False)
+    monkeypatch.setattr(sql, "console", terminal)
+    statement = f"SELECT {', '.join(f'column_{number}' for number in range(40))}"
+    sql._render([{"step": 1, "title": "dimension:dim_x", "statement": statement}])
+    assert statement in Text.from_ansi(written.getvalue()).plain
 
 
 # -- commands -------------------------------------------------------------------------------------

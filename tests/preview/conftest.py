@@ -50,6 +50,7 @@ def warehouse(server: RunningServer, request: pytest.FixtureRequest) -> Iterator
     with temporary_database(server, template.template_dbname) as made:
         with made.connect() as connection:
             seed(connection, orders=1500, months=8, seed=3, until=TODAY)
+            connection.execute("UPDATE etl.setting SET value = '0' WHERE name = 'small_group'")
             set_today(connection, TODAY)
             connection.execute("CALL etl.run()")
             connection.execute(

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from decimal import Decimal
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ import psycopg
 import pytest
 import yaml
 
-from metabase import definition, preview_cube, preview_data
+from metabase import definition, preview_data
 from metabase.definition import Dashboard
 from metabase.preview_data import Page
-from tests.preview.conftest import TODAY
 
 # What is tested here does not depend on the version of the server.
 pytestmark = pytest.mark.server("embedded")
@@ -27,48 +26,57 @@ pytestmark = pytest.mark.server("embedded")
 STYLE = (definition.FOLDER / "templates" / "preview.css").read_text()
 
 
-def test_every_tile_follows_its_filters(gathered: Page) -> None:
+def test_a_file_has_the_answer_to_each_choice_that_it_offers(gathered: Page) -> None:
+    assert [one.key for one in gathered.filters] == ["country"]
+    countries = ["", *gathered.values["country"]]
+    spans = {("", "")} | {(f"{p.first_day}", f"{p.last_day}") for p in gathered.clock.periods}
+    assert len(spans) > 15
     for tile in gathered.tiles:
-        followed = {*tile.choices, *tile.bounds}
-        assert followed == set(tile.question.filters.values()), tile.question.key
-        assert not tile.ignored
-    rankings = {tile.question.key for tile in gathered.tiles if tile.ranking}
-    assert rankings == {
-        f"{kind}_{level}"
-        for kind, levels in (
-            ("top", ("products", "product_subtypes", "countries")),
-            ("moved", ("products", "subtypes", "countries")),
-        )
-        for level in levels
-    }
+        follows = tile.question.follows
+        offered = {key for key in ("from", "to", "country") if key in follows}
+        ends = {"from", "to"} if tile.cuts else set()
+        assert {*tile.choices, *ends} == offered, tile.question.key
+        wanted: set[tuple[str, ...]] = {()}
+        if "from" in tile.choices:
+            wanted = set(spans)
+        if "country" in tile.choices:
+            wanted = {(*one, country) for one in wanted for country in countries}
+        assert set(tile.answers) == wanted, tile.question.key
 
 
-def test_ends_of_the_range_are_told_apart(gathered: Page) -> None:
-    for tile in gathered.tiles:
-        assert dict(tile.bounds) in ({}, {"from": "lower", "to": "upper"})
+def test_a_served_page_offers_everything(
+    asking: psycopg.Connection[Any], dashboard: Dashboard
+) -> None:
+    page = preview_data.gather(asking, dashboard, served=True)
+    names = ("country", "product_type", "product_subtype", "product_name")
+    assert tuple(one.key for one in page.filters) == names
+    for tile in page.tiles:
+        assert {*tile.choices, *(("from", "to") if tile.cuts else ())} == tile.question.follows
+        assert len(tile.answers) == 1
+
+
+def test_a_filter_without_room_is_not_offered(
+    asking: psycopg.Connection[Any], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview_data, "MOST_ANSWERS", 100)
+    page = preview_data.gather(asking, dashboard)
+    assert page.filters == ()
+    assert all(set(tile.choices) <= {"from", "to"} for tile in page.tiles)
 
 
 def test_bulk_is_plain_gzip_of_json(gathered: Page, html: str) -> None:
     packed = re.search(r'id="bulk">([^<]*)<', html)
     assert packed is not None
     bulk = json.loads(gzip.decompress(base64.b64decode(packed[1])))
-    cube = bulk["cube"]
-    columns = [cube[name] for name in ("month", "country", "item", "quantity", "sales")]
-    assert gathered.cube is not None
-    assert list(zip(*columns, strict=True)) == list(gathered.cube.cells)
+    ranking = bulk["answers"]["top_countries"]["\x1f\x1f"]
+    tile = next(tile for tile in gathered.tiles if tile.question.key == "top_countries")
+    assert ranking == tile.answers[("", "", "")]
     assert bulk["answers"]["kpi_overview"][""][0][0] == "Sales"
 
 
 def test_page_is_small(html: str) -> None:
     """Eight months are far below the megabyte that two years may take."""
     assert len(html.encode()) < 350_000
-
-
-def test_sums_are_exact(gathered: Page, asking: psycopg.Connection[Any]) -> None:
-    total = asking.execute("SELECT sum(quantity), sum(sales) FROM kpi.product_monthly").fetchone()
-    assert gathered.cube is not None
-    cells = gathered.cube.cells
-    assert total == (sum(cell[3] for cell in cells), Decimal(sum(cell[4] for cell in cells)) / 100)
 
 
 @pytest.fixture
@@ -87,7 +95,7 @@ def changed(tmp_path: Path) -> Callable[[str, dict[str, Any], str], Dashboard]:
     return add
 
 
-def test_what_the_page_cannot_calculate_it_does_not_pretend_to(
+def test_a_table_has_an_answer_to_each_period(
     changed: Callable[[str, dict[str, Any], str], Dashboard], asking: psycopg.Connection[Any]
 ) -> None:
     dashboard = changed(
@@ -108,20 +116,11 @@ def test_what_the_page_cannot_calculate_it_does_not_pretend_to(
     )
     page = preview_data.gather(asking, dashboard)
     tile = next(tile for tile in page.tiles if tile.question.key == "best_month")
-    assert tile.choices == ("country",)
-    assert tile.ignored == ("from",)
-    assert tile.ranking is None
-    assert tile.answers[("Germany",)] == preview_data.ask(
-        asking, tile.question, {"country": "Germany"}
+    assert tile.choices == ("from", "country")
+    assert not tile.cuts
+    assert tile.answers[("2025-03-01", "Germany")] == preview_data.ask(
+        asking, tile.question, {"from": date(2025, 3, 1), "country": "Germany"}
     )
-
-
-def test_cube_keeps_the_latest_months(asking: psycopg.Connection[Any]) -> None:
-    cube = preview_cube.load(asking, most_cells=1)
-    assert len(cube.months) == 1
-    assert cube.has_earlier
-    latest = asking.execute("SELECT max(month_start) FROM kpi.product_monthly").fetchone()
-    assert latest == (cube.months[0],)
 
 
 def colours(block: str) -> dict[str, str]:
@@ -142,9 +141,3 @@ def test_text_stands_out_from_its_ground(selector: str) -> None:
         for ground in ("surface", "ground"):
             lights = sorted((luminance(palette[ink]), luminance(palette[ground])))
             assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5, f"{ink} on {ground}"
-
-
-def test_page_has_the_months_of_the_year(gathered: Page) -> None:
-    assert all(month.day == 1 for month in gathered.months)
-    assert list(gathered.months) == sorted(set(gathered.months))
-    assert gathered.months[-1] == TODAY.replace(day=1)

@@ -14,8 +14,8 @@ from pytest_postgresql.executors import NoopExecutor
 
 from metabase import preview
 from metabase.definition import Dashboard
-from metabase.preview_data import next_month
 from simulator.seed import seed
+from tests.kpi.expected import next_month
 from tests.preview.browser import Browser
 from tests.preview.conftest import set_today
 from tests.preview.test_page import assert_shows, preset, preset_days, with_script
@@ -80,8 +80,8 @@ def test_the_page_on_a_special_day(
         assert_shows(shown, history, dashboard, chosen)
         assert re.search(f'<option value="[^"]*">{name}</option>', shown.dom)
         if name == "Last 30 days":
-            for tile in ("moved_countries", "moved_subtypes", "moved_products"):
-                assert moved(first, last) in shown.tiles[tile].text
+            for key in ("moved_countries", "moved_subtypes", "moved_products"):
+                assert moved(first, last) in shown.tiles[key].text
         looks.append(shown)
     for shown in looks:
         for tile in shown.tiles.values():

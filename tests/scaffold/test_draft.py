@@ -571,3 +571,23 @@ def test_a_fact_may_have_no_time_but_that_of_its_creation(
         finished = oceanrecords("--dsn", empty_database.dsn, *arguments, cwd=tmp_path)
         assert finished.returncode == 0, finished.stdout + finished.stderr
     assert empty_database.value("SELECT created_date_key FROM dwh.fact_sale") == 20260304
+
+
+def test_no_option_is_ignored_where_a_draft_exists(
+    oceanrecords: Callable[..., Finished], empty_database: Database, tmp_path: Path
+) -> None:
+    empty_database.execute(
+        "CREATE SCHEMA shop; CREATE TABLE shop.items (item_id bigint PRIMARY KEY, name text);"
+        "CREATE TABLE shop.sales (sale_id bigint PRIMARY KEY, item_id bigint REFERENCES shop.items,"
+        " sold_at timestamptz NOT NULL, amount numeric NOT NULL)"
+    )
+
+    def call(*arguments: str) -> Finished:
+        return oceanrecords("--dsn", empty_database.dsn, "new", "draft", *arguments, cwd=tmp_path)
+
+    assert call("--schema", "shop", "--tables", "items").returncode == 0
+    assert 'Table "nope" does not exist.' in call("--tables", "nope").stderr
+    renamed = call("--name", "other")
+    assert renamed.returncode == 2
+    assert "has a name" in renamed.stderr
+    assert "+++ b/plpgsql/fact_sale.sql" in call("--tables", "items,sales").stdout

@@ -166,7 +166,7 @@ SELECT count(*) FROM kpi.quarter_of('Germany');
 SELECT count(*) FROM kpi.overview_of('Germany');
 SELECT count(*) FROM kpi.ranking_of('product', p_from => current_date - 40, p_to => current_date - 3);
 SELECT count(*) FROM kpi.ranking_of('product_subtype', p_countries => '{Germany}');
-SELECT count(*) FROM kpi.top_products_of(p_from => current_date - 40);
+SELECT count(*) FROM kpi.ranking_of('product', p_from => current_date - 40);
 SELECT count(*) FROM kpi.movement_of('country', current_date - 40, current_date - 5)
 """
 

@@ -171,6 +171,7 @@ def test_again_and_for_nobody(play: Play, marie: int) -> None:
         with pytest.raises(psycopg.Error) as caught:
             play.loader.execute(forget, [subject, key])
         assert caught.value.sqlstate == code, (subject, key)
+        assert caught.value.diag.message_hint, (subject, key)
     assert play.value("SELECT count(*) FROM etl.forgotten_subject") == 1
 
 
@@ -299,6 +300,7 @@ def test_what_is_no_key_is_refused(database: Database, key: str) -> None:
     with pytest.raises(psycopg.Error) as caught:
         database.execute("SELECT * FROM etl.forget('customer', %s)", key)
     assert caught.value.sqlstate == "ET041"
+    assert caught.value.diag.message_hint == "Write a value of type bigint."
     assert database.value("SELECT count(*) FROM etl.forgotten_subject") == 0
 
 

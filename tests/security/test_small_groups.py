@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.security.conftest import People
+from tests.security.conftest import DENIED, People
 
 COUNT = "SELECT unique_customers, is_suppressed FROM kpi.customer_count_of({}) WHERE quarter_start = '2025-04-01'"
 
 
-def sell(people: People, **customers: int) -> None:
-    """Let so many customers order to each country in the second quarter of 2025, each of them once."""
+def sell(people: People, day: str = "2025-05-01", **customers: int) -> None:
+    """Let so many customers order one piece for 10 to each country, by default in the second quarter of 2025."""
     for country, count in customers.items():
         people.database.execute(
             """
@@ -34,11 +34,17 @@ def sell(people: People, **customers: int) -> None:
                 RETURNING customer_id, address_id
             )
             INSERT INTO oceanrecords.orders (customer_id, address_id, order_status_id, payment_method_id, ordered_at)
-            SELECT l.customer_id, l.address_id, 1, 1, timestamptz '2025-05-01'
+            SELECT l.customer_id, l.address_id, 1, 1, %s::timestamptz
             FROM link AS l
             """,
-            country, count, country,
+            f"{country}{day}", count, country, day,
         )  # fmt: skip
+    people.database.execute(
+        "INSERT INTO oceanrecords.order_lines (order_id, line_number, product_id, quantity, unit_price)"
+        " SELECT o.order_id, 1, (SELECT min(p.product_id) FROM oceanrecords.products AS p), 1, 10"
+        " FROM oceanrecords.orders AS o"
+        " WHERE NOT EXISTS (SELECT FROM oceanrecords.order_lines AS l WHERE l.order_id = o.order_id)"
+    )
     people.database.execute("CALL etl.run()")
 
 
@@ -97,6 +103,102 @@ def test_no_choice_of_countries_isolates_a_small_group(people: People, shown: An
         for small, fewer in counts.items():
             if small < large and more is not None and fewer is not None:
                 assert more == fewer or more - fewer >= 5, (sorted(large), sorted(small))
+
+
+# Figures of sales. Each customer buys one piece for 10, so orders, pieces and sales are numbers of people.
+MONTH = "SELECT orders, sales / 10, is_suppressed FROM kpi.month_of(VARIADIC %s) WHERE month_start = '2025-05-01'"
+FIGURES = {
+    "month": "SELECT orders FROM kpi.month_of(VARIADIC %s) WHERE month_start = '2025-05-01'",
+    "quarter": "SELECT orders FROM kpi.quarter_of(VARIADIC %s) WHERE quarter_start = '2025-04-01'",
+    "months": "SELECT sum(quantity) FROM kpi.ranking_of('country', '2025-05-01', '2025-06-30', %s)",
+    "days": "SELECT sum(quantity) FROM kpi.ranking_of('product', '2025-05-10', '2025-05-20', %s)",
+    "across months": "SELECT sum(quantity) FROM kpi.ranking_of('country', '2025-05-12', '2025-06-12', %s)",
+}
+
+
+def test_sales_to_few_customers_count_under_other_countries(people: People) -> None:
+    sell(people, DE=7, FR=9, IT=3)
+    people.add("bob", "business")
+    bob = people.connect("bob")
+
+    def month(*countries: str) -> Any:
+        return bob.execute(MONTH.encode(), [list(countries)]).fetchone()
+
+    # Germany is the next smallest: Italy alone would be all countries less the others.
+    assert month() == (19, 19, False)
+    assert month("Italy") == (None, None, True)
+    assert month("Germany") == (None, None, True)
+    assert month("Other countries") == (10, 10, False)
+    assert month("France") == (9, 9, False)
+    assert month("France", "Italy") == (9, 9, True)
+    assert month("Austria") == (0, 0, False)
+    assert month("France", "Other countries", "Germany", "Italy") == (19, 19, True)
+    ranking = "SELECT member, quantity::integer FROM kpi.ranking_of('country', %s, %s)"
+    both = [("Other countries", 10), ("France", 9)]
+    assert bob.execute(ranking, ["2025-05-01", "2025-05-31"]).fetchall() == both
+    # Of days within a month, all are others if those with few customers are few together.
+    assert bob.execute(ranking, ["2025-04-20", "2025-05-10"]).fetchall() == [
+        ("Other countries", 19)
+    ]
+    for view in ("kpi.product_monthly", "kpi.subtype_monthly"):
+        query = f"SELECT country, sum(quantity)::integer FROM {view} WHERE month_start = '2025-05-01' GROUP BY 1 ORDER BY 2 DESC"
+        assert bob.execute(query.encode()).fetchall() == both
+    assert people.try_as("bob", "SELECT FROM kpi.order_daily") == DENIED
+    countries = {name for (name,) in bob.execute("SELECT country FROM kpi.country")}
+    assert countries == {"Germany", "France", "Italy", "Other countries"}
+
+    people.database.execute("UPDATE etl.setting SET value = '0' WHERE name = 'small_group'")
+    assert month("Italy") == (3, 3, False)
+    assert bob.execute(ranking, ["2025-05-01", "2025-05-31"]).fetchall() == [
+        ("France", 9), ("Germany", 7), ("Italy", 3),
+    ]  # fmt: skip
+
+
+def test_a_headline_of_few_customers_is_not_shown(people: People) -> None:
+    sell(people, DE=7, FR=9, IT=3)
+    people.database.execute(
+        "UPDATE etl.setting SET value = '2025-05-02' WHERE name = 'business_date'"
+    )
+    people.add("bob", "business")
+    bob = people.connect("bob")
+
+    def headline(*countries: str) -> list[tuple[Any, ...]]:
+        query = "SELECT sales::integer, note FROM kpi.headline_of(VARIADIC %s) WHERE position < 3"
+        return bob.execute(query.encode(), [list(countries)]).fetchall()
+
+    few = "Too few customers to show"
+    assert [sales for sales, _ in headline()] == [190, 190]
+    assert [sales for sales, _ in headline("France")] == [90, 90]
+    assert [sales for sales, _ in headline("Other countries")] == [100, 100]
+    assert headline("Italy") == [(None, few), (None, few)]
+    assert headline("Germany") == [(None, few), (None, few)]
+    assert [sales for sales, _ in headline("Austria")] == [0, 0]
+
+
+def test_no_choice_isolates_sales_to_few_customers(people: People) -> None:
+    """Every pair of choices, one within the other: what is between them is nobody, or many."""
+    sell(people, DE=7, FR=9, IT=3, AT=5)
+    sell(people, day="2025-05-15", DE=4, FR=6, IT=8, AT=1)
+    sell(people, day="2025-06-10", DE=6, FR=1, IT=1)
+    people.add("bob", "business")
+    bob = people.connect("bob")
+    names = ("Germany", "France", "Italy", "Austria", "Other countries")
+    choices = [
+        frozenset(name for bit, name in enumerate(names) if number >> bit & 1)
+        for number in range(1, 2 ** len(names))
+    ]
+    for figure, query in FIGURES.items():
+        counts = {}
+        for choice in [*choices, frozenset()]:
+            (count,) = bob.execute(query.encode(), [sorted(choice)]).fetchone() or (None,)
+            # Without a choice it is all countries.
+            counts[choice or frozenset((*names, "all"))] = count
+        assert any(counts.values()), figure
+        for large, more in counts.items():
+            for small, fewer in counts.items():
+                if small < large and more is not None and fewer is not None:
+                    gap = more - fewer
+                    assert gap == 0 or gap >= 5, (figure, sorted(large), sorted(small))
 
 
 def test_a_figure_that_counts_people_without_the_rule_is_reported(people: People, cli: Any) -> None:

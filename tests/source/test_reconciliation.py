@@ -99,7 +99,7 @@ def test_a_source_that_asks_for_no_password_is_compared(link: Link) -> None:
     play.open()
     play.run()
     owner = "SELECT r.rolsuper FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner"
-    assert link.warehouse.value(f"{owner} WHERE p.proname = '_compare_object'") is False
+    assert link.warehouse.value(f"{owner} WHERE p.proname = 'compare_next_object'") is False
     assert reconcile(link) == []
     link.warehouse.execute("UPDATE stage.customers SET last_name = 'wrong'")
     assert [one["object"] for one in reconcile(link)] == ["customers"]

@@ -574,7 +574,9 @@ class Recomputation:
                     _add(losses, (day, lost_on, country), lost_orders=1, lost_amount=amount)
                 customer = order["customer_key"]
                 member = -1 if customer == UNKNOWN else customer[0]
-                _add(quarterly, (_quarter(day), member, country), orders=1)
+                months = {f"{name}_month_orders": 0 for name in ("first", "second", "third")}
+                months[list(months)[(day.month - 1) % 3]] = 1
+                _add(quarterly, (_quarter(day), member, country), orders=1, **months)
             if not order["is_deleted"] and isinstance(delivered, date):
                 hours = order["hours_to_fulfil"]
                 _add(daily, (delivered, country), fulfilled_orders=1, hours_to_fulfil=hours)

@@ -249,7 +249,7 @@ def test_the_settings_of_the_session_do_not_matter(trading: Play) -> None:
     trading.loader = usual
     trading.assert_right()
     strange.execute("BEGIN")
-    strange.execute("SELECT etl._begin_transaction()")
+    strange.execute("SELECT etl._begin_transaction(NULL)")
     key = strange.execute(
         "SELECT jsonb_build_object('t', timestamptz '2026-01-02 00:00+00', 'i', interval '26 hours', 'f', 0.1::float8, 'b', '\\x00ff'::bytea)::text"
     ).fetchone()
@@ -362,3 +362,18 @@ def test_a_view_that_reads_another_mirror_is_refused_until_a_dependency_is_decla
     with pytest.raises(psycopg.Error, match=r"stage\.customers.*no dependency") as refused:
         trading.run()
     assert refused.value.sqlstate == "ET003"
+
+
+def test_what_a_session_has_for_itself_is_no_definition(trading: Play) -> None:
+    """No rows depend on it, so a run does not compare all definitions because of it."""
+    signature = "SELECT etl._definition_signature()"
+    before = trading.value(signature)
+    other = trading.connect()
+    other.execute("CREATE FUNCTION pg_temp.one() RETURNS integer LANGUAGE sql RETURN 1")
+    other.execute("CREATE TEMPORARY VIEW one AS SELECT 1 AS one")
+    other.execute("CREATE TEMPORARY TABLE many AS SELECT 1 AS one")
+    other.execute(
+        "CREATE TRIGGER two BEFORE UPDATE ON many FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    )
+    assert trading.value(signature) == before

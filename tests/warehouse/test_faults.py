@@ -802,6 +802,19 @@ def test_a_full_refresh_mends_what_was_damaged(trading: Play, damage: str, name:
     trading.assert_right()
 
 
+@pytest.mark.parametrize("name", ["dim_product", "fact_order", "agg_order_daily"])
+def test_an_object_whose_state_was_lost_is_loaded_completely(busy: Play, name: str) -> None:
+    """Without its row, an aggregate took no differences, and no object followed a changed definition."""
+    busy.run()
+    busy.loader.execute("DELETE FROM etl.load_state WHERE object = %s", [name])
+    busy.shop.delete("orders", order_id=busy.orders[0])
+    busy.shop.order(busy.customer, busy.address, {busy.product: 3})
+    busy.run()
+    state = "SELECT needs_reload, fingerprint IS NULL FROM etl.load_state WHERE object = %s"
+    assert busy.rows(state, name) == [(False, False)]
+    busy.assert_right()
+
+
 def test_a_full_refresh_of_a_fact_decides_on_what_differs_only(busy: Play) -> None:
     busy.run()
     assert busy.value("SELECT count(*) FROM dwh.fact_order") > 1

@@ -1,8 +1,9 @@
 -- Bulk loads into empty tables: indexes and keys are dropped before and built once afterwards.
 
--- Drops the indexes and keys of an empty table; returns the statements by which _finish_bulk recreates them. Foreign keys stay, and so does a key that
--- foreign keys of other tables reference: to drop one would lock the table at its other end, and with it every load beside this one. A table that is
--- on several nodes keeps all of them. The table is locked (ACCESS EXCLUSIVE) until the end of the transaction.
+-- Drops the indexes and keys of an empty table; returns the statements by which _finish_bulk recreates them. What is more than an index stays: a key that
+-- another table references (to drop it would lock that table, and with it every load beside this one) or that a view groups by, and an index that
+-- replication or CLUSTER uses, or that has a tablespace of its own. Foreign keys stay as well. A table that is divided into partitions or over nodes
+-- keeps all of them. The table is locked (ACCESS EXCLUSIVE) until the end of the transaction.
 CREATE OR REPLACE FUNCTION etl._begin_bulk(p_table regclass)
 RETURNS text[]
 LANGUAGE plpgsql
@@ -16,19 +17,24 @@ BEGIN
     INTO v_remove, v_make
     FROM (
         SELECT
-            format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname),
-            format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)),
-            1,
-            c.conname
-        FROM pg_constraint AS c
-        WHERE c.conrelid = p_table
-            AND c.contype IN ('p', 'u', 'x')
-            AND NOT EXISTS (SELECT FROM pg_constraint AS f WHERE f.confrelid = p_table AND f.contype = 'f' AND f.conindid = c.conindid)
-        UNION ALL
-        SELECT format('DROP INDEX %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid), 2, i.indexrelid::regclass::text
+            CASE WHEN c.oid IS NULL THEN format('DROP INDEX %s', x.oid::regclass) ELSE format('ALTER TABLE %s DROP CONSTRAINT %I', p_table, c.conname) END,
+            CASE WHEN c.oid IS NULL THEN pg_get_indexdef(x.oid) ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s', p_table, c.conname, pg_get_constraintdef(c.oid)) END,
+            c.oid IS NULL,
+            x.relname
         FROM pg_index AS i
+        JOIN pg_class AS x ON x.oid = i.indexrelid
+        LEFT JOIN pg_constraint AS c ON c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x')
         WHERE i.indrelid = p_table
-            AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conindid = i.indexrelid)
+            AND x.relkind = 'i'
+            AND x.reltablespace = 0
+            AND NOT i.indisreplident
+            AND NOT i.indisclustered
+            AND NOT EXISTS (
+                SELECT
+                FROM pg_depend AS d
+                WHERE d.deptype = 'n'
+                    AND (d.refclassid, d.refobjid) IN (('pg_class'::regclass, x.oid), ('pg_constraint'::regclass, c.oid))
+            )
     ) AS p (remove, make, step, name)
     WHERE NOT etl._is_distributed(p_table);
     PERFORM etl._execute(v_remove);

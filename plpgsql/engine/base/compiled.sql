@@ -51,19 +51,3 @@ BEGIN
     RETURN p_name;
 END
 $_create_compiled$;
-
--- Drops the compiled routines of objects that have left the catalog: all but those that etl.build() has just created.
-CREATE OR REPLACE FUNCTION etl._drop_compiled_except(p_kept name[])
-RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_drop_compiled_except$
-    SELECT etl._execute(ARRAY(
-        SELECT format('DROP FUNCTION %s', p.oid::regprocedure)
-        FROM pg_proc AS p
-        WHERE p.pronamespace = 'compiled'::regnamespace
-            AND p.proname <> ALL (p_kept)
-            -- Routines that views read belong to etl.publish().
-            AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
-    ))
-$_drop_compiled_except$;

@@ -8,8 +8,8 @@
 -- A new version of the engine is not installed under a live run. The routine of the version before waits for its end.
 DO $await_no_run$
 BEGIN
-    IF to_regprocedure('etl._await_no_run()') IS NOT NULL THEN
-        PERFORM etl._await_no_run();
+    IF to_regprocedure('etl.await_no_run()') IS NOT NULL THEN
+        PERFORM etl.await_no_run();
     END IF;
 END
 $await_no_run$;
@@ -180,23 +180,29 @@ $_refuse_beside_run$;
 
 -- Waits until no run is live (ET001 after the setting wait_limit), and keeps new ones from starting until the transaction ends (ET060). The
 -- transaction must be READ COMMITTED.
-CREATE OR REPLACE FUNCTION etl._await_no_run()
+CREATE OR REPLACE FUNCTION etl.await_no_run()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_await_no_run$
+AS $await_no_run$
 DECLARE
     v_until timestamptz := clock_timestamp() + etl.get_setting('wait_limit')::interval;
     v_run_id bigint;
+    v_noticed bigint;
 BEGIN
     PERFORM etl._lock_start();
     LOOP
         v_run_id := etl._live_run();
         EXIT WHEN v_run_id IS NULL;
+        IF v_run_id IS DISTINCT FROM v_noticed THEN
+            RAISE NOTICE 'waiting until run % ends', v_run_id;
+            v_noticed := v_run_id;
+        END IF;
         IF clock_timestamp() > v_until THEN
             PERFORM etl._refuse_beside_run(v_run_id, 'Try again when it has ended, or raise the setting wait_limit.');
         END IF;
         PERFORM pg_sleep(0.1);
     END LOOP;
 END
-$_await_no_run$;
+$await_no_run$;
+COMMENT ON FUNCTION etl.await_no_run() IS 'Waits until no run is live, with a notice if it waits, and keeps new ones from starting until the transaction ends.';

@@ -128,3 +128,16 @@ SET value_type = excluded.value_type,
     description = excluded.description
 WHERE (etl.setting.value_type, etl.setting.description) IS DISTINCT FROM (excluded.value_type, excluded.description)
     OR etl.setting.default_value IS NULL;
+
+CREATE OR REPLACE VIEW etl.currency AS
+SELECT c.currency, g.decimals
+FROM (
+    VALUES
+        (0, '{BIF,CLP,DJF,GNF,ISK,JPY,KMF,KRW,PYG,RWF,UGX,UYI,VND,VUV,XAF,XOF,XPF}'::text[]),
+        (3, '{BHD,IQD,JOD,KWD,LYD,OMR,TND}'),
+        (4, '{CLF,UYW}')
+) AS g (decimals, currencies)
+CROSS JOIN LATERAL unnest(g.currencies) AS c (currency);
+COMMENT ON VIEW etl.currency IS 'Currencies whose amounts do not have two decimals.';
+COMMENT ON COLUMN etl.currency.currency IS 'Code of the currency, ISO 4217.';
+COMMENT ON COLUMN etl.currency.decimals IS 'Digits after the decimal point.';

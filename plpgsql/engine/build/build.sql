@@ -1,11 +1,9 @@
 -- From the catalog to tables, routines and tasks.
 
-/*
-Creates a table with the columns of a query if it is missing, or replaces it if its columns no longer match and p_replace allows it.
-Parameters: p_schema, p_table, name of the table; p_query, SELECT that shapes it; p_unlogged, whether it may be lost in a crash;
-            p_replace, whether a table of another shape is dropped (it must then hold nothing that is needed).
-Returns:    whether the table was created.
-*/
+-- Creates a table with the columns of a query if it is missing, or replaces it if its columns no longer match and p_replace allows it.
+-- Parameters: p_schema, p_table, name of the table; p_query, SELECT that shapes it; p_unlogged, whether it may be lost in a crash; p_replace, whether
+-- a table of another shape is dropped (it must then hold nothing that is needed).
+-- Returns: whether the table was created.
 CREATE OR REPLACE FUNCTION etl._ensure_table(
     p_schema name,
     p_table name,
@@ -27,16 +25,16 @@ BEGIN
             RETURN false;
         END IF;
         EXECUTE format('CREATE TEMPORARY TABLE _shape ON COMMIT DROP AS %s WITH NO DATA', p_query);
-        SELECT NOT EXISTS (
-            (SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped
-            EXCEPT
-            SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0)
-            UNION ALL
-            (SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = 'pg_temp._shape'::regclass AND attnum > 0
-            EXCEPT
-            SELECT attname, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = v_found AND attnum > 0 AND NOT attisdropped)
-        )
-        INTO v_same;
+        SELECT count(DISTINCT r.columns) = 1
+        INTO v_same
+        FROM (
+            SELECT array_agg(ROW(a.attname, a.atttypid, a.atttypmod, a.attcollation)::text ORDER BY a.attname)
+            FROM pg_attribute AS a
+            WHERE a.attrelid IN (v_found, 'pg_temp._shape'::regclass)
+                AND a.attnum > 0
+                AND NOT a.attisdropped
+            GROUP BY a.attrelid
+        ) AS r (columns);
         DROP TABLE pg_temp._shape;
         IF v_same THEN
             RETURN false;
@@ -48,12 +46,9 @@ BEGIN
 END
 $_ensure_table$;
 
-/*
-Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
-Parameters: p_source_table, the table; p_columns, its columns by the contract.
-Writes:     stage.<table> (structure), etl.watermark, etl.reextraction.
-Errors:     2BP01 or 0A000 when a view still uses a column that the contract has lost or retyped.
-*/
+-- Applies column changes of the contract (added, dropped, retyped) to a mirror. The next run extracts the table completely, which fills them.
+-- Parameters: p_source_table, the table; p_columns, its columns by the contract.
+-- Errors: 2BP01 or 0A000 when a view still uses a column that the contract has lost or retyped.
 CREATE OR REPLACE FUNCTION etl._follow_columns(p_source_table name, p_columns name[])
 RETURNS void
 LANGUAGE plpgsql
@@ -87,11 +82,8 @@ BEGIN
 END
 $_follow_columns$;
 
-/*
-Takes a changed key into a mirror. Rows that were told apart by another key are read again, and what depends on them is loaded again.
-Parameters: p_source_table, the source table; p_key, its key.
-Writes:     stage.<table>, etl.watermark, etl.load_state.
-*/
+-- Takes a changed key into a mirror. Rows that were told apart by another key are read again, and what depends on them is loaded again.
+-- Parameters: p_source_table, the source table; p_key, its key.
 CREATE OR REPLACE FUNCTION etl._follow_key(p_source_table name, p_key name[])
 RETURNS void
 LANGUAGE plpgsql
@@ -125,10 +117,8 @@ BEGIN
 END
 $_follow_key$;
 
-/*
-Creates the tables of schema work: pending keys, planned changes and differences. If those of an object have another shape, it is loaded completely.
-Writes: work.*_key, work.*_decision, work.*_difference (structure), etl.load_state, etl.reprocessing_queue, etl.quarantine.
-*/
+-- Creates the tables of schema work: pending keys, planned changes and differences. If those of an object have another shape, it is loaded
+-- completely.
 CREATE OR REPLACE FUNCTION etl._build_work_tables()
 RETURNS void
 LANGUAGE plpgsql
@@ -194,12 +184,9 @@ BEGIN
 END
 $_build_work_tables$;
 
-/*
-Creates constraints: each dimension gets an exclusion constraint against overlapping versions, and key columns of facts get foreign keys that are NOT
-ENFORCED. Enforced, these would cost more than the rest of a fact's load; every key comes from its dimension, and reconciliation checks it.
-PostgreSQL before version 18 has no such foreign keys and gets none.
-Writes: constraints of dimension and fact tables.
-*/
+-- Creates constraints: each dimension gets an exclusion constraint against overlapping versions, and key columns of facts get foreign keys that are
+-- NOT ENFORCED. Enforced, these would cost more than the rest of a fact's load; every key comes from its dimension, and reconciliation checks it.
+-- PostgreSQL before version 18 has no such foreign keys and gets none.
 CREATE OR REPLACE FUNCTION etl._build_constraints()
 RETURNS void
 LANGUAGE plpgsql
@@ -220,7 +207,7 @@ BEGIN
         BEGIN
             EXECUTE format(v_exclude, r_table.dimension_table, r_table.name, etl._list(r_table.business_key, '%1$I WITH ='));
         EXCEPTION
-            WHEN undefined_object THEN
+            WHEN undefined_object OR wrong_object_type THEN
                 -- GiST cannot index a type of the key: a hash of the key replaces it. Default members have no key and are left out.
                 EXECUTE format(
                     v_exclude, r_table.dimension_table, r_table.name,
@@ -259,11 +246,8 @@ BEGIN
 END
 $_build_constraints$;
 
-/*
-Compiles the routines of all objects, and drops those of objects that have left the catalog. An object that is yet to be declared in this
-transaction has none until then.
-Writes: schema compiled.
-*/
+-- Compiles the routines of all objects, and drops those of objects that have left the catalog. An object that is yet to be declared in this
+-- transaction has none until then.
 CREATE OR REPLACE FUNCTION etl._compile()
 RETURNS void
 LANGUAGE plpgsql
@@ -274,50 +258,34 @@ DECLARE
     r_object record;
 BEGIN
     FOR r_object IN
-        SELECT s.source_table AS name, 'source' AS kind
-        FROM etl.source_table AS s
-        UNION ALL
-        SELECT d.dimension, 'dimension'
-        FROM etl.dimension AS d
-        WHERE d.transform_view IS NOT NULL
-        UNION ALL
-        SELECT f.fact, 'fact'
-        FROM etl.fact AS f
-        UNION ALL
-        SELECT a.aggregate, 'aggregate'
-        FROM etl.aggregate AS a
+        SELECT o.object AS name, o.kind, o.view_name IS NOT NULL AS is_loaded
+        FROM etl.object AS o
+        WHERE NOT etl._is_to_be_declared(o.object)
     LOOP
-        CONTINUE WHEN etl._is_to_be_declared(r_object.name);
-        v_routines := v_routines || CASE r_object.kind
-            WHEN 'source' THEN etl._compile_source(r_object.name)
-            WHEN 'dimension' THEN etl._compile_dimension(r_object.name)
-            WHEN 'fact' THEN etl._compile_fact(r_object.name)
-            ELSE etl._compile_aggregate(r_object.name)
+        v_routines := v_routines || CASE
+            WHEN r_object.kind = 'source' THEN etl._compile_source(r_object.name)
+            WHEN r_object.kind = 'dimension' AND r_object.is_loaded THEN etl._compile_dimension(r_object.name)
+            WHEN r_object.kind = 'fact' THEN etl._compile_fact(r_object.name)
+            WHEN r_object.kind = 'aggregate' THEN etl._compile_aggregate(r_object.name)
         END;
+        IF r_object.kind IN ('dimension', 'fact') THEN
+            v_routines := v_routines || etl._compile_reconciliation(r_object.name);
+        END IF;
     END LOOP;
-    FOR r_object IN
-        SELECT d.dimension AS name
-        FROM etl.dimension AS d
-        UNION ALL
-        SELECT f.fact
-        FROM etl.fact AS f
-    LOOP
-        CONTINUE WHEN etl._is_to_be_declared(r_object.name);
-        v_routines := v_routines || etl._compile_reconciliation(r_object.name);
-    END LOOP;
-    v_routines := v_routines || etl._compile_has_changes();
-    PERFORM etl._drop_compiled_except(v_routines);
+    v_routines := v_routines || etl._compile_changed_tables() || etl._compile_pending_objects();
+    PERFORM etl._execute(ARRAY(
+        SELECT format('DROP FUNCTION %s', p.oid::regprocedure)
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'compiled'::regnamespace
+            AND p.proname <> ALL (v_routines)
+            -- Routines that views read belong to etl.publish().
+            AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
+    ));
 END
 $_compile$;
 
-/*
-Compiles the catalog: delta table and mirror of each source table, tables of pending keys and planned changes of each dimension and fact,
-difference table of each aggregate, constraints against overlapping versions, the routines that load all of them, and tasks with their edges.
-Call it after every change of the catalog. It is idempotent.
-Writes:  delta.*, stage.*, work.*_key, work.*_decision, work.*_difference, schema compiled, dimensions and facts (constraints),
-         etl.load_state, etl.task, etl.task_edge, etl.source_table (read_relations).
-Errors:  ET003 when the catalog does not fit the relations that it names.
-*/
+-- Call it after every change of the catalog. It is idempotent.
+-- Errors: ET003 when the catalog does not fit the relations that it names.
 CREATE OR REPLACE PROCEDURE etl.build()
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -330,7 +298,7 @@ BEGIN
     -- On Citus, changes of spread tables reach the nodes, whatever else the transaction keeps on the coordinator.
     PERFORM set_config('citus.enable_ddl_propagation', 'on', true);
     -- A live run uses the tables that change here.
-    PERFORM etl._await_no_run();
+    PERFORM etl.await_no_run();
     PERFORM etl._check_catalog();
 
     FOR r_source IN
@@ -372,14 +340,7 @@ BEGIN
     PERFORM etl._build_work_tables();
     PERFORM etl._check_plans();
 
-    INSERT INTO etl.load_state (object)
-    SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
-    UNION ALL
-    SELECT fact FROM etl.fact
-    UNION ALL
-    SELECT aggregate FROM etl.aggregate
-    ON CONFLICT DO NOTHING;
-
+    PERFORM etl._add_load_states();
     PERFORM etl._build_constraints();
     -- Compiled routines are needed on the coordinator only.
     PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
@@ -393,10 +354,7 @@ END
 $build$;
 COMMENT ON PROCEDURE etl.build() IS 'Brings tables and tasks in line with the catalog. Call it after every change of the catalog.';
 
-/*
-Copies the column comments of the source to the tables that the engine created for it.
-Writes: comments of delta.*, stage.*, work.*_key and work.*_decision.
-*/
+-- Copies the column comments of the source to the tables that the engine created for it.
 CREATE OR REPLACE FUNCTION etl._comment_mirrors()
 RETURNS void
 LANGUAGE plpgsql

@@ -1,10 +1,8 @@
 -- The statements of compiled routines, planned at build: the build reports what PostgreSQL refuses, not the first run.
 
-/*
-Refuses declarations whose statements PostgreSQL cannot plan: a key query of the wrong shape, a lookup by another type, a value that cannot be
-cast, a measure that cannot be summed.
-Errors: ET003.
-*/
+-- Refuses declarations whose statements PostgreSQL cannot plan: a key query of the wrong shape, a lookup by another type, a value that cannot be
+-- cast, a measure that cannot be summed.
+-- Errors: ET003.
 CREATE OR REPLACE FUNCTION etl._check_plans()
 RETURNS void
 LANGUAGE plpgsql

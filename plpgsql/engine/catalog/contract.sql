@@ -432,6 +432,19 @@ AS $_find_wrong_references$
                 AND etl._column_type(d.history_view, a.attribute) IS NOT NULL
         )
     UNION ALL
+    SELECT o.object, format('%s reads column "%s" of %s, which is not watched', v.ev_class::regclass, r.attname, r.attrelid::regclass),
+        'A change of that column would not reach the object.', 'Add the column to p_watched_columns, or leave them out to watch all.'
+    FROM etl.dependency AS o
+    JOIN etl.source_table AS s USING (source_table)
+    JOIN etl._transformation_views() AS t USING (object)
+    JOIN pg_rewrite AS v ON v.ev_class = t.view
+    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = v.oid AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_attribute AS r ON r.attrelid = d.refobjid AND r.attnum = d.refobjsubid AND r.attrelid = to_regclass(format('stage.%I', o.source_table))
+    WHERE o.watched_columns IS NOT NULL
+        AND r.attname <> ALL (o.watched_columns || s.key_columns || '{deleted_at,batch_id}'::name[])
+        -- When a version begins is no change by itself.
+        AND NOT (r.atttypid = 'timestamptz'::regtype AND etl._column_type(t.view, 'effective_at') IS NOT NULL)
+    UNION ALL
     SELECT l.aggregate, format('its contributions read column "%s" of %s, which is not watched', r.attname, l.fact), NULL,
         'Add the column to watched_columns, or set them to NULL to watch all.'
     FROM etl.aggregate_fact AS l
@@ -465,7 +478,7 @@ AS $_find_misread_mirrors$
     JOIN etl.dependency AS p USING (object, source_table)
     JOIN etl.source_table AS s USING (source_table)
     -- CASE: not asked of a view that may lack the key.
-    WHERE CASE WHEN p.is_derived THEN NOT etl._is_read_by_key(m.view, s.key_columns, m.source_table) ELSE false END
+    WHERE CASE WHEN p.is_derived THEN NOT etl._is_read_by_key(m.view, s.key_columns, format('stage.%I', m.source_table)::regclass) ELSE false END
     UNION ALL
     SELECT m.object, format('%s reads mirror stage.%I without its column deleted_at', m.view, m.source_table),
         format('The mirror keeps deleted rows, because %s reads that column. They would stay in the object as if they were alive.', o.view),

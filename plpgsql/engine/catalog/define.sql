@@ -5,11 +5,6 @@
 -- An installation declares its business in one transaction, between etl.begin_declarations() and etl.end_declarations(): what it no longer declares
 -- leaves the catalog. Tables with data stay. Declarations made at other times stay until they are dropped by hand.
 
-/*
-Begins the declarations of a business.
-Parameters: p_business, its name.
-Writes:     a setting of the transaction.
-*/
 CREATE OR REPLACE FUNCTION etl.begin_declarations(p_business text)
 RETURNS void
 LANGUAGE sql
@@ -32,11 +27,7 @@ AS $_declare$
         declared_by = excluded.declared_by
 $_declare$;
 
-/*
-Ends the declarations of a business: drops from the catalog what it declared before and does not declare any more. Its tables stay, with their data.
-Returns:    kind and name of each object that was dropped from the catalog.
-Writes:     the catalog, etl.load_state, etl.reprocessing_queue, etl.quarantine.
-*/
+-- The tables of what is dropped stay, with their data. Returns kind and name of each object.
 CREATE OR REPLACE FUNCTION etl.end_declarations()
 RETURNS TABLE (kind text, object name)
 LANGUAGE plpgsql
@@ -89,16 +80,12 @@ BEGIN
 END
 $_relation_of$;
 
-/*
-Declares a source table: a relation source.<name>.
-Parameters: p_name, its name; p_key, columns that identify a row (by default the primary key of the table that the contract view reads);
-            p_change_column, of type xid8 (the writing transaction) or timestamptz (the time of change), by default row_xid or updated_at
-            where the relation has one, otherwise all rows are compared every time, as they are with ''; p_delete_detection, tombstone, comparison or none, by
-            default tombstone where the change column is exact and source.tombstones exists, otherwise comparison; p_lookback, how far
-            before the last time of change rows are read again.
-Writes:     etl.source_table.
-Errors:     ET003 when the relation does not exist, or no key can be derived.
-*/
+-- Parameters: p_name, its name; p_key, columns that identify a row (by default the primary key of the table that the contract view reads);
+-- p_change_column, of type xid8 (the writing transaction) or timestamptz (the time of change), by default row_xid or updated_at where the relation
+-- has one, otherwise all rows are compared every time, as they are with ''; p_delete_detection, tombstone, comparison or none, by default tombstone
+-- where the change column is exact and source.tombstones exists, otherwise comparison; p_lookback, how far before the last time of change rows are
+-- read again.
+-- Errors: ET003 when the relation does not exist, or no key can be derived.
 CREATE OR REPLACE FUNCTION etl.define_source(
     p_name name,
     p_key name[] DEFAULT NULL,
@@ -142,13 +129,9 @@ END
 $define_source$;
 COMMENT ON FUNCTION etl.define_source(name, name[], name, text, interval) IS 'Declares a source table; key, change column and delete detection are derived where they are not given.';
 
-/*
-Declares which keys of a dimension or fact a change in a source table touches: for p_depends_on of define_dimension and define_fact.
-Parameters: p_source_table, the source table; p_key_query, a SELECT of the object's business key from "changed", the changed rows of the source table
-            before and after (by default the business key's columns of "changed" themselves); p_watched_columns, the only columns
-            whose changes count (all by default).
-Returns:    a row for the array.
-*/
+-- Parameters: p_source_table, the source table; p_key_query, a SELECT of the object's business key from "changed", the changed rows of the source
+-- table before and after (by default the business key's columns of "changed" themselves); p_watched_columns, the only columns whose changes count
+-- (all by default).
 CREATE OR REPLACE FUNCTION etl.depends_on(p_source_table name, p_key_query text DEFAULT NULL, p_watched_columns name[] DEFAULT NULL)
 RETURNS etl.dependency
 LANGUAGE sql
@@ -182,19 +165,15 @@ BEGIN
         AND s.source_table NOT IN (SELECT d.source_table FROM unnest(p_depends_on) AS d)
         AND p_key <@ etl._columns(v.view)
     GROUP BY m.source_table
-    HAVING bool_and(etl._is_read_by_key(v.view, p_key, m.source_table));
+    HAVING bool_and(etl._is_read_by_key(v.view, p_key, format('stage.%I', m.source_table)::regclass));
 END
 $_define_dependencies$;
 
-/*
-Declares a dimension.
-Parameters: p_name, its name; p_key, its business key; p_type_2, attributes whose change opens a new version; p_type_0, attributes that keep
-            their first value (all others are overwritten in all versions); p_depends_on, dependencies by etl.depends_on(): its own source table follows
-            from the key; p_table, p_view, p_history_view, by default dwh.<name>, work.<name> and, where it exists, work.<name>_history;
-            p_surrogate_key, by default the table's primary key; p_is_loaded, false for a dimension that is filled once and for all.
-Writes:     etl.dimension, etl.dimension_attribute, etl.dependency; the table, when it does not exist.
-Errors:     ET003 when a relation does not exist.
-*/
+-- Parameters: p_name, its name; p_key, its business key; p_type_2, attributes whose change opens a new version; p_type_0, attributes that keep their
+-- first value (all others are overwritten in all versions); p_depends_on, dependencies by etl.depends_on(): its own source table follows from the
+-- key; p_table, p_view, p_history_view, by default dwh.<name>, work.<name> and, where it exists, work.<name>_history; p_surrogate_key, by default the
+-- table's primary key; p_is_loaded, false for a dimension that is filled once and for all.
+-- Errors: ET003 when a relation does not exist.
 CREATE OR REPLACE FUNCTION etl.define_dimension(
     p_name name,
     p_key name[],
@@ -246,14 +225,10 @@ END
 $define_dimension$;
 COMMENT ON FUNCTION etl.define_dimension(name, name[], name[], name[], etl.dependency[], regclass, regclass, regclass, name, boolean) IS 'Declares a dimension: business key and the type of its attributes; the rest is derived where it is not given.';
 
-/*
-Declares a key of a fact: for p_dimensions of define_fact.
-Parameters: p_dimension, the dimension; p_key_column, column of the fact (by default the surrogate key's name); p_lookup, columns of the fact's view that hold
-            the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted, needed
-            where an attribute of the dimension has type 2; p_null_key, key of a row without a business key; p_through, another key
-            column whose member has the lookup columns.
-Returns:    a row for the array.
-*/
+-- Parameters: p_dimension, the dimension; p_key_column, column of the fact (by default the surrogate key's name); p_lookup, columns of the fact's
+-- view that hold the business key (by default columns of its name); p_as_of, column with the point in time whose version is wanted, needed where an
+-- attribute of the dimension has type 2; p_null_key, key of a row without a business key; p_through, another key column whose member has the lookup
+-- columns.
 CREATE OR REPLACE FUNCTION etl.fact_key(
     p_dimension name,
     p_key_column name DEFAULT NULL,
@@ -274,14 +249,10 @@ AS $fact_key$
 $fact_key$;
 COMMENT ON FUNCTION etl.fact_key(name, name, name[], name, bigint, name) IS 'Says which dimension a key column of a fact refers to, for p_dimensions of a declaration.';
 
-/*
-Declares a fact.
-Parameters: p_name, its name; p_key, its business key, the grain; p_measures, columns that a deleted row takes out of every sum; p_dimensions, its keys
-            by etl.fact_key(); p_depends_on, dependencies by etl.depends_on(): its own source table follows from the key; p_table, p_view,
-            by default dwh.<name> and work.<name>.
-Writes:     etl.fact, etl.fact_dimension, etl.dependency; the table, when it does not exist.
-Errors:     ET003 when a relation does not exist.
-*/
+-- Parameters: p_name, its name; p_key, its business key, the grain; p_measures, columns that a deleted row takes out of every sum; p_dimensions, its
+-- keys by etl.fact_key(); p_depends_on, dependencies by etl.depends_on(): its own source table follows from the key; p_table, p_view, by default
+-- dwh.<name> and work.<name>.
+-- Errors: ET003 when a relation does not exist.
 CREATE OR REPLACE FUNCTION etl.define_fact(
     p_name name,
     p_key name[],
@@ -324,11 +295,7 @@ END
 $define_fact$;
 COMMENT ON FUNCTION etl.define_fact(name, name[], name[], etl.fact_dimension[], etl.dependency[], regclass, regclass) IS 'Declares a fact: grain, measures and dimensions; the rest is derived where it is not given.';
 
-/*
-Declares a fact whose changes touch an aggregate: for p_facts of define_aggregate.
-Parameters: p_fact, the fact; p_watched_columns, columns of it that the contribution view reads (all by default).
-Returns:    a row for the array.
-*/
+-- Parameters: p_fact, the fact; p_watched_columns, columns of it that the contribution view reads (all by default).
 CREATE OR REPLACE FUNCTION etl.fed_by(p_fact name, p_watched_columns name[] DEFAULT NULL)
 RETURNS etl.aggregate_fact
 LANGUAGE sql
@@ -339,15 +306,11 @@ AS $fed_by$
 $fed_by$;
 COMMENT ON FUNCTION etl.fed_by(name, name[]) IS 'Says that changes of a fact touch an aggregate, for p_facts of a declaration.';
 
-/*
-Declares an aggregate that is maintained by difference.
-Parameters: p_name, its name; p_group, columns that identify a row; p_measures, additive measures; p_contribution_key, columns of the contribution view and
-            of its facts by which contributions are found; p_facts, facts by etl.fed_by(); p_rollup_of, a finer aggregate of the same
-            contributions that feeds this one in place of facts; p_rollup_expressions, what its columns (alias c) make each group column
-            from, where they are not the same; p_table, p_view, by default dwh.<name> and work.<name>.
-Writes:     etl.aggregate, etl.aggregate_fact; the table, when it does not exist.
-Errors:     ET003 when a relation does not exist.
-*/
+-- Parameters: p_name, its name; p_group, columns that identify a row; p_measures, additive measures; p_contribution_key, columns of the contribution
+-- view and of its facts by which contributions are found; p_facts, facts by etl.fed_by(); p_rollup_of, a finer aggregate of the same contributions
+-- that feeds this one in place of facts; p_rollup_expressions, what its columns (alias c) make each group column from, where they are not the same;
+-- p_table, p_view, by default dwh.<name> and work.<name>.
+-- Errors: ET003 when a relation does not exist.
 CREATE OR REPLACE FUNCTION etl.define_aggregate(
     p_name name,
     p_group name[],
@@ -408,13 +371,9 @@ END
 $define_aggregate$;
 COMMENT ON FUNCTION etl.define_aggregate(name, name[], name[], name[], etl.aggregate_fact[], name, text[], regclass, regclass) IS 'Declares an aggregate that is maintained by difference.';
 
-/*
-Declares a data quality check.
-Parameters: p_name, its name; p_severity, warn or fail; p_description, what holds when it passes; p_query, a SELECT of the violating rows, every name qualified;
-            p_every, how often runs do it (0 for every run); p_written_objects, objects whose written rows it reads: a run that has written
-            none of them leaves it out.
-Writes:     etl.quality_check. Severity and interval that a user has changed stay.
-*/
+-- Parameters: p_name, its name; p_severity, warn or fail; p_description, what holds when it passes; p_query, a SELECT of the violating rows, every
+-- name qualified; p_every, how often runs do it (0 for every run); p_written_objects, objects whose written rows it reads: a run that has written
+-- none of them leaves it out.
 CREATE OR REPLACE FUNCTION etl.define_check(
     p_name text,
     p_severity text,

@@ -77,3 +77,24 @@ AS $_request_reload$
     WHERE l.object = o.object
         AND NOT l.needs_reload
 $_request_reload$;
+
+-- Adds the missing rows of etl.load_state. Such an object is new, or what it was loaded with was lost, so it gets a full refresh.
+CREATE OR REPLACE FUNCTION etl._add_load_states()
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $_add_load_states$
+    WITH added AS (
+        INSERT INTO etl.load_state (object)
+        SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
+        UNION ALL
+        SELECT fact FROM etl.fact
+        UNION ALL
+        SELECT aggregate FROM etl.aggregate
+        ON CONFLICT DO NOTHING
+        RETURNING object
+    )
+    SELECT etl._request_reload(array_agg(a.object))
+    FROM added AS a
+    HAVING count(*) > 0
+$_add_load_states$;

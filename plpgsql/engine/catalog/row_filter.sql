@@ -1,11 +1,7 @@
 -- The row filter: the attribute by which schema analysis shows a user some rows only. etl.row_access holds the values that each user sees.
 
-/*
-Declares the row filter of a business.
-Parameters: p_attribute, name of the attribute, for messages; p_relation and p_column, where its values are listed.
-Writes:     etl.row_filter, etl.declaration.
-Errors:     ET003 when the relation has no such column.
-*/
+-- Parameters: p_attribute, name of the attribute, for messages; p_relation and p_column, where its values are listed.
+-- Errors: ET003 when the relation has no such column.
 CREATE OR REPLACE FUNCTION etl.define_row_filter(p_attribute text, p_relation regclass, p_column name)
 RETURNS void
 LANGUAGE plpgsql

@@ -39,6 +39,65 @@ AS $_transformation_reads$
     FROM reads
 $_transformation_reads$;
 
+-- Whether a row of a view comes from rows of a table with the same key and from no others, so that the key of a changed row is the only key that the
+-- change touches. The planner proves it: a condition on the view's key then reaches every scan of the table. It does not through a window function,
+-- LIMIT, an aggregate over other keys, or a join on other columns.
+CREATE OR REPLACE FUNCTION etl._is_read_by_key(p_view regclass, p_key name[], p_table regclass)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- A custom plan would replace the parameters by their values.
+SET plan_cache_mode = force_generic_plan
+SET quote_all_identifiers = off
+AS $_is_read_by_key$
+DECLARE
+    v_query text := format('SELECT * FROM %s AS v WHERE ', p_view);
+    v_value text := '\$%s';
+    v_plan jsonb;
+BEGIN
+    IF etl._is_distributed(NULL) THEN
+        -- Citus plans no parameters. There, a subquery stands for the value.
+        v_value := '(\$\d+|\(InitPlan \d+\)\.col1)';
+        EXECUTE 'EXPLAIN (FORMAT json, VERBOSE, COSTS off) ' || v_query || (
+            SELECT string_agg(format('v.%I = (SELECT NULL::%s)', k.name, etl._column_type(p_view, k.name)), ' AND ') FROM unnest(p_key) AS k (name)
+        )
+        INTO v_plan;
+        -- EXPLAIN has set it to off for the rest of the transaction.
+        PERFORM set_config('citus.enable_local_execution', 'on', true);
+    ELSE
+        -- Without types: the role that runs the loads may lack USAGE on their schema.
+        EXECUTE 'PREPARE _etl_read_by_key AS ' || v_query || (
+            SELECT string_agg(format('v.%I = $%s', k.name, k.position), ' AND ') FROM unnest(p_key) WITH ORDINALITY AS k (name, position)
+        );
+        EXECUTE format(
+            'EXPLAIN (FORMAT json, VERBOSE, COSTS off) EXECUTE _etl_read_by_key (%s)',
+            array_to_string(array_fill('NULL'::text, ARRAY[cardinality(p_key)]), ', ')
+        )
+        INTO v_plan;
+        DEALLOCATE _etl_read_by_key;
+    END IF;
+    RETURN NOT EXISTS (
+        SELECT
+        FROM jsonb_path_query(v_plan, 'strict $.** ? (exists (@."Relation Name"))') AS s (scan)
+        JOIN (
+            SELECT t.relid FROM pg_partition_tree(p_table) AS t
+            UNION
+            SELECT p_table
+        ) AS t (relid) ON true
+        JOIN pg_class AS c ON c.oid = t.relid AND c.relnamespace::regnamespace::text = quote_ident(s.scan ->> 'Schema')
+        CROSS JOIN unnest(p_key) WITH ORDINALITY AS k (name, position)
+        -- On the nodes of a cluster, the name of a table goes on with the number of its part.
+        WHERE regexp_replace(s.scan ->> 'Relation Name', CASE WHEN v_value ~ 'InitPlan' THEN '_\d+$' ELSE '$' END, '') = c.relname
+            AND concat_ws(' ', s.scan ->> 'Index Cond', s.scan ->> 'Recheck Cond', s.scan ->> 'Filter')
+            -- As in "((e.thing_id)::text = $1)". A function of the key, as in "(btrim(e.thing_id) = $1)", is not the key.
+            !~ format(
+                '(?<![\w"])\(\(?("[^"]+"|\w+)\.%s\)?(::[^=]*)? (=|OPERATOR\([^)]*=\)) \(*' || v_value || '(\M|\))',
+                regexp_replace(quote_ident(k.name), '(\W)', '\\\1', 'g'), k.position
+            )
+    );
+END
+$_is_read_by_key$;
+
 -- Tables and columns whose changes do not reach the object that reads them.
 CREATE OR REPLACE FUNCTION etl._find_unfollowed_reads()
 RETURNS TABLE (object name, fault text, detail text, hint text)
@@ -75,6 +134,22 @@ AS $_find_unfollowed_reads$
         AND r.schema_name = 'dwh'
         AND r.relation NOT IN (SELECT d.dimension_table FROM etl.dimension AS d)
         AND r.relation NOT IN (SELECT f.fact_table FROM etl.fact AS f JOIN etl.aggregate_fact AS l USING (fact) WHERE l.aggregate = r.object)
+    UNION ALL
+    SELECT a.aggregate, c.fault, c.detail, c.hint
+    FROM etl.aggregate AS a
+    JOIN etl.aggregate_fact AS l USING (aggregate)
+    JOIN etl.fact AS f USING (fact)
+    CROSS JOIN LATERAL (
+        SELECT format('its contributions are found by (%s), which is no part of the key (%s) of %s', etl._list(a.contribution_key), etl._list(f.business_key), f.fact),
+            'A row that moves to another such key would stay in the contribution that it leaves.',
+            'Make it part of the fact''s key, so that a row that moves is another row, or choose another p_contribution_key.'
+        WHERE NOT a.contribution_key <@ f.business_key
+        UNION ALL
+        SELECT format('a contribution is made of several rows of %s, and not of those with its key (%s) alone', f.fact_table, etl._list(a.contribution_key)),
+            'A changed row would change contributions with other keys, which the aggregate would keep as they were.',
+            'Choose a p_contribution_key that the rows share, such as the order of order lines. Or work it out in a view of schema kpi.'
+        WHERE NOT etl._is_read_by_key(a.contribution_view, a.contribution_key, f.fact_table)
+    ) AS c (fault, detail, hint)
     UNION ALL
     SELECT r.object, format('its contributions read column "%s" of %s, which changes in place', a.attname, d.dimension_table),
         'An aggregate follows the keys of its facts. A new version has a new key, an overwritten attribute has not.',
@@ -164,56 +239,3 @@ AS $_mirrors_of$
     ) AS m
     GROUP BY m.relname
 $_mirrors_of$;
-
--- Whether a row of a view comes from the mirror's row of the same key and from no other row of that mirror, so that the key of a changed row is the
--- only key that the change touches. The planner proves it: a condition on the view's key then reaches every scan of the mirror. It does not through a
--- window function, LIMIT, an aggregate over other keys, or a join on other columns.
-CREATE OR REPLACE FUNCTION etl._is_read_by_key(p_view regclass, p_key name[], p_source_table name)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
--- A custom plan would replace the parameters by their values.
-SET plan_cache_mode = force_generic_plan
-SET quote_all_identifiers = off
-AS $_is_read_by_key$
-DECLARE
-    v_query text := format('SELECT * FROM %s AS v WHERE ', p_view);
-    v_value text := '\$%s';
-    v_plan jsonb;
-BEGIN
-    IF (SELECT bool_or(etl._is_distributed(format('stage.%I', m.source_table)::regclass)) FROM etl._mirrors_of(p_view) AS m) THEN
-        -- Citus plans no parameters. There, a subquery stands for the value.
-        v_value := '(\$\d+|\(InitPlan \d+\)\.col1)';
-        EXECUTE 'EXPLAIN (FORMAT json, VERBOSE, COSTS off) ' || v_query || (
-            SELECT string_agg(format('v.%I = (SELECT NULL::%s)', k.name, etl._column_type(p_view, k.name)), ' AND ') FROM unnest(p_key) AS k (name)
-        )
-        INTO v_plan;
-        -- EXPLAIN has set it to off for the rest of the transaction.
-        PERFORM set_config('citus.enable_local_execution', 'on', true);
-    ELSE
-        -- Without types: the role that runs the loads may lack USAGE on their schema.
-        EXECUTE 'PREPARE _etl_read_by_key AS ' || v_query || (
-            SELECT string_agg(format('v.%I = $%s', k.name, k.position), ' AND ') FROM unnest(p_key) WITH ORDINALITY AS k (name, position)
-        );
-        EXECUTE format(
-            'EXPLAIN (FORMAT json, VERBOSE, COSTS off) EXECUTE _etl_read_by_key (%s)',
-            array_to_string(array_fill('NULL'::text, ARRAY[cardinality(p_key)]), ', ')
-        )
-        INTO v_plan;
-        DEALLOCATE _etl_read_by_key;
-    END IF;
-    RETURN NOT EXISTS (
-        SELECT
-        -- On the nodes of a cluster, the name of a table goes on with the number of its part.
-        FROM jsonb_path_query(v_plan, 'strict $.** ? (@."Schema" == "stage")') AS s (scan)
-        CROSS JOIN unnest(p_key) WITH ORDINALITY AS k (name, position)
-        WHERE regexp_replace(s.scan ->> 'Relation Name', CASE WHEN v_value ~ 'InitPlan' THEN '_\d+$' ELSE '$' END, '') = p_source_table
-            AND concat_ws(' ', s.scan ->> 'Index Cond', s.scan ->> 'Recheck Cond', s.scan ->> 'Filter')
-            -- As in "((e.thing_id)::text = $1)". A function of the key, as in "(btrim(e.thing_id) = $1)", is not the key.
-            !~ format(
-                '(?<![\w"])\(\(?("[^"]+"|\w+)\.%s\)?(::[^=]*)? (=|OPERATOR\([^)]*=\)) \(*' || v_value || '(\M|\))',
-                regexp_replace(quote_ident(k.name), '(\W)', '\\\1', 'g'), k.position
-            )
-    );
-END
-$_is_read_by_key$;

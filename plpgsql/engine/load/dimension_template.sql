@@ -317,17 +317,19 @@ SET search_path = pg_catalog, pg_temp
 AS $_expected_dimension_sql$
     SELECT etl._render(
         $template$WITH source_state AS MATERIALIZED (
-    -- The rows of the transformation view. If it returns a key twice, neither row is known to be right.
-    SELECT
+    -- The row of the transformation view. If it returns two live rows for a key, neither is known to be right. A view over several mirrors also returns
+    -- the deleted row of a member that has moved to another mirror: it counts if no row is live, the latest of several.
+    SELECT DISTINCT ON ({{k.key}})
         {{k.key}}{{state_values}},
         {{effective_at}} AS _effective_at,
         {{deleted_at}} AS _deleted_at,
         CASE
-            WHEN count(*) OVER (PARTITION BY {{k.key}}) > 1 THEN etl._refuse_repeated_key({{name}}, {{key_as_json}})
+            WHEN count(*) FILTER (WHERE {{deleted_at}} IS NULL) OVER (PARTITION BY {{k.key}}) > 1 THEN etl._refuse_repeated_key({{name}}, {{key_as_json}})
             ELSE {{deleted_at}} IS NULL
         END AS _is_there
     FROM {{keys}} AS k
     CROSS JOIN LATERAL (SELECT * FROM {{view}} AS r WHERE {{r.key = k.key}} OFFSET 0) AS v
+    ORDER BY {{k.key}}, {{deleted_at}} DESC NULLS FIRST
 ),
 known AS MATERIALIZED (
     SELECT d.{{surrogate_key}}, {{k.key}}, d.valid_from, d.valid_to, d.is_current{{known_values}}

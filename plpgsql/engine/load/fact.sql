@@ -44,6 +44,7 @@ BEGIN
     v_unresolved bigint;
 BEGIN
     PERFORM compiled.{{plan}}(p_run_id, p_is_full);
+    {{refuse}}
     -- What the plan does not contain needs no statement.
     SELECT
         count(*) FILTER (WHERE w.planned_operation IN ('update', 'delete')),
@@ -51,7 +52,6 @@ BEGIN
         count(w.unresolved_keys)
     INTO v_changed, r_result.rows_deleted, v_unresolved
     FROM {{decision}} AS w;
-    {{refuse}}
 
     v_aggregates := etl._lock_aggregates({{name}});
     PERFORM compiled.{{contribute}}(-1, v_aggregates);
@@ -322,7 +322,7 @@ $_unresolved_sql$;
 /*
 The statement that quarantines planned rows without a member in a dimension that nothing loads, such as the calendar: no load can add the member later.
 Parameters: p_fact, the fact; p_values, of its templates.
-Returns:    SQL text; refers to p_run_id, v_unresolved and r_result.
+Returns:    SQL text; refers to p_run_id and r_result.
 */
 CREATE OR REPLACE FUNCTION etl._refusal_sql(p_fact name, p_values jsonb)
 RETURNS text
@@ -332,28 +332,26 @@ SET search_path = pg_catalog, pg_temp
 AS $_refusal_sql$
     SELECT CASE WHEN count(*) = 0 THEN '' ELSE etl._render(
         $template$
-IF v_unresolved > 0 THEN
-    SELECT count(etl._refuse_fact({{name}}, r.fact_key, k.key_column, k.dimension, r.unresolved_keys -> k.key_column, p_run_id) IS NULL)
-    INTO r_result.rows_quarantined
-    FROM (
-        SELECT {{as_json}} AS fact_key, w.unresolved_keys
-        FROM {{decision}} AS w
-        WHERE w.unresolved_keys ?| {{final}}
-        OFFSET 0
-    ) AS r
-    CROSS JOIN LATERAL (
-        SELECT c.key_column::text, c.dimension
-        FROM etl.fact_dimension AS c
-        WHERE c.fact = {{name}}
-            AND c.key_column = ANY ({{final}})
-            AND r.unresolved_keys ? c.key_column
-        ORDER BY c.key_column
-        LIMIT 1
-    ) AS k;
-    IF r_result.rows_quarantined > 0 THEN
-        DELETE FROM {{decision}} AS w
-        WHERE w.unresolved_keys ?| {{final}};
-    END IF;
+SELECT count(etl._refuse_fact({{name}}, r.fact_key, k.key_column, k.dimension, r.unresolved_keys -> k.key_column, p_run_id) IS NULL)
+INTO r_result.rows_quarantined
+FROM (
+    SELECT {{as_json}} AS fact_key, w.unresolved_keys
+    FROM {{decision}} AS w
+    WHERE w.unresolved_keys ?| {{final}}
+    OFFSET 0
+) AS r
+CROSS JOIN LATERAL (
+    SELECT c.key_column::text, c.dimension
+    FROM etl.fact_dimension AS c
+    WHERE c.fact = {{name}}
+        AND c.key_column = ANY ({{final}})
+        AND r.unresolved_keys ? c.key_column
+    ORDER BY c.key_column
+    LIMIT 1
+) AS k;
+IF r_result.rows_quarantined > 0 THEN
+    DELETE FROM {{decision}} AS w
+    WHERE w.unresolved_keys ?| {{final}};
 END IF;$template$,
         p_values || jsonb_build_object('final', quote_literal(array_agg(r.key_column ORDER BY r.number)::text[]) || '::text[]')
     ) END

@@ -55,6 +55,37 @@ WHERE num_nulls({{key}}) = 0$template$,
 END
 $_enqueue_all$;
 
+-- Counts the rows of transformation views that have no value in a column of the key. No load can tell them apart, so none takes them.
+CREATE OR REPLACE FUNCTION etl.keyless_rows()
+RETURNS TABLE (object name, row_count bigint)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $keyless_rows$
+DECLARE
+    v_query text;
+BEGIN
+    SELECT string_agg(
+        format(
+            'SELECT %L::name, count(*) FROM %s AS v WHERE (%s)%s HAVING count(*) > 0',
+            o.object, o.view, etl._list(o.business_key, 'v.%1$I IS NOT DISTINCT FROM NULL', ' OR '),
+            CASE WHEN etl._column_type(o.view, 'deleted_at') IS NOT NULL THEN ' AND v.deleted_at IS NULL' END
+        ),
+        E'\nUNION ALL\n' ORDER BY o.object
+    )
+    INTO v_query
+    FROM (
+        SELECT d.dimension, d.transform_view, d.business_key FROM etl.dimension AS d WHERE d.transform_view IS NOT NULL
+        UNION ALL
+        SELECT f.fact, f.transform_view, f.business_key FROM etl.fact AS f
+    ) AS o (object, view, business_key);
+    IF v_query IS NOT NULL THEN
+        RETURN QUERY EXECUTE v_query;
+    END IF;
+END
+$keyless_rows$;
+COMMENT ON FUNCTION etl.keyless_rows() IS 'Objects whose transformation view returns rows without a key, and their number.';
+
 /*
 Prepares a load: removes duplicate pending keys. Writers append keys without checking for duplicates, because a unique index with ON CONFLICT costs more than
 removing them here.

@@ -66,6 +66,7 @@ Errors:     ET026 when the source is a hot standby.
 CREATE OR REPLACE FUNCTION etl._extraction_point()
 RETURNS etl.batch
 LANGUAGE plpgsql
+STABLE
 SET search_path = pg_catalog, pg_temp
 AS $_extraction_point$
 DECLARE
@@ -190,12 +191,7 @@ BEGIN
         AND b.extracted_by = pg_current_xact_id();
     IF r_batch.wal_inserted_until IS NULL
         OR NOT EXISTS (SELECT FROM pg_foreign_table AS f WHERE f.ftrelid = 'source.extraction_point'::regclass)
-        OR NOT EXISTS (
-            SELECT
-            FROM etl.source_table AS s
-            LEFT JOIN etl.watermark AS w USING (source_table)
-            WHERE w.snapshot::text IS DISTINCT FROM r_batch.snapshot::text
-        )
+        OR EXISTS (SELECT FROM etl.batch AS b WHERE b.batch_id < r_batch.batch_id AND b.snapshot::text = r_batch.snapshot::text)
     THEN
         RETURN;
     END IF;

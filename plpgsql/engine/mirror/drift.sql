@@ -17,29 +17,36 @@ AS $_read_relations$
     WHERE r.ev_class = to_regclass(format('source.%I', p_source_table))
 $_read_relations$;
 
-/*
-Tables that a view of the contract reads under another name than in the last build, while another table has that name. A
-view follows a table that is renamed, and never reads the table that takes its name.
-Parameters: p_source, the source table.
-Returns:    a clause in English; NULL when there is none.
-*/
-CREATE OR REPLACE FUNCTION etl._swapped_relations(p_source etl.source_table)
-RETURNS text
+-- Source tables whose contract reads a table under another name than in the last build, while another table has that name; the clause names them. A
+-- view follows a table that is renamed, and never reads the table that takes its name.
+CREATE OR REPLACE FUNCTION etl._swapped_relations()
+RETURNS TABLE (source_table name, clause text)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $_swapped_relations$
-    SELECT string_agg(format('source.%I reads %s instead of %s', p_source.source_table, f.key, e.key), '; ' ORDER BY e.key)
-    FROM jsonb_each(p_source.read_relations) AS e
-    JOIN jsonb_each(etl._read_relations(p_source.source_table)) AS f ON f.value = e.value
-    WHERE f.key <> e.key
+    SELECT
+        s.source_table,
+        string_agg(
+            DISTINCT format('source.%I reads %s instead of %s', s.source_table, d.refobjid::regclass, e.key), '; '
+            ORDER BY format('source.%I reads %s instead of %s', s.source_table, d.refobjid::regclass, e.key)
+        )
+    FROM etl.source_table AS s
+    JOIN pg_rewrite AS r ON r.ev_class = to_regclass(format('source.%I', s.source_table))
+    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+    JOIN jsonb_each_text(s.read_relations) AS e ON e.value = d.refobjid::text
+    WHERE e.key <> d.refobjid::regclass::text
         -- Not by to_regclass, which needs the privilege USAGE on the schema.
         AND EXISTS (
             SELECT
             FROM pg_class AS c
             JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE format('%I.%I', n.nspname, c.relname) = e.key
+            -- Otherwise the names of all relations are formatted, whether or not one is asked for.
+            OFFSET 0
         )
+    GROUP BY s.source_table
 $_swapped_relations$;
 
 /*
@@ -135,7 +142,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_check_drift$
 DECLARE
     v_columns text;
-    v_swapped text := (SELECT etl._swapped_relations(s) FROM etl.source_table AS s WHERE s.source_table = p_source_table);
+    v_swapped text := (SELECT w.clause FROM etl._swapped_relations() AS w WHERE w.source_table = p_source_table);
 BEGIN
     IF v_swapped IS NOT NULL THEN
         RAISE EXCEPTION 'source table "%" has changed: %', p_source_table, v_swapped

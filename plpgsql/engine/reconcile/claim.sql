@@ -63,127 +63,97 @@ END
 $_cannot_be_read$;
 
 /*
-Makes the tables in which the versions of members are planned.
-Parameters: p_dimension, the dimension.
-Writes:     pg_temp.reconciled_key, pg_temp.reconciled_plan.
+The rows that a load would write for a key.
+Parameters: p_object, the dimension or fact; p_row_key, the key, which is also in pg_temp.reconciled_key.
+Returns:    a SELECT: planned_operation, and the columns that the load writes; of a dimension also the surrogate key.
 */
-CREATE OR REPLACE FUNCTION etl._begin_planning(p_dimension etl.dimension)
-RETURNS void
+CREATE OR REPLACE FUNCTION etl._written_rows_sql(p_object name, p_row_key jsonb)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_written_rows_sql$
+    SELECT CASE o.kind
+        WHEN 'dimension' THEN etl._expected_dimension_sql(
+            p_object, 'pg_temp.reconciled_key',
+            (SELECT jsonb_build_object('run_id', '0', 'now', quote_literal(l.now) || '::timestamptz', 'batch_at', quote_nullable(l.batch_at) || '::timestamptz') FROM etl._load_time() AS l)
+        )
+        ELSE format(
+            'SELECT CASE WHEN EXISTS (SELECT FROM %s AS f WHERE %s) THEN ''update'' ELSE ''insert'' END AS planned_operation, x.*, 0 AS run_id FROM (%s) AS x WHERE %s AND NOT x.is_deleted',
+            o.table_name, etl._match(o.business_key, 'f', 'x'),
+            -- Without OFFSET 0, so that the condition enters the view.
+            etl._resolved_fact_sql(p_object, etl._fact_values(p_object), o.view_name || ' AS v', p_is_load => false),
+            etl._key_condition(o.business_key, p_row_key, o.table_name, 'x')
+        )
+    END
+    FROM etl.object AS o
+    WHERE o.object = p_object
+$_written_rows_sql$;
+
+/*
+Whether a row of a dimension or fact cannot be loaded. It is written, and the write is rolled back.
+Parameters: p_object, the dimension or fact; p_row_key, the row's key; p_sqlstate, the error of the entry.
+*/
+CREATE OR REPLACE FUNCTION etl._cannot_be_loaded(p_object name, p_row_key jsonb, p_sqlstate text)
+RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
-AS $_begin_planning$
-BEGIN
-    DROP TABLE IF EXISTS pg_temp.reconciled_key, pg_temp.reconciled_plan;
-    EXECUTE format('CREATE TEMPORARY TABLE reconciled_key ON COMMIT DROP AS SELECT %s FROM %s WITH NO DATA', etl._list(p_dimension.business_key), p_dimension.dimension_table);
-    EXECUTE format(
-        'CREATE TEMPORARY TABLE reconciled_plan ON COMMIT DROP AS SELECT NULL::text AS planned_operation, d.* FROM %s AS d WITH NO DATA', p_dimension.dimension_table
-    );
-END
-$_begin_planning$;
-
-/*
-Whether a member cannot be loaded. It is written, and the write is rolled back.
-Parameters: p_dimension, the dimension; p_row_key, the member.
-*/
-CREATE OR REPLACE FUNCTION etl._member_is_refused(p_dimension etl.dimension, p_row_key jsonb)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_member_is_refused$
+AS $_cannot_be_loaded$
 DECLARE
-    v_bk text := etl._list(p_dimension.business_key);
-    v_values name[] := p_dimension.business_key || ARRAY(SELECT a.attribute FROM etl.dimension_attribute AS a WHERE a.dimension = p_dimension.dimension)
-        || '{valid_from,valid_to,is_current}'::name[];
-    v_rows bigint;
-BEGIN
-    PERFORM etl._begin_planning(p_dimension);
-    BEGIN
-        EXECUTE format(
-            'INSERT INTO pg_temp.reconciled_key (%s) SELECT %s FROM (SELECT $1) AS q (row_key)',
-            v_bk, etl._from_json(p_dimension.business_key, 'q.row_key', p_dimension.dimension_table)
-        )
-        USING p_row_key;
-    EXCEPTION
-        WHEN data_exception THEN
-            RETURN false;
-    END;
-    EXECUTE format(
-        'SELECT count(*) FROM %s AS v WHERE %s', p_dimension.transform_view,
-        etl._key_condition(p_dimension.business_key, p_row_key, p_dimension.dimension_table, 'v')
-    )
-    INTO v_rows;
-    IF v_rows > 1 THEN
-        RETURN true;
-    END IF;
-    EXECUTE format('SELECT compiled.%I(0, l.now, l.batch_at) FROM etl._load_time() AS l', 'verify_' || p_dimension.dimension);
-    EXECUTE format(
-        'UPDATE %s AS d SET %s FROM pg_temp.reconciled_plan AS w WHERE w.planned_operation = ''update'' AND d.%I = w.%4$I',
-        p_dimension.dimension_table, etl._list(v_values, '%1$I = w.%1$I'), p_dimension.surrogate_key, p_dimension.surrogate_key
-    );
-    EXECUTE format(
-        'INSERT INTO %s (%s, run_id) SELECT %s, 0 FROM pg_temp.reconciled_plan AS w WHERE w.planned_operation = ''insert''',
-        p_dimension.dimension_table, etl._list(v_values), etl._list(v_values, 'w.%1$I')
-    );
-    RAISE EXCEPTION USING ERRCODE = 'ET051';
-EXCEPTION
-    -- As etl._load_isolating.
-    WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded THEN
-        RETURN true;
-    WHEN SQLSTATE 'ET051' THEN
-        RETURN false;
-END
-$_member_is_refused$;
-
-/*
-Whether a row of a fact cannot be loaded. It is written, and the write is rolled back.
-Parameters: p_fact, the fact; p_row_key, the row's key; p_sqlstate, the error of the entry.
-*/
-CREATE OR REPLACE FUNCTION etl._fact_is_refused(p_fact etl.fact, p_row_key jsonb, p_sqlstate text)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_fact_is_refused$
-DECLARE
-    v_columns name[] := etl._without(etl._writable_columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name);
-    v_expected text := format(
-        '(SELECT * FROM (%s) AS x WHERE %s) AS e',
-        -- Without OFFSET 0, so that the condition enters the view.
-        etl._resolved_fact_sql(p_fact.fact, etl._fact_values(p_fact.fact), p_fact.transform_view || ' AS v', p_is_load => false), etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'x')
-    );
-    v_without_member text := (
-        SELECT string_agg(format('e.%I = -1', k.key_column), ' OR ' ORDER BY k.key_column)
+    v_rows text := etl._written_rows_sql(p_object, p_row_key);
+    r_object record;
+    v_condition text;
+    v_columns name[];
+    v_matched name[];
+    v_final text := (
+        SELECT string_agg(format('w.%I = -1', k.key_column), ' OR ')
         FROM etl.fact_dimension AS k
         JOIN etl.dimension AS d USING (dimension)
-        WHERE k.fact = p_fact.fact
+        WHERE k.fact = p_object
             AND d.transform_view IS NULL
     );
-    v_rows bigint;
-    v_is_without_member boolean;
+    v_count bigint;
+    v_is_final boolean;
 BEGIN
+    SELECT *
+    INTO STRICT r_object
+    FROM etl.object AS o
+    WHERE o.object = p_object;
+    v_condition := etl._key_condition(r_object.business_key, p_row_key, r_object.table_name, 'v');
+    v_columns := CASE r_object.kind
+        WHEN 'dimension' THEN r_object.business_key || ARRAY(SELECT a.attribute FROM etl.dimension_attribute AS a WHERE a.dimension = p_object)
+            || '{valid_from,valid_to,is_current,run_id}'::name[]
+        ELSE etl._writable_columns(r_object.table_name)
+    END;
+    v_matched := coalesce((SELECT ARRAY[d.surrogate_key] FROM etl.dimension AS d WHERE d.dimension = p_object), r_object.business_key);
+    DROP TABLE IF EXISTS pg_temp.reconciled_key;
     BEGIN
-        EXECUTE format('SELECT count(*) FROM %s AS f WHERE %s', p_fact.fact_table, etl._key_condition(p_fact.business_key, p_row_key, p_fact.fact_table, 'f')) INTO v_rows;
+        EXECUTE format(
+            'CREATE TEMPORARY TABLE reconciled_key ON COMMIT DROP AS SELECT %s FROM (SELECT %L::jsonb) AS q (row_key)',
+            etl._from_json(r_object.business_key, 'q.row_key', r_object.table_name), p_row_key
+        );
     EXCEPTION
         WHEN data_exception THEN
+            -- Not a key of this object.
             RETURN false;
     END;
-    EXECUTE format('SELECT count(to_jsonb(e.*)), coalesce(bool_or(%s), false) FROM %s WHERE NOT e.is_deleted', coalesce(v_without_member, 'false'), v_expected)
-    INTO v_rows, v_is_without_member;
-    IF v_rows <> 1 THEN
-        RETURN v_rows > 1;
-    ELSIF p_sqlstate = 'ET009' AND v_is_without_member THEN
+    EXECUTE format('SELECT count(*) FROM %s AS v WHERE %s', r_object.view_name, v_condition) INTO v_count;
+    IF v_count > 1 THEN
+        RETURN true;
+    END IF;
+    EXECUTE format('SELECT count(to_jsonb(w.*)), coalesce(bool_or(%s), false) FROM (%s) AS w', coalesce(v_final, 'false'), v_rows) INTO v_count, v_is_final;
+    IF v_is_final AND p_sqlstate = 'ET009' THEN
         RETURN true;
     END IF;
     EXECUTE format(
-        'UPDATE %s AS f SET %s FROM %s WHERE %s', p_fact.fact_table, etl._list(v_columns, '%1$I = e.%1$I'), v_expected, etl._match(p_fact.business_key, 'f', 'e')
+        'UPDATE %s AS d SET %s FROM (%s) AS w WHERE w.planned_operation = ''update'' AND %s',
+        r_object.table_name, etl._list(etl._without(v_columns, v_matched), '%1$I = w.%1$I'), v_rows, etl._match(v_matched, 'd', 'w')
     );
-    GET DIAGNOSTICS v_rows = ROW_COUNT;
-    IF v_rows = 0 THEN
-        EXECUTE format(
-            'INSERT INTO %s (%s, run_id) SELECT %s, 0 FROM %s',
-            p_fact.fact_table, etl._list(p_fact.business_key || v_columns), etl._list(p_fact.business_key || v_columns, 'e.%1$I'), v_expected
-        );
-    END IF;
+    EXECUTE format(
+        'INSERT INTO %s (%s) SELECT %s FROM (%s) AS w WHERE w.planned_operation = ''insert''',
+        r_object.table_name, etl._list(v_columns), etl._list(v_columns, 'w.%1$I'), v_rows
+    );
     RAISE EXCEPTION USING ERRCODE = 'ET051';
 EXCEPTION
     -- As etl._load_isolating.
@@ -192,7 +162,7 @@ EXCEPTION
     WHEN SQLSTATE 'ET051' THEN
         RETURN false;
 END
-$_fact_is_refused$;
+$_cannot_be_loaded$;
 
 -- Whether the claim of an entry in quarantine holds: the row cannot be loaded.
 CREATE OR REPLACE FUNCTION etl._claim_holds(p_entry etl.quarantine)
@@ -201,9 +171,16 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $_claim_holds$
     SELECT coalesce(
-        (SELECT etl._cannot_be_read(s.source_table, p_entry.row_key) FROM etl.source_table AS s WHERE s.source_table = p_entry.object),
-        (SELECT etl._member_is_refused(d, p_entry.row_key) FROM etl.dimension AS d WHERE d.dimension = p_entry.object AND d.transform_view IS NOT NULL),
-        (SELECT etl._fact_is_refused(f, p_entry.row_key, p_entry.sqlstate) FROM etl.fact AS f WHERE f.fact = p_entry.object),
+        (
+            SELECT CASE o.kind
+                WHEN 'source' THEN etl._cannot_be_read(o.object, p_entry.row_key)
+                WHEN 'aggregate' THEN false
+                ELSE etl._cannot_be_loaded(o.object, p_entry.row_key, p_entry.sqlstate)
+            END
+            FROM etl.object AS o
+            WHERE o.object = p_entry.object
+                AND (o.view_name IS NOT NULL OR o.kind = 'source')
+        ),
         false
     )
 $_claim_holds$;

@@ -1,5 +1,6 @@
--- A dimension compared with its mirrors: current versions with the transformation view, the timelines of all members with what a load would
--- plan, validity and first values with what is possible, default members with those that were declared, the sequence with the keys.
+-- A dimension compared with its mirrors. The stored versions are first corrected by what is known without a load: validity, first values, and the
+-- tracked attributes of current versions. A load is then planned from the corrected versions: its plan is what there should be.
+-- The default members are compared with those that were declared, the sequence with the keys.
 
 -- The source table that has a row per member of a dimension; NULL if there is none.
 CREATE OR REPLACE FUNCTION etl._own_source(p_dimension etl.dimension)
@@ -19,95 +20,83 @@ AS $_own_source$
 $_own_source$;
 
 /*
-What the statements about a dimension are rendered from.
+Values of the statements about a dimension.
 Parameters: p_dimension, the dimension, one that is loaded.
-Returns:    values for etl._render. Attributes: kept (type 0), tracked (type 2), overwritten (type 1), shown (those of the current version that
-            no log decides on), unlogged (those of shown that are tracked).
+Returns:    values for etl._render.
 */
-CREATE OR REPLACE FUNCTION etl._member_values(p_dimension etl.dimension)
+CREATE OR REPLACE FUNCTION etl._version_values(p_dimension etl.dimension)
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
-AS $_member_values$
+AS $_version_values$
 DECLARE
     v_table regclass := p_dimension.dimension_table;
     v_bk name[] := p_dimension.business_key;
-    v_kept name[];
-    v_right name[];  -- what those should be
-    v_overwritten name[];
-    v_tracked name[];
-    v_shown name[];
     v_source name := (etl._own_source(p_dimension)).source_table;
+    v_kept name[];         -- type 0
+    v_overwritten name[];  -- type 1
+    v_tracked name[];      -- type 2
+    v_unlogged name[];     -- those of type 2 that no log decides on
 BEGIN
     SELECT
         coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 0), '{}'),
         coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 1), '{}'),
-        coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 2), '{}'),
-        coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type > 0 AND a.attribute <> ALL (coalesce(etl._columns(p_dimension.history_view), '{}'))), '{}')
-    INTO v_kept, v_overwritten, v_tracked, v_shown
+        coalesce(array_agg(a.attribute ORDER BY a.attribute) FILTER (WHERE a.scd_type = 2), '{}')
+    INTO v_kept, v_overwritten, v_tracked
     FROM etl.dimension_attribute AS a
     WHERE a.dimension = p_dimension.dimension;
-    v_right := ARRAY(SELECT '_right_' || k.name FROM unnest(v_kept) AS k (name));
+    v_unlogged := etl._without(v_tracked, coalesce(etl._columns(p_dimension.history_view), '{}'));
     RETURN jsonb_build_object(
-        'dimension_table', v_table::text,
-        'transform_view', p_dimension.transform_view::text,
+        'table', v_table::text,
+        'view', p_dimension.transform_view::text,
         'bk', to_jsonb(v_bk),
         'sk', quote_ident(p_dimension.surrogate_key),
         'kept', to_jsonb(v_kept),
-        'right', to_jsonb(v_right),
         'overwritten', to_jsonb(v_overwritten),
-        'unlogged', to_jsonb(etl._without(v_shown, v_overwritten)),
+        'tracked', to_jsonb(v_tracked),
+        'logged', to_jsonb(etl._without(v_tracked, v_unlogged)),
+        'shown', to_jsonb(v_overwritten || v_tracked),
         'attributes', to_jsonb(v_kept || v_overwritten || v_tracked),
-        'member', etl._json_key(v_bk, 'd'),
-        'version', etl._json_key(v_bk, 'd') || ' || jsonb_build_object(''valid_from'', d.valid_from)',
-        'hashed', etl._hashed_list(v_bk, 'd', v_table),
+        'casts', etl._casts(v_table),
+        'hashed', etl._hashed_list(v_bk, 'd', v_table, true),
         'is_compared', etl._not_ignored(v_bk, 'd'),
-        'key_not_null', format('num_nulls(%s) = 0', etl._list(v_bk, 'o.%1$I')),
-        'view_typed', etl._typed_list(v_bk || v_kept || v_overwritten || v_tracked, 'o', v_table),
-        -- Without first values, which the source may have changed since, and logged ones, which the log decides on.
-        'view_shown', etl._typed_list(v_bk || v_shown, 'o', v_table),
+        'version_key', etl._json_key(v_bk, 'w') || ' || jsonb_build_object(''valid_from'', coalesce(d.valid_from, w.valid_from))',
+        'known_values', etl._cast_list(v_kept || v_overwritten || v_tracked, 'o', v_table, v_table),
+        'view_values', substr(etl._cast_list(v_bk || v_kept || v_overwritten || v_tracked, 'o', p_dimension.transform_view, v_table), 3),
         'view_deleted_at', CASE WHEN etl._column_type(p_dimension.transform_view, 'deleted_at') IS NULL THEN 'NULL::timestamptz' ELSE 'o.deleted_at' END,
-        'shown_d', coalesce(etl._compared_list(v_shown, 'd', v_table), '0'),
-        'shown_v', coalesce(etl._compared_list(v_shown, 'v', v_table), '0'),
-        'tracked_d', coalesce(etl._compared_list(v_tracked, 'd', v_table), '0'),
-        'tracked_v', coalesce(etl._compared_list(v_tracked, 'v', v_table), '0'),
-        'kept_d', coalesce(nullif(etl._list(v_kept, 'c.%1$I::text'), ''), '0'),
-        'kept_right', coalesce(nullif(etl._list(v_right, 'c.%1$I::text'), ''), '0'),
         -- The first value that was known, of all versions. That of a row which the initial load brought, and which has not changed since, is the
         -- source's. Of any other row the source may hold a later value.
-        'kept_values', coalesce((
-            SELECT string_agg(
-                format(
-                    CASE
-                        WHEN v_source IS NULL THEN E',\n            first_value(d.%1$I) OVER member AS %2$I'
-                        ELSE E',\n            CASE WHEN v._is_known AND x.is_bulk THEN v.%1$I ELSE first_value(d.%1$I) OVER member END AS %2$I'
-                    END,
-                    k.name, '_right_' || k.name
-                ),
-                '' ORDER BY k.position
-            )
-            FROM unnest(v_kept) WITH ORDINALITY AS k (name, position)
-        ), ''),
+        'kept_values', etl._list(v_kept, CASE
+            WHEN v_source IS NULL THEN E',\nfirst_value(d.%1$I) OVER member AS %1$I'
+            ELSE E',\nCASE WHEN v._is_live AND x.is_bulk THEN v.%1$I ELSE first_value(d.%1$I) OVER member END AS %1$I'
+        END, ''),
+        'is_bulk', CASE WHEN cardinality(v_kept) > 0 AND v_source IS NOT NULL THEN 'x.is_bulk' ELSE 'false' END,
         'mirror', CASE
-            WHEN cardinality(v_kept) = 0 OR v_source IS NULL THEN ''
-            ELSE format(
+            WHEN cardinality(v_kept) > 0 AND v_source IS NOT NULL THEN format(
                 E'\nLEFT JOIN stage.%I AS m ON %s\nLEFT JOIN etl.extraction AS x ON x.batch_id = m.batch_id AND x.source_table = %L',
                 v_source, etl._match(v_bk, 'm', 'd'), v_source
             )
+            ELSE ''
         END,
-        'right_kept_pairs', (SELECT coalesce(string_agg(format(', %L, c.%I', k.name, '_right_' || k.name), ''), '') FROM unnest(v_kept) AS k (name)),
-        'right_kept_set', (SELECT coalesce(string_agg(format(E',\n    %I = c.%I', k.name, '_right_' || k.name), ''), '') FROM unnest(v_kept) AS k (name)),
+        -- A deleted member keeps what its mirror held last, in all versions.
+        'overwritten_values', etl._list(v_overwritten, format(
+            E',\nCASE WHEN min(%1$s) OVER whole <> max(%1$s) OVER whole THEN v.%%1$I ELSE d.%%1$I END AS %%1$I',
+            format('CASE WHEN NOT v._is_live THEN ROW(%s)::text END', etl._list(v_overwritten, 'd.%1$I'))
+        ), ''),
+        'unlogged_values', etl._list(v_unlogged, E',\nCASE WHEN v._is_live AND d.valid_to = ''infinity'' THEN v.%1$I ELSE d.%1$I END AS %1$I', ''),
+        'has_no_log', CASE WHEN p_dimension.history_view IS NULL THEN 'true' ELSE 'false' END,
         -- Past versions that nothing can confirm.
-        'is_unlogged', CASE WHEN v_tracked && v_shown THEN 'd.valid_to < ''infinity''' ELSE 'false' END
+        'is_unlogged', CASE WHEN cardinality(v_unlogged) > 0 THEN 'd.valid_to < ''infinity''' ELSE 'false' END
     );
 END
-$_member_values$;
+$_version_values$;
 
 /*
-Body of correct_<dimension>: finds versions whose validity or first values are impossible.
-Parameters: p_values, as of etl._member_values, with in_slice.
-Returns:    SQL text. The routine writes pg_temp.reconciled_correction, with the version as it should be.
+Body of correct_<dimension>: the stored versions as they should be before a load is planned. Members that are settled are left out: they have one
+version, and it is as the view says.
+Parameters: p_values, as of etl._version_values, with in_slice and known_since.
+Returns:    SQL text. The routine writes pg_temp.reconciled_version and, with the members that have none, pg_temp.reconciled_key.
 */
 CREATE OR REPLACE FUNCTION etl._correction_sql(p_values jsonb)
 RETURNS text
@@ -117,65 +106,83 @@ SET search_path = pg_catalog, pg_temp
 AS $_correction_sql$
     SELECT etl._render(
         $sql$BEGIN
-    CREATE TEMPORARY TABLE reconciled_correction ON COMMIT DROP AS
+    DROP TABLE IF EXISTS pg_temp.reconciled_version, pg_temp.reconciled_key;
+    CREATE TEMPORARY TABLE reconciled_version ON COMMIT DROP AS
     WITH version AS (
-        SELECT d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to{{, d.kept}}, v._is_known, v.deleted_at,
+        SELECT
+            d.{{sk}}, {{d.bk}}, d.valid_from, d.valid_to, d.is_current{{, d.logged}}{{kept_values}}{{overwritten_values}}{{unlogged_values}},
+            v._is_live, v._deleted_at,
             -- Otherwise another version is missing, which the plan adds.
-            v._is_known AND NOT record_image_ne(ROW({{tracked_d}}), ROW({{tracked_v}})) AS _is_last_known,
+            v._is_live AND NOT {{d.tracked <> v.tracked}} AS _is_last_known,
             lag(d.valid_from) OVER member AS _previous_from,
-            lead(d.valid_from) OVER member AS _next_from{{kept_values}}
-        FROM {{dimension_table}} AS d
+            lead(d.valid_from) OVER member AS _next_from,
+            -- Without a log nothing can follow for such a member.
+            {{has_no_log}} AND count(*) OVER whole = 1 AND v._is_live AND d.is_current AND (d.valid_from, d.valid_to) = ('-infinity', 'infinity')
+                AND NOT {{d.shown <> v.shown}} AND ({{is_bulk}} AND {{d.kept <> v.kept}}) IS NOT TRUE AS _is_settled
+        FROM {{table}} AS d
         LEFT JOIN (
-            SELECT {{view_typed}}, {{view_deleted_at}} AS deleted_at, {{view_deleted_at}} IS NULL AS _is_known
-            FROM {{transform_view}} AS o
+            SELECT {{view_values}}, {{view_deleted_at}} AS _deleted_at, {{view_deleted_at}} IS NULL AS _is_live
+            FROM {{view}} AS o
         ) AS v ON {{v.bk = d.bk}}{{mirror}}
         WHERE d.{{sk}} > 0
             AND {{in_slice}}
-        WINDOW member AS (PARTITION BY {{d.bk}} ORDER BY d.valid_from)
-    ),
-    corrected AS (
-        SELECT w.{{sk}}, {{w.bk}}, w.valid_from, w.valid_to{{, w.kept}}{{, w.right}},
-            CASE WHEN w._previous_from IS NULL THEN '-infinity' ELSE w.valid_from END AS _right_valid_from,
-            CASE
-                WHEN w.valid_to > w._next_from THEN w._next_from
-                -- Of a time that the log of deletions does not reach back to, a gap may be right.
-                WHEN w.valid_to = coalesce(w._next_from, 'infinity') OR (w.valid_to > p_deletions_known_since) IS NOT TRUE THEN w.valid_to
-                WHEN EXISTS (
-                    -- The member was deleted where the version ends.
-                    SELECT
+            AND {{is_compared}}
+        WINDOW whole AS (PARTITION BY {{d.bk}}), member AS (whole ORDER BY d.valid_from)
+    )
+    SELECT w.{{sk}}, {{w.bk}}{{, w.attributes}}, w.is_current,
+        CASE WHEN w._previous_from IS NULL THEN '-infinity' ELSE w.valid_from END AS valid_from,
+        CASE
+            WHEN w.valid_to > w._next_from THEN w._next_from
+            -- Of a time that the log of deletions does not reach back to, a gap may be right.
+            WHEN w.valid_to = coalesce(w._next_from, 'infinity') OR (w.valid_to > {{known_since}}) IS NOT TRUE THEN w.valid_to
+            WHEN EXISTS (
+                -- The member was deleted where the version ends.
+                SELECT
+                FROM pg_temp.reconciled_deletion AS t
+                WHERE {{t.bk = w.bk}}
+                    AND t.deleted_at <= w.valid_to
+                    AND (t.deleted_at > w.valid_from OR w.valid_to <= w.valid_from + interval '1 microsecond')
+            ) THEN w.valid_to
+            WHEN w._next_from IS NOT NULL THEN coalesce(
+                (
+                    SELECT min(t.deleted_at)
                     FROM pg_temp.reconciled_deletion AS t
                     WHERE {{t.bk = w.bk}}
-                        AND t.deleted_at <= w.valid_to
-                        AND (t.deleted_at > w.valid_from OR w.valid_to <= w.valid_from + interval '1 microsecond')
-                ) THEN w.valid_to
-                WHEN w._next_from IS NOT NULL THEN coalesce(
-                    (
-                        SELECT min(t.deleted_at)
-                        FROM pg_temp.reconciled_deletion AS t
-                        WHERE {{t.bk = w.bk}}
-                            AND t.deleted_at > w.valid_to
-                            AND t.deleted_at < w._next_from
-                    ),
-                    w._next_from
-                )
-                WHEN w._is_last_known THEN 'infinity'
-                WHEN w.deleted_at <= clock_timestamp() THEN greatest(w.deleted_at, w.valid_to)
-                ELSE w.valid_to
-            END AS _right_valid_to
-        FROM version AS w
-    )
-    SELECT c.*
-    FROM corrected AS c
-    WHERE (c.valid_from, c.valid_to) <> (c._right_valid_from, c._right_valid_to)
-        OR record_image_ne(ROW({{kept_d}}), ROW({{kept_right}}));
+                        AND t.deleted_at > w.valid_to
+                        AND t.deleted_at < w._next_from
+                ),
+                w._next_from
+            )
+            WHEN w._is_last_known THEN 'infinity'
+            WHEN w._deleted_at <= clock_timestamp() THEN greatest(w._deleted_at, w.valid_to)
+            ELSE w.valid_to
+        END AS valid_to
+    FROM version AS w
+    WHERE w._is_settled IS NOT TRUE;
+
+    CREATE TEMPORARY TABLE reconciled_key ON COMMIT DROP AS
+    SELECT {{w.bk}}
+    FROM pg_temp.reconciled_version AS w
+    UNION
+    SELECT {{d.bk}}
+    FROM (
+        SELECT {{view_values}}
+        FROM {{view}} AS o
+        WHERE {{view_deleted_at}} IS NULL
+    ) AS d
+    WHERE num_nulls({{d.bk}}) = 0
+        AND {{in_slice}}
+        AND {{is_compared}}
+        AND NOT EXISTS (SELECT FROM {{table}} AS k WHERE {{k.bk = d.bk}});
+    ANALYZE pg_temp.reconciled_version, pg_temp.reconciled_key;
 END$sql$,
         p_values
     )
 $_correction_sql$;
 
 /*
-Compiles the routines that compare a dimension: verify_<dimension> plans the versions of members as a load would, correct_<dimension> finds
-versions whose validity or first values are impossible.
+Compiles the routines that compare a dimension: correct_<dimension> corrects the versions of a slice of the members, verify_<dimension> plans a load
+from them and finds the versions that differ from the plan.
 Parameters: p_dimension, the dimension.
 Returns:    their names.
 Writes:     schema compiled.
@@ -186,35 +193,59 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compile_dimension_reconciliation$
 DECLARE
+    v_correct name := 'correct_' || p_dimension.dimension;
     v_verify name := 'verify_' || p_dimension.dimension;
-    v_values jsonb := etl._member_values(p_dimension);
+    v_values jsonb := etl._version_values(p_dimension);
 BEGIN
-    v_values := v_values || jsonb_build_object(
-        'plan', etl._expected_dimension_sql(p_dimension.dimension, 'pg_temp.reconciled_key', etl._load_arguments(v_verify)),
-        'in_slice', etl._in_slice(v_values ->> 'hashed', 'p_slices', 'p_slice')
-    );
-    RETURN ARRAY[etl._create_compiled(
-        v_verify,
-        'p_run_id bigint, p_now timestamptz, p_batch_at timestamptz',
-        'void',
-        format('Plans the versions of the members of %s in pg_temp.reconciled_key, for a comparison.', p_dimension.dimension),
-        etl._render(
-            $sql$BEGIN
-    INSERT INTO pg_temp.reconciled_plan (planned_operation, {{sk}}, {{bk}}{{, attributes}}, valid_from, valid_to, is_current)
-    SELECT w.planned_operation, w.{{sk}}, {{w.bk}}{{, w.attributes}}, w.valid_from, w.valid_to, w.is_current
+    RETURN ARRAY[
+        etl._create_compiled(
+            v_correct,
+            'p_known_since timestamptz, p_slices integer, p_slice integer',
+            'void',
+            format('Corrects, in temporary tables, the versions of %s by what is known without a load.', p_dimension.dimension),
+            etl._correction_sql(v_values || jsonb_build_object(
+                'known_since', format('%I.p_known_since', v_correct),
+                'in_slice', etl._in_slice(v_values ->> 'hashed', format('%I.p_slices', v_correct), format('%I.p_slice', v_correct))
+            )),
+            '{client_min_messages = warning}'
+        ),
+        etl._create_compiled(
+            v_verify,
+            'p_now timestamptz, p_batch_at timestamptz',
+            'void',
+            format('Plans a load of %s from corrected versions, and finds the versions that differ from the plan.', p_dimension.dimension),
+            etl._render(
+                $sql$BEGIN
+    INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
+    SELECT
+        CASE WHEN d.{{sk}} IS NULL THEN 'missing' WHEN d.is_current AND NOT w._is_live THEN 'surplus' ELSE 'different' END,
+        {{version_key}},
+        to_jsonb(w.*) - '{planned_operation,run_id,_is_live}'::text[],
+        CASE WHEN d.{{sk}} IS NOT NULL THEN to_jsonb(d.*) END
     FROM (
-        {{plan}}
-    ) AS w;
+        SELECT p.*, bool_or(p.is_current) OVER (PARTITION BY {{p.bk}}) AS _is_live
+        FROM (
+            {{plan}}
+        ) AS p
+    ) AS w
+    LEFT JOIN (
+        SELECT o.{{sk}}, {{o.bk}}{{known_values}}, o.valid_from, o.valid_to, o.is_current
+        FROM {{table}} AS o
+    ) AS d ON d.{{sk}} = w.{{sk}}
+    WHERE d.{{sk}} IS NULL
+        OR (d.valid_from, d.valid_to, d.is_current) <> (w.valid_from, w.valid_to, w.is_current)
+        OR {{d.attributes <> w.attributes}};
 END$sql$,
-            v_values
+                v_values || jsonb_build_object(
+                    'casts', '{}'::jsonb,
+                    'plan', etl._expected_dimension_sql(
+                        p_dimension.dimension, 'pg_temp.reconciled_key',
+                        etl._load_arguments(v_verify) || '{"run_id": "0", "table": "pg_temp.reconciled_version"}'
+                    )
+                )
+            )
         )
-    ), etl._create_compiled(
-        'correct_' || p_dimension.dimension,
-        'p_deletions_known_since timestamptz, p_slices integer, p_slice integer',
-        'void',
-        format('Finds the versions of %s whose validity or first values are impossible.', p_dimension.dimension),
-        etl._correction_sql(v_values)
-    )];
+    ];
 END
 $_compile_dimension_reconciliation$;
 
@@ -352,169 +383,73 @@ END
 $_note_deletions$;
 
 /*
-Compares the current versions of a dimension with the transformation view, and finds versions whose validity or first values are impossible.
-Parameters: p_dimension, the dimension; p_values, as of etl._member_values, with in_slice; p_slices, p_slice, as of etl._compare.
-Writes:     pg_temp.reconciled_difference, pg_temp.reconciled_correction.
+Compares the versions of a dimension that is loaded, so many members at a time that memory stays flat.
+Parameters: p_dimension, the dimension; p_slices, p_slice, how many slices there are, and which is compared (from 0).
+Returns:    counts; rows are versions.
+Writes:     pg_temp.reconciled_difference.
 */
-CREATE OR REPLACE FUNCTION etl._compare_versions(p_dimension etl.dimension, p_values jsonb, p_slices integer, p_slice integer)
-RETURNS void
+CREATE OR REPLACE FUNCTION etl._compare_versions(p_dimension etl.dimension, p_slices integer, p_slice integer)
+RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $_compare_versions$
+DECLARE
+    r_object etl.reconciliation_object;
+    r_time record := etl._load_time();
+    v_values jsonb := etl._version_values(p_dimension);
+    v_known_since timestamptz := etl._note_deletions(p_dimension);
+    v_parts integer := (SELECT 1 + greatest(c.reltuples, 0)::bigint / 200000 FROM pg_class AS c WHERE c.oid = p_dimension.dimension_table);
+    v_refused bigint := etl._ignore_refused(p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table);
+    v_unlogged bigint;
 BEGIN
     PERFORM set_config('search_path', etl._operator_path(), true);
+    FOR v_part IN 0..v_parts - 1
+    LOOP
+        EXECUTE format('SELECT compiled.%I($1, $2, $3)', 'correct_' || p_dimension.dimension)
+        USING v_known_since, p_slices * v_parts, p_slice + p_slices * v_part;
+        EXECUTE format('SELECT compiled.%I($1, $2)', 'verify_' || p_dimension.dimension) USING r_time.now, r_time.batch_at;
+    END LOOP;
     EXECUTE etl._render(
-        $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
-SELECT 'different', {{member}}, to_jsonb(v.*), to_jsonb(d.*) - 'run_id'
-FROM (
-    SELECT {{view_shown}}
-    FROM {{transform_view}} AS o
-    WHERE {{view_deleted_at}} IS NULL
-        AND {{key_not_null}}
-) AS v
-JOIN {{dimension_table}} AS d ON {{d.bk = v.bk}} AND d.valid_to = 'infinity'
-WHERE record_image_ne(ROW({{shown_d}}), ROW({{shown_v}}))
-    AND {{in_slice}}
-    AND {{is_compared}}$sql$,
-        p_values
+        'SELECT count(*), count(*) FILTER (WHERE {{is_unlogged}}) FROM {{table}} AS d WHERE d.{{sk}} > 0 AND {{in_slice}}',
+        v_values || jsonb_build_object('in_slice', etl._in_slice(v_values ->> 'hashed', p_slices::text, p_slice::text))
+    )
+    INTO r_object.actual_rows, v_unlogged;
+    r_object.left_out := jsonb_build_object(
+        'quarantined', v_refused, 'unlogged', v_unlogged,
+        'pending', etl._remove_pending(p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table)
     );
-    EXECUTE format('SELECT compiled.%I($1, $2, $3)', 'correct_' || p_dimension.dimension)
-    USING etl._note_deletions(p_dimension), p_slices, p_slice;
-    EXECUTE etl._render(
-        $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
-SELECT
-    'different', {{version}},
-    to_jsonb(d.*) - 'run_id' || jsonb_build_object('valid_from', c._right_valid_from, 'valid_to', c._right_valid_to, 'is_current', c._right_valid_to = 'infinity'{{right_kept_pairs}}),
-    to_jsonb(d.*) - 'run_id'
-FROM pg_temp.reconciled_correction AS c
-JOIN {{dimension_table}} AS d ON d.{{sk}} = c.{{sk}}
-WHERE {{is_compared}}$sql$,
-        p_values
-    );
+    RETURN r_object;
 END
 $_compare_versions$;
 
 /*
-Compares the timelines of all members with what a load of every member would plan: nothing, if the dimension is right. It plans a chunk of
-members at a time, and skips members that differ otherwise.
-Parameters: p_dimension, the dimension; p_values, as of etl._member_values, with in_slice.
-Writes:     pg_temp.reconciled_difference.
-*/
-CREATE OR REPLACE FUNCTION etl._compare_timelines(p_dimension etl.dimension, p_values jsonb)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET timezone = 'UTC'
-AS $_compare_timelines$
-DECLARE
-    c_chunk CONSTANT integer := 100000;
-    v_bk name[] := p_dimension.business_key;
-    r_time record := etl._load_time();
-    v_values jsonb;
-    v_chunks integer;
-BEGIN
-    PERFORM set_config('search_path', etl._operator_path(), true);
-    PERFORM etl._ignore(v_bk, p_dimension.dimension_table, 'SELECT x.row_key FROM pg_temp.reconciled_difference AS x', p_dimension.dimension);
-    v_values := p_values || jsonb_build_object(
-        'chunk', c_chunk::text,
-        -- Without a log nothing can follow for a member with one version, which has been compared with the view.
-        'is_settled', CASE
-            WHEN p_dimension.history_view IS NULL THEN '(d._is_live AND d._given = 1 AND d._versions = 1 AND d._is_whole)'
-            ELSE 'false'
-        END,
-        'planned_version', etl._json_key(v_bk, 'w') || ' || jsonb_build_object(''valid_from'', coalesce(d.valid_from, w.valid_from))'
-    );
-    EXECUTE etl._render(
-        $sql$CREATE TEMPORARY TABLE reconciled_member ON COMMIT DROP AS
-SELECT (row_number() OVER (ORDER BY {{d.bk}}) - 1) / {{chunk}} AS chunk, {{d.bk}}
-FROM (
-    SELECT {{bk}}, bool_or(m._is_given) AS _is_live, count(*) FILTER (WHERE m._is_given IS NOT NULL) AS _given, count(*) FILTER (WHERE m._is_whole IS NOT NULL) AS _versions,
-        bool_and(m._is_whole) AS _is_whole
-    FROM (
-        SELECT {{o.bk}}, {{view_deleted_at}} IS NULL AS _is_given, NULL::boolean AS _is_whole FROM {{transform_view}} AS o
-        UNION ALL
-        SELECT {{bk}}, NULL, valid_from = '-infinity' AND valid_to = 'infinity' AND is_current FROM {{dimension_table}}
-    ) AS m
-    GROUP BY {{bk}}
-) AS d
-WHERE num_nulls({{d.bk}}) = 0
-    AND NOT {{is_settled}}
-    AND {{in_slice}}
-    AND {{is_compared}}$sql$,
-        v_values
-    );
-    PERFORM etl._begin_planning(p_dimension);
-    SELECT coalesce(max(m.chunk) + 1, 0)
-    INTO v_chunks
-    FROM pg_temp.reconciled_member AS m;
-    FOR v_chunk IN 0..v_chunks - 1
-    LOOP
-        TRUNCATE pg_temp.reconciled_key, pg_temp.reconciled_plan;
-        EXECUTE format('INSERT INTO pg_temp.reconciled_key SELECT %s FROM pg_temp.reconciled_member AS m WHERE m.chunk = $1', etl._list(v_bk, 'm.%1$I')) USING v_chunk;
-        EXECUTE 'ANALYZE pg_temp.reconciled_key';
-        EXECUTE format('SELECT compiled.%I(0, $1, $2)', 'verify_' || p_dimension.dimension) USING r_time.now, r_time.batch_at;
-        EXECUTE etl._render(
-            $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
-SELECT
-    CASE WHEN w.planned_operation = 'insert' THEN 'missing' WHEN d.is_current AND NOT coalesce(v._is_known, false) THEN 'surplus' ELSE 'different' END,
-    {{planned_version}},
-    to_jsonb(w.*) - '{planned_operation,run_id}'::text[],
-    to_jsonb(d.*) - 'run_id'
-FROM pg_temp.reconciled_plan AS w
-LEFT JOIN {{dimension_table}} AS d ON d.{{sk}} = w.{{sk}}
-LEFT JOIN LATERAL (
-    SELECT bool_or({{view_deleted_at}} IS NULL) AS _is_known
-    FROM {{transform_view}} AS o
-    WHERE {{o.bk = w.bk}}
-) AS v ON true
-WHERE w.planned_operation <> 'unchanged'$sql$,
-            v_values
-        );
-    END LOOP;
-END
-$_compare_timelines$;
-
-/*
 Compares a dimension with its mirrors; one that nothing loads with its view of expected rows.
-Parameters: p_dimension, the dimension; p_slices, p_slice, as of etl._compare.
-Returns:    counts; rows are versions.
+Parameters: p_dimension, the dimension; p_slices, p_slice, how many slices there are, and which is compared (from 0).
+Returns:    counts.
 Writes:     pg_temp.reconciled_difference.
 */
 CREATE OR REPLACE FUNCTION etl._compare_dimension(p_dimension etl.dimension, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
 AS $_compare_dimension$
 DECLARE
     r_object etl.reconciliation_object;
-    v_values jsonb;
-    v_refused bigint;
-    v_unlogged bigint;
 BEGIN
     IF p_dimension.transform_view IS NOT NULL THEN
-        v_values := etl._member_values(p_dimension);
-        v_values := v_values || jsonb_build_object('in_slice', etl._in_slice(v_values ->> 'hashed', p_slices::text, p_slice::text));
-        v_refused := etl._ignore_refused(p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table);
-        PERFORM etl._compare_versions(p_dimension, v_values, p_slices, p_slice);
-        PERFORM etl._compare_timelines(p_dimension, v_values);
-        r_object.left_out := jsonb_build_object('pending', etl._remove_pending(p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table));
-        EXECUTE etl._render('SELECT count(*), count(*) FILTER (WHERE {{is_unlogged}}) FROM {{dimension_table}} AS d WHERE d.{{sk}} > 0 AND {{in_slice}}', v_values)
-        INTO r_object.actual_rows, v_unlogged;
-        r_object.left_out := r_object.left_out || jsonb_build_object('quarantined', v_refused, 'unlogged', v_unlogged);
+        r_object := etl._compare_versions(p_dimension, p_slices, p_slice);
     ELSIF p_dimension.expected_view IS NOT NULL THEN
-        r_object := etl._compare(
-            p_dimension.dimension,
-            etl._comparison_values(
-                format('SELECT * FROM %s', p_dimension.expected_view),
-                format('SELECT * FROM %s AS d WHERE d.%I >= 0', p_dimension.dimension_table, p_dimension.surrogate_key),
-                p_dimension.business_key,
-                etl._without(etl._columns(p_dimension.dimension_table), p_dimension.business_key || 'run_id'::name),
-                p_dimension.dimension_table, '{}'
-            ),
-            p_dimension.dimension_table, '{}', p_slices, p_slice
-        );
+        r_object := etl._compare_rows(format('DO %L', etl._comparison_sql(
+            format('SELECT * FROM %s', p_dimension.expected_view),
+            p_dimension.expected_view,
+            format('SELECT * FROM %s AS d WHERE d.%I >= 0', p_dimension.dimension_table, p_dimension.surrogate_key),
+            p_dimension.dimension_table,
+            p_dimension.business_key,
+            etl._without(etl._columns(p_dimension.dimension_table), p_dimension.business_key || 'run_id'::name),
+            '{}',
+            jsonb_build_object('slices', p_slices::text, 'slice', p_slice::text, 'mask', etl._bucket_mask(p_dimension.dimension_table)::text)
+        )), '{}');
     ELSE
         EXECUTE format('SELECT count(*) FROM %s', p_dimension.dimension_table) INTO r_object.actual_rows;
         r_object.message := 'only its default members were compared: nothing loads it, and no view of expected rows is declared';

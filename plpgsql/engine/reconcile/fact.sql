@@ -1,24 +1,20 @@
 -- A fact compared with the rows that its load would write, an aggregate with the sums of its facts.
 
 /*
-Compiles the routines that compare a fact: verify_<fact> reduces it to checksums, verify_rows_<fact> compares the rows of differing buckets. Of a
-deleted row only the measures count, which must be gone: the rest stays as it was when the row was deleted.
+Compiles verify_<fact>, which compares a fact with the rows that it should hold. Of a deleted row only the measures count, which must be gone: the
+rest stays as it was when the row was deleted.
 Parameters: p_fact, the fact.
-Returns:    their names.
+Returns:    the routine's name.
 Writes:     schema compiled.
 */
 CREATE OR REPLACE FUNCTION etl._compile_fact_reconciliation(p_fact etl.fact)
-RETURNS name[]
+RETURNS name
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compile_fact_reconciliation$
 DECLARE
-    c_settings CONSTANT text[] := ARRAY[
-        'timezone = UTC', 'datestyle = ISO, MDY', 'intervalstyle = postgres', 'extra_float_digits = 1', 'bytea_output = hex', 'client_min_messages = warning',
-        'enable_nestloop = off'
-    ];
+    v_verify name := 'verify_' || p_fact.fact;
     v_no_measures text;
-    v_values jsonb;
 BEGIN
     SELECT string_agg(format(
         'f.%I IS NOT DISTINCT FROM %s', a.attname, CASE WHEN NOT a.attnotnull THEN 'NULL' WHEN t.typcategory = 'B' THEN 'false' ELSE '0' END
@@ -28,31 +24,28 @@ BEGIN
     JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = p_fact.fact_table
         AND a.attname = ANY (p_fact.measures);
-    v_values := etl._comparison_values(
-        format(
-            E'SELECT *\nFROM (\n%s\nOFFSET 0\n) AS e\nWHERE NOT e.is_deleted',
-            -- The view may fail on a row in quarantine.
-            etl._expected_fact_sql(p_fact.fact, etl._not_ignored(p_fact.business_key, 'r'))
+    RETURN etl._create_compiled(
+        v_verify, 'p_mask bigint, p_slices integer, p_slice integer', 'void',
+        format('Compares %s with the rows that it should hold.', p_fact.fact),
+        etl._comparison_sql(
+            format(
+                E'SELECT *\nFROM (\n%s\nOFFSET 0\n) AS e\nWHERE NOT e.is_deleted',
+                -- The view may fail on a row in quarantine.
+                etl._expected_fact_sql(p_fact.fact, etl._not_ignored(p_fact.business_key, 'r'))
+            ),
+            p_fact.transform_view,
+            format(
+                E'SELECT *\nFROM %s AS f\nWHERE (NOT f.is_deleted OR NOT (%s))\n    AND %s',
+                p_fact.fact_table, coalesce(v_no_measures, 'true'), etl._not_ignored(p_fact.business_key, 'f')
+            ),
+            p_fact.fact_table,
+            p_fact.business_key,
+            etl._without(etl._writable_columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name),
+            etl._summed_columns(p_fact.fact_table, p_fact.measures),
+            jsonb_build_object('slices', format('%I.p_slices', v_verify), 'slice', format('%I.p_slice', v_verify), 'mask', format('%I.p_mask', v_verify))
         ),
-        format(
-            E'SELECT *\nFROM %s AS f\nWHERE (NOT f.is_deleted OR NOT (%s))\n    AND %s',
-            p_fact.fact_table, coalesce(v_no_measures, 'true'), etl._not_ignored(p_fact.business_key, 'f')
-        ),
-        p_fact.business_key, etl._without(etl._writable_columns(p_fact.fact_table), p_fact.business_key || 'run_id'::name), p_fact.fact_table,
-        etl._summed_columns(p_fact.fact_table, p_fact.measures)
-    ) || '{"mask": "p_mask", "slices": "p_slices", "slice": "p_slice", "buckets": "p_buckets"}';
-    RETURN ARRAY[
-        etl._create_compiled(
-            'verify_' || p_fact.fact, 'p_mask bigint, p_slices integer, p_slice integer', 'void',
-            format('Reduces %s, as it should be and as it is, to checksums of buckets.', p_fact.fact),
-            format(E'BEGIN\n%s\n\n%s\nEND', etl._bucket_sql('expected', v_values), etl._bucket_sql('actual', v_values)), c_settings
-        ),
-        etl._create_compiled(
-            'verify_rows_' || p_fact.fact, 'p_mask bigint, p_slices integer, p_slice integer, p_buckets integer[]', 'void',
-            format('Compares the rows of buckets in which %s differs from what it should be.', p_fact.fact),
-            format(E'BEGIN\n%s\nEND', etl._row_sql(v_values)), c_settings
-        )
-    ];
+        '{timezone = UTC,"datestyle = ISO, MDY",intervalstyle = postgres,extra_float_digits = 1,bytea_output = hex,client_min_messages = warning,enable_nestloop = off}'
+    );
 END
 $_compile_fact_reconciliation$;
 
@@ -71,7 +64,7 @@ DECLARE
     r_dimension etl.dimension := (SELECT d FROM etl.dimension AS d WHERE d.dimension = p_object);
 BEGIN
     IF r_dimension.dimension IS NULL THEN
-        RETURN coalesce((SELECT etl._compile_fact_reconciliation(f) FROM etl.fact AS f WHERE f.fact = p_object), '{}');
+        RETURN ARRAY(SELECT etl._compile_fact_reconciliation(f) FROM etl.fact AS f WHERE f.fact = p_object);
     END IF;
     -- What is noted stays; a new column is added.
     EXECUTE format(
@@ -166,7 +159,7 @@ $_remove_excused$;
 
 /*
 Compares a fact with the rows that its load would write. Differences that an entry of the queue, or a pending member, explains are left out.
-Parameters: p_fact, the fact; p_slices, p_slice, as of etl._compare.
+Parameters: p_fact, the fact; p_slices, p_slice, how many slices there are, and which is compared (from 0).
 Returns:    counts.
 Writes:     pg_temp.reconciled_difference.
 */
@@ -182,17 +175,17 @@ DECLARE
     v_pending bigint;
 BEGIN
     v_refused := etl._ignore_refused(p_fact.fact, p_fact.business_key, p_fact.fact_table);
-    r_object := etl._compare(p_fact.fact, NULL, p_fact.fact_table, etl._summed_columns(p_fact.fact_table, p_fact.measures), p_slices, p_slice);
+    r_object := etl._compare_rows(
+        format('SELECT compiled.%I(%s, %s, %s)', 'verify_' || p_fact.fact, etl._bucket_mask(p_fact.fact_table), p_slices, p_slice),
+        etl._summed_columns(p_fact.fact_table, p_fact.measures)
+    );
     v_pending := etl._remove_pending(p_fact.fact, p_fact.business_key, p_fact.fact_table);
     IF EXISTS (SELECT FROM pg_temp.reconciled_difference AS x WHERE x.kind = 'different') THEN
         CREATE TEMPORARY TABLE reconciled_excused ON COMMIT DROP AS
         SELECT q.fact_key AS row_key, q.key_column
         FROM etl.reprocessing_queue AS q
-        JOIN etl._unresolved_keys(p_fact.fact) AS u USING (fact_key, key_column)
         WHERE q.fact = p_fact.fact
-            AND q.is_ready
-            AND q.dimension = u.dimension
-            AND q.dimension_key = u.dimension_key;
+            AND q.is_ready;
         v_pending := v_pending + etl._remove_excused(
             p_fact.fact, 'pg_temp.reconciled_difference', 'true', 'EXISTS (SELECT FROM {{key_table}} AS k WHERE {{d.key = k.key}})'
         );

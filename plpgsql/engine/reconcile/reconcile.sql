@@ -5,6 +5,7 @@
 -- every row has gone through them, and has not changed since.
 --
 -- In three steps, so that several workers can share the objects: begin, compare each object on the same snapshot, end.
+-- A worker claims an object by the lock on its row of etl.reconciliation_object, and keeps it until its transaction ends.
 --
 -- Each comparison writes the differences of its object, of one shape, to pg_temp.reconciled_difference: kind (missing, surplus, different),
 -- row_key, expected, actual. They are judged (judge.sql), kept, and repaired (repair.sql).
@@ -42,11 +43,11 @@ Returns:    the reconciliation; until it ends it counts as incomplete.
 Writes:     etl.reconciliation, etl.reconciliation_object.
 Errors:     ET002 if there is no such object, 22023 if the slices are not from 1 to 1000.
 */
-CREATE OR REPLACE FUNCTION etl._begin_reconciliation(p_objects text[], p_slices integer)
+CREATE OR REPLACE FUNCTION etl.begin_reconciliation(p_objects text[], p_slices integer)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_begin_reconciliation$
+AS $begin_reconciliation$
 DECLARE
     v_id bigint;
     v_name text;
@@ -75,8 +76,8 @@ BEGIN
     INSERT INTO etl.reconciliation (objects, slices, slice, status, differences)
     VALUES (p_objects, p_slices, coalesce(v_slice, 0), 'incomplete', 0)
     RETURNING reconciliation_id, slice INTO v_id, v_slice;
-    INSERT INTO etl.reconciliation_object (reconciliation_id, object, position, comparison, status, seconds, message)
-    SELECT v_id, o.object, o.position, o.comparison, 'skipped', 0, 'it was not compared: the reconciliation was interrupted'
+    INSERT INTO etl.reconciliation_object (reconciliation_id, object, position, comparison, status, message)
+    SELECT v_id, o.object, o.position, o.comparison, 'skipped', 'it was not compared: the reconciliation was interrupted'
     FROM (
         SELECT r.*, row_number() OVER (PARTITION BY r.is_sliced ORDER BY r.position) AS number
         FROM etl._reconciled_objects() AS r
@@ -91,7 +92,8 @@ BEGIN
         );
     RETURN v_id;
 END
-$_begin_reconciliation$;
+$begin_reconciliation$;
+COMMENT ON FUNCTION etl.begin_reconciliation(text[], integer) IS 'Begins a reconciliation that several workers share, and returns its number; then etl.compare_next_object().';
 
 /*
 Keeps the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
@@ -134,43 +136,26 @@ $_keep_differences$;
 
 /*
 Compares an object, on the snapshot of this transaction.
-Parameters: p_reconciliation_id, the reconciliation; p_object, one of its objects.
+Parameters: p_reconciliation, the reconciliation; p_object, one of its objects; p_comparison, which two layers.
 Writes:     etl.reconciliation_object, etl.reconciliation_difference.
-Errors:     ET016 if the transaction is not REPEATABLE READ. If the comparison fails, the object counts as skipped, with the error as message.
+Errors:     none: if the comparison fails, the object counts as skipped, with the error as message.
 */
-CREATE OR REPLACE FUNCTION etl._compare_object(p_reconciliation_id bigint, p_object name)
+CREATE OR REPLACE FUNCTION etl._compare_object(p_reconciliation etl.reconciliation, p_object name, p_comparison text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_compare_object$
 DECLARE
-    r_reconciliation etl.reconciliation;
     r_object etl.reconciliation_object;
-    v_comparison text;
     v_facts name[];
     v_started_at timestamptz := clock_timestamp();
 BEGIN
-    PERFORM etl._pin_session();
-    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
-        RAISE EXCEPTION 'a reconciliation needs one snapshot, this transaction is %', current_setting('transaction_isolation')
-            USING ERRCODE = 'ET016', HINT = 'CALL etl.reconcile(), outside a transaction block.';
-    END IF;
-    PERFORM etl._refuse_foreign_temporary('reconciled\_%');
-    SELECT *
-    INTO STRICT r_reconciliation
-    FROM etl.reconciliation AS r
-    WHERE r.reconciliation_id = p_reconciliation_id;
-    SELECT o.comparison
-    INTO STRICT v_comparison
-    FROM etl.reconciliation_object AS o
-    WHERE o.reconciliation_id = p_reconciliation_id
-        AND o.object = p_object;
     v_facts := ARRAY(
         SELECT f.fact
         FROM etl.fact AS f
-        WHERE r_reconciliation.objects IS NULL
-            OR f.fact = ANY (r_reconciliation.objects)
-            OR 'reprocessing_queue' = ANY (r_reconciliation.objects)
+        WHERE p_reconciliation.objects IS NULL
+            OR f.fact = ANY (p_reconciliation.objects)
+            OR 'reprocessing_queue' = ANY (p_reconciliation.objects)
     );
     BEGIN
         IF EXISTS (SELECT FROM etl.load_state AS l WHERE l.object = p_object AND l.needs_reload) THEN
@@ -181,25 +166,25 @@ BEGIN
             (SELECT o.business_key FROM etl.object AS o WHERE o.object = p_object AND o.kind <> 'aggregate'),
             (SELECT o.table_name FROM etl.object AS o WHERE o.object = p_object)
         );
-        r_object := CASE v_comparison
+        r_object := CASE p_comparison
             WHEN 'source to stage' THEN (
-                SELECT etl._compare_source(s, r_reconciliation.slices, r_reconciliation.slice)
+                SELECT etl._compare_source(s, p_reconciliation.slices, p_reconciliation.slice)
                 FROM etl.source_table AS s
                 WHERE s.source_table = p_object
             )
             WHEN 'stage to dimension' THEN (
-                SELECT etl._compare_dimension(d, r_reconciliation.slices, r_reconciliation.slice)
+                SELECT etl._compare_dimension(d, p_reconciliation.slices, p_reconciliation.slice)
                 FROM etl.dimension AS d
                 WHERE d.dimension = p_object
             )
             WHEN 'stage to fact' THEN (
-                SELECT etl._compare_fact(f, r_reconciliation.slices, r_reconciliation.slice)
+                SELECT etl._compare_fact(f, p_reconciliation.slices, p_reconciliation.slice)
                 FROM etl.fact AS f
                 WHERE f.fact = p_object
             )
             WHEN 'fact to aggregate' THEN (SELECT etl._compare_aggregate(a) FROM etl.aggregate AS a WHERE a.aggregate = p_object)
             WHEN 'fact to queue' THEN etl._compare_queue(v_facts)
-            ELSE etl._compare_quarantine(CASE WHEN NOT 'quarantine' = ANY (r_reconciliation.objects) THEN r_reconciliation.objects::name[] END)
+            ELSE etl._compare_quarantine(CASE WHEN NOT 'quarantine' = ANY (p_reconciliation.objects) THEN p_reconciliation.objects::name[] END)
         END;
         SELECT
             count(*),
@@ -209,7 +194,7 @@ BEGIN
             )
         INTO r_object.differences, r_object.expected_rows
         FROM pg_temp.reconciled_difference AS x;
-        PERFORM etl._keep_differences(p_reconciliation_id, p_object);
+        PERFORM etl._keep_differences(p_reconciliation.reconciliation_id, p_object);
         r_object.status := CASE WHEN r_object.differences > 0 THEN 'different' ELSE 'equal' END;
     EXCEPTION
         WHEN OTHERS THEN
@@ -230,10 +215,63 @@ BEGIN
         left_out = (SELECT coalesce(jsonb_object_agg(c.key, c.value), '{}') FROM jsonb_each(r_object.left_out) AS c WHERE c.value <> '0'),
         message = r_object.message,
         seconds = extract(epoch FROM clock_timestamp() - v_started_at)
-    WHERE o.reconciliation_id = p_reconciliation_id
+    WHERE o.reconciliation_id = p_reconciliation.reconciliation_id
         AND o.object = p_object;
 END
 $_compare_object$;
+
+/*
+Compares the next object of a reconciliation that no other worker compares, on the snapshot of this transaction.
+Parameters: p_reconciliation_id, the reconciliation.
+Returns:    the object; NULL if none is left.
+Writes:     etl.reconciliation_object, etl.reconciliation_difference.
+Errors:     ET016 if the transaction is not REPEATABLE READ, ET039 if a temporary relation of the caller is in the way.
+*/
+CREATE OR REPLACE FUNCTION etl.compare_next_object(p_reconciliation_id bigint)
+RETURNS name
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $compare_next_object$
+DECLARE
+    r_reconciliation etl.reconciliation;
+    r_object record;
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION 'a reconciliation needs one snapshot, this transaction is %', current_setting('transaction_isolation')
+            USING ERRCODE = 'ET016', HINT = 'CALL etl.reconcile(), outside a transaction block.';
+    END IF;
+    PERFORM etl._refuse_foreign_temporary('reconciled\_%');
+    SELECT *
+    INTO r_reconciliation
+    FROM etl.reconciliation AS r
+    WHERE r.reconciliation_id = p_reconciliation_id;
+    FOR r_object IN
+        SELECT o.object, o.comparison
+        FROM etl.reconciliation_object AS o
+        WHERE o.reconciliation_id = p_reconciliation_id
+            AND o.seconds IS NULL
+        -- Facts take longest: no worker should be left with one at the end.
+        ORDER BY o.comparison <> 'stage to fact', o.position
+    LOOP
+        BEGIN
+            PERFORM
+            FROM etl.reconciliation_object AS o
+            WHERE o.reconciliation_id = p_reconciliation_id
+                AND o.object = r_object.object
+            FOR UPDATE SKIP LOCKED;
+            CONTINUE WHEN NOT FOUND;
+        EXCEPTION
+            WHEN serialization_failure THEN
+                -- Another worker has compared it since the snapshot.
+                CONTINUE;
+        END;
+        PERFORM etl._compare_object(r_reconciliation, r_object.object, r_object.comparison);
+        RETURN r_object.object;
+    END LOOP;
+    RETURN NULL;
+END
+$compare_next_object$;
+COMMENT ON FUNCTION etl.compare_next_object(bigint) IS 'Compares the next object of a reconciliation that no other worker compares, and returns its name; NULL if none is left.';
 
 /*
 Adds to differences in surrogate keys the members that they refer to.
@@ -244,50 +282,38 @@ CREATE OR REPLACE FUNCTION etl._name_members(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
 AS $_name_members$
 DECLARE
     r_role record;
-    v_values jsonb;
+    v_members jsonb;  -- by surrogate key
 BEGIN
     FOR r_role IN
-        SELECT k.fact, k.key_column, d.dimension_table, d.surrogate_key, d.business_key,
-            etl._column_type(d.dimension_table, 'valid_from') IS NOT NULL AS has_history
+        SELECT k.fact, k.key_column, d.dimension_table, d.surrogate_key,
+            d.business_key || CASE WHEN etl._column_type(d.dimension_table, 'valid_from') IS NULL THEN '{}' ELSE '{valid_from}'::name[] END AS shown
         FROM etl.fact_dimension AS k
         JOIN etl.dimension AS d USING (dimension)
         JOIN etl.reconciliation_object AS o ON o.reconciliation_id = p_reconciliation_id AND o.object = k.fact AND o.differences > 0
     LOOP
-        v_values := jsonb_build_object(
-            'key_column', quote_literal(r_role.key_column), 'surrogate_key', quote_ident(r_role.surrogate_key), 'table', r_role.dimension_table::text,
-            'member', format('jsonb_build_object(''key'', d.%I) || %s', r_role.surrogate_key, etl._json_key(r_role.business_key, 'd'))
-                || CASE WHEN r_role.has_history THEN ' || jsonb_build_object(''valid_from'', d.valid_from)' ELSE '' END,
-            'those', format(
-                'x.reconciliation_id = %s AND x.object = %L AND x.kind = ''different'' AND %L = ANY (x.columns)', p_reconciliation_id, r_role.fact, r_role.key_column
-            )
+        EXECUTE format(
+            'SELECT jsonb_object_agg(d.%1$I, jsonb_build_object(''key'', d.%1$I) || %2$s) FROM %3$s AS d WHERE d.%1$I = ANY ($1)',
+            r_role.surrogate_key, etl._json_key(r_role.shown, 'd'), r_role.dimension_table
+        )
+        INTO v_members
+        USING ARRAY(
+            SELECT unnest(ARRAY[x.expected ->> r_role.key_column, x.actual ->> r_role.key_column])::bigint
+            FROM etl.reconciliation_difference AS x
+            WHERE x.reconciliation_id = p_reconciliation_id
+                AND x.object = r_role.fact
+                AND x.kind = 'different'
+                AND r_role.key_column = ANY (x.columns)
         );
-        DROP TABLE IF EXISTS pg_temp.reconciled_member;
-        EXECUTE etl._render(
-            $sql$CREATE TEMPORARY TABLE reconciled_member ON COMMIT DROP AS
-SELECT d.{{surrogate_key}} AS version, {{member}} AS member
-FROM {{table}} AS d
-WHERE d.{{surrogate_key}} IN (
-    SELECT unnest(ARRAY[(x.expected ->> {{key_column}})::bigint, (x.actual ->> {{key_column}})::bigint])
-    FROM etl.reconciliation_difference AS x
-    WHERE {{those}}
-)$sql$,
-            v_values
-        );
-        EXECUTE etl._render(
-            $sql$UPDATE etl.reconciliation_difference AS x
-SET expected = x.expected || jsonb_build_object({{key_column}}, coalesce((
-        SELECT m.member FROM pg_temp.reconciled_member AS m WHERE m.version = (x.expected ->> {{key_column}})::bigint
-    ), x.expected -> {{key_column}})),
-    actual = x.actual || jsonb_build_object({{key_column}}, coalesce((
-        SELECT m.member FROM pg_temp.reconciled_member AS m WHERE m.version = (x.actual ->> {{key_column}})::bigint
-    ), x.actual -> {{key_column}}))
-WHERE {{those}}$sql$,
-            v_values
-        );
+        UPDATE etl.reconciliation_difference AS x
+        SET expected = x.expected || jsonb_build_object(r_role.key_column, coalesce(v_members -> (x.expected ->> r_role.key_column), x.expected -> r_role.key_column)),
+            actual = x.actual || jsonb_build_object(r_role.key_column, coalesce(v_members -> (x.actual ->> r_role.key_column), x.actual -> r_role.key_column))
+        WHERE x.reconciliation_id = p_reconciliation_id
+            AND x.object = r_role.fact
+            AND x.kind = 'different'
+            AND r_role.key_column = ANY (x.columns);
     END LOOP;
 END
 $_name_members$;
@@ -297,11 +323,11 @@ Ends a reconciliation: removes differences that follow from others upstream, and
 Parameters: p_reconciliation_id, the reconciliation.
 Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
 */
-CREATE OR REPLACE FUNCTION etl._end_reconciliation(p_reconciliation_id bigint)
+CREATE OR REPLACE FUNCTION etl.end_reconciliation(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_end_reconciliation$
+AS $end_reconciliation$
 BEGIN
     PERFORM etl._pin_session();
     PERFORM etl._judge(p_reconciliation_id);
@@ -334,27 +360,28 @@ BEGIN
     ) AS t
     WHERE r.reconciliation_id = p_reconciliation_id;
 END
-$_end_reconciliation$;
+$end_reconciliation$;
+COMMENT ON FUNCTION etl.end_reconciliation(bigint) IS 'Ends a reconciliation when its objects are compared: decides which differences follow from others, and on the status of the whole.';
 
 /*
 Compares source, mirrors and stars on one snapshot. Call it outside a transaction block.
 Parameters: p_objects, source tables, dimensions, facts and aggregates, all by default; p_reconciliation_id, returns the reconciliation;
             p_slices, compare the next of so many slices.
 Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
-Errors:     as etl._begin_reconciliation.
+Errors:     as etl.begin_reconciliation.
 */
 CREATE OR REPLACE PROCEDURE etl.reconcile(p_objects text[] DEFAULT NULL, INOUT p_reconciliation_id bigint DEFAULT NULL, p_slices integer DEFAULT 1)
 LANGUAGE plpgsql
 AS $reconcile$
 BEGIN
-    p_reconciliation_id := etl._begin_reconciliation(p_objects, p_slices);
+    p_reconciliation_id := etl.begin_reconciliation(p_objects, p_slices);
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-    PERFORM etl._compare_object(p_reconciliation_id, o.object)
-    FROM etl.reconciliation_object AS o
-    WHERE o.reconciliation_id = p_reconciliation_id;
+    WHILE etl.compare_next_object(p_reconciliation_id) IS NOT NULL LOOP
+        NULL;
+    END LOOP;
     COMMIT;
-    PERFORM etl._end_reconciliation(p_reconciliation_id);
+    PERFORM etl.end_reconciliation(p_reconciliation_id);
     COMMIT;
 END
 $reconcile$;

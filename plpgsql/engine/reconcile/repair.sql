@@ -45,25 +45,36 @@ END
 $_delete_repeated$;
 
 /*
-Writes rows as they should be, in a table that no load writes.
-Parameters: p_reconciliation_id, p_object, $1 and $2 of p_rows; p_key, p_table, key and table of the rows; p_rows, a SELECT of all columns.
-Writes:     the table, pg_temp.reconciled_expected.
+Replaces differing rows by those that should be there, in a table that no load writes.
+Parameters: p_reconciliation_id, p_object, the differences; p_key, p_table, key and table of the rows; p_rows, a SELECT of all columns, which may
+            return more rows; p_is_surplus, condition on a row d that it may be deleted without another in its place.
+Writes:     the table.
 */
-CREATE OR REPLACE FUNCTION etl._write_expected(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass, p_rows text)
-RETURNS void
+CREATE OR REPLACE FUNCTION etl._replace_rows(
+    p_reconciliation_id bigint,
+    p_object name,
+    p_key name[],
+    p_table regclass,
+    p_rows text,
+    p_is_surplus text
+) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
-AS $_write_expected$
+AS $_replace_rows$
 DECLARE
     v_values jsonb := (
         SELECT jsonb_build_object(
             'table', p_table::text,
             'key', to_jsonb(p_key),
-            'columns', coalesce(jsonb_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attname <> ALL (p_key || 'run_id'::name)), '[]'),
-            'rows', p_rows,
+            'columns', jsonb_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attname <> 'run_id'),
             'run_id', CASE WHEN bool_or(a.attname = 'run_id') THEN ', run_id' ELSE '' END,
-            'no_run', CASE WHEN bool_or(a.attname = 'run_id') THEN ', 0' ELSE '' END
+            'no_run', CASE WHEN bool_or(a.attname = 'run_id') THEN ', 0' ELSE '' END,
+            'rows', p_rows,
+            'is_surplus', p_is_surplus,
+            'differing', format(
+                '(SELECT x.kind, %s FROM etl.reconciliation_difference AS x WHERE x.reconciliation_id = %s AND x.object = %L AND %s OFFSET 0) AS x (_kind, %s)',
+                etl._from_json(p_key, 'x.row_key', p_table), p_reconciliation_id, p_object, etl._list(p_key, 'x.row_key ? %1$L', ' AND '), etl._list(p_key)
+            )
         )
         FROM pg_attribute AS a
         WHERE a.attrelid = p_table
@@ -72,23 +83,20 @@ DECLARE
             AND a.attgenerated = ''
     );
 BEGIN
-    DROP TABLE IF EXISTS pg_temp.reconciled_expected;
-    EXECUTE etl._render('CREATE TEMPORARY TABLE reconciled_expected ON COMMIT DROP AS SELECT {{key}}{{, columns}} FROM {{table}} WITH NO DATA', v_values);
-    EXECUTE etl._render('INSERT INTO pg_temp.reconciled_expected SELECT {{v.key}}{{, v.columns}} FROM ({{rows}}) AS v', v_values)
-    USING p_reconciliation_id, p_object;
     EXECUTE etl._render(
-        'UPDATE {{table}} AS d SET {{columns := v.columns}} FROM (SELECT * FROM pg_temp.reconciled_expected) AS v WHERE {{d.key = v.key}}', v_values
+        'DELETE FROM {{table}} AS d USING {{differing}} WHERE {{d.key = x.key}} AND (x._kind = ''different'' OR x._kind = ''surplus'' AND {{is_surplus}})', v_values
     );
     EXECUTE etl._render(
-        $sql$INSERT INTO {{table}} ({{key}}{{, columns}}{{run_id}})
+        $sql$INSERT INTO {{table}} ({{columns}}{{run_id}})
 OVERRIDING SYSTEM VALUE
-SELECT {{v.key}}{{, v.columns}}{{no_run}}
-FROM pg_temp.reconciled_expected AS v
-WHERE NOT EXISTS (SELECT FROM {{table}} AS d WHERE {{d.key = v.key}})$sql$,
+SELECT {{v.columns}}{{no_run}}
+FROM ({{rows}}) AS v
+JOIN {{differing}} ON {{v.key = x.key}}
+WHERE x._kind <> 'surplus'$sql$,
         v_values
     );
 END
-$_write_expected$;
+$_replace_rows$;
 
 /*
 Repairs what no load of a dimension writes: default members, the sequence of the surrogate key, and differing and missing rows of a dimension that
@@ -102,60 +110,31 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_repair_fixed_members$
 BEGIN
-    PERFORM etl._write_expected(
+    PERFORM etl._replace_rows(
         p_reconciliation_id, p_dimension.dimension, ARRAY[p_dimension.surrogate_key], p_dimension.dimension_table,
         format(
-            $sql$SELECT r.*
-FROM etl.default_member AS m
-CROSS JOIN LATERAL jsonb_populate_record(NULL::%s, m.member || jsonb_build_object(%L, m.surrogate_key)) AS r
-JOIN etl.reconciliation_difference AS x ON x.reconciliation_id = $1 AND x.object = $2 AND x.row_key = jsonb_build_object(%2$L, m.surrogate_key)
-WHERE m.dimension = $2$sql$,
-            p_dimension.dimension_table, p_dimension.surrogate_key
-        )
+            'SELECT r.* FROM etl.default_member AS m CROSS JOIN LATERAL jsonb_populate_record(NULL::%s, m.member || jsonb_build_object(%L, m.surrogate_key)) AS r WHERE m.dimension = %L',
+            p_dimension.dimension_table, p_dimension.surrogate_key, p_dimension.dimension
+        ),
+        format('d.%I < -2', p_dimension.surrogate_key)
     );
-    EXECUTE format(
-        $sql$DELETE FROM %s AS d
-WHERE d.%I < -2
-    AND d.%2$I IN (
-        SELECT (x.row_key ->> %L)::bigint
-        FROM etl.reconciliation_difference AS x
-        WHERE x.reconciliation_id = $1
-            AND x.object = $2
-            AND x.kind = 'surplus'
-    )$sql$,
-        p_dimension.dimension_table, p_dimension.surrogate_key, p_dimension.surrogate_key
-    )
-    USING p_reconciliation_id, p_dimension.dimension;
+    IF p_dimension.expected_view IS NOT NULL THEN
+        PERFORM etl._replace_rows(
+            p_reconciliation_id, p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table,
+            format('SELECT * FROM %s', p_dimension.expected_view), 'false'
+        );
+    END IF;
     PERFORM setval((x.row_key ->> 'sequence')::regclass, (x.expected ->> 'last_value')::bigint)
     FROM etl.reconciliation_difference AS x
     WHERE x.reconciliation_id = p_reconciliation_id
         AND x.object = p_dimension.dimension
         AND x.row_key ? 'sequence';
-    IF p_dimension.expected_view IS NOT NULL THEN
-        PERFORM etl._write_expected(
-            p_reconciliation_id, p_dimension.dimension, p_dimension.business_key, p_dimension.dimension_table,
-            format(
-                $sql$SELECT e.*
-FROM %s AS e
-WHERE (%s) IN (
-    SELECT %s
-    FROM etl.reconciliation_difference AS x
-    WHERE x.reconciliation_id = $1
-        AND x.object = $2
-        AND x.kind <> 'surplus'
-        AND %s
-)$sql$,
-                p_dimension.expected_view, etl._list(p_dimension.business_key, 'e.%1$I'),
-                etl._from_json(p_dimension.business_key, 'x.row_key', p_dimension.dimension_table), etl._list(p_dimension.business_key, 'x.row_key ? %1$L', ' AND ')
-            )
-        );
-    END IF;
 END
 $_repair_fixed_members$;
 
 /*
-Makes the differing members of a dimension pending, after it has corrected in place what a load would take for history: impossible validity and
-first values, tracked attributes of current versions, and attributes of deleted members. The source has not changed since these were loaded.
+Makes the differing members of a dimension pending, and writes their versions as correct_<dimension> has them: a load would take what that corrects
+for history. Members that are pending already are left to their load.
 Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
 Writes:     the dimension's table, work.<dimension>_key.
 */
@@ -163,82 +142,51 @@ CREATE OR REPLACE FUNCTION etl._repair_members(p_reconciliation_id bigint, p_dim
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
 AS $_repair_members$
 DECLARE
     v_bk name[] := p_dimension.business_key;
-    v_values jsonb := etl._member_values(p_dimension) || jsonb_build_object('keys', format('work.%I', p_dimension.dimension || '_key'));
-    v_pending bigint[];  -- versions of pending members
-    r_part record;
+    v_values jsonb := etl._version_values(p_dimension) || jsonb_build_object('keys', format('work.%I', p_dimension.dimension || '_key'));
 BEGIN
     PERFORM set_config('search_path', etl._operator_path(), true);
-    PERFORM etl._enqueue_differing(p_reconciliation_id, p_dimension.dimension, v_bk, p_dimension.dimension_table);
-    PERFORM etl._begin_comparison();
+    PERFORM etl._begin_comparison(v_bk, p_dimension.dimension_table);
+    EXECUTE etl._render('INSERT INTO pg_temp.reconciled_ignored SELECT {{bk}} FROM {{keys}}', v_values);
+    PERFORM etl._enqueue_keys(p_dimension.dimension, ARRAY(
+        SELECT x.row_key FROM etl.reconciliation_difference AS x WHERE x.reconciliation_id = p_reconciliation_id AND x.object = p_dimension.dimension
+    ));
     EXECUTE format('SELECT compiled.%I($1, 1, 0)', 'correct_' || p_dimension.dimension) USING etl._note_deletions(p_dimension);
-    EXECUTE etl._render('SELECT array_agg(d.{{sk}}) FROM {{dimension_table}} AS d JOIN {{keys}} AS k ON {{k.bk = d.bk}}', v_values) INTO v_pending;
-    EXECUTE etl._render('DELETE FROM pg_temp.reconciled_correction AS c WHERE (c.{{sk}} = ANY ($1)) IS NOT TRUE', v_values) USING v_pending;
+    EXECUTE etl._render('DELETE FROM pg_temp.reconciled_version AS c WHERE NOT EXISTS (SELECT FROM (SELECT * FROM {{keys}}) AS k WHERE {{k.bk = c.bk}})', v_values);
     EXECUTE etl._render(
-        $sql$UPDATE {{dimension_table}} AS d
-SET valid_from = c._right_valid_from,
-    valid_to = c._right_valid_to,
-    is_current = c._right_valid_to = 'infinity'{{right_kept_set}}
-FROM (SELECT * FROM pg_temp.reconciled_correction) AS c
-WHERE d.{{sk}} = c.{{sk}}$sql$,
+        $sql$UPDATE {{table}} AS d
+SET valid_from = v.valid_from,
+    valid_to = v.valid_to,
+    is_current = v.valid_to = 'infinity'{{, attributes := v.attributes}}
+FROM (SELECT * FROM pg_temp.reconciled_version) AS v
+WHERE d.{{sk}} = v.{{sk}}$sql$,
         v_values
     );
-    -- A deleted member keeps what its mirror held last, in all versions.
-    FOR r_part IN
-        SELECT *
-        FROM (
-            VALUES
-                (v_values -> 'unlogged', 'IS NULL', format('d.valid_to = ''infinity'' AND x.row_key = %s', v_values ->> 'member')),
-                (v_values -> 'overwritten', 'IS NOT NULL', format('x.kind = ''different'' AND x.columns && $3 AND x.row_key @> %s', v_values ->> 'member'))
-        ) AS p (attributes, is_deleted, condition)
-        WHERE jsonb_array_length(p.attributes) > 0
-    LOOP
-        v_values := v_values || jsonb_build_object('part', r_part.attributes, 'is_deleted', r_part.is_deleted, 'condition', r_part.condition);
-        DROP TABLE IF EXISTS pg_temp.reconciled_plan;
-        EXECUTE etl._render('CREATE TEMPORARY TABLE reconciled_plan ON COMMIT DROP AS SELECT {{sk}}{{, part}} FROM {{dimension_table}} WITH NO DATA', v_values);
-        EXECUTE etl._render(
-            $sql$INSERT INTO pg_temp.reconciled_plan
-SELECT d.{{sk}}{{, v.part}}
-FROM {{dimension_table}} AS d
-JOIN (
-    SELECT {{view_typed}}
-    FROM {{transform_view}} AS o
-    WHERE {{view_deleted_at}} {{is_deleted}}
-) AS v ON {{d.bk = v.bk}}
-WHERE EXISTS (
-    SELECT
-    FROM etl.reconciliation_difference AS x
-    WHERE x.reconciliation_id = $1
-        AND x.object = $2
-        AND {{condition}}
-)$sql$,
-            v_values
-        )
-        USING p_reconciliation_id, p_dimension.dimension, ARRAY(SELECT jsonb_array_elements_text(r_part.attributes))::name[];
-        EXECUTE etl._render(
-            'UPDATE {{dimension_table}} AS d SET {{part := v.part}} FROM (SELECT * FROM pg_temp.reconciled_plan) AS v WHERE d.{{sk}} = v.{{sk}}', v_values
-        );
-    END LOOP;
 END
 $_repair_members$;
 
--- Makes the differing keys of a dimension or fact pending.
-CREATE OR REPLACE FUNCTION etl._enqueue_differing(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass)
+-- Makes keys of a dimension or fact pending; those that are no keys are left out.
+CREATE OR REPLACE FUNCTION etl._enqueue_keys(p_object name, p_row_keys jsonb[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_enqueue_differing$
+AS $_enqueue_keys$
+DECLARE
+    v_statement text := (
+        SELECT format(
+            'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM unnest($1) AS k (row_key) WHERE %s',
+            p_object || '_key', etl._list(o.business_key), etl._from_json(o.business_key, 'k.row_key', o.table_name),
+            etl._list(o.business_key, 'k.row_key ->> %1$L IS NOT NULL', ' AND ')
+        )
+        FROM etl.object AS o
+        WHERE o.object = p_object
+    );
 BEGIN
-    EXECUTE format(
-        'INSERT INTO work.%I (%s) SELECT DISTINCT %s FROM etl.reconciliation_difference AS x WHERE x.reconciliation_id = $1 AND x.object = $2 AND %s',
-        p_object || '_key', etl._list(p_key), etl._from_json(p_key, 'x.row_key', p_table), etl._list(p_key, 'x.row_key ->> %1$L IS NOT NULL', ' AND ')
-    )
-    USING p_reconciliation_id, p_object;
+    EXECUTE v_statement USING p_row_keys;
 END
-$_enqueue_differing$;
+$_enqueue_keys$;
 
 /*
 Requests that the next load sum up an aggregate completely, which writes the groups that differ. What addition cannot repair is repaired here:
@@ -262,47 +210,6 @@ BEGIN
     PERFORM etl._request_reload(ARRAY[p_aggregate]);
 END
 $_repair_aggregate$;
-
-/*
-Removes the surplus entries of the queue, and makes the rows of all differing entries pending: the load queues them again if they refer to another
-member.
-Parameters: p_reconciliation_id, the reconciliation.
-Writes:     etl.reprocessing_queue, work.<fact>_key.
-*/
-CREATE OR REPLACE FUNCTION etl._repair_queue(p_reconciliation_id bigint)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_repair_queue$
-DECLARE
-    r_fact etl.fact;
-BEGIN
-    DELETE FROM etl.reprocessing_queue AS q
-    USING etl.reconciliation_difference AS x
-    WHERE x.reconciliation_id = p_reconciliation_id
-        AND x.object = 'reprocessing_queue'
-        AND x.kind = 'surplus'
-        AND x.row_key = jsonb_build_object('fact', q.fact, 'fact_key', q.fact_key, 'key_column', q.key_column);
-    FOR r_fact IN
-        SELECT *
-        FROM etl.fact
-    LOOP
-        EXECUTE format(
-            $sql$INSERT INTO work.%1$I (%2$s)
-SELECT DISTINCT %3$s
-FROM etl.reconciliation_difference AS x
-CROSS JOIN LATERAL (SELECT x.row_key -> 'fact_key') AS k (fact_key)
-WHERE x.reconciliation_id = $1
-    AND x.object = 'reprocessing_queue'
-    AND x.row_key ->> 'fact' = $2
-    AND %4$s$sql$,
-            r_fact.fact || '_key', etl._list(r_fact.business_key), etl._from_json(r_fact.business_key, 'k.fact_key', r_fact.fact_table),
-            etl._list(r_fact.business_key, 'k.fact_key ->> %1$L IS NOT NULL', ' AND ')
-        )
-        USING p_reconciliation_id, r_fact.fact;
-    END LOOP;
-END
-$_repair_queue$;
 
 /*
 Repairs an object, by its kind. Differing rows of a mirror are extracted again. If more rows of a mirror or fact differ than were kept, it is loaded
@@ -344,10 +251,24 @@ BEGIN
                 PERFORM etl._repair_members(p_reconciliation_id, r_dimension);
             END IF;
         WHEN 'stage to fact' THEN
-            PERFORM etl._enqueue_differing(p_reconciliation_id, p_object, r_found.business_key, r_found.table_name);
+            PERFORM etl._enqueue_keys(p_object, ARRAY(SELECT x.row_key FROM etl.reconciliation_difference AS x WHERE x.reconciliation_id = p_reconciliation_id AND x.object = p_object));
             PERFORM etl._request_reload(etl._fed_by(p_object));
         WHEN 'fact to aggregate' THEN PERFORM etl._repair_aggregate(p_object);
-        WHEN 'fact to queue' THEN PERFORM etl._repair_queue(p_reconciliation_id);
+        WHEN 'fact to queue' THEN
+            DELETE FROM etl.reprocessing_queue AS q
+            USING etl.reconciliation_difference AS x
+            WHERE x.reconciliation_id = p_reconciliation_id
+                AND x.object = p_object
+                AND x.row_key = jsonb_build_object('fact', q.fact, 'fact_key', q.fact_key, 'key_column', q.key_column);
+            -- The load queues them again if they refer to another member.
+            PERFORM etl._enqueue_keys(f.fact, ARRAY(
+                SELECT x.row_key -> 'fact_key'
+                FROM etl.reconciliation_difference AS x
+                WHERE x.reconciliation_id = p_reconciliation_id
+                    AND x.object = p_object
+                    AND x.row_key ->> 'fact' = f.fact
+            ))
+            FROM etl.fact AS f;
         ELSE
             DELETE FROM etl.quarantine AS q
             USING etl.reconciliation_difference AS x
@@ -377,7 +298,6 @@ SET search_path = pg_catalog, pg_temp
 AS $repair$
 DECLARE
     v_id bigint := coalesce(p_reconciliation_id, (SELECT max(r.reconciliation_id) FROM etl.reconciliation AS r));
-    v_running bigint;
     v_total bigint := 0;
     r_object record;
 BEGIN
@@ -388,10 +308,7 @@ BEGIN
     PERFORM etl._refuse_foreign_temporary('reconciled\_%');
     -- The end of a load clears the pending keys: nothing may be added to them during a run.
     PERFORM etl._lock_start();
-    v_running := etl._live_run();
-    IF v_running IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(v_running, 'Repair after its end.');
-    END IF;
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Repair after its end.');
 
     FOR r_object IN
         SELECT o.object, o.differences

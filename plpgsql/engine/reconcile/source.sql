@@ -20,58 +20,8 @@ AS $_readable_condition$
 $_readable_condition$;
 
 /*
-Counts the rows that changed in the source since the watermark and differ from the mirror. Call it while pg_temp.reconciled_ignored holds only
-changed rows.
-Parameters: p_source, the source table; p_columns, the columns that are compared.
-Returns:    number of rows that differ; all changed ones if one of them cannot be read.
-*/
-CREATE OR REPLACE FUNCTION etl._count_outdated(p_source etl.source_table, p_columns name[])
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET timezone = 'UTC'
-SET datestyle = 'ISO, MDY'
-SET intervalstyle = 'postgres'
-SET extra_float_digits = 1
-SET bytea_output = 'hex'
-AS $_count_outdated$
-DECLARE
-    v_stage regclass := format('stage.%I', p_source.source_table)::regclass;
-    v_count bigint;
-BEGIN
-    PERFORM set_config('search_path', etl._operator_path(), true);
-    EXECUTE etl._render(
-        $sql$SELECT count(*)
-FROM pg_temp.reconciled_ignored AS i
-LEFT JOIN (
-    SELECT {{typed}}
-    FROM {{source}} AS o
-    WHERE {{wanted}}
-) AS e ON {{e.key = i.key}}
-LEFT JOIN (
-    SELECT *
-    FROM {{stage}} AS o
-    WHERE {{wanted}}
-) AS a ON {{a.key = i.key}} AND a.deleted_at IS NULL
-WHERE (e.{{first}} IS NULL) <> (a.{{first}} IS NULL)
-    OR NOT e.{{first}} IS NULL AND record_image_ne(ROW({{expected_image}}), ROW({{actual_image}}))$sql$,
-        etl._comparison_values('', '', p_source.key_columns, p_columns, v_stage, '{}') || jsonb_build_object(
-            'source', format('source.%I', p_source.source_table), 'stage', v_stage::text,
-            -- postgres_fdw sends it to the source server.
-            'wanted', etl._list(p_source.key_columns, 'o.%1$I = ANY (ARRAY(SELECT DISTINCT k.%1$I FROM pg_temp.reconciled_ignored AS k))', ' AND ')
-        )
-    )
-    INTO v_count;
-    RETURN v_count;
-EXCEPTION
-    WHEN data_exception THEN
-        RETURN (SELECT count(*) FROM pg_temp.reconciled_ignored);
-END
-$_count_outdated$;
-
-/*
 Compares a source table with its mirror.
-Parameters: p_source, the table; p_slices, p_slice, as of etl._compare.
+Parameters: p_source, the table; p_slices, p_slice, how many slices there are, and which is compared (from 0).
 Returns:    counts.
 Writes:     pg_temp.reconciled_difference.
 Errors:     ET017 if the next run extracts the table completely, so that there is nothing to compare; as etl._reach_source.
@@ -83,11 +33,12 @@ SET search_path = pg_catalog, pg_temp
 AS $_compare_source$
 DECLARE
     r_object etl.reconciliation_object;
+    v_source regclass := format('source.%I', p_source.source_table)::regclass;
     v_stage regclass := format('stage.%I', p_source.source_table)::regclass;
+    v_key name[] := p_source.key_columns;
     v_columns name[];
     v_sums name[];
     v_left_out jsonb;
-    v_outdated bigint := 0;
 BEGIN
     PERFORM etl._reach_source();
     IF NOT EXISTS (
@@ -99,37 +50,31 @@ BEGIN
         RAISE EXCEPTION 'the table waits to be extracted completely'
             USING ERRCODE = 'ET017', HINT = 'Reconcile after the next run.';
     END IF;
-    v_columns := etl._without(etl._columns(v_stage), p_source.key_columns || '{batch_id,deleted_at}'::name[]);
-    IF etl._ignore(p_source.key_columns, v_stage, 'SELECT n.row_key FROM etl.newer_keys($1) AS n', p_source.source_table) > 0 THEN
-        EXECUTE 'ANALYZE pg_temp.reconciled_ignored';
-        v_outdated := etl._count_outdated(p_source, v_columns);
-    END IF;
+    v_columns := etl._without(etl._columns(v_stage), v_key || '{batch_id,deleted_at}'::name[]);
     v_left_out := jsonb_build_object(
-        'changed', v_outdated,
+        'changed', etl._ignore(v_key, v_stage, 'SELECT n.row_key FROM etl.newer_keys($1) AS n', p_source.source_table),
         'quarantined', etl._ignore(
-            p_source.key_columns, v_stage,
+            v_key, v_stage,
             'SELECT q.row_key FROM etl.quarantine AS q WHERE q.object = $1 AND etl._cannot_be_read($1, q.row_key)', p_source.source_table
         ),
         -- Replaced personal data differs for good from a source that still has it.
-        'forgotten', etl._ignore(p_source.key_columns, v_stage, 'SELECT f.row_key FROM etl.forgotten_row AS f WHERE f.object = $1', p_source.source_table)
+        'forgotten', etl._ignore(v_key, v_stage, 'SELECT f.row_key FROM etl.forgotten_row AS f WHERE f.object = $1', p_source.source_table)
     );
     EXECUTE 'ANALYZE pg_temp.reconciled_ignored';
     -- Keys are not summed up.
     v_sums := etl._without(
         etl._summed_columns(v_stage, v_columns), ARRAY(SELECT k.name FROM etl.source_table AS s CROSS JOIN unnest(s.key_columns) AS k (name))
     );
-    r_object := etl._compare(
-        p_source.source_table,
-        etl._comparison_values(
-            format(
-                'SELECT s.* FROM source.%I AS s WHERE %s%s',
-                p_source.source_table, etl._not_ignored(p_source.key_columns, 's'), etl._readable_condition(p_source.source_table, p_source.key_columns)
-            ),
-            format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(p_source.key_columns, 'm')),
-            p_source.key_columns, v_columns, v_stage, v_sums
-        ),
-        v_stage, v_sums, p_slices, p_slice
-    );
+    r_object := etl._compare_rows(format('DO %L', etl._comparison_sql(
+        format('SELECT s.* FROM %s AS s WHERE %s%s', v_source, etl._not_ignored(v_key, 's'), etl._readable_condition(p_source.source_table, v_key)),
+        v_source,
+        format('SELECT m.* FROM %s AS m WHERE m.deleted_at IS NULL AND %s', v_stage, etl._not_ignored(v_key, 'm')),
+        v_stage,
+        v_key,
+        v_columns,
+        v_sums,
+        jsonb_build_object('slices', p_slices::text, 'slice', p_slice::text, 'mask', etl._bucket_mask(v_stage)::text)
+    )), v_sums);
     r_object.left_out := v_left_out;
     IF p_source.delete_detection = 'none' THEN
         DELETE FROM pg_temp.reconciled_difference AS d WHERE d.kind = 'surplus';

@@ -2,72 +2,8 @@
 -- of a fact without an entry is missing in the queue: no load would retry it.
 
 /*
-What the queue should say of a fact: the keys of its rows that are unresolved, or that an entry names, with the members they refer to.
-Parameters: p_fact, the fact.
-Returns:    fact_key, key_column, dimension; dimension_key, the member that the row refers to, NULL if it refers to none; is_unresolved,
-            whether the row has key -1.
-*/
-CREATE OR REPLACE FUNCTION etl._unresolved_keys(p_fact name)
-RETURNS TABLE (fact_key jsonb, key_column name, dimension name, dimension_key jsonb, is_unresolved boolean)
-LANGUAGE plpgsql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $_unresolved_keys$
-DECLARE
-    r_fact etl.fact;
-    v_values jsonb;
-BEGIN
-    SELECT *
-    INTO STRICT r_fact
-    FROM etl.fact AS f
-    WHERE f.fact = p_fact;
-    SELECT jsonb_build_object(
-        'roles', string_agg(format('(%L::name, %L::name)', k.key_column, k.dimension), ', ' ORDER BY k.number) FILTER (WHERE k.is_loaded),
-        'dimension_keys', string_agg(
-            format(
-                'WHEN %L THEN CASE WHEN num_nulls(%s) = 0 THEN %s END',
-                k.key_column, etl._list(k.lookup_columns, k.source || '.%1$I'), etl._json_key(k.business_key, k.source, k.lookup_columns)
-            ),
-            E'\n' ORDER BY k.number
-        ) FILTER (WHERE k.is_loaded),
-        'key_values', string_agg(format('WHEN %L THEN f.%I', k.key_column, k.key_column), ' ' ORDER BY k.number) FILTER (WHERE k.is_loaded),
-        -- Members by way of which others are looked up.
-        'joins', coalesce(string_agg(
-            format(E'\nLEFT JOIN %s AS d%s ON d%2$s.%I = f.%I', k.dimension_table, k.number, k.surrogate_key, k.key_column), ''
-        ) FILTER (WHERE EXISTS (SELECT FROM etl._fact_roles(p_fact) AS o WHERE o.source = 'd' || k.number)), ''),
-        'keys', string_agg(format('f.%I', k.key_column), ', ') FILTER (WHERE k.is_loaded)
-    )
-    INTO v_values
-    FROM etl._fact_roles(p_fact) AS k;
-    IF v_values ->> 'roles' IS NULL THEN
-        RETURN;
-    END IF;
-    RETURN QUERY EXECUTE etl._render(
-        $template$WITH named AS MATERIALIZED (
-    SELECT {{f.key}}
-    FROM {{table}} AS f
-    WHERE NOT f.is_deleted
-        AND (-1 IN ({{keys}}) OR ({{f.key}}) IN (SELECT {{queued_key}} FROM etl.reprocessing_queue AS q WHERE q.fact = $1))
-)
-SELECT {{key_as_json}}, r.key_column, r.dimension, CASE r.key_column {{dimension_keys}} END, CASE r.key_column {{key_values}} END = -1
-FROM named AS k
-JOIN {{table}} AS f ON {{f.key = k.key}}
--- ANY: only the rows of these keys are computed.
-LEFT JOIN (SELECT DISTINCT ON ({{o.key}}) o.* FROM {{view}} AS o WHERE {{among_named}} ORDER BY {{o.key}}) AS v ON {{v.key = f.key}}{{joins}}
-CROSS JOIN (VALUES {{roles}}) AS r (key_column, dimension)$template$,
-        v_values || jsonb_build_object(
-            'key', to_jsonb(r_fact.business_key), 'table', r_fact.fact_table::text, 'view', r_fact.transform_view::text,
-            'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table),
-            'among_named', etl._list(r_fact.business_key, 'o.%1$I = ANY (ARRAY(SELECT n.%1$I FROM named AS n))', ' AND '),
-            'key_as_json', etl._json_key(r_fact.business_key, 'f')
-        )
-    )
-    USING p_fact;
-END
-$_unresolved_keys$;
-
-/*
-Compares the queue with the rows of facts. Rows that are pending or in quarantine are left out: a load will decide on them.
+Compares the queue with the keys that a load of the facts could not resolve. Rows that are pending or in quarantine are left out, and entries that are
+ready: a load will decide on them.
 Parameters: p_facts, the facts.
 Returns:    counts; rows are entries.
 Writes:     pg_temp.reconciled_difference.
@@ -76,33 +12,72 @@ CREATE OR REPLACE FUNCTION etl._compare_queue(p_facts name[])
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
 AS $_compare_queue$
 DECLARE
     r_object etl.reconciliation_object;
     r_fact etl.fact;
+    v_values jsonb;
 BEGIN
+    PERFORM set_config('search_path', etl._operator_path(), true);
     FOR r_fact IN
         SELECT *
         FROM etl.fact AS f
         WHERE f.fact = ANY (p_facts)
         ORDER BY f.fact
     LOOP
+        v_values := etl._fact_values(r_fact.fact);
+        CONTINUE WHEN v_values -> 'keys' = '[]';
+        DROP TABLE IF EXISTS pg_temp.reconciled_expected;
+        EXECUTE etl._render(
+            $sql$CREATE TEMPORARY TABLE reconciled_expected ON COMMIT DROP AS
+WITH named AS MATERIALIZED (
+    SELECT {{f.key}}
+    FROM {{table}} AS f
+    WHERE NOT f.is_deleted
+        AND (-1 IN ({{f.keys}}) OR ({{f.key}}) IN (SELECT {{queued_key}} FROM etl.reprocessing_queue AS q WHERE q.fact = {{name}}))
+)
+SELECT {{key_as_json}} AS fact_key, u.key::name AS key_column, u.value AS dimension_key
+FROM (
+    {{resolved}}
+) AS e
+JOIN {{table}} AS f ON {{f.key = e.key}}
+CROSS JOIN LATERAL jsonb_each({{unresolved}}) AS u
+WHERE to_jsonb(f.*) -> u.key = '-1'$sql$,
+            v_values || jsonb_build_object(
+                'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table),
+                'key_as_json', etl._json_key(r_fact.business_key, 'e'),
+                'unresolved', etl._unresolved_sql(r_fact.fact),
+                'resolved', etl._resolved_fact_sql(
+                    r_fact.fact, v_values,
+                    -- ANY: only the rows of these keys are computed.
+                    format(
+                        '(SELECT o.*, true AS _is_given FROM %s AS o WHERE %s) AS v', r_fact.transform_view,
+                        etl._list(r_fact.business_key, 'o.%1$I = ANY (ARRAY(SELECT n.%1$I FROM named AS n))', ' AND ')
+                    ),
+                    p_is_load => true
+                )
+            )
+        );
         EXECUTE format(
             $sql$INSERT INTO pg_temp.reconciled_difference (kind, row_key, expected, actual)
 SELECT
     CASE WHEN q.fact IS NULL THEN 'missing' ELSE 'surplus' END,
     jsonb_build_object('fact', $1, 'fact_key', fact_key, 'key_column', key_column),
     CASE WHEN q.fact IS NULL THEN jsonb_build_object('dimension', u.dimension, 'dimension_key', u.dimension_key) END,
-    CASE WHEN q.fact IS NOT NULL THEN jsonb_build_object('dimension', q.dimension, 'dimension_key', q.dimension_key, 'is_ready', q.is_ready) END
+    CASE WHEN q.fact IS NOT NULL THEN jsonb_build_object('dimension', q.dimension, 'dimension_key', q.dimension_key) END
 FROM (SELECT * FROM etl.reprocessing_queue AS e WHERE e.fact = $1) AS q
-FULL JOIN etl._unresolved_keys($1) AS u USING (fact_key, key_column)
-WHERE CASE
-        WHEN q.fact IS NULL THEN u.is_unresolved AND u.dimension_key IS NOT NULL
-        ELSE (q.dimension = u.dimension AND q.dimension_key = u.dimension_key AND (u.is_unresolved OR q.is_ready)) IS NOT TRUE
-    END
-    AND NOT EXISTS (SELECT FROM (SELECT %2$s AS row_key FROM work.%1$I AS k OFFSET 0) AS p WHERE p.row_key = fact_key)
+FULL JOIN (
+    SELECT e.*, k.dimension
+    FROM pg_temp.reconciled_expected AS e
+    JOIN etl.fact_dimension AS k ON k.fact = $1 AND k.key_column = e.key_column
+    JOIN etl.dimension AS d ON d.dimension = k.dimension AND d.transform_view IS NOT NULL
+) AS u USING (fact_key, key_column)
+WHERE q.is_ready IS NOT TRUE
+    AND (q.dimension = u.dimension AND q.dimension_key = u.dimension_key) IS NOT TRUE
+    AND NOT EXISTS (SELECT FROM (SELECT %s AS row_key FROM work.%I AS k OFFSET 0) AS p WHERE p.row_key = fact_key)
     AND NOT EXISTS (SELECT FROM etl.quarantine AS n WHERE n.object = $1 AND n.row_key = fact_key)$sql$,
-            r_fact.fact || '_key', etl._json_key(r_fact.business_key, 'k')
+            etl._json_key(r_fact.business_key, 'k'), r_fact.fact || '_key'
         )
         USING r_fact.fact;
     END LOOP;

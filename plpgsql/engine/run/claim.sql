@@ -27,106 +27,23 @@ AS $_free_tasks$
     ORDER BY t.position
 $_free_tasks$;
 
-/*
-Claims the next ready task of a run. Extractions are claimed together, when all of them are ready: they share a snapshot, so that all mirrors
-show the same point in time.
-Parameters: p_run_id, the run; p_worker_id, the worker that claims.
-Returns:    the claimed tasks; none if no task is ready.
-Writes:     etl.task_run.
-Locks:      the run's row, so that claims follow one another. Two at once would divide the extractions between two snapshots.
-*/
+-- Claims the next ready task of a run that has something to do, and returns it; none if no task is ready. Extractions are claimed together: they share
+-- a snapshot, so that all mirrors show the same point in time. Before, tasks are skipped whose upstream tasks had to succeed and did not, no-op tasks are
+-- completed, and tasks whose workers died are released: pending again or, after too many attempts, failed. Writes etl.task_run. The run's row is
+-- locked, so that claims follow one another: two at once would divide the extractions between two snapshots.
 CREATE OR REPLACE FUNCTION etl._claim(p_run_id bigint, p_worker_id bigint)
 RETURNS SETOF etl.task_run
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $_claim$
 DECLARE
-    v_free etl.task_run[];
+    v_ready etl.task_run[];
     r_task etl.task_run;
 BEGIN
     PERFORM
     FROM etl.run AS r
     WHERE r.run_id = p_run_id
     FOR NO KEY UPDATE;
-    LOOP
-        PERFORM etl._skip_blocked(p_run_id);
-        v_free := ARRAY(SELECT t FROM etl._free_tasks(p_run_id) AS t);
-        -- An extraction that is not ready holds the others back.
-        IF EXISTS (
-            SELECT
-            FROM etl.task_run AS t
-            WHERE t.run_id = p_run_id
-                AND t.status = 'pending'
-                AND t.kind = 'extract'
-                AND t.task NOT IN (SELECT f.task FROM unnest(v_free) AS f)
-        ) THEN
-            v_free := ARRAY(SELECT f FROM unnest(v_free) AS f WHERE f.kind <> 'extract');
-        END IF;
-        EXIT WHEN cardinality(v_free) > 0 OR NOT etl._take_over(p_run_id);
-    END LOOP;
-    FOR r_task IN
-        WITH claimed AS (
-            UPDATE etl.task_run AS t
-            SET status = 'running',
-                attempts = t.attempts + 1,
-                worker_id = p_worker_id,
-                worker_pid = pg_backend_pid(),
-                started_at = clock_timestamp(),
-                ended_at = NULL
-            FROM unnest(v_free) AS f
-            WHERE t.run_id = p_run_id
-                AND t.task = f.task
-                AND CASE (v_free[1]).kind WHEN 'extract' THEN t.kind = 'extract' ELSE t.task = (v_free[1]).task END
-            RETURNING t.*
-        )
-        SELECT *
-        FROM claimed
-        ORDER BY position
-    LOOP
-        PERFORM etl._notify(r_task);
-        RETURN NEXT r_task;
-    END LOOP;
-END
-$_claim$;
-
-/*
-Releases the tasks whose workers died: pending again or, after too many attempts, failed.
-Parameters: p_run_id, the run.
-Returns:    whether there were any.
-Writes:     etl.task_run.
-*/
-CREATE OR REPLACE FUNCTION etl._take_over(p_run_id bigint)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_take_over$
-BEGIN
-    UPDATE etl.task_run AS t
-    SET status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
-        sqlstate = '57P01',
-        message = format('The worker with process id %s died while it held the task.', t.worker_pid),
-        ended_at = clock_timestamp()
-    FROM (
-        SELECT o.task
-        FROM etl.task_run AS o
-        WHERE o.run_id = p_run_id
-            AND o.status = 'running'
-            AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.worker_id = o.worker_id AND etl._is_live(w.pid, w.lock_key))
-        FOR UPDATE SKIP LOCKED
-    ) AS d
-    WHERE t.run_id = p_run_id
-        AND t.task = d.task;
-    RETURN FOUND;
-END
-$_take_over$;
-
--- Skips the tasks whose upstream tasks had to succeed and did not.
-CREATE OR REPLACE FUNCTION etl._skip_blocked(p_run_id bigint)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_skip_blocked$
-BEGIN
     LOOP
         UPDATE etl.task_run AS t
         SET status = 'skipped',
@@ -148,7 +65,45 @@ BEGIN
         WHERE t.run_id = p_run_id
             AND t.task = b.task
             AND t.status = 'pending';
+        CONTINUE WHEN FOUND;
+        v_ready := ARRAY(SELECT t FROM etl._free_tasks(p_run_id) AS t);
+        IF cardinality(v_ready) > 0 THEN
+            CONTINUE WHEN etl._complete_noop_tasks(p_run_id, v_ready);
+            EXIT;
+        END IF;
+        UPDATE etl.task_run AS t
+        SET status = CASE WHEN t.attempts < t.max_attempts THEN 'pending' ELSE 'failed' END,
+            sqlstate = '57P01',
+            message = format('The worker with process id %s died while it held the task.', t.worker_pid),
+            ended_at = clock_timestamp()
+        FROM (
+            SELECT o.task
+            FROM etl.task_run AS o
+            WHERE o.run_id = p_run_id
+                AND o.status = 'running'
+                AND NOT EXISTS (SELECT FROM etl.worker AS w WHERE w.worker_id = o.worker_id AND etl._is_live(w.pid, w.lock_key))
+            FOR UPDATE SKIP LOCKED
+        ) AS d
+        WHERE t.run_id = p_run_id
+            AND t.task = d.task;
         EXIT WHEN NOT FOUND;
     END LOOP;
+    FOR r_task IN
+        UPDATE etl.task_run AS t
+        SET status = 'running',
+            attempts = t.attempts + 1,
+            worker_id = p_worker_id,
+            worker_pid = pg_backend_pid(),
+            started_at = clock_timestamp(),
+            ended_at = NULL
+        FROM unnest(v_ready) AS r
+        WHERE t.run_id = p_run_id
+            AND t.task = r.task
+            AND (r.task = v_ready[1].task OR r.kind = 'extract' AND v_ready[1].kind = 'extract')
+        RETURNING t.*
+    LOOP
+        PERFORM etl._notify(r_task);
+        RETURN NEXT r_task;
+    END LOOP;
 END
-$_skip_blocked$;
+$_claim$;

@@ -1,11 +1,7 @@
 -- What a task does, by its kind.
 
-/*
-Refuses a load that put too large a share of its rows into quarantine: then the rows are not at fault, and a small table must not lose all of
-them. Rows that were in quarantine before do not count.
-Parameters: p_task, the task; p_result, its counts.
-Errors:     ET008 if more than ten rows, and more than the setting quarantine_share_limit allows, are new in quarantine.
-*/
+-- Refuses a load that put too large a share of its rows into quarantine: ET008 if more than ten rows, and more than the setting
+-- quarantine_share_limit allows, are new there. Then the rows are not at fault, and a small table must not lose all of them.
 CREATE OR REPLACE FUNCTION etl._check_quarantine_share(p_task etl.task_run, p_result etl.load_result)
 RETURNS void
 LANGUAGE plpgsql
@@ -42,13 +38,9 @@ BEGIN
 END
 $_check_quarantine_share$;
 
-/*
-Executes a claimed task, without an exception guard. A full refresh stores the fingerprint of the object as it was before the load, so that a
-definition that changes during the load counts as changed afterwards.
-Parameters: p_task, the claimed task.
-Returns:    its counts.
-Writes:     what the task writes; etl.load_state; statistics of a table that has more than trebled, and of the queue.
-*/
+-- Executes a claimed task, without an exception guard, and returns its counts. A full refresh stores the fingerprint of the object as it was before the
+-- load, so that a definition that changes during the load counts as changed afterwards. Also writes etl.load_state, and the statistics of a table
+-- that has more than trebled and of the queue.
 CREATE OR REPLACE FUNCTION etl._do_task(p_task etl.task_run)
 RETURNS etl.load_result
 LANGUAGE plpgsql
@@ -76,7 +68,11 @@ BEGIN
         WHEN 'dimension' THEN etl._load_dimension(p_task.object, p_task.run_id)
         WHEN 'fact' THEN etl._load_fact(p_task.object, p_task.run_id)
         WHEN 'aggregate' THEN etl._load_aggregate(p_task.object, p_task.run_id)
-        WHEN 'check' THEN etl._check_quality(p_task.run_id)
+        WHEN 'check' THEN (
+            SELECT ROW(count(*), 0, 0, 0, 0, 0)::etl.load_result
+            FROM etl._due_checks(p_task.run_id) AS q
+            CROSS JOIN LATERAL etl._do_check(q, p_task.run_id)
+        )
         WHEN 'maintain' THEN etl._maintain(p_task.run_id)
     END;
     r_result.rows_updated := r_result.rows_updated + v_filled;
@@ -105,34 +101,9 @@ BEGIN
 END
 $_do_task$;
 
--- Says in the outcome of a task that waited too long for a lock which sessions hold locks.
-CREATE OR REPLACE FUNCTION etl._name_lock_holders(p_task etl.task_run)
-RETURNS etl.task_run
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $_name_lock_holders$
-DECLARE
-    r_task etl.task_run := p_task;
-    v_holders integer[] := etl.lock_holders();
-BEGIN
-    r_task.message := format(
-        'a lock was not granted within %s%s', current_setting('lock_timeout'), coalesce(format('; process id %s holds one', v_holders[1]), '')
-    );
-    r_task.detail := coalesce(etl.describe_sessions(v_holders), 'The session that held it has just ended.');
-    r_task.hint := coalesce(
-        format('Wait until its transaction has ended, or end it: SELECT pg_terminate_backend(%s).', v_holders[1]), 'Run again.'
-    );
-    RETURN r_task;
-END
-$_name_lock_holders$;
-
-/*
-Executes a claimed task and records the outcome, in the calling transaction: data, watermark and outcome are committed together. A failure is
-rolled back and recorded; it never reaches the caller.
-Parameters: p_task, the claimed task.
-Returns:    whether the worker goes on: false if it was cancelled (SQLSTATE 57014, by a person or by statement_timeout).
-Writes:     what the task writes, etl.task_run.
-*/
+-- Executes a claimed task and records the outcome in etl.task_run, in the calling transaction: data, watermark and outcome are committed together. A
+-- failure is rolled back and recorded; it never reaches the caller. Returns whether the worker goes on: false if it was cancelled (SQLSTATE 57014, by
+-- a person or by statement_timeout).
 CREATE OR REPLACE FUNCTION etl._perform(p_task etl.task_run)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -143,6 +114,7 @@ DECLARE
     r_result etl.load_result;
     v_going_on boolean := true;
     v_examples etl.quarantine[];
+    v_holders integer[];
 BEGIN
     -- Extractions are claimed together and executed one after the other: the time of each starts here.
     r_task.started_at := clock_timestamp();
@@ -189,7 +161,14 @@ BEGIN
                 ELSE 'failed'
             END;
             IF r_task.sqlstate = '55P03' THEN
-                r_task := etl._name_lock_holders(r_task);
+                v_holders := etl.lock_holders();
+                r_task.message := format(
+                    'a lock was not granted within %s%s', current_setting('lock_timeout'), coalesce(format('; process id %s holds one', v_holders[1]), '')
+                );
+                r_task.detail := coalesce(etl.describe_sessions(v_holders), 'The session that held it has just ended.');
+                r_task.hint := coalesce(
+                    format('Wait until its transaction has ended, or end it: SELECT pg_terminate_backend(%s).', v_holders[1]), 'Run again.'
+                );
             ELSIF r_task.sqlstate = 'ET008' THEN
                 -- Examples help to find the cause. The next load retries them with all others, as new rows (attempts).
                 INSERT INTO etl.quarantine (object, row_key, sqlstate, reason, original_row, attempts, run_id)

@@ -1,13 +1,8 @@
 -- How many rows a full refresh would change: the objects are loaded, the changes counted, and everything is rolled back.
 
-/*
-Recomputes objects as the next run would, counts the changes, and rolls them back. No run can start meanwhile.
-Parameters: p_objects, dimensions, facts, aggregates (by default those of etl.plan); p_sample, number of rows of each in the sample.
-Returns:    object, kind, numbers of rows, and a sample: per row the planned change, and the row before and after. Aggregates have no
-            sample. If an object cannot be loaded, the message says why, and the numbers are NULL.
-Errors:     ET001 a run is live; ET002 there is no such object; ET060 as etl._lock_start.
-Locks:      as etl._lock_start; the tables that are loaded.
-*/
+-- No run can start meanwhile. p_objects are dimensions, facts and aggregates (by default those of etl.plan); p_sample is the number of rows of each in
+-- the sample: per row the planned change, and the row before and after. Aggregates have no sample. If an object cannot be loaded, the message
+-- says why, and the numbers are NULL. ET001: a run is live; ET002: there is no such object; ET060: as etl._lock_start.
 CREATE OR REPLACE FUNCTION etl.plan_rows(p_objects name[] DEFAULT NULL, p_sample integer DEFAULT 5)
 RETURNS TABLE (
     object name, kind text, rows_read bigint, rows_inserted bigint, rows_updated bigint, rows_deleted bigint, rows_queued bigint,
@@ -25,9 +20,7 @@ DECLARE
 BEGIN
     PERFORM etl._check_names(p_objects::text[], NULL);
     PERFORM etl._lock_start();
-    IF etl._live_run() IS NOT NULL THEN
-        PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends.');
-    END IF;
+    PERFORM etl._refuse_beside_run(etl._live_run(), 'Wait until it ends.');
     BEGIN
         UPDATE etl.load_state AS l
         SET needs_reload = true
@@ -84,11 +77,8 @@ END
 $plan_rows$;
 COMMENT ON FUNCTION etl.plan_rows(name[], integer) IS 'How many rows a full refresh of objects would change, with a sample; nothing is written.';
 
-/*
-Compares planned rows with the stored rows.
-Parameters: p_object, dimension or fact; p_after, an array of planned rows (work.<object>_decision), or NULL.
-Returns:    an array of objects: operation, key, before and after (the columns that differ); NULL if there is no sample.
-*/
+-- Compares planned rows of a dimension or fact, an array of rows of work.<object>_decision or NULL, with the stored rows. Returns an array of objects:
+-- operation, key, before and after (the columns that differ); NULL if there is no sample.
 CREATE OR REPLACE FUNCTION etl._sample_before(p_object name, p_after jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql

@@ -8,18 +8,12 @@
 --
 -- The orchestrating procedures commit, so they can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
 
-/*
-Starts a run, or resumes the last one if it died. The caller then executes CALL etl.work() with the run's number. If the source is unchanged and
-no load is pending, the run has already ended as succeeded, unless checks or the maintenance are due.
-A run that is resumed extracts all source tables again, on a new snapshot: it brings the warehouse up to now, not to the time at which it died.
-Parameters: p_only, tasks or objects that the run is confined to (all by default); p_full_refresh, objects (source tables,
-            dimensions, facts, aggregates, or 'all') that are recomputed; p_origin, who asks.
-Returns:    the run.
-Writes:     etl.run, etl.task_run, etl.worker; for objects that are recomputed etl.watermark and etl.load_state; if the source is unchanged
-            as etl._is_idle.
-Errors:     ET001 a run is live; ET002 an object or task does not exist; ET003 a view was changed and does not fit the catalog; ET060 another
-            session keeps runs from starting; 55P03 a lock is not granted within the setting wait_limit.
-*/
+-- The caller then executes CALL etl.work() with the run's number. If the source is unchanged and no load is pending, the run has already ended as
+-- succeeded, unless checks or the maintenance are due. A run that is resumed extracts all source tables again, on a new snapshot: it brings the
+-- warehouse up to now, not to the time at which it died. p_only are tasks or objects that the run is confined to (all by default); p_full_refresh
+-- objects (source tables, dimensions, facts, aggregates, or 'all') that are recomputed; p_origin is who asks. ET001: a run is live; ET002: an object
+-- or task does not exist; ET003: a view was changed and does not fit the catalog; ET060: another session keeps runs from starting; 55P03: a lock is
+-- not granted within the setting wait_limit.
 CREATE OR REPLACE FUNCTION etl.start_run(
     p_only text[] DEFAULT NULL,
     p_full_refresh text[] DEFAULT NULL,
@@ -45,6 +39,7 @@ BEGIN
         PERFORM etl._refuse_beside_run(r_run.run_id, format('Wait until it ends, or join it: CALL etl.work(%s).', r_run.run_id));
     END IF;
     PERFORM etl._check_names(p_only, p_full_refresh);
+    PERFORM etl._add_load_states();
 
     IF r_run.run_id IS NOT NULL AND p_only IS NULL AND p_full_refresh IS NULL THEN
         DELETE FROM etl.worker AS w
@@ -102,10 +97,7 @@ END
 $start_run$;
 COMMENT ON FUNCTION etl.start_run(text[], text[], text) IS 'Starts a run, or resumes the last one if it died; returns its number. Error ET001 if a run is live.';
 
-/*
-Call it outside a transaction block.
-Parameters and errors: as those of etl.start_run.
-*/
+-- Call it outside a transaction block. Parameters and errors as those of etl.start_run.
 CREATE OR REPLACE PROCEDURE etl.run(
     p_only text[] DEFAULT NULL,
     p_full_refresh text[] DEFAULT NULL,

@@ -2,12 +2,8 @@
 --
 -- etl.work commits, so it can have neither a SET clause nor SECURITY DEFINER: every name is qualified.
 
-/*
-Ends a run if none of its tasks is left. It has succeeded if all of them did and no row went to quarantine.
-Parameters: p_run_id, the run.
-Returns:    whether the run has ended.
-Writes:     etl.run; removes its workers from etl.worker.
-*/
+-- Ends a run if none of its tasks is left, and returns whether it has ended. It has succeeded if all tasks did and no row went to quarantine. Writes
+-- etl.run; removes its workers from etl.worker.
 CREATE OR REPLACE FUNCTION etl._end_run(p_run_id bigint)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -52,14 +48,8 @@ BEGIN
 END
 $_end_run$;
 
-/*
-Registers this session as a worker of a run. It takes its lock before its row is visible, under a random key: a session that takes the same key
-later neither blocks the worker nor counts as the worker (etl._is_live).
-Parameters: p_run_id, the run.
-Returns:    the worker.
-Writes:     etl.worker. Removes what a cancelled CALL of this session left behind.
-Locks:      a session lock; the run's row, FOR KEY SHARE: a session that resumes the run comes first.
-*/
+-- Registers this session as a worker of a run, in etl.worker. It takes its lock before its row is visible, under a random key: a session that takes the
+-- same key later neither blocks the worker nor counts as the worker (etl._is_live). What a cancelled CALL of this session left behind is removed.
 CREATE OR REPLACE FUNCTION etl._enlist(p_run_id bigint)
 RETURNS etl.worker
 LANGUAGE plpgsql
@@ -102,14 +92,13 @@ BEGIN
 END
 $_discharge$;
 
-/*
-Begins a transaction of a worker. The settings of the session do not matter in it, no statement waits longer for a lock than the setting
-wait_limit allows, and COMMIT does not wait for the disk. A crash may lose the last transactions, but never part of one: data and watermark are
-lost together, and loaded again. If tables are distributed over nodes, COMMIT waits: otherwise a crash could lose the coordinator's part of a
-transaction whose other parts the nodes have kept. A small batch then uses one connection to each node: more of them, and a savepoint in each, cost
-more than they save.
-*/
-CREATE OR REPLACE FUNCTION etl._begin_transaction()
+-- Begins a transaction of a worker that executes tasks, or none (NULL), and locks the rows of the tasks until it ends: workers without a ready task
+-- wait for that (etl._await_progress). The settings of the session do not matter in it, no statement waits longer for a lock than the setting
+-- wait_limit allows, and COMMIT does not wait for the disk. A crash may lose the last transactions, but never part of one: data and watermark are
+-- lost together, and loaded again. If tables are distributed over nodes, COMMIT waits: otherwise a crash could lose the coordinator's part of a
+-- transaction whose other parts the nodes have kept. A small batch then uses one connection to each node: more of them, and a savepoint in each, cost
+-- more than they save.
+CREATE OR REPLACE FUNCTION etl._begin_transaction(p_tasks etl.task_run[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -124,28 +113,15 @@ BEGIN
     THEN
         PERFORM set_config('citus.max_adaptive_executor_pool_size', '1', true);
     END IF;
+    PERFORM
+    FROM etl.task_run AS t
+    JOIN unnest(p_tasks) AS c USING (run_id, task)
+    FOR NO KEY UPDATE OF t;
 END
 $_begin_transaction$;
 
--- Locks the rows of tasks until the transaction that executes them ends. Workers without a ready task wait for that
--- (etl._await_progress).
-CREATE OR REPLACE FUNCTION etl._hold_tasks(p_tasks etl.task_run[])
-RETURNS void
-LANGUAGE sql
-VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $_hold_tasks$
-    SELECT
-    FROM etl.task_run AS t
-    JOIN unnest(p_tasks) AS c USING (run_id, task)
-    FOR NO KEY UPDATE OF t
-$_hold_tasks$;
-
-/*
-Waits until a running task of the run has ended or its worker has died, at most a second: another task may end sooner. COMMIT must follow.
-Parameters: p_run_id, the run.
-Locks:      the task's row, FOR SHARE.
-*/
+-- Waits for the row lock of a running task of the run: until it has ended or its worker has died, at most a second, as another task may end sooner.
+-- COMMIT must follow.
 CREATE OR REPLACE FUNCTION etl._await_progress(p_run_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -189,11 +165,8 @@ EXCEPTION
 END
 $_await_progress$;
 
-/*
-Executes tasks of a run until it ends. Any number of sessions may call it at once, each outside a transaction block.
-Parameters: p_run_id, the run; by default the one that is running.
-Errors:     ET006 no run is running; 57014 the worker was cancelled; 55P03 a lock is not granted within the setting wait_limit.
-*/
+-- Any number of sessions may call it at once, each outside a transaction block; by default it works on the run that is running. ET006: no run is running;
+-- 57014: the worker was cancelled; 55P03: a lock is not granted within the setting wait_limit.
 CREATE OR REPLACE PROCEDURE etl.work(p_run_id bigint DEFAULT NULL)
 LANGUAGE plpgsql
 AS $work$
@@ -226,7 +199,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     WHILE v_going_on LOOP
-        PERFORM etl._begin_transaction();
+        PERFORM etl._begin_transaction(NULL);
         SELECT pg_catalog.array_agg(t)
         INTO v_tasks
         FROM etl._claim(v_run_id, r_worker.worker_id) AS t;
@@ -248,9 +221,8 @@ BEGIN
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         END IF;
-        PERFORM etl._begin_transaction();
-        PERFORM etl._hold_tasks(v_tasks);
-        FOREACH r_task IN ARRAY v_tasks
+        PERFORM etl._begin_transaction(v_tasks);
+        FOREACH r_task IN ARRAY CASE WHEN v_is_reading THEN ARRAY(SELECT t FROM etl._complete_unchanged(v_tasks) AS t) ELSE v_tasks END
         LOOP
             v_going_on := etl._perform(r_task) AND v_going_on;
         END LOOP;
@@ -259,7 +231,7 @@ BEGIN
             IF v_outcomes IS NOT NULL THEN
                 ROLLBACK;
                 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-                PERFORM etl._begin_transaction();
+                PERFORM etl._begin_transaction(NULL);
                 PERFORM etl._note_outcomes(v_outcomes);
             END IF;
         END IF;

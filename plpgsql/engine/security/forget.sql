@@ -88,7 +88,7 @@ DECLARE
     v_kept bigint := 0;
     v_is_known boolean := EXISTS (SELECT FROM etl.forgotten_subject AS f WHERE f.subject = p_subject AND f.subject_key = v_key);
 BEGIN
-    PERFORM etl._await_no_run();
+    PERFORM etl.await_no_run();
     INSERT INTO etl.forgotten_subject (subject, subject_key)
     VALUES (p_subject, v_key)
     ON CONFLICT (subject, subject_key) DO NOTHING;

@@ -177,7 +177,7 @@ BEGIN
         END;
         v_grantees := v_grantees || r_grant.grantee::text;
     END LOOP;
-    PERFORM etl._end_sessions(u.login)
+    PERFORM etl.end_sessions(u.login)
     FROM etl.user_account AS u
     WHERE u.login = ANY (v_grantees)
         AND u.login <> session_user;

@@ -153,11 +153,11 @@ $_is_verifier_of$;
 
 -- Ends the sessions of a login, waits until they are gone (ET043 after 15 seconds), and returns their number. An open session would keep its locks,
 -- cursors and snapshot after a right is revoked.
-CREATE OR REPLACE FUNCTION etl._end_sessions(p_login text)
+CREATE OR REPLACE FUNCTION etl.end_sessions(p_login text)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-AS $_end_sessions$
+AS $end_sessions$
 DECLARE
     r_session record;
     v_count bigint := 0;
@@ -191,4 +191,5 @@ BEGIN
     END IF;
     RETURN v_count;
 END
-$_end_sessions$;
+$end_sessions$;
+COMMENT ON FUNCTION etl.end_sessions(text) IS 'Ends the sessions of a login, and waits until they are gone; returns their number.';

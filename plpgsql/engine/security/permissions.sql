@@ -88,7 +88,7 @@ FROM (
         -- Catalog and control tables ----------------------------------------------------------------------------------
         (
             '{auditor,etl,steward}', 'relation', 'etl',
-            '{aggregate,aggregate_fact,business,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
+            '{aggregate,aggregate_fact,business,currency,dependency,dimension,dimension_attribute,fact,fact_dimension,object,'
             'quality_check,row_filter,schedule,setting,source_table,visible_value,'
             || 'task,task_edge}',
             '{SELECT}', NULL
@@ -139,11 +139,11 @@ FROM (
         ('{owner}', 'routine', 'etl', '{_*}', '{}', NULL),
         ('{owner}', 'routine', 'compiled', '{*}', '{}', NULL),
         ('{owner}', 'routine', 'dwh', '{calendar_days,extend_calendar}', '{}', NULL),
-        ('{owner}', 'routine', 'etl', '{begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by,place}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{await_no_run,begin_declarations,build,define_*,depends_on,end_declarations,fact_key,fed_by,place}', '{}', NULL),
         ('{etl}', 'routine', 'etl', '{run,scheduled_run,start_run,work}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_discharge,_end_batch,_end_run,_enlist,_hold_tasks}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
-        ('{etl}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_await_progress,_begin_transaction,_claim,_complete_unchanged,_discharge,_end_batch,_end_run}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{_enlist,_note_outcomes,_perform,_scheduled_start}', '{EXECUTE}', NULL),
+        ('{etl}', 'routine', 'etl', '{begin_reconciliation,compare_next_object,end_reconciliation,reconcile}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{repair,retry_quarantine,retry_queue,run_checks}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{connect_source,disconnect_source,source_contract,source_grants,source_status}', '{}', NULL),
         -- Jobs of pg_cron run as the role that installs them, so the service installs them itself.
@@ -151,11 +151,11 @@ FROM (
         ('{etl}', 'routine', 'etl', '{_cron_schedule,_cron_time_zone,_find_cron}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{_is_daily}', '{EXECUTE}', NULL),
         ('{etl}', 'relation', 'etl', '{schedule}', '{INSERT,UPDATE,DELETE}', NULL),
-        ('{owner}', 'routine', 'etl', '{aggregate_differences,newer_keys}', '{}', NULL),
+        ('{owner}', 'routine', 'etl', '{aggregate_differences,keyless_rows,newer_keys}', '{}', NULL),
         ('{owner}', 'routine', 'etl', '{apply_permissions,publish,revoke_direct_grants,rotate_pseudonyms,suppress_small}', '{}', NULL),
         -- Managing users needs CREATEROLE, which PostgreSQL checks.
-        ('{owner}', 'routine', 'etl', '{add_user,grant_level,remove_user,revoke_level,set_user_password,set_user_rows}', '{}', NULL),
-        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_is_live,plan}', '{EXECUTE}', NULL),
+        ('{owner}', 'routine', 'etl', '{add_user,end_sessions,grant_level,remove_user,revoke_level,set_user_password,set_user_rows}', '{}', NULL),
+        ('{auditor,etl,steward}', 'routine', 'etl', '{get_setting,_in_words,_is_live,plan}', '{EXECUTE}', NULL),
         ('{etl}', 'routine', 'etl', '{plan_rows}', '{EXECUTE}', NULL),
         ('{auditor,etl,steward}', 'routine', 'etl', '{describe_sessions,has_shared_work,lock_holders}', '{EXECUTE}', NULL),
         ('{owner}', 'routine', 'etl', '{check_query,test_transformation}', '{}', NULL),
@@ -163,7 +163,7 @@ FROM (
         ('{auditor,etl,steward}', 'routine', 'etl', '{_relation_in}', '{EXECUTE}', NULL),
         ('{auditor,steward}', 'routine', 'etl', '{_columns,_without}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{accept_quarantine,repair,retry_quarantine,retry_queue}', '{EXECUTE}', NULL),
-        ('{steward}', 'routine', 'etl', '{reconcile,_begin_reconciliation,_compare_object,_end_reconciliation}', '{EXECUTE}', NULL),
+        ('{steward}', 'routine', 'etl', '{begin_reconciliation,compare_next_object,end_reconciliation,reconcile}', '{EXECUTE}', NULL),
         ('{etl,steward}', 'routine', 'etl', '{object_sql}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{trace,trace_run}', '{EXECUTE}', NULL),
         ('{steward}', 'routine', 'etl', '{forget,forget_preview}', '{EXECUTE}', NULL)
@@ -179,8 +179,8 @@ VALUES
     ('etl', '_begin_transaction', 'A worker begins a transaction with exactly the rights of the owner.'),
     ('etl', '_discharge', 'A worker signs off with exactly the rights of the owner.'),
     ('etl', '_enlist', 'A worker signs on with exactly the rights of the owner.'),
-    ('etl', '_hold_tasks', 'A worker locks its tasks with exactly the rights of the owner.'),
     ('etl', '_claim', 'A worker claims tasks with exactly the rights of the owner.'),
+    ('etl', '_complete_unchanged', 'A worker reads the source with exactly the rights of the owner.'),
     ('etl', '_end_batch', 'A worker ends a batch with exactly the rights of the owner.'),
     ('etl', '_end_run', 'A worker ends a run, and raises its alerts, with exactly the rights of the owner.'),
     ('etl', '_inherited_sensitivity', 'An auditor reads inherited sensitivity without the right to use the layers.'),
@@ -190,9 +190,9 @@ VALUES
     ('etl', 'run_checks', 'Checks are text of the catalog: they are executed with exactly the rights of the owner.'),
     ('etl', 'suppress_small', 'A reader of a figure about people learns whether a group is small without the right to read settings.'),
     ('etl', 'start_run', 'A run is started with exactly the rights of the owner.'),
-    ('etl', '_begin_reconciliation', 'A steward compares layers without the right to write the tables of the result.'),
-    ('etl', '_compare_object', 'A steward compares layers without the right to write the tables of the result.'),
-    ('etl', '_end_reconciliation', 'A steward compares layers without the right to write the tables of the result.'),
+    ('etl', 'begin_reconciliation', 'A steward compares layers without the right to write the tables of the result.'),
+    ('etl', 'compare_next_object', 'A steward compares layers without the right to write the tables of the result.'),
+    ('etl', 'end_reconciliation', 'A steward compares layers without the right to write the tables of the result.'),
     ('audit', 'note', 'The owner of the warehouse adds to the audit trail without the right to write it.'),
     ('audit', '_analyze', 'Forgetting analyzes operational tables without owning them.'),
     ('etl', 'forget_preview', 'A steward sees what forgetting would replace without the right to execute internal routines.'),

@@ -23,8 +23,8 @@ AS $_keys_sql$
     CROSS JOIN LATERAL etl._base_type(p_relation, c.name) AS t
 $_keys_sql$;
 
--- The canonical form of a subject's key, the same for every spelling: the output of its declared type, or the key without surrounding spaces. ET041
--- when it is not a value of the type, ET042 when nothing is declared for that kind of subject.
+-- The canonical form of a subject's key, the same for every spelling: the output of its declared type. ET041 when it is not a value of the type, ET042
+-- when nothing is declared for that kind of subject.
 CREATE OR REPLACE FUNCTION etl._canonical_key(p_subject text, p_key text)
 RETURNS text
 LANGUAGE plpgsql
@@ -38,8 +38,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = 1
 AS $_canonical_key$
 DECLARE
-    v_type text := (SELECT s.key_type FROM etl.personal_subject AS s WHERE s.subject = p_subject);
-    v_key text;
+    v_type regtype := (SELECT s.key_type::regtype FROM etl.personal_subject AS s WHERE s.subject = p_subject);
+    v_key text := nullif(btrim(p_key), '');
 BEGIN
     IF NOT EXISTS (SELECT FROM etl.personal_object AS o WHERE o.subject = p_subject) THEN
         RAISE EXCEPTION 'no personal data are declared for subject "%"', p_subject
@@ -48,24 +48,22 @@ BEGIN
                     (SELECT format('Choose one of: %s.', string_agg(DISTINCT o.subject, ', ')) FROM etl.personal_object AS o HAVING count(*) > 0),
                     'Declare them in etl.personal_subject, etl.personal_object and etl.personal_column.'
                 );
-    ELSIF btrim(coalesce(p_key, '')) = '' THEN
-        RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
-            USING ERRCODE = 'ET041';
-    ELSIF v_type IS NULL THEN
-        RETURN btrim(p_key);
     END IF;
     BEGIN
-        EXECUTE format('SELECT ($1::%s)::text', v_type::regtype) INTO v_key USING btrim(p_key);
+        EXECUTE format('SELECT ($1::%s)::text', v_type) INTO v_key USING v_key;
     EXCEPTION
         WHEN data_exception THEN
-            RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
-                USING ERRCODE = 'ET041';
+            v_key := NULL;
     END;
+    IF v_key IS NULL THEN
+        RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
+            USING ERRCODE = 'ET041', HINT = format('Write a value of type %s.', v_type);
+    END IF;
     RETURN v_key;
 END
 $_canonical_key$;
 
--- Keys of the rows that are about a subject: per object, a JSON array. p_key is the canonical key (ET041).
+-- Keys of the rows that are about a subject: per object, a JSON array. p_key is the canonical key.
 CREATE OR REPLACE FUNCTION etl._personal_keys(p_subject text, p_key text)
 RETURNS TABLE (object name, key_columns name[], keys jsonb)
 LANGUAGE plpgsql
@@ -83,18 +81,12 @@ BEGIN
     LOOP
         object := r_object.object;
         key_columns := r_object.key_columns;
-        BEGIN
-            EXECUTE format(
-                'SELECT coalesce(jsonb_agg(DISTINCT %s), ''[]'') FROM (%s) AS k (%s)',
-                etl._json_key(r_object.key_columns, 'k'), r_object.key_query, etl._list(r_object.key_columns)
-            )
-            INTO keys
-            USING p_key;
-        EXCEPTION
-            WHEN data_exception THEN
-                RAISE EXCEPTION '"%" is not a key of a %', p_key, p_subject
-                    USING ERRCODE = 'ET041';
-        END;
+        EXECUTE format(
+            'SELECT coalesce(jsonb_agg(DISTINCT %s), ''[]'') FROM (%s) AS k (%s)',
+            etl._json_key(r_object.key_columns, 'k'), r_object.key_query, etl._list(r_object.key_columns)
+        )
+        INTO keys
+        USING p_key;
         RETURN NEXT;
     END LOOP;
 END

@@ -155,7 +155,7 @@ BEGIN
             USING ERRCODE = 'ET035', HINT = 'oceanrecords users list, or the view etl.user_status, shows the levels of each user.';
     END IF;
     PERFORM etl._set_limits(p_login);
-    PERFORM etl._end_sessions(p_login);
+    PERFORM etl.end_sessions(p_login);
     PERFORM audit.note('level revoked', p_login, jsonb_build_object('level', p_level));
 END
 $revoke_level$;
@@ -200,7 +200,7 @@ BEGIN
     SET granted_at = excluded.granted_at
     WHERE row_access.role_id <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = p_login);
     IF v_is_narrowed THEN
-        PERFORM etl._end_sessions(p_login);
+        PERFORM etl.end_sessions(p_login);
     END IF;
     PERFORM audit.note('rows set', p_login, jsonb_build_object('values', v_values));
 END
@@ -294,7 +294,7 @@ BEGIN
     WHERE u.login = p_login;
     IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = p_login) THEN
         EXECUTE format('ALTER ROLE %I NOLOGIN', p_login);
-        PERFORM etl._end_sessions(p_login);
+        PERFORM etl.end_sessions(p_login);
         -- What the user owns is not given to another role: code in it would gain the rights of that role.
         SELECT string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ')
         INTO v_detail

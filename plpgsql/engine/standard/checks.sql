@@ -44,6 +44,16 @@ HAVING max(d.full_date) < current_date + interval '2 years' IS NOT FALSE$sql$,
 );
 
 SELECT etl.define_check(
+    'rows_have_keys',
+    'fail',
+    'No transformation view returns a row without a value in its key: such a row is not loaded.',
+    $sql$SELECT r.object, r.row_count
+FROM etl.keyless_rows() AS r$sql$,
+    '1 day',
+    NULL
+);
+
+SELECT etl.define_check(
     'aggregates_equal_facts',
     'fail',
     'Every aggregate equals the sum of its facts.',

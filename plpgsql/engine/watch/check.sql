@@ -137,17 +137,6 @@ AS $_due_checks$
     ORDER BY q.check_name
 $_due_checks$;
 
--- Does the checks that are due; rows read is their number.
-CREATE OR REPLACE FUNCTION etl._check_quality(p_run_id bigint)
-RETURNS etl.load_result
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $_check_quality$
-    SELECT ROW(count(*), 0, 0, 0, 0, 0)::etl.load_result
-    FROM etl._due_checks(p_run_id) AS q
-    CROSS JOIN LATERAL etl._do_check(q, p_run_id) AS r
-$_check_quality$;
-
 -- Verdict over the checks of a run: its task, failed with ET011 if a check of severity fail did not pass. Raises an alert for each.
 CREATE OR REPLACE FUNCTION etl._judge_checks(p_task etl.task_run)
 RETURNS etl.task_run

@@ -3,6 +3,24 @@
 -- An alert is a row of etl.alert, a notification on channel etl_alert, and a call of the hook, a procedure of the user. The hook runs in the
 -- engine's transaction, inside an exception guard: its failure is recorded and stops nothing.
 
+-- An age as people say it, such as 6 minutes: in the largest unit of which it has two.
+CREATE OR REPLACE FUNCTION etl._in_words(p_age interval)
+RETURNS text
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $_in_words$
+    SELECT format('%s %s%s', a.units, a.unit, CASE a.units WHEN 1 THEN '' ELSE 's' END)
+    FROM (
+        SELECT u.unit, u.seconds, trunc(extract(epoch FROM p_age) / u.seconds) AS units
+        FROM (VALUES ('day', 86400), ('hour', 3600), ('minute', 60), ('second', 1)) AS u (unit, seconds)
+    ) AS a
+    WHERE a.units >= 2
+        OR a.seconds = 1
+    ORDER BY a.seconds DESC
+    LIMIT 1
+$_in_words$;
+
 CREATE OR REPLACE VIEW etl.staleness AS
 SELECT
     w.complete_until,
@@ -105,8 +123,8 @@ AS $_alert_if_stale$
     SELECT etl._alert(
         'stale',
         format(
-            'The warehouse %s; promised is %s.',
-            coalesce('is ' || date_trunc('second', s.age) || ' old', 'holds an object that has never been loaded'), s.stale_after
+            'The warehouse %s; limit: %s.',
+            coalesce('is ' || etl._in_words(s.age) || ' old', 'holds an object that has never been loaded'), etl._in_words(s.stale_after)
         ),
         to_jsonb(s)
     )

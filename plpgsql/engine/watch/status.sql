@@ -99,7 +99,7 @@ SELECT
     w.batch_id,
     w.read_at AS complete_until,
     clock_timestamp() - w.read_at AS lag,
-    w.read_at IS NULL OR clock_timestamp() - w.read_at > etl.get_setting('stale_after')::interval AS is_stale
+    w.read_at IS NULL OR clock_timestamp() - w.read_at > (SELECT etl.get_setting('stale_after')::interval) AS is_stale
 FROM etl.source_table AS s
 LEFT JOIN etl.watermark AS w USING (source_table)
 UNION ALL
@@ -109,7 +109,7 @@ SELECT
     l.loaded_batch_id,
     b.read_at,
     clock_timestamp() - b.read_at,
-    b.read_at IS NULL OR clock_timestamp() - b.read_at > etl.get_setting('stale_after')::interval
+    b.read_at IS NULL OR clock_timestamp() - b.read_at > (SELECT etl.get_setting('stale_after')::interval)
 FROM etl.load_state AS l
 JOIN etl.task AS t ON t.object = l.object AND t.kind IN ('dimension', 'fact', 'aggregate')
 LEFT JOIN etl.batch AS b ON b.batch_id = l.loaded_batch_id;

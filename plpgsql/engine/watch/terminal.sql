@@ -94,7 +94,7 @@ SELECT
     NULL::text AS object,
     CASE
         WHEN s.age IS NULL THEN 'an object was never loaded'
-        ELSE format('complete until %s UTC; limit: %s', to_char(s.complete_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), etl.get_setting('stale_after'))
+        ELSE format('complete until %s UTC; limit: %s', to_char(s.complete_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), etl._in_words(s.stale_after))
     END AS message,
     'Run: oceanrecords run' AS remedy
 FROM etl.staleness AS s
@@ -149,7 +149,7 @@ CROSS JOIN LATERAL (
         CASE WHEN r.status IN ('succeeded', 'running') THEN 'ok' ELSE 'warning' END,
         CASE
             WHEN r.run_id IS NULL THEN 'nothing has been loaded yet'
-            ELSE format('%s %s ago (run %s)', r.status, date_trunc('second', clock_timestamp() - coalesce(r.ended_at, r.started_at)), r.run_id)
+            ELSE format('%s %s ago (run %s)', r.status, etl._in_words(clock_timestamp() - coalesce(r.ended_at, r.started_at)), r.run_id)
         END,
         CASE
             WHEN r.run_id IS NULL THEN 'Run: oceanrecords run'
@@ -158,7 +158,7 @@ CROSS JOIN LATERAL (
         END
 ) AS h (status, message, remedy)
 UNION ALL
-SELECT 2, 'freshness', 'ok', NULL, format('complete until %s ago; limit: %s', date_trunc('second', s.age), etl.get_setting('stale_after')), ''
+SELECT 2, 'freshness', 'ok', NULL, format('complete until %s ago; limit: %s', etl._in_words(s.age), etl._in_words(s.stale_after)), ''
 FROM etl.staleness AS s
 WHERE NOT s.is_stale
     AND s.age IS NOT NULL

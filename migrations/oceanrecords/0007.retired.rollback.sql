@@ -1,0 +1,2 @@
+-- The files of an earlier version create them again.
+SELECT;
