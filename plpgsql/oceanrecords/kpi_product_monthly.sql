@@ -94,17 +94,22 @@ BEGIN
         FROM many AS m
         WHERE (SELECT count(DISTINCT p.customer_id) FROM people AS p WHERE p.country NOT IN (SELECT o.country FROM many AS o)) NOT BETWEEN 1 AND v_people - 1
     )
-    SELECT l.month_start, c.country, l.product_type, l.product_subtype, l.product_id, sum(l.quantity)::bigint, sum(l.sales)
-    FROM work.kpi_line AS l
-    LEFT JOIN work.kpi_small_country AS k ON v_is_by_country AND k.country = l.country AND k.month_start = l.month_start
-    CROSS JOIN LATERAL (
-        SELECT CASE
+    SELECT
+        l.month_start,
+        CASE
             WHEN NOT v_is_by_country THEN l.country
             WHEN l.day >= p_months_from AND l.day < p_months_until THEN coalesce(k.shown_as, l.country)
-            WHEN l.country IN (SELECT s.country FROM shown AS s) THEN l.country
+            WHEN s.country IS NOT NULL THEN l.country
             ELSE 'Other countries'
-        END
-    ) AS c (country)
+        END,
+        l.product_type,
+        l.product_subtype,
+        l.product_id,
+        sum(l.quantity)::bigint,
+        sum(l.sales)
+    FROM work.kpi_line AS l
+    LEFT JOIN work.kpi_small_country AS k ON v_is_by_country AND k.country = l.country AND k.month_start = l.month_start
+    LEFT JOIN shown AS s ON s.country = l.country
     WHERE l.day >= p_first
         AND l.day < p_until
         -- The index on the timestamp finds the rows; two days cover the time zones of the business and of the session.

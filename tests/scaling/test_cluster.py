@@ -152,8 +152,6 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE n.nspname IN (SELECT schema_name FROM etl.access_schema)
     AND c.relkind IN ('r', 'v', 'f')
-    -- It reads rows of the login: who is no analyst has none.
-    AND c.oid <> 'work.visible_address'::regclass
     AND has_schema_privilege(%(login)s, n.oid, 'USAGE')
     AND has_column_privilege(%(login)s, c.oid, a.attnum, 'SELECT')
 GROUP BY 1

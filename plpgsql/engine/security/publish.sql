@@ -93,7 +93,7 @@ $_drop_reshaped$;
 
 -- Lets levels read views over tables that are on several nodes. Citus reads these tables with the privileges of the caller, and not with those of the
 -- view's owner. A view whose readers may not read its tables themselves therefore takes its rows from a routine that has the privileges of the owner.
--- Views of schema work are left alone: they are for the loads. On one server there is nothing to do.
+-- On one server there is nothing to do.
 CREATE OR REPLACE FUNCTION etl._read_as_owner()
 RETURNS void
 LANGUAGE plpgsql
@@ -129,13 +129,20 @@ BEGIN
             WHERE w.privilege = 'SELECT'
                 AND w.column_number = 0
         ),
+        spread AS MATERIALIZED (
+            -- One table is enough: Citus then asks for the privileges on all tables of the view.
+            SELECT b.view_id
+            FROM beneath AS b
+            WHERE b.relation_id IN (SELECT p.relation_id FROM (SELECT DISTINCT relation_id FROM part) AS p WHERE etl._is_distributed(p.relation_id))
+        ),
         denied AS MATERIALIZED (
             SELECT DISTINCT b.view_id
             FROM beneath AS b
-            JOIN pg_class AS v ON v.oid = b.view_id AND v.relkind = 'v' AND v.relnamespace <> 'work'::regnamespace
+            JOIN pg_class AS v ON v.oid = b.view_id AND v.relkind = 'v'
             JOIN reader AS r ON r.object_id = b.view_id
-            WHERE etl._is_distributed(b.relation_id)
-                AND NOT EXISTS (SELECT FROM reader AS t WHERE t.object_id = b.relation_id AND t.role_id = r.role_id)
+            JOIN pg_class AS t ON t.oid = b.relation_id AND t.relkind <> 'v'
+            WHERE b.view_id IN (SELECT s.view_id FROM spread AS s)
+                AND NOT EXISTS (SELECT FROM reader AS o WHERE o.object_id = b.relation_id AND o.role_id = r.role_id)
         )
         SELECT d.view_id::regclass AS name, format('read_%s_%s', n.nspname, c.relname)::name AS routine, pg_get_viewdef(d.view_id) AS query, a.shape, a.columns
         INTO r_view
