@@ -34,7 +34,7 @@ def test_two_databases_are_migrated_at_once_and_the_last_takes_the_roles_along(
         assert one.value(GROUPS) == 7
 
         assert migrator(one).roll_back(until="engine/0004") == [
-            "engine/0016.reconciliation",
+            "engine/0013.reconciliation",
             "engine/0012.retired",
             "engine/0011.noticed-changes",
             "engine/0010.wording",

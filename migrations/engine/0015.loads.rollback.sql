@@ -1,2 +1,0 @@
--- The files of an earlier version create them again.
-SELECT;
