@@ -67,11 +67,13 @@ SET search_path = pg_catalog, pg_temp
 AS $_succession_sql$
     SELECT etl._render(
         $template$succession AS MATERIALIZED (
+    -- Whether the latest version goes on: the member is there, without a gap, and no tracked attribute differs.
     SELECT m.*, l.{{surrogate_key}} AS _latest, coalesce(m._is_there AND l.valid_to IN ('infinity', m._at) AND NOT ({{l.tracked <> m.tracked}}), false) AS _goes_on
     FROM member AS m
     LEFT JOIN latest AS l ON {{l.key = m.key}}
 ),
 timeline AS (
+    -- The versions that there are, the latest ended where it does not go on, and one that follows it.
     SELECT
         n.{{surrogate_key}} AS _version,
         {{n.key}},
@@ -105,6 +107,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_joined_states_sql$
     SELECT etl._render(
         $template$marked AS (
+    -- An island is a series of moments without a change. It becomes one version.
     SELECT c.*, (
         row_number() OVER point = 1
         OR lag(c._is_absent) OVER point <> c._is_absent
@@ -123,6 +126,7 @@ matched AS (
     FROM numbered AS r
 ),
 version AS (
+    -- The first moment of each version.
     SELECT DISTINCT ON ({{t.key}}, t._island, t._known_number)
         {{t.key}},
         t._at,
@@ -132,6 +136,7 @@ version AS (
     ORDER BY {{t.key}}, t._island, t._known_number, t._at
 ),
 succeeded AS (
+    -- Each ends where the next begins, and the first begins at -infinity.
     SELECT
         w.*,
         CASE WHEN row_number() OVER point = 1 THEN '-infinity' ELSE w._at END AS valid_from,
@@ -140,6 +145,7 @@ succeeded AS (
     WINDOW point AS (PARTITION BY {{w.key}} ORDER BY w._at)
 ),
 timeline AS (
+    -- While a member was deleted, it has no version.
     SELECT *
     FROM succeeded
     WHERE NOT _is_absent
@@ -170,6 +176,7 @@ SET search_path = pg_catalog, pg_temp
 AS $_timeline_sql$
     SELECT etl._render(
         $template$log AS MATERIALIZED (
+    -- The change log, which alone decides the attributes that it has.
     SELECT
         {{k.key}},
         CASE WHEN h.valid_from <= {{now}} THEN h.valid_from ELSE etl._refuse_change({{name}}, h.valid_from, {{now}}) END AS _at{{logged_values}}
@@ -193,6 +200,7 @@ states AS MATERIALIZED (
     ORDER BY {{e.key}}, e._at, e._precedence DESC
 ),
 points AS (
+    -- All moments at which something may change.
     SELECT {{s.key}}, s._at
     FROM states AS s
     UNION
@@ -200,6 +208,7 @@ points AS (
     FROM log AS g
 ),
 aligned AS (
+    -- The state and the log entry of each moment, where there is one, and the number of the latest state. A life ends with a deletion.
     SELECT
         {{b.key}},
         b._at,
@@ -216,6 +225,7 @@ aligned AS (
     WINDOW point AS (PARTITION BY {{b.key}} ORDER BY b._at)
 ),
 counted AS (
+    -- The number of the latest log entry of the same life.
     SELECT
         a.*,
         greatest(
@@ -226,6 +236,7 @@ counted AS (
     FROM aligned AS a
 ),
 filled AS (
+    -- Each moment takes the values of its latest state and its latest log entry.
     SELECT
         {{a.key}},
         a._at,
@@ -320,6 +331,7 @@ AS $_expected_dimension_sql$
     ORDER BY {{k.key}}, {{deleted_at}} DESC NULLS FIRST
 ),
 known AS MATERIALIZED (
+    -- The versions that the dimension has.
     SELECT d.{{surrogate_key}}, {{k.key}}, d.valid_from, d.valid_to, d.is_current{{known_values}}
     FROM {{keys}} AS k
     JOIN {{table}} AS d ON {{d.key = k.key}}
@@ -345,6 +357,7 @@ member AS MATERIALIZED (
 ),
 {{timeline}},
 wanted AS (
+    -- With the attributes that have one value in all versions: type 0 the first that was known, type 1 the latest.
     SELECT
         t._version,
         {{t.key}},
