@@ -2,7 +2,8 @@
 
 A history is a list of actions. Customers, orders and prices are added, changed, deleted and added again. Writers commit late,
 by a clock that sometimes goes back. Runs with one to three workers load the warehouse while writes to mirrors, dimensions and
-facts fail, are retried, or kill their worker. Writers act during a run: it is blocked at a table, writers begin, act, commit
+facts fail, are retried, or kill their worker. The time zone of the business and a transformation change, the sessions of the workers
+have settings of all kinds, and some writers are replicas. Writers act during a run: it is blocked at a table, writers begin, act, commit
 and roll back, sometimes the blocked worker is killed, and then the run continues. At the end all faults are removed, and after
 one more run the star schemas must equal the recomputation row by row.
 
@@ -13,6 +14,7 @@ possible, with a line that repeats it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -366,6 +368,27 @@ class Break:
 
 
 @dataclass(frozen=True)
+class Replica:
+    """An action of a writer for which ordinary triggers do not fire, as logical replication is."""
+
+    action: Business
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the loaded rows depend on changes; at the end of the history it is changed back."""
+
+    what: Literal["time zone", "transformation"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """From here on, the workers' sessions have other settings."""
+
+    settings: str
+
+
+@dataclass(frozen=True)
 class Mend:
     """All faults are removed."""
 
@@ -391,6 +414,15 @@ class Run:
     kills: int = 0
 
 
+# Foreign keys are no matter to a replica: only actions that refer to no other row.
+BY_REPLICA = ("change_address", "change_customer", "delete_line", "rewrite")
+SESSIONS = (
+    "RESET ALL",
+    "SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'SQL, DMY'",
+    "SET IntervalStyle = 'iso_8601'; SET bytea_output = 'escape'; SET extra_float_digits = -15",
+    "SET quote_all_identifiers = on; SET search_path = nowhere",
+    "SET default_transaction_isolation = 'serializable'; SET plan_cache_mode = force_generic_plan",
+)
 business = st.builds(Business, name=st.sampled_from(ACTIONS), a=pick, b=pick, n=st.integers(0, 9))
 late = st.one_of(
     st.builds(Late, action=business),
@@ -414,6 +446,14 @@ runs = st.one_of(
 )
 steps = st.one_of(
     st.builds(Mend),
+    st.builds(Change, what=st.sampled_from(["time zone", "transformation"])),
+    st.builds(Session, settings=st.sampled_from(SESSIONS)),
+    st.builds(
+        Replica,
+        action=st.builds(
+            Business, name=st.sampled_from(BY_REPLICA), a=pick, b=pick, n=st.integers(0, 9)
+        ),
+    ),
     business,
     business,
     business,
@@ -442,12 +482,14 @@ class World:
         self.played = 0
         # The clock of the shop stands in the past: rows that it deletes were deleted long ago.
         database.execute("UPDATE etl.personal_column SET kept_after_deletion = NULL")
-        # No history changes a definition. The first run need not compare all of them again.
+        # The first run need not compare all definitions again.
         database.value("SELECT etl._request_changed()")
         prepare_reset(database)
         self.play = Play.observed(database.connect)
         self.helpers: list[psycopg.Connection[Any]] = []
         self.broken: set[str] = set()
+        self.session = "RESET ALL"
+        self.changed: dict[str, str] = {}  # statements that change it back
         self.late = Shop(database.connect())
         self.holder = database.connect()
         self.open_transaction: contextlib.ExitStack | None = None
@@ -459,6 +501,8 @@ class World:
         if self.open_transaction is not None:
             self.commit_late(keep=False)
         self.mend()
+        self.change_back()
+        self.session = "RESET ALL"
         self.play.loader.execute("SELECT pristine.restore()")
         shop = self.play.shop = Shop(self.play.shop.connection)
         kinds = [shop.product_type("Vinyl"), shop.product_type("Books")]
@@ -472,9 +516,10 @@ class World:
                 Business(name, number, number, number).perform(shop, things)
 
     def end(self) -> None:
-        """End a history: faults are removed, everything is committed and loaded."""
+        """End a history: faults and changes are removed, everything is committed and loaded."""
         self.commit_late(keep=True)
         self.mend()
+        self.change_back()
         self.run(Run())
         # The first may have resumed a dead run, with its failures. Rows that an injected fault sent to quarantine are retried.
         self.play.value("SELECT etl.retry_quarantine()")
@@ -493,6 +538,15 @@ class World:
             case Break():
                 faults.break_table(self.play.loader, step.table, step.how, step.times)
                 self.broken.add(step.table)
+            case Replica():
+                connection = self.play.shop.connection
+                connection.execute("SET session_replication_role = replica")
+                self.act(self.play.shop, step.action)
+                connection.execute("RESET session_replication_role")
+            case Change():
+                self.change(step.what)
+            case Session():
+                self.session = step.settings
             case Mend():
                 self.mend()
             case Run():
@@ -531,6 +585,28 @@ class World:
         for table in self.broken:
             faults.mend_table(self.play.loader, table)
         self.broken.clear()
+
+    def change(self, what: str) -> None:
+        if what in self.changed:
+            self.play.loader.execute(self.changed.pop(what).encode())
+        elif what == "time zone":
+            zone = self.play.value("SELECT value FROM etl.setting WHERE name = 'time_zone'")
+            change = "UPDATE etl.setting SET value = '{}' WHERE name = 'time_zone'"
+            self.changed[what] = change.format(zone)
+            self.play.loader.execute(change.format("Pacific/Kiritimati").encode())
+        else:
+            view = self.play.value("SELECT pg_get_viewdef('work.dim_payment'::regclass)")
+            other, found = re.subn(
+                r"(\w*\.?name) AS payment_name", r"upper(\1) AS payment_name", view
+            )
+            assert found == 1
+            change = "CREATE OR REPLACE VIEW work.dim_payment AS {}"
+            self.changed[what] = change.format(view)
+            self.play.loader.execute(change.format(other).encode())
+
+    def change_back(self) -> None:
+        for what in list(self.changed):
+            self.change(what)
 
     def run(self, run: Run) -> str:
         only = None if run.only is None else PARTS[run.only]
@@ -603,6 +679,7 @@ class World:
             self.helpers.append(self.database.connect())
         if self.helpers[number].closed:
             self.helpers[number] = self.database.connect()
+        self.helpers[number].execute(self.session.encode())
         return self.helpers[number]
 
 
