@@ -79,7 +79,7 @@ BEGIN
         -- Tables on several nodes are extracted last: the savepoints of those before need not reach the nodes.
         SELECT k.task, b.base + row_number() OVER (
                 PARTITION BY k.kind
-                ORDER BY etl._is_distributed((SELECT o.table_name FROM etl.object AS o WHERE o.object = k.object)), k.object
+                ORDER BY (SELECT bool_or(etl._is_distributed(o.table_name)) FROM etl.object AS o WHERE o.object = k.object), k.object
             )
         FROM etl.task AS k
         JOIN (
