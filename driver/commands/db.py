@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="Example: oceanrecords db start && oceanrecords migrate")
+@app.command(epilog="Example: oceanrecords db start")
 def start(as_json: JsonOption = False) -> None:
     """Start the embedded server. The first start initializes it."""
     server = EmbeddedServer()

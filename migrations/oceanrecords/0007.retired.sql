@@ -4,3 +4,5 @@
 
 DROP VIEW IF EXISTS kpi.late_loss;
 DROP FUNCTION IF EXISTS kpi.top_products_of(date, date, text[], text[], integer);
+DELETE FROM etl.definer_routine
+WHERE (schema_name, routine_name) = ('kpi', 'top_products_of');

@@ -12,7 +12,7 @@ import pytest
 import typer
 from psycopg import sql
 
-from driver.commands.metabase import app
+from driver.commands.metabase import _LOCK_KEY, app
 from metabase import warehouse as warehouses
 from metabase.definition import load
 from tests.metabase.conftest import ADMIN
@@ -109,12 +109,11 @@ def test_the_part_for_analysts_and_the_mail(
 
 def test_two_at_once(run: Run, standin: Standin, database: Database) -> None:
     with database.connect() as connection:
-        connection.execute(
-            "SELECT pg_advisory_lock(hashtextextended('oceanrecords metabase provision', 0))"
-        )
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
         failed = run("provision", "--create-role")
         assert failed.returncode == 1
-        assert "is running" in failed.stderr
+        assert "Another session holds the lock" in failed.stderr
+        assert f"process id {connection.info.backend_pid}" in failed.stderr
         assert not standin.writes
     assert run("provision", "--create-role").returncode == 0
 
@@ -180,7 +179,7 @@ def test_export_and_provision_from_it(run: Run, standin: Standin, tmp_path: Path
 
 
 ERRORS: dict[str, tuple[list[str], dict[str, str], str]] = {
-    "no address": ([], {"METABASE_URL": ""}, "not said which Metabase"),
+    "no address": ([], {"METABASE_URL": ""}, "No Metabase server is named"),
     "nobody there": ([], {"METABASE_URL": "http://127.0.0.1:9"}, "cannot be reached"),
     "no credentials": ([], {"METABASE_PASSWORD": ""}, "No credentials"),
     "no role": ([], {}, "has no role suite_"),

@@ -134,7 +134,9 @@ def test_commands_and_sql_of_the_documentation_run(
     with database.connect() as connection:
         seed(connection, orders=300, months=3, seed=1)
         connection.execute("CALL etl.run()")
-    pages = [page for page in PAGES if page != README and page.name not in FOLLOWED]
+    # The examples of the reference are in alphabetical order, which no session would have.
+    left_out = (*FOLLOWED, "commands.md")
+    pages = [page for page in PAGES if page != README and page.name not in left_out]
     calls = [one for one in commands(pages) if not has(one, (*ENDLESS, *ELSEWHERE))]
     assert len(calls) > 15
     try:

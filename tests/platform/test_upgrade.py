@@ -114,7 +114,7 @@ def later(folder: Path) -> Version:
         "    left(trim(s.name), 1) AS initial,\n    s.country_code,\n",
     )
     view = "plpgsql/oceanrecords/kpi_freshness.sql"
-    made.edit(view, "c.first_day\n", "c.first_day AS first_date\n")
+    made.edit(view, "c.first_day,\n", "c.first_day AS first_date,\n")
     made.edit(view, "kpi.freshness.first_day IS", "kpi.freshness.first_date IS")
     made.edit("plpgsql/engine/base/settings.sql", "FUNCTION etl.get_setting(p_name text)\nRETURNS text",
               "FUNCTION etl.get_setting(p_name text)\nRETURNS varchar")  # fmt: skip

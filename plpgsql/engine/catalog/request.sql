@@ -86,11 +86,16 @@ SET search_path = pg_catalog, pg_temp
 AS $_add_load_states$
     WITH added AS (
         INSERT INTO etl.load_state (object)
-        SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
-        UNION ALL
-        SELECT fact FROM etl.fact
-        UNION ALL
-        SELECT aggregate FROM etl.aggregate
+        SELECT o.object
+        FROM (
+            SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
+            UNION ALL
+            SELECT fact FROM etl.fact
+            UNION ALL
+            SELECT aggregate FROM etl.aggregate
+        ) AS o (object)
+        -- Without it, the statement would wait for a session that changes a state.
+        WHERE NOT EXISTS (SELECT FROM etl.load_state AS l WHERE l.object = o.object)
         ON CONFLICT DO NOTHING
         RETURNING object
     )

@@ -106,7 +106,7 @@ AS $_complete_unchanged$
 DECLARE
     r_batch etl.batch;
     v_changed name[];
-    v_unchanged name[] := '{}';
+    v_unchanged name[] := ARRAY[]::name[];
     r_lost etl.task_run;
 BEGIN
     BEGIN

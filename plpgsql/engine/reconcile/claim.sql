@@ -1,11 +1,9 @@
 -- The claims of entries in quarantine are tried: a comparison leaves out only rows that really cannot be read or written. An entry whose claim
 -- does not hold is itself a difference, and hides nothing.
 
-/*
-Condition that rows have a business key, as constants.
-Parameters: p_key, key columns; p_row_key, their values; p_table, the table whose types count; p_alias, of the rows.
-Returns:    text; a missing or null value matches NULL.
-*/
+-- Condition that rows have a business key, as constants.
+-- Parameters: p_key, key columns; p_row_key, their values; p_table, the table whose types count; p_alias, of the rows.
+-- Returns:    text; a missing or null value matches NULL.
 CREATE OR REPLACE FUNCTION etl._key_condition(p_key name[], p_row_key jsonb, p_table regclass, p_alias text)
 RETURNS text
 LANGUAGE sql
@@ -27,10 +25,8 @@ AS $_key_condition$
     JOIN pg_type AS t ON t.oid = a.atttypid
 $_key_condition$;
 
-/*
-Whether a row of a source table cannot be mirrored: it cannot be read, its key is shared or too long, or a column of its key is NULL.
-Parameters: p_source_table, the table; p_row_key, its key, or the row where the key is not usable.
-*/
+-- Whether a row of a source table cannot be mirrored: it cannot be read, its key is shared or too long, or a column of its key is NULL.
+-- Parameters: p_source_table, the table; p_row_key, its key, or the row where the key is not usable.
 CREATE OR REPLACE FUNCTION etl._cannot_be_read(p_source_table name, p_row_key jsonb)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -62,11 +58,9 @@ EXCEPTION
 END
 $_cannot_be_read$;
 
-/*
-The rows that a load would write for a key.
-Parameters: p_object, the dimension or fact; p_row_key, the key, which is also in pg_temp.reconciled_key.
-Returns:    a SELECT: planned_operation, and the columns that the load writes; of a dimension also the surrogate key.
-*/
+-- The rows that a load would write for a key.
+-- Parameters: p_object, the dimension or fact; p_row_key, the key, which is also in pg_temp.reconciled_key.
+-- Returns:    a SELECT: planned_operation, and the columns that the load writes; of a dimension also the surrogate key.
 CREATE OR REPLACE FUNCTION etl._written_rows_sql(p_object name, p_row_key jsonb)
 RETURNS text
 LANGUAGE sql
@@ -90,10 +84,8 @@ AS $_written_rows_sql$
     WHERE o.object = p_object
 $_written_rows_sql$;
 
-/*
-Whether a row of a dimension or fact cannot be loaded. It is written, and the write is rolled back.
-Parameters: p_object, the dimension or fact; p_row_key, the row's key; p_sqlstate, the error of the entry.
-*/
+-- Whether a row of a dimension or fact cannot be loaded. It is written, and the write is rolled back.
+-- Parameters: p_object, the dimension or fact; p_row_key, the row's key; p_sqlstate, the error of the entry.
 CREATE OR REPLACE FUNCTION etl._cannot_be_loaded(p_object name, p_row_key jsonb, p_sqlstate text)
 RETURNS boolean
 LANGUAGE plpgsql

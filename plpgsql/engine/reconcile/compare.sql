@@ -7,12 +7,10 @@
 -- Values are compared by their image: 1.0 and 1.00, 30 days and 1 month differ, and a type needs no operator. Keys are compared by their own
 -- equality, as the load compares them: Smith and smith in citext are one key.
 
-/*
-Columns as expressions to be hashed. A key's hash agrees if the keys are equal by their own operator, that of another column only if the values are
-identical: it is hashed as text if the type has no hash, or if its own equality is wider.
-Parameters: p_columns, the columns; p_alias, of the row that has them; p_table, the table whose types count; p_is_key, whether they are a key.
-Returns:    SQL text; NULL if there are no columns.
-*/
+-- Columns as expressions to be hashed. A key's hash agrees if the keys are equal by their own operator, that of another column only if the values are
+-- identical: it is hashed as text if the type has no hash, or if its own equality is wider.
+-- Parameters: p_columns, the columns; p_alias, of the row that has them; p_table, the table whose types count; p_is_key, whether they are a key.
+-- Returns:    SQL text; NULL if there are no columns.
 CREATE OR REPLACE FUNCTION etl._hashed_list(p_columns name[], p_alias text, p_table regclass, p_is_key boolean)
 RETURNS text
 LANGUAGE sql
@@ -68,15 +66,13 @@ AS $_summed_columns$
         AND a.atttypid = ANY ('{smallint,integer,bigint,real,float8,numeric,money}'::regtype[])
 $_summed_columns$;
 
-/*
-Body that compares expected with actual rows.
-Parameters: p_expected, p_actual, SELECTs of the two sides; p_source, the relation whose types the expected rows have; p_table, that of the
-            actual ones, whose types count; p_key, key columns, without NULL; p_columns, the other columns; p_sums, columns to be summed up;
-            p_part, expressions: slices, slice (how many there are, and which is compared, from 0) and mask (of the hash, for the bucket).
-Returns:    a PL/pgSQL block. It writes pg_temp.reconciled_expected and reconciled_actual, a checksum per bucket, and
-            pg_temp.reconciled_difference, every differing row, both sides in full. The second row with a key, which only a table without its
-            primary key can hold, is surplus.
-*/
+-- Body that compares expected with actual rows.
+-- Parameters: p_expected, p_actual, SELECTs of the two sides; p_source, the relation whose types the expected rows have; p_table, that of the
+--             actual ones, whose types count; p_key, key columns, without NULL; p_columns, the other columns; p_sums, columns to be summed up;
+--             p_part, expressions: slices, slice (how many there are, and which is compared, from 0) and mask (of the hash, for the bucket).
+-- Returns:    a PL/pgSQL block. It writes pg_temp.reconciled_expected and reconciled_actual, a checksum per bucket, and
+--             pg_temp.reconciled_difference, every differing row, both sides in full. The second row with a key, which only a table without its
+--             primary key can hold, is surplus.
 CREATE OR REPLACE FUNCTION etl._comparison_sql(
     p_expected text,
     p_source regclass,
@@ -188,11 +184,9 @@ AS $_bucket_mask$
     WHERE c.oid = p_table
 $_bucket_mask$;
 
-/*
-Prepares the session for the comparison of one object: makes the tables of its differences and of the keys that it leaves out.
-Parameters: p_key, key columns of the object; p_table, the table that has them; none for an object that is not compared by key.
-Writes:     pg_temp.reconciled_*.
-*/
+-- Prepares the session for the comparison of one object: makes the tables of its differences and of the keys that it leaves out.
+-- Parameters: p_key, key columns of the object; p_table, the table that has them; none for an object that is not compared by key.
+-- Writes:     pg_temp.reconciled_*.
 CREATE OR REPLACE FUNCTION etl._begin_comparison(p_key name[] DEFAULT NULL, p_table regclass DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql
@@ -210,12 +204,10 @@ BEGIN
 END
 $_begin_comparison$;
 
-/*
-Adds keys to those that a comparison leaves out on both sides.
-Parameters: p_key, key columns; p_table, the table that has them; p_keys, SELECT of a column row_key (jsonb); $1 is p_object.
-Returns:    number of keys that were not left out already.
-Writes:     pg_temp.reconciled_ignored.
-*/
+-- Adds keys to those that a comparison leaves out on both sides.
+-- Parameters: p_key, key columns; p_table, the table that has them; p_keys, SELECT of a column row_key (jsonb); $1 is p_object.
+-- Returns:    number of keys that were not left out already.
+-- Writes:     pg_temp.reconciled_ignored.
 CREATE OR REPLACE FUNCTION etl._ignore(p_key name[], p_table regclass, p_keys text, p_object name)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -244,13 +236,11 @@ AS $_not_ignored$
     SELECT format('NOT EXISTS (SELECT FROM (SELECT * FROM pg_temp.reconciled_ignored) AS i WHERE %s)', etl._match(p_key, 'i', p_alias))
 $_not_ignored$;
 
-/*
-Compares two sets of rows, by bucketed checksums first, then by row where buckets differ.
-Parameters: p_statement, a DO statement with a body as of etl._comparison_sql, or the call of a routine compiled from one; p_sums, the columns
-            that are summed up.
-Returns:    row counts, sums, and buckets.
-Writes:     pg_temp.reconciled_difference: every differing row, both sides in full.
-*/
+-- Compares two sets of rows, by bucketed checksums first, then by row where buckets differ.
+-- Parameters: p_statement, a DO statement with a body as of etl._comparison_sql, or the call of a routine compiled from one; p_sums, the columns
+--             that are summed up.
+-- Returns:    row counts, sums, and buckets.
+-- Writes:     pg_temp.reconciled_difference: every differing row, both sides in full.
 CREATE OR REPLACE FUNCTION etl._compare_rows(p_statement text, p_sums name[])
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql

@@ -19,11 +19,9 @@ AS $_own_source$
     LIMIT 1
 $_own_source$;
 
-/*
-Values of the statements about a dimension.
-Parameters: p_dimension, the dimension, one that is loaded.
-Returns:    values for etl._render.
-*/
+-- Values of the statements about a dimension.
+-- Parameters: p_dimension, the dimension, one that is loaded.
+-- Returns:    values for etl._render.
 CREATE OR REPLACE FUNCTION etl._version_values(p_dimension etl.dimension)
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -92,12 +90,10 @@ BEGIN
 END
 $_version_values$;
 
-/*
-Body of correct_<dimension>: the stored versions as they should be before a load is planned. Members that are settled are left out: they have one
-version, and it is as the view says.
-Parameters: p_values, as of etl._version_values, with in_slice and known_since.
-Returns:    SQL text. The routine writes pg_temp.reconciled_version and, with the members that have none, pg_temp.reconciled_key.
-*/
+-- Body of correct_<dimension>: the stored versions as they should be before a load is planned. Members that are settled are left out: they have one
+-- version, and it is as the view says.
+-- Parameters: p_values, as of etl._version_values, with in_slice and known_since.
+-- Returns:    SQL text. The routine writes pg_temp.reconciled_version and, with the members that have none, pg_temp.reconciled_key.
 CREATE OR REPLACE FUNCTION etl._correction_sql(p_values jsonb)
 RETURNS text
 LANGUAGE sql
@@ -182,13 +178,11 @@ END$sql$,
     )
 $_correction_sql$;
 
-/*
-Compiles the routines that compare a dimension: correct_<dimension> corrects the versions of a slice of the members, verify_<dimension> plans a load
-from them and finds the versions that differ from the plan.
-Parameters: p_dimension, the dimension.
-Returns:    their names.
-Writes:     schema compiled.
-*/
+-- Compiles the routines that compare a dimension: correct_<dimension> corrects the versions of a slice of the members, verify_<dimension> plans a load
+-- from them and finds the versions that differ from the plan.
+-- Parameters: p_dimension, the dimension.
+-- Returns:    their names.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_dimension_reconciliation(p_dimension etl.dimension)
 RETURNS name[]
 LANGUAGE plpgsql
@@ -251,13 +245,11 @@ END$sql$,
 END
 $_compile_dimension_reconciliation$;
 
-/*
-Removes the differences of pending keys from those that were found.
-Parameters: p_object, dimension or fact; p_key, its key; p_table, its table.
-Returns:    number of differences removed.
-Writes:     pg_temp.reconciled_difference.
-Errors:     as etl._assert_not_emptied.
-*/
+-- Removes the differences of pending keys from those that were found.
+-- Parameters: p_object, dimension or fact; p_key, its key; p_table, its table.
+-- Returns:    number of differences removed.
+-- Writes:     pg_temp.reconciled_difference.
+-- Errors:     as etl._assert_not_emptied.
 CREATE OR REPLACE FUNCTION etl._remove_pending(p_object name, p_key name[], p_table regclass)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -298,12 +290,10 @@ BEGIN
 END
 $_assert_not_emptied$;
 
-/*
-Compares the members -1 and -2 of a dimension with those that were noted when the dimension was built, and the sequence of its surrogate key with
-the largest key: a copy of the data without the state of its sequences gives used keys to new members.
-Parameters: p_dimension, the dimension.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares the members -1 and -2 of a dimension with those that were noted when the dimension was built, and the sequence of its surrogate key with
+-- the largest key: a copy of the data without the state of its sequences gives used keys to new members.
+-- Parameters: p_dimension, the dimension.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_default_members(p_dimension etl.dimension)
 RETURNS void
 LANGUAGE plpgsql
@@ -339,13 +329,11 @@ WHERE to_jsonb(jsonb_populate_record(NULL::%2$s, m.member)) - 'run_id' IS DISTIN
 END
 $_compare_default_members$;
 
-/*
-Notes when members of a dimension were deleted in the source.
-Parameters: p_dimension, the dimension.
-Returns:    since when all deletions are known: NULL if the source keeps no tombstones or cannot be reached, or if the transformation view filters
-            rows. A deleted row of the mirror without its tombstone shows that older ones were removed.
-Writes:     pg_temp.reconciled_deletion.
-*/
+-- Notes when members of a dimension were deleted in the source.
+-- Parameters: p_dimension, the dimension.
+-- Returns:    since when all deletions are known: NULL if the source keeps no tombstones or cannot be reached, or if the transformation view filters
+--             rows. A deleted row of the mirror without its tombstone shows that older ones were removed.
+-- Writes:     pg_temp.reconciled_deletion.
 CREATE OR REPLACE FUNCTION etl._note_deletions(p_dimension etl.dimension)
 RETURNS timestamptz
 LANGUAGE plpgsql
@@ -384,12 +372,10 @@ BEGIN
 END
 $_note_deletions$;
 
-/*
-Compares the versions of a dimension that is loaded, so many members at a time that memory stays flat.
-Parameters: p_dimension, the dimension; p_slices, p_slice, how many slices there are, and which is compared (from 0).
-Returns:    counts; rows are versions.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares the versions of a dimension that is loaded, so many members at a time that memory stays flat.
+-- Parameters: p_dimension, the dimension; p_slices, p_slice, how many slices there are, and which is compared (from 0).
+-- Returns:    counts; rows are versions.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_versions(p_dimension etl.dimension, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
@@ -425,12 +411,10 @@ BEGIN
 END
 $_compare_versions$;
 
-/*
-Compares a dimension with its mirrors; one that nothing loads with its view of expected rows.
-Parameters: p_dimension, the dimension; p_slices, p_slice, how many slices there are, and which is compared (from 0).
-Returns:    counts.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares a dimension with its mirrors; one that nothing loads with its view of expected rows.
+-- Parameters: p_dimension, the dimension; p_slices, p_slice, how many slices there are, and which is compared (from 0).
+-- Returns:    counts.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_dimension(p_dimension etl.dimension, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql

@@ -1,12 +1,10 @@
 -- A fact compared with the rows that its load would write, an aggregate with the sums of its facts.
 
-/*
-Compiles verify_<fact>, which compares a fact with the rows that it should hold. Of a deleted row only the measures count, which must be gone: the
-rest stays as it was when the row was deleted.
-Parameters: p_fact, the fact.
-Returns:    the routine's name.
-Writes:     schema compiled.
-*/
+-- Compiles verify_<fact>, which compares a fact with the rows that it should hold. Of a deleted row only the measures count, which must be gone: the
+-- rest stays as it was when the row was deleted.
+-- Parameters: p_fact, the fact.
+-- Returns:    the routine's name.
+-- Writes:     schema compiled.
 CREATE OR REPLACE FUNCTION etl._compile_fact_reconciliation(p_fact etl.fact)
 RETURNS name
 LANGUAGE plpgsql
@@ -49,12 +47,10 @@ BEGIN
 END
 $_compile_fact_reconciliation$;
 
-/*
-Compiles the routines of an object that a reconciliation calls, and notes default members of a dimension that are not noted yet.
-Parameters: p_object, dimension or fact.
-Returns:    names of the routines; none for any other object.
-Writes:     schema compiled, etl.default_member.
-*/
+-- Compiles the routines of an object that a reconciliation calls, and notes default members of a dimension that are not noted yet.
+-- Parameters: p_object, dimension or fact.
+-- Returns:    names of the routines; none for any other object.
+-- Writes:     schema compiled, etl.default_member.
 CREATE OR REPLACE FUNCTION etl._compile_reconciliation(p_object name)
 RETURNS name[]
 LANGUAGE plpgsql
@@ -82,15 +78,13 @@ WHERE m.member <> excluded.member || m.member$sql$,
 END
 $_compile_reconciliation$;
 
-/*
-Removes differences of a fact that unsettled members explain: those in key columns of such members alone, and in keys that are looked up by way of
-them. A difference in any other column stays.
-Parameters: p_fact, the fact; p_differences, the table of differences, alias x; p_scope, condition on x that it belongs to the fact;
-            p_is_unsettled, template of a condition on a member d of a dimension, or on x, rendered with dimension, key_table, key, key_as_json,
-            key_column.
-Returns:    number of differences removed.
-Writes:     p_differences. pg_temp.reconciled_excused (row_key, key_column) may hold keys that are excused in advance.
-*/
+-- Removes differences of a fact that unsettled members explain: those in key columns of such members alone, and in keys that are looked up by way of
+-- them. A difference in any other column stays.
+-- Parameters: p_fact, the fact; p_differences, the table of differences, alias x; p_scope, condition on x that it belongs to the fact;
+--             p_is_unsettled, template of a condition on a member d of a dimension, or on x, rendered with dimension, key_table, key, key_as_json,
+--             key_column.
+-- Returns:    number of differences removed.
+-- Writes:     p_differences. pg_temp.reconciled_excused (row_key, key_column) may hold keys that are excused in advance.
 CREATE OR REPLACE FUNCTION etl._remove_excused(p_fact name, p_differences regclass, p_scope text, p_is_unsettled text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -157,12 +151,10 @@ WHERE %s
 END
 $_remove_excused$;
 
-/*
-Compares a fact with the rows that its load would write. Differences that an entry of the queue, or a pending member, explains are left out.
-Parameters: p_fact, the fact; p_slices, p_slice, how many slices there are, and which is compared (from 0).
-Returns:    counts.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares a fact with the rows that its load would write. Differences that an entry of the queue, or a pending member, explains are left out.
+-- Parameters: p_fact, the fact; p_slices, p_slice, how many slices there are, and which is compared (from 0).
+-- Returns:    counts.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_fact(p_fact etl.fact, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
@@ -195,12 +187,10 @@ BEGIN
 END
 $_compare_fact$;
 
-/*
-Compares an aggregate with the sums of its facts.
-Parameters: p_aggregate, the aggregate.
-Returns:    counts; rows are groups.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares an aggregate with the sums of its facts.
+-- Parameters: p_aggregate, the aggregate.
+-- Returns:    counts; rows are groups.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_aggregate(p_aggregate etl.aggregate)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql

@@ -1,11 +1,9 @@
 -- Which differences follow from others upstream: a wrong row of a mirror is reported once, not once more per star that was loaded correctly
 -- before it went wrong. Judged when all objects are compared, from the differences that were kept.
 
-/*
-The objects upstream of an object.
-Parameters: p_object, dimension, fact, aggregate, or the queue.
-Returns:    source tables, dimensions, facts, aggregates.
-*/
+-- The objects upstream of an object.
+-- Parameters: p_object, dimension, fact, aggregate, or the queue.
+-- Returns:    source tables, dimensions, facts, aggregates.
 CREATE OR REPLACE FUNCTION etl._upstream_of(p_object name)
 RETURNS name[]
 LANGUAGE sql
@@ -32,12 +30,10 @@ AS $_upstream_of$
     FROM upstream AS u
 $_upstream_of$;
 
-/*
-Removes differences of a dimension or fact whose keys are touched by differing rows of a mirror.
-Parameters: p_reconciliation_id, the reconciliation; p_dependency, of the object on the source table; p_key, p_table, the object's key and table.
-Returns:    number of differences removed.
-Writes:     etl.reconciliation_difference.
-*/
+-- Removes differences of a dimension or fact whose keys are touched by differing rows of a mirror.
+-- Parameters: p_reconciliation_id, the reconciliation; p_dependency, of the object on the source table; p_key, p_table, the object's key and table.
+-- Returns:    number of differences removed.
+-- Writes:     etl.reconciliation_difference.
 CREATE OR REPLACE FUNCTION etl._remove_touched(p_reconciliation_id bigint, p_dependency etl.dependency, p_key name[], p_table regclass)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -88,11 +84,9 @@ WHERE x.reconciliation_id = $1
 END
 $_remove_touched$;
 
-/*
-Removes differences that follow from others upstream, object by object from the source on.
-Parameters: p_reconciliation_id, the reconciliation.
-Writes:     etl.reconciliation_difference, etl.reconciliation_object.
-*/
+-- Removes differences that follow from others upstream, object by object from the source on.
+-- Parameters: p_reconciliation_id, the reconciliation.
+-- Writes:     etl.reconciliation_difference, etl.reconciliation_object.
 CREATE OR REPLACE FUNCTION etl._judge(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql

@@ -10,10 +10,8 @@
 -- Each comparison writes the differences of its object, of one shape, to pg_temp.reconciled_difference: kind (missing, surplus, different),
 -- row_key, expected, actual. They are judged (judge.sql), kept, and repaired (repair.sql).
 
-/*
-The objects that a reconciliation compares.
-Returns:    object; comparison, which two layers; is_sliced, whether a slice of its keys can be compared; position, from the source on.
-*/
+-- The objects that a reconciliation compares.
+-- Returns:    object; comparison, which two layers; is_sliced, whether a slice of its keys can be compared; position, from the source on.
 CREATE OR REPLACE FUNCTION etl._reconciled_objects()
 RETURNS TABLE (object name, comparison text, is_sliced boolean, "position" bigint)
 LANGUAGE sql
@@ -34,15 +32,13 @@ AS $_reconciled_objects$
     LEFT JOIN etl.task AS t ON t.object = o.object AND t.kind = CASE o.kind WHEN 'source' THEN 'stage' ELSE o.kind END
 $_reconciled_objects$;
 
-/*
-Begins a reconciliation.
-Parameters: p_objects, source tables, dimensions, facts and aggregates, with everything upstream; all by default. p_slices, into how many
-            slices the keys are divided: each reconciliation compares the next slice, so as many of them compare everything. Aggregates, the
-            queue and quarantine are compared as a whole, each in one of the slices. A slice saves time on comparing rows, not on reading them.
-Returns:    the reconciliation; until it ends it counts as incomplete.
-Writes:     etl.reconciliation, etl.reconciliation_object.
-Errors:     ET002 if there is no such object, 22023 if the slices are not from 1 to 1000.
-*/
+-- Begins a reconciliation.
+-- Parameters: p_objects, source tables, dimensions, facts and aggregates, with everything upstream; all by default. p_slices, into how many
+--             slices the keys are divided: each reconciliation compares the next slice, so as many of them compare everything. Aggregates, the
+--             queue and quarantine are compared as a whole, each in one of the slices. A slice saves time on comparing rows, not on reading them.
+-- Returns:    the reconciliation; until it ends it counts as incomplete.
+-- Writes:     etl.reconciliation, etl.reconciliation_object.
+-- Errors:     ET002 if there is no such object, 22023 if the slices are not from 1 to 1000.
 CREATE OR REPLACE FUNCTION etl.begin_reconciliation(p_objects text[], p_slices integer)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -95,11 +91,9 @@ END
 $begin_reconciliation$;
 COMMENT ON FUNCTION etl.begin_reconciliation(text[], integer) IS 'Begins a reconciliation that several workers share, and returns its number; then etl.compare_next_object().';
 
-/*
-Keeps the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
-Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
-Writes:     etl.reconciliation_difference.
-*/
+-- Keeps the differing rows that a comparison has found, as many as the setting reconciliation_rows_kept allows.
+-- Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
+-- Writes:     etl.reconciliation_difference.
 CREATE OR REPLACE FUNCTION etl._keep_differences(p_reconciliation_id bigint, p_object name)
 RETURNS void
 LANGUAGE plpgsql
@@ -134,12 +128,10 @@ BEGIN
 END
 $_keep_differences$;
 
-/*
-Compares an object, on the snapshot of this transaction.
-Parameters: p_reconciliation, the reconciliation; p_object, one of its objects; p_comparison, which two layers.
-Writes:     etl.reconciliation_object, etl.reconciliation_difference.
-Errors:     none: if the comparison fails, the object counts as skipped, with the error as message.
-*/
+-- Compares an object, on the snapshot of this transaction.
+-- Parameters: p_reconciliation, the reconciliation; p_object, one of its objects; p_comparison, which two layers.
+-- Writes:     etl.reconciliation_object, etl.reconciliation_difference.
+-- Errors:     none: if the comparison fails, the object counts as skipped, with the error as message.
 CREATE OR REPLACE FUNCTION etl._compare_object(p_reconciliation etl.reconciliation, p_object name, p_comparison text)
 RETURNS void
 LANGUAGE plpgsql
@@ -220,13 +212,11 @@ BEGIN
 END
 $_compare_object$;
 
-/*
-Compares the next object of a reconciliation that no other worker compares, on the snapshot of this transaction.
-Parameters: p_reconciliation_id, the reconciliation.
-Returns:    the object; NULL if none is left.
-Writes:     etl.reconciliation_object, etl.reconciliation_difference.
-Errors:     ET016 if the transaction is not REPEATABLE READ, ET039 if a temporary relation of the caller is in the way.
-*/
+-- Compares the next object of a reconciliation that no other worker compares, on the snapshot of this transaction.
+-- Parameters: p_reconciliation_id, the reconciliation.
+-- Returns:    the object; NULL if none is left.
+-- Writes:     etl.reconciliation_object, etl.reconciliation_difference.
+-- Errors:     ET016 if the transaction is not REPEATABLE READ, ET039 if a temporary relation of the caller is in the way.
 CREATE OR REPLACE FUNCTION etl.compare_next_object(p_reconciliation_id bigint)
 RETURNS name
 LANGUAGE plpgsql
@@ -273,11 +263,9 @@ END
 $compare_next_object$;
 COMMENT ON FUNCTION etl.compare_next_object(bigint) IS 'Compares the next object of a reconciliation that no other worker compares, and returns its name; NULL if none is left.';
 
-/*
-Adds to differences in surrogate keys the members that they refer to.
-Parameters: p_reconciliation_id, the reconciliation.
-Writes:     etl.reconciliation_difference.
-*/
+-- Adds to differences in surrogate keys the members that they refer to.
+-- Parameters: p_reconciliation_id, the reconciliation.
+-- Writes:     etl.reconciliation_difference.
 CREATE OR REPLACE FUNCTION etl._name_members(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -318,11 +306,9 @@ BEGIN
 END
 $_name_members$;
 
-/*
-Ends a reconciliation: removes differences that follow from others upstream, and decides on the status of the whole.
-Parameters: p_reconciliation_id, the reconciliation.
-Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
-*/
+-- Ends a reconciliation: removes differences that follow from others upstream, and decides on the status of the whole.
+-- Parameters: p_reconciliation_id, the reconciliation.
+-- Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
 CREATE OR REPLACE FUNCTION etl.end_reconciliation(p_reconciliation_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -363,13 +349,11 @@ END
 $end_reconciliation$;
 COMMENT ON FUNCTION etl.end_reconciliation(bigint) IS 'Ends a reconciliation when its objects are compared: decides which differences follow from others, and on the status of the whole.';
 
-/*
-Compares source, mirrors and stars on one snapshot. Call it outside a transaction block.
-Parameters: p_objects, source tables, dimensions, facts and aggregates, all by default; p_reconciliation_id, returns the reconciliation;
-            p_slices, compare the next of so many slices.
-Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
-Errors:     as etl.begin_reconciliation.
-*/
+-- Compares source, mirrors and stars on one snapshot. Call it outside a transaction block.
+-- Parameters: p_objects, source tables, dimensions, facts and aggregates, all by default; p_reconciliation_id, returns the reconciliation;
+--             p_slices, compare the next of so many slices.
+-- Writes:     etl.reconciliation, etl.reconciliation_object, etl.reconciliation_difference.
+-- Errors:     as etl.begin_reconciliation.
 CREATE OR REPLACE PROCEDURE etl.reconcile(p_objects text[] DEFAULT NULL, INOUT p_reconciliation_id bigint DEFAULT NULL, p_slices integer DEFAULT 1)
 LANGUAGE plpgsql
 AS $reconcile$

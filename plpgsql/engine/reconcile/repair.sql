@@ -1,11 +1,9 @@
 -- Repair: the differences of a reconciliation are handed to the next run, upstream first. An object is left alone while something upstream of it
 -- differs: what it should be cannot be known before that is right. So a repair may take several rounds of repair, run and reconciliation.
 
-/*
-Deletes all but one of the rows that share a key, among the surplus rows of a mirror, fact or aggregate: only a table without its primary key holds such.
-Parameters: p_reconciliation_id, the reconciliation; p_object, the object; p_key, p_table, its key and table.
-Writes:     the table.
-*/
+-- Deletes all but one of the rows that share a key, among the surplus rows of a mirror, fact or aggregate: only a table without its primary key holds such.
+-- Parameters: p_reconciliation_id, the reconciliation; p_object, the object; p_key, p_table, its key and table.
+-- Writes:     the table.
 CREATE OR REPLACE FUNCTION etl._delete_repeated(p_reconciliation_id bigint, p_object name, p_key name[], p_table regclass)
 RETURNS void
 LANGUAGE plpgsql
@@ -44,12 +42,10 @@ WHERE t.tableoid = d.tableoid
 END
 $_delete_repeated$;
 
-/*
-Replaces differing rows by those that should be there, in a table that no load writes.
-Parameters: p_reconciliation_id, p_object, the differences; p_key, p_table, key and table of the rows; p_rows, a SELECT of all columns, which may
-            return more rows; p_is_surplus, condition on a row d that it may be deleted without another in its place.
-Writes:     the table.
-*/
+-- Replaces differing rows by those that should be there, in a table that no load writes.
+-- Parameters: p_reconciliation_id, p_object, the differences; p_key, p_table, key and table of the rows; p_rows, a SELECT of all columns, which may
+--             return more rows; p_is_surplus, condition on a row d that it may be deleted without another in its place.
+-- Writes:     the table.
 CREATE OR REPLACE FUNCTION etl._replace_rows(
     p_reconciliation_id bigint,
     p_object name,
@@ -98,12 +94,10 @@ WHERE x._kind <> 'surplus'$sql$,
 END
 $_replace_rows$;
 
-/*
-Repairs what no load of a dimension writes: default members, the sequence of the surrogate key, and differing and missing rows of a dimension that
-nothing loads. Other surplus rows of such a dimension stay, because facts may refer to them.
-Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
-Writes:     the dimension's table and sequence.
-*/
+-- Repairs what no load of a dimension writes: default members, the sequence of the surrogate key, and differing and missing rows of a dimension that
+-- nothing loads. Other surplus rows of such a dimension stay, because facts may refer to them.
+-- Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
+-- Writes:     the dimension's table and sequence.
 CREATE OR REPLACE FUNCTION etl._repair_fixed_members(p_reconciliation_id bigint, p_dimension etl.dimension)
 RETURNS void
 LANGUAGE plpgsql
@@ -132,12 +126,10 @@ BEGIN
 END
 $_repair_fixed_members$;
 
-/*
-Makes the differing members of a dimension pending, and writes their versions as correct_<dimension> has them: a load would take what that corrects
-for history. Members that are pending already are left to their load.
-Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
-Writes:     the dimension's table, work.<dimension>_key.
-*/
+-- Makes the differing members of a dimension pending, and writes their versions as correct_<dimension> has them: a load would take what that corrects
+-- for history. Members that are pending already are left to their load.
+-- Parameters: p_reconciliation_id, the reconciliation; p_dimension, the dimension.
+-- Writes:     the dimension's table, work.<dimension>_key.
 CREATE OR REPLACE FUNCTION etl._repair_members(p_reconciliation_id bigint, p_dimension etl.dimension)
 RETURNS void
 LANGUAGE plpgsql
@@ -188,12 +180,10 @@ BEGIN
 END
 $_enqueue_keys$;
 
-/*
-Requests that the next load sum up an aggregate completely, which writes the groups that differ. What addition cannot repair is repaired here:
-measures that are NULL, and groups at zero.
-Parameters: p_aggregate, the aggregate.
-Writes:     the aggregate's table, etl.load_state.
-*/
+-- Requests that the next load sum up an aggregate completely, which writes the groups that differ. What addition cannot repair is repaired here:
+-- measures that are NULL, and groups at zero.
+-- Parameters: p_aggregate, the aggregate.
+-- Writes:     the aggregate's table, etl.load_state.
 CREATE OR REPLACE FUNCTION etl._repair_aggregate(p_aggregate name)
 RETURNS void
 LANGUAGE plpgsql
@@ -211,12 +201,10 @@ BEGIN
 END
 $_repair_aggregate$;
 
-/*
-Repairs an object, by its kind. Differing rows of a mirror are extracted again. If more rows of a mirror or fact differ than were kept, it is loaded
-completely; of a dimension, the rest is repaired in later rounds. Aggregates of a fact that was wrong are summed up again.
-Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
-Writes:     etl.reextraction, etl.quarantine; as the functions that it calls.
-*/
+-- Repairs an object, by its kind. Differing rows of a mirror are extracted again. If more rows of a mirror or fact differ than were kept, it is loaded
+-- completely; of a dimension, the rest is repaired in later rounds. Aggregates of a fact that was wrong are summed up again.
+-- Parameters: p_reconciliation_id, the reconciliation; p_object, the object.
+-- Writes:     etl.reextraction, etl.quarantine; as the functions that it calls.
 CREATE OR REPLACE FUNCTION etl._repair_object(p_reconciliation_id bigint, p_object name)
 RETURNS void
 LANGUAGE plpgsql
@@ -282,15 +270,13 @@ BEGIN
 END
 $_repair_object$;
 
-/*
-Hands the differences of a reconciliation to the next run, upstream first. Objects downstream of one that differs, or could not be compared, are
-left for the repair after the next reconciliation.
-Parameters: p_reconciliation_id, the reconciliation; the last one by default.
-Returns:    number of differences handed over.
-Writes:     etl.reextraction, the dimensions' tables, work.<object>_key, etl.load_state, etl.watermark, etl.reprocessing_queue, etl.quarantine,
-            etl.reconciliation.
-Errors:     ET001 if a run is live, ET002 if there is no such reconciliation.
-*/
+-- Hands the differences of a reconciliation to the next run, upstream first. Objects downstream of one that differs, or could not be compared, are
+-- left for the repair after the next reconciliation.
+-- Parameters: p_reconciliation_id, the reconciliation; the last one by default.
+-- Returns:    number of differences handed over.
+-- Writes:     etl.reextraction, the dimensions' tables, work.<object>_key, etl.load_state, etl.watermark, etl.reprocessing_queue, etl.quarantine,
+--             etl.reconciliation.
+-- Errors:     ET001 if a run is live, ET002 if there is no such reconciliation.
 CREATE OR REPLACE FUNCTION etl.repair(p_reconciliation_id bigint DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -1,10 +1,8 @@
 -- Source and mirror compared, as of the watermark: rows that changed in the source since then are left out on both sides.
 
-/*
-Condition that leaves out the unreadable rows of a source table, so that a statement over all others does not fail on them.
-Parameters: p_source_table, the table, alias s; p_key, its key columns.
-Returns:    text to be added to a WHERE clause; empty if there are no such rows.
-*/
+-- Condition that leaves out the unreadable rows of a source table, so that a statement over all others does not fail on them.
+-- Parameters: p_source_table, the table, alias s; p_key, its key columns.
+-- Returns:    text to be added to a WHERE clause; empty if there are no such rows.
 CREATE OR REPLACE FUNCTION etl._readable_condition(p_source_table name, p_key name[])
 RETURNS text
 LANGUAGE sql
@@ -19,13 +17,11 @@ AS $_readable_condition$
         AND etl._cannot_be_read(p_source_table, q.row_key)
 $_readable_condition$;
 
-/*
-Compares a source table with its mirror.
-Parameters: p_source, the table; p_slices, p_slice, how many slices there are, and which is compared (from 0).
-Returns:    counts.
-Writes:     pg_temp.reconciled_difference.
-Errors:     ET017 if the next run extracts the table completely, so that there is nothing to compare; as etl._reach_source.
-*/
+-- Compares a source table with its mirror.
+-- Parameters: p_source, the table; p_slices, p_slice, how many slices there are, and which is compared (from 0).
+-- Returns:    counts.
+-- Writes:     pg_temp.reconciled_difference.
+-- Errors:     ET017 if the next run extracts the table completely, so that there is nothing to compare; as etl._reach_source.
 CREATE OR REPLACE FUNCTION etl._compare_source(p_source etl.source_table, p_slices integer, p_slice integer)
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql

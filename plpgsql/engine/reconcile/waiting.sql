@@ -1,13 +1,11 @@
 -- The reprocessing queue and quarantine compared with what their entries claim. An entry whose claim does not hold is surplus. An unresolved key
 -- of a fact without an entry is missing in the queue: no load would retry it.
 
-/*
-Compares the queue with the keys that a load of the facts could not resolve. Rows that are pending or in quarantine are left out, and entries that are
-ready: a load will decide on them.
-Parameters: p_facts, the facts.
-Returns:    counts; rows are entries.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares the queue with the keys that a load of the facts could not resolve. Rows that are pending or in quarantine are left out, and entries that are
+-- ready: a load will decide on them.
+-- Parameters: p_facts, the facts.
+-- Returns:    counts; rows are entries.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_queue(p_facts name[])
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
@@ -46,14 +44,14 @@ CROSS JOIN LATERAL jsonb_each({{unresolved}}) AS u
 WHERE to_jsonb(f.*) -> u.key = '-1'$sql$,
             v_values || jsonb_build_object(
                 'queued_key', etl._from_json(r_fact.business_key, 'q.fact_key', r_fact.fact_table),
-                'key_as_json', etl._json_key(r_fact.business_key, 'e'),
+                'key_as_json', etl._json_key(r_fact.business_key, 'f'),
                 'unresolved', etl._unresolved_sql(r_fact.fact),
                 'resolved', etl._resolved_fact_sql(
                     r_fact.fact, v_values,
                     -- ANY: only the rows of these keys are computed.
                     format(
-                        '(SELECT o.*, true AS _is_given FROM %s AS o WHERE %s) AS v', r_fact.transform_view,
-                        etl._list(r_fact.business_key, 'o.%1$I = ANY (ARRAY(SELECT n.%1$I FROM named AS n))', ' AND ')
+                        '(SELECT s.*, true AS _is_given FROM %s AS s WHERE %s) AS v', r_fact.transform_view,
+                        etl._among_sql(r_fact.fact_table, r_fact.business_key, 'named AS k')
                     ),
                     p_is_load => true
                 )
@@ -89,12 +87,10 @@ WHERE q.is_ready IS NOT TRUE
 END
 $_compare_queue$;
 
-/*
-Compares quarantine with what its entries claim. Entries whose rows the next run retries are left out.
-Parameters: p_objects, source tables, dimensions and facts; NULL for all, also those that are not in the catalog.
-Returns:    counts; rows are entries.
-Writes:     pg_temp.reconciled_difference.
-*/
+-- Compares quarantine with what its entries claim. Entries whose rows the next run retries are left out.
+-- Parameters: p_objects, source tables, dimensions and facts; NULL for all, also those that are not in the catalog.
+-- Returns:    counts; rows are entries.
+-- Writes:     pg_temp.reconciled_difference.
 CREATE OR REPLACE FUNCTION etl._compare_quarantine(p_objects name[])
 RETURNS etl.reconciliation_object
 LANGUAGE plpgsql
