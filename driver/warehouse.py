@@ -363,7 +363,7 @@ def latest_runs(connection: psycopg.Connection[Any], limit: int) -> list[Run]:
 
 
 def advisory_holder(connection: psycopg.Connection[Any], key: int) -> str | None:
-    """Return who holds an advisory lock in this database, in a sentence; None if nobody does.
+    """Return who holds an advisory lock in this database, in a sentence; None if none does.
 
     Any login can take any such lock, so a command that waits for one names its holder.
     """
