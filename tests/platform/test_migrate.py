@@ -157,7 +157,7 @@ def test_two_at_once_take_turns(migrator: Migrator, empty_database: Database, fo
     assert sorted(done) == [[], ["shop/0001.one", "shop/0002.two", "shop/0003.three"]]
 
 
-def test_whoever_holds_the_lock_is_named(
+def test_the_holder_of_the_lock_is_named(
     migrator: Migrator, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any login can take it; one in another database of the server is not in the way."""

@@ -357,7 +357,7 @@ def test_a_steward_asks_for_a_repair_that_the_service_makes(
 
 
 def test_the_columns_that_pgaudit_watches_are_those_of_people(database: Database) -> None:
-    """The statements of docs/security.md; a level without logins is power of nobody."""
+    """The statements of docs/security.md; no login has the level that they need."""
     page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
     role = f"reads_{database.name}"
     start = page.index("    CREATE ROLE reads_personal_data")

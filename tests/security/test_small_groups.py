@@ -90,7 +90,7 @@ def test_a_total_of_few_is_suppressed_as_well(people: People, shown: Any) -> Non
 
 
 def test_no_choice_of_countries_isolates_a_small_group(people: People, shown: Any) -> None:
-    """Every pair of choices, one within the other: what is between them is nobody, or many."""
+    """Every pair of choices, one within the other: what is between them is no one, or many."""
     sell(people, DE=7, FR=9, IT=3, AT=5, PL=1)
     names = ("Germany", "France", "Italy", "Austria", "Poland")
     choices = [
@@ -176,7 +176,7 @@ def test_a_headline_of_few_customers_is_not_shown(people: People) -> None:
 
 
 def test_no_choice_isolates_sales_to_few_customers(people: People) -> None:
-    """Every pair of choices, one within the other: what is between them is nobody, or many."""
+    """Every pair of choices, one within the other: what is between them is no one, or many."""
     sell(people, DE=7, FR=9, IT=3, AT=5)
     sell(people, day="2025-05-15", DE=4, FR=6, IT=8, AT=1)
     sell(people, day="2025-06-10", DE=6, FR=1, IT=1)

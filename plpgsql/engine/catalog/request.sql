@@ -87,15 +87,11 @@ AS $_add_load_states$
     WITH added AS (
         INSERT INTO etl.load_state (object)
         SELECT o.object
-        FROM (
-            SELECT dimension FROM etl.dimension WHERE transform_view IS NOT NULL
-            UNION ALL
-            SELECT fact FROM etl.fact
-            UNION ALL
-            SELECT aggregate FROM etl.aggregate
-        ) AS o (object)
-        -- Without it, the statement would wait for a session that changes a state.
-        WHERE NOT EXISTS (SELECT FROM etl.load_state AS l WHERE l.object = o.object)
+        FROM etl.object AS o
+        WHERE o.kind <> 'source'
+            AND o.view_name IS NOT NULL
+            -- Without it, the statement would wait for a session that changes a state.
+            AND NOT EXISTS (SELECT FROM etl.load_state AS l WHERE l.object = o.object)
         ON CONFLICT DO NOTHING
         RETURNING object
     )

@@ -62,17 +62,15 @@ BEGIN
     SELECT string_agg(
         format(
             'SELECT %L::name, count(*) FROM %s AS v WHERE (%s)%s HAVING count(*) > 0',
-            o.object, o.view, etl._list(o.business_key, 'v.%1$I IS NOT DISTINCT FROM NULL', ' OR '),
-            CASE WHEN etl._column_type(o.view, 'deleted_at') IS NOT NULL THEN ' AND v.deleted_at IS NULL' END
+            o.object, o.view_name, etl._list(o.business_key, 'v.%1$I IS NOT DISTINCT FROM NULL', ' OR '),
+            CASE WHEN etl._column_type(o.view_name, 'deleted_at') IS NOT NULL THEN ' AND v.deleted_at IS NULL' END
         ),
         E'\nUNION ALL\n' ORDER BY o.object
     )
     INTO v_query
-    FROM (
-        SELECT d.dimension, d.transform_view, d.business_key FROM etl.dimension AS d WHERE d.transform_view IS NOT NULL
-        UNION ALL
-        SELECT f.fact, f.transform_view, f.business_key FROM etl.fact AS f
-    ) AS o (object, view, business_key);
+    FROM etl.object AS o
+    WHERE o.kind IN ('dimension', 'fact')
+        AND o.view_name IS NOT NULL;
     IF v_query IS NOT NULL THEN
         RETURN QUERY EXECUTE v_query;
     END IF;
